@@ -1,0 +1,58 @@
+# make help lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NMT := $(BIN)/nmt
+OVERRIDES := $(if $(SET),--set $(SET))
+RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
+
+.DEFAULT_GOAL := help
+.PHONY: help install prepare train evaluate translate tensorboard test lint clean need-config need-run
+
+help:  ## this list
+	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  \1\t/' | expand -t 16
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(VENV)/.installed  ## create .venv and install nmt into it
+
+need-config:
+	@test -n "$(CONFIG)" || { echo "name a configuration: make $(MAKECMDGOALS) CONFIG=configs/demo.yaml" >&2; exit 2; }
+
+need-run:
+	@test -n "$(RUN)" || { echo "name a run: make $(MAKECMDGOALS) RUN=demo" >&2; exit 2; }
+
+prepare: need-config $(VENV)/.installed  ## corpus, tokenizer and encoded pairs of CONFIG
+	@$(NMT) prepare $(CONFIG) $(OVERRIDES)
+
+train: need-config $(VENV)/.installed  ## everything from CONFIG to BLEU; goes on with an interrupted run
+	@$(NMT) train $(CONFIG) $(OVERRIDES)
+
+evaluate: need-run $(VENV)/.installed  ## score the test sets of RUN with sacreBLEU
+	@$(NMT) evaluate $(RUN)
+
+translate: need-run $(VENV)/.installed  ## translate standard input with RUN
+	@$(NMT) translate $(RUN)
+
+tensorboard: $(VENV)/.installed  ## watch RUN, or all runs
+	@$(BIN)/tensorboard --logdir $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
+
+test: $(VENV)/.installed-dev  ## the tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+clean:  ## remove .venv and caches; runs/ and data/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

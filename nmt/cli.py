@@ -1,0 +1,259 @@
+"""The command line: parse, call one function, print. What a user can mend ends in one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from nmt import __version__
+from nmt.errors import DataError, NmtError
+
+log = logging.getLogger("nmt")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0 done, 1 failed, 2 a mistake the user can mend, 128+n a signal."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    try:
+        arguments.command(arguments)
+        sys.stdout.flush()
+    except NmtError as error:
+        if arguments.debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"nmt: {line}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("nmt: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments.debug:
+            raise
+        text = " ".join(str(error).split()) or "no message"
+        print(f"nmt: {type(error).__name__}: {text} (run again with --debug for the traceback)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nmt", description="Neural machine translation from one YAML file to BLEU.")
+    parser.add_argument("--version", action="version", version=f"nmt {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=function)
+        sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        return sub
+
+    def config_arguments(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("config", metavar="CONFIG", help="YAML file of the experiment")
+        sub.add_argument(
+            "--set",
+            dest="overrides",
+            metavar="KEY=VALUE",
+            nargs="+",
+            action="extend",
+            default=[],
+            help="override configuration keys: --set train.max_steps=100 seed=2",
+        )
+
+    config_arguments(command("prepare", _prepare, "make the corpus, the tokenizer and the encoded pairs"))
+    config_arguments(command("train", _train, "train, or go on with an unfinished run, and evaluate"))
+
+    sub = command("translate", _translate, "translate lines with a trained run")
+    sub.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
+    sub.add_argument("-i", "--input", metavar="FILE", help="file to read (default: standard input)")
+    sub.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
+    sub.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
+    sub.add_argument(
+        "--nbest", type=int, default=1, metavar="N", help="N translations of each line, one under the other"
+    )
+    sub.add_argument("--scores", action="store_true", help="put the score before each translation, with a tab between")
+    sub.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
+    sub.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="override train.device")
+
+    sub = command("evaluate", _evaluate, "score a trained run with sacreBLEU")
+    sub.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
+    chosen = sub.add_mutually_exclusive_group()
+    chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
+    chosen.add_argument("--src", metavar="FILE", help="a source file of your own, with --ref")
+    sub.add_argument("--ref", metavar="FILE", help="reference translations of --src")
+
+    sub = command("config", _config, "print the resolved configuration, or the JSON schema of all keys")
+    sub.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file of the experiment")
+    sub.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="override configuration keys",
+    )
+    sub.add_argument("--schema", action="store_true", help="print the JSON schema, for editors")
+    return parser
+
+
+# Torch takes a second or two to import; each command imports what it needs, so that --help and mistakes answer at once.
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from nmt.config import load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    from nmt import pipeline
+
+    prepared = pipeline.prepare(config)
+    print(f"prepared {prepared.encoded.path}; next: nmt train {arguments.config}")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from nmt.config import load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    from nmt import evaluation, pipeline
+
+    trained = pipeline.train(config)
+    run = trained.run.path
+    print("\n" + evaluation.table(trained.scores) + "\n")
+    for source, reference, hypothesis in trained.samples:
+        print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")
+    print(
+        f"The run is in {run}. Next:\n"
+        f"  make tensorboard RUN={run}        watch the curves, samples and attention maps\n"
+        f"  nmt translate {run} -i FILE       translate a file (or standard input)\n"
+        f"  nmt evaluate {run}                score the test sets again"
+    )
+
+
+def _translate(arguments: argparse.Namespace) -> None:
+    translate_file(**{k: v for k, v in vars(arguments).items() if k not in ("command", "debug")})
+
+
+def translate_file(
+    run: str,
+    input: str | None = None,
+    output: str | None = None,
+    beam_size: int | None = None,
+    nbest: int = 1,
+    scores: bool = False,
+    jsonl: bool = False,
+    device: str | None = None,
+) -> None:
+    """Translate a file (standard input where left out) line by line; see ``nmt translate --help``.
+
+    The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``).
+    """
+    from nmt.run import Run
+
+    opened = Run.open(run)
+    with _reading(input) as lines, _writing(output) as out:
+        from nmt.pipeline import load_translator
+
+        width = max(beam_size, nbest) if beam_size else None
+        config = opened.load_config()
+        if width is None and nbest > config.search.beam_size:
+            width = nbest
+        translator = load_translator(opened, {"beam_size": width} if width else None, device)
+        kept: list[str] = []
+
+        def remembered() -> Iterator[str]:
+            for line in lines:
+                kept.append(line)
+                yield line
+
+        for found in translator.translate_stream(remembered(), nbest, log.warning):
+            source = kept.pop(0)
+            if jsonl:
+                rows = [{"text": t.text, "score": t.score, "log_prob": t.log_prob} for t in found]
+                out.write(json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n")
+                continue
+            # A line with fewer hypotheses than asked for (an empty one) is filled up: n lines out for each line in.
+            for rank in range(nbest):
+                best = found[min(rank, len(found) - 1)]
+                out.write(f"{best.score:.4f}\t{best.text}\n" if scores else f"{best.text}\n")
+
+
+@contextmanager
+def _reading(path: str | None) -> Iterator[Iterable[str]]:
+    from nmt.data.corpus import read_lines
+
+    if path is None:
+        yield read_lines(sys.stdin.buffer, "standard input")
+        return
+    with _open(path, "rb") as file:
+        yield read_lines(file, path)
+
+
+@contextmanager
+def _writing(path: str | None) -> Iterator[IO[str]]:
+    """Standard output, or a file that appears under its name only when it is whole."""
+    if path is None:
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
+        yield sys.stdout
+        return
+    aside = Path(f"{path}.{os.getpid()}.tmp")
+    try:
+        with _open(str(aside), "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        aside.replace(path)
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; name a file") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _open(path: str, mode: str, **options: Any) -> IO[Any]:
+    try:
+        return open(path, mode, **options)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from nmt.run import Run
+
+    if (arguments.src is None) != (arguments.ref is None):
+        raise DataError("--src and --ref go together: one file of sources, one of references")
+    run = Run.open(arguments.run)
+    from nmt import evaluation, pipeline
+
+    if arguments.src is not None:
+        with _reading(arguments.src) as sources, _reading(arguments.ref) as references:
+            lines = list(sources), list(references)
+        if len(lines[0]) != len(lines[1]):
+            raise DataError(
+                f"{arguments.src} has {len(lines[0])} lines but {arguments.ref} has {len(lines[1])}; "
+                "line n of one must go with line n of the other"
+            )
+        name = Path(arguments.src).name
+        scores = {name: pipeline.evaluate_lines(run, name, *lines)}
+    else:
+        scores = pipeline.evaluate(run, arguments.set_name)
+    print(evaluation.table(scores))
+    print(f"\nstored in {run.evaluation}/")
+
+
+def _config(arguments: argparse.Namespace) -> None:
+    from nmt.config import json_schema, load_config
+    from nmt.errors import ConfigError
+
+    if arguments.schema:
+        print(json.dumps(json_schema(), indent=2))
+    elif arguments.config is None:
+        raise ConfigError("name a configuration file, or ask for --schema")
+    else:
+        print(load_config(arguments.config, arguments.overrides).to_yaml(), end="")

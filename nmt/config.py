@@ -1,0 +1,695 @@
+"""The typed configuration: the only home of a default.
+
+One YAML file states what differs from the defaults below; :func:`load_config` reads it, applies ``--set`` overrides and
+validates the whole. Every mistake is reported with its file, line and dotted path, the value found, what is allowed
+and, for an unknown key, the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from nmt.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown keys, no silent conversion between types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+Paths = str | Annotated[list[str], Field(min_length=1)]
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+class TextSource(Section):
+    """Parallel text files, plain or ``.gz``: line n of ``src`` goes with line n of ``tgt``."""
+
+    kind: Literal["text"]
+    src: Paths = Field(description="source file, or several read one after the other")
+    tgt: Paths = Field(description="target file(s), as many as in src")
+
+    @model_validator(mode="after")
+    def _same_number_of_files(self) -> Self:
+        if len(as_list(self.src)) != len(as_list(self.tgt)):
+            raise ValueError(f"src names {len(as_list(self.src))} file(s) but tgt {len(as_list(self.tgt))}")
+        return self
+
+
+class TsvSource(Section):
+    """Tab-separated files, plain or ``.gz``; no quoting, a tab always separates."""
+
+    kind: Literal["tsv"]
+    path: Paths
+    src_column: Annotated[int, Field(ge=0)] = Field(0, description="column of the source sentence, from 0")
+    tgt_column: Annotated[int, Field(ge=0)] = Field(1, description="column of the target sentence, from 0")
+
+
+class JsonlSource(Section):
+    """JSON lines, plain or ``.gz``; a key may be dotted (``translation.en``)."""
+
+    kind: Literal["jsonl"]
+    path: Paths
+    src_key: str | None = Field(None, description="key of the source sentence; default: the source language code")
+    tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
+
+
+class HubSource(Section):
+    """Any dataset that ``datasets.load_dataset`` reads: a hub id or a local folder of parquet, JSON or CSV files.
+
+    Both usual shapes are read: a ``translation`` column holding ``{language: sentence}``, or one column a language.
+    """
+
+    kind: Literal["hub"]
+    path: str = Field(description="hub id (owner/name) or local folder")
+    name: str | None = Field(None, description="configuration of the dataset, such as de-en")
+    split: str = Field("train", description="split, slices allowed: train[:10%]")
+    revision: str | None = Field(None, description="commit or tag of the dataset; pin it to reproduce a run")
+    src_column: str | None = Field(None, description="source column or key; default: the source language code")
+    tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
+
+
+class DemoSource(Section):
+    """A part of the built-in English–German demo corpus, generated from a synchronous grammar."""
+
+    kind: Literal["demo"]
+    part: Literal["train", "valid", "test"]
+    seed: int = Field(1, description="seed of the generated corpus; the same for all its parts")
+
+
+class HoldoutSource(Section):
+    """A part split off the training data by a seeded hash of each pair, so that equal pairs stay together."""
+
+    kind: Literal["holdout"]
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(description="share of the training pairs")
+    seed: int = Field(1, description="seed of the hash; parts with the same seed never overlap")
+
+
+TrainSource = Annotated[TextSource | TsvSource | JsonlSource | HubSource | DemoSource, Field(discriminator="kind")]
+HeldSource = Annotated[
+    TextSource | TsvSource | JsonlSource | HubSource | DemoSource | HoldoutSource, Field(discriminator="kind")
+]
+
+
+class CleaningConfig(Section):
+    """Rules that drop pairs from the training part; each is counted in the manifest. Empty sides always go."""
+
+    max_chars: Positive = Field(1000, description="drop a pair with a side of more characters")
+    max_ratio: Annotated[float, Field(ge=1.0)] = Field(
+        4.0,
+        description="drop a pair whose longer side has more than this many times the characters of the shorter"
+        " (the shorter counts as at least 10)",
+    )
+    max_tokens: Positive = Field(256, description="drop a pair with a side of more subwords")
+    drop_duplicates: bool = Field(True, description="keep only the first of equal pairs")
+    drop_overlap: bool = Field(True, description="drop pairs that are also in the validation or a test set")
+
+
+class DataConfig(Section):
+    src_lang: Annotated[str, Field(min_length=1)] = Field("src", description="source language code")
+    tgt_lang: Annotated[str, Field(min_length=1)] = Field("tgt", description="target language code")
+    train: TrainSource
+    valid: HeldSource
+    test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(
+        default_factory=dict, description="named test sets"
+    )
+    cleaning: CleaningConfig = CleaningConfig()
+    store: str = Field("data/prepared", description="folder of prepared corpora, shared by runs, keyed by content")
+
+    @model_validator(mode="after")
+    def _holdouts_fit(self) -> Self:
+        by_seed: dict[int, float] = {}
+        for source in [self.valid, *self.test.values()]:
+            if isinstance(source, HoldoutSource):
+                by_seed[source.seed] = by_seed.get(source.seed, 0.0) + source.fraction
+        for total in by_seed.values():
+            if total >= 0.9:
+                raise ValueError(f"the holdout parts take {total:.0%} of the training data; keep them under 90%")
+        return self
+
+
+# ----------------------------------------------------------------------------------------------------------- tokenizer
+
+
+class SamplingConfig(Section):
+    """Subword regularisation while training: a new segmentation at each reading (Kudo 2018; Provilkov et al. 2020)."""
+
+    alpha: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.1, description="unigram: smoothing of the segmentation probabilities; bpe: probability of skipping a merge"
+    )
+    nbest: int = Field(-1, description="unigram: sample among this many best segmentations; -1: among all")
+
+    @model_validator(mode="after")
+    def _nbest_is_usable(self) -> Self:
+        if self.nbest != -1 and self.nbest < 2:
+            raise ValueError("nbest must be -1 (all segmentations) or at least 2")
+        return self
+
+
+class TokenizerConfig(Section):
+    type: Literal["unigram", "bpe", "char", "word"] = Field("unigram", description="SentencePiece model type")
+    vocab_size: Annotated[int, Field(ge=8, le=1_000_000)] = Field(
+        8000, description="pieces, special ones included; per language when joint is false"
+    )
+    joint: bool = Field(True, description="one model for both languages, or one each")
+    character_coverage: Annotated[float, Field(gt=0.9, le=1.0)] = Field(
+        1.0, description="share of characters the model covers; 0.9995 for Chinese or Japanese"
+    )
+    byte_fallback: bool = Field(False, description="spell unknown characters in bytes instead of <unk>")
+    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = Field(
+        "nmt_nfkc", description="SentencePiece normalisation of the text; _cf folds case"
+    )
+    train_sentences: Positive = Field(2_000_000, description="train on a random sample of at most this many lines")
+    sampling: SamplingConfig | None = Field(None, description="subword sampling while training; null: off")
+
+    @model_validator(mode="after")
+    def _sampling_has_a_meaning(self) -> Self:
+        if self.sampling is not None and self.type not in ("unigram", "bpe"):
+            raise ValueError(f"a {self.type} tokenizer has one segmentation only; sampling needs unigram or bpe")
+        return self
+
+
+# --------------------------------------------------------------------------------------------------------------- model
+
+
+TieEmbeddings = Literal["all", "decoder", "none"]
+TIE_HELP = "all: source, target and output share one matrix; decoder: target and output; none: three matrices"
+
+
+class RNNConfig(Section):
+    """Recurrent encoder–decoder with attention (Bahdanau et al. 2015)."""
+
+    type: Literal["rnn"]
+    cell: Literal["gru", "lstm"] = "gru"
+    d_model: Positive = Field(256, description="width of the embeddings and of the deep output")
+    d_hidden: Positive = Field(256, description="width of the recurrent state; the encoder has it in each direction")
+    encoder_layers: Positive = 1
+    decoder_layers: Positive = 1
+    residual: bool = Field(False, description="add the input of each layer above the first to its output")
+    attention: Literal["additive", "general", "dot", "scaled_dot", "euclidean", "none"] = Field(
+        "additive", description="score of the alignment; none squeezes the source into one vector"
+    )
+    d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
+    dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
+    tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
+
+
+class TransformerConfig(Section):
+    """Transformer encoder–decoder (Vaswani et al. 2017)."""
+
+    type: Literal["transformer"]
+    d_model: Positive = Field(512, description="width of the model")
+    d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
+    num_heads: Positive = Field(8, description="attention heads; divides d_model")
+    encoder_layers: Positive = 6
+    decoder_layers: Positive = 6
+    norm: Literal["pre", "post"] = Field("pre", description="layer norm before each sublayer, or after its residual")
+    activation: Literal["relu", "gelu", "swiglu"] = "relu"
+    positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    max_positions: Positive = Field(1024, description="longest sequence of learned positions")
+    dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
+    attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
+    activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
+    tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
+
+    @model_validator(mode="after")
+    def _widths_divide(self) -> Self:
+        if self.d_model % self.num_heads:
+            near = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0]
+            near = sorted(sorted(near, key=lambda h: abs(h - self.num_heads))[:3])
+            raise ValueError(
+                f"num_heads ({self.num_heads}) must divide d_model ({self.d_model}); near it: "
+                + ", ".join(map(str, near))
+            )
+        if self.positions == "rotary" and (self.d_model // self.num_heads) % 2:
+            raise ValueError(f"rotary positions need an even head width, not {self.d_model // self.num_heads}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        return self
+
+
+ModelConfig = Annotated[RNNConfig | TransformerConfig, Field(discriminator="type")]
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+class OptimizerConfig(Section):
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="peak learning rate")
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.98]
+    eps: Annotated[float, Field(gt=0.0)] = 1e-9
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class ScheduleConfig(Section):
+    """Learning rate over steps; each schedule starts with a linear warmup from 0 to ``optimizer.lr``."""
+
+    name: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "inverse_sqrt"
+    warmup_steps: Annotated[int, Field(ge=0)] = 1000
+    total_steps: Positive | None = Field(
+        None, description="cosine, linear: step at which the lowest rate is reached; default: train.max_steps"
+    )
+    min_lr: Annotated[float, Field(ge=0.0)] = Field(0.0, description="floor of the learning rate")
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="plateau: what the rate is multiplied by")
+    patience: Annotated[int, Field(ge=0)] = Field(2, description="plateau: validations without progress before that")
+
+
+class TrainConfig(Section):
+    batch_tokens: Positive = Field(
+        4096, description="budget of a batch: sentences times the longest side, padding counted, stays within it"
+    )
+    accumulate: Positive = Field(1, description="batches per update")
+    max_steps: Positive | None = Field(None, description="stop after this many updates")
+    max_epochs: Positive | None = Field(None, description="stop after this many passes over the corpus")
+    max_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="stop after this many minutes of training, validation included, restarts added up"
+    )
+    patience: Positive | None = Field(None, description="stop after this many validations without a better score")
+    score: Literal["bleu", "loss"] = Field("bleu", description="validation score that best, patience and plateau use")
+    label_smoothing: Probability = 0.1
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
+        1.0, description="largest gradient norm; null: no clipping"
+    )
+    ema_decay: Probability | None = Field(
+        None, description="keep an exponential moving average of the weights, and validate and decode with it"
+    )
+    average: Positive | None = Field(
+        None, description="final model: mean of this many checkpoints, see average_of; null: the best checkpoint"
+    )
+    average_of: Literal["best", "last"] = "last"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 on a CUDA device that has it, else fp32"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
+    threads: Positive | None = Field(None, description="CPU threads of PyTorch; default: one per core")
+    compile: bool = Field(False, description="run the model through torch.compile")
+    deterministic: bool = Field(False, description="only deterministic algorithms: slower on CUDA, the same on CPU")
+    validate_every: Positive | Literal["epoch"] = Field("epoch", description="steps between validations")
+    valid_beam_size: Positive | None = Field(
+        None, description="beam of the search during training; default: search.beam_size; 1 is greedy and fast"
+    )
+    checkpoint_every: Positive | None = Field(
+        None, description="steps between checkpoints; default: one at each validation"
+    )
+    keep_best: Positive = Field(1, description="best checkpoints kept")
+    keep_last: Positive = Field(1, description="last checkpoints kept")
+    log_every: Positive = Field(50, description="steps between two lines of metrics")
+    samples: Annotated[int, Field(ge=0)] = Field(
+        3, description="validation sentences shown as translations and attention maps"
+    )
+
+    @model_validator(mode="after")
+    def _can_end(self) -> Self:
+        if not (self.max_steps or self.max_epochs or self.max_minutes or self.patience):
+            raise ValueError("nothing would end the training: set max_steps, max_epochs, max_minutes or patience")
+        if self.schedule.name in ("cosine", "linear") and not (self.schedule.total_steps or self.max_steps):
+            raise ValueError(f"a {self.schedule.name} schedule needs its end: set schedule.total_steps or max_steps")
+        if self.average is not None:
+            kept, key = (self.keep_best, "keep_best") if self.average_of == "best" else (self.keep_last, "keep_last")
+            if kept < self.average:
+                raise ValueError(f"averaging {self.average} checkpoints needs {key} of at least that, not {kept}")
+        return self
+
+
+# ---------------------------------------------------------------------------------------------- search and evaluation
+
+
+class SearchConfig(Section):
+    beam_size: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="hypotheses kept; 1 is greedy search")
+    length_penalty: Literal["gnmt", "average", "none"] = Field(
+        "gnmt", description="gnmt: ((5 + length) / 6) ** alpha (Wu et al. 2016); average: length ** alpha"
+    )
+    alpha: Annotated[float, Field(ge=0.0)] = Field(1.0, description="strength of the length penalty")
+    max_length_ratio: Annotated[float, Field(ge=0.0)] = Field(
+        2.0, description="longest hypothesis: ratio times the source length plus max_length_offset, in subwords"
+    )
+    max_length_offset: Positive = 10
+    max_source_tokens: Positive = Field(512, description="a longer source is cut, with a warning")
+    batch_tokens: Positive = Field(
+        4096, description="budget of a search batch: sentences times beam times source length"
+    )
+
+
+class EvaluationConfig(Section):
+    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = Field(
+        "13a", description="sacreBLEU's tokenizer for BLEU"
+    )
+    lowercase: bool = Field(False, description="score BLEU, chrF and TER without case")
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
+        description="name of the run; default: the file name of the configuration"
+    )
+    runs: str = Field("runs", description="folder of the run directories")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig
+    train: TrainConfig
+    search: SearchConfig = SearchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
+            raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
+        if isinstance(self.model, TransformerConfig) and self.model.positions == "learned":
+            # +1: the target is fed with a begin-of-sentence symbol before it.
+            longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens) + 1
+            if self.model.max_positions < longest:
+                raise ValueError(
+                    f"model.max_positions ({self.model.max_positions}) is under the longest sequence "
+                    f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens)"
+                )
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.runs) / self.name
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+# --------------------------------------------------------------------------------------------------------- reading YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """``yaml.safe_load`` with the scalars of YAML 1.2: ``1e-4`` is a number, ``no`` (Norwegian) is text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in [
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+]:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+Key = tuple[str | int, ...]
+
+
+def _read_yaml(text: str, where: str) -> tuple[Any, dict[Key, int]]:
+    """Parse ``text``; return its value and the line (from 1) of every key in it."""
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            lines: dict[Key, int] = {}
+            if root is not None:
+                _collect_lines(root, (), lines, where)
+            return (None if root is None else loader.construct_document(root)), lines
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        hint = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
+        raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}{hint}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise ConfigError(f"{where}: not valid YAML: {reason}") from None
+
+
+def _collect_lines(node: yaml.Node, path: Key, lines: dict[Key, int], where: str) -> None:
+    if path in lines:  # an alias that contains itself would come round again
+        return
+    lines[path] = node.start_mark.line + 1
+    if len(path) > 32:
+        raise ConfigError(f"{where}:{node.start_mark.line + 1}: nested too deeply; a configuration has few levels")
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen and name != "<<":
+                raise ConfigError(f"{where}:{key.start_mark.line + 1}: {dotted((*path, name))}: given twice; keep one")
+            seen.add(name)
+            _collect_lines(value, (*path, name), lines, where)
+            lines[(*path, name)] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*path, index), lines, where)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``key.path=value`` overrides (values are YAML) and validate.
+
+    Raises:
+        ConfigError: the file is missing or is not YAML, or a key, type or value is wrong; one line for each mistake.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        near = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; did you mean {near[0]}?" if (near := difflib.get_close_matches(str(path), near, 1)) else ""
+        raise ConfigError(f"{path}: no such configuration file{hint}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    raw, lines = _read_yaml(text, str(path))
+    if raw is None:
+        raise ConfigError(f"{path}: is empty; start from a file in configs/")
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values, not a {_kind(raw)}")
+    raw.setdefault("name", path.stem)
+    for override in overrides:
+        key, value = _parse_override(override)
+        _apply(raw, key, value, override)
+    return validate_config(raw, str(path), lines)
+
+
+def validate_config(raw: Mapping[str, Any], where: str, lines: Mapping[Key, int] | None = None) -> Config:
+    """Validate plain data, naming ``where`` it came from and, where known, the line of each key."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        # A value that fits no member of a union is reported once for each; the number's complaint says more.
+        literals = {_user_path(e["loc"]): e["ctx"]["expected"] for e in errors if e["type"] == "literal_error"}
+        errors = [
+            e
+            for e in errors
+            if e["type"] != "literal_error" or sum(_user_path(o["loc"]) == _user_path(e["loc"]) for o in errors) == 1
+        ]
+        problems = []
+        for details in errors:
+            other = literals.get(_user_path(details["loc"])) if details["type"] != "literal_error" else None
+            problems.append(_explain(details, where, lines or {}) + (f", or {other}" if other else ""))
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+    except RecursionError:
+        raise ConfigError(f"{where}: an alias contains itself") from None
+
+
+def _parse_override(override: str) -> tuple[list[str], Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: must be key=value, such as train.max_steps=100")
+    return key.split("."), _read_yaml(value, f"--set {override}")[0]
+
+
+def _apply(raw: dict[str, Any], key: list[str], value: Any, override: str) -> None:
+    for depth, part in enumerate(key[:-1]):
+        raw = raw.setdefault(part, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"--set {override}: {dotted(key[: depth + 1])} is not a mapping, it has no keys")
+    raw[key[-1]] = value
+
+
+# ---------------------------------------------------------------------------------------------------- explaining errors
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """``("train", "betas", 0)`` as ``train.betas[0]``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".") or "(top)"
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "mapping", list: "list", str: "text", bool: "truth value", int: "integer", float: "number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"a {_kind(value)}"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _explain(error: ErrorDetails, where: str, lines: Mapping[Key, int]) -> str:
+    # pydantic puts the tag of a union into the path (model.transformer.d_model); the user never wrote it.
+    path = _user_path(error["loc"])
+    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    place = f"{where}:{line}" if line else where
+    name, kind, value, context = dotted(path), error["type"], error.get("input"), error.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = _valid_keys(error["loc"][:-1])
+        near = difflib.get_close_matches(str(path[-1]), allowed, 1, cutoff=0.5)
+        advice = f"did you mean {near[0]}?" if near else "valid here: " + ", ".join(allowed)
+        return f"{place}: {name}: unknown key; {advice}"
+    if kind == "missing":
+        return f"{place}: {name}: missing; it has no default"
+    if kind == "union_tag_not_found":
+        tag = context["discriminator"].strip("'")
+        return f"{place}: {dotted((*path, tag))}: missing; one of: {', '.join(_tags(error['loc']))}"
+    if kind == "union_tag_invalid":
+        tag = context["discriminator"].strip("'")
+        expected = _tags(error["loc"])
+        near = difflib.get_close_matches(str(context["tag"]), expected, 1)
+        advice = f"did you mean {near[0]}?" if near else f"one of: {', '.join(expected)}"
+        return f"{place}: {dotted((*path, tag))}: {_show(context['tag'])} is not known; {advice}"
+    if kind == "value_error":
+        return f"{place}: {name}: {context['error']}" if path else f"{place}: {context['error']}"
+    if kind == "literal_error":
+        near = difflib.get_close_matches(str(value), re.findall(r"'([^']+)'", context["expected"]), 1)
+        advice = f" (did you mean {near[0]}?)" if near else ""
+        return f"{place}: {name}: {_show(value)} is not one of {context['expected']}{advice}"
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{place}: {name}: {_show(value)} must be letters, digits, '_', '-' and '.', not starting with '.' or '-'"
+        )
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{place}: {name}: must be a mapping of keys to values, not {_article(value)}"
+    if kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"{place}: {name}: must have {bound} items, not {context['actual_length']}"
+    message = error["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a integer", "an integer")
+    return f"{place}: {name}: {_show(value)} ({_kind(value)}) should be {message}"
+
+
+def _article(value: Any) -> str:
+    return f"{_show(value)} ({_kind(value)})" if not isinstance(value, dict | list | None) else _show(value)
+
+
+# What pydantic puts into a path for the members of a plain union that are not sections.
+_MEMBER_NAMES = (
+    "str", "int", "float", "bool", "list[str]",
+    "constrained-int", "constrained-float", "list[constrained-str]", "literal['epoch']",
+)  # fmt: skip
+
+
+def _walk(loc: tuple[str | int, ...]) -> Iterator[tuple[str | int, Any, bool]]:
+    """Follow ``loc`` through the JSON schema: (part, schema below it, whether the user wrote that part)."""
+    schema = Config.model_json_schema()
+    definitions = schema.get("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        while "$ref" in node:
+            node = definitions[node["$ref"].rsplit("/", 1)[1]]
+        return node
+
+    node: Any = schema
+    for part in loc:
+        node = resolve(node)
+        if "discriminator" in node and part in (mapping := node["discriminator"]["mapping"]):
+            node, written = resolve({"$ref": mapping[part]}), False
+        elif isinstance(part, str) and part in node.get("properties", {}):
+            node, written = node["properties"][part], True
+        elif part == "[key]":  # pydantic's word for "the key itself is wrong"
+            written = False
+        elif isinstance(values := _values(node), dict):
+            node, written = values, True
+        elif isinstance(part, int):
+            node, written = next((o["items"] for o in [node, *node.get("anyOf", [])] if "items" in o), {}), True
+        else:
+            choices = [resolve(option) for option in node.get("anyOf", [])]
+            inner = next((c for c in choices if part in c.get("properties", {})), None)
+            titled = next((c for c in choices if c.get("title") == part), None)
+            if inner is not None:
+                node, written = inner["properties"][part], True
+            elif (
+                titled is not None or part in _MEMBER_NAMES
+            ):  # a member of a plain union, named by its type: str, list[str], SamplingConfig
+                node, written = titled or node, False
+            else:
+                node, written = {}, True
+        yield part, resolve(node), written
+
+
+def _values(mapping: Any) -> Any:
+    """The schema of the values of a mapping with free keys."""
+    return next(iter(mapping.get("patternProperties", {}).values()), mapping.get("additionalProperties"))
+
+
+def _user_path(loc: tuple[str | int, ...]) -> Key:
+    return tuple(part for part, _, written in _walk(loc) if written)
+
+
+def _schema_at(loc: tuple[str | int, ...]) -> Any:
+    node: Any = Config.model_json_schema()
+    for _, node, _ in _walk(loc):  # noqa: B007  (the last one is wanted)
+        pass
+    return node
+
+
+def _valid_keys(loc: tuple[str | int, ...]) -> list[str]:
+    node = _schema_at(loc)
+    found = list(node.get("properties", {}))
+    for option in node.get("anyOf", []):
+        if "$ref" in option:
+            found += Config.model_json_schema()["$defs"][option["$ref"].rsplit("/", 1)[1]]["properties"]
+    return found
+
+
+def _tags(loc: tuple[str | int, ...]) -> list[str]:
+    return list(_schema_at(loc).get("discriminator", {}).get("mapping", {}))
+
+
+# -------------------------------------------------------------------------------------------------------------- helpers
+
+
+def as_list(paths: str | list[str]) -> list[str]:
+    return [paths] if isinstance(paths, str) else paths
+
+
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings as one: ``{"train": {"seed": 1}}`` becomes ``{"train.seed": 1}``."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {k: v for key, inner in value.items() for k, v in flatten(inner, f"{path}.{key}".lstrip(".")).items()}
+
+
+def digest(value: Any, *more: Any) -> str:
+    """A short stable name (16 hex digits) for plain data and configuration sections."""
+
+    def plain(item: Any) -> Any:
+        return item.model_dump(mode="json") if isinstance(item, BaseModel) else item
+
+    text = json.dumps([plain(item) for item in (value, *more)], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration file, for editors. ``name`` is optional there: the file name stands in."""
+    schema = Config.model_json_schema()
+    schema["required"].remove("name")
+    return schema

@@ -1,0 +1,198 @@
+"""Batches by a budget of tokens, in an order that is a pure function of (seed, epoch).
+
+Because nothing else decides the order, two numbers say where a training stands: the epoch and the update within it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nmt.config import SamplingConfig
+from nmt.data.corpus import TextPart
+from nmt.data.dataset import ParallelDataset
+from nmt.data.tokenizer import Tokenizer
+
+Ids = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded sentence pairs; see the legend in :mod:`nmt.models.seq2seq`."""
+
+    src: Tensor  # [B, S] ids, each sentence closed by eos
+    src_mask: Tensor  # [B, S] True at real tokens
+    tgt_in: Tensor  # [B, T] bos and the sentence
+    tgt_out: Tensor  # [B, T] the sentence and eos
+    tgt_mask: Tensor  # [B, T]
+    rows: Ids  # [B] which examples of the dataset these are
+    src_tokens: int  # real tokens, eos counted
+    tgt_tokens: int
+
+    def to(self, device: torch.device) -> Batch:
+        if device.type == "cpu":
+            return self
+
+        def move(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+        src, src_mask, tgt_in, tgt_out, tgt_mask = map(
+            move, (self.src, self.src_mask, self.tgt_in, self.tgt_out, self.tgt_mask)
+        )
+        return Batch(src, src_mask, tgt_in, tgt_out, tgt_mask, self.rows, self.src_tokens, self.tgt_tokens)
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Padded positions and all positions, both sides."""
+        positions = self.src.numel() + self.tgt_in.numel()
+        return positions - self.src_tokens - self.tgt_tokens, positions
+
+
+def plan_batches(src_lengths: Ids, tgt_lengths: Ids, budget: int, rng: np.random.Generator | None) -> list[Ids]:
+    """Cut a corpus into batches of rows, sentences of like length together.
+
+    A batch of n sentences whose longest side has m tokens (eos counted) keeps n · m ≤ budget; a sentence over the
+    budget stands alone. With a generator, equal lengths mix anew at each call and the batches come in random order;
+    without one the order is that of the lengths.
+    """
+    src, tgt = src_lengths.astype(np.int32) + 1, tgt_lengths.astype(np.int32) + 1
+    order = np.arange(len(src)) if rng is None else rng.permutation(len(src))
+    longest = np.maximum(src, tgt)
+    # By the longest side, which the budget counts; then by the difference, which decides the other side's padding.
+    order = order[np.lexsort((tgt[order] - src[order], longest[order]))]
+    sizes = longest[order]
+    starts = [0]
+    while starts[-1] < len(sizes):
+        start = starts[-1]
+        window = sizes[start : start + max(1, budget // int(sizes[start]))]  # ascending: the last is the longest
+        fits = np.arange(1, len(window) + 1) * window.astype(np.int64) <= budget
+        starts.append(start + max(1, int(fits.sum())))
+    batches = [order[a:b] for a, b in pairwise(starts)]
+    if rng is not None:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches
+
+
+def collate(pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: int, eos_id: int) -> Batch:
+    """Pad encoded pairs (without special symbols) into a :class:`Batch`."""
+    s = max(len(src) for src, _ in pairs) + 1
+    t = max(len(tgt) for _, tgt in pairs) + 1
+    src = np.full((len(pairs), s), pad_id, dtype=np.int64)
+    tgt = np.full((len(pairs), t + 1), pad_id, dtype=np.int64)  # bos, the sentence, eos
+    for row, (x, y) in enumerate(pairs):
+        src[row, : len(x)], src[row, len(x)] = x, eos_id
+        tgt[row, 0], tgt[row, 1 : len(y) + 1], tgt[row, len(y) + 1] = bos_id, y, eos_id
+    src_mask = np.arange(s) <= np.array([[len(x)] for x, _ in pairs])
+    tgt_mask = np.arange(t) <= np.array([[len(y)] for _, y in pairs])
+    tgt_in = np.where(tgt_mask, tgt[:, :-1], pad_id)  # a shorter sentence's eos is no input
+    return Batch(
+        torch.from_numpy(src),
+        torch.from_numpy(src_mask),
+        torch.from_numpy(tgt_in),
+        torch.from_numpy(np.ascontiguousarray(tgt[:, 1:])),
+        torch.from_numpy(tgt_mask),
+        rows,
+        int(src_mask.sum()),
+        int(tgt_mask.sum()),
+    )
+
+
+class Reader:
+    """Turns rows of a dataset into batches: stored ids, or with ``sampling`` another segmentation at each reading."""
+
+    def __init__(
+        self,
+        dataset: ParallelDataset,
+        tokenizer: Tokenizer,
+        text: TextPart | None = None,
+        sampling: SamplingConfig | None = None,
+        max_tokens: int = 256,
+        seed: int = 1,
+    ):
+        self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
+        self.sampling, self.max_tokens, self.seed = sampling, max_tokens, seed
+
+    def read(self, rows: Ids, epoch: int = 0) -> Batch:
+        if self.sampling is None or self.text is None:
+            pairs = [(self.dataset.src(i), self.dataset.tgt(i)) for i in rows.tolist()]
+        else:
+            pairs = [self._sample(i, epoch) for i in rows.tolist()]
+        t = self.tokenizer
+        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+
+    def _sample(self, row: int, epoch: int) -> tuple[Ids, Ids]:
+        """A sampled segmentation that depends on (seed, epoch, example) alone, so that a resume needs no state."""
+        assert self.text is not None
+        assert self.sampling is not None
+        where = self.dataset.index(row)
+        name = hashlib.blake2b(f"{self.seed} {epoch} {where}".encode(), digest_size=4).digest()
+        seed = int.from_bytes(name, "little") >> 1
+        alpha, nbest = self.sampling.alpha, self.sampling.nbest
+        src = self.tokenizer.sample_src(self.text.src(where), alpha, nbest, seed)
+        tgt = self.tokenizer.sample_tgt(self.text.tgt(where), alpha, nbest, seed + 1)
+        return np.array(src[: self.max_tokens]), np.array(tgt[: self.max_tokens])
+
+
+class TrainingOrder:
+    """Which batches make each update of each epoch: a pure function of (seed, epoch).
+
+    Args:
+        accumulate: batches per update; the last update of an epoch may have fewer.
+    """
+
+    def __init__(self, dataset: ParallelDataset, budget: int, accumulate: int, seed: int):
+        self.src_lengths, self.tgt_lengths = dataset.src_lengths, dataset.tgt_lengths
+        self.budget, self.accumulate, self.seed = budget, accumulate, seed
+
+    def updates(self, epoch: int) -> list[list[Ids]]:
+        rng = np.random.default_rng([self.seed, epoch])
+        batches = plan_batches(self.src_lengths, self.tgt_lengths, self.budget, rng)
+        return [batches[i : i + self.accumulate] for i in range(0, len(batches), self.accumulate)]
+
+
+def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:
+    """Run an iterator in a thread of its own, ``depth`` items ahead. Its exceptions arrive here; closing stops it."""
+    items: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[bool, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                items.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in make():
+                if not put((True, item)):
+                    return
+            put((False, None))
+        except BaseException as error:
+            put((False, error))
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, item = items.get()
+            if not more:
+                if item is not None:
+                    raise item
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,733 @@
+"""From any source of text to a clean parallel corpus on disk.
+
+:func:`read_pairs` reads sentence pairs, :func:`prepare_corpus` cleans them, splits off held-out parts and
+writes all of it, with a manifest, into a folder of the store that is named by its content: the same
+configuration and the same files find the same folder and do no work twice. :class:`Corpus` gives the text
+back memory-mapped.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import logging
+import os
+import secrets
+import shutil
+import time
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nmt import __version__
+from nmt.config import (
+    CleaningConfig,
+    DataConfig,
+    DemoSource,
+    HoldoutSource,
+    HubSource,
+    JsonlSource,
+    TextSource,
+    TsvSource,
+    as_list,
+    digest,
+)
+from nmt.errors import DataError
+from nmt.files import fsync, sha256, write_json
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the prepared folder; another number means another key
+BLOCK = 1 << 16  # rows of a record batch: row i is in batch i >> 16
+SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
+RULES = {
+    "empty": "a side is empty",
+    "too_long": "a side is longer than cleaning.max_chars",
+    "ratio": "one side is too much longer than the other (cleaning.max_ratio)",
+    "duplicate": "the pair has been seen before",
+    "overlap": "the pair is also in the validation or a test set",
+}
+
+Source = TextSource | TsvSource | JsonlSource | HubSource | DemoSource
+Pairs = Iterator[tuple[str, str]]
+Hashes = npt.NDArray[np.uint64]
+
+
+# ------------------------------------------------------------------------------------------------------ lines
+
+
+def read_lines(file: IO[bytes], name: str) -> Iterator[str]:
+    r"""The lines of a UTF-8 file opened in binary mode, without their ends.
+
+    A line ends at "\n" and nowhere else: U+2028, U+0085, "\f" and "\v" are characters of it. One "\r"
+    before the end is dropped, and so is a byte order mark at the start of the file. The last line needs no
+    "\n".
+
+    Args:
+        name: what error messages call the file.
+
+    Raises:
+        DataError: it is not UTF-8, holds a NUL character, or cannot be read on (damaged gzip, failing disk).
+    """
+    number = 0
+    try:
+        for raw in file:  # iterating over a binary file splits at b"\n" only
+            number += 1
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+                if not raw:  # a byte order mark alone is no line
+                    return
+            if raw.endswith(b"\n"):
+                raw = raw[:-2] if raw.endswith(b"\r\n") else raw[:-1]
+            elif raw.endswith(b"\r"):
+                raw = raw[:-1]
+            if b"\0" in raw:
+                raise DataError(f"{name}:{number}: holds a NUL character; is it a text file, in UTF-8?")
+            yield raw.decode()
+    except UnicodeDecodeError as error:
+        column = len(error.object[: error.start].decode()) + 1
+        bad = error.object[error.start]
+        raise DataError(
+            f"{name}:{number}: not valid UTF-8 (byte 0x{bad:02x} at column {column}); "
+            "convert the file to UTF-8"
+        ) from None
+    except gzip.BadGzipFile as error:
+        if number == 0:
+            raise DataError(f"{name}: not a gzip file, in spite of its name; rename or compress it") from None
+        raise DataError(f"{name}: damaged gzip file after line {number} ({error}); copy it anew") from None
+    except EOFError:
+        raise DataError(f"{name}: gzip file cut off after line {number}; copy it anew") from None
+    except zlib.error as error:
+        raise DataError(f"{name}: damaged gzip file after line {number} ({error}); copy it anew") from None
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read on after line {number}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _open(path: str) -> Iterator[IO[bytes]]:
+    """Open a file for :func:`read_lines`, unpacking ``.gz``."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (closed below; an error while reading is another one)
+    except OSError as error:
+        raise DataError(_cannot_open(path, error)) from None
+    with file:
+        yield gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file  # type: ignore[misc]
+
+
+def _cannot_open(path: str, error: OSError) -> str:
+    match error:
+        case FileNotFoundError():
+            other = path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
+            advice = f"did you mean {other}?" if Path(other).is_file() else "check the path"
+            return f"{path}: no such file; {advice}"
+        case IsADirectoryError():
+            return f"{path}: is a folder; name a file in it"
+        case PermissionError():
+            return f"{path}: no permission to read it; check its owner and mode"
+        case _:
+            return f"{path}: cannot be read: {error.strerror or error}"
+
+
+def _file_lines(path: str, counts: dict[str, int] | None) -> Iterator[str]:
+    number = 0
+    with _open(path) as file:
+        for number, line in enumerate(read_lines(file, path), 1):  # noqa: B007  (counted to the end)
+            yield line
+    if counts is not None:
+        counts[path] = number
+
+
+# ------------------------------------------------------------------------------------------------------ pairs
+
+
+def read_pairs(source: Source, src_lang: str, tgt_lang: str, counts: dict[str, int] | None = None) -> Pairs:
+    r"""The sentence pairs of a source, in order.
+
+    A sentence is one line: a newline inside one (JSON and parquet allow it) becomes a space.
+
+    Args:
+        counts: filled with the number of lines of each file read to its end.
+
+    Raises:
+        DataError: something is missing, unreadable or inconsistent; the message names file and line.
+    """
+    if isinstance(source, TextSource):
+        for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
+            yield from _text_pairs(src, tgt, counts)
+    elif isinstance(source, TsvSource):
+        for path in as_list(source.path):
+            yield from _tsv_pairs(path, source.src_column, source.tgt_column, counts)
+    elif isinstance(source, JsonlSource):
+        keys = (source.src_key or src_lang, source.tgt_key or tgt_lang)
+        for path in as_list(source.path):
+            yield from _jsonl_pairs(path, keys, counts)
+    elif isinstance(source, HubSource):
+        yield from _hub_pairs(source, source.src_column or src_lang, source.tgt_column or tgt_lang)
+    else:
+        from nmt.data import demo
+
+        for pair in demo.generate(source.seed)[source.part]:
+            yield pair.src, pair.tgt
+
+
+def _text_pairs(src_path: str, tgt_path: str, counts: dict[str, int] | None) -> Pairs:
+    src_lines, tgt_lines = _file_lines(src_path, counts), _file_lines(tgt_path, counts)
+    for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
+        if src is None or tgt is None:
+            rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
+            src_count, tgt_count = (number, number + rest) if src is None else (number + rest, number)
+            raise DataError(
+                f"{src_path} has {src_count} lines but {tgt_path} has {tgt_count}; "
+                "line n of one must translate line n of the other"
+            )
+        yield src, tgt
+
+
+def _tsv_pairs(path: str, src_column: int, tgt_column: int, counts: dict[str, int] | None) -> Pairs:
+    for number, line in enumerate(_file_lines(path, counts), 1):
+        cells = line.split("\t")
+        if len(cells) <= max(src_column, tgt_column):
+            raise DataError(
+                f"{path}:{number}: has {len(cells)} tab-separated column(s), but src_column is {src_column} "
+                f"and tgt_column {tgt_column}, counted from 0"
+            )
+        yield cells[src_column], cells[tgt_column]
+
+
+def _jsonl_pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None) -> Pairs:
+    for number, line in enumerate(_file_lines(path, counts), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: not valid JSON: {error.msg} (column {error.colno})") from None
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise DataError(f"{where}: not valid JSON: {reason}") from None
+        yield _json_text(row, keys[0], where), _json_text(row, keys[1], where)
+
+
+def _json_text(row: Any, key: str, where: str) -> str:
+    value = row
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            there = f"there is: {', '.join(value)}" if isinstance(value, dict) else "it is not in an object"
+            raise DataError(f"{where}: no key '{key}'; {there}; set src_key and tgt_key")
+        value = value[part]
+    if not isinstance(value, str):
+        raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        code = f"\\u{ord(value[error.start]):04x}"
+        raise DataError(
+            f"{where}: key '{key}' holds {code}, half of a surrogate pair and no character; remove it"
+        ) from None
+    if "\0" in value:
+        raise DataError(f"{where}: key '{key}' holds a NUL character; remove it")
+    return _one_line(value)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r\n", " ").replace("\n", " ") if "\n" in text else text
+
+
+# -------------------------------------------------------------------------------------------------------- hub
+
+
+def _load_hub(source: HubSource) -> Any:
+    """The ``datasets.Dataset`` of a source. Code that comes with a dataset is never run."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(
+            source.path, name=source.name, split=source.split, revision=source.revision
+        )
+    except Exception as error:  # it raises everything from ValueError to errors of its many backends
+        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
+        reason = " ".join(str(cause or error).split()).rstrip(".") or type(error).__name__
+        reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
+        if "scripts are no longer supported" in reason:
+            advice = "give the revision refs/convert/parquet, which most such datasets have"
+        elif isinstance(error, datasets.exceptions.DatasetNotFoundError):
+            advice = "check the id (owner/name) and, for a gated dataset, that you are logged in"
+        elif isinstance(error, ConnectionError) or "ffline" in type(error).__name__:
+            advice = "connect to the network once to fetch it, or name a local folder"
+        elif isinstance(error, FileNotFoundError):
+            advice = "name a folder with parquet, JSON or CSV files, or a hub id"
+        else:
+            advice = "check path, name, split and revision"
+        raise DataError(f"{source.path}: cannot be loaded: {reason}; {advice}") from None
+
+
+def _hub_pairs(source: HubSource, src_column: str, tgt_column: str) -> Pairs:
+    """An empty (null) cell is an empty sentence, as it is in CSV files."""
+    row = 0
+    for table in _load_hub(source).with_format("arrow").iter(batch_size=8192):
+        sides = [_hub_column(table, column, source.path).to_pylist() for column in (src_column, tgt_column)]
+        for src, tgt in zip(*sides, strict=True):
+            row += 1
+            src, tgt = src or "", tgt or ""
+            if "\0" in src or "\0" in tgt:
+                raise DataError(f"{source.path}: row {row} of {source.split} holds a NUL character")
+            yield _one_line(src), _one_line(tgt)
+
+
+def _hub_column(table: pa.Table, column: str, where: str) -> pa.ChunkedArray:
+    found = None
+    if column in table.column_names:
+        found = table[column]
+    elif "translation" in table.column_names:
+        translation = table["translation"]
+        if pa.types.is_struct(translation.type) and translation.type.get_field_index(column) >= 0:
+            found = pc.struct_field(translation, column)
+    if found is None:
+        there = ", ".join(
+            f"{field.name} ({', '.join(inner.name for inner in field.type)})"
+            if pa.types.is_struct(field.type)
+            else field.name
+            for field in table.schema
+        )
+        raise DataError(f"{where}: no column '{column}'; there is: {there}; set src_column and tgt_column")
+    if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
+        kind = f"holds {found.type}, not text"
+        raise DataError(f"{where}: column '{column}' {kind}; set src_column and tgt_column")
+    return found
+
+
+# ------------------------------------------------------------------------------------------- prepared folders
+
+
+@contextmanager
+def build_once(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, put at ``path`` whole when the block ends well.
+
+    If another process has put its own there meanwhile, that one stays and this is thrown away: both are made
+    from the same content. What a killed process left is removed after a day.
+
+    Raises:
+        DataError: the store cannot be written (permission, disk full).
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        for stale in path.parent.glob(".*.tmp"):
+            if time.time() - max(p.stat().st_mtime for p in [stale, *stale.glob("*")]) > 24 * 3600:
+                shutil.rmtree(stale, ignore_errors=True)
+        yield aside
+        for file in aside.iterdir():
+            fsync(file)
+        fsync(aside)
+        try:
+            aside.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+        fsync(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be written: {reason}; check space and permissions") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+class _FileHashes:
+    """SHA-256 of files, remembered in the store by (path, size, modification time)."""
+
+    def __init__(self, store: Path):
+        self.path = store / "file-hashes.json"
+        try:
+            self.known: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.known = {}
+        self.changed = False
+
+    def entry(self, path: str) -> dict[str, Any]:
+        """Path, size in bytes and SHA-256 of a file."""
+        try:
+            stat = os.stat(path)
+            stamp = [stat.st_size, stat.st_mtime_ns]
+            name = os.path.abspath(path)
+            old = self.known.get(name)
+            if isinstance(old, list) and old[:2] == stamp:
+                found = old[2]
+            else:
+                found = sha256(Path(path))
+                # A file as young as the clock's grain may change without a new time: not remembered yet.
+                if time.time_ns() - stat.st_mtime_ns > 2 * 10**9:
+                    self.known[name], self.changed = [*stamp, found], True
+        except OSError as error:
+            raise DataError(_cannot_open(path, error)) from None
+        return {"path": path, "bytes": stat.st_size, "sha256": found}
+
+    def save(self) -> None:
+        if self.changed:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, self.known)
+
+
+def _describe(source: Source | HoldoutSource, hashes: _FileHashes) -> list[dict[str, Any]]:
+    """What a source consists of: an entry for each file, or one for all of a source that has none."""
+    if isinstance(source, TextSource):
+        return [hashes.entry(path) for path in [*as_list(source.src), *as_list(source.tgt)]]
+    if isinstance(source, TsvSource | JsonlSource):
+        return [hashes.entry(path) for path in as_list(source.path)]
+    entry = source.model_dump(mode="json")
+    if not isinstance(source, HubSource):
+        return [entry]
+    if os.path.isdir(source.path):
+        files = sorted(p for p in Path(source.path).rglob("*") if p.is_file() and not p.name.startswith("."))
+        return [entry, *(hashes.entry(str(path)) for path in files)]
+    pinned = source.revision is not None and len(source.revision) == 40
+    # A commit cannot change, so a prepared corpus of one is found again without the hub.
+    return [entry if pinned else {**entry, "fingerprint": _load_hub(source)._fingerprint}]
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+class TextPart(Sequence[tuple[str, str]]):
+    """The pairs of one part of a corpus, memory-mapped."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.batches = open_arrow(path)
+        self._length: int = sum(batch.num_rows for batch in self.batches)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def src(self, i: int) -> str:
+        return self._cell(0, i)
+
+    def tgt(self, i: int) -> str:
+        return self._cell(1, i)
+
+    def _cell(self, column: int, i: int) -> str:
+        if not -self._length <= i < self._length:
+            raise IndexError(f"row {i} of {self._length}")
+        i %= self._length
+        text: str = self.batches[i >> 16].column(column)[i & (BLOCK - 1)].as_py()
+        return text
+
+    @overload
+    def __getitem__(self, i: int) -> tuple[str, str]: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[tuple[str, str]]: ...
+    def __getitem__(self, i: int | slice) -> tuple[str, str] | list[tuple[str, str]]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(self._length))]
+        return self.src(i), self.tgt(i)
+
+    def iter_pairs(self) -> Pairs:
+        for batch in self.batches:
+            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+
+    __iter__ = iter_pairs
+
+    def sources(self) -> list[str]:
+        return [text for batch in self.batches for text in batch.column(0).to_pylist()]
+
+    def targets(self) -> list[str]:
+        return [text for batch in self.batches for text in batch.column(1).to_pylist()]
+
+
+def open_arrow(path: Path) -> list[pa.RecordBatch]:
+    """The record batches of an Arrow file, memory-mapped.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        with pa.memory_map(str(path)) as file:
+            reader = pa.ipc.open_file(file)
+            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
+        raise DataError(f"{path}: {reason}; delete the folder {path.parent} to have it made anew") from None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a prepared folder.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
+        path = folder / "manifest.json"
+        raise DataError(f"{path}: {reason}; delete the folder {folder} to have it made anew") from None
+    return manifest
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus: the parts ``train``, ``valid`` and ``test.NAME``, and a manifest of their origin."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The name of the content: equal keys, equal text."""
+        return str(self.manifest["key"])
+
+    @property
+    def tests(self) -> list[str]:
+        return [name.removeprefix("test.") for name in self.manifest["sizes"] if name.startswith("test.")]
+
+    def part(self, name: str) -> TextPart:
+        """
+        Raises:
+            DataError: there is no part of this name, or its file is damaged.
+        """
+        if name not in self.manifest["sizes"]:
+            raise DataError(f"{self.path}: no part '{name}'; it has: {', '.join(self.manifest['sizes'])}")
+        return TextPart(self.path / f"{name}.arrow")
+
+    def summary(self) -> str:
+        """A few lines for people: the sizes, and what each cleaning rule dropped."""
+        manifest = self.manifest
+        width = max(map(len, [*manifest["sizes"], "dropped"]))
+        lines = [f"corpus {self.path}, {manifest['src_lang']} to {manifest['tgt_lang']}"]
+        for name, size in manifest["sizes"].items():
+            of = f" of {manifest['read']:,} read" if name == "train" else ""
+            lines.append(f"  {name:<{width}}  {size:>11,} pairs{of}")
+        dropped = [(rule, count) for rule, count in manifest["dropped"].items() if count]
+        lines += [f"  {'dropped':<{width}}  {count:>11,} {RULES[rule]}" for rule, count in dropped]
+        return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+class ArrowWriter:
+    """Writes an Arrow file in record batches of :data:`BLOCK` rows, whatever the size of the pieces given."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self.writer, self.schema = pa.ipc.new_file(str(path), schema), schema
+        self.waiting: list[pa.RecordBatch] = []
+        self.rows = 0  # waiting
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self.waiting.append(batch)
+        self.rows += batch.num_rows
+        while self.rows >= BLOCK:
+            self._flush(BLOCK)
+
+    def _flush(self, count: int) -> None:
+        table = pa.Table.from_batches(self.waiting, self.schema)
+        for batch in table.slice(0, count).combine_chunks().to_batches():
+            self.writer.write_batch(batch)
+        self.waiting = table.slice(count).to_batches()
+        self.rows -= count
+
+    def __enter__(self) -> ArrowWriter:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None and self.rows:
+            self._flush(self.rows)
+        self.writer.close()
+
+
+def _blocks(pairs: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
+    pairs = iter(pairs)
+    while block := list(itertools.islice(pairs, BLOCK)):
+        src, tgt = zip(*block, strict=True)
+        columns = [pa.array(side, pa.large_string()) for side in (src, tgt)]
+        yield pa.record_batch(columns, schema=SCHEMA)
+
+
+def pair_hash(src: str, tgt: str) -> bytes:
+    """8 bytes that stand for a pair, white space at the ends of its sides left out.
+
+    Two different pairs of n share a hash with a probability of n² / 2^65: 3 in a million for ten million
+    pairs. Then one of the two is dropped as a duplicate, and no more harm is done.
+    """
+    return blake2b(f"{src.strip()}\n{tgt.strip()}".encode(), digest_size=8).digest()
+
+
+class _Cleaner:
+    """The rules that look at one pair alone. Every pair is counted under the first rule that drops it."""
+
+    def __init__(self, config: CleaningConfig):
+        self.config = config
+        self.read = 0
+        self.dropped = dict.fromkeys(RULES, 0)
+        self.hashes = array("Q")
+
+    def __call__(self, pairs: Pairs) -> Pairs:
+        max_chars, max_ratio = self.config.max_chars, self.config.max_ratio
+        for src, tgt in pairs:
+            self.read += 1
+            shorter, longer = sorted((len(src), len(tgt)))
+            if not src.strip() or not tgt.strip():
+                self.dropped["empty"] += 1
+            elif longer > max_chars:
+                self.dropped["too_long"] += 1
+            elif longer > max_ratio * max(shorter, 10):
+                self.dropped["ratio"] += 1
+            else:
+                self.hashes.frombytes(pair_hash(src, tgt))
+                yield src, tgt
+
+
+def _mix(values: Hashes, seed: int) -> npt.NDArray[np.float64]:
+    """Seeded pseudo-random numbers in [0, 1), each a function of its value alone (SplitMix64's finaliser)."""
+    start = int.from_bytes(blake2b(str(seed).encode(), digest_size=8).digest(), "little")
+    x = values + np.uint64(start)  # wraps around, as is meant
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _split(hashes: Hashes, holdouts: dict[str, HoldoutSource]) -> npt.NDArray[np.int16]:
+    """For each pair, which holdout takes it (its position in ``holdouts``), or -1 for the training part.
+
+    Holdouts of one seed take neighbouring intervals of the same numbers; of other seeds, the first has it.
+    """
+    where = np.full(len(hashes), -1, dtype=np.int16)
+    taken: dict[int, float] = {}
+    for number, holdout in enumerate(holdouts.values()):
+        low = taken.get(holdout.seed, 0.0)
+        taken[holdout.seed] = high = low + holdout.fraction
+        u = _mix(hashes, holdout.seed)
+        where[(where < 0) & (low <= u) & (u < high)] = number
+    return where
+
+
+# ---------------------------------------------------------------------------------------------------- prepare
+
+
+def prepare_corpus(data: DataConfig) -> Corpus:
+    """Read, clean and store a corpus, or find it in the store if it was made before from the same content.
+
+    Training pairs pass the rules of :data:`RULES`, in that order, and each is counted under the first that
+    drops it. Then the holdouts are split off what is left. Validation and test sets with sources of their own
+    are kept line by line as they are.
+
+    Raises:
+        DataError: a source cannot be read, a part would be empty, or the store cannot be written.
+    """
+    store = Path(data.store)
+    held = {"valid": data.valid, **{f"test.{name}": source for name, source in data.test.items()}}
+    hashes = _FileHashes(store)
+    inputs = {name: _describe(source, hashes) for name, source in {"train": data.train, **held}.items()}
+    hashes.save()
+    key = digest(data.model_dump(mode="json", exclude={"store"}), inputs, FORMAT)
+    path = store / f"corpus-{key}"
+    if not path.is_dir():
+        log.info("preparing the corpus, once for this configuration and these files, in %s", path)
+        with build_once(path) as folder:
+            manifest = _build(data, held, folder, inputs)
+            sums = {file.name: sha256(file) for file in sorted(folder.glob("*.arrow"))}
+            about = {"format": FORMAT, "nmt": __version__, "key": key}
+            languages = {"src_lang": data.src_lang, "tgt_lang": data.tgt_lang}
+            write_json(folder / "manifest.json", {**about, **languages, **manifest, "files": sums})
+    return Corpus(path, read_manifest(path))
+
+
+def _build(
+    data: DataConfig, held: dict[str, Any], folder: Path, inputs: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    sizes: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    seen: list[npt.NDArray[np.uint64]] = []  # of the validation and test pairs
+    holdouts = {name: source for name, source in held.items() if isinstance(source, HoldoutSource)}
+    for name, source in held.items():
+        if name in holdouts:
+            continue
+        with ArrowWriter(folder / f"{name}.arrow", SCHEMA) as out:
+            for batch in _blocks(read_pairs(source, data.src_lang, data.tgt_lang, counts)):
+                out.write(batch)
+        part = TextPart(folder / f"{name}.arrow")
+        sizes[name] = len(part)
+        _check_held(name, part, inputs[name])
+        seen.append(_to_hashes(b"".join(itertools.starmap(pair_hash, part.iter_pairs()))))
+
+    cleaner = _Cleaner(data.cleaning)
+    read = folder / "read.arrow"  # what passed the rules that look at one pair alone
+    with ArrowWriter(read, SCHEMA) as out:
+        for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts))):
+            out.write(batch)
+    if not cleaner.read:
+        raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
+    pairs = _to_hashes(cleaner.hashes)
+    keep = np.ones(len(pairs), dtype=bool)
+    if data.cleaning.drop_duplicates:
+        keep[:] = False
+        keep[np.unique(pairs, return_index=True)[1]] = True
+        cleaner.dropped["duplicate"] = int((~keep).sum())
+    if data.cleaning.drop_overlap and seen:
+        overlap = keep & np.isin(pairs, np.concatenate(seen))
+        cleaner.dropped["overlap"] = int(overlap.sum())
+        keep &= ~overlap
+    where = _split(pairs, holdouts)
+    for number, name in [(-1, "train"), *enumerate(holdouts)]:
+        mask = keep & (where == number)
+        sizes[name] = int(mask.sum())
+        if not sizes[name]:
+            raise DataError(_nothing_left(name, cleaner, int(keep.sum())))
+        _write_rows(read, mask, folder / f"{name}.arrow")
+    read.unlink()
+    for entries in inputs.values():
+        for entry in entries:
+            if entry.get("path") in counts:
+                entry["lines"] = counts[entry["path"]]
+    return {
+        "inputs": inputs,
+        "read": cleaner.read,
+        "dropped": cleaner.dropped,
+        "sizes": {name: sizes[name] for name in ("train", *held)},
+    }
+
+
+def _to_hashes(data: bytes | array[int]) -> Hashes:
+    return np.frombuffer(data, dtype=np.uint64)
+
+
+def _write_rows(read: Path, mask: npt.NDArray[np.bool_], path: Path) -> None:
+    with ArrowWriter(path, SCHEMA) as out:
+        for number, batch in enumerate(open_arrow(read)):
+            out.write(batch.filter(pa.array(mask[number * BLOCK : number * BLOCK + batch.num_rows])))
+
+
+def _where(entries: list[dict[str, Any]]) -> str:
+    named = entries if "kind" not in entries[0] else entries[:1]  # of a hub folder, not each of its files
+    return " and ".join(str(entry.get("path") or entry["kind"]) for entry in named)
+
+
+def _check_held(name: str, part: TextPart, entries: list[dict[str, Any]]) -> None:
+    """A set that nothing can be measured on is a mistake; single blank lines in it are not."""
+    if not len(part):
+        raise DataError(f"data.{name}: {_where(entries)} holds no sentence pairs")
+    sides: list[tuple[str, Callable[[], list[str]]]] = [("source", part.sources), ("target", part.targets)]
+    for side, lines in sides:
+        if not any(line.strip() for line in lines()):
+            raise DataError(f"data.{name}: {_where(entries)}: every {side} sentence is empty")
+
+
+def _nothing_left(name: str, cleaner: _Cleaner, kept: int) -> str:
+    if not kept:
+        why = ", ".join(f"{n} {rule}" for rule, n in cleaner.dropped.items() if n)
+        return f"data.train: cleaning leaves none of its {cleaner.read} pairs ({why}); see data.cleaning"
+    if name == "train":
+        return f"data.train: the holdout parts take all of its {kept} pairs; lower their fractions"
+    return f"data.{name}: no pair falls into this holdout of {kept} training pairs; raise its fraction"

@@ -1,0 +1,188 @@
+"""The corpus in ids, memory-mapped: what training reads."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from nmt.config import digest
+from nmt.data.corpus import BLOCK, ArrowWriter, Corpus, TextPart, build_once, open_arrow, read_manifest
+from nmt.data.tokenizer import Tokenizer
+from nmt.errors import DataError
+from nmt.files import write_json
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the encoded folder; another number means another key
+
+Lengths = npt.NDArray[np.int32]
+Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+class ParallelDataset:
+    """Pairs of ids, without bos and eos, memory-mapped: only what is read comes into memory.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._batches = open_arrow(path)
+        # Views of the mapped file: of each side of each batch, all ids in a row and the offsets [rows + 1].
+        self._src = [_views(batch.column(0)) for batch in self._batches]
+        self._tgt = [_views(batch.column(1)) for batch in self._batches]
+        self._index = [batch.column(2).to_numpy() for batch in self._batches]
+        self._length: int = sum(batch.num_rows for batch in self._batches)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def src_lengths(self) -> Lengths:
+        """Source subwords of each pair, [len(self)]."""
+        return _lengths(self._src)
+
+    @cached_property
+    def tgt_lengths(self) -> Lengths:
+        """Target subwords of each pair, [len(self)]."""
+        return _lengths(self._tgt)
+
+    def src(self, i: int) -> Ids:
+        """Source ids of pair ``i``, a read-only view."""
+        return self._row(self._src, i)
+
+    def tgt(self, i: int) -> Ids:
+        """Target ids of pair ``i``, a read-only view."""
+        return self._row(self._tgt, i)
+
+    def index(self, i: int) -> int:
+        """The row of the corpus part that pair ``i`` comes from."""
+        block, row = self._locate(i)
+        return int(self._index[block][row])
+
+    def _row(self, side: list[tuple[Ids, npt.NDArray[np.int64]]], i: int) -> Ids:
+        block, row = self._locate(i)
+        values, offsets = side[block]
+        return values[offsets[row] : offsets[row + 1]]
+
+    def _locate(self, i: int) -> tuple[int, int]:
+        if not 0 <= i < self._length:
+            raise IndexError(f"pair {i} of {self._length}")
+        return i >> 16, i & (BLOCK - 1)
+
+
+def _views(column: pa.LargeListArray) -> tuple[Ids, npt.NDArray[np.int64]]:
+    return column.values.to_numpy(), column.offsets.to_numpy()
+
+
+def _lengths(side: list[tuple[Ids, npt.NDArray[np.int64]]]) -> Lengths:
+    return np.concatenate([np.empty(0, np.int32), *(np.diff(offsets) for _, offsets in side)], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """The training and the validation part of a corpus in ids."""
+
+    path: Path
+    manifest: dict[str, Any]
+    train: ParallelDataset
+    valid: ParallelDataset
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [f"encoded {self.path}"]
+        for name, data in [("train", self.train), ("valid", self.valid)]:
+            src, tgt = self.manifest[name]["src_tokens"], self.manifest[name]["tgt_tokens"]
+            lines.append(f"  {name}  {len(data):>11,} pairs, {src:,} source and {tgt:,} target subwords")
+        limit = self.manifest["max_tokens"]
+        for name, what in [
+            ("too_many_tokens", f"dropped from train: more than {limit} subwords a side"),
+            ("no_tokens", "dropped from train: a side has no subwords"),
+        ]:
+            if count := self.manifest["train"][name]:
+                lines.append(f"  {'':5}  {count:>11,} {what}")
+        if cut := self.manifest["valid"]["too_many_tokens"]:
+            lines.append(f"  {'':5}  {cut:>11,} cut in valid for its loss: more than {limit} subwords a side")
+        return "\n".join(lines)
+
+
+def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: Path) -> EncodedCorpus:
+    """Encode train and valid into the store, or find them there if they were made before.
+
+    A training pair with a side of more than ``max_tokens`` subwords, or of none, is dropped; a validation
+    pair stays, cut to ``max_tokens``.
+
+    Raises:
+        DataError: no training pair is left, or the store cannot be written.
+    """
+    key = digest([corpus.key, tokenizer.fingerprint, max_tokens, FORMAT])
+    path = store / f"encoded-{key}"
+    if not path.is_dir():
+        log.info("encoding the corpus, once for this tokenizer, in %s", path)
+        with build_once(path) as folder:
+            parts = {
+                name: _encode_part(corpus.part(name), tokenizer, max_tokens, folder / f"{name}.arrow", drop)
+                for name, drop in (("train", True), ("valid", False))
+            }
+            origin = {"corpus": corpus.key, "tokenizer": tokenizer.fingerprint, "max_tokens": max_tokens}
+            write_json(folder / "manifest.json", {"format": FORMAT, "key": key, **origin, **parts})
+    train, valid = (ParallelDataset(path / f"{name}.arrow") for name in ("train", "valid"))
+    return EncodedCorpus(path, read_manifest(path), train, valid)
+
+
+def _encode_part(
+    text: TextPart, tokenizer: Tokenizer, max_tokens: int, path: Path, drop: bool
+) -> dict[str, int]:
+    """Encode one part, block by block; return the counts for the manifest."""
+    vocabulary = max(tokenizer.src_vocab_size, tokenizer.tgt_vocab_size)
+    dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
+    ids = pa.large_list(pa.from_numpy_dtype(dtype))
+    schema = pa.schema([("src", ids), ("tgt", ids), ("index", pa.int64())])
+    counts = dict.fromkeys(("pairs", "src_tokens", "tgt_tokens", "too_many_tokens", "no_tokens"), 0)
+    start = 0
+    with ArrowWriter(path, schema) as out:
+        for batch in text.batches:
+            src = tokenizer.encode_src(batch.column(0).to_pylist())
+            tgt = tokenizer.encode_tgt(batch.column(1).to_pylist())
+            shorter, longer = np.sort([_count(src), _count(tgt)], axis=0)
+            keep, many, none = np.ones(len(src), dtype=bool), longer > max_tokens, shorter == 0
+            counts["too_many_tokens"] += int(many.sum())
+            if drop:
+                counts["no_tokens"] += int((none & ~many).sum())
+                keep = ~(many | none)
+            elif many.any():
+                src, tgt = ([row[:max_tokens] for row in side] for side in (src, tgt))
+            index = np.arange(start, start + len(src))
+            start += len(src)
+            columns = [_large_list(src, ids, dtype), _large_list(tgt, ids, dtype), pa.array(index)]
+            kept = pa.record_batch(columns, schema=schema).filter(pa.array(keep))
+            out.write(kept)
+            counts["pairs"] += kept.num_rows
+            counts["src_tokens"] += len(kept.column(0).flatten())
+            counts["tgt_tokens"] += len(kept.column(1).flatten())
+    if not counts["pairs"]:
+        raise DataError(
+            f"data.train: none of its {start} pairs has {max_tokens} subwords a side or fewer; "
+            "raise data.cleaning.max_tokens"
+        )
+    return counts
+
+
+def _count(side: list[list[int]]) -> Lengths:
+    return np.fromiter(map(len, side), dtype=np.int32, count=len(side))
+
+
+def _large_list(side: list[list[int]], kind: pa.DataType, dtype: np.dtype[Any]) -> pa.LargeListArray:
+    offsets = np.zeros(len(side) + 1, dtype=np.int64)
+    np.cumsum(_count(side), out=offsets[1:])
+    values = np.fromiter(itertools.chain.from_iterable(side), dtype=dtype, count=int(offsets[-1]))
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), type=kind)

@@ -1,0 +1,41 @@
+"""Errors a user can cause or meet.
+
+Each message is one line that says what is wrong, where (file, line, key) and how to mend it. The command line prints
+it and exits with :attr:`NmtError.exit_code`; a traceback appears only under ``--debug``.
+"""
+
+
+class NmtError(Exception):
+    """Base of every error that ends in one clear line instead of a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(NmtError):
+    """The configuration cannot be read, or asks for something that does not exist."""
+
+
+class DataError(NmtError):
+    """A corpus or an input file is missing, unreadable or inconsistent."""
+
+
+class TokenizerError(NmtError):
+    """The tokenizer cannot be trained or loaded."""
+
+
+class CheckpointError(NmtError):
+    """A checkpoint is damaged, or belongs to another configuration."""
+
+
+class RunError(NmtError):
+    """A run directory is missing, in use, or not in the state the command needs."""
+
+
+class DeviceError(NmtError):
+    """The device asked for does not exist or cannot do what is asked of it."""
+
+
+class TrainingError(NmtError):
+    """The training itself cannot go on (the command was right, the world was not)."""
+
+    exit_code = 1

@@ -1,0 +1,109 @@
+"""Alignment scores between one query and the source, and the attention made of them (for the recurrent model).
+
+Each score is a pure function of a query [..., A] and keys [..., A]; :class:`Attention` owns the projections that make
+queries and keys, the softmax over the source, and the weighted sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+def additive_score(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    """v · tanh(query + key) (Bahdanau et al. 2015, section A.1.2).
+
+    Args:
+        query: [..., 1, A], already multiplied by W.
+        keys: [..., S, A], already multiplied by U.
+        v: [A].
+
+    Returns:
+        [..., S]
+    """
+    return torch.tanh(query + keys) @ v
+
+
+def dot_score(query: Tensor, keys: Tensor) -> Tensor:
+    """query · key (Luong et al. 2015, eq. 8, "dot"; "general" when the keys were multiplied by W). Shapes as above."""
+    return (query @ keys.transpose(-1, -2)).squeeze(-2)
+
+
+def scaled_dot_score(query: Tensor, keys: Tensor) -> Tensor:
+    """query · key / √A (Vaswani et al. 2017, eq. 1)."""
+    return dot_score(query, keys) / math.sqrt(query.size(-1))
+
+
+def euclidean_score(query: Tensor, keys: Tensor) -> Tensor:
+    """-‖query - key‖² / √A: the nearer, the higher; scaled like the scaled dot product."""
+    return -(query - keys).square().sum(-1) / math.sqrt(query.size(-1))
+
+
+_PURE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "general": dot_score,
+    "dot": dot_score,
+    "scaled_dot": scaled_dot_score,
+    "euclidean": euclidean_score,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source as attention sees it, computed once per sentence."""
+
+    keys: Tensor  # [B, S, A]
+    values: Tensor  # [B, S, D_enc]
+    mask: Tensor  # [B, S]
+
+    def select(self, sentences: Tensor) -> Source:
+        return Source(*(t.index_select(0, sentences) for t in (self.keys, self.values, self.mask)))
+
+
+class Attention(nn.Module):
+    """context = Σ_j softmax_j(score(query, key_j)) value_j, the values being the encoder states.
+
+    The widths of queries and encoder states differ (the encoder reads both ways), so ``dot``, ``scaled_dot`` and
+    ``euclidean`` compare projections of both to ``d_attention``; ``general`` projects the encoder states alone.
+
+    Args:
+        name: a key of the configuration's ``model.attention`` other than ``none``.
+        d_query: width of the decoder state.
+        d_memory: width of the encoder states.
+        d_attention: width A in which they are compared (``general``: ``d_query``).
+    """
+
+    def __init__(self, name: str, d_query: int, d_memory: int, d_attention: int):
+        super().__init__()
+        self.name = name
+        if name == "general":
+            d_attention = d_query
+        self.key = nn.Linear(d_memory, d_attention, bias=name == "additive")
+        self.query = nn.Identity() if name == "general" else nn.Linear(d_query, d_attention, bias=False)
+        self.v = (
+            nn.Parameter(torch.empty(d_attention).uniform_(-1, 1) / math.sqrt(d_attention))
+            if name == "additive"
+            else None
+        )
+
+    def read(self, values: Tensor, mask: Tensor) -> Source:
+        """Keys for encoder states [B, S, D_enc] and mask [B, S]."""
+        return Source(self.key(values), values, mask)
+
+    def forward(self, query: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+        """Attend with W queries for each sentence.
+
+        Args:
+            query: [B, W, D_query].
+
+        Returns:
+            context [B, W, D_enc] and weights [B, W, S].
+        """
+        q = self.query(query).unsqueeze(2)  # [B, W, 1, A]
+        keys = source.keys.unsqueeze(1)  # [B, 1, S, A]
+        scores = additive_score(q, keys, self.v) if self.v is not None else _PURE[self.name](q, keys)  # [B, W, S]
+        weights = torch.softmax(scores.masked_fill(~source.mask.unsqueeze(1), -torch.inf), dim=-1)
+        return weights @ source.values, weights

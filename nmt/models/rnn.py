@@ -1,0 +1,210 @@
+"""Recurrent encoder–decoder with attention, after Bahdanau, Cho and Bengio 2015.
+
+The equations are those of the paper's appendix A, with s for decoder states, h for encoder states, c for contexts:
+
+    c_t = attention(s_{t-1}, h)
+    s_t = RNN(s_{t-1}, [E y_{t-1}; c_t])
+    logits_t = W_o maxout(U s_t + V E y_{t-1} + C c_t)          (deep output, Goodfellow et al. 2013)
+
+Only the first decoder layer meets the attention; layers above it read (s_t, c_t), so that under teacher forcing they
+and the deep output run over all positions at once, outside the loop over time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nmt.config import RNNConfig
+from nmt.models.attention import Attention, Source
+from nmt.models.layers import Dropout, embedding
+from nmt.models.seq2seq import Memory, Seq2Seq
+
+
+@dataclass(frozen=True)
+class RNNState:
+    """``first``: state of the attentional layer [N, Hid] (and the LSTM's cell); ``upper``: of the layers above it."""
+
+    source: Source | None
+    summary: Tensor  # [B, 2·Hid], the fixed vector
+    first: tuple[Tensor, ...]
+    upper: list[tuple[Tensor, ...]]
+
+    def select(self, rows: Tensor) -> RNNState:
+        beam = self.first[0].size(0) // self.summary.size(0)
+        sentences = rows[::beam] // beam
+        unchanged = sentences.numel() == self.summary.size(0)  # sentences only ever leave; they do not change places
+        return RNNState(
+            self.source if unchanged or self.source is None else self.source.select(sentences),
+            self.summary if unchanged else self.summary.index_select(0, sentences),
+            tuple(t.index_select(0, rows) for t in self.first),
+            [tuple(t.index_select(0, rows) for t in layer) for layer in self.upper],
+        )
+
+
+class Cell(nn.Module):
+    """One recurrent layer whose input is split: what is known beforehand, and the context known only in the loop.
+
+    Computes what ``nn.GRUCell`` / ``nn.LSTMCell`` compute for the concatenated input, so that the product with the
+    known part is one matrix product for all positions.
+    """
+
+    def __init__(self, kind: str, d_known: int, d_context: int, d_hidden: int):
+        super().__init__()
+        self.gates = {"gru": 3, "lstm": 4}[kind]
+        self.d_hidden = d_hidden
+        self.known = nn.Linear(d_known, self.gates * d_hidden)
+        self.context = nn.Linear(d_context, self.gates * d_hidden, bias=False)
+        self.hidden = nn.Linear(d_hidden, self.gates * d_hidden)
+
+    def forward(self, known: Tensor, context: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_enc]; returns the new state."""
+        x = known + self.context(context)
+        h = self.hidden(state[0])
+        if self.gates == 3:
+            rz = torch.sigmoid(x[:, : 2 * self.d_hidden] + h[:, : 2 * self.d_hidden])
+            r, z = rz.chunk(2, dim=-1)
+            n = torch.tanh(torch.addcmul(x[:, 2 * self.d_hidden :], r, h[:, 2 * self.d_hidden :]))
+            return (torch.lerp(n, state[0], z),)
+        i, f, g, o = (x + h).chunk(4, dim=-1)
+        cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+def _recurrent(kind: str, d_in: int, d_hidden: int) -> nn.RNNBase:
+    return (nn.GRU if kind == "gru" else nn.LSTM)(d_in, d_hidden, batch_first=True)
+
+
+class Encoder(nn.Module):
+    """Layers of one forward and one backward recurrent net; the backward one reads each sentence from its own end."""
+
+    def __init__(self, config: RNNConfig):
+        super().__init__()
+        widths = [config.d_model] + [2 * config.d_hidden] * (config.encoder_layers - 1)
+        self.forwards = nn.ModuleList(_recurrent(config.cell, w, config.d_hidden) for w in widths)
+        self.backwards = nn.ModuleList(_recurrent(config.cell, w, config.d_hidden) for w in widths)
+        self.dropout = Dropout(config.dropout)
+        self.residual = config.residual
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings [B, S, D] to states [B, S, 2·Hid] and the summary [→h_S; ←h_1], [B, 2·Hid]."""
+        lengths = mask.sum(1, keepdim=True)  # [B, 1]
+        positions = torch.arange(x.size(1), device=x.device)
+        # Its own inverse: reverses the real tokens of each row and leaves the padding where it is.
+        flip = torch.where(mask, lengths - 1 - positions, positions).unsqueeze(-1)  # [B, S, 1]
+        for layer, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
+            ahead = forwards(x)[0]
+            behind = _gather(backwards(_gather(x, flip))[0], flip)
+            y = torch.cat([ahead, behind], dim=-1)  # [B, S, 2·Hid]
+            x = x + self.dropout(y) if self.residual and layer > 0 else self.dropout(y)
+        last = ahead.gather(1, (lengths - 1).unsqueeze(-1).expand(-1, 1, ahead.size(-1))).squeeze(1)
+        return x, torch.cat([last, behind[:, 0]], dim=-1)
+
+
+def _gather(x: Tensor, index: Tensor) -> Tensor:
+    """Reorder the positions of x [B, S, D] by index [B, S, 1]."""
+    return x.gather(1, index.expand(-1, -1, x.size(-1)))
+
+
+class RNN(Seq2Seq[RNNState]):
+    def __init__(self, config: RNNConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
+        super().__init__()
+        self.config = config
+        d_hidden, d_memory = config.d_hidden, 2 * config.d_hidden
+        self.tgt_embedding = embedding(tgt_vocab_size, config.d_model, pad_id)
+        tied = config.tie_embeddings == "all"
+        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, config.d_model, pad_id)
+        # Unit-norm rows suit an output layer; a recurrent net wants inputs of order one.
+        self.scale = config.d_model**0.5
+        self.dropout = Dropout(config.dropout)
+        self.encoder = Encoder(config)
+        states = 2 if config.cell == "lstm" else 1
+        self.initial = nn.Linear(d_memory, config.decoder_layers * states * d_hidden)
+        attention = config.attention != "none"
+        self.attention = Attention(config.attention, d_hidden, d_memory, config.d_attention) if attention else None
+        self.first = Cell(config.cell, config.d_model, d_memory, d_hidden)
+        self.upper = nn.ModuleList(
+            _recurrent(config.cell, d_hidden + d_memory, d_hidden) for _ in range(config.decoder_layers - 1)
+        )
+        self.readout = nn.Linear(d_hidden + config.d_model + d_memory, 2 * config.d_model)
+        self.output = nn.Linear(config.d_model, tgt_vocab_size, bias=False)
+        if config.tie_embeddings != "none":
+            self.output.weight = self.tgt_embedding.weight
+
+    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
+        states, summary = self.encoder(self._embed(self.src_embedding, src), src_mask)
+        return Memory(states, src_mask, summary)
+
+    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
+        state = self.init_state(memory)
+        embedded = self._embed(self.tgt_embedding, tgt_in)  # [B, T, D]
+        first, outputs, contexts = state.first, [], []
+        for known in self.first.known(embedded).unbind(1):
+            context, _ = self._attend(first[0], state)
+            first = self.first(known, context, first)
+            outputs.append(first[0])
+            contexts.append(context)
+        context = torch.stack(contexts, dim=1)  # [B, T, 2·Hid]
+        top, _ = self._upper(torch.stack(outputs, dim=1), context, state.upper)
+        return self._read_out(top, embedded, context)
+
+    def init_state(self, memory: Memory, beam_size: int = 1) -> RNNState:
+        assert memory.summary is not None
+        vectors = torch.tanh(self.initial(memory.summary)).repeat_interleave(beam_size, dim=0)  # [N, ...]
+        states = vectors.split(self.config.d_hidden, dim=-1)
+        per_layer = 2 if self.config.cell == "lstm" else 1
+        layers = [tuple(states[i : i + per_layer]) for i in range(0, len(states), per_layer)]
+        source = self.attention.read(memory.states, memory.mask) if self.attention is not None else None
+        return RNNState(source, memory.summary, layers[0], layers[1:])
+
+    def step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
+        embedded = self._embed(self.tgt_embedding, tokens)  # [N, D]
+        context, _ = self._attend(state.first[0], state)
+        first = self.first(self.first.known(embedded), context, state.first)
+        top, upper = self._upper(first[0].unsqueeze(1), context.unsqueeze(1), state.upper)
+        hidden = self._read_out(top.squeeze(1), embedded, context)
+        return self.project(hidden), RNNState(state.source, state.summary, first, upper)
+
+    def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:
+        if self.attention is None:
+            return None
+        state = self.init_state(self.encode(src, src_mask))
+        first, maps = state.first, []
+        for known in self.first.known(self._embed(self.tgt_embedding, tgt_in)).unbind(1):
+            context, weights = self._attend(first[0], state)
+            first = self.first(known, context, first)
+            maps.append(weights)
+        return torch.cat(maps, dim=1)[None, :, None]  # one layer, one head: [1, B, 1, T, S]
+
+    def _embed(self, table: nn.Module, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.dropout(table(ids) * self.scale)
+        return embedded
+
+    def _attend(self, query: Tensor, state: RNNState) -> tuple[Tensor, Tensor]:
+        """Context [N, 2·Hid] of queries [N, Hid]; without attention the fixed vector, whatever the query."""
+        sentences = state.summary.size(0)
+        beam = query.size(0) // sentences
+        if self.attention is None or state.source is None:
+            return state.summary.repeat_interleave(beam, dim=0) if beam > 1 else state.summary, query
+        context, weights = self.attention(query.view(sentences, beam, -1), state.source)
+        return context.reshape(query.size(0), -1), weights
+
+    def _upper(
+        self, x: Tensor, context: Tensor, states: list[tuple[Tensor, ...]]
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """The layers above the first, over x [N, T, Hid] and context [N, T, 2·Hid]."""
+        after = []
+        for layer, state in zip(self.upper, states, strict=True):
+            before = tuple(t.unsqueeze(0).contiguous() for t in state)
+            y, last = layer(torch.cat([self.dropout(x), context], dim=-1), before if len(before) == 2 else before[0])
+            after.append(tuple(t.squeeze(0) for t in (last if isinstance(last, tuple) else (last,))))
+            x = x + y if self.config.residual else y
+        return x, after
+
+    def _read_out(self, top: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
+        """Maxout of width 2 over [s; E y; c], [..., D]."""
+        one, other = self.readout(torch.cat([self.dropout(top), embedded, context], dim=-1)).chunk(2, dim=-1)
+        hidden: Tensor = self.dropout(torch.maximum(one, other))
+        return hidden

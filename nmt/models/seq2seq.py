@@ -1,0 +1,85 @@
+"""The interface both model families share.
+
+Shape legend, used in every comment of the package:
+
+    B batch (sentences)    S source length    T target length    D model width    V vocabulary
+    H attention heads      K head width       W beam width       N = B·W rows of a search
+
+Everything is batch first. Masks are boolean and True means "may be attended".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the decoder may see of the source.
+
+    Attributes:
+        states: encoder states [B, S, D_enc].
+        mask: [B, S], True at real tokens.
+        summary: the source in one vector [B, D_sum], for decoders that start from one.
+    """
+
+    states: Tensor
+    mask: Tensor
+    summary: Tensor | None = None
+
+
+class State(Protocol):
+    """What a decoder carries from one step of a search to the next: a recurrent vector, or cached keys and values.
+
+    A state made for beam width W has N = B·W rows; the W rows of a sentence stand together.
+    """
+
+    def select(self, rows: Tensor) -> Self:
+        """The state whose row i is the old row ``rows[i]`` (reordered hypotheses, finished sentences left out).
+
+        Args:
+            rows: [N'] indices, N' a multiple of W; each group of W new rows comes from one group of old rows.
+        """
+        ...
+
+
+StateT = TypeVar("StateT", bound=State)
+
+
+class Seq2Seq(nn.Module, ABC, Generic[StateT]):
+    """An encoder–decoder. Teacher forcing uses :meth:`decode`, search uses :meth:`step`; both give the same logits."""
+
+    output: nn.Linear  # [V, D]: `project` is this layer alone, which lets the loss work through V in pieces
+
+    @abstractmethod
+    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
+        """Read the source: ids [B, S] and mask [B, S]."""
+
+    @abstractmethod
+    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
+        """Hidden states [B, T, D] for all target positions at once, given the gold prefix ``tgt_in`` [B, T]."""
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D]."""
+        logits: Tensor = self.output(hidden)
+        return logits
+
+    @abstractmethod
+    def init_state(self, memory: Memory, beam_size: int = 1) -> StateT:
+        """The state before the first step, with ``beam_size`` rows for each sentence of ``memory``."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, StateT]:
+        """Feed the last ``tokens`` [N]; return the next logits [N, V] and the new state."""
+
+    @abstractmethod
+    def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:
+        """Attention weights [layers, B, H, T, S] of each target position over the source; None without attention."""
+
+    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
+        """Hidden states [B, T, D] under teacher forcing."""
+        return self.decode(self.encode(src, src_mask), tgt_in)

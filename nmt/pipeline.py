@@ -1,0 +1,329 @@
+"""From a configuration to BLEU: the only place that knows every part.
+
+    config ─► corpus ─► tokenizer ─► id pairs ─► batches ─► model ─► trainer ─► checkpoint ─► search ─► BLEU
+
+:func:`prepare` goes as far as the id pairs, :func:`train` to the final checkpoint, :func:`evaluate` to BLEU.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nmt.config import Config, SearchConfig, TransformerConfig, digest
+from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
+from nmt.data.corpus import Corpus, TextPart, prepare_corpus
+from nmt.data.dataset import EncodedCorpus, encode_corpus
+from nmt.data.tokenizer import Tokenizer
+from nmt.device import resolve_device, resolve_precision, seed_everything, set_threads, tune_allocator
+from nmt.errors import DataError, RunError
+from nmt.evaluation import Scores, score
+from nmt.files import new_directory, write_json, write_text
+from nmt.models.build import build_model, count_parameters
+from nmt.models.seq2seq import Seq2Seq
+from nmt.run import Run
+from nmt.training import checkpoint as checkpoints
+from nmt.training.loss import projected_cross_entropy
+from nmt.training.reporting import record_hyperparameters
+from nmt.training.trainer import Trainer, Validation
+from nmt.translation import Translation, Translator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training reads."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    encoded: EncodedCorpus
+
+
+# -------------------------------------------------------------------------------------------------------------- prepare
+
+
+def prepare(config: Config) -> Prepared:
+    """Corpus, tokenizer and encoded pairs; whatever an earlier call with the same configuration made is reused."""
+    corpus = prepare_corpus(config.data)
+    log.info("%s", corpus.summary())
+    store = Path(config.data.store)
+    # Sampling changes how text is read while training, not the model that is trained on the text.
+    shape = config.tokenizer.model_copy(update={"sampling": None})
+    path = store / f"tokenizer-{digest(corpus.key, shape)}"
+    tokenizer = Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+    encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, store)
+    log.info("%s", encoded.summary())
+    return Prepared(corpus, tokenizer, encoded)
+
+
+def _adopt(prepared: Prepared, run: Run) -> None:
+    """Copy what the run needs to be used without the store: the tokenizer, and the account of the data."""
+    with new_directory(run.tokenizer) as aside:
+        shutil.copytree(prepared.tokenizer.path, aside, dirs_exist_ok=True)
+    manifest = {
+        **prepared.corpus.manifest,
+        "tokenizer": prepared.tokenizer.fingerprint,
+        "encoded": prepared.encoded.manifest,
+    }
+    write_json(run.manifest_path, manifest)
+
+
+# ---------------------------------------------------------------------------------------------------------------- train
+
+
+@dataclass(frozen=True)
+class Trained:
+    run: Run
+    scores: dict[str, Scores]  # of each test set
+    samples: list[tuple[str, str, str]]  # source, reference, hypothesis
+
+
+def train(config: Config) -> Trained:
+    """Train, or go on with the unfinished run of this name, and evaluate on every test set.
+
+    Raises:
+        RunError: the run is finished, in use, or was started with another configuration.
+    """
+    run = Run.of(config)
+    device = resolve_device(config.train.device)
+    dtype = resolve_precision(config.train.precision, device)
+    set_threads(config.train.threads)
+    torch.use_deterministic_algorithms(config.train.deterministic)
+    tune_allocator()
+    with run.lock():
+        run.accept(config)
+        prepared = prepare(config)
+        _adopt(prepared, run)
+        trainer = _build_trainer(config, run, prepared, device, dtype)
+        resumed = trainer.resume(log.warning)
+        if run.finished and trainer.progress.step > 0 and trainer.reason_to_stop() is not None:
+            raise RunError(
+                f"{run.path}: this run is finished ({trainer.progress.step} steps); translate or evaluate it, "
+                "train on with a higher --set train.max_steps=..., or start another with --set name=..."
+            )
+        log.info("%s", _plan(config, prepared, trainer, resumed))
+        reason = trainer.fit()
+        origin = trainer.finish()
+        log.info(
+            "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
+            reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
+            " (averaged weights)" if origin["averaged"] else "",
+        )  # fmt: skip
+        translator = _translator(trainer.model, prepared.tokenizer, config, config.search, device)
+        names = prepared.corpus.tests or ["valid"]
+        scores = {name: _evaluate_part(run, translator, prepared.corpus, name, config) for name in names}
+        metrics = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
+        record_hyperparameters(run, config, metrics)
+        return Trained(run, scores, _samples(run, prepared.corpus, names[0]))
+
+
+def _samples(run: Run, corpus: Corpus, name: str, count: int = 3) -> list[tuple[str, str, str]]:
+    """A few lines of an evaluated set, spread over it."""
+    part = _part(corpus, name)
+    hypotheses = (run.evaluation / f"{name}.hyp").read_text(encoding="utf-8").split("\n")
+    lines = [(2 * i + 1) * len(part) // (2 * count) for i in range(count)]
+    return [(part.src(i), part.tgt(i), hypotheses[i]) for i in lines]
+
+
+def _build_trainer(config: Config, run: Run, prepared: Prepared, device: torch.device, dtype: torch.dtype) -> Trainer:
+    tokenizer, dataset, cleaning = prepared.tokenizer, prepared.encoded.train, config.data.cleaning
+    seed_everything(config.seed)
+    model = _new_model(config, tokenizer).to(device)
+    text = prepared.corpus.part("train")
+    reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed)
+    order = TrainingOrder(dataset, config.train.batch_tokens, config.train.accumulate, config.seed)
+    validator = Validator(config, prepared, device)
+    return Trainer(config, run, model, reader, order, validator, _identity(config, tokenizer, prepared), device, dtype)
+
+
+def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
+    return {"architecture": digest(config.model), "tokenizer": tokenizer.fingerprint, "data": prepared.corpus.key}
+
+
+def _new_model(config: Config, tokenizer: Tokenizer) -> Seq2Seq[Any]:
+    return build_model(config.model, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id)
+
+
+def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+    """What is about to happen, for people."""
+    parameters, embeddings = count_parameters(trainer.model)
+    data, progress = prepared.encoded.train, trainer.progress
+    steps = len(trainer.order.updates(progress.epoch))
+    limits = [
+        f"{getattr(config.train, key):g} {key.removeprefix('max_')}"
+        for key in ("max_steps", "max_epochs", "max_minutes")
+        if getattr(config.train, key)
+    ]
+    if config.train.patience:
+        limits.append(f"{config.train.patience} validations without a better {config.train.score}")
+    kind = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[trainer.dtype]
+    threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    start = (
+        f"resuming at step {progress.step} (epoch {progress.epoch}, update {progress.position} of {steps}, "
+        f"{progress.seconds / 60:.1f} minutes trained)"
+        if resumed
+        else "starting anew"
+    )
+    return "\n".join([
+        f"model       {config.model.type}, {parameters:,} parameters, {embeddings:,} of them embeddings",
+        f"training    {len(data):,} sentence pairs, {int(data.src_lengths.sum()):,} source and "
+        f"{int(data.tgt_lengths.sum()):,} target subwords",
+        f"an epoch    {steps:,} steps of at most {config.train.batch_tokens * config.train.accumulate:,} tokens a side",
+        f"until       {', or '.join(limits)}",
+        f"device      {trainer.device}{threads}, {kind}",
+        f"run         {trainer.run.path}: {start}",
+    ])  # fmt: skip
+
+
+class Validator:
+    """Loss by teacher forcing, BLEU and chrF by the same search and scoring as the final evaluation."""
+
+    def __init__(self, config: Config, prepared: Prepared, device: torch.device):
+        self.config, self.tokenizer, self.device = config, prepared.tokenizer, device
+        data, text = prepared.encoded.valid, prepared.corpus.part("valid")
+        reader = Reader(data, prepared.tokenizer)
+        self.plan = plan_batches(data.src_lengths, data.tgt_lengths, config.train.batch_tokens, None)
+        self.read: Callable[[Any], Batch] = reader.read
+        self.sources, self.references = text.sources(), text.targets()
+        self.search = config.search
+        if config.train.valid_beam_size is not None:
+            self.search = config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
+        # Spread over the set, and never the blank line: the same few at each validation.
+        count = min(config.train.samples, len(self.sources))
+        self.shown = [i * len(self.sources) // count for i in range(count)] if count else []
+
+    def __call__(self, model: Seq2Seq[Any]) -> Validation:
+        nll, correct, tokens = 0.0, 0, 0
+        with torch.inference_mode():
+            for rows in self.plan:
+                batch = self.read(rows).to(self.device)
+                hidden = model(batch.src, batch.src_mask, batch.tgt_in)[batch.tgt_mask]  # [M, D]
+                targets = batch.tgt_out[batch.tgt_mask]  # [M]
+                nll += float(projected_cross_entropy(hidden, model.output, targets, 0.0).nll)
+                for piece, gold in zip(hidden.split(512), targets.split(512), strict=True):
+                    correct += int((model.project(piece).argmax(-1) == gold).sum())
+                tokens += len(targets)
+        translator = _translator(model, self.tokenizer, self.config, self.search, self.device)
+        found = [best[0] for best in translator.translate(self.sources)]
+        scores = score([t.text for t in found], self.references, self.config.evaluation, ["bleu", "chrf"])
+        loss = nll / tokens
+        metrics = {
+            "valid/loss": loss, "valid/ppl": math.exp(min(loss, 100)), "valid/accuracy": correct / tokens,
+            "valid/bleu": scores.bleu, "valid/chrf": scores.chrf,
+        }  # fmt: skip
+        samples = [(self.sources[i], self.references[i], found[i].text) for i in self.shown]
+        maps = [(str(n), *drawn) for n, i in enumerate(self.shown) if (drawn := self._map(model, i, found[i]))]
+        return Validation(metrics, samples, maps)
+
+    def _map(
+        self, model: Seq2Seq[Any], line: int, translation: Translation
+    ) -> tuple[Tensor, list[str], list[str]] | None:
+        """Attention over the source, averaged over layers and heads: read off the finished hypothesis."""
+        return attention_map(model, self.tokenizer, self.sources[line], translation, self.device)
+
+
+def attention_map(
+    model: Seq2Seq[Any], tokenizer: Tokenizer, source: str, translation: Translation, device: torch.device
+) -> tuple[Tensor, list[str], list[str]] | None:
+    """Weights [T, S] averaged over layers and heads, with the subwords of both sides; None without attention."""
+    src = tokenizer.encode_src([source])[0]
+    if not src or not translation.tokens:
+        return None
+    ids = torch.tensor([[*src, tokenizer.eos_id]], device=device)
+    tgt_in = torch.tensor([[tokenizer.bos_id, *translation.tokens]], device=device)
+    with torch.inference_mode():
+        maps = model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), tgt_in)
+    if maps is None:
+        return None
+    weights = maps.float().mean(dim=(0, 2))[0].cpu()  # [T, S]
+    return weights, [*tokenizer.src_pieces(src), "</s>"], [*tokenizer.tgt_pieces(translation.tokens), "</s>"]
+
+
+# -------------------------------------------------------------------------------------------------- translate, evaluate
+
+
+def _translator(
+    model: Seq2Seq[Any], tokenizer: Tokenizer, config: Config, search: SearchConfig, device: torch.device
+) -> Translator:
+    limit = None
+    if isinstance(config.model, TransformerConfig) and config.model.positions == "learned":
+        limit = config.model.max_positions
+    return Translator(model, tokenizer, search, device, max_target_tokens=limit)
+
+
+def load_final(run: Run, model: Seq2Seq[Any]) -> None:
+    """Load the final weights of a finished run, or the best so far of an unfinished one.
+
+    Raises:
+        CheckpointError: they are damaged or of another model.
+        RunError: there are none yet.
+    """
+    if run.finished:
+        weights, where = checkpoints.read_model(run.model), run.model
+    else:
+        best = checkpoints.ranked(run.checkpoints)
+        if not best:
+            raise RunError(f"{run.path}: holds no validated checkpoint yet; train it first (nmt train)")
+        log.warning("%s is not finished: using the best checkpoint so far, %s", run.path, best[0].path.name)
+        weights, where = best[0].weights, best[0].path
+    checkpoints.load_weights(model, weights, where)
+
+
+def load_translator(run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None) -> Translator:
+    """A translator from a run directory, with ``overrides`` of its search settings (such as ``beam_size``)."""
+    config = run.load_config()
+    where = resolve_device(device or ("auto" if config.train.device == "auto" else config.train.device))
+    set_threads(config.train.threads)
+    tune_allocator()
+    tokenizer = Tokenizer.load(run.tokenizer)
+    model = _new_model(config, tokenizer)
+    load_final(run, model)
+    search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
+    return _translator(model.to(where), tokenizer, config, search, where)
+
+
+def evaluate(run: Run, only: str | None = None) -> dict[str, Scores]:
+    """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run."""
+    config = run.load_config()
+    corpus = prepare_corpus(config.data)
+    if only is not None and only not in [*corpus.tests, "valid"]:
+        raise DataError(f"{only}: no such set in this run; there are: {', '.join(['valid', *corpus.tests])}")
+    if not corpus.tests and only is None:
+        raise DataError(f"{run.config_path}: data.test names no test set; use --set-name valid, or --src and --ref")
+    translator = load_translator(run)
+    return {name: _evaluate_part(run, translator, corpus, name, config) for name in ([only] if only else corpus.tests)}
+
+
+def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Scores:
+    """Score lines of one's own under ``name``."""
+    return _evaluate(run, load_translator(run), name, sources, references, run.load_config())
+
+
+def _evaluate_part(run: Run, translator: Translator, corpus: Corpus, name: str, config: Config) -> Scores:
+    part = _part(corpus, name)
+    return _evaluate(run, translator, name, part.sources(), part.targets(), config)
+
+
+def _part(corpus: Corpus, name: str) -> TextPart:
+    return corpus.part(name if name == "valid" else f"test.{name}")
+
+
+def _evaluate(
+    run: Run, translator: Translator, name: str, sources: Sequence[str], references: Sequence[str], config: Config
+) -> Scores:
+    hypotheses = [found[0].text for found in translator.translate(sources, warn=log.warning)]
+    scores = score(hypotheses, references, config.evaluation)
+    run.evaluation.mkdir(exist_ok=True)
+    write_text(run.evaluation / f"{name}.hyp", "".join(f"{line}\n" for line in hypotheses))
+    search = translator.search.model_dump(mode="json")
+    write_json(run.evaluation / f"{name}.json", {"sentences": len(hypotheses), **scores.as_dict(), "search": search})
+    return scores

@@ -1,0 +1,1 @@
+"""Search for the best hypotheses; knows a step function, never a model class."""

@@ -1,0 +1,43 @@
+"""How hypotheses of different lengths are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, overload
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LengthPenalty:
+    """What the sum of log probabilities is divided by: ``score = log_prob / penalty(length)``.
+
+    ``length`` counts the generated tokens, the closing eos included, so it is at least 1. The penalty is
+    positive and never falls as the length grows; the early stop of :func:`nmt.search.beam.beam_search`
+    rests on that.
+
+    Attributes:
+        kind: ``gnmt``: ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14); ``average``: length ** alpha, so
+            that alpha 1 gives the mean log probability of a token; ``none``: 1.
+        alpha: strength, at least 0; 0 is the same as ``none``.
+
+    Raises:
+        ValueError: alpha is negative (the penalty would fall with the length).
+    """
+
+    kind: Literal["gnmt", "average", "none"]
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0.0:
+            raise ValueError(f"alpha must not be negative, found {self.alpha}")
+
+    @overload
+    def __call__(self, length: int) -> float: ...
+    @overload
+    def __call__(self, length: Tensor) -> Tensor: ...
+    def __call__(self, length: int | Tensor) -> float | Tensor:
+        """The penalty of one length or, elementwise, of a tensor of lengths."""
+        if self.kind == "gnmt":
+            return ((5 + length) / 6) ** self.alpha
+        return length ** (float(self.alpha) if self.kind == "average" else 0.0)

@@ -1,0 +1,287 @@
+"""Checkpoints: directories that are whole or absent, checksummed, and never run code when read.
+
+    step-00001200/
+        model.safetensors       raw weights
+        ema.safetensors         averaged weights, when train.ema_decay is set
+        optimizer.safetensors   Adam's moments and step counts, named like the weights
+        random.safetensors      states of PyTorch's generators (CPU, and each CUDA device)
+        state.json              format, progress, score, identity of the run, states of Python's and NumPy's generators,
+                                checksums
+
+Which one is the last or the best is read off the directories themselves, so it can never disagree with them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nmt.errors import CheckpointError
+from nmt.files import new_directory, sha256, write_json
+
+FORMAT = 1
+NAME = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read back and found whole."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.state["progress"]["step"])
+
+    @property
+    def score(self) -> float | None:
+        """Validation score at this step, higher is better; None when none was taken there."""
+        score: float | None = self.state["score"]
+        return score
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        return _read_tensors(self.path / f"{name}.safetensors")
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to translate with: the moving average where there is one."""
+        return self.tensors("ema" if "ema.safetensors" in self.state["sha256"] else "model")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+
+
+# --------------------------------------------------------------------------------------------------------------- saving
+
+
+def save(
+    directory: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Mapping[str, Tensor] | None,
+    progress: Mapping[str, Any],
+    score: float | None,
+    identity: Mapping[str, Any],
+) -> Path:
+    """Write one checkpoint under ``directory``; a crash at any moment leaves it whole or absent.
+
+    Raises:
+        OSError: the disk is full, or writing failed in another way; nothing half-written is left.
+    """
+    path = directory / f"step-{progress['step']:08d}"
+    with new_directory(path) as aside:
+        files = {
+            "model": weights_of(model),
+            "optimizer": _optimizer_tensors(model, optimizer),
+            "random": _random_tensors(),
+        }
+        if ema is not None:
+            files["ema"] = dict(ema)
+        try:
+            for name, tensors in files.items():
+                save_file({k: v.contiguous() for k, v in tensors.items()}, aside / f"{name}.safetensors")
+        except SafetensorError as error:  # safetensors wraps the system's error in its own
+            raise OSError(str(error)) from error
+        python, numpy = random.getstate(), np.random.get_state()
+        state = {
+            "format": FORMAT,
+            "progress": dict(progress),
+            "score": score,
+            "identity": dict(identity),
+            "python_random": [python[0], list(python[1]), python[2]],
+            "numpy_random": [numpy[0], numpy[1].tolist(), *numpy[2:]],  # type: ignore[index]
+            "sha256": {file.name: sha256(file) for file in sorted(aside.iterdir())},
+        }
+        write_json(aside / "state.json", state)
+    return path
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name; one that is tied to others appears once, under its first name."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _random_tensors() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def save_model(directory: Path, weights: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write the final weights of a run, with an account of where they come from."""
+    with new_directory(directory) as aside:
+        save_file({k: v.contiguous() for k, v in weights.items()}, aside / "model.safetensors")
+        checksums = {"model.safetensors": sha256(aside / "model.safetensors")}
+        write_json(aside / "model.json", {"format": FORMAT, **info, "sha256": checksums})
+
+
+def read_model(directory: Path) -> dict[str, Tensor]:
+    """The final weights of a run, verified.
+
+    Raises:
+        CheckpointError: they are damaged or of an unknown format.
+    """
+    _verified(directory, "model.json")
+    return _read_tensors(directory / "model.safetensors")
+
+
+# -------------------------------------------------------------------------------------------------------------- finding
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint's state and verify every checksum.
+
+    Raises:
+        CheckpointError: something is missing, damaged, or of a format this version does not know.
+    """
+    checkpoint = Checkpoint(path, _verified(path, "state.json"))
+    try:
+        if checkpoint.step < 0 or not isinstance(checkpoint.score, float | int | None):
+            raise ValueError("impossible step or score")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged: state.json: {error!r}") from None
+    return checkpoint
+
+
+def _verified(path: Path, account: str) -> dict[str, Any]:
+    """The JSON file that lists a folder's checksums, after comparing them."""
+    try:
+        state = json.loads((path / account).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: {account}: {error}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else None
+        raise CheckpointError(f"{path}: has format {found}; this version of nmt reads format {FORMAT}")
+    try:
+        for name, expected in state["sha256"].items():
+            if Path(name).name != name or sha256(path / name) != expected:
+                raise CheckpointError(f"{path}: damaged: {name} does not match its checksum")
+    except OSError as error:
+        raise CheckpointError(f"{path}: damaged: {error.filename}: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged: {account}: {error!r}") from None
+    return state
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Paths of the checkpoints in a folder, oldest first; leftovers of a killed writer are not among them."""
+    if not directory.is_dir():
+        return []
+    return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name)), key=lambda p: int(p.name[5:]))
+
+
+def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint; damaged ones newer than it are named and set aside, not deleted.
+
+    Raises:
+        CheckpointError: there are checkpoints, but every one is damaged.
+    """
+    damaged = []
+    for path in reversed(list_checkpoints(directory)):
+        try:
+            return open_checkpoint(path)
+        except CheckpointError as error:
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            damaged.append(aside)
+            warn(f"{error}; set aside as {aside.name}")
+    if damaged:
+        raise CheckpointError(
+            f"{directory}: no whole checkpoint is left; the damaged ones are kept as damaged-step-*; "
+            "restore one from a backup, or move the run directory away to start anew"
+        )
+    return None
+
+
+def ranked(directory: Path) -> list[Checkpoint]:
+    """Whole checkpoints with a validation score, best first; of equal scores the earlier one first."""
+    found = [open_checkpoint(path) for path in list_checkpoints(directory)]
+    return sorted((c for c in found if c.score is not None), key=lambda c: (-(c.score or 0.0), c.step))
+
+
+def prune(directory: Path, keep_best: int, keep_last: int) -> None:
+    """Delete checkpoints that are neither among the best nor among the last. Scores are read, weights are not."""
+    paths = list_checkpoints(directory)
+    scores = {}
+    for path in paths:
+        try:
+            scores[path] = json.loads((path / "state.json").read_text(encoding="utf-8"))["score"]
+        except (OSError, ValueError, KeyError):
+            continue  # damaged: never deleted here, a person may want to look at it
+    best = sorted((p for p in scores if scores[p] is not None), key=lambda p: (-scores[p], int(p.name[5:])))
+    kept = {*best[:keep_best], *list(scores)[-keep_last:]}
+    for path in scores:
+        if path not in kept:
+            shutil.rmtree(path)
+
+
+# -------------------------------------------------------------------------------------------------------------- loading
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Copy weights into a model.
+
+    Raises:
+        CheckpointError: names or shapes differ; the first difference is named.
+    """
+    own = dict(model.named_parameters())
+    if missing := sorted(own.keys() - tensors.keys()):
+        raise CheckpointError(f"{where}: is of another model: it lacks {missing[0]} (and {len(missing) - 1} more)")
+    if extra := sorted(tensors.keys() - own.keys()):
+        raise CheckpointError(f"{where}: is of another model: it holds {extra[0]} (and {len(extra) - 1} more)")
+    for name, parameter in own.items():
+        if tensors[name].shape != parameter.shape:
+            raise CheckpointError(
+                f"{where}: is of another model: {name} is {list(tensors[name].shape)}, not {list(parameter.shape)}"
+            )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put weights, optimizer state and all random states back as they were when the checkpoint was written."""
+    load_weights(model, checkpoint.tensors("model"), checkpoint.path)
+    moments = checkpoint.tensors("optimizer")
+    for name, parameter in model.named_parameters():
+        prefix = f"{name}/"
+        found = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
+        # Step counts stay where the optimizer keeps them (fused: on the device); moments follow their parameter.
+        optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in found.items()}
+    states = checkpoint.tensors("random")
+    torch.set_rng_state(states["cpu"])
+    cuda = [states[f"cuda{i}"] for i in range(len(states) - 1) if f"cuda{i}" in states]
+    if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(cuda)
+    version, internal, gauss = checkpoint.state["python_random"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = checkpoint.state["numpy_random"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

@@ -1,0 +1,86 @@
+"""Label-smoothed cross entropy that never holds the logits of a whole batch."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+CHUNK_ELEMENTS = 2 * 1024 * 1024  # logits held at once: a few MB, so that the next pass finds them in the cache
+
+
+class Loss(NamedTuple):
+    """Sums over tokens, so that micro-batches, ranks and validation sets of any size add up exactly."""
+
+    smoothed: Tensor  # scalar with gradient: what training minimises, in nats
+    nll: Tensor  # scalar: negative log likelihood, in nats
+
+
+class _ProjectedCrossEntropy(torch.autograd.Function):
+    """Cross entropy of ``softmax(hidden Wᵀ)``, piece by piece.
+
+    With logits z, softmax p and smoothed target distribution q = (1 - ε) [gold] + ε / V, the loss of a token is
+    Σ_v q_v (log Σ exp z - z_v) and its gradient p - q. Each piece's gradient is taken while its logits are at hand, so
+    that they are neither stored nor computed twice; backward only scales.
+
+    What q spreads over the whole vocabulary needs no pass over the logits: Σ_v z_v = h · Σ_v W_v, and its gradient is
+    the same for every word.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        spread = smoothing / weight.size(0)
+        with torch.autocast(device, enabled=False):
+            h, w = hidden.to(dtype), weight.to(dtype)
+            weight_sum = weight.sum(0)  # [D]
+            gold = (hidden.float() * weight[targets]).sum()
+            log_norm = torch.zeros((), device=hidden.device)
+            grad_hidden = torch.empty_like(h) if ctx.needs_input_grad[0] else None
+            grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+            rows = max(1, CHUNK_ELEMENTS // weight.size(0))
+            for start in range(0, h.size(0), rows):
+                piece, target = h[start : start + rows], targets[start : start + rows, None]  # [M, D], [M, 1]
+                logits = piece @ w.t()  # [M, V]
+                p = torch.softmax(logits, -1)
+                # log Σ exp z from the likeliest word, whose probability cannot underflow: p = exp(z) / Σ exp z
+                log_norm += (logits.amax(-1).float() - p.amax(-1).float().log()).sum()
+                del logits
+                p.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=dtype))
+                if grad_hidden is not None:
+                    torch.mm(p, w, out=grad_hidden[start : start + rows])
+                if grad_weight is not None and dtype == grad_weight.dtype:
+                    grad_weight.addmm_(p.t(), piece)
+                elif grad_weight is not None:
+                    grad_weight += p.t() @ piece
+            smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden.float().sum(0) @ weight_sum)
+            if smoothing and grad_hidden is not None:
+                grad_hidden -= (spread * weight_sum).to(dtype)
+            if smoothing and grad_weight is not None:
+                grad_weight -= spread * hidden.float().sum(0)
+        ctx.grads = (grad_hidden, grad_weight)
+        nll = log_norm - gold
+        ctx.mark_non_differentiable(nll)
+        return smoothed, nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.grads
+        ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
+        return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None
+
+
+def projected_cross_entropy(hidden: Tensor, output: nn.Linear, targets: Tensor, smoothing: float) -> Loss:
+    """Cross entropy from hidden states, through the output layer.
+
+    With smoothing ε the target distribution is 1 - ε on the right word plus ε / V on every word
+    (Szegedy et al. 2016, section 7).
+
+    Args:
+        hidden: [M, D] at real target positions only; padding is left out before the output layer, not masked after it.
+        output: the layer [V, D], without bias, that makes logits.
+        targets: [M] ids.
+    """
+    return Loss(*_ProjectedCrossEntropy.apply(hidden, output.weight, targets, smoothing))

@@ -1,0 +1,93 @@
+"""Optimizer, learning rate as a function of the step, and averages of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nmt.config import OptimizerConfig, TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.device) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused where PyTorch has it.
+
+    Weight decay spares vectors (biases, norms): decaying them helps nothing.
+    """
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    betas = (config.betas[0], config.betas[1])
+    return kind(groups, lr=config.lr, betas=betas, eps=config.eps, fused=device.type in ("cpu", "cuda"))
+
+
+def learning_rate(step: int, config: TrainConfig, plateau_cuts: int = 0) -> float:
+    """Learning rate of update ``step`` (the first is 1).
+
+    All schedules rise linearly over ``warmup_steps``; then ``inverse_sqrt`` falls with 1/√step (Vaswani et al. 2017,
+    eq. 3), ``cosine`` and ``linear`` reach ``min_lr`` at ``total_steps``, ``plateau`` is multiplied by ``factor`` for
+    each of ``plateau_cuts``.
+    """
+    schedule, peak = config.schedule, config.optimizer.lr
+    warmup = schedule.warmup_steps
+    if step < warmup:
+        return peak * step / warmup
+    if schedule.name == "constant":
+        return peak
+    if schedule.name == "plateau":
+        return max(schedule.min_lr, peak * schedule.factor**plateau_cuts)
+    if schedule.name == "inverse_sqrt":
+        return max(schedule.min_lr, peak * math.sqrt(max(warmup, 1) / max(step, 1)))
+    total = schedule.total_steps or config.max_steps or step
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    shape = 1 - done if schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return schedule.min_lr + (peak - schedule.min_lr) * shape
+
+
+class MovingAverage:
+    """Exponential moving average of weights, kept beside them (Polyak and Juditsky 1992).
+
+    The decay of the first steps is (1 + step) / (10 + step), so that the average forgets the random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.names = [name for name, _ in model.named_parameters()]
+        self.parameters: list[Tensor] = list(model.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.average, strict=True))
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, average in zip(self.names, self.average, strict=True):
+            average.copy_(tensors[name])
+
+    @contextmanager
+    @torch.no_grad()
+    def applied(self) -> Iterator[None]:
+        """The model runs on the average inside the block."""
+        raw = [p.detach().clone() for p in self.parameters]
+        torch._foreach_copy_(self.parameters, self.average)
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(self.parameters, raw)
+
+
+def mean_weights(models: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The arithmetic mean of several checkpoints' weights."""
+    return {
+        name: torch.stack([m[name].double() for m in models]).mean(0).to(models[0][name].dtype) for name in models[0]
+    }

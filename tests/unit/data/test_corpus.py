@@ -1,0 +1,686 @@
+"""Reading, cleaning, splitting and storing: what comes out for what goes in, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from nmt.config import DataConfig, TrainSource
+from nmt.data import demo
+from nmt.data.corpus import (
+    BLOCK,
+    RULES,
+    ArrowWriter,
+    Corpus,
+    TextPart,
+    build_once,
+    prepare_corpus,
+    read_lines,
+    read_pairs,
+)
+from nmt.errors import DataError
+
+MULTI30K = Path(__file__).parents[3].parent / "shared/data/multi30k"
+
+
+def source(**fields: Any) -> Any:
+    return TypeAdapter(TrainSource).validate_python(fields)
+
+
+def pairs(fields: dict[str, Any], src: str = "de", tgt: str = "en") -> list[tuple[str, str]]:
+    return list(read_pairs(source(**fields), src, tgt))
+
+
+def lines(data: bytes) -> list[str]:
+    return list(read_lines(io.BytesIO(data), "x"))
+
+
+# ------------------------------------------------------------------------------------------------------ lines
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"a", ["a"]),
+        (b"a\nb", ["a", "b"]),
+        (b"a\nb\n", ["a", "b"]),
+        (b"a\n\n", ["a", ""]),
+        (b"a\r\nb\r\n", ["a", "b"]),
+        (b"a\r\r\nb\r", ["a\r", "b"]),
+        (b"a\rb\n", ["a\rb"]),
+        ("a\u2028b\x85c\x0bd\x0ce\x1cf\u2029g\n".encode(), ["a\u2028b\x85c\x0bd\x0ce\x1cf\u2029g"]),
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", ["a", "\ufeffb"]),
+        (b"\xef\xbb\xbf", []),
+        (b"\xef\xbb\xbf\n", [""]),
+    ],
+)
+def test_a_line_ends_at_newline_only(data: bytes, expected: list[str]) -> None:
+    assert lines(data) == expected
+
+
+LINE = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"])).filter(
+    lambda text: not text.endswith("\r")
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(LINE), st.sampled_from(["\n", "\r\n"]))
+def test_any_lines_come_back(texts: list[str], end: str) -> None:
+    data = "".join(text + end for text in texts).encode()
+    assert lines(b"\xef\xbb\xbf" + data) == texts
+
+
+def test_a_line_of_a_million_characters(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x" * 1_000_000 + "\nb\n")
+    assert [len(s) for s, _ in pairs({"kind": "text", "src": str(tmp_path / "a"), "tgt": str(tmp_path / "a")})] == [
+        1_000_000,
+        1,
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- sources
+
+
+def test_text_several_files_plain_and_gz(tmp_path: Path) -> None:
+    (tmp_path / "1.de").write_text("eins\nzwei\n")
+    (tmp_path / "1.en").write_text("one\ntwo")
+    with gzip.open(tmp_path / "2.de.gz", "wb") as out:
+        out.write("drei\u2028\n".encode())
+    (tmp_path / "2.en").write_bytes(b"three\r\n")
+    fields = {
+        "kind": "text",
+        "src": [str(tmp_path / "1.de"), str(tmp_path / "2.de.gz")],
+        "tgt": [str(tmp_path / "1.en"), str(tmp_path / "2.en")],
+    }
+    assert pairs(fields) == [("eins", "one"), ("zwei", "two"), ("drei\u2028", "three")]
+
+
+def test_tsv_has_no_quoting(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('7\t"the\tdas "\n8\t a\tb\tc\n')
+    found = pairs({"kind": "tsv", "path": str(tmp_path / "a.tsv"), "src_column": 2, "tgt_column": 1})
+    assert found == [('das "', '"the'), ("b", " a")]
+
+
+def test_jsonl_dotted_keys_blank_lines_and_newlines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": 1, "t": {"de": "a\\nb", "en": "c\\r\\nd"}}\n\n{"t": {"en": "\\u00e4", "de": "\\ud83d\\ude00"}}\n'
+    )
+    found = pairs({"kind": "jsonl", "path": str(tmp_path / "a.jsonl"), "src_key": "t.de", "tgt_key": "t.en"})
+    assert found == [("a b", "c d"), ("😀", "ä")]
+
+
+def test_jsonl_keys_default_to_the_languages(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"en": "one", "de": "eins"}')
+    assert pairs({"kind": "jsonl", "path": str(tmp_path / "a.jsonl")}) == [("eins", "one")]
+
+
+def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "generate", lambda seed: {"test": [demo.Pair(f"a{seed}", "b")], "train": []})
+    assert pairs({"kind": "demo", "part": "test"}) == [("a1", "b")]
+    assert pairs({"kind": "demo", "part": "test", "seed": 2}) == [("a2", "b")]
+
+
+ROWS = [("eins", "one"), ("zwei", "two"), ("drei", "three")]
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+def hub_folder(path: Path, form: str, nested: bool) -> Path:
+    path.mkdir()
+    flat = [{"id": i, "de": de, "en": en} for i, (de, en) in enumerate(ROWS)]
+    rows = [{"id": r["id"], "translation": {"de": r["de"], "en": r["en"]}} for r in flat] if nested else flat
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path / "train.parquet")
+    elif form == "json":
+        (path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        (path / "train.csv").write_text("id,de,en\n" + "".join(f"{r['id']},{r['de']},{r['en']}\n" for r in flat))
+    return path
+
+
+@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.parametrize(("form", "nested"), [("parquet", True), ("parquet", False), ("json", True), ("csv", False)])
+def test_hub_reads_local_folders_in_both_shapes(tmp_path: Path, form: str, nested: bool) -> None:
+    folder = hub_folder(tmp_path / "set", form, nested)
+    assert pairs({"kind": "hub", "path": str(folder)}) == ROWS
+    assert pairs({"kind": "hub", "path": str(folder), "split": "train[:2]", "src_column": "en"}) == [
+        ("one", "one"),
+        ("two", "two"),
+    ]
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_hub_null_is_an_empty_sentence(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"de": ["a", None], "en": ["b\nc", "d"]}), tmp_path / "set/train.parquet")
+    assert pairs({"kind": "hub", "path": str(tmp_path / "set")}) == [("a", "b c"), ("", "d")]
+
+
+@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"src_column": "fr"}, "{set}: no column 'fr'; there is: id, translation (de, en); set src_column and tgt_column"),
+        ({"src_column": "id"}, "{set}: column 'id' holds int64, not text; set src_column and tgt_column"),
+        (
+            {"split": "test"},
+            "{set}: cannot be loaded: Unknown split \"test\". Should be one of ['train']; "
+            "check path, name, split and revision",
+        ),
+        (
+            {"name": "de-en"},
+            "{set}: cannot be loaded: BuilderConfig 'de-en' not found. Available: ['default']; "
+            "check path, name, split and revision",
+        ),
+        (
+            {"path": "/no/such"},
+            "/no/such: cannot be loaded: Couldn't find any data file at /no/such; "
+            "name a folder with parquet, JSON or CSV files, or a hub id",
+        ),
+    ],
+)
+def test_hub_mistakes(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    folder = hub_folder(tmp_path / "set", "parquet", nested=True)
+    with pytest.raises(DataError) as error:
+        pairs({"kind": "hub", "path": str(folder), **fields})
+    assert str(error.value) == message.format(set=folder)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_hub_file_that_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/train.json").write_text('{"a": "x"\n{bad')
+    with pytest.raises(DataError, match="cannot be loaded: .*JSON.*; check path, name") as error:
+        pairs({"kind": "hub", "path": str(tmp_path / "set")})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_hub_out_of_reach(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^no/such: cannot be loaded: .*; connect to the network once") as error:
+        pairs({"kind": "hub", "path": "no/such"})
+    assert "\n" not in str(error.value)
+
+
+# --------------------------------------------------------------------------------------------------- mistakes
+
+NUMBERS = b"".join(b"line %d\n" % i for i in range(20_000))
+GZ = gzip.compress(NUMBERS, mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.txt", b"ok\n\xc3\xa4b\xffc\n", "a.txt:2: not valid UTF-8 (byte 0xff at column 3); convert the file to UTF-8"),
+        ("a.txt", "hallo".encode("utf-16"), "a.txt:1: holds a NUL character; is it a text file, in UTF-8?"),
+        ("a.txt", b"a\nb\0c\n", "a.txt:2: holds a NUL character; is it a text file, in UTF-8?"),
+        ("a.txt", b"ok\xed\xa0\x80\n", "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8"),
+        ("a.gz", b"plain text\n", "a.gz: not a gzip file, in spite of its name; rename or compress it"),
+        ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it anew"),
+        (
+            "a.gz",
+            GZ[:-8] + b"\0\0\0\0" + GZ[-4:],
+            "a.gz: damaged gzip file after line 20000 (CRC check failed 0x0 != 0x%x); copy it anew" % zlib.crc32(NUMBERS),
+        ),
+        (
+            "a.gz",
+            GZ[:10] + b"\xff" * 100 + GZ[110:],
+            "a.gz: damaged gzip file after line 0 (Error -3 while decompressing data: invalid block type); copy it anew",
+        ),
+    ],
+)
+def test_unreadable_text(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError) as error:
+        pairs({"kind": "text", "src": str(tmp_path / name), "tgt": str(tmp_path / name)})
+    assert str(error.value).replace(f"{tmp_path}/", "") == message
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    (tmp_path / "b.gz").write_bytes(GZ)
+    (tmp_path / "c").touch()
+    for name, message in [
+        ("a", "a: no such file; check the path"),
+        ("b", "b: no such file; did you mean b.gz?"),
+        ("c.gz", "c.gz: no such file; did you mean c?"),
+        ("", ": is a folder; name a file in it"),
+    ]:
+        with pytest.raises(DataError) as error:
+            pairs({"kind": "tsv", "path": f"{tmp_path}/{name}"})
+        assert str(error.value).replace(f"{tmp_path}/", "") == message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path: Path) -> None:
+    (tmp_path / "a").touch(0o000)
+    with pytest.raises(DataError, match=r"/a: no permission to read it; check its owner and mode$"):
+        pairs({"kind": "tsv", "path": f"{tmp_path}/a"})
+
+
+@pytest.mark.parametrize(("short", "long"), [("src", "tgt"), ("tgt", "src")])
+def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
+    (tmp_path / short).write_text("a\n" * 10)
+    (tmp_path / long).write_text("a\n" * 12)
+    with pytest.raises(DataError) as error:
+        pairs({"kind": "text", "src": f"{tmp_path}/src", "tgt": f"{tmp_path}/tgt"})
+    counts = {short: 10, long: 12}
+    assert str(error.value).replace(f"{tmp_path}/", "") == (
+        f"src has {counts['src']} lines but tgt has {counts['tgt']}; line n of one must translate line n of the other"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "message"),
+    [
+        ("tsv", "a\tb\nc\n", "f:2: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0"),
+        ("jsonl", '{"de": "a", "en": "b"}\n{"de": "a" "en"}\n', "f:2: not valid JSON: Expecting ',' delimiter (column 12)"),
+        ("jsonl", "[" * 100_000, "f:1: not valid JSON: nested too deeply"),
+        ("jsonl", '{"de": "a", "x": {"en": 1}}', "f:1: no key 'en'; there is: de, x; set src_key and tgt_key"),
+        ("jsonl", '["a"]', "f:1: no key 'de'; it is not in an object; set src_key and tgt_key"),
+        ("jsonl", '{"de": "a", "en": null}', "f:1: key 'en' holds null, which is not text"),
+        ("jsonl", '{"de": 3, "en": "b"}', "f:1: key 'de' holds 3, which is not text"),
+        ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' holds a NUL character; remove it"),
+        (
+            "jsonl",
+            '{"de": "a", "en": "\\ud800"}',
+            "f:1: key 'en' holds \\ud800, half of a surrogate pair and no character; remove it",
+        ),
+    ],
+)
+def test_malformed_rows(tmp_path: Path, kind: str, data: str, message: str) -> None:
+    (tmp_path / "f").write_text(data)
+    with pytest.raises(DataError) as error:
+        pairs({"kind": kind, "path": f"{tmp_path}/f"})
+    assert str(error.value).replace(f"{tmp_path}/", "") == message
+
+
+# ---------------------------------------------------------------------------------------------------- prepare
+
+
+def write_tsv(path: Path, rows: list[tuple[str, str]]) -> dict[str, Any]:
+    path.write_text("".join(f"{src}\t{tgt}\n" for src, tgt in rows), encoding="utf-8")
+    return {"kind": "tsv", "path": str(path)}
+
+
+def config(tmp_path: Path, **fields: Any) -> DataConfig:
+    return DataConfig.model_validate({"src_lang": "de", "tgt_lang": "en", "store": str(tmp_path / "store"), **fields})
+
+
+TRAIN = [
+    ("guten tag", "good day"),
+    ("", "empty"),
+    ("leer", " \u3000"),
+    ("x" * 31, "y" * 31),
+    ("x" * 20, "y"),  # 20 > 1.9 * 10
+    ("x" * 19, "y"),  # 19 = 1.9 * 10
+    ("guten tag", "good day"),
+    ("guten tag ", " good day"),  # the same but for white space
+    ("guten tag", "hello"),
+    ("auch im test", "in the test too"),
+    ("auch im test", "in the test too"),
+    ("auch in valid", "in valid too"),
+    ("auch in valid", "another translation"),
+]
+VALID = [("auch in valid", "in valid too"), ("", ""), ("nur hier", "x" * 500)]
+TEST = [("auch im test", "in the test too")]
+CLEANING = {"max_chars": 30, "max_ratio": 1.9}
+
+
+def test_each_rule_is_counted_and_held_parts_stay_as_they_are(tmp_path: Path) -> None:
+    data = config(
+        tmp_path,
+        train=write_tsv(tmp_path / "train", TRAIN),
+        valid=write_tsv(tmp_path / "valid", VALID),
+        test={"news": write_tsv(tmp_path / "news", TEST)},
+        cleaning=CLEANING,
+    )
+    corpus = prepare_corpus(data)
+    assert corpus.manifest["read"] == 13
+    assert corpus.manifest["dropped"] == {"empty": 2, "too_long": 1, "ratio": 1, "duplicate": 3, "overlap": 2}
+    assert list(corpus.part("train")) == [TRAIN[i] for i in (0, 5, 8, 12)]
+    assert list(corpus.part("valid")) == VALID
+    assert list(corpus.part("test.news")) == TEST
+    assert corpus.manifest["sizes"] == {"train": 4, "valid": 3, "test.news": 1}
+    assert corpus.tests == ["news"]
+    assert corpus.summary() == "\n".join(
+        [
+            f"corpus {corpus.path}, de to en",
+            "  train                4 pairs of 13 read",
+            "  valid                3 pairs",
+            "  test.news            1 pairs",
+            *(f"  dropped    {corpus.manifest['dropped'][rule]:>11} {RULES[rule]}" for rule in RULES),
+        ]
+    )
+
+
+def test_rules_can_be_switched_off(tmp_path: Path) -> None:
+    cleaning = {**CLEANING, "drop_duplicates": False, "drop_overlap": False}
+    data = config(
+        tmp_path,
+        train=write_tsv(tmp_path / "train", TRAIN),
+        valid=write_tsv(tmp_path / "valid", VALID),
+        cleaning=cleaning,
+    )
+    corpus = prepare_corpus(data)
+    assert list(corpus.part("train")) == [TRAIN[i] for i in (0, 5, 6, 7, 8, 9, 10, 11, 12)]
+    assert corpus.manifest["dropped"] == {"empty": 2, "too_long": 1, "ratio": 1, "duplicate": 0, "overlap": 0}
+
+
+MANY = [(f"satz nummer {i}", f"sentence number {i}") for i in range(2000)]
+
+
+def holdout_config(tmp_path: Path, rows: list[tuple[str, str]], seed: int = 1, **cleaning: Any) -> DataConfig:
+    return config(
+        tmp_path,
+        train=write_tsv(tmp_path / "train", rows),
+        valid={"kind": "holdout", "fraction": 0.1, "seed": seed},
+        test={"a": {"kind": "holdout", "fraction": 0.2, "seed": seed}, "b": {"kind": "holdout", "fraction": 0.1}},
+        cleaning=cleaning,
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_holdouts_are_disjoint_and_complete(tmp_path: Path, seed: int) -> None:
+    corpus = prepare_corpus(holdout_config(tmp_path, MANY, seed))
+    parts = {name: list(corpus.part(name)) for name in ("train", "valid", "test.a", "test.b")}
+    assert sorted(sum(parts.values(), [])) == sorted(MANY)  # nothing twice, nothing lost
+    assert parts["train"] == [pair for pair in MANY if pair in set(parts["train"])]  # in order
+    # Binomial spread: four standard deviations of the smallest share are 54 pairs.
+    shares = {"train": 0.6, "valid": 0.1, "test.a": 0.2, "test.b": 0.1} if seed == 1 else {"valid": 0.1, "test.a": 0.2}
+    for name, share in shares.items():
+        assert abs(len(parts[name]) - share * 2000) < 80
+
+
+def test_a_holdout_is_a_function_of_the_pair_alone(tmp_path: Path) -> None:
+    """Other order, other neighbours, duplicates kept: each pair falls where it fell before."""
+    first = prepare_corpus(holdout_config(tmp_path, MANY))
+    again = prepare_corpus(holdout_config(tmp_path, MANY[::-1] + MANY[500:], drop_duplicates=False))
+    other = prepare_corpus(holdout_config(tmp_path, MANY, seed=7))
+    for name in ("train", "valid", "test.a", "test.b"):
+        assert set(first.part(name)) == set(again.part(name))
+        assert set(first.part(name)) != set(other.part(name))
+    assert len(again.part("train")) > len(first.part("train"))
+
+
+def test_holdouts_are_cleaned(tmp_path: Path) -> None:
+    corpus = prepare_corpus(holdout_config(tmp_path, MANY + [("", f"n {i}") for i in range(500)]))
+    assert all(src and tgt for name in ("valid", "test.a") for src, tgt in corpus.part(name))
+    assert corpus.manifest["dropped"]["empty"] == 500
+
+
+@pytest.mark.parametrize(
+    ("train", "fields", "message"),
+    [
+        ([], {}, "data.train: {}/train holds no sentence pairs"),
+        (
+            [("", "a"), ("b", "x" * 50), ("b", "x" * 2000)],
+            {},
+            "data.train: cleaning leaves none of its 3 pairs (1 empty, 1 too_long, 1 ratio); see data.cleaning",
+        ),
+        ([("a", "b")], {"valid": []}, "data.valid: {}/valid holds no sentence pairs"),
+        ([("a", "b")], {"test": []}, "data.test.t: {}/test holds no sentence pairs"),
+        ([("a", "b")], {"valid": [("", "a"), (" ", "b")]}, "data.valid: {}/valid: every source sentence is empty"),
+        ([("a", "b")], {"test": [("a", ""), ("b", "")]}, "data.test.t: {}/test: every target sentence is empty"),
+        (
+            [("a", "b"), ("c", "d")],
+            {"holdout": 1e-9},
+            "data.valid: no pair falls into this holdout of 2 training pairs; raise its fraction",
+        ),
+    ],
+)
+def test_parts_that_would_be_empty(
+    tmp_path: Path, train: list[tuple[str, str]], fields: dict[str, Any], message: str
+) -> None:
+    valid = write_tsv(tmp_path / "valid", fields.get("valid", [("v", "w")]))
+    if "holdout" in fields:
+        valid = {"kind": "holdout", "fraction": fields["holdout"]}
+    test = {"t": write_tsv(tmp_path / "test", fields["test"])} if "test" in fields else {}
+    with pytest.raises(DataError) as error:
+        prepare_corpus(config(tmp_path, train=write_tsv(tmp_path / "train", train), valid=valid, test=test))
+    assert str(error.value) == message.format(tmp_path)
+    assert not list((tmp_path / "store").glob("*corpus-*"))  # nothing half-made stays behind
+
+
+def test_a_missing_file_is_told_before_any_work(tmp_path: Path) -> None:
+    data = config(tmp_path, train=write_tsv(tmp_path / "t", TRAIN), valid={"kind": "tsv", "path": f"{tmp_path}/no"})
+    with pytest.raises(DataError, match=r"/no: no such file; check the path$"):
+        prepare_corpus(data)
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_store_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "store").touch()
+    data = config(tmp_path, train=write_tsv(tmp_path / "t", TRAIN), valid=write_tsv(tmp_path / "v", VALID))
+    with pytest.raises(DataError, match=r"corpus-\w+: cannot be written: .*; check space and permissions$"):
+        prepare_corpus(data)
+
+
+def test_manifest_tells_where_all_came_from(tmp_path: Path) -> None:
+    data = config(
+        tmp_path,
+        train=write_tsv(tmp_path / "train", MANY),
+        valid={"kind": "holdout", "fraction": 0.1},
+        test={"demo": {"kind": "demo", "part": "test"}},
+    )
+    corpus = prepare_corpus(data)
+    content = (tmp_path / "train").read_bytes()
+    assert corpus.manifest["inputs"] == {
+        "train": [
+            {
+                "path": str(tmp_path / "train"),
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "lines": 2000,
+            }
+        ],
+        "valid": [{"kind": "holdout", "fraction": 0.1, "seed": 1}],
+        "test.demo": [{"kind": "demo", "part": "test", "seed": 1}],
+    }
+    for name, digest in corpus.manifest["files"].items():
+        assert hashlib.sha256((corpus.path / name).read_bytes()).hexdigest() == digest
+    assert {p.name for p in corpus.path.iterdir()} == {*corpus.manifest["files"], "manifest.json"}
+    assert (corpus.manifest["src_lang"], corpus.manifest["tgt_lang"]) == ("de", "en")
+
+
+# -------------------------------------------------------------------------------------------------- the store
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in [folder, *folder.iterdir()]}
+
+
+def test_reused_while_unchanged_and_made_anew_when_one_byte_changes(tmp_path: Path) -> None:
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
+    first = prepare_corpus(data)
+    before = stamps(first.path)
+    assert prepare_corpus(data) == first
+    assert stamps(first.path) == before
+
+    content = (tmp_path / "train").read_bytes()
+    (tmp_path / "train").write_bytes(content.replace(b"number 7\n", b"number 8\n"))
+    changed = prepare_corpus(data)
+    assert changed.key != first.key
+    assert changed.part("train").tgt(7) == "sentence number 8"
+    assert stamps(first.path) == before
+
+    (tmp_path / "train").write_bytes(content)
+    os.utime(tmp_path / "train", ns=(1, 1))  # another time, the same content
+    assert prepare_corpus(data) == first
+    stricter = data.model_copy(update={"cleaning": data.cleaning.model_copy(update={"max_chars": 20})})
+    assert prepare_corpus(stricter).key != first.key
+
+
+def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
+    for name in ("train", "valid"):
+        os.utime(tmp_path / name, (1e9, 1e9))
+    first = prepare_corpus(data)
+
+    def refuse(path: Path) -> str:
+        raise RuntimeError(f"hashed {path} again")
+
+    monkeypatch.setattr("nmt.data.corpus.sha256", refuse)
+    assert prepare_corpus(data) == first
+    os.utime(tmp_path / "train", (2e9, 2e9))
+    with pytest.raises(RuntimeError, match="train again"):
+        prepare_corpus(data)
+    (tmp_path / "store/file-hashes.json").write_text("{damaged")
+    with pytest.raises(RuntimeError, match="train again"):
+        prepare_corpus(data)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_local_hub_folder_is_known_by_its_content(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "set", "json", nested=False)
+    data = config(tmp_path, train={"kind": "hub", "path": str(folder)}, valid=write_tsv(tmp_path / "valid", VALID))
+    first = prepare_corpus(data)
+    assert list(first.part("train")) == ROWS
+    entries = first.manifest["inputs"]["train"]
+    assert entries[0]["path"] == str(folder)
+    assert entries[0]["split"] == "train"
+    assert entries[1]["path"] == str(folder / "train.jsonl")
+    text = (folder / "train.jsonl").read_text().replace("three", "thrice")
+    (folder / "train.jsonl").write_text(text)
+    os.utime(folder / "train.jsonl", (2e9, 2e9))
+    assert prepare_corpus(data).part("train")[2] == ("drei", "thrice")
+
+
+def test_preparers_at_the_same_time(tmp_path: Path) -> None:
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
+    start = threading.Barrier(4)
+    found: list[Corpus | BaseException] = []
+
+    def work() -> None:
+        start.wait()
+        try:
+            found.append(prepare_corpus(data))
+        except BaseException as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [prepare_corpus(data)] * 4
+    assert {p.name for p in (tmp_path / "store").iterdir()} <= {found[0].path.name, "file-hashes.json"}  # type: ignore[union-attr]
+
+
+def test_build_once_second_one_gives_way(tmp_path: Path) -> None:
+    with build_once(tmp_path / "x") as mine:
+        (mine / "who").write_text("second")
+        (tmp_path / "x").mkdir()
+        (tmp_path / "x/who").write_text("first")
+    assert (tmp_path / "x/who").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_build_once_clears_what_was_left_long_ago(tmp_path: Path) -> None:
+    for name, age in [(".old.tmp", 48 * 3600), (".young.tmp", 60)]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        then = time.time() - age
+        os.utime(tmp_path / name / "file", (then, then))
+        os.utime(tmp_path / name, (then, then))
+    with build_once(tmp_path / "x"):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".young.tmp", "x"]
+
+
+def test_build_once_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), build_once(tmp_path / "store/x") as folder:
+        (folder / "half").touch()
+        raise ZeroDivisionError
+    assert not list((tmp_path / "store").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("train.arrow", b"ARROW1", "train.arrow: is damaged; delete the folder {} to have it made anew"),
+        ("train.arrow", None, "train.arrow: is missing; delete the folder {} to have it made anew"),
+        ("manifest.json", b"{", "manifest.json: is damaged; delete the folder {} to have it made anew"),
+    ],
+)
+def test_a_damaged_store(tmp_path: Path, name: str, spoil: bytes | None, message: str) -> None:
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
+    path = prepare_corpus(data).path
+    (path / name).unlink()
+    if spoil is not None:
+        (path / name).write_bytes(spoil)
+    with pytest.raises(DataError) as error:
+        prepare_corpus(data).part("train")
+    assert str(error.value) == f"{path}/{message.format(path)}"
+
+
+# ---------------------------------------------------------------------------------------------- parts, writing
+
+
+def test_rows_over_several_blocks(tmp_path: Path) -> None:
+    schema = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
+    rows = [(f"s{i}", f"t{i}") for i in range(2 * BLOCK + 5)]
+    with ArrowWriter(tmp_path / "x.arrow", schema) as out:
+        for start, end in [(0, 0), (0, 3), (3, BLOCK + 7), (BLOCK + 7, 2 * BLOCK), (2 * BLOCK, len(rows))]:
+            src, tgt = (pa.array([row[side] for row in rows[start:end]], pa.large_string()) for side in (0, 1))
+            out.write(pa.record_batch([src, tgt], schema=schema))
+    part = TextPart(tmp_path / "x.arrow")
+    assert [batch.num_rows for batch in part.batches] == [BLOCK, BLOCK, 5]
+    assert len(part) == len(rows)
+    for i in (0, BLOCK - 1, BLOCK, 2 * BLOCK + 4, -1):
+        assert part[i] == rows[i] == (part.src(i), part.tgt(i))
+    assert part[BLOCK - 2 : BLOCK + 2] == rows[BLOCK - 2 : BLOCK + 2]
+    assert list(part) == list(part.iter_pairs()) == rows
+    assert part.sources()[-1] == "s131076"
+    assert part.targets()[BLOCK] == "t65536"
+    for i in (len(rows), -len(rows) - 1):
+        with pytest.raises(IndexError):
+            part[i]
+
+
+def test_unknown_part(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, {"sizes": {"train": 1, "valid": 1}})
+    with pytest.raises(DataError, match=r": no part 'test.x'; it has: train, valid$"):
+        corpus.part("test.x")
+
+
+@pytest.mark.skipif(not MULTI30K.is_dir(), reason=f"{MULTI30K} is not there")
+def test_multi30k(tmp_path: Path) -> None:
+    def text(name: str) -> dict[str, Any]:
+        return {"kind": "text", "src": f"{MULTI30K}/raw/{name}.en.gz", "tgt": f"{MULTI30K}/raw/{name}.de.gz"}
+
+    corpus = prepare_corpus(
+        config(tmp_path, train=text("train"), valid=text("val"), test={"2016": text("test_2016_flickr")})
+    )
+    assert corpus.manifest["read"] == 29_000
+    assert corpus.manifest["sizes"]["valid"] == 1014
+    assert corpus.manifest["sizes"]["test.2016"] == 1000
+    assert len(corpus.part("train")) + sum(corpus.manifest["dropped"].values()) == 29_000
+    train = corpus.part("train")
+    assert len(set(train)) == len(train)
+    assert not set(train) & set(corpus.part("valid"))
+    assert np.mean([len(s) for s in train.sources()]) == pytest.approx(62, abs=5)

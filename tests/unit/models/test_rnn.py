@@ -1,0 +1,48 @@
+"""The recurrent parts against PyTorch's own, fused ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from nmt.config import RNNConfig
+from nmt.models.rnn import Cell, Encoder
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [("gru", nn.GRUCell), ("lstm", nn.LSTMCell)])
+def test_cell_equals_pytorch_on_the_concatenated_input(kind, theirs):
+    torch.manual_seed(0)
+    cell = theirs(5 + 4, 6)
+    ours = Cell(kind, 5, 4, 6)
+    with torch.no_grad():
+        ours.known.weight.copy_(cell.weight_ih[:, :5])
+        ours.context.weight.copy_(cell.weight_ih[:, 5:])
+        ours.known.bias.copy_(cell.bias_ih)
+        ours.hidden.weight.copy_(cell.weight_hh)
+        ours.hidden.bias.copy_(cell.bias_hh)
+    known, context = torch.randn(3, 5), torch.randn(3, 4)
+    state = tuple(torch.randn(3, 6) for _ in range(2 if kind == "lstm" else 1))
+    expected = cell(torch.cat([known, context], -1), state if kind == "lstm" else state[0])
+    got = ours(ours.known(known), context, state)
+    for one, other in zip(got, expected if kind == "lstm" else (expected,), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [("gru", nn.GRU), ("lstm", nn.LSTM)])
+def test_encoder_equals_pytorch_bidirectional_on_packed_sequences(kind, theirs):
+    torch.manual_seed(0)
+    ours = Encoder(RNNConfig(type="rnn", cell=kind, d_model=5, d_hidden=4, encoder_layers=2, dropout=0.0))
+    net = theirs(5, 4, num_layers=2, bidirectional=True, batch_first=True)
+    with torch.no_grad():
+        for layer in range(2):
+            for suffix, nets in (("", ours.forwards), ("_reverse", ours.backwards)):
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                    getattr(net, f"{name}_l{layer}{suffix}").copy_(getattr(nets[layer], f"{name}_l0"))
+    lengths = torch.tensor([6, 2, 4])
+    x, mask = torch.randn(3, 6, 5), torch.arange(6) < lengths[:, None]
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    output, last = net(packed)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
+    states, summary = ours(x, mask)
+    assert torch.allclose(states[mask], expected[mask], atol=1e-6)
+    top = last[0] if kind == "lstm" else last
+    assert torch.allclose(summary, torch.cat([top[-2], top[-1]], dim=-1), atol=1e-6)

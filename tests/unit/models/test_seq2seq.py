@@ -1,0 +1,127 @@
+"""What holds for every model behind the interface."""
+
+import pytest
+import torch
+
+from nmt.config import RNNConfig, TransformerConfig
+from nmt.models.build import build_model, count_parameters
+
+PAD, BOS, VOCAB = 0, 2, 13
+RNN = {"type": "rnn", "d_model": 8, "d_hidden": 6, "d_attention": 5, "dropout": 0.0}
+TRANSFORMER = {
+    "type": "transformer", "d_model": 8, "d_ff": 12, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2,
+    "dropout": 0.0,
+}  # fmt: skip
+
+CONFIGS = {
+    **{f"rnn-{a}": RNNConfig(**RNN, attention=a)
+       for a in ("additive", "general", "dot", "scaled_dot", "euclidean", "none")},
+    "rnn-lstm-deep": RNNConfig(**RNN, cell="lstm", encoder_layers=3, decoder_layers=3, residual=True),
+    "rnn-gru-deep": RNNConfig(**RNN, encoder_layers=2, decoder_layers=2),
+    "transformer": TransformerConfig(**TRANSFORMER),
+    "transformer-post-gelu-learned": TransformerConfig(
+        **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
+    "transformer-swiglu-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+}  # fmt: skip
+
+
+@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
+def model(request):
+    torch.manual_seed(0)
+    return build_model(request.param, VOCAB, VOCAB, PAD).eval()
+
+
+def batch():
+    src = torch.tensor([[5, 6, 7, 8, 3], [9, 4, 3, PAD, PAD], [4, 3, PAD, PAD, PAD]])
+    tgt_in = torch.tensor([[BOS, 4, 5, 6], [BOS, 7, PAD, PAD], [BOS, 8, 9, PAD]])
+    return src, src != PAD, tgt_in
+
+
+@torch.no_grad()
+def test_stepwise_logits_equal_teacher_forced_logits(model):
+    src, src_mask, tgt_in = batch()
+    memory = model.encode(src, src_mask)
+    forced = model.project(model.decode(memory, tgt_in))  # [B, T, V]
+    state = model.init_state(memory)
+    for t in range(tgt_in.size(1)):
+        logits, state = model.step(tgt_in[:, t], state)
+        assert torch.allclose(logits, forced[:, t], atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_changes_nothing(model):
+    src, src_mask, tgt_in = batch()
+    together = model(src, src_mask, tgt_in)
+    for row, (s, t) in enumerate([(5, 4), (3, 2), (2, 3)]):
+        alone = model(src[row : row + 1, :s], src_mask[row : row + 1, :s], tgt_in[row : row + 1, :t])
+        assert torch.allclose(alone[0], together[row, :t], atol=1e-5)
+
+
+@torch.no_grad()
+def test_later_target_tokens_do_not_reach_earlier_positions(model):
+    src, src_mask, tgt_in = batch()
+    changed = tgt_in.clone()
+    changed[:, 2:] = 11
+    assert torch.equal(model(src, src_mask, tgt_in)[:, :2], model(src, src_mask, changed)[:, :2])
+
+
+@torch.no_grad()
+def test_every_row_of_a_beam_continues_its_own_history(model):
+    """Steps with W rows a sentence, reordered and with a sentence gone, equal fresh single runs of each history."""
+    src, src_mask, _ = batch()
+    state = model.init_state(model.encode(src, src_mask), beam_size=2)  # rows: a0 a1 b0 b1 c0 c1
+    histories = [[BOS] for _ in range(6)]
+
+    def feed(tokens):
+        nonlocal state
+        for history, token in zip(histories, tokens, strict=True):
+            history.append(token)
+        logits, state = model.step(torch.tensor([h[-1] for h in histories]), state)
+        return logits
+
+    model_step = model.step(torch.full((6,), BOS), state)
+    state = model_step[1]
+    feed([4, 5, 6, 7, 8, 9])
+    rows = [1, 1, 4, 5]  # sentence a continues its second row twice, sentence b is finished
+    state = state.select(torch.tensor(rows))
+    histories = [list(histories[r]) for r in rows]
+    sentences = [0, 0, 2, 2]
+    logits = feed([10, 11, 12, 4])
+    for row, (sentence, history) in enumerate(zip(sentences, histories, strict=True)):
+        forced = model(src[sentence : sentence + 1], src_mask[sentence : sentence + 1], torch.tensor([history]))
+        assert torch.allclose(model.project(forced[0, -1]), logits[row], atol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_maps_are_distributions_over_the_real_source(model):
+    src, src_mask, tgt_in = batch()
+    maps = model.attention_maps(src, src_mask, tgt_in)
+    if getattr(model.config, "attention", "") == "none":
+        assert maps is None
+        return
+    layers, heads = (2, 2) if model.config.type == "transformer" else (1, 1)
+    assert maps.shape == (layers, 3, heads, 4, 5)
+    assert torch.allclose(maps.sum(-1), torch.ones(layers, 3, heads, 4), atol=1e-5)
+    assert maps[:, 1, :, :, 3:].abs().max() == 0
+
+
+def test_every_parameter_gets_a_gradient(model):
+    src, src_mask, tgt_in = batch()
+    model.project(model(src, src_mask, tgt_in)).logsumexp(-1).sum().backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    # Without attention the memory's states are not read, only their summary; everything else always is.
+    assert not idle
+
+
+@pytest.mark.parametrize("ties", ["all", "decoder", "none"])
+@pytest.mark.parametrize("base", [RNN, TRANSFORMER], ids=["rnn", "transformer"])
+def test_tied_embeddings_share_one_matrix_and_count_once(base, ties):
+    kind = RNNConfig if base["type"] == "rnn" else TransformerConfig
+    model = build_model(kind(**base, tie_embeddings=ties), VOCAB, VOCAB, PAD)
+    assert (model.src_embedding.weight is model.tgt_embedding.weight) == (ties == "all")
+    assert (model.output.weight is model.tgt_embedding.weight) == (ties != "none")
+    matrices = {"all": 1, "decoder": 2, "none": 3}[ties]
+    named = dict(model.named_parameters())
+    tables = [n for n, p in named.items() if p.shape == (VOCAB, 8)]
+    assert len(tables) == matrices
+    assert count_parameters(model)[1] == VOCAB * 8 * min(matrices, 2)

@@ -1,0 +1,90 @@
+"""The Transformer against PyTorch's own layers with the same weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nmt.config import TransformerConfig
+from nmt.models.transformer import DecoderLayer, EncoderLayer, MultiHeadAttention, rotate, sinusoidal_positions
+
+
+def config(**changes):
+    return TransformerConfig(
+        **{"type": "transformer", "d_model": 16, "d_ff": 24, "num_heads": 4, "dropout": 0.0} | changes
+    )
+
+
+@torch.no_grad()
+def copy_attention(theirs: nn.MultiheadAttention, ours: MultiHeadAttention) -> None:
+    if ours.query is None:
+        ours.project_in.weight.copy_(theirs.in_proj_weight)
+        ours.project_in.bias.copy_(theirs.in_proj_bias)
+    else:
+        d = ours.query.weight.size(0)
+        ours.query.weight.copy_(theirs.in_proj_weight[:d])
+        ours.query.bias.copy_(theirs.in_proj_bias[:d])
+        ours.project_in.weight.copy_(theirs.in_proj_weight[d:])
+        ours.project_in.bias.copy_(theirs.in_proj_bias[d:])
+    ours.project_out.load_state_dict(theirs.out_proj.state_dict())
+
+
+def shake(module: nn.Module) -> None:
+    """Biases and norms start at 0 and 1, where a mistake could hide."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_encoder_layer_equals_pytorch(norm, activation):
+    torch.manual_seed(1)
+    theirs = nn.TransformerEncoderLayer(16, 4, 24, 0.0, activation, batch_first=True, norm_first=norm == "pre").eval()
+    shake(theirs)
+    ours = EncoderLayer(config(norm=norm, activation=activation)).eval()
+    copy_attention(theirs.self_attn, ours.self_attention)
+    ours.feed_forward.inner.load_state_dict(theirs.linear1.state_dict())
+    ours.feed_forward.outer.load_state_dict(theirs.linear2.state_dict())
+    for residual, norm_ in zip(ours.residuals, [theirs.norm1, theirs.norm2], strict=True):
+        residual.norm.load_state_dict(norm_.state_dict())
+    x, mask = torch.randn(2, 5, 16), torch.arange(5) < torch.tensor([[5], [3]])
+    expected = theirs(x, src_key_padding_mask=~mask)
+    assert torch.allclose(ours(x, mask)[mask], expected[mask], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_decoder_layer_equals_pytorch(norm):
+    torch.manual_seed(2)
+    theirs = nn.TransformerDecoderLayer(16, 4, 24, 0.0, batch_first=True, norm_first=norm == "pre").eval()
+    shake(theirs)
+    ours = DecoderLayer(config(norm=norm)).eval()
+    copy_attention(theirs.self_attn, ours.self_attention)
+    copy_attention(theirs.multihead_attn, ours.cross_attention)
+    ours.feed_forward.inner.load_state_dict(theirs.linear1.state_dict())
+    ours.feed_forward.outer.load_state_dict(theirs.linear2.state_dict())
+    for residual, norm_ in zip(ours.residuals, [theirs.norm1, theirs.norm2, theirs.norm3], strict=True):
+        residual.norm.load_state_dict(norm_.state_dict())
+    x, memory, mask = torch.randn(2, 4, 16), torch.randn(2, 5, 16), torch.arange(5) < torch.tensor([[5], [3]])
+    causal = torch.triu(torch.ones(4, 4, dtype=torch.bool), 1)
+    expected = theirs(x, memory, tgt_mask=causal, memory_key_padding_mask=~mask)
+    got, _ = ours(x, ours.cross_attention.read(memory), mask)
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_sinusoidal_positions_by_hand():
+    table = sinusoidal_positions(3, 2, 4, torch.zeros(1))
+    for row, position in enumerate([3, 4]):
+        slow = position / 10_000 ** (2 / 4)
+        expected = [math.sin(position), math.cos(position), math.sin(slow), math.cos(slow)]
+        assert table[row].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+    near = (rotate(q, 7) * rotate(k, 4)).sum()
+    far = (rotate(q, 103) * rotate(k, 100)).sum()
+    assert torch.allclose(near, far, atol=1e-4)
+    assert torch.allclose(rotate(q, 0), q)
+    assert torch.allclose(rotate(q, 9).norm(), q.norm())

@@ -1,0 +1,171 @@
+"""Every mistake in a configuration ends in one line that names the file, the line, the key and the way out."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nmt.config import RNNConfig, dotted, flatten, json_schema, load_config
+from nmt.errors import ConfigError
+
+BASE = """\
+data:
+  src_lang: en
+  train: {kind: demo, part: train}
+  valid: {kind: demo, part: valid}
+model: {type: transformer}
+train: {max_steps: 5}
+"""
+
+
+def load(tmp_path, text=BASE, *overrides):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_config(path, overrides)
+
+
+def message(tmp_path, text=BASE, *overrides):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, text, *overrides)
+    return str(error.value).replace(str(tmp_path) + "/", "")
+
+
+OVERRIDES = [
+    ("model.num_head=3", "c.yaml:5: model.num_head: unknown key; did you mean num_heads?"),
+    ("model.num_heads=7", "c.yaml:5: model: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
+    ("model.d_model=33 model.num_heads=3 model.positions=rotary",
+     "c.yaml:5: model: rotary positions need an even head width, not 11"),
+    ("train.batch_tokens=abc", 'c.yaml:6: train.batch_tokens: "abc" (text) should be an integer'),
+    ("train.batch_tokens=0", "c.yaml:6: train.batch_tokens: 0 (integer) should be greater than 0"),
+    ("train.batch_tokens=1.5", "c.yaml:6: train.batch_tokens: 1.5 (number) should be an integer"),
+    ("train.batch_tokens=true", "c.yaml:6: train.batch_tokens: true (truth value) should be an integer"),
+    ("modle.x=1", "c.yaml: modle: unknown key; did you mean model?"),
+    ("train.optimizer.betas=[0.9]", "c.yaml:6: train.optimizer.betas: must have at least 2 items, not 1"),
+    ("train.optimizer.betas=[0.9,2]", "c.yaml:6: train.optimizer.betas[1]: 2 (integer) should be less than 1"),
+    ("model.type=transfomer", 'c.yaml:5: model.type: "transfomer" is not known; did you mean transformer?'),
+    ("model={}", "c.yaml:5: model.type: missing; one of: rnn, transformer"),
+    ("data.train={kind: txt}", 'c.yaml:3: data.train.kind: "txt" is not known; did you mean text?'),
+    ("data.train={kind: text, src: a}", "c.yaml:3: data.train.tgt: missing; it has no default"),
+    ("data.train={src: a}", "c.yaml:3: data.train.kind: missing; one of: demo, hub, jsonl, text, tsv"),
+    ("data.train={kind: text, src: [a, b], tgt: c}", "c.yaml:3: data.train: src names 2 file(s) but tgt 1"),
+    ("data.train={kind: holdout, fraction: 0.1}", 'c.yaml:3: data.train.kind: "holdout" is not known; '
+     "one of: demo, hub, jsonl, text, tsv"),
+    ("data.test={x: {kind: holdout}}", "c.yaml:1: data.test.x.fraction: missing; it has no default"),
+    ("data.test={a/b: {kind: demo, part: test}}", 'c.yaml:1: data.test.a/b: "a/b" must be letters, digits, '
+     "'_', '-' and '.', not starting with '.' or '-'"),
+    ("data.valid={kind: holdout, fraction: 0.95}",
+     "c.yaml:1: data: the holdout parts take 95% of the training data; keep them under 90%"),
+    ("tokenizer.sampling={alpha: 2.0}", 
+     "c.yaml: tokenizer.sampling.alpha: 2.0 (number) should be less than or equal to 1"),
+    ("tokenizer.sampling={alph: 0.1}", "c.yaml: tokenizer.sampling.alph: unknown key; did you mean alpha?"),
+    ("tokenizer.sampling={nbest: 1}", "c.yaml: tokenizer.sampling: nbest must be -1 (all segmentations) or at least 2"),
+    ("tokenizer.type=char tokenizer.sampling={}",
+     "c.yaml: tokenizer: a char tokenizer has one segmentation only; sampling needs unigram or bpe"),
+    ("tokenizer.joint=false",
+     "c.yaml: model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less"),
+    ("train.validate_every=epohc", "c.yaml:6: train.validate_every: \"epohc\" (text) should be an integer, or 'epoch'"),
+    ("train.max_steps=null",
+     "c.yaml:6: train: nothing would end the training: set max_steps, max_epochs, max_minutes or patience"),
+    ("train.max_steps=null train.patience=3 train.schedule.name=cosine",
+     "c.yaml:6: train: a cosine schedule needs its end: set schedule.total_steps or max_steps"),
+    ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
+    ("train.schedule.name=cosin", "c.yaml:6: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "
+     "'linear', 'constant' or 'plateau' (did you mean cosine?)"),
+    ("model.positions=learned model.max_positions=100",
+     "c.yaml: model.max_positions (100) is under the longest sequence "
+     "(513, from data.cleaning.max_tokens and search.max_source_tokens)"),
+    ("seed=-1", "c.yaml: seed: -1 (integer) should be greater than or equal to 0"),
+    ("name=../x",
+     'c.yaml: name: "../x" must be letters, digits, \'_\', \'-\' and \'.\', not starting with \'.\' or \'-\''),
+    ("model=null", "c.yaml:5: model: must be a mapping of keys to values, not null"),
+    ("train=3", "c.yaml:6: train: must be a mapping of keys to values, not 3 (integer)"),
+    ("x", "--set x: must be key=value, such as train.max_steps=100"),
+    ("train..x=1", "--set train..x=1: must be key=value, such as train.max_steps=100"),
+    ("train.max_steps.x=3", "--set train.max_steps.x=3: train.max_steps is not a mapping, it has no keys"),
+    ("seed=[", "--set seed=[:1: not valid YAML: expected the node content, but found '<stream end>'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "expected"), OVERRIDES, ids=[o for o, _ in OVERRIDES])
+def test_wrong_values(tmp_path, overrides, expected):
+    # Split at spaces before a new key=, so that YAML in braces stays whole.
+    assert message(tmp_path, BASE, *re.split(r" (?=[a-z_.]+=)", overrides)) == expected
+
+
+FILES = [
+    ("", "c.yaml: is empty; start from a file in configs/"),
+    ("# nothing\n", "c.yaml: is empty; start from a file in configs/"),
+    ("[1, 2]", "c.yaml: must be a mapping of keys to values, not a list"),
+    ("text", "c.yaml: must be a mapping of keys to values, not a text"),
+    ("a: b: c", "c.yaml:1: not valid YAML: mapping values are not allowed here"),
+    ("a:\n\t- b", "c.yaml:2: not valid YAML: found character '\\t' that cannot start any token; "
+     "indent with spaces, not tabs"),
+    ("seed: 1\nseed: 2\n", "c.yaml:2: seed: given twice; keep one"),
+    ("&a {b: *a}", "c.yaml:1: nested too deeply; a configuration has few levels"),
+    ("[" * 5000, "c.yaml: not valid YAML: nested too deeply"),
+    ("data: !!python/object/apply:os.system [ls]", "c.yaml:1: not valid YAML: could not determine a constructor "
+     "for the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+    (b"seed: \xff", "c.yaml: not UTF-8 text (byte 6)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), FILES)
+def test_wrong_files(tmp_path, text, expected):
+    assert message(tmp_path, text) == expected
+
+
+def test_missing_file_names_a_near_one(tmp_path):
+    (tmp_path / "demo.yaml").write_text(BASE)
+    with pytest.raises(ConfigError, match=r"demos.yaml: no such configuration file; did you mean .*/demo.yaml\?"):
+        load_config(tmp_path / "demos.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config(tmp_path)
+
+
+def test_several_mistakes_are_all_reported(tmp_path):
+    assert len(message(tmp_path, BASE, "seed=x", "model.d_modl=3").splitlines()) == 2
+
+
+def test_numbers_and_words_are_what_people_mean(tmp_path):
+    config = load(tmp_path, BASE + "seed: 7\n", "train.optimizer.lr=1e-4", "data.tgt_lang=no")
+    assert config.train.optimizer.lr == 1e-4
+    assert config.data.tgt_lang == "no"
+    assert config.seed == 7
+
+
+def test_name_defaults_to_the_file_name_and_overrides_reach_new_sections(tmp_path):
+    config = load(tmp_path, BASE, "tokenizer.vocab_size=100", "model={type: rnn}")
+    assert config.name == "c"
+    assert config.run_dir == Path("runs/c")
+    assert config.tokenizer.vocab_size == 100
+    assert isinstance(config.model, RNNConfig)
+
+
+def test_resolved_yaml_loads_to_the_same_configuration(tmp_path):
+    config = load(tmp_path)
+    assert load(tmp_path, config.to_yaml()) == config
+
+
+def test_schema_has_every_key_and_lets_the_name_out():
+    schema = json_schema()
+    json.dumps(schema)
+    assert "name" not in schema["required"]
+    assert "train" in schema["properties"]
+
+
+def test_helpers():
+    assert dotted(("a", 0, "b")) == "a[0].b"
+    assert flatten({"a": {"b": 1, "c": [2]}, "d": {}}) == {"a.b": 1, "a.c": [2], "d": {}}
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configurations_are_valid(path):
+    load_config(path)
+
+
+def test_the_configuration_does_not_import_torch():
+    code = "import nmt.cli, nmt.config, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

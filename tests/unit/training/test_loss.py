@@ -1,0 +1,57 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nmt.training import loss as loss_module
+from nmt.training.loss import projected_cross_entropy
+
+
+def plain(hidden, output, targets, smoothing):
+    """PyTorch's own loss over all logits at once."""
+    return F.cross_entropy(output(hidden), targets, label_smoothing=smoothing, reduction="sum")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("chunk", [1, 40, 10**6])
+def test_loss_and_gradients_equal_the_plain_formulation(smoothing, chunk, monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", chunk)
+    torch.manual_seed(0)
+    output, targets = nn.Linear(8, 11, bias=False), torch.randint(0, 11, (23,))
+    ours, theirs = (torch.randn(23, 8, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    got = projected_cross_entropy(ours, output, targets, smoothing)
+    (got.smoothed * 0.7).backward()
+    grad_weight, output.weight.grad = output.weight.grad, None
+    expected = plain(theirs, output, targets, smoothing)
+    (expected * 0.7).backward()
+    assert got.smoothed.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert got.nll.item() == pytest.approx(plain(theirs, output, targets, 0.0).item(), rel=1e-5)
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+    assert torch.allclose(grad_weight, output.weight.grad, atol=1e-5)
+
+
+def test_extreme_logits_stay_finite():
+    output = nn.Linear(2, 3, bias=False)
+    with torch.no_grad():
+        output.weight.copy_(torch.tensor([[1000.0, 0], [0, 0], [-1000, 0]]))
+    hidden = torch.tensor([[1.0, 0], [-1, 0]], requires_grad=True)
+    loss = projected_cross_entropy(hidden, output, torch.tensor([0, 0]), 0.0)
+    loss.smoothed.backward()
+    assert loss.nll.item() == pytest.approx(2000)  # right with certainty, then wrong by 2000 nats
+    assert torch.isfinite(hidden.grad).all()
+
+
+def test_bf16_is_near_the_plain_loss():
+    torch.manual_seed(0)
+    output, targets, hidden = nn.Linear(64, 500, bias=False), torch.randint(0, 500, (300,)), torch.randn(300, 64)
+    exact = projected_cross_entropy(hidden, output, targets, 0.1).smoothed
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = projected_cross_entropy(hidden, output, targets, 0.1).smoothed
+    assert rough.item() == pytest.approx(exact.item(), rel=2e-3)
+
+
+def test_without_gradients_it_only_sums():
+    output, hidden = nn.Linear(4, 5, bias=False), torch.randn(3, 4)
+    with torch.inference_mode():
+        loss = projected_cross_entropy(hidden, output, torch.tensor([0, 1, 2]), 0.0)
+    assert loss.smoothed.item() == pytest.approx(plain(hidden, output, torch.tensor([0, 1, 2]), 0.0).item(), rel=1e-5)

@@ -1,0 +1,75 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nmt.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
+
+
+def rate(step, name, cuts=0, **schedule):
+    config = TrainConfig(
+        max_steps=1000,
+        optimizer=OptimizerConfig(lr=0.01),
+        schedule=ScheduleConfig(name=name, warmup_steps=100, **schedule),
+    )
+    return learning_rate(step, config, cuts)
+
+
+@pytest.mark.parametrize("name", ["inverse_sqrt", "cosine", "linear", "constant", "plateau"])
+def test_every_schedule_warms_up_linearly_to_the_peak(name):
+    assert rate(1, name) == pytest.approx(0.0001)
+    assert rate(50, name) == pytest.approx(0.005)
+    assert rate(100, name) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "expected"),
+    [
+        ("inverse_sqrt", 400, 0.005),
+        ("inverse_sqrt", 10_000, 0.001),
+        ("linear", 550, 0.005),
+        ("linear", 1000, 0.0),
+        ("linear", 5000, 0.0),
+        ("cosine", 550, 0.005),
+        ("cosine", 325, 0.01 * (1 + math.cos(math.pi / 4)) / 2),
+        ("constant", 900, 0.01),
+    ],
+)
+def test_schedules_by_hand(name, step, expected):
+    assert rate(step, name) == pytest.approx(expected, abs=1e-12)
+
+
+def test_plateau_cuts_and_floor():
+    assert rate(500, "plateau", cuts=2) == pytest.approx(0.0025)
+    assert rate(500, "plateau", cuts=20, min_lr=1e-5) == 1e-5
+    assert rate(1000, "cosine", min_lr=1e-4) == pytest.approx(1e-4)
+
+
+def test_weight_decay_spares_vectors():
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(model, OptimizerConfig(name="adamw", weight_decay=0.1), torch.device("cpu"))
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert decay == {id(model.weight): 0.1, id(model.bias): 0.0}
+
+
+def test_moving_average_by_hand():
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    ema = MovingAverage(model, decay=0.5)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    ema.update(step=1)  # decay (1 + 1) / (10 + 1)
+    assert ema.average[0].item() == pytest.approx(1 - 2 / 11)
+    ema.update(step=100)  # decay 0.5
+    assert ema.average[0].item() == pytest.approx((1 - 2 / 11) * 0.5 + 0.5)
+    with ema.applied():
+        assert model.weight.item() == ema.average[0].item()
+    assert model.weight.item() == 1.0
+
+
+def test_mean_weights():
+    mean = mean_weights([{"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, -2.0])}])
+    assert mean["w"].tolist() == [2.0, 0.0]
