@@ -103,7 +103,7 @@ def train(config: Config) -> Trained:
         run.accept(config)
         prepared = prepare(config)
         _adopt(prepared, run)
-        trainer = _build_trainer(config, run, prepared, device, dtype)
+        trainer = build_trainer(config, run, prepared, device, dtype)
         resumed = trainer.resume(log.warning)
         if run.finished and trainer.progress.step > 0 and trainer.reason_to_stop() is not None:
             raise RunError(
@@ -134,7 +134,7 @@ def _samples(run: Run, corpus: Corpus, name: str, count: int = 3) -> list[tuple[
     return [(part.src(i), part.tgt(i), hypotheses[i]) for i in lines]
 
 
-def _build_trainer(config: Config, run: Run, prepared: Prepared, device: torch.device, dtype: torch.dtype) -> Trainer:
+def build_trainer(config: Config, run: Run, prepared: Prepared, device: torch.device, dtype: torch.dtype) -> Trainer:
     tokenizer, dataset, cleaning = prepared.tokenizer, prepared.encoded.train, config.data.cleaning
     seed_everything(config.seed)
     model = _new_model(config, tokenizer).to(device)

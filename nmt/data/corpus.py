@@ -19,7 +19,7 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -375,8 +375,9 @@ class _FileHashes:
 
     def save(self) -> None:
         if self.changed:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, self.known)
+            with suppress(OSError):  # a store that can only be read is still good for what it holds
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(self.path, self.known)
 
 
 def _describe(source: Source | HoldoutSource, hashes: _FileHashes) -> list[dict[str, Any]]:
@@ -458,6 +459,17 @@ def open_arrow(path: Path) -> list[pa.RecordBatch]:
     except (pa.ArrowInvalid, OSError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
         raise DataError(f"{path}: {reason}; delete the folder {path.parent} to have it made anew") from None
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The record batches of an Arrow file just written or checked, one in memory at a time.
+
+    For a walk through all of a large file: mapped, its pages would stay in memory until others need the room.
+    """
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -705,7 +717,7 @@ def _to_hashes(data: bytes | array[int]) -> Hashes:
 
 def _write_rows(read: Path, mask: npt.NDArray[np.bool_], path: Path) -> None:
     with ArrowWriter(path, SCHEMA) as out:
-        for number, batch in enumerate(open_arrow(read)):
+        for number, batch in enumerate(read_batches(read)):
             out.write(batch.filter(pa.array(mask[number * BLOCK : number * BLOCK + batch.num_rows])))
 
 

@@ -14,7 +14,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nmt.config import digest
-from nmt.data.corpus import BLOCK, ArrowWriter, Corpus, TextPart, build_once, open_arrow, read_manifest
+from nmt.data.corpus import (
+    BLOCK,
+    ArrowWriter,
+    Corpus,
+    TextPart,
+    build_once,
+    open_arrow,
+    read_batches,
+    read_manifest,
+)
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 from nmt.files import write_json
@@ -150,7 +159,7 @@ def _encode_part(
     counts = dict.fromkeys(("pairs", "src_tokens", "tgt_tokens", "too_many_tokens", "no_tokens"), 0)
     start = 0
     with ArrowWriter(path, schema) as out:
-        for batch in text.batches:
+        for batch in read_batches(text.path):
             src = tokenizer.encode_src(batch.column(0).to_pylist())
             tgt = tokenizer.encode_tgt(batch.column(1).to_pylist())
             shorter, longer = np.sort([_count(src), _count(tgt)], axis=0)

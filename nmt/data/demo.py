@@ -244,7 +244,7 @@ PRESENT, PROGRESSIVE, SINCE, PAST, FUTURE = Tense
 AUXILIARIES: dict[str, dict[Tense, tuple[str, ...]]] = {
     "be": {PRESENT: ("am", "are", "is", "are", "are"),
            PAST: ("was", "were", "was", "were", "were")},
-    "can": {PRESENT: ("can",) * 5, PAST: ("could",) * 5},
+    "can": {PRESENT: ("can",) * 5},
     "must": {PRESENT: ("must",) * 5},
     "should": {PRESENT: ("should",) * 5},
     "would": {PRESENT: ("would",) * 5},
@@ -349,7 +349,8 @@ class Modal(NamedTuple):
     tenses: tuple[Tense, ...]
 
 
-CAN = Modal(EnglishVerb("can"), "", KÖNNEN, KÖNNEN, (PRESENT, PAST))
+CAN = Modal(EnglishVerb("can"), "", KÖNNEN, KÖNNEN, (PRESENT,))
+ABLE_TO = Modal(EnglishVerb("be"), "able to", KÖNNEN, KÖNNEN, (PAST,))  # "could" is two words
 # "must not" forbids; muss nicht is something else: "does not have to"
 MUST = Modal(EnglishVerb("must"), "", MÜSSEN, DÜRFEN, (PRESENT,))
 HAVE_TO = Modal(EnglishVerb("have", "had"), "to", MÜSSEN, MÜSSEN, (PRESENT, PAST))
@@ -357,7 +358,7 @@ WANT_TO = Modal(EnglishVerb("want", "wanted"), "to", WOLLEN, WOLLEN, (PRESENT, P
 ALLOWED_TO = Modal(EnglishVerb("be"), "allowed to", DÜRFEN, DÜRFEN, (PRESENT, PAST))
 SHOULD = Modal(EnglishVerb("should"), "", SOLLTEN, SOLLTEN, (PRESENT,))
 WOULD_LIKE_TO = Modal(EnglishVerb("would"), "like to", MÖCHTEN, MÖCHTEN, (PRESENT,))
-MODALS = (CAN, MUST, HAVE_TO, WANT_TO, ALLOWED_TO, SHOULD, WOULD_LIKE_TO)
+MODALS = (CAN, ABLE_TO, MUST, HAVE_TO, WANT_TO, ALLOWED_TO, SHOULD, WOULD_LIKE_TO)
 
 
 # ---------------------------------------------------------------------------- numbers, clock, dates
@@ -475,7 +476,7 @@ NOUN_TABLE = {
 # English "at", German "at", German "to": the places that take them, and what they are good for.
 PLACE_TABLE = {
     "in in in": """kitchen die Küche home room; garden der Garten home green;
-        hotel das Hotel bed eatery town; office das Büro job room furnished;
+        hotel das Hotel eatery town; office das Büro job room furnished;
         hospital das Krankenhaus job town; library die Bibliothek study town furnished;
         restaurant das Restaurant eatery town furnished; supermarket der Supermarkt shop job;
         bakery die Bäckerei shop job; park der Park green town; forest der Wald green;
@@ -559,7 +560,7 @@ SUITED = {
     "animal": "old young big small clever strong lazy hungry beautiful black white",
     "food": "big small fresh", "fruit pastry": "sweet", "staple": "fresh good",
     "drink": "fresh warm cold good",
-    "reading": "new good interesting boring exciting short",
+    "reading": "new good interesting boring exciting", "writing": "short",
     "movie concert course party game": "good interesting boring exciting short",
     "topic exam": "difficult important",
     "clothes": "old new expensive cheap beautiful red blue green black white", "warm": "warm",
@@ -608,7 +609,8 @@ MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 FREQUENCIES = bilingual(
     "often/oft always/immer sometimes/manchmal never/nie usually/meistens rarely/selten")
 TIMES = {
-    PRESENT: bilingual("in_the_morning/am_Morgen in_the_evening/am_Abend in_summer/im_Sommer"),
+    PRESENT: bilingual("in_the_morning/am_Morgen in_the_evening/am_Abend "
+                       "on_weekends/am_Wochenende"),
     PROGRESSIVE: bilingual("now/jetzt today/heute at_the_moment/im_Moment"),
     PAST: bilingual("yesterday/gestern yesterday_evening/gestern_Abend this_morning/heute_Morgen"),
     FUTURE: bilingual("tomorrow/morgen tomorrow_evening/morgen_Abend this_evening/heute_Abend"),
@@ -657,17 +659,19 @@ class Verb(NamedTuple):
 ASPECTS = {  # the tenses in which it makes sense, the likely ones twice
     "action": (PROGRESSIVE, PROGRESSIVE, PRESENT, PAST, PAST, FUTURE),
     "process": (PROGRESSIVE, PROGRESSIVE, PRESENT, PAST, PAST, FUTURE, SINCE),
+    "decision": (PROGRESSIVE, PROGRESSIVE, PAST, PAST, FUTURE),
     "task": (PROGRESSIVE, PROGRESSIVE, PAST, PAST, FUTURE, SINCE),
+    "ongoing": (PROGRESSIVE, PROGRESSIVE, PAST, SINCE),
     "mood": (PROGRESSIVE, PAST),
     "event": (PAST, FUTURE),
     "accident": (PAST,),
     "state": (PRESENT,),
     "lasting": (PRESENT, SINCE),
 }
-# English; German, with its principal parts if irregular; subjects; then, as needed,
-#   [English preposition] [German preposition] case: nouns that make sense ("!": specific ones)
-#   at: or to: places; the aspect; and traits: "settled" must say where, "social" may be done
-#   with someone, "by" a vehicle, "long" can last years, "reflexive".
+# English; German, with its principal parts if irregular; who does it; then, as needed,
+#   [English preposition] [German preposition] case: nouns that make sense ("!": specific ones);
+#   at: or to: places; the aspect; and traits: "settled" must say where, "social" may be done with
+#   someone, "by" a vehicle, "long" can last years, "punctual" keeps to the calendar, "reflexive".
 VERB_TABLE = """
 buy/bought; kaufen; people; acc: goods; at: market supermarket
 sell/sold; verkaufen; people; acc: goods; at: market
@@ -681,7 +685,7 @@ open; auf|machen; people; acc!: closable
 close; zu|machen; people; acc!: closable
 turn on; ein|schalten; people; acc!: switch; at: room
 turn off; aus|schalten; people; acc!: switch; at: room
-take/took off; aus|ziehen, zieht, hat gezogen; people; acc!: coat jacket sweater shirt dress
+take/took off; aus|ziehen, zieht, hat gezogen; people; acc!: coat jacket sweater shirt
 wear/wore; tragen, trägt, hat getragen; people; acc: clothes ring; mood
 carry; tragen, trägt, hat getragen; people; acc: load; to: room
 wash; waschen, wäscht, hat gewaschen; people; acc!: shirt dress skirt sweater car
@@ -692,15 +696,14 @@ feed/fed; füttern; people; acc!: animal; at: green
 lose/lost; verlieren, verliert, hat verloren; people; acc!: small; at: green stop; accident
 find/found; finden, findet, hat gefunden; people; acc: small; at: green stop; accident
 forget/forgot; vergessen, vergisst, hat vergessen; people; acc!: small book; at: eatery; accident
-look; suchen; people; for acc: small animal; at: green; task
+look; suchen; people; for acc: small animal; at: green; ongoing
 bring/brought; mit|bringen, bringt, hat gebracht; people; acc: gift pastry drink
 pick up; ab|holen; people; acc: kin guest; at: stop
 invite; ein|laden, lädt, hat geladen; people; acc: people
 call; an|rufen, ruft, hat gerufen; people; acc: kin doctor teacher policeman
 visit; besuchen; people; acc: kin; at: hospital named village
 meet/met; treffen, trifft, hat getroffen; people; acc: people; at: town stop study
-see/saw; sehen, sieht, hat gesehen; people; acc: people animal vehicle; at: town green stop; accident
-ask; fragen; people; acc: people
+see/saw; sehen, sieht, hat gesehen; people; acc: people animal vehicle; at: town stop; accident
 know/knew; kennen, kennt, hat gekannt; people; acc!: people region sight; state
 love; lieben; people; acc!: kin animal; state
 learn; lernen; people; acc: language; at: study; process; long
@@ -727,7 +730,7 @@ look forward; freuen; people; to auf acc!: concert party course game movie; mood
 take/took part; teil|nehmen, nimmt, hat genommen; people; in an dat!: course game concert
 get/got; ein|steigen, steigt, ist gestiegen; people; on in acc!: line; at: stop
 get/got; aus|steigen, steigt, ist gestiegen; people; off aus dat!: line; at: stop
-sleep/slept; schlafen, schläft, hat geschlafen; people animal; at: home hotel green; process
+sleep/slept; schlafen, schläft, hat geschlafen; people animal; at: garden hotel green; process
 work; arbeiten; grown; at: job named country; process; social; long
 play; spielen; people animal; at: green; process; social
 sing/sang; singen, singt, hat gesungen; people; at: church stage green; process; social
@@ -743,16 +746,16 @@ wake/woke up; auf|wachen, wacht, ist gewacht; people; at: hotel; accident
 fall/fell asleep; ein|schlafen, schläft, ist geschlafen; people; at: garden stage; event
 come/came back; zurück|kommen, kommt, ist gekommen; people
 live; wohnen; people; at: named country region; lasting; settled; long
-stay; bleiben, bleibt, ist geblieben; people; at: named hotel hospital country; settled
+stay; bleiben, bleibt, ist geblieben; people; at: named hotel hospital country; decision; settled
 go/went; gehen, geht, ist gegangen; people; to: town shop green study; social
 run/ran; laufen, läuft, ist gelaufen; people animal; to: green water stop
 drive/drove; fahren, fährt, ist gefahren; grown; to: named stop region; social
 travel; reisen, reist, ist gereist; people; to: named country; social; by
 fly/flew; fliegen, fliegt, ist geflogen; people; to: named country; social
 arrive; an|kommen, kommt, ist gekommen; people line plane; at: named; event; settled
-leave/left; ab|fahren, fährt, ist gefahren; line ship; event
-begin/began; an|fangen, fängt, hat gefangen; event; event
-take/took place; statt|finden, findet, hat gefunden; course party exam; at: school; event
+leave/left; ab|fahren, fährt, ist gefahren; line ship; event; punctual
+begin/began; an|fangen, fängt, hat gefangen; event; event; punctual
+take/took place; statt|finden, findet, hat gefunden; course party exam; at: school; event; punctual
 """
 
 
@@ -994,11 +997,12 @@ ATTEMPTS = [("try/tried", "versuchen", PAST), ("try/tried", "versuchen", PROGRES
             ("forget/forgot", "vergessen, vergisst, hat vergessen", PAST),
             ("decide", "beschließen, beschließt, hat beschlossen", PAST),
             ("hope", "hoffen", PRESENT), ("begin/began", "an|fangen, fängt, hat gefangen", PAST)]
+MOODS = ("tired", "sick", "hungry", "sad", "happy")
 REPORTS = [("say/said", "sagen"), ("believe", "glauben"), ("hope", "hoffen")]
 AGES = {"grandmother": (60, 99), "grandfather": (60, 99), "mother": (35, 80), "father": (35, 80),
         "son": (3, 30), "daughter": (3, 30)}
 CONTENTS = {"furnished": "table chair lamp window", "region": "church hotel school park castle"}
-TOO_MUCH = "big small expensive heavy short slow warm cold dark quiet difficult boring".split()
+TOO_MUCH = ("big", "small", "expensive", "heavy", "short", "slow", "warm", "cold", "difficult")
 SINGULAR, PLURAL = False, True
 ALL_VERBS = tuple(VERBS.values())
 WILLED = tuple(verb for verb in ALL_VERBS if verb.willed() and verb.en.base != "work")
@@ -1047,8 +1051,9 @@ class Writer:
             en, de = self.one(self._kinds)()
             said = re.findall(r"\w+", en)
             named = [NAMED[word] for word in said if word in NAMED]
+            moods = [word for word in said if word in MOODS]
             puzzled = en.endswith("?") and "I" in said
-            if len(said) > 3 and len(named) == len(set(named)) and not puzzled:
+            if len(said) > 3 > 2 * len(moods) and len(named) == len(set(named)) and not puzzled:
                 break
         mark = "" if en.endswith("?") else "."
         return Pair(en[0].upper() + en[1:] + mark, de[0].upper() + de[1:] + mark)
@@ -1081,6 +1086,8 @@ class Writer:
              sense: Sense = SPECIFIC) -> NounPhrase:
         """A noun with a determiner that makes sense, and perhaps an adjective."""
         own, some = self.possessive(owner), NOT_ANY if sense.negated else SOME
+        if owner and owner.echo and "clothes" in noun.labels:
+            own = POSSESSIVES[owner.echo]
         options = [(THE, SINGULAR)] * 4 + [(THIS, SINGULAR), (THE, PLURAL)]
         if "kin" in noun.labels:
             options = [(own, SINGULAR)] * 6 + [(own, PLURAL)]
@@ -1100,7 +1107,8 @@ class Writer:
             if not sense.specific and noun in select("many"):
                 count = some if sense.negated else several(self.between(2, 12))
                 options += [(some, PLURAL), (count, PLURAL), (count, PLURAL)]
-        determiner, plural = self.one([o for o in options if o[1] is SINGULAR or noun.de_plural])
+        counted = noun.de_plural and "line" not in noun.labels  # one gets on one bus
+        determiner, plural = self.one([o for o in options if o[1] is SINGULAR or counted])
         return noun_phrase(noun, determiner, self.adjective(noun, 0.35), plural)
 
     def somebody(self, nouns: Sequence[Noun], other: NounPhrase | None = None,
@@ -1142,7 +1150,8 @@ class Writer:
     def span(self, en: str, de: str, units: str) -> Pair:
         """two days ago: a dative, vor zwei Tagen."""
         unit = self.one(select(units))
-        np = noun_phrase(unit, several(self.between(2, 59 if unit.en == "minute" else 9)), plural=True)
+        count = several(self.between(2, 59 if unit.en == "minute" else 9))
+        np = noun_phrase(unit, count, plural=True)
         return Pair(en.format(np.en[1]), governed(de, np, Case.DAT))
 
     def calendar(self) -> Pair:
@@ -1155,13 +1164,15 @@ class Writer:
         both = Pair(f"{on_day.src} {hour.src}", f"{on_day.tgt} {hour.tgt}")
         return self.one((on_day, evening, on_date, on_date, on_date, hour, hour, both))
 
-    def time(self, tense: Tense, long: bool = False) -> Phrase:
+    def time(self, tense: Tense, verb: Verb) -> Phrase:
         """A time that goes with the tense; the simple present is for habits."""
         kind = self.one(("word", "term", "span", "calendar", "calendar"))
+        kind = "calendar" if "punctual" in verb.traits else kind
         if tense is PRESENT and self.chance(0.5):
             return Phrase(Role.FREQUENCY, self.one(FREQUENCIES))
         if tense is SINCE:
-            text = self.span("for {}", "seit", "month year" if long else "minute hour")
+            units = "month year" if "long" in verb.traits else "minute hour"
+            text = self.span("for {}", "seit", units)
         elif tense is PROGRESSIVE or kind == "word":
             text = self.one(TIMES[tense])
         elif tense is PRESENT:
@@ -1187,7 +1198,8 @@ class Writer:
         modal, human = None, subject.echo or subject is WHO
         if verb.willed() and human and tense in (PROGRESSIVE, PAST) and self.chance(0.25 - brief):
             tense = PRESENT if tense is PROGRESSIVE else PAST
-            modal = self.one([modal for modal in MODALS if tense in modal.tenses])
+            modals = [modal for modal in MODALS if tense in modal.tenses]
+            modal = self.one(modals[:-1] if negated else modals)  # would not like to: too polite
         habitual = tense is PRESENT and not modal and not stative
         role, phrases = (given.role, [given]) if given else (None, [])
         for argument in verb.arguments:
@@ -1209,28 +1221,29 @@ class Writer:
             phrases.append(Phrase(Role.MEANS, Pair(f"by {vehicle.en}", by_vehicle)))
         timed = habitual or tense is SINCE or ((modal or not stative) and self.chance(0.6))
         if timed and not brief and role is not Role.TIME:
-            when = FUTURE if modal and tense is PRESENT else tense
-            phrases.append(self.time(when, "long" in verb.traits))
+            phrases.append(self.time(FUTURE if modal and tense is PRESENT else tense, verb))
         return Clause(verb, subject, tuple(phrases), tense, modal, negated)
 
     def with_noun(self, verb: Verb, argument: Argument | None, np: NounPhrase) -> Clause:
-        """A clause in which this noun phrase is that object of the verb, or else its subject."""
+        """A clause, not of the future, with this noun phrase as that object, or as the subject."""
+        tense = self.one([t for t in verb.tenses if t in (PROGRESSIVE, PAST)] or [PRESENT])
         if argument is None:
-            return self.clause(verb, np, brief=True)
-        return self.clause(verb, given=object_phrase(verb, argument, np), brief=True)
+            return self.clause(verb, np, tense, brief=True)
+        return self.clause(verb, None, tense, given=object_phrase(verb, argument, np), brief=True)
 
     def asking(self) -> Clause:
         """A clause in which one part is asked for."""
         verb = self.one(ALL_VERBS)
         unknown: list[Phrase | None] = [None] * (NOUNS["mother"] in verb.subjects)  # the subject
         for argument in verb.arguments:
+            if argument.nouns == select("language"):
+                continue
             noun = self.one([n for n in argument.nouns if "kin" not in n.labels] or select("man"))
             human = argument.nouns[0].labels[1] in ("person", "kin")
             many = argument.role is Role.ACCUSATIVE and noun in select("many") and self.chance(0.5)
             which = noun_phrase(noun, HOW_MANY if many else WHICH, plural=many)
-            if "language" in noun.labels:
-                which = WHAT
-            np = self.one((which, WHO if human else which if argument.en or argument.de else WHAT))
+            bare = not argument.en and not argument.de
+            np = self.one((which, WHO if human else WHAT if bare else which))
             unknown.append(object_phrase(verb, argument, np))
         unknown += [WHEN, WHY] * (PAST in verb.tenses)
         unknown += [WHERE] * bool(verb.at) + [WHITHER] * bool(verb.to)
@@ -1249,7 +1262,7 @@ class Writer:
         time = noun_phrase(NOUNS["time"], SOME if good else NOT_ANY)
         has_time = Clause(HAVE, who, (phrase(Role.ACCUSATIVE, time, Case.ACC),), negated=not good)
         has_to_work = Clause(VERBS["work"], who, modal=HAVE_TO, negated=good)
-        mood = ADJECTIVES["tired" if good else self.one(("tired", "sick", "sad", "hungry"))]
+        mood = ADJECTIVES["tired" if good else self.one(MOODS[:-1])]
         feels = be(who, mood.en, mood.de, negated=good)
         return self.one((has_time, has_to_work, feels))._replace(tense=tense)
 
@@ -1299,7 +1312,9 @@ class Writer:
     def both(self, tense: Tense, same: bool, negated: bool = False) -> tuple[Clause, Clause]:
         """Two things done in the same tense, by the same or by different people."""
         one = self.clause(self.one(BUSY), tense=tense, brief=True)
-        who = one.subject if same else self.somebody(select("adult"), one.subject)
+        who = one.subject
+        while not same and who.echo == one.subject.echo:  # a pronoun must not point to the other
+            who = self.somebody(select("adult"), one.subject)
         verb = self.one([verb for verb in BUSY if verb.de != one.verb.de])
         return one, self.clause(verb, who, tense, negated=negated, brief=True)
 
@@ -1322,19 +1337,21 @@ class Writer:
         """that, whether, and questions inside a sentence."""
         who, verb = self.somebody(select("people")), self.one(ALL_VERBS)
         content = self.clause(verb, self.somebody(verb.subjects, who))
-        other = who.echo not in ("I", "you")  # nobody says what he says himself
+        other = who.echo not in ("I", "you", "we")  # nobody says what he says himself
         kind = self.one(("that", "that", "whether", "question"))
         if kind == "that":
             en, de = self.one(REPORTS[not other : 3 if content.tense is FUTURE else 2])
             that = embedded(render(content, Order.SUBORDINATE, conjunction=THAT))
             return render(Clause(Verb(english_verb(en), german_verb(de)), who, (that,)))
-        asked, conjunction = (content, WHETHER) if kind == "whether" else (self.asking(), NO_CONJUNCTION)
-        unknown = embedded(render(asked, Order.SUBORDINATE, conjunction=conjunction))
+        if kind == "whether":
+            unknown = embedded(render(content, Order.SUBORDINATE, conjunction=WHETHER))
+        else:
+            unknown = embedded(render(self.asking(), Order.SUBORDINATE))
         if self.chance(0.25):
             return question(Clause(KNOW, PRONOUNS["you"], (unknown,)))
-        wants = Clause(KNOW, who, (unknown,), modal=WANT_TO)
-        return render(self.one((
-            wants, Clause(KNOW, who, (unknown,), negated=True), Clause(ASK, who, (unknown,)))[: 2 + other]))
+        ways = (Clause(KNOW, who, (unknown,), negated=True),
+                Clause(KNOW, who, (unknown,), modal=WANT_TO), Clause(ASK, who, (unknown,)))
+        return render(self.one(ways if other else ways[:-1]))
 
     def related(self) -> Pair:
         """A relative clause at the subject, or at the object, where it waits for the Nachfeld."""
@@ -1363,7 +1380,8 @@ class Writer:
             there = self.place((place,), Role.DIRECTION)
             return render(Clause(go, who, (there, aim), self.one((PAST, FUTURE))))
         # one begins only what takes a while
-        en, de, tense = self.one(ATTEMPTS if SINCE in verb.tenses else ATTEMPTS[:-1])
+        lasting = SINCE in verb.tenses and "settled" not in verb.traits
+        en, de, tense = self.one(ATTEMPTS if lasting else ATTEMPTS[:-1])
         aim = embedded(render(inner, Order.INFINITIVE))
         return render(Clause(Verb(english_verb(en), german_verb(de)), who, (aim,), tense))
 
@@ -1375,7 +1393,7 @@ class Writer:
             job = Phrase(Role.PREDICATE, Pair(en, he if who.echo == "he" else she))
             become = Clause(BECOME, who, (job,), modal=self.one((WANT_TO, WOULD_LIKE_TO)))
             return render(self.one((become, Clause(BE, who, (job,)))))
-        nouns = select(self.one(list(SUITED)))
+        nouns = [noun for noun in select(self.one(list(SUITED))) if "unsaid" not in noun.labels]
         one, two = self.one(nouns), self.one(nouns)
         this, that = (
             noun_phrase(n, self.possessive(None) if "kin" in n.labels else self.one((THE, THIS)))
@@ -1396,8 +1414,10 @@ class Writer:
         """Ages, prices, and what there is."""
         kind = self.one(("age", "price", "there is"))
         if kind == "age":
-            who = self.somebody(select("kin"))
-            en, de = number(self.between(*AGES.get(who.en[0].split()[-1], (4, 99))))
+            noun = self.one(select("kin"))
+            kin = noun_phrase(noun, self.possessive(None))
+            who = self.one((kin, self.one(NAMES), self.one(tuple(PRONOUNS.values()))))
+            en, de = number(self.between(*AGES.get(noun.en, (4, 99))))
             return render(be(who, f"{en} years old", f"{de} Jahre alt"))
         many = several(self.between(2, 99))
         if kind == "price":

@@ -14,7 +14,7 @@ import numpy as np
 import sentencepiece as spm
 
 from nmt.config import TokenizerConfig
-from nmt.data.corpus import Corpus, TextPart, build_once
+from nmt.data.corpus import Corpus, TextPart, build_once, read_batches
 from nmt.errors import TokenizerError
 from nmt.files import sha256
 
@@ -126,7 +126,7 @@ def _encode(
 
 def _sample(model: spm.SentencePieceProcessor, text: str, alpha: float, nbest: int, seed: int) -> list[int]:
     with _sampling:
-        spm.set_random_generator_seed(seed % 2**32)
+        spm.set_random_generator_seed(seed % (2**32 - 1))  # 2^32 - 1 itself means "no fixed seed" there
         ids: list[int] = model.encode(text, enable_sampling=True, alpha=alpha, nbest_size=nbest)
     return ids
 
@@ -158,7 +158,7 @@ def sample_lines(part: TextPart, columns: Sequence[int], limit: int) -> Iterator
         chosen[:] = False
         chosen[np.random.default_rng(SAMPLE_SEED).choice(total, limit, replace=False, shuffle=False)] = True
     start = 0
-    for batch in part.batches:
+    for batch in read_batches(part.path):
         for column in columns:
             rows = np.flatnonzero(chosen[start : start + batch.num_rows])
             start += batch.num_rows

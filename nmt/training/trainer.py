@@ -96,6 +96,7 @@ class Trainer:
         self.ema = MovingAverage(model, config.train.ema_decay) if config.train.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.progress = Progress()
+        self.window = self._window()
         self.signal: int | None = None
 
     # ------------------------------------------------------------------------------------------------------- resuming
@@ -130,9 +131,7 @@ class Trainer:
         """
         progress = self.progress
         self.reporter = Reporter(self.run, progress.files, progress.step, self.train_config.max_steps)
-        self.window = torch.tensor(
-            progress.window, dtype=torch.float32 if self.device.type == "mps" else torch.float64, device=self.device
-        )
+        self.window = self._window()
         if progress.step == 0:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
         self._clock = time.monotonic()
@@ -160,6 +159,11 @@ class Trainer:
         finally:
             updates.close()
             self.reporter.close()
+
+    def _window(self) -> Tensor:
+        """The sums since the last line of metrics, on the device: adding to them waits for nothing."""
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.tensor(self.progress.window, dtype=exact, device=self.device)
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch]]]:
         epoch, start = self.progress.epoch, self.progress.position

@@ -1,0 +1,129 @@
+"""The whole line, from a YAML file to BLEU, through the commands a user types."""
+
+import io
+import json
+import re
+import sys
+
+import pytest
+import sacrebleu
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nmt.cli import main
+
+LEARN = {"max_steps": 250, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30}, "validate_every": 125}
+
+
+@pytest.mark.parametrize("family", ["rnn", "transformer"])
+def test_from_yaml_to_bleu(task, family, capsys, monkeypatch):
+    config = str(task.config_file(family, train={**task_train(), **LEARN}))
+    assert main(["train", config]) == 0
+    out, err = capsys.readouterr()
+    bleu = float(re.search(r"^tiny\s+([\d.]+)", out, re.M)[1])
+    assert bleu > 80
+    assert "BLEU: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in out
+    assert "chrF2: nrefs:1|" in out
+    assert out.count("\nhypothesis  ") == 3
+    run = task.folder / "runs" / "run"
+    assert f"make tensorboard RUN={run}" in out
+    assert f"nmt translate {run}" in out
+    for said in ("parameters", "source and", "an epoch", "cpu with 1 threads, fp32", "starting anew"):
+        assert said in err
+
+    # What was scored is what lies in the run, and scores the same by sacreBLEU's own function on the raw files.
+    references = task.paths["test.tgt"].read_text(encoding="utf-8").splitlines()
+    hypotheses = (run / "evaluation" / "tiny.hyp").read_text(encoding="utf-8").splitlines()
+    stored = json.loads((run / "evaluation" / "tiny.json").read_text())
+    assert stored["bleu"] == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score)
+    assert f"{stored['bleu']:.2f}" == f"{bleu:.2f}"
+
+    # Translating the same file gives the same lines; evaluating again the same scores.
+    target = task.folder / "out.txt"
+    assert main(["translate", str(run), "-i", str(task.paths["test.src"]), "-o", str(target)]) == 0
+    assert target.read_text(encoding="utf-8").splitlines() == hypotheses
+    assert main(["evaluate", str(run)]) == 0
+    assert re.search(rf"^tiny\s+{bleu:.2f}", capsys.readouterr().out, re.M)
+    own = ["evaluate", str(run), "--src", str(task.paths["test.src"]), "--ref", str(task.paths["test.tgt"])]
+    assert main(own) == 0
+    assert re.search(rf"^test.src\s+{bleu:.2f}", capsys.readouterr().out, re.M)
+
+    # A pipe: standard input to standard output, one line for each.
+    lines = ["one two", "", "  ", "three four five"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    assert main(["translate", str(run)]) == 0
+    piped = capsys.readouterr().out.split("\n")
+    assert len(piped) == 5
+    assert piped[0] == "zwei eins"
+    assert piped[1] == piped[2] == piped[4] == ""
+
+    # A finished run says so and how to go on.
+    assert main(["train", config]) == 2
+    assert "this run is finished (250 steps)" in capsys.readouterr().err
+
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    valid = [m for m in metrics if "valid/bleu" in m]
+    assert [m["step"] for m in valid] == [125, 250]
+    assert valid[-1]["valid/loss"] < valid[0]["valid/loss"]
+    assert set(valid[0]) >= {"valid/loss", "valid/ppl", "valid/accuracy", "valid/bleu", "valid/chrf"}
+    assert [m["step"] for m in metrics if "train/loss" in m] == [50, 100, 150, 200, 250]
+
+    board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    names = {"loss", "ppl", "lr", "grad_norm", "tokens_per_second", "padding"}
+    assert {f"train/{n}" for n in names} <= set(board.Tags()["scalars"])
+    assert len(board.Tags()["images"]) == 3
+    assert {"config/text_summary", "samples/text_summary"} <= set(board.Tags()["tensors"])
+    for tag in ("train/loss", "valid/bleu"):
+        here = [(m["step"], m[tag]) for m in metrics if tag in m]
+        assert [(e.step, pytest.approx(e.value, rel=1e-5)) for e in board.Scalars(tag)] == here
+
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert len(manifest["tokenizer"]) == 64
+
+
+def task_train():
+    return {"batch_tokens": 512, "precision": "fp32", "device": "cpu", "threads": 1}
+
+
+def test_nbest_scores_and_jsonl(task, capsys):
+    config = str(task.config_file("rnn"))
+    assert main(["train", config]) == 0
+    run = str(task.folder / "runs" / "run")
+    source = task.folder / "in.txt"
+    source.write_text("one two\n\nthree\n")
+    capsys.readouterr()
+    assert main(["translate", run, "-i", str(source), "--nbest", "2", "--scores"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 6
+    scores = [float(score) for score, _ in rows]
+    assert scores[0] >= scores[1]
+    assert scores[4] >= scores[5]
+    assert main(["translate", run, "-i", str(source), "--nbest", "2", "--jsonl"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [f["source"] for f in found] == ["one two", "", "three"]
+    assert [t["text"] for t in found[0]["translations"]] == [text for _, text in rows[:2]]
+    assert main(["translate", run, "-i", str(source), "--beam-size", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_mistakes_end_in_one_line_and_exit_code_2(task, capsys, tmp_path):
+    config = str(task.config_file("rnn"))
+    assert main(["train", config]) == 0
+    run = str(task.folder / "runs" / "run")
+    capsys.readouterr()
+    cases = [
+        (["translate", "nowhere"], "nowhere: no such run"),
+        (["translate", str(tmp_path)], "is not a run directory"),
+        (["translate", run, "-i", str(tmp_path / "none.txt")], "none.txt"),
+        (["translate", run, "-i", str(task.paths["test.src"]), "-o", str(tmp_path / "no" / "where")], "cannot be opened"),
+        (["evaluate", run, "--set-name", "other"], "no such set in this run; there are: valid, tiny"),
+        (["evaluate", run, "--src", "a"], "--src and --ref go together"),
+        (["train", config, "--set", "model.d_model=16"], "was started with another configuration (model.d_model: 32"),
+        (["config"], "name a configuration file"),
+    ]
+    for arguments, expected in cases:
+        assert main(arguments) == 2, arguments
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert expected in err
+        assert "Traceback" not in err
+        assert len(err.strip().splitlines()) == 1, err
