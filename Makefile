@@ -48,9 +48,10 @@ tensorboard: $(VENV)/.installed  ## watch RUN, or all runs
 	@$(BIN)/tensorboard --logdir $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 test: $(VENV)/.installed-dev  ## the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
+	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 

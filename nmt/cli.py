@@ -128,6 +128,11 @@ def _train(arguments: argparse.Namespace) -> None:
 
     trained = pipeline.train(config)
     run = trained.run.path
+    if trained.already:
+        print(
+            f"This run is finished ({trained.steps} steps). To train it further, raise its limit: --set "
+            "train.max_steps=...; to train another, give it a name: --set name=..."
+        )
     print("\n" + evaluation.table(trained.scores) + "\n")
     for source, reference, hypothesis in trained.samples:
         print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")

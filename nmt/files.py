@@ -48,7 +48,8 @@ def write_json(path: Path, value: Any) -> None:
 def new_directory(path: Path) -> Iterator[Path]:
     """A folder to fill, put in place whole when the block ends well and removed when it does not.
 
-    An existing folder at ``path`` is replaced; the moment between is the only one without either.
+    A folder already at ``path`` is replaced by way of a second name, from which :func:`recover` brings it back should a
+    crash come between the two renames.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -60,8 +61,24 @@ def new_directory(path: Path) -> Iterator[Path]:
             fsync(file)
         fsync(aside)
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(path.with_name(f".{path.name}.old"))
         aside.rename(path)
         fsync(path.parent)
+        shutil.rmtree(path.with_name(f".{path.name}.old"), ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(parent: Path) -> None:
+    """Tidy up after a process that was killed inside :func:`new_directory` or :func:`write_text`.
+
+    Only for a folder that one process at a time writes to: leftovers are taken for dead.
+    """
+    for left in sorted(parent.glob(".*.old")):
+        path = left.with_name(left.name[1:].removesuffix(".old"))
+        if path.exists():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.rename(path)
+    for left in parent.glob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()

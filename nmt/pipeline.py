@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
@@ -65,16 +66,18 @@ def prepare(config: Config) -> Prepared:
     return Prepared(corpus, tokenizer, encoded)
 
 
-def _adopt(prepared: Prepared, run: Run) -> None:
-    """Copy what the run needs to be used without the store: the tokenizer, and the account of the data."""
-    with new_directory(run.tokenizer) as aside:
-        shutil.copytree(prepared.tokenizer.path, aside, dirs_exist_ok=True)
-    manifest = {
-        **prepared.corpus.manifest,
-        "tokenizer": prepared.tokenizer.fingerprint,
-        "encoded": prepared.encoded.manifest,
-    }
-    write_json(run.manifest_path, manifest)
+def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
+    """Copy what the run needs to be used without the store: configuration, tokenizer, and the account of the data."""
+    if not run.started:
+        with new_directory(run.tokenizer) as aside:
+            shutil.copytree(prepared.tokenizer.path, aside, dirs_exist_ok=True)
+        manifest = {
+            **prepared.corpus.manifest,
+            "tokenizer": prepared.tokenizer.fingerprint,
+            "encoded": prepared.encoded.manifest,
+        }
+        write_json(run.manifest_path, manifest)
+    write_text(run.config_path, config.to_yaml())
 
 
 # ---------------------------------------------------------------------------------------------------------------- train
@@ -83,6 +86,8 @@ def _adopt(prepared: Prepared, run: Run) -> None:
 @dataclass(frozen=True)
 class Trained:
     run: Run
+    steps: int
+    already: bool  # the run was finished before this call
     scores: dict[str, Scores]  # of each test set
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
 
@@ -91,7 +96,8 @@ def train(config: Config) -> Trained:
     """Train, or go on with the unfinished run of this name, and evaluate on every test set.
 
     Raises:
-        RunError: the run is finished, in use, or was started with another configuration.
+        RunError: the run is in use, or was started with another configuration.
+        Interrupted: a signal came; everything is saved.
     """
     run = Run.of(config)
     device = resolve_device(config.train.device)
@@ -100,30 +106,30 @@ def train(config: Config) -> Trained:
     torch.use_deterministic_algorithms(config.train.deterministic)
     tune_allocator()
     with run.lock():
-        run.accept(config)
+        run.check(config)
         prepared = prepare(config)
-        _adopt(prepared, run)
+        _adopt(prepared, config, run)
         trainer = build_trainer(config, run, prepared, device, dtype)
         resumed = trainer.resume(log.warning)
-        if run.finished and trainer.progress.step > 0 and trainer.reason_to_stop() is not None:
-            raise RunError(
-                f"{run.path}: this run is finished ({trainer.progress.step} steps); translate or evaluate it, "
-                "train on with a higher --set train.max_steps=..., or start another with --set name=..."
-            )
-        log.info("%s", _plan(config, prepared, trainer, resumed))
-        reason = trainer.fit()
-        origin = trainer.finish()
-        log.info(
-            "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
-            reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
-            " (averaged weights)" if origin["averaged"] else "",
-        )  # fmt: skip
-        translator = _translator(trainer.model, prepared.tokenizer, config, config.search, device)
+        already = run.finished and trainer.reason_to_stop() is not None
+        if not already:
+            log.info("%s", _plan(config, prepared, trainer, resumed))
+            reason = trainer.fit()
+            origin = trainer.finish()
+            log.info(
+                "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
+                reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
+                " (averaged weights)" if origin["averaged"] else "",
+            )  # fmt: skip
         names = prepared.corpus.tests or ["valid"]
-        scores = {name: _evaluate_part(run, translator, prepared.corpus, name, config) for name in names}
-        metrics = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
-        record_hyperparameters(run, config, metrics)
-        return Trained(run, scores, _samples(run, prepared.corpus, names[0]))
+        scores = {name: found for name in names if already and (found := _stored_scores(run, name))}
+        if len(scores) < len(names):
+            translator = _translator(trainer.model, prepared.tokenizer, config, config.search, device)
+            load_final(run, trainer.model)
+            scores = {name: _evaluate_part(run, translator, prepared.corpus, name, config) for name in names}
+            finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
+            record_hyperparameters(run, config, finals)
+        return Trained(run, trainer.progress.step, already, scores, _samples(run, prepared.corpus, names[0]))
 
 
 def _samples(run: Run, corpus: Corpus, name: str, count: int = 3) -> list[tuple[str, str, str]]:
@@ -311,6 +317,14 @@ def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequ
 def _evaluate_part(run: Run, translator: Translator, corpus: Corpus, name: str, config: Config) -> Scores:
     part = _part(corpus, name)
     return _evaluate(run, translator, name, part.sources(), part.targets(), config)
+
+
+def _stored_scores(run: Run, name: str) -> Scores | None:
+    try:
+        stored = json.loads((run.evaluation / f"{name}.json").read_text(encoding="utf-8"))
+        return Scores(stored["bleu"], stored["chrf"], stored["ter"], stored["signatures"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _part(corpus: Corpus, name: str) -> TextPart:

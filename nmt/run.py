@@ -27,7 +27,6 @@ import yaml
 
 from nmt.config import Config, flatten, validate_config
 from nmt.errors import RunError
-from nmt.files import write_text
 
 # What may change between two starts of one run: none of it alters what the steps already taken would have been.
 CHANGEABLE = (
@@ -118,13 +117,18 @@ class Run:
             raise RunError(f"{self.manifest_path}: cannot be read: {error}") from None
         return manifest
 
-    def accept(self, config: Config) -> None:
-        """Save the configuration of a new run, or check that it continues the one already here.
+    @property
+    def started(self) -> bool:
+        """Whether it holds anything that another configuration would contradict."""
+        return self.finished or self.checkpoints.is_dir()
+
+    def check(self, config: Config) -> None:
+        """Make sure that a configuration continues what is already here.
 
         Raises:
             RunError: the run was started with another configuration; the differences are listed.
         """
-        if self.config_path.is_file():
+        if self.started:
             before, now = (flatten(c.model_dump(mode="json")) for c in (self.load_config(), config))
             differing = [
                 f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now"
@@ -137,7 +141,6 @@ class Run:
                     f"{self.path}: was started with another configuration ({shown}); give this one another "
                     "name (--set name=...) or remove the run"
                 )
-        write_text(self.config_path, config.to_yaml())
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,6 +1,6 @@
-"""BLEU by source length for several evaluated runs: a table on standard output and a plot (Bahdanau et al. 2015, fig. 2).
+"""BLEU by source length for several evaluated runs: a table, and a plot as in Bahdanau et al. 2015, figure 2.
 
-scripts/bleu_by_length.py runs/a runs/b --set-name test_2016_flickr --labels additive none --plot docs/bleu-by-length.png
+scripts/bleu_by_length.py runs/a runs/b --set-name test_2016_flickr --labels additive none --plot docs/lengths.png
 """
 
 import argparse
@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="evaluated runs that share a test set")
     parser.add_argument("--set-name", required=True, help="name of the test set")
     parser.add_argument("--labels", nargs="+", help="names in the table and plot (default: those of the runs)")
-    parser.add_argument("--edges", nargs="+", type=int, default=[8, 10, 12, 14, 16, 20], help="upper ends of the bins, in words")
+    parser.add_argument(
+        "--edges", nargs="+", type=int, default=[8, 10, 12, 14, 16, 20], help="upper ends of the bins, in words"
+    )
     parser.add_argument("--plot", type=Path, help="PNG file to write")
     arguments = parser.parse_args()
     series = {}

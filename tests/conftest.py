@@ -1,4 +1,4 @@
-"""A tiny translation task that both model families learn in seconds: every word has one translation, the order is reversed."""
+"""A tiny task that both model families learn in seconds: every word has one translation, the order is reversed."""
 
 import random
 from pathlib import Path
@@ -8,7 +8,15 @@ import yaml
 
 from nmt.config import Config, load_config
 
-WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs", "seven": "sieben"}
+WORDS = {
+    "one": "eins",
+    "two": "zwei",
+    "three": "drei",
+    "four": "vier",
+    "five": "fünf",
+    "six": "sechs",
+    "seven": "sieben",
+}
 
 MODELS = {
     "rnn": {"type": "rnn", "d_model": 32, "d_hidden": 32, "d_attention": 32, "dropout": 0.1},

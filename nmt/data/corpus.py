@@ -99,8 +99,7 @@ def read_lines(file: IO[bytes], name: str) -> Iterator[str]:
         column = len(error.object[: error.start].decode()) + 1
         bad = error.object[error.start]
         raise DataError(
-            f"{name}:{number}: not valid UTF-8 (byte 0x{bad:02x} at column {column}); "
-            "convert the file to UTF-8"
+            f"{name}:{number}: not valid UTF-8 (byte 0x{bad:02x} at column {column}); convert the file to UTF-8"
         ) from None
     except gzip.BadGzipFile as error:
         if number == 0:
@@ -253,9 +252,7 @@ def _load_hub(source: HubSource) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(
-            source.path, name=source.name, split=source.split, revision=source.revision
-        )
+        return datasets.load_dataset(source.path, name=source.name, split=source.split, revision=source.revision)
     except Exception as error:  # it raises everything from ValueError to errors of its many backends
         cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
         reason = " ".join(str(cause or error).split()).rstrip(".") or type(error).__name__

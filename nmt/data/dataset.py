@@ -148,9 +148,7 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: 
     return EncodedCorpus(path, read_manifest(path), train, valid)
 
 
-def _encode_part(
-    text: TextPart, tokenizer: Tokenizer, max_tokens: int, path: Path, drop: bool
-) -> dict[str, int]:
+def _encode_part(text: TextPart, tokenizer: Tokenizer, max_tokens: int, path: Path, drop: bool) -> dict[str, int]:
     """Encode one part, block by block; return the counts for the manifest."""
     vocabulary = max(tokenizer.src_vocab_size, tokenizer.tgt_vocab_size)
     dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)

@@ -59,6 +59,7 @@ Form = IntEnum("Form", "M F N PL", start=0)  # what an article agrees with
 Person = IntEnum("Person", "SG1 SG2 SG3 PL1 PL3", start=0)
 Endings = tuple[tuple[str, str, str, str], ...]  # a row per case, a column per form
 
+# fmt: off
 #                      M      F      N      PL
 DEFINITE: Endings = (("der", "die", "das", "die"),  # nominative
                      ("den", "die", "das", "die"),  # accusative
@@ -67,6 +68,7 @@ DEFINITE: Endings = (("der", "die", "das", "die"),  # nominative
 STRONG: Endings = (("er", "e", "es", "e"), ("en", "e", "es", "e"), ("em", "er", "em", "en"))
 # ein, kein and the possessives: strong, but for three gaps
 EIN: Endings = (("", "e", "", "e"), ("en", "e", "", "e"), ("em", "er", "em", "en"))
+# fmt: on
 BARE: Endings = (("", "", "", ""),) * 3
 
 
@@ -113,7 +115,7 @@ POSSESSIVES = {
     "I": Determiner("my", "mein", EIN), "you": Determiner("your", "dein", EIN),
     "he": Determiner("his", "sein", EIN), "she": Determiner("her", "ihr", EIN),
     "we": Determiner("our", "unser", EIN), "they": Determiner("their", "ihr", EIN),
-}
+}  # fmt: skip
 
 
 class Noun(NamedTuple):
@@ -170,11 +172,9 @@ def noun_phrase(
     echo = ""
     if noun.labels[1] in ("person", "kin") and (plural or noun.en != "child"):
         echo = "they" if plural else "he" if form is Form.M else "she"
-    return NounPhrase(
-        (english, english), tuple(german(case) for case in Case),
-        Person.PL3 if plural else Person.SG3, form, determiner.status, echo,
-        contracts=determiner.endings is DEFINITE,
-    )
+    person, forms = Person.PL3 if plural else Person.SG3, tuple(german(case) for case in Case)
+    contracts = determiner.endings is DEFINITE
+    return NounPhrase((english, english), forms, person, form, determiner.status, echo, contracts)
 
 
 def name(en: str, de: str, echo: str = "") -> NounPhrase:
@@ -213,8 +213,7 @@ def relative_pronoun(head: NounPhrase, human: bool) -> NounPhrase:
     return opening._replace(echo=head.echo)
 
 
-CONTRACTIONS = bilingual(
-    "an_dem/am an_das/ans in_dem/im in_das/ins von_dem/vom zu_dem/zum zu_der/zur")
+CONTRACTIONS = bilingual("an_dem/am an_das/ans in_dem/im in_das/ins von_dem/vom zu_dem/zum zu_der/zur")
 
 
 def governed(preposition: str, np: NounPhrase, case: Case) -> str:
@@ -242,8 +241,7 @@ PRESENT, PROGRESSIVE, SINCE, PAST, FUTURE = Tense
 
 # English verbs that need no "do" to be negated or inverted; by person.
 AUXILIARIES: dict[str, dict[Tense, tuple[str, ...]]] = {
-    "be": {PRESENT: ("am", "are", "is", "are", "are"),
-           PAST: ("was", "were", "was", "were", "were")},
+    "be": {PRESENT: ("am", "are", "is", "are", "are"), PAST: ("was", "were", "was", "were", "were")},
     "can": {PRESENT: ("can",) * 5},
     "must": {PRESENT: ("must",) * 5},
     "should": {PRESENT: ("should",) * 5},
@@ -366,12 +364,14 @@ MODALS = (CAN, ABLE_TO, MUST, HAVE_TO, WANT_TO, ALLOWED_TO, SHOULD, WOULD_LIKE_T
 SMALL = bilingual(
     "zero/null one/eins two/zwei three/drei four/vier five/fünf six/sechs seven/sieben eight/acht "
     "nine/neun ten/zehn eleven/elf twelve/zwölf thirteen/dreizehn fourteen/vierzehn "
-    "fifteen/fünfzehn sixteen/sechzehn seventeen/siebzehn eighteen/achtzehn nineteen/neunzehn")
+    "fifteen/fünfzehn sixteen/sechzehn seventeen/siebzehn eighteen/achtzehn nineteen/neunzehn"
+)
 TENS = bilingual(
     "- - twenty/zwanzig thirty/dreißig forty/vierzig fifty/fünfzig sixty/sechzig seventy/siebzig "
-    "eighty/achtzig ninety/neunzig")
+    "eighty/achtzig ninety/neunzig"
+)
 EN_ORDINALS = {1: "first", 2: "second", 3: "third", 5: "fifth", 8: "eighth", 9: "ninth",
-               12: "twelfth", 20: "twentieth", 30: "thirtieth"}
+               12: "twelfth", 20: "twentieth", 30: "thirtieth"}  # fmt: skip
 DE_ORDINALS = {1: "erst", 3: "dritt", 7: "siebt", 8: "acht"}
 
 
@@ -524,7 +524,9 @@ PLACES = [
 NOUNS = {n.en: n for kind, table in NOUN_TABLE.items() for n in read_nouns(table, kind)}
 NOUNS |= {place.where.en: place.where for place in PLACES if isinstance(place.where, Noun)}
 GROUPS = {
-    "people": "person kin", "grown": "adult aged", "many": "food reading gift",
+    "people": "person kin",
+    "grown": "adult aged",
+    "many": "food reading gift",
     "owned": "clothes thing furniture device reading car",
     "goods": "food staple drink clothes reading thing furniture device car",
 }
@@ -571,7 +573,7 @@ SUITED = {
     "vehicle": "old new big fast slow red blue black",
     "place": "old big small", "green water region sight": "beautiful quiet",
     "sight": "famous modern", "room": "dark",
-}
+}  # fmt: skip
 
 
 def read_adjective(english: str, german: str) -> Adjective:
@@ -595,22 +597,23 @@ def adjectives_for(noun: Noun) -> tuple[Adjective, ...]:
 JOBS = [("a teacher", "Lehrer", "Lehrerin"), ("a doctor", "Arzt", "Ärztin"),
         ("a cook", "Koch", "Köchin"), ("a baker", "Bäcker", "Bäckerin"),
         ("a lawyer", "Anwalt", "Anwältin"), ("an engineer", "Ingenieur", "Ingenieurin"),
-        ("a musician", "Musiker", "Musikerin"), ("a pilot", "Pilot", "Pilotin")]
+        ("a musician", "Musiker", "Musikerin"), ("a pilot", "Pilot", "Pilotin")]  # fmt: skip
 NAMES = [
     name(person, person, echo)
-    for echo, people in (("she", "Anna Maria Julia Lena Emma Clara Sophie Laura"),
-                         ("he", "Peter Paul Martin David Jonas Lukas Felix Max"))
+    for echo, people in (
+        ("she", "Anna Maria Julia Lena Emma Clara Sophie Laura"),
+        ("he", "Peter Paul Martin David Jonas Lukas Felix Max"),
+    )
     for person in people.split()
 ]
 MONTHS = bilingual(
     "January/Januar February/Februar March/März April May/Mai June/Juni July/Juli August "
-    "September October/Oktober November December/Dezember")
+    "September October/Oktober November December/Dezember"
+)
 MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-FREQUENCIES = bilingual(
-    "often/oft always/immer sometimes/manchmal never/nie usually/meistens rarely/selten")
+FREQUENCIES = bilingual("often/oft always/immer sometimes/manchmal never/nie usually/meistens rarely/selten")
 TIMES = {
-    PRESENT: bilingual("in_the_morning/am_Morgen in_the_evening/am_Abend "
-                       "on_weekends/am_Wochenende"),
+    PRESENT: bilingual("in_the_morning/am_Morgen in_the_evening/am_Abend on_weekends/am_Wochenende"),
     PROGRESSIVE: bilingual("now/jetzt today/heute at_the_moment/im_Moment"),
     PAST: bilingual("yesterday/gestern yesterday_evening/gestern_Abend this_morning/heute_Morgen"),
     FUTURE: bilingual("tomorrow/morgen tomorrow_evening/morgen_Abend this_evening/heute_Abend"),
@@ -620,8 +623,11 @@ TIMES = {
 # ----------------------------------------------------------------------------------- lexicon: verbs
 
 # What a phrase does in its clause.
-Role = Enum("Role", "SUBJECT DATIVE ACCUSATIVE PREPOSITIONAL PREDICATE COMPANION DIRECTION PLACE "
-                    "MEANS TIME FREQUENCY REASON NEGATION CLAUSE")
+Role = Enum(
+    "Role",
+    "SUBJECT DATIVE ACCUSATIVE PREPOSITIONAL PREDICATE COMPANION DIRECTION PLACE "
+    "MEANS TIME FREQUENCY REASON NEGATION CLAUSE",
+)
 
 
 class Argument(NamedTuple):
@@ -772,12 +778,12 @@ def read_verb(line: str) -> Verb:
         *prepositions, last = key.split()
         en_prep, de_prep, *_ = (*prepositions, "", "")
         case = Case[last.strip("!").upper()]
-        role = Role.DATIVE if case is Case.DAT else Role.ACCUSATIVE
-        arguments.append(Argument(Role.PREPOSITIONAL if de_prep else role, case, select(value),
-                                  en_prep.strip("-"), de_prep, specific="!" in last))
-    aspect = next((trait for trait in traits if trait in ASPECTS), "action")
-    return Verb(english_verb(en), german_verb(de), select(subjects), tuple(arguments),
-                places["at"], places["to"], ASPECTS[aspect], tuple(traits))
+        bare = Role.DATIVE if case is Case.DAT else Role.ACCUSATIVE
+        role, en_prep = Role.PREPOSITIONAL if de_prep else bare, en_prep.strip("-")
+        arguments.append(Argument(role, case, select(value), en_prep, de_prep, "!" in last))
+    tenses = ASPECTS[next((trait for trait in traits if trait in ASPECTS), "action")]
+    verbs, who = (english_verb(en), german_verb(de)), select(subjects)
+    return Verb(*verbs, who, tuple(arguments), places["at"], places["to"], tenses, tuple(traits))
 
 
 VERBS = {verb.name(): verb for verb in map(read_verb, VERB_TABLE.strip().splitlines())}
@@ -826,12 +832,12 @@ class Order(Enum):
 ENGLISH_ORDER = (
     Role.FREQUENCY, Role.DATIVE, Role.ACCUSATIVE, Role.PREDICATE, Role.PREPOSITIONAL,
     Role.DIRECTION, Role.COMPANION, Role.PLACE, Role.MEANS, Role.TIME, Role.REASON, Role.CLAUSE,
-)
+)  # fmt: skip
 MITTELFELD = (  # pronouns lean to the left bracket, what is new to the right one
     Role.SUBJECT, Status.PRONOUN, Role.TIME, Role.DATIVE, Role.ACCUSATIVE, Role.FREQUENCY,
     Role.NEGATION, Role.COMPANION, Role.MEANS, Role.PLACE, Status.NEW, Role.PREPOSITIONAL,
     Role.DIRECTION, Role.PREDICATE, Role.REASON, Role.CLAUSE,
-)
+)  # fmt: skip
 
 
 def phrase(role: Role, np: NounPhrase, case: Case, en: str = "", de: str = "") -> Phrase:
@@ -965,11 +971,11 @@ def english(clause: Clause, order: Order, front: Role | None, conjunction: str) 
 NO_CONJUNCTION = Pair("", "")
 
 
-def render(clause: Clause, order: Order = Order.STATEMENT, front: Role | None = None,
-           conjunction: Pair = NO_CONJUNCTION) -> Pair:
+def render(
+    clause: Clause, order: Order = Order.STATEMENT, front: Role | None = None, conjunction: Pair = NO_CONJUNCTION
+) -> Pair:
     """Say it in both languages."""
-    return Pair(english(clause, order, front, conjunction.src),
-                str(german(clause, order, front, conjunction.tgt)))
+    return Pair(english(clause, order, front, conjunction.src), str(german(clause, order, front, conjunction.tgt)))
 
 
 def question(clause: Clause) -> Pair:
@@ -992,15 +998,19 @@ WHEN = Phrase(Role.TIME, Pair("when", "wann"), Status.OPENING)
 WHY = Phrase(Role.REASON, Pair("why", "warum"), Status.OPENING)
 WHERE = Phrase(Role.PLACE, Pair("where", "wo"), Status.OPENING)
 WHITHER = Phrase(Role.DIRECTION, Pair("where", "wohin"), Status.OPENING)
-ATTEMPTS = [("try/tried", "versuchen", PAST), ("try/tried", "versuchen", PROGRESSIVE),
-            ("promise", "versprechen, verspricht, hat versprochen", PAST),
-            ("forget/forgot", "vergessen, vergisst, hat vergessen", PAST),
-            ("decide", "beschließen, beschließt, hat beschlossen", PAST),
-            ("hope", "hoffen", PRESENT), ("begin/began", "an|fangen, fängt, hat gefangen", PAST)]
+ATTEMPTS = [
+    ("try/tried", "versuchen", PAST),
+    ("try/tried", "versuchen", PROGRESSIVE),
+    ("promise", "versprechen, verspricht, hat versprochen", PAST),
+    ("forget/forgot", "vergessen, vergisst, hat vergessen", PAST),
+    ("decide", "beschließen, beschließt, hat beschlossen", PAST),
+    ("hope", "hoffen", PRESENT),
+    ("begin/began", "an|fangen, fängt, hat gefangen", PAST),
+]
 MOODS = ("tired", "sick", "hungry", "sad", "happy")
 REPORTS = [("say/said", "sagen"), ("believe", "glauben"), ("hope", "hoffen")]
 AGES = {"grandmother": (60, 99), "grandfather": (60, 99), "mother": (35, 80), "father": (35, 80),
-        "son": (3, 30), "daughter": (3, 30)}
+        "son": (3, 30), "daughter": (3, 30)}  # fmt: skip
 CONTENTS = {"furnished": "table chair lamp window", "region": "church hotel school park castle"}
 TOO_MUCH = ("big", "small", "expensive", "heavy", "short", "slow", "warm", "cold", "difficult")
 SINGULAR, PLURAL = False, True
@@ -1030,8 +1040,12 @@ def several(n: int) -> Determiner:
 @cache
 def uses(noun: Noun) -> tuple[tuple[Verb, Argument | None], ...]:
     """The verbs that the noun goes with, as an object or (None) as the subject."""
-    return tuple((verb, argument) for verb in ALL_VERBS for argument in (None, *verb.arguments)
-                 if noun in (argument.nouns if argument else verb.subjects))
+    return tuple(
+        (verb, argument)
+        for verb in ALL_VERBS
+        for argument in (None, *verb.arguments)
+        if noun in (argument.nouns if argument else verb.subjects)
+    )
 
 
 class Writer:
@@ -1043,20 +1057,21 @@ class Writer:
             *[self.statement] * 23, *[self.yes_no_question] * 6, *[self.open_question] * 9,
             *[self.reasoned] * 12, *[self.meanwhile] * 5, *[self.coordinated] * 3,
             *[self.reported] * 9, *[self.related] * 8, *[self.intended] * 9, *[self.described] * 9,
-            *[self.counted] * 7]
+            *[self.counted] * 7,
+        ]  # fmt: skip
 
     def sentence(self) -> Pair:
-        """Any sentence of four words or more that names nothing twice, nor asks about oneself."""
+        """Any sentence that a good writer would let pass."""
         while True:
             en, de = self.one(self._kinds)()
             said = re.findall(r"\w+", en)
             named = [NAMED[word] for word in said if word in NAMED]
             moods = [word for word in said if word in MOODS]
-            puzzled = en.endswith("?") and "I" in said
-            if len(said) > 3 > 2 * len(moods) and len(named) == len(set(named)) and not puzzled:
-                break
-        mark = "" if en.endswith("?") else "."
-        return Pair(en[0].upper() + en[1:] + mark, de[0].upper() + de[1:] + mark)
+            asks_himself = en.endswith("?") and ("I" in said or said.count("you") > 1)
+            repeats = len(named) > len(set(named)) or len(moods) > 1
+            if 4 <= len(en.split()) <= 22 and not repeats and not asks_himself:
+                mark = "" if en.endswith("?") else "."
+                return Pair(en[0].upper() + en[1:] + mark, de[0].upper() + de[1:] + mark)
 
     def chance(self, probability: float) -> bool:
         return self._random() < probability
@@ -1082,8 +1097,7 @@ class Writer:
             return Determiner(f"{someone.en[0]}'s", f"{someone.de[0]}s", BARE)
         return POSSESSIVES[self.one(("I", "you", "we") if owner else tuple(POSSESSIVES))]
 
-    def noun(self, noun: Noun, owner: NounPhrase | None = None,
-             sense: Sense = SPECIFIC) -> NounPhrase:
+    def noun(self, noun: Noun, owner: NounPhrase | None = None, sense: Sense = SPECIFIC) -> NounPhrase:
         """A noun with a determiner that makes sense, and perhaps an adjective."""
         own, some = self.possessive(owner), NOT_ANY if sense.negated else SOME
         if owner and owner.echo and "clothes" in noun.labels:
@@ -1111,8 +1125,7 @@ class Writer:
         determiner, plural = self.one([o for o in options if o[1] is SINGULAR or counted])
         return noun_phrase(noun, determiner, self.adjective(noun, 0.35), plural)
 
-    def somebody(self, nouns: Sequence[Noun], other: NounPhrase | None = None,
-                 sense: Sense = SPECIFIC) -> NounPhrase:
+    def somebody(self, nouns: Sequence[Noun], other: NounPhrase | None = None, sense: Sense = SPECIFIC) -> NounPhrase:
         """Someone or something among these nouns, somehow related to the `other` one."""
         draw = self._random()
         if NOUNS["mother"] not in nouns or draw > 0.5:
@@ -1188,8 +1201,16 @@ class Writer:
 
     # clauses
 
-    def clause(self, verb: Verb, subject: NounPhrase | None = None, tense: Tense | None = None, *,
-               given: Phrase | None = None, negated: bool = False, brief: bool = False) -> Clause:
+    def clause(
+        self,
+        verb: Verb,
+        subject: NounPhrase | None = None,
+        tense: Tense | None = None,
+        *,
+        given: Phrase | None = None,
+        negated: bool = False,
+        brief: bool = False,
+    ) -> Clause:
         """What may happen with this verb; `given` stands for the phrase with its role."""
         stative = PAST not in verb.tenses
         once = [t for t in verb.tenses if stative or t not in (PRESENT, SINCE)]
@@ -1301,9 +1322,9 @@ class Writer:
 
     def reasoned(self) -> Pair:
         """because, although, if."""
-        conjunction, good, negated = self.one((
-            (BECAUSE, True, False), (BECAUSE, False, True),
-            (ALTHOUGH, False, False), (IF, True, False)))
+        conjunction, good, negated = self.one(
+            ((BECAUSE, True, False), (BECAUSE, False, True), (ALTHOUGH, False, False), (IF, True, False))
+        )
         tense = FUTURE if conjunction is IF else self.one((PAST, PROGRESSIVE))
         main = self.clause(self.one(WILLED), tense=tense, negated=negated, brief=True)
         side = self.circumstance(main.subject, PAST if tense is PAST else PRESENT, good)
@@ -1349,8 +1370,11 @@ class Writer:
             unknown = embedded(render(self.asking(), Order.SUBORDINATE))
         if self.chance(0.25):
             return question(Clause(KNOW, PRONOUNS["you"], (unknown,)))
-        ways = (Clause(KNOW, who, (unknown,), negated=True),
-                Clause(KNOW, who, (unknown,), modal=WANT_TO), Clause(ASK, who, (unknown,)))
+        ways = (
+            Clause(KNOW, who, (unknown,), negated=True),
+            Clause(KNOW, who, (unknown,), modal=WANT_TO),
+            Clause(ASK, who, (unknown,)),
+        )
         return render(self.one(ways if other else ways[:-1]))
 
     def related(self) -> Pair:
@@ -1363,8 +1387,9 @@ class Writer:
         en, de = render(clause, Order.SUBORDINATE)
         # von dem Hund, der ...: a noun that is pointed at keeps its article whole
         head = head._replace(en=(f"{head.en[0]} {en}",) * 2, relative=de, contracts=False)
-        outer = [(v, a) for v, a in uses(noun)
-                 if v.de != clause.verb.de and (not a or (a == v.arguments[-1] and not v.to))]
+        outer = [
+            (v, a) for v, a in uses(noun) if v.de != clause.verb.de and (not a or (a == v.arguments[-1] and not v.to))
+        ]
         return render(self.with_noun(*self.one(outer), head))
 
     def intended(self) -> Pair:
@@ -1396,8 +1421,8 @@ class Writer:
         nouns = [noun for noun in select(self.one(list(SUITED))) if "unsaid" not in noun.labels]
         one, two = self.one(nouns), self.one(nouns)
         this, that = (
-            noun_phrase(n, self.possessive(None) if "kin" in n.labels else self.one((THE, THIS)))
-            for n in (one, two))
+            noun_phrase(n, self.possessive(None) if "kin" in n.labels else self.one((THE, THIS))) for n in (one, two)
+        )
         adjective = self.one(adjectives_for(one))
         more = adjective.comparative
         if more and one != two and adjective in adjectives_for(two) and self.chance(0.5):
@@ -1439,8 +1464,9 @@ MAX_PAIRS = 200_000  # the grammar holds many more, but new ones become slow to 
 PATIENCE = 2_000  # sentences in a row that are old, or contain an unknown word
 
 
-def generate(seed: int, train_size: int = 24_000, valid_size: int = 500,
-             test_size: int = 1_000) -> dict[str, list[Pair]]:
+def generate(
+    seed: int, train_size: int = 24_000, valid_size: int = 500, test_size: int = 1_000
+) -> dict[str, list[Pair]]:
     """Make the corpus: "train", "valid" and "test", the same for a seed wherever it is made.
 
     No source sentence comes twice. Every word of a valid or test pair, with the punctuation that
@@ -1470,6 +1496,8 @@ def generate(seed: int, train_size: int = 24_000, valid_size: int = 500,
                 corpus[split].append(pair)
                 failures = 0
             elif (failures := failures + 1) == PATIENCE:
-                raise ValueError(f"the words of {train_size} training pairs are enough for only "
-                                 f"{len(corpus[split])} of {size} {split} pairs")
+                raise ValueError(
+                    f"the words of {train_size} training pairs are enough for only "
+                    f"{len(corpus[split])} of {size} {split} pairs"
+                )
     return corpus

@@ -115,9 +115,7 @@ class Tokenizer:
         return _sample(self._tgt, text, alpha, nbest, seed)
 
 
-def _encode(
-    model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None
-) -> list[list[int]]:
+def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
     # A thread has to be worth its start: a few sentences take one, a block of a corpus takes all cores.
     threads = num_threads or min(os.cpu_count() or 1, 1 + len(texts) // 256)
     ids: list[list[int]] = model.encode(list(texts), num_threads=threads)

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nmt.errors import CheckpointError
-from nmt.files import new_directory, sha256, write_json
+from nmt.files import new_directory, recover, sha256, write_json
 
 FORMAT = 1
 NAME = re.compile(r"step-(\d{8,})")
@@ -51,6 +51,11 @@ class Checkpoint:
         """Validation score at this step, higher is better; None when none was taken there."""
         score: float | None = self.state["score"]
         return score
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether an uninterrupted training would have written it too."""
+        return bool(self.state["scheduled"])
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         return _read_tensors(self.path / f"{name}.safetensors")
@@ -79,9 +84,14 @@ def save(
     ema: Mapping[str, Tensor] | None,
     progress: Mapping[str, Any],
     score: float | None,
+    scheduled: bool,
     identity: Mapping[str, Any],
 ) -> Path:
     """Write one checkpoint under ``directory``; a crash at any moment leaves it whole or absent.
+
+    Args:
+        scheduled: False for one written only because a signal came. It does not count among the last that are kept or
+            averaged, so that interruptions do not change what a training leaves.
 
     Raises:
         OSError: the disk is full, or writing failed in another way; nothing half-written is left.
@@ -105,6 +115,7 @@ def save(
             "format": FORMAT,
             "progress": dict(progress),
             "score": score,
+            "scheduled": scheduled,
             "identity": dict(identity),
             "python_random": [python[0], list(python[1]), python[2]],
             "numpy_random": [numpy[0], numpy[1].tolist(), *numpy[2:]],  # type: ignore[index]
@@ -204,6 +215,7 @@ def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None
         CheckpointError: there are checkpoints, but every one is damaged.
     """
     damaged = []
+    recover(directory)
     for path in reversed(list_checkpoints(directory)):
         try:
             return open_checkpoint(path)
@@ -229,16 +241,17 @@ def ranked(directory: Path) -> list[Checkpoint]:
 
 def prune(directory: Path, keep_best: int, keep_last: int) -> None:
     """Delete checkpoints that are neither among the best nor among the last. Scores are read, weights are not."""
-    paths = list_checkpoints(directory)
-    scores = {}
-    for path in paths:
+    found = {}
+    for path in list_checkpoints(directory):
         try:
-            scores[path] = json.loads((path / "state.json").read_text(encoding="utf-8"))["score"]
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            found[path] = (state["score"], state["scheduled"])
         except (OSError, ValueError, KeyError):
             continue  # damaged: never deleted here, a person may want to look at it
-    best = sorted((p for p in scores if scores[p] is not None), key=lambda p: (-scores[p], int(p.name[5:])))
-    kept = {*best[:keep_best], *list(scores)[-keep_last:]}
-    for path in scores:
+    best = sorted((p for p in found if found[p][0] is not None), key=lambda p: (-found[p][0], int(p.name[5:])))
+    scheduled = [p for p in found if found[p][1]]
+    kept = {*best[:keep_best], *scheduled[-keep_last:], *list(found)[-1:]}
+    for path in found:
         if path not in kept:
             shutil.rmtree(path)
 

@@ -49,6 +49,7 @@ class Progress:
     best_step: int = 0
     score: float | None = None  # of the last validation
     validated_step: int = 0
+    validation_due: bool = False  # a signal came between the step and its validation
     stale_validations: int = 0  # without a better score
     plateau_stale: int = 0
     plateau_cuts: int = 0
@@ -97,6 +98,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.progress = Progress()
         self.window = self._window()
+        self.saved_step = 0
         self.signal: int | None = None
 
     # ------------------------------------------------------------------------------------------------------- resuming
@@ -117,6 +119,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.load(last.tensors("ema"))
         self.progress = Progress(**last.state["progress"])
+        self.saved_step = self.progress.step
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(self.progress.scaler)
         return True
@@ -139,22 +142,26 @@ class Trainer:
         self.model.train()
         try:
             with self._signals():
-                while (reason := self.reason_to_stop()) is None:
+                while True:
+                    if progress.validation_due:
+                        self._validate()
+                        self._save()
+                    if (reason := self.reason_to_stop()) is not None:
+                        break
+                    self._stop_if_asked()
                     epoch, position, is_last, batches = next(updates)
                     self._update(batches)
                     progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position + 1)
                     self._tick()
                     if progress.step % self.train_config.log_every == 0:
                         self._log()
+                    progress.validation_due = self._validation_is_due(is_last)
+                    if not progress.validation_due and self._checkpoint_is_due():
+                        self._save()
                     self._stop_if_asked()
-                    if self._validation_is_due(is_last):
-                        self._validate()
-                        self._save()
-                    elif self.train_config.checkpoint_every and progress.step % self.train_config.checkpoint_every == 0:
-                        self._save()
                 if progress.validated_step != progress.step:
                     self._validate()
-                self._save()
+                    self._save()
                 return reason
         finally:
             updates.close()
@@ -236,6 +243,10 @@ class Trainer:
         every = self.train_config.validate_every
         return epoch_ended if every == "epoch" else self.progress.step % every == 0
 
+    def _checkpoint_is_due(self) -> bool:
+        every = self.train_config.checkpoint_every
+        return every is not None and self.progress.step % every == 0
+
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """Turn SIGINT and SIGTERM into a request to stop after the step; a second SIGINT ends at once."""
@@ -257,7 +268,8 @@ class Trainer:
 
     def _stop_if_asked(self) -> None:
         if self.signal is not None:
-            self._save()
+            if self.saved_step != self.progress.step:
+                self._save(scheduled=False)
             name = signal.Signals(self.signal).name
             raise Interrupted(
                 f"stopped by {name} at step {self.progress.step}, all saved; the same command goes on", self.signal
@@ -304,7 +316,7 @@ class Trainer:
             result = self.validate(self.model)
         self.model.train()
         score = result.metrics["valid/bleu"] if c.score == "bleu" else -result.metrics["valid/loss"]
-        progress.score, progress.validated_step = score, progress.step
+        progress.score, progress.validated_step, progress.validation_due = score, progress.step, False
         better = progress.best_score is None or score > progress.best_score
         if better:
             progress.best_score, progress.best_step = score, progress.step
@@ -332,7 +344,7 @@ class Trainer:
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
-    def _save(self) -> None:
+    def _save(self, scheduled: bool = True) -> None:
         progress, c = self.progress, self.train_config
         progress.window = self.window.tolist()
         progress.files = self.reporter.lengths()
@@ -345,8 +357,10 @@ class Trainer:
             ema=self.ema.tensors() if self.ema is not None else None,
             progress=asdict(progress),
             score=progress.score if validated else None,
+            scheduled=scheduled,
             identity=self.identity,
         )
+        self.saved_step = progress.step
         checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last)
 
     def finish(self) -> dict[str, Any]:
@@ -358,9 +372,8 @@ class Trainer:
         elif c.average_of == "best":
             chosen = best[: c.average]
         else:
-            chosen = [checkpoints.open_checkpoint(p) for p in checkpoints.list_checkpoints(self.run.checkpoints)][
-                -c.average :
-            ]
+            everyone = map(checkpoints.open_checkpoint, checkpoints.list_checkpoints(self.run.checkpoints))
+            chosen = [one for one in everyone if one.scheduled][-c.average :]
         weights = chosen[0].weights if len(chosen) == 1 else mean_weights([one.weights for one in chosen])
         info = {
             "steps": [one.step for one in chosen],

@@ -11,14 +11,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nmt.cli import main
 
-LEARN = {"max_steps": 250, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30}, "validate_every": 125}
+LEARN = {
+    "max_steps": 500,
+    "optimizer": {"lr": 5e-3},
+    "schedule": {"warmup_steps": 30},
+    "validate_every": 250,
+    "log_every": 100,
+}
 
 
 @pytest.mark.parametrize("family", ["rnn", "transformer"])
-def test_from_yaml_to_bleu(task, family, capsys, monkeypatch):
+def test_from_yaml_to_bleu(task, family, capsys, caplog, monkeypatch):
     config = str(task.config_file(family, train={**task_train(), **LEARN}))
     assert main(["train", config]) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     bleu = float(re.search(r"^tiny\s+([\d.]+)", out, re.M)[1])
     assert bleu > 80
     assert "BLEU: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in out
@@ -28,7 +34,7 @@ def test_from_yaml_to_bleu(task, family, capsys, monkeypatch):
     assert f"make tensorboard RUN={run}" in out
     assert f"nmt translate {run}" in out
     for said in ("parameters", "source and", "an epoch", "cpu with 1 threads, fp32", "starting anew"):
-        assert said in err
+        assert said in caplog.text
 
     # What was scored is what lies in the run, and scores the same by sacreBLEU's own function on the raw files.
     references = task.paths["test.tgt"].read_text(encoding="utf-8").splitlines()
@@ -56,16 +62,18 @@ def test_from_yaml_to_bleu(task, family, capsys, monkeypatch):
     assert piped[0] == "zwei eins"
     assert piped[1] == piped[2] == piped[4] == ""
 
-    # A finished run says so and how to go on.
-    assert main(["train", config]) == 2
-    assert "this run is finished (250 steps)" in capsys.readouterr().err
+    # A finished run says so and what to do instead; asked for more steps, it goes on.
+    assert main(["train", config]) == 0
+    again = capsys.readouterr().out
+    assert again.startswith("This run is finished (500 steps). To train it further")
+    assert again.endswith(out)
 
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     valid = [m for m in metrics if "valid/bleu" in m]
-    assert [m["step"] for m in valid] == [125, 250]
+    assert [m["step"] for m in valid] == [250, 500]
     assert valid[-1]["valid/loss"] < valid[0]["valid/loss"]
     assert set(valid[0]) >= {"valid/loss", "valid/ppl", "valid/accuracy", "valid/bleu", "valid/chrf"}
-    assert [m["step"] for m in metrics if "train/loss" in m] == [50, 100, 150, 200, 250]
+    assert [m["step"] for m in metrics if "train/loss" in m] == [100, 200, 300, 400, 500]
 
     board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
     names = {"loss", "ppl", "lr", "grad_norm", "tokens_per_second", "padding"}
@@ -114,7 +122,10 @@ def test_mistakes_end_in_one_line_and_exit_code_2(task, capsys, tmp_path):
         (["translate", "nowhere"], "nowhere: no such run"),
         (["translate", str(tmp_path)], "is not a run directory"),
         (["translate", run, "-i", str(tmp_path / "none.txt")], "none.txt"),
-        (["translate", run, "-i", str(task.paths["test.src"]), "-o", str(tmp_path / "no" / "where")], "cannot be opened"),
+        (
+            ["translate", run, "-i", str(task.paths["test.src"]), "-o", str(tmp_path / "no" / "where")],
+            "cannot be opened",
+        ),
         (["evaluate", run, "--set-name", "other"], "no such set in this run; there are: valid, tiny"),
         (["evaluate", run, "--src", "a"], "--src and --ref go together"),
         (["train", config, "--set", "model.d_model=16"], "was started with another configuration (model.d_model: 32"),

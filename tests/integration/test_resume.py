@@ -21,7 +21,8 @@ HARD = {
     "train": {
         "max_steps": 23, "max_epochs": 50, "batch_tokens": 128, "accumulate": 2, "ema_decay": 0.9, "patience": 50,
         "schedule": {"name": "plateau", "warmup_steps": 4, "patience": 0}, "validate_every": 5, "checkpoint_every": 3,
-        "keep_last": 3, "keep_best": 2, "average": 2, "log_every": 4, "precision": "fp32", "device": "cpu", "threads": 1,
+        "keep_last": 3, "keep_best": 2, "average": 2, "log_every": 4,
+        "precision": "fp32", "device": "cpu", "threads": 1,
     },
 }  # fmt: skip
 VOLATILE = ("train/tokens_per_second",)
@@ -73,7 +74,7 @@ def hard(request, task):
 def test_signals_inside_epochs(hard, monkeypatch):
     expected = train(hard("whole"))
     update = Trainer._update
-    asked = {2: signal.SIGTERM, 5: signal.SIGINT, 13: signal.SIGTERM}
+    asked = {2: signal.SIGTERM, 5: signal.SIGINT, 12: signal.SIGTERM}
 
     def interrupted_update(self, batches):
         update(self, batches)
@@ -88,21 +89,8 @@ def test_signals_inside_epochs(hard, monkeypatch):
             break
         except Interrupted as stop:
             codes.append(stop.exit_code)
-            # A stop saves where no checkpoint was due; retention treats it as any other.
     assert codes == [143, 130, 143]
-    same_but_for_retention(expected, got)
-
-
-def same_but_for_retention(expected, got):
-    """Saves at the stops move the window of last checkpoints; those that both runs kept must be equal."""
-    common = expected[0].keys() & got[0].keys()
-    assert any(name.startswith("step-00000023/optimizer") for name in common)
-    assert_same(
-        ({k: expected[0][k] for k in common if not k.startswith("model/")}, *expected[2:]),
-        ({k: got[0][k] for k in common if not k.startswith("model/")}, *got[2:]),
-    )
-    for name in expected[1].keys() & got[1].keys():
-        assert expected[1][name] == got[1][name]
+    assert_same(expected, got)
 
 
 @pytest.mark.parametrize("moment", ["during validation", "while writing a checkpoint", "after a checkpoint"])

@@ -90,9 +90,7 @@ def test_any_lines_come_back(texts: list[str], end: str) -> None:
 
 def test_a_line_of_a_million_characters(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x" * 1_000_000 + "\nb\n")
-    assert [
-        len(s) for s, _ in pairs({"kind": "text", "src": str(tmp_path / "a"), "tgt": str(tmp_path / "a")})
-    ] == [
+    assert [len(s) for s, _ in pairs({"kind": "text", "src": str(tmp_path / "a"), "tgt": str(tmp_path / "a")})] == [
         1_000_000,
         1,
     ]
@@ -123,8 +121,7 @@ def test_tsv_has_no_quoting(tmp_path: Path) -> None:
 
 def test_jsonl_dotted_keys_blank_lines_and_newlines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
-        '{"id": 1, "t": {"de": "a\\nb", "en": "c\\r\\nd"}}\n\n'
-        '{"t": {"en": "\\u00e4", "de": "\\ud83d\\ude00"}}\n'
+        '{"id": 1, "t": {"de": "a\\nb", "en": "c\\r\\nd"}}\n\n{"t": {"en": "\\u00e4", "de": "\\ud83d\\ude00"}}\n'
     )
     found = pairs({"kind": "jsonl", "path": str(tmp_path / "a.jsonl"), "src_key": "t.de", "tgt_key": "t.en"})
     assert found == [("a b", "c d"), ("😀", "ä")]
@@ -162,16 +159,12 @@ def hub_folder(path: Path, form: str, nested: bool) -> Path:
     elif form == "json":
         (path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
-        (path / "train.csv").write_text(
-            "id,de,en\n" + "".join(f"{r['id']},{r['de']},{r['en']}\n" for r in flat)
-        )
+        (path / "train.csv").write_text("id,de,en\n" + "".join(f"{r['id']},{r['de']},{r['en']}\n" for r in flat))
     return path
 
 
 @pytest.mark.usefixtures("hub_cache")
-@pytest.mark.parametrize(
-    ("form", "nested"), [("parquet", True), ("parquet", False), ("json", True), ("csv", False)]
-)
+@pytest.mark.parametrize(("form", "nested"), [("parquet", True), ("parquet", False), ("json", True), ("csv", False)])
 def test_hub_reads_local_folders_in_both_shapes(tmp_path: Path, form: str, nested: bool) -> None:
     folder = hub_folder(tmp_path / "set", form, nested)
     assert pairs({"kind": "hub", "path": str(folder)}) == ROWS
@@ -232,9 +225,7 @@ def test_hub_file_that_is_no_json(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hub_cache")
 def test_hub_out_of_reach(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"^no/such: cannot be loaded: .*; connect to the network once"
-    ) as error:
+    with pytest.raises(DataError, match=r"^no/such: cannot be loaded: .*; connect to the network once") as error:
         pairs({"kind": "hub", "path": "no/such"})
     assert "\n" not in str(error.value)
 
@@ -312,8 +303,7 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         pairs({"kind": "text", "src": f"{tmp_path}/src", "tgt": f"{tmp_path}/tgt"})
     counts = {short: 10, long: 12}
     assert str(error.value).replace(f"{tmp_path}/", "") == (
-        f"src has {counts['src']} lines but tgt has {counts['tgt']}; "
-        "line n of one must translate line n of the other"
+        f"src has {counts['src']} lines but tgt has {counts['tgt']}; line n of one must translate line n of the other"
     )
 
 
@@ -363,9 +353,7 @@ def write_tsv(path: Path, rows: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def config(tmp_path: Path, **fields: Any) -> DataConfig:
-    return DataConfig.model_validate(
-        {"src_lang": "de", "tgt_lang": "en", "store": str(tmp_path / "store"), **fields}
-    )
+    return DataConfig.model_validate({"src_lang": "de", "tgt_lang": "en", "store": str(tmp_path / "store"), **fields})
 
 
 TRAIN = [
@@ -448,16 +436,10 @@ def holdout_config(tmp_path: Path, rows: list[tuple[str, str]], seed: int = 1, *
 def test_holdouts_are_disjoint_and_complete(tmp_path: Path, seed: int) -> None:
     corpus = prepare_corpus(holdout_config(tmp_path, MANY, seed))
     parts = {name: list(corpus.part(name)) for name in ("train", "valid", "test.a", "test.b")}
-    assert sorted(pair for part in parts.values() for pair in part) == sorted(
-        MANY
-    )  # nothing twice, nothing lost
+    assert sorted(pair for part in parts.values() for pair in part) == sorted(MANY)  # nothing twice, nothing lost
     assert parts["train"] == [pair for pair in MANY if pair in set(parts["train"])]  # in order
     # Binomial spread: four standard deviations of the smallest share are 54 pairs.
-    shares = (
-        {"train": 0.6, "valid": 0.1, "test.a": 0.2, "test.b": 0.1}
-        if seed == 1
-        else {"valid": 0.1, "test.a": 0.2}
-    )
+    shares = {"train": 0.6, "valid": 0.1, "test.a": 0.2, "test.b": 0.1} if seed == 1 else {"valid": 0.1, "test.a": 0.2}
     for name, share in shares.items():
         assert abs(len(parts[name]) - share * 2000) < 80
 
@@ -486,8 +468,7 @@ def test_holdouts_are_cleaned(tmp_path: Path) -> None:
         (
             [("", "a"), ("b", "x" * 50), ("b", "x" * 2000)],
             {},
-            "data.train: cleaning leaves none of its 3 pairs (1 empty, 1 too_long, 1 ratio); "
-            "see data.cleaning",
+            "data.train: cleaning leaves none of its 3 pairs (1 empty, 1 too_long, 1 ratio); see data.cleaning",
         ),
         ([("a", "b")], {"valid": []}, "data.valid: {}/valid holds no sentence pairs"),
         ([("a", "b")], {"test": []}, "data.test.t: {}/test holds no sentence pairs"),
@@ -522,9 +503,7 @@ def test_parts_that_would_be_empty(
 
 
 def test_a_missing_file_is_told_before_any_work(tmp_path: Path) -> None:
-    data = config(
-        tmp_path, train=write_tsv(tmp_path / "t", TRAIN), valid={"kind": "tsv", "path": f"{tmp_path}/no"}
-    )
+    data = config(tmp_path, train=write_tsv(tmp_path / "t", TRAIN), valid={"kind": "tsv", "path": f"{tmp_path}/no"})
     with pytest.raises(DataError, match=r"/no: no such file; check the path$"):
         prepare_corpus(data)
     assert not (tmp_path / "store").exists()
@@ -574,9 +553,7 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 
 def test_reused_while_unchanged_and_made_anew_when_one_byte_changes(tmp_path: Path) -> None:
-    data = config(
-        tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID)
-    )
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
     first = prepare_corpus(data)
     before = stamps(first.path)
     assert prepare_corpus(data) == first
@@ -597,9 +574,7 @@ def test_reused_while_unchanged_and_made_anew_when_one_byte_changes(tmp_path: Pa
 
 
 def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = config(
-        tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID)
-    )
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
     for name in ("train", "valid"):
         os.utime(tmp_path / name, (1e9, 1e9))
     first = prepare_corpus(data)
@@ -620,9 +595,7 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.usefixtures("hub_cache")
 def test_a_local_hub_folder_is_known_by_its_content(tmp_path: Path) -> None:
     folder = hub_folder(tmp_path / "set", "json", nested=False)
-    data = config(
-        tmp_path, train={"kind": "hub", "path": str(folder)}, valid=write_tsv(tmp_path / "valid", VALID)
-    )
+    data = config(tmp_path, train={"kind": "hub", "path": str(folder)}, valid=write_tsv(tmp_path / "valid", VALID))
     first = prepare_corpus(data)
     assert list(first.part("train")) == ROWS
     entries = first.manifest["inputs"]["train"]
@@ -636,9 +609,7 @@ def test_a_local_hub_folder_is_known_by_its_content(tmp_path: Path) -> None:
 
 
 def test_preparers_at_the_same_time(tmp_path: Path) -> None:
-    data = config(
-        tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID)
-    )
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
     start = threading.Barrier(4)
     found: list[Corpus | BaseException] = []
 
@@ -699,9 +670,7 @@ def test_build_once_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_store(tmp_path: Path, name: str, spoil: bytes | None, message: str) -> None:
-    data = config(
-        tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID)
-    )
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
     path = prepare_corpus(data).path
     (path / name).unlink()
     if spoil is not None:
@@ -719,9 +688,7 @@ def test_rows_over_several_blocks(tmp_path: Path) -> None:
     rows = [(f"s{i}", f"t{i}") for i in range(2 * BLOCK + 5)]
     with ArrowWriter(tmp_path / "x.arrow", schema) as out:
         for start, end in [(0, 0), (0, 3), (3, BLOCK + 7), (BLOCK + 7, 2 * BLOCK), (2 * BLOCK, len(rows))]:
-            src, tgt = (
-                pa.array([row[side] for row in rows[start:end]], pa.large_string()) for side in (0, 1)
-            )
+            src, tgt = (pa.array([row[side] for row in rows[start:end]], pa.large_string()) for side in (0, 1))
             out.write(pa.record_batch([src, tgt], schema=schema))
     part = TextPart(tmp_path / "x.arrow")
     assert [batch.num_rows for batch in part.batches] == [BLOCK, BLOCK, 5]

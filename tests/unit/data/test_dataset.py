@@ -19,16 +19,12 @@ TRAIN = [("ab c", "c"), ("abcabc", "c"), ("c", "abcabc"), ("\u200b", "a"), ("b",
 VALID = [("abcabc", "c"), ("", "b"), ("a", "b")]
 
 
-def prepare(
-    folder: Path, train: list[tuple[str, str]], valid: list[tuple[str, str]]
-) -> tuple[Corpus, Tokenizer]:
+def prepare(folder: Path, train: list[tuple[str, str]], valid: list[tuple[str, str]]) -> tuple[Corpus, Tokenizer]:
     for name, rows in (("train", train), ("valid", valid)):
         (folder / name).write_text("".join(f"{src}\t{tgt}\n" for src, tgt in rows), encoding="utf-8")
     sources = {name: {"kind": "tsv", "path": str(folder / name)} for name in ("train", "valid")}
     cleaning = {"drop_duplicates": False, "drop_overlap": False}
-    corpus = prepare_corpus(
-        DataConfig.model_validate({**sources, "cleaning": cleaning, "store": str(folder)})
-    )
+    corpus = prepare_corpus(DataConfig.model_validate({**sources, "cleaning": cleaning, "store": str(folder)}))
     return corpus, Tokenizer.train(TokenizerConfig(type="char", vocab_size=20), corpus, folder / "tok")
 
 
@@ -101,9 +97,7 @@ def test_reused_while_nothing_changes(tmp_path: Path) -> None:
     assert again.path == first.path
     assert {p: p.stat().st_mtime_ns for p in first.path.iterdir()} == before
     assert encode_corpus(corpus, tokenizer, 6, tmp_path).path != first.path
-    other = Tokenizer.train(
-        TokenizerConfig(type="char", joint=False, vocab_size=20), corpus, tmp_path / "other"
-    )
+    other = Tokenizer.train(TokenizerConfig(type="char", joint=False, vocab_size=20), corpus, tmp_path / "other")
     assert encode_corpus(corpus, other, 5, tmp_path).path != first.path
 
 
@@ -156,9 +150,7 @@ def test_damaged(encoded: tuple[EncodedCorpus, Tokenizer]) -> None:
     (path / "train.arrow").write_bytes(b"")
     with pytest.raises(DataError) as error:
         ParallelDataset(path / "train.arrow")
-    assert (
-        str(error.value) == f"{path}/train.arrow: is damaged; delete the folder {path} to have it made anew"
-    )
+    assert str(error.value) == f"{path}/train.arrow: is damaged; delete the folder {path} to have it made anew"
 
 
 MULTI30K = Path(__file__).parents[3].parent / "shared/data/multi30k"

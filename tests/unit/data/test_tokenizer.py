@@ -120,9 +120,7 @@ def test_many_threads_give_what_one_gives(make: Make) -> None:
 # --------------------------------------------------------------------------------------------------- sampling
 
 
-@pytest.mark.parametrize(
-    ("kind", "alpha", "nbest"), [("unigram", 0.05, -1), ("unigram", 0.05, 8), ("bpe", 0.2, -1)]
-)
+@pytest.mark.parametrize(("kind", "alpha", "nbest"), [("unigram", 0.05, -1), ("unigram", 0.05, 8), ("bpe", 0.2, -1)])
 def test_sampling_is_a_function_of_its_seed(make: Make, kind: str, alpha: float, nbest: int) -> None:
     tokenizer = make(type=kind)
     text = "das Kind läuft über die Straße"
@@ -165,9 +163,7 @@ def test_training_is_reproducible_and_atomic(corpus: Corpus, tmp_path: Path) -> 
     third = Tokenizer.train(config.model_copy(update={"vocab_size": 99}), corpus, tmp_path / "c")
     assert third.fingerprint != first.fingerprint
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
-    sums = [
-        hashlib.sha256((tmp_path / f"a/{side}.model").read_bytes()).hexdigest() for side in ("src", "tgt")
-    ]
+    sums = [hashlib.sha256((tmp_path / f"a/{side}.model").read_bytes()).hexdigest() for side in ("src", "tgt")]
     assert first.fingerprint == hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
 
@@ -199,13 +195,11 @@ def test_a_long_line_is_learned_from(tmp_path: Path) -> None:
     [
         (
             {"type": "word", "vocab_size": 5000},
-            "tokenizer.vocab_size: 5000 is more than the training text can fill; "
-            "set it to {all_words} or less",
+            "tokenizer.vocab_size: 5000 is more than the training text can fill; set it to {all_words} or less",
         ),
         (
             {"type": "word", "vocab_size": 5000, "joint": False},
-            "tokenizer.vocab_size (src): 5000 is more than the training text can fill; "
-            "set it to {src_words} or less",
+            "tokenizer.vocab_size (src): 5000 is more than the training text can fill; set it to {src_words} or less",
         ),
         (
             {"vocab_size": 10, "joint": False},
@@ -215,12 +209,8 @@ def test_a_long_line_is_learned_from(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_vocabulary_sizes_that_do_not_fit(
-    corpus: Corpus, tmp_path: Path, fields: dict[str, Any], message: str
-) -> None:
-    src, tgt = (
-        {word for line in lines for word in line.split()} for lines in zip(*corpus.part("train"), strict=True)
-    )
+def test_vocabulary_sizes_that_do_not_fit(corpus: Corpus, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    src, tgt = ({word for line in lines for word in line.split()} for lines in zip(*corpus.part("train"), strict=True))
     sizes = {
         "src_words": len(src) + 4,  # special pieces
         "all_words": len(src | tgt) + 4,
@@ -252,9 +242,7 @@ def test_sentencepiece_is_silent(corpus: Corpus, tmp_path: Path, capfd: pytest.C
 
 def foreign() -> bytes:
     out = io.BytesIO()
-    spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a b c"] * 5), model_writer=out, vocab_size=8, minloglevel=3
-    )
+    spm.SentencePieceTrainer.train(sentence_iterator=iter(["a b c"] * 5), model_writer=out, vocab_size=8, minloglevel=3)
     return out.getvalue()
 
 
@@ -278,9 +266,7 @@ def foreign() -> bytes:
         ),
     ],
 )
-def test_folders_that_cannot_be_loaded(
-    make: Make, tmp_path: Path, files: dict[str, Any] | None, message: str
-) -> None:
+def test_folders_that_cannot_be_loaded(make: Make, tmp_path: Path, files: dict[str, Any] | None, message: str) -> None:
     path = tmp_path / "tok"
     if files is not None:
         path.mkdir()

@@ -1,6 +1,7 @@
 import json
 import pickle
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -11,14 +12,21 @@ from nmt.errors import CheckpointError
 from nmt.training import checkpoint as checkpoints
 
 
-def make(path, step=1, score=None, width=3):
+def make(path, step=1, score=None, width=3, scheduled=True):
     torch.manual_seed(step)
     model = nn.Linear(width, 2)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     model(torch.randn(4, width)).square().sum().backward()
     optimizer.step()
     saved = checkpoints.save(
-        path, model=model, optimizer=optimizer, ema=None, progress={"step": step}, score=score, identity={"data": "x"}
+        path,
+        model=model,
+        optimizer=optimizer,
+        ema=None,
+        progress={"step": step},
+        score=score,
+        scheduled=scheduled,
+        identity={"data": "x"},
     )
     return saved, model, optimizer
 
@@ -99,6 +107,26 @@ def test_pruning_keeps_the_best_and_the_last(tmp_path):
     checkpoints.prune(tmp_path, keep_best=2, keep_last=1)
     assert [p.name for p in checkpoints.list_checkpoints(tmp_path)] == [f"step-{s:08d}" for s in (2, 3, 6)]
     assert [c.step for c in checkpoints.ranked(tmp_path)] == [2, 3]
+
+
+def test_unscheduled_checkpoints_do_not_push_out_scheduled_ones(tmp_path):
+    for step, scheduled in [(1, True), (2, True), (3, False), (4, False)]:
+        make(tmp_path, step, scheduled=scheduled)
+        checkpoints.prune(tmp_path, keep_best=1, keep_last=2)
+    assert [p.name[-1] for p in checkpoints.list_checkpoints(tmp_path)] == ["1", "2", "4"]
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_replacing_a_checkpoint_survives_a_crash_at_any_moment(tmp_path, moment):
+    saved, _, _ = make(tmp_path, 1)
+    if moment == "before":
+        shutil.copytree(saved, tmp_path / f".{saved.name}.123.tmp")
+    elif moment == "between":
+        saved.rename(tmp_path / f".{saved.name}.old")
+    else:
+        shutil.copytree(saved, tmp_path / f".{saved.name}.old")
+    assert checkpoints.last_good(tmp_path, pytest.fail).step == 1
+    assert [p.name for p in tmp_path.iterdir()] == [saved.name]
 
 
 def test_a_crash_while_writing_leaves_no_checkpoint(tmp_path, monkeypatch):
