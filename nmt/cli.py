@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -136,12 +137,20 @@ def _train(arguments: argparse.Namespace) -> None:
     print("\n" + evaluation.table(trained.scores) + "\n")
     for source, reference, hypothesis in trained.samples:
         print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")
+    nmt = _own_name()
     print(
         f"The run is in {run}. Next:\n"
-        f"  make tensorboard RUN={run}        watch the curves, samples and attention maps\n"
-        f"  nmt translate {run} -i FILE       translate a file (or standard input)\n"
-        f"  nmt evaluate {run}                score the test sets again"
+        f"  make tensorboard RUN={run}      curves, samples and attention maps\n"
+        f"  {nmt} translate {run} -i FILE   translate a file, or standard input\n"
+        f"  {nmt} evaluate {run}            score the test sets again"
     )
+
+
+def _own_name() -> str:
+    """How to call this program again: it is often not on the path, as in a virtual environment that make uses."""
+    if Path(sys.argv[0]).name != "nmt":
+        return "python -m nmt"
+    return "nmt" if shutil.which("nmt") else os.path.relpath(sys.argv[0])
 
 
 def _translate(arguments: argparse.Namespace) -> None:

@@ -310,6 +310,12 @@ class TrainConfig(Section):
     )
     keep_best: Positive = Field(1, description="best checkpoints kept")
     keep_last: Positive = Field(1, description="last checkpoints kept")
+    on_save_error: Literal["stop", "continue"] = Field(
+        "stop", description="when a checkpoint cannot be written (disk full): end the training, or warn and go on"
+    )
+    max_bad_steps: Positive = Field(
+        10, description="stop after this many updates in a row were skipped because the gradient was not finite"
+    )
     log_every: Positive = Field(50, description="steps between two lines of metrics")
     samples: Annotated[int, Field(ge=0)] = Field(
         3, description="validation sentences shown as translations and attention maps"

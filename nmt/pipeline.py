@@ -228,7 +228,8 @@ class Validator:
         }  # fmt: skip
         samples = [(self.sources[i], self.references[i], found[i].text) for i in self.shown]
         maps = [(str(n), *drawn) for n, i in enumerate(self.shown) if (drawn := self._map(model, i, found[i]))]
-        return Validation(metrics, samples, maps)
+        distinct = len({t.text for t in found}) / len(found)
+        return Validation(metrics, distinct, samples, maps)
 
     def _map(
         self, model: Seq2Seq[Any], line: int, translation: Translation

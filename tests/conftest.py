@@ -47,9 +47,9 @@ def write_corpus(folder: Path, train: int = 600, held: int = 20) -> dict[str, Pa
 class Task:
     """A folder with the tiny corpus, in which configurations are written and runs are made."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **sizes: int):
         self.folder = folder
-        self.paths = write_corpus(folder)
+        self.paths = write_corpus(folder, **sizes)
 
     def config_file(self, family: str, name: str = "run", **sections) -> Path:
         def source(part):

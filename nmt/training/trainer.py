@@ -6,24 +6,29 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nmt.config import Config
 from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
 from nmt.device import autocast
-from nmt.errors import CheckpointError, NmtError
+from nmt.errors import CheckpointError, NmtError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
 from nmt.training.reporting import Reporter
+
+
+_LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
 
 class Interrupted(NmtError):
@@ -57,6 +62,8 @@ class Progress:
     window: list[float] = field(default_factory=lambda: [0.0] * len(WINDOW))
     files: dict[str, int] = field(default_factory=dict)  # length of each metrics file, see Reporter
     scaler: dict[str, Any] = field(default_factory=dict)  # fp16 loss scaling
+    bad_steps: int = 0  # updates skipped in a row, where that is known at each step
+    first_loss: float | None = None  # of the first validation
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Validation:
     """What a validation found: metrics by TensorBoard name, and samples to show."""
 
     metrics: dict[str, float]
+    distinct: float  # share of hypotheses that are different from each other
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     maps: list[tuple[str, Tensor, list[str], list[str]]]  # name, weights [T, S], source and target subwords
 
@@ -100,6 +108,9 @@ class Trainer:
         self.window = self._window()
         self.saved_step = 0
         self.signal: int | None = None
+        self.save_asked = False
+        # The last updates: which examples, and whether the gradient was finite (a tensor on the device).
+        self.recent: deque[tuple[list[Batch], Tensor]] = deque(maxlen=config.train.max_bad_steps)
 
     # ------------------------------------------------------------------------------------------------------- resuming
 
@@ -131,6 +142,7 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came; the state was saved.
+            TrainingError: the loss is no number any more, the device's memory does not suffice, or the disk is full.
         """
         progress = self.progress
         self.reporter = Reporter(self.run, progress.files, progress.step, self.train_config.max_steps)
@@ -142,6 +154,8 @@ class Trainer:
         self.model.train()
         try:
             with self._signals():
+                if self.device.type == "cuda":
+                    self._try_longest_batch()
                 while True:
                     if progress.validation_due:
                         self._validate()
@@ -151,6 +165,7 @@ class Trainer:
                     self._stop_if_asked()
                     epoch, position, is_last, batches = next(updates)
                     self._update(batches)
+                    self._stop_if_diverged()
                     progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position + 1)
                     self._tick()
                     if progress.step % self.train_config.log_every == 0:
@@ -192,16 +207,13 @@ class Trainer:
         rate = learning_rate(progress.step + 1, self.train_config, progress.plateau_cuts)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        for batch in batches:
-            loss, nll = self._forward(batch.to(self.device))
-            self.scaler.scale(loss / tokens).backward()
-            self.window[0] += loss.detach()
-            self.window[1] += nll.detach()
+        try:
+            sums = self._accumulate(batches, tokens)
+        except torch.OutOfMemoryError:
+            sums = self._accumulate_halves(batches, tokens)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train_config.clip_norm or math.inf)
         finite = torch.isfinite(norm)
-        self.window[2] += torch.where(finite, norm, 0)
-        self.window[4] += ~finite
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -212,11 +224,55 @@ class Trainer:
         progress.step += 1
         if self.ema is not None:
             self.ema.update(progress.step)
+        self.recent.append((batches, finite))
         padding = [batch.padding for batch in batches]
+        self.window[:2] += torch.where(finite, sums, 0)
+        self.window[2] += torch.where(finite, norm, 0)
         self.window[3] += 1
-        self.window[5] += tokens
+        self.window[4] += ~finite
+        self.window[5] += torch.where(finite, tokens, 0)
         self.window[6] += sum(p for p, _ in padding)
         self.window[7] += sum(n for _, n in padding)
+
+    def _accumulate(self, batches: list[Batch], tokens: int) -> Tensor:
+        """Gradients of all batches; returns the sums of the smoothed and the plain loss."""
+        sums = torch.zeros(2, device=self.device)
+        for batch in batches:
+            loss, nll = self._forward(batch.to(self.device))
+            self.scaler.scale(loss / tokens).backward()
+            sums += torch.stack([loss.detach(), nll.detach()])
+        return sums
+
+    def _accumulate_halves(self, batches: list[Batch], tokens: int) -> Tensor:
+        """The update again from its start, with every batch in two: the same gradient in less memory."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        self.reporter.line(f"step {self.progress.step + 1}: out of memory; the batch is split. {_LESS_MEMORY}")
+        epoch = self.progress.epoch
+        halves = [self.reader.read(rows, epoch) for b in batches for rows in np.array_split(b.rows, 2) if len(rows)]
+        try:
+            return self._accumulate(halves, tokens)
+        except torch.OutOfMemoryError:
+            raise TrainingError(
+                f"out of memory at step {self.progress.step + 1}, even with the batch split; "
+                f"the last checkpoint is kept. {_LESS_MEMORY}"
+            ) from None
+
+    def _try_longest_batch(self) -> None:
+        """Fail at the start, not after an hour: the batch with most positions must fit. Leaves no trace."""
+        batches = [rows for update in self.order.updates(0) for rows in update]
+        src, tgt = self.order.src_lengths, self.order.tgt_lengths
+        rows = max(batches, key=lambda r: len(r) * (int(src[r].max()) + int(tgt[r].max())))
+        state = torch.cuda.get_rng_state(self.device)
+        try:
+            self._accumulate([self.reader.read(rows)], 1)
+        except torch.OutOfMemoryError:
+            raise TrainingError(
+                f"the longest batch does not fit into the memory of {self.device}. {_LESS_MEMORY}"
+            ) from None
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.set_rng_state(state, self.device)
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.dtype):
@@ -226,6 +282,27 @@ class Trainer:
             return projected_cross_entropy(real, self.model.output, batch.tgt_out[batch.tgt_mask], smoothing)
 
     # ---------------------------------------------------------------------------------------------------- when to stop
+
+    def _stop_if_diverged(self) -> None:
+        """End a training whose gradients are not finite any more, naming the sentences of the last bad batch."""
+        progress, limit = self.progress, self.train_config.max_bad_steps
+        if self.device.type == "cuda":  # reading a number waits for the device: look only now and then
+            if progress.step % limit or len(self.recent) < limit or any(bool(ok) for _, ok in self.recent):
+                return
+            bad = limit
+        else:
+            bad = progress.bad_steps = 0 if self.recent[-1][1] else progress.bad_steps + 1
+        if bad < limit:
+            return
+        batches = self.recent[-1][0]
+        rows = sorted(self.reader.dataset.index(int(row)) for batch in batches for row in batch.rows)
+        shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+        example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
+        raise TrainingError(
+            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch held the "
+            f"training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; lower "
+            "train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
+        )
 
     def reason_to_stop(self) -> str | None:
         c, p = self.train_config, self.progress
@@ -249,7 +326,7 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a request to stop after the step; a second SIGINT ends at once."""
+        """SIGINT and SIGTERM ask to stop after the step, SIGUSR1 to save after it; a second SIGINT ends at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -259,7 +336,11 @@ class Trainer:
                 raise KeyboardInterrupt
             self.signal = number
 
+        def ask_save(_: int, __: Any) -> None:
+            self.save_asked = True
+
         before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, ask_save)
         try:
             yield
         finally:
@@ -267,6 +348,11 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _stop_if_asked(self) -> None:
+        if self.save_asked:
+            self.save_asked = False
+            if self.saved_step != self.progress.step:
+                self._save(scheduled=False)
+            self.reporter.line(f"step {self.progress.step}  saved, as SIGUSR1 asked")
         if self.signal is not None:
             if self.saved_step != self.progress.step:
                 self._save(scheduled=False)
@@ -289,9 +375,10 @@ class Trainer:
     def _log(self) -> None:
         w = dict(zip(WINDOW, self.window.tolist(), strict=True))
         self.window.zero_()
-        step, nll = self.progress.step, w["nll"] / w["tokens"]
+        step, tokens = self.progress.step, max(1.0, w["tokens"])  # no token counts where every update was skipped
+        nll = w["nll"] / tokens
         metrics = {
-            "train/loss": w["smoothed"] / w["tokens"],
+            "train/loss": w["smoothed"] / tokens,
             "train/ppl": math.exp(min(nll, 100)),
             "train/lr": self.optimizer.param_groups[0]["lr"],
             "train/grad_norm": w["grad_norm"] / max(1, w["updates"] - w["skipped"]),
@@ -335,12 +422,29 @@ class Trainer:
             self.reporter.samples(progress.step, result.samples)
         for name, weights, src, tgt in result.maps:
             self.reporter.attention(progress.step, name, weights, src, tgt)
+        self._warn_if_stuck(result)
         m = result.metrics
         self.reporter.line(
             f"step {progress.step}  valid: loss {m['valid/loss']:.3f}  ppl {m['valid/ppl']:.2f}  "
             f"accuracy {m['valid/accuracy']:.3f}  BLEU {m['valid/bleu']:.2f}  chrF {m['valid/chrf']:.2f}"
             f"{'  (best)' if better else ''}  {progress.seconds / 60:.1f} min"
         )
+
+    def _warn_if_stuck(self, result: Validation) -> None:
+        """Two signs of a training that leads nowhere, with their usual causes."""
+        progress, loss = self.progress, result.metrics["valid/loss"]
+        if progress.first_loss is None:
+            progress.first_loss = loss
+        elif loss > 0.99 * progress.first_loss and progress.step >= self.train_config.schedule.warmup_steps:
+            self.reporter.line(
+                "warning: the validation loss has not moved since the first validation; the learning rate may be far too "
+                "high or too low, or source and target lines may not belong together"
+            )
+        if result.distinct <= 0.05:
+            self.reporter.line(
+                f"warning: only {result.distinct:.1%} of the validation hypotheses differ from each other: the model "
+                "ignores the source; it may need more steps, a lower learning rate, or a look at how the lines pair up"
+            )
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
@@ -350,18 +454,25 @@ class Trainer:
         progress.files = self.reporter.lengths()
         progress.scaler = self.scaler.state_dict()
         validated = progress.validated_step == progress.step
-        checkpoints.save(
-            self.run.checkpoints,
-            model=self.model,
-            optimizer=self.optimizer,
-            ema=self.ema.tensors() if self.ema is not None else None,
-            progress=asdict(progress),
-            score=progress.score if validated else None,
-            scheduled=scheduled,
-            identity=self.identity,
-        )
-        self.saved_step = progress.step
-        checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last)
+        try:
+            checkpoints.save(
+                self.run.checkpoints,
+                model=self.model,
+                optimizer=self.optimizer,
+                ema=self.ema.tensors() if self.ema is not None else None,
+                progress=asdict(progress),
+                score=progress.score if validated else None,
+                scheduled=scheduled,
+                identity=self.identity,
+            )
+            self.saved_step = progress.step
+            checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last)
+        except OSError as error:
+            reason = f"step {progress.step}: the checkpoint could not be saved: {error.strerror or error}"
+            kept = f"the one of step {self.saved_step} is kept" if self.saved_step else "there is none before it"
+            if c.on_save_error == "stop":
+                raise TrainingError(f"{reason}; {kept}; make room and run the same command again") from error
+            self.reporter.line(f"{reason}; {kept}; going on (train.on_save_error: continue)")
 
     def finish(self) -> dict[str, Any]:
         """Write the final model: the best checkpoint, or the mean of several (``train.average``); return its origin."""

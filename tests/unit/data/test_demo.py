@@ -8,60 +8,42 @@ from itertools import pairwise
 
 import pytest
 
-from nmt.data.demo import (
-    ADJECTIVES,
+from nmt.data.demo import Pair, generate
+from nmt.data.demo.clauses import Clause, Order, Phrase, be, embedded, object_phrase, phrase, question, render
+from nmt.data.demo.inflection import (
     CAN,
-    HAVE,
     HAVE_TO,
-    KNOW,
     MUST,
     NOT_A,
     NOT_ANY,
-    NOUNS,
     POSSESSIVES,
     PRONOUNS,
     SOME,
     THE,
     THIS,
-    VERBS,
     WANT_TO,
-    WHERE,
     WHICH,
-    WHITHER,
     WHO,
     A,
     Case,
-    Clause,
     Determiner,
     Modal,
     NounPhrase,
-    Order,
-    Pair,
     Person,
-    Phrase,
-    Role,
     Tense,
-    Verb,
-    Writer,
-    be,
     clock,
     date,
-    embedded,
     english_verb,
-    generate,
     german_verb,
     governed,
     name,
     noun_phrase,
     number,
-    object_phrase,
     ordinal,
-    phrase,
-    question,
     relative_pronoun,
-    render,
-    several,
 )
+from nmt.data.demo.lexicon import ADJECTIVES, HAVE, KNOW, NOUNS, VERBS, Role, Verb
+from nmt.data.demo.writer import WHERE, WHITHER, Writer, several
 
 MY, HER, OUR = POSSESSIVES["I"], POSSESSIVES["she"], POSSESSIVES["we"]
 ANNA, PETER = name("Anna", "Anna", "she"), name("Peter", "Peter", "he")

@@ -1,0 +1,36 @@
+"""Draw where a trained model looks while it translates one sentence.
+
+scripts/attention.py RUN "A dog runs through the snow." -o attention.png
+"""
+
+import argparse
+import sys
+
+from nmt.errors import NmtError
+from nmt.pipeline import attention_map, load_translator
+from nmt.run import Run
+from nmt.training.reporting import attention_figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("run", help="run directory, or its name under runs/")
+    parser.add_argument("sentence", help="source sentence")
+    parser.add_argument("-o", "--output", default="attention.png", help="image file to write")
+    arguments = parser.parse_args()
+    translator = load_translator(Run.open(arguments.run))
+    best = translator.translate([arguments.sentence])[0][0]
+    print(best.text)
+    drawn = attention_map(translator.model, translator.tokenizer, arguments.sentence, best, translator.device)
+    if drawn is None:
+        print("nothing to draw: the model has no attention, or the sentence is empty", file=sys.stderr)
+        return
+    attention_figure(*drawn).savefig(arguments.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NmtError as error:
+        print(f"attention: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,165 @@
+"""What happens to a training when the world misbehaves."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nmt import pipeline
+from nmt.cli import main
+from nmt.errors import RunError, TrainingError
+from nmt.run import Run
+from nmt.training import checkpoint as checkpoints
+from nmt.training.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_second_training_is_refused_and_told_who_holds_the_run(task):
+    config = task.config("rnn")
+    with (
+        Run.of(config).lock(),
+        pytest.raises(RunError, match=rf"is in use by process {os.getpid()} on .*; wait for it or stop it"),
+    ):
+        pipeline.train(config)
+
+
+def test_a_lock_left_by_a_dead_process_does_not_block(task):
+    run = Run.of(task.config("rnn"))
+    code = "import sys, os; from nmt.run import Run; from pathlib import Path\n"
+    code += "with Run(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(run.path)], check=False)
+    assert (run.path / ".lock").exists()
+    with run.lock():
+        pass
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_ends_with_1(task):
+    """A file-size limit stands for the full disk: the system refuses the write in the middle."""
+    path = str(task.config_file("transformer", train={**task_train(), "max_steps": 4, "checkpoint_every": 4}))
+    assert main(["train", path]) == 0
+    run = Run(task.folder / "runs" / "run")
+    before = {p.name: checkpoints.open_checkpoint(p).state for p in checkpoints.list_checkpoints(run.checkpoints)}
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    command = [sys.executable, "-m", "nmt", "train", path, "--set", "train.max_steps=8"]
+    result = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 1
+    assert "step 8: the checkpoint could not be saved" in result.stderr
+    assert "the one of step 4 is kept; make room and run the same command again" in result.stderr
+    assert "Traceback" not in result.stderr
+    after = {p.name: checkpoints.open_checkpoint(p).state for p in checkpoints.list_checkpoints(run.checkpoints)}
+    assert after == before
+    assert not list(run.checkpoints.glob(".*"))
+
+    assert main(["train", path, "--set", "train.max_steps=8"]) == 0  # room again: the same command goes on
+    assert checkpoints.list_checkpoints(run.checkpoints)[-1].name == "step-00000008"
+
+
+def task_train():
+    return {"batch_tokens": 256, "precision": "fp32", "device": "cpu", "threads": 1}
+
+
+def test_when_asked_a_failed_save_does_not_stop_the_training(task, monkeypatch):
+    save, calls = checkpoints.save, []
+
+    def full_once(*args, **kwargs):
+        calls.append(kwargs["progress"]["step"])
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        return save(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoints, "save", full_once)
+    changes = {**task_train(), "max_steps": 6, "checkpoint_every": 3, "on_save_error": "continue"}
+    pipeline.train(task.config("rnn", train=changes))
+    assert calls == [3, 6, 6]  # at step 6 as due, and again with the score of the final validation
+
+
+def test_gradients_that_stay_infinite_end_the_training_and_name_the_sentences(task, capsys):
+    changes = {**task_train(), "max_steps": 50, "max_bad_steps": 3, "optimizer": {"lr": 1e30},
+               "schedule": {"name": "constant", "warmup_steps": 0}, "checkpoint_every": 1}  # fmt: skip
+    path = str(task.config_file("transformer", train=changes))
+    assert main(["train", path]) == 1
+    error = capsys.readouterr().err
+    assert "the gradient was not finite for 3 updates in a row, up to step" in error
+    assert "the last batch held the training pairs" in error
+    assert " ||| " in error
+    assert "Traceback" not in error
+    run = Run(task.folder / "runs" / "run")
+    assert checkpoints.last_good(run.checkpoints, pytest.fail) is not None
+
+
+def test_single_bad_steps_are_skipped_and_counted(task, monkeypatch):
+    forward = Trainer._forward
+
+    def sometimes_infinite(self, batch):
+        loss, nll = forward(self, batch)
+        return loss * (float("nan") if self.progress.step in (2, 5) else 1.0), nll
+
+    monkeypatch.setattr(Trainer, "_forward", sometimes_infinite)
+    config = task.config("rnn", train={**task_train(), "max_steps": 10, "log_every": 10})
+    pipeline.train(config)
+    metrics = [json.loads(line) for line in Run.of(config).metrics.read_text().splitlines()]
+    logged = next(m for m in metrics if "train/loss" in m)
+    assert logged["train/skipped"] == 2
+    assert 0 < logged["train/loss"] < 10
+
+
+def test_sigusr1_saves_and_goes_on(task, monkeypatch):
+    update, seen = Trainer._update, []
+
+    def spy(self, batches):
+        update(self, batches)
+        if self.progress.step == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        seen.append([p.name for p in checkpoints.list_checkpoints(self.run.checkpoints)])
+
+    monkeypatch.setattr(Trainer, "_update", spy)
+    pipeline.train(task.config("rnn", train={**task_train(), "max_steps": 6}))
+    assert seen == [[], [], [], *[["step-00000003"]] * 3]
+
+
+def test_a_second_sigint_ends_at_once_and_leaves_the_last_checkpoint_whole(task, monkeypatch, capsys):
+    def interrupt(self, batches):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    path = str(task.config_file("rnn", train={**task_train(), "max_steps": 4, "checkpoint_every": 2}))
+    assert main(["train", path]) == 0
+    monkeypatch.setattr(Trainer, "_update", interrupt)
+    assert main(["train", path, "--set", "train.max_steps=8"]) == 130
+    run = Run(task.folder / "runs" / "run")
+    assert checkpoints.last_good(run.checkpoints, pytest.fail).step == 4
+
+
+def test_a_checkpoint_of_another_run_is_refused(task, capsys):
+    small, large = (
+        str(task.config_file("rnn", name, model={"type": "rnn", "d_model": 32, "d_hidden": width}))
+        for name, width in (("small", 16), ("large", 24))
+    )
+    assert main(["train", small]) == main(["train", large]) == 0
+    runs = task.folder / "runs"
+    for path in checkpoints.list_checkpoints(runs / "small" / "checkpoints"):
+        path.rename(runs / "large" / "checkpoints" / "step-00000099")
+    capsys.readouterr()
+    assert main(["train", large, "--set", "train.max_steps=200"]) == 2
+    assert "step-00000099: is of another architecture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", ["rnn", "transformer"])
+def test_torture(task, family):
+    """A short run of scripts/torture.py: real kills of a real process."""
+    train = {**task_train(), "max_steps": 400, "checkpoint_every": 10, "validate_every": 100, "ema_decay": 0.99}
+    path = str(task.config_file(family, train=train))
+    command = [sys.executable, "scripts/torture.py", path, "--kills", "3", "--seed", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "3 kills, 0 differences" in result.stdout
