@@ -32,7 +32,8 @@ from nmt.errors import RunError
 CHANGEABLE = (
     "train.max_steps", "train.max_epochs", "train.max_minutes", "train.patience", "train.log_every", "train.samples",
     "train.keep_best", "train.keep_last", "train.average", "train.average_of", "train.device", "train.threads",
-    "train.checkpoint_every", "train.on_save_error", "train.max_bad_steps", "data.store", "runs", "search", "evaluation",
+    "train.checkpoint_every", "train.on_save_error", "train.max_bad_steps", "data.store", "runs", "search",
+    "evaluation",
 )  # fmt: skip
 
 

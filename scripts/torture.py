@@ -2,9 +2,9 @@
 
 scripts/torture.py CONFIG --kills 50 --seed 1 [--set KEY=VALUE ...]
 
-Half of the kills fall at random moments, half inside a checkpoint's writing. In the end every tensor of every checkpoint
-and of the final model, the optimizer, the progress and every line of metrics must be equal, bit for bit; the first
-difference ends the program with exit code 1.
+Half of the kills fall at random moments, half inside a checkpoint's writing. In the end every tensor of every
+checkpoint and of the final model, the optimizer, the progress and every line of metrics must be equal, bit for bit;
+the first difference ends the program with exit code 1.
 """
 
 import argparse

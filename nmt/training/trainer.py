@@ -27,7 +27,6 @@ from nmt.training.loss import projected_cross_entropy
 from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
 from nmt.training.reporting import Reporter
 
-
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
 
@@ -299,9 +298,9 @@ class Trainer:
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
         raise TrainingError(
-            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch held the "
-            f"training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; lower "
-            "train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
+            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch held "
+            f"the training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; "
+            "lower train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
         )
 
     def reason_to_stop(self) -> str | None:
@@ -437,8 +436,8 @@ class Trainer:
             progress.first_loss = loss
         elif loss > 0.99 * progress.first_loss and progress.step >= self.train_config.schedule.warmup_steps:
             self.reporter.line(
-                "warning: the validation loss has not moved since the first validation; the learning rate may be far too "
-                "high or too low, or source and target lines may not belong together"
+                "warning: the validation loss has not moved since the first validation; the learning rate may be far "
+                "too high or too low, or source and target lines may not belong together"
             )
         if result.distinct <= 0.05:
             self.reporter.line(

@@ -13,7 +13,8 @@ from nmt.cli import main
 from tests.conftest import Task
 
 LEARN = {
-    "max_steps": 800, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30}, "validate_every": 400, "log_every": 200,
+    "max_steps": 800, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30}, "validate_every": 400,
+    "log_every": 200,
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.errors import RunError, TrainingError
+from nmt.errors import RunError
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
 from nmt.training.trainer import Trainer
