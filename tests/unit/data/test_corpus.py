@@ -527,6 +527,8 @@ def test_manifest_tells_where_all_came_from(tmp_path: Path) -> None:
     )
     corpus = prepare_corpus(data)
     content = (tmp_path / "train").read_bytes()
+    grammar = corpus.manifest["inputs"]["test.demo"][0]["grammar"]
+    assert len(grammar) == 16
     assert corpus.manifest["inputs"] == {
         "train": [
             {
@@ -537,7 +539,7 @@ def test_manifest_tells_where_all_came_from(tmp_path: Path) -> None:
             }
         ],
         "valid": [{"kind": "holdout", "fraction": 0.1, "seed": 1}],
-        "test.demo": [{"kind": "demo", "part": "test", "seed": 1}],
+        "test.demo": [{"kind": "demo", "part": "test", "seed": 1, "grammar": grammar}],
     }
     for name, digest in corpus.manifest["files"].items():
         assert hashlib.sha256((corpus.path / name).read_bytes()).hexdigest() == digest
