@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -207,6 +208,10 @@ class RNNConfig(Section):
     dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
     tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
 
+    @property
+    def max_target_tokens(self) -> None:
+        """Any number of steps can be taken."""
+
 
 class TransformerConfig(Section):
     """Transformer encoder–decoder (Vaswani et al. 2017)."""
@@ -225,6 +230,11 @@ class TransformerConfig(Section):
     attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
     activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
     tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
+
+    @property
+    def max_target_tokens(self) -> int | None:
+        """The most positions the decoder has; None where any length goes."""
+        return self.max_positions if self.positions == "learned" else None
 
     @model_validator(mode="after")
     def _widths_divide(self) -> Self:
@@ -271,9 +281,15 @@ class ScheduleConfig(Section):
 
 class TrainConfig(Section):
     batch_tokens: Positive = Field(
-        4096, description="budget of a batch: sentences times the longest side, padding counted, stays within it"
+        4096,
+        description="budget of a batch: sentences times the longest side, padding counted, stays within it;"
+        " each process of torchrun has batches of its own, so this is per device",
     )
-    accumulate: Positive = Field(1, description="batches per update")
+    accumulate: Positive = Field(
+        1,
+        description="batches per update and process: N processes accumulating k make the same updates as one that"
+        " accumulates N * k",
+    )
     max_steps: Positive | None = Field(None, description="stop after this many updates")
     max_epochs: Positive | None = Field(None, description="stop after this many passes over the corpus")
     max_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
@@ -300,7 +316,11 @@ class TrainConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
     threads: Positive | None = Field(None, description="CPU threads of PyTorch; default: one per core")
     compile: bool = Field(False, description="run the model through torch.compile")
-    deterministic: bool = Field(False, description="only deterministic algorithms: slower on CUDA, the same on CPU")
+    deterministic: bool = Field(
+        False,
+        description="PyTorch's deterministic algorithms alone: on CUDA the same seed then gives the same bits, at the "
+        "price of speed; on a CPU it always does, and this costs nothing",
+    )
     validate_every: Positive | Literal["epoch"] = Field("epoch", description="steps between validations")
     valid_beam_size: Positive | None = Field(
         None, description="beam of the search during training; default: search.beam_size; 1 is greedy and fast"
@@ -487,14 +507,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, not a {_kind(raw)}")
     raw.setdefault("name", path.stem)
+    places = {key: f"{path}:{line}" for key, line in lines.items()}
     for override in overrides:
         key, value = _parse_override(override)
-        _apply(raw, key, value, override)
-    return validate_config(raw, str(path), lines)
+        _apply(raw, key, value, override, places)
+    return validate_config(raw, str(path), places)
 
 
-def validate_config(raw: Mapping[str, Any], where: str, lines: Mapping[Key, int] | None = None) -> Config:
-    """Validate plain data, naming ``where`` it came from and, where known, the line of each key."""
+def validate_config(raw: Mapping[str, Any], where: str, places: Mapping[Key, str] | None = None) -> Config:
+    """Validate plain data, naming ``where`` it came from and, where known, the place of each key."""
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
@@ -509,7 +530,7 @@ def validate_config(raw: Mapping[str, Any], where: str, lines: Mapping[Key, int]
         problems = []
         for details in errors:
             other = literals.get(_user_path(details["loc"])) if details["type"] != "literal_error" else None
-            problems.append(_explain(details, where, lines or {}) + (f", or {other}" if other else ""))
+            problems.append(_explain(details, where, places or {}) + (f", or {other}" if other else ""))
         raise ConfigError("\n".join(dict.fromkeys(problems))) from None
     except RecursionError:
         raise ConfigError(f"{where}: an alias contains itself") from None
@@ -522,12 +543,18 @@ def _parse_override(override: str) -> tuple[list[str], Any]:
     return key.split("."), _read_yaml(value, f"--set {override}")[0]
 
 
-def _apply(raw: dict[str, Any], key: list[str], value: Any, override: str) -> None:
-    for depth, part in enumerate(key[:-1]):
+def _apply(raw: dict[str, Any], key: list[str], value: Any, override: str, places: dict[Key, str]) -> None:
+    """Put ``value`` at ``key``; what it replaces, or brings with it, has its place on the command line from now on."""
+    for depth, part in enumerate(key[:-1], 1):
+        if part not in raw:
+            places[tuple(key[:depth])] = "--set"
         raw = raw.setdefault(part, {})
         if not isinstance(raw, dict):
-            raise ConfigError(f"--set {override}: {dotted(key[: depth + 1])} is not a mapping, it has no keys")
+            raise ConfigError(f"--set {override}: {dotted(key[:depth])} is not a mapping, it has no keys")
     raw[key[-1]] = value
+    for replaced in [k for k in places if list(k[: len(key)]) == key]:
+        del places[replaced]
+    places[tuple(key)] = "--set"
 
 
 # ---------------------------------------------------------------------------------------------------- explaining errors
@@ -551,11 +578,10 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _explain(error: ErrorDetails, where: str, lines: Mapping[Key, int]) -> str:
+def _explain(error: ErrorDetails, where: str, places: Mapping[Key, str]) -> str:
     # pydantic puts the tag of a union into the path (model.transformer.d_model); the user never wrote it.
     path = _user_path(error["loc"])
-    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    place = f"{where}:{line}" if line else where
+    place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), where)
     name, kind, value, context = dotted(path), error["type"], error.get("input"), error.get("ctx", {})
     if kind == "extra_forbidden":
         allowed = _valid_keys(error["loc"][:-1])
@@ -603,9 +629,14 @@ _MEMBER_NAMES = (
 )  # fmt: skip
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    return Config.model_json_schema()
+
+
 def _walk(loc: tuple[str | int, ...]) -> Iterator[tuple[str | int, Any, bool]]:
     """Follow ``loc`` through the JSON schema: (part, schema below it, whether the user wrote that part)."""
-    schema = Config.model_json_schema()
+    schema = _schema()
     definitions = schema.get("$defs", {})
 
     def resolve(node: Any) -> Any:
@@ -651,7 +682,7 @@ def _user_path(loc: tuple[str | int, ...]) -> Key:
 
 
 def _schema_at(loc: tuple[str | int, ...]) -> Any:
-    node: Any = Config.model_json_schema()
+    node: Any = _schema()
     for _, node, _ in _walk(loc):  # noqa: B007  (the last one is wanted)
         pass
     return node
@@ -662,7 +693,7 @@ def _valid_keys(loc: tuple[str | int, ...]) -> list[str]:
     found = list(node.get("properties", {}))
     for option in node.get("anyOf", []):
         if "$ref" in option:
-            found += Config.model_json_schema()["$defs"][option["$ref"].rsplit("/", 1)[1]]["properties"]
+            found += _schema()["$defs"][option["$ref"].rsplit("/", 1)[1]]["properties"]
     return found
 
 

@@ -28,7 +28,15 @@ def resolve_device(name: str) -> torch.device:
             f"train.device: {name} is not available here; use auto or one of: "
             + ", ".join(kind for kind, there in present.items() if there)
         )
-    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else None)  # type: ignore[arg-type]
+    if name != "cuda":
+        return torch.device(name)
+    index, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()  # torchrun: one device a process
+    if index >= there:
+        raise DeviceError(
+            f"train.device: this is process {index + 1} of its machine, which has {there} CUDA device(s); start one "
+            f"process for each (torchrun --nproc-per-node {there}), or set train.device: cpu"
+        )
+    return torch.device(name, index)
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -72,6 +80,19 @@ def tune_allocator() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
     except (OSError, AttributeError):  # another C library, such as musl
         pass
+
+
+def set_deterministic(enabled: bool) -> None:
+    """Let PyTorch use only algorithms that give the same bits each time; call it before CUDA starts.
+
+    On a CPU that changes nothing and costs nothing: all that is used here is deterministic anyway, and so is the shape
+    of memory (uninitialised buffers are not filled). On CUDA, sums by atomic additions (the gradient of an embedding,
+    attention's backward pass) are replaced by ordered ones, which are slower.
+    """
+    if enabled:  # cuBLAS is deterministic only with a workspace of fixed size
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(enabled)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def set_threads(threads: int | None) -> None:

@@ -39,3 +39,7 @@ class TrainingError(NmtError):
     """The training itself cannot go on (the command was right, the world was not)."""
 
     exit_code = 1
+
+
+class ExportError(NmtError):
+    """A run cannot be written for, or run by, another program."""

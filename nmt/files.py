@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def fsync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step: a reader, or a crash, sees the old text or the new one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = _aside(path)
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -40,31 +41,43 @@ def write_text(path: Path, text: str) -> None:
     fsync(path.parent)
 
 
+def _aside(path: Path) -> Path:
+    """A hidden name beside ``path`` that no other process or thread writes to."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """A folder to fill, put in place whole when the block ends well and removed when it does not.
 
-    A folder already at ``path`` is replaced by way of a second name, from which :func:`recover` brings it back should a
-    crash come between the two renames.
+    Args:
+        replace: a folder already at ``path`` is replaced by way of a second name, from which :func:`recover` brings it
+            back should a crash come between the two renames. If False, one that is there by the end stays, and the new
+            one is thrown away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = _aside(path)
+    old = path.with_name(f".{path.name}.old")
     aside.mkdir()
     try:
         yield aside
         for file in aside.iterdir():
             fsync(file)
         fsync(aside)
-        if path.exists():
-            path.rename(path.with_name(f".{path.name}.old"))
-        aside.rename(path)
+        if replace and path.exists():
+            path.rename(old)
+        try:
+            aside.rename(path)
+        except OSError:
+            if replace or not path.is_dir():
+                raise
         fsync(path.parent)
-        shutil.rmtree(path.with_name(f".{path.name}.old"), ignore_errors=True)
+        if replace:
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

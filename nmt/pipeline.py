@@ -11,31 +11,42 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.config import Config, SearchConfig, TransformerConfig, digest
+from nmt.config import Config, SearchConfig, digest
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, TextPart, prepare_corpus
 from nmt.data.dataset import EncodedCorpus, encode_corpus
 from nmt.data.tokenizer import Tokenizer
-from nmt.device import resolve_device, resolve_precision, seed_everything, set_threads, tune_allocator
-from nmt.errors import DataError, RunError
+from nmt.device import (
+    resolve_device,
+    resolve_precision,
+    seed_everything,
+    set_deterministic,
+    set_threads,
+    tune_allocator,
+)
+from nmt.engines.pytorch import TorchEngine
+from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation import Scores, score
 from nmt.files import new_directory, write_json, write_text
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run import Run
+from nmt.run import Run, lasting_settings
 from nmt.training import checkpoint as checkpoints
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_hyperparameters
 from nmt.training.trainer import Trainer, Validation
 from nmt.translation import Translation, Translator
+from nmt.world import ALONE, World
 
 log = logging.getLogger(__name__)
 
@@ -92,44 +103,66 @@ class Trained:
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
 
 
-def train(config: Config) -> Trained:
+def train(config: Config, world: World = ALONE) -> Trained:
     """Train, or go on with the unfinished run of this name, and evaluate on every test set.
+
+    Every rank of ``world`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
+    the run's checkpoints, so that several machines need a file system in common.
 
     Raises:
         RunError: the run is in use, or was started with another configuration.
         Interrupted: a signal came; everything is saved.
+        Elsewhere: what is raised is raised on another rank.
     """
     run = Run.of(config)
-    device = resolve_device(config.train.device)
-    dtype = resolve_precision(config.train.precision, device)
-    set_threads(config.train.threads)
-    torch.use_deterministic_algorithms(config.train.deterministic)
-    tune_allocator()
-    with run.lock():
-        run.check(config)
-        prepared = prepare(config)
-        _adopt(prepared, config, run)
-        trainer = build_trainer(config, run, prepared, device, dtype)
+    device, dtype = world.each(lambda: _set_up(config))
+    with ExitStack() as held:
+        world.first(lambda: held.enter_context(_opened(run, config)))
+        prepared = world.main_first(lambda: prepare(config))
+        trainer = build_trainer(config, run, prepared, device, dtype, world)
         resumed = trainer.resume(log.warning)
-        already = run.finished and trainer.reason_to_stop() is not None
+        world.first(lambda: _adopt(prepared, config, run))
+        already = world.first(lambda: run.finished and trainer.reason_to_stop() is not None)
         if not already:
             log.info("%s", _plan(config, prepared, trainer, resumed))
             reason = trainer.fit()
-            origin = trainer.finish()
+            origin = world.first(lambda: trainer.finish(log.warning))
             log.info(
                 "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
         names = prepared.corpus.tests or ["valid"]
-        scores = {name: found for name in names if already and (found := _stored_scores(run, name))}
+        stored = world.first(lambda: {name: _stored_scores(run, name) for name in names if already})
+        scores = {name: found for name, found in stored.items() if found}
         if len(scores) < len(names):
             translator = _translator(trainer.model, prepared.tokenizer, config, config.search, device)
-            load_final(run, trainer.model)
-            scores = {name: _evaluate_part(run, translator, prepared.corpus, name, config) for name in names}
+            world.first(lambda: load_final(run, trainer.model, prepared.tokenizer))
+            world.copy(trainer.model)
+            scores = {name: _evaluate_part(run, translator, prepared.corpus, name, config, world) for name in names}
             finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
-            record_hyperparameters(run, config, finals)
-        return Trained(run, trainer.progress.step, already, scores, _samples(run, prepared.corpus, names[0]))
+            world.first(lambda: record_hyperparameters(run, config, finals))
+        samples = world.first(lambda: _samples(run, prepared.corpus, names[0]))
+        return Trained(run, trainer.progress.step, already, scores, samples)
+
+
+def _set_up(config: Config) -> tuple[torch.device, torch.dtype]:
+    """What is set once per process; returns where and in which precision to train."""
+    set_deterministic(config.train.deterministic)
+    set_threads(config.train.threads)
+    tune_allocator()
+    device = resolve_device(config.train.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device, resolve_precision(config.train.precision, device)
+
+
+@contextmanager
+def _opened(run: Run, config: Config) -> Iterator[None]:
+    """The run, held for writing and found to be one of this configuration."""
+    with run.lock():
+        run.check(config)
+        yield
 
 
 def _samples(run: Run, corpus: Corpus, name: str, count: int = 3) -> list[tuple[str, str, str]]:
@@ -140,19 +173,28 @@ def _samples(run: Run, corpus: Corpus, name: str, count: int = 3) -> list[tuple[
     return [(part.src(i), part.tgt(i), hypotheses[i]) for i in lines]
 
 
-def build_trainer(config: Config, run: Run, prepared: Prepared, device: torch.device, dtype: torch.dtype) -> Trainer:
+def build_trainer(
+    config: Config, run: Run, prepared: Prepared, device: torch.device, dtype: torch.dtype, world: World = ALONE
+) -> Trainer:
     tokenizer, dataset, cleaning = prepared.tokenizer, prepared.encoded.train, config.data.cleaning
     seed_everything(config.seed)
     model = _new_model(config, tokenizer).to(device)
+    if not world.is_main:  # the same first weights everywhere, but each rank its own dropout
+        seed_everything(int(np.random.SeedSequence([config.seed, world.rank]).generate_state(1)[0]))
     text = prepared.corpus.part("train")
     reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed)
-    order = TrainingOrder(dataset, config.train.batch_tokens, config.train.accumulate, config.seed)
-    validator = Validator(config, prepared, device)
-    return Trainer(config, run, model, reader, order, validator, _identity(config, tokenizer, prepared), device, dtype)
+    order = TrainingOrder(dataset, config.train.batch_tokens, world.size * config.train.accumulate, config.seed)
+    validator = Validator(config, prepared, device, world)
+    identity = _identity(config, tokenizer, prepared)
+    return Trainer(config, run, model, reader, order, validator, identity, device, dtype, world)
 
 
 def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
-    return {"architecture": digest(config.model), "tokenizer": tokenizer.fingerprint, "data": prepared.corpus.key}
+    return {
+        "configuration": lasting_settings(config),
+        "tokenizer": tokenizer.fingerprint,
+        "data": prepared.corpus.key,
+    }
 
 
 def _new_model(config: Config, tokenizer: Tokenizer) -> Seq2Seq[Any]:
@@ -162,8 +204,9 @@ def _new_model(config: Config, tokenizer: Tokenizer) -> Seq2Seq[Any]:
 def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
     """What is about to happen, for people."""
     parameters, embeddings = count_parameters(trainer.model)
-    data, progress = prepared.encoded.train, trainer.progress
-    steps = len(trainer.order.updates(progress.epoch))
+    data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
+    order, world = trainer.order, trainer.world
+    steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
     limits = [
         f"{getattr(config.train, key):g} {key.removeprefix('max_')}"
         for key in ("max_steps", "max_epochs", "max_minutes")
@@ -173,31 +216,41 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         limits.append(f"{config.train.patience} validations without a better {config.train.score}")
     kind = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[trainer.dtype]
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    others = f", in each of {world.size} processes" if world.size > 1 else ""
+    exact = (
+        "same bits from the same seed"
+        if trainer.device.type == "cpu" or config.train.deterministic
+        else ("not the same bits each time (train.deterministic: true makes it so, and slower)")
+    )
     start = (
-        f"resuming at step {progress.step} (epoch {progress.epoch}, update {progress.position} of {steps}, "
+        f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"
         if resumed
         else "starting anew"
     )
     return "\n".join([
         f"model       {config.model.type}, {parameters:,} parameters, {embeddings:,} of them embeddings",
-        f"training    {len(data):,} sentence pairs, {int(data.src_lengths.sum()):,} source and "
-        f"{int(data.tgt_lengths.sum()):,} target subwords",
-        f"an epoch    {steps:,} steps of at most {config.train.batch_tokens * config.train.accumulate:,} tokens a side",
+        f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
+        f"{counts['tgt_tokens']:,} target subwords",
+        f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens a side",
         f"until       {', or '.join(limits)}",
-        f"device      {trainer.device}{threads}, {kind}",
+        f"device      {trainer.device}{threads}, {kind}{others}; {exact}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
 
 
 class Validator:
-    """Loss by teacher forcing, BLEU and chrF by the same search and scoring as the final evaluation."""
+    """Loss by teacher forcing, BLEU and chrF by the same search and scoring as the final evaluation.
 
-    def __init__(self, config: Config, prepared: Prepared, device: torch.device):
-        self.config, self.tokenizer, self.device = config, prepared.tokenizer, device
+    The ranks share the work out; all of them have the result.
+    """
+
+    def __init__(self, config: Config, prepared: Prepared, device: torch.device, world: World = ALONE):
+        self.config, self.tokenizer, self.device, self.world = config, prepared.tokenizer, device, world
         data, text = prepared.encoded.valid, prepared.corpus.part("valid")
         reader = Reader(data, prepared.tokenizer)
-        self.plan = plan_batches(data.src_lengths, data.tgt_lengths, config.train.batch_tokens, None)
+        src_lengths, tgt_lengths = data.lengths()
+        self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
         self.read: Callable[[Any], Batch] = reader.read
         self.sources, self.references = text.sources(), text.targets()
         self.search = config.search
@@ -208,18 +261,28 @@ class Validator:
         self.shown = [i * len(self.sources) // count for i in range(count)] if count else []
 
     def __call__(self, model: Seq2Seq[Any]) -> Validation:
-        nll, correct, tokens = 0.0, 0, 0
+        batches: list[tuple[float, int, int]] = []
         with torch.inference_mode():
-            for rows in self.plan:
+            for rows in self.plan[self.world.block(len(self.plan))]:
                 batch = self.read(rows).to(self.device)
                 hidden = model(batch.src, batch.src_mask, batch.tgt_in)[batch.tgt_mask]  # [M, D]
                 targets = batch.tgt_out[batch.tgt_mask]  # [M]
-                nll += float(projected_cross_entropy(hidden, model.output, targets, 0.0).nll)
-                for piece, gold in zip(hidden.split(512), targets.split(512), strict=True):
-                    correct += int((model.project(piece).argmax(-1) == gold).sum())
-                tokens += len(targets)
+                nll = float(projected_cross_entropy(hidden, model.output, targets, 0.0).nll)
+                pieces = zip(hidden.split(512), targets.split(512), strict=True)
+                correct = sum(int((model.project(piece).argmax(-1) == gold).sum()) for piece, gold in pieces)
+                batches.append((nll, correct, len(targets)))
+        batches = self.world.collect(batches)
         translator = _translator(model, self.tokenizer, self.config, self.search, self.device)
-        found = [best[0] for best in translator.translate(self.sources)]
+        found = _translate(translator, self.sources, self.world)
+        return self.world.first(lambda: self._judge(model, batches, found))
+
+    def _judge(
+        self, model: Seq2Seq[Any], batches: list[tuple[float, int, int]], found: list[Translation]
+    ) -> Validation:
+        """Metrics of what all ranks found: of each batch log likelihood, right words and words; and translations."""
+        nll, correct, tokens = 0.0, 0, 0
+        for batch in batches:
+            nll, correct, tokens = nll + batch[0], correct + batch[1], tokens + batch[2]
         scores = score([t.text for t in found], self.references, self.config.evaluation, ["bleu", "chrf"])
         loss = nll / tokens
         metrics = {
@@ -227,15 +290,13 @@ class Validator:
             "valid/bleu": scores.bleu, "valid/chrf": scores.chrf,
         }  # fmt: skip
         samples = [(self.sources[i], self.references[i], found[i].text) for i in self.shown]
-        maps = [(str(n), *drawn) for n, i in enumerate(self.shown) if (drawn := self._map(model, i, found[i]))]
+        maps = [
+            (str(n), *drawn)
+            for n, i in enumerate(self.shown)
+            if (drawn := attention_map(model, self.tokenizer, self.sources[i], found[i], self.device))
+        ]
         distinct = len({t.text for t in found}) / len(found)
         return Validation(metrics, distinct, samples, maps)
-
-    def _map(
-        self, model: Seq2Seq[Any], line: int, translation: Translation
-    ) -> tuple[Tensor, list[str], list[str]] | None:
-        """Attention over the source, averaged over layers and heads: read off the finished hypothesis."""
-        return attention_map(model, self.tokenizer, self.sources[line], translation, self.device)
 
 
 def attention_map(
@@ -260,32 +321,47 @@ def attention_map(
 
 def _translator(
     model: Seq2Seq[Any], tokenizer: Tokenizer, config: Config, search: SearchConfig, device: torch.device
-) -> Translator:
-    limit = None
-    if isinstance(config.model, TransformerConfig) and config.model.positions == "learned":
-        limit = config.model.max_positions
-    return Translator(model, tokenizer, search, device, max_target_tokens=limit)
+) -> Translator[TorchEngine]:
+    engine = TorchEngine(model, tokenizer, search, device)
+    return Translator(engine, tokenizer, search, config.model.max_target_tokens)
 
 
-def load_final(run: Run, model: Seq2Seq[Any]) -> None:
+def _translate(
+    translator: Translator[Any], lines: Sequence[str], world: World, warn: Callable[[str], None] | None = None
+) -> list[Translation]:
+    """The best translation of each line; the ranks share the lines out, and all of them have all translations."""
+    block, warnings = world.block(len(lines)), list[str]()
+    found = world.each(lambda: translator.translate(lines[block], warn=warnings.append, first_line=block.start + 1))
+    for text in world.collect(warnings):
+        if warn is not None:
+            warn(text)
+    return world.collect([best[0] for best in found])
+
+
+def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> None:
     """Load the final weights of a finished run, or the best so far of an unfinished one.
 
     Raises:
-        CheckpointError: they are damaged or of another model.
+        CheckpointError: they are damaged, or of another model or tokenizer.
         RunError: there are none yet.
     """
     if run.finished:
-        weights, where = checkpoints.read_model(run.model), run.model
+        weights, info = checkpoints.read_model(run.model)
+        identity, where = info["identity"], run.model
     else:
-        best = checkpoints.ranked(run.checkpoints)
+        best = checkpoints.ranked(run.checkpoints, log.warning)
         if not best:
             raise RunError(f"{run.path}: holds no validated checkpoint yet; train it first (nmt train)")
         log.warning("%s is not finished: using the best checkpoint so far, %s", run.path, best[0].path.name)
-        weights, where = best[0].weights, best[0].path
+        weights, identity, where = best[0].weights, best[0].state["identity"], best[0].path
+    if identity["tokenizer"] != tokenizer.fingerprint:
+        raise CheckpointError(f"{where}: was trained with another tokenizer than the one in {tokenizer.path}")
     checkpoints.load_weights(model, weights, where)
 
 
-def load_translator(run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None) -> Translator:
+def load_translator(
+    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None
+) -> Translator[TorchEngine]:
     """A translator from a run directory, with ``overrides`` of its search settings (such as ``beam_size``)."""
     config = run.load_config()
     where = resolve_device(device or ("auto" if config.train.device == "auto" else config.train.device))
@@ -293,7 +369,7 @@ def load_translator(run: Run, overrides: Mapping[str, Any] | None = None, device
     tune_allocator()
     tokenizer = Tokenizer.load(run.tokenizer)
     model = _new_model(config, tokenizer)
-    load_final(run, model)
+    load_final(run, model, tokenizer)
     search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
     return _translator(model.to(where), tokenizer, config, search, where)
 
@@ -315,9 +391,11 @@ def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequ
     return _evaluate(run, load_translator(run), name, sources, references, run.load_config())
 
 
-def _evaluate_part(run: Run, translator: Translator, corpus: Corpus, name: str, config: Config) -> Scores:
+def _evaluate_part(
+    run: Run, translator: Translator[Any], corpus: Corpus, name: str, config: Config, world: World = ALONE
+) -> Scores:
     part = _part(corpus, name)
-    return _evaluate(run, translator, name, part.sources(), part.targets(), config)
+    return _evaluate(run, translator, name, part.sources(), part.targets(), config, world)
 
 
 def _stored_scores(run: Run, name: str) -> Scores | None:
@@ -333,9 +411,21 @@ def _part(corpus: Corpus, name: str) -> TextPart:
 
 
 def _evaluate(
-    run: Run, translator: Translator, name: str, sources: Sequence[str], references: Sequence[str], config: Config
+    run: Run,
+    translator: Translator[Any],
+    name: str,
+    sources: Sequence[str],
+    references: Sequence[str],
+    config: Config,
+    world: World = ALONE,
 ) -> Scores:
-    hypotheses = [found[0].text for found in translator.translate(sources, warn=log.warning)]
+    hypotheses = [found.text for found in _translate(translator, sources, world, log.warning)]
+    return world.first(lambda: _store(run, translator, name, hypotheses, references, config))
+
+
+def _store(
+    run: Run, translator: Translator[Any], name: str, hypotheses: list[str], references: Sequence[str], config: Config
+) -> Scores:
     scores = score(hypotheses, references, config.evaluation)
     run.evaluation.mkdir(exist_ok=True)
     write_text(run.evaluation / f"{name}.hyp", "".join(f"{line}\n" for line in hypotheses))

@@ -9,6 +9,8 @@ runs/NAME/
     metrics.jsonl     every number TensorBoard shows
     tensorboard/
     evaluation/       hypotheses, scores and signatures of each test set
+    ctranslate2/      the final weights as a CTranslate2 model, once it was asked for
+    export/           what nmt export made, unless it was told another place
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +74,10 @@ class Run:
     @property
     def evaluation(self) -> Path:
         return self.path / "evaluation"
+
+    @property
+    def ctranslate2(self) -> Path:
+        return self.path / "ctranslate2"
 
     @property
     def finished(self) -> bool:
@@ -129,19 +135,13 @@ class Run:
         Raises:
             RunError: the run was started with another configuration; the differences are listed.
         """
-        if self.started:
-            before, now = (flatten(c.model_dump(mode="json")) for c in (self.load_config(), config))
-            differing = [
-                f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now"
-                for key in sorted(before.keys() | now.keys())
-                if before.get(key) != now.get(key) and not _changeable(key)
-            ]
-            if differing:
-                shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
-                raise RunError(
-                    f"{self.path}: was started with another configuration ({shown}); give this one another "
-                    "name (--set name=...) or remove the run"
-                )
+        if not self.started:
+            return
+        if differing := contradictions(lasting_settings(self.load_config()), lasting_settings(config)):
+            raise RunError(
+                f"{self.path}: was started with another configuration ({differing}); give this one another "
+                "name (--set name=...) or remove the run"
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -169,5 +169,17 @@ class Run:
             yield
 
 
-def _changeable(key: str) -> bool:
-    return any(key == allowed or key.startswith(allowed + ".") for allowed in CHANGEABLE)
+def lasting_settings(config: Config) -> dict[str, Any]:
+    """Dotted keys and values of all that must stay as it is from a run's first step to its last."""
+    settings = flatten(config.model_dump(mode="json", exclude={"name"}))
+    return {k: v for k, v in settings.items() if not any(k == may or k.startswith(f"{may}.") for may in CHANGEABLE)}
+
+
+def contradictions(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In words, which settings differ; empty where none does."""
+    differing = [
+        f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    return "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from nmt.config import SearchConfig
 from nmt.errors import ConfigError
-from nmt.search.beam import Hypothesis, beam_search
-from nmt.search.scoring import LengthPenalty
+from nmt.search.scoring import Hypothesis
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
-    from nmt.models.seq2seq import Seq2Seq
 
 
 @dataclass(frozen=True)
@@ -38,34 +33,45 @@ class Translation:
     tokens: list[int]
 
 
-class Translator:
-    """A model, its tokenizer and the settings of the search.
+class Engine(Protocol):
+    """Finds target ids of source ids (:mod:`nmt.engines`)."""
 
-    Never produced: pad and bos, which stand for nothing, and unk, which helps nobody (as in Marian).
+    def search(
+        self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
+    ) -> list[list[Hypothesis]]:
+        """Search one batch.
+
+        Never produced: pad and bos, which stand for nothing, and unk, which helps nobody (as in Marian).
+
+        Args:
+            sources: ids of each source, without eos; none is empty.
+            max_lengths: for each source, the most tokens of a hypothesis, eos not counted.
+            nbest: hypotheses wanted of each source, at most the beam size.
+
+        Returns:
+            For each source its hypotheses, best first; none where every output has probability 0.
+        """
+        ...
+
+
+EngineT = TypeVar("EngineT", bound=Engine)
+
+
+class Translator(Generic[EngineT]):
+    """An engine, the tokenizer of its model and the settings of the search.
 
     Args:
-        model: on ``device``; in evaluation mode while it translates, and back in its own mode afterwards.
-        precision: autocast type, or None for the model's own.
         max_target_tokens: the most positions the decoder has (eos takes one), beside the limits in ``search``;
             None where any length goes.
     """
 
     def __init__(
-        self,
-        model: Seq2Seq[Any],
-        tokenizer: Tokenizer,
-        search: SearchConfig,
-        device: torch.device,
-        precision: torch.dtype | None = None,
-        max_target_tokens: int | None = None,
+        self, engine: EngineT, tokenizer: Tokenizer, search: SearchConfig, max_target_tokens: int | None = None
     ) -> None:
-        self.model = model
+        self.engine = engine
         self.tokenizer = tokenizer
         self.search = search
-        self.device = device
-        self.precision = precision
         self.max_target_tokens = max_target_tokens
-        self.penalty = LengthPenalty(search.length_penalty, search.alpha)
 
     def translate(
         self,
@@ -96,17 +102,12 @@ class Translator:
             )
         sources = self._encode(lines, warn, first_line)
         results = [[Translation("", 0.0, 0.0, [])] for _ in lines]
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode(), self._autocast():
-                for batch in self._batches(sources):
-                    found = self._search([sources[index] for index in batch], nbest)
-                    for index, hypotheses in zip(batch, found, strict=True):
-                        # No hypothesis (every output has probability 0) still has to leave a line.
-                        results[index] = self._decode(hypotheses) or results[index]
-        finally:
-            self.model.train(training)
+        for batch in self._batches(sources):
+            chosen = [sources[index] for index in batch]
+            found = self.engine.search(chosen, [self._max_length(source) for source in chosen], nbest)
+            for index, hypotheses in zip(batch, found, strict=True):
+                # No hypothesis (every output has probability 0) still has to leave a line.
+                results[index] = self._decode(hypotheses) or results[index]
         return results
 
     def translate_stream(
@@ -152,28 +153,9 @@ class Translator:
         if batch:
             yield batch
 
-    def _search(self, sources: Sequence[Sequence[int]], nbest: int) -> list[list[Hypothesis]]:
-        tokenizer, search = self.tokenizer, self.search
-        lengths = torch.tensor([len(source) for source in sources])
-        src = torch.full((len(sources), int(lengths.max()) + 1), tokenizer.pad_id)  # [B, S]
-        for row, source in zip(src, sources, strict=True):
-            row[: len(source) + 1] = torch.tensor([*source, tokenizer.eos_id])
-        src_mask = torch.arange(src.size(1)) <= lengths.unsqueeze(1)  # [B, S]
-        max_lengths = (search.max_length_ratio * lengths + search.max_length_offset).long()
-        if self.max_target_tokens is not None:
-            max_lengths = max_lengths.clamp(max=self.max_target_tokens - 1)
-        memory = self.model.encode(src.to(self.device), src_mask.to(self.device))
-        return beam_search(
-            self.model.step,
-            self.model.init_state(memory, search.beam_size),
-            max_lengths.to(self.device),
-            beam_size=search.beam_size,
-            bos_id=tokenizer.bos_id,
-            eos_id=tokenizer.eos_id,
-            penalty=self.penalty,
-            nbest=nbest,
-            forbidden=(tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
-        )
+    def _max_length(self, source: Sequence[int]) -> int:
+        limit = int(self.search.max_length_ratio * len(source) + self.search.max_length_offset)
+        return limit if self.max_target_tokens is None else min(limit, self.max_target_tokens - 1)
 
     def _decode(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         texts = self.tokenizer.decode([hypothesis.tokens for hypothesis in hypotheses])
@@ -182,6 +164,3 @@ class Translator:
             Translation(re.sub(r"[\r\n]+", " ", text), found.score, found.log_prob, found.tokens)
             for text, found in zip(texts, hypotheses, strict=True)
         ]
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.precision is None else torch.autocast(self.device.type, self.precision)

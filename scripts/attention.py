@@ -6,7 +6,7 @@ scripts/attention.py RUN "A dog runs through the snow." -o attention.png
 import argparse
 import sys
 
-from nmt.errors import NmtError
+from nmt.cli import guarded
 from nmt.pipeline import attention_map, load_translator
 from nmt.run import Run
 from nmt.training.reporting import attention_figure
@@ -21,7 +21,8 @@ def main() -> None:
     translator = load_translator(Run.open(arguments.run))
     best = translator.translate([arguments.sentence])[0][0]
     print(best.text)
-    drawn = attention_map(translator.model, translator.tokenizer, arguments.sentence, best, translator.device)
+    engine = translator.engine
+    drawn = attention_map(engine.model, translator.tokenizer, arguments.sentence, best, engine.device)
     if drawn is None:
         print("nothing to draw: the model has no attention, or the sentence is empty", file=sys.stderr)
         return
@@ -29,8 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except NmtError as error:
-        print(f"attention: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(guarded("attention", main))

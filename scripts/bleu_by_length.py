@@ -9,8 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from nmt.cli import guarded
 from nmt.data.corpus import prepare_corpus
-from nmt.errors import NmtError
 from nmt.evaluation import bleu_by_length
 from nmt.run import Run
 
@@ -59,8 +59,4 @@ def plot(series: dict[str, list[tuple[str, int, float]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except NmtError as error:
-        print(f"bleu_by_length: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(guarded("bleu_by_length", main))

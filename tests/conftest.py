@@ -1,11 +1,15 @@
 """A tiny task that both model families learn in seconds: every word has one translation, the order is reversed."""
 
+import contextlib
 import random
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
+from nmt.cli import main
 from nmt.config import Config, load_config
 
 WORDS = {
@@ -84,3 +88,63 @@ class Task:
 @pytest.fixture
 def task(tmp_path) -> Task:
     return Task(tmp_path)
+
+
+# ------------------------------------------------------------------------------- a finished run in the current folder
+
+BASE = b"""\
+data:
+  src_lang: en
+  tgt_lang: de
+  train: {kind: text, src: train.src, tgt: train.tgt}
+  valid: {kind: text, src: valid.src, tgt: valid.tgt}
+  test: {tiny: {kind: text, src: test.src, tgt: test.tgt}}
+  store: store
+tokenizer: {vocab_size: 36}
+model: {type: rnn, d_model: 16, d_hidden: 16}
+train: {max_steps: 4, batch_tokens: 256, validate_every: 2, keep_last: 2, keep_best: 2, device: cpu, threads: 1}
+search: {beam_size: 2, max_source_tokens: 60}
+"""
+
+
+@dataclass
+class Place:
+    """The current folder: ``c.yaml``, the corpus it names, and the finished run ``runs/c``."""
+
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        return self.path / "runs" / "c"
+
+    def write(self, name: str, content: bytes) -> str:
+        (self.path / name).write_bytes(content)
+        return name
+
+    def files(self) -> dict[str, bytes]:
+        """Names and contents; whole folders may be added to the store, and a lock may be left."""
+        return {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in self.path.rglob("*")
+            if path.is_file() and path.name != ".lock" and path.parts[len(self.path.parts)] != "store"
+        }
+
+
+def make_place(folder: Path) -> Place:
+    Task(folder, train=300)
+    (folder / "c.yaml").write_bytes(BASE)
+    with contextlib.chdir(folder):
+        assert main(["train", "c.yaml"]) == 0
+    return Place(folder)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory) -> Path:
+    return make_place(tmp_path_factory.mktemp("place")).path
+
+
+@pytest.fixture
+def place(template, tmp_path, monkeypatch) -> Place:
+    shutil.copytree(template, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    return Place(tmp_path / "place")

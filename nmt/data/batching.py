@@ -9,7 +9,8 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,9 @@ from nmt.data.dataset import ParallelDataset
 from nmt.data.tokenizer import Tokenizer
 
 Ids = npt.NDArray[Any]
+
+POOL = 1 << 19  # pairs that are mixed, sorted and cut into batches at a time
+SEGMENT = 1 << 10  # neighbouring pairs of a larger corpus that come into one pool
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class Batch:
         )
         return Batch(src, src_mask, tgt_in, tgt_out, tgt_mask, self.rows, self.src_tokens, self.tgt_tokens)
 
+    def without_targets(self) -> Batch:
+        """The same to a model, of which nothing remains for a loss: a gradient of 0 for every weight."""
+        nothing = torch.zeros_like(self.tgt_mask)
+        return replace(self, tgt_mask=nothing, rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
+
     @property
     def padding(self) -> tuple[int, int]:
         """Padded positions and all positions, both sides."""
@@ -70,17 +79,21 @@ def plan_batches(src_lengths: Ids, tgt_lengths: Ids, budget: int, rng: np.random
     longest = np.maximum(src, tgt)
     # By the longest side, which the budget counts; then by the difference, which decides the other side's padding.
     order = order[np.lexsort((tgt[order] - src[order], longest[order]))]
-    sizes = longest[order]
+    batches = [order[a:b] for a, b in pairwise(_cuts(longest[order], budget))]
+    if rng is not None:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches
+
+
+def _cuts(sizes: Ids, budget: int) -> list[int]:
+    """Where the batches of :func:`plan_batches` begin among ascending sizes, and where the last one ends."""
     starts = [0]
     while starts[-1] < len(sizes):
         start = starts[-1]
         window = sizes[start : start + max(1, budget // int(sizes[start]))]  # ascending: the last is the longest
         fits = np.arange(1, len(window) + 1) * window.astype(np.int64) <= budget
         starts.append(start + max(1, int(fits.sum())))
-    batches = [order[a:b] for a, b in pairwise(starts)]
-    if rng is not None:
-        batches = [batches[i] for i in rng.permutation(len(batches))]
-    return batches
+    return starts
 
 
 def collate(pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: int, eos_id: int) -> Batch:
@@ -127,8 +140,11 @@ class Reader:
             pairs = [(self.dataset.src(i), self.dataset.tgt(i)) for i in rows.tolist()]
         else:
             pairs = [self._sample(i, epoch) for i in rows.tolist()]
+            self.text.release()
         t = self.tokenizer
-        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+        batch = collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+        self.dataset.release()
+        return batch
 
     def _sample(self, row: int, epoch: int) -> tuple[Ids, Ids]:
         """A sampled segmentation that depends on (seed, epoch, example) alone, so that a resume needs no state."""
@@ -146,18 +162,85 @@ class Reader:
 class TrainingOrder:
     """Which batches make each update of each epoch: a pure function of (seed, epoch).
 
+    Up to :data:`POOL` pairs are mixed, sorted by length and cut into batches together. A larger corpus takes no more
+    memory: each epoch deals it, in segments of neighbouring rows, into pools that come one after the other.
+
     Args:
-        accumulate: batches per update; the last update of an epoch may have fewer.
+        accumulate: batches per update, those of all ranks together; the last update of an epoch may have fewer.
     """
 
     def __init__(self, dataset: ParallelDataset, budget: int, accumulate: int, seed: int):
-        self.src_lengths, self.tgt_lengths = dataset.src_lengths, dataset.tgt_lengths
-        self.budget, self.accumulate, self.seed = budget, accumulate, seed
+        self.dataset, self.budget, self.accumulate, self.seed = dataset, budget, accumulate, seed
+        self._last: Epoch | None = None
 
-    def updates(self, epoch: int) -> list[list[Ids]]:
-        rng = np.random.default_rng([self.seed, epoch])
-        batches = plan_batches(self.src_lengths, self.tgt_lengths, self.budget, rng)
-        return [batches[i : i + self.accumulate] for i in range(0, len(batches), self.accumulate)]
+    def updates(self, epoch: int, taken: int = 0) -> Epoch:
+        """The batches of each update of an epoch, of which the first ``taken`` batches are left out.
+
+        The batches and their order do not depend on ``accumulate``, so that an epoch can be gone on with in updates of
+        another size.
+        """
+        if self._last is None or (self._last.number, self._last.taken) != (epoch, taken):
+            self._last = Epoch(self, epoch, taken)
+        return self._last
+
+    def longest_batch(self) -> Ids:
+        """The rows of a batch with most positions, both sides counted, among those of the first pool."""
+        rows, lengths, batches = Epoch(self, 0).plan(0)
+        return rows[max(batches, key=lambda batch: len(batch) * int(lengths[:, batch].max(axis=1).sum()))]
+
+
+class Epoch(Sequence[list[Ids]]):
+    """The updates of one epoch: for each, the rows of its batches. Planned pool by pool, as they are asked for."""
+
+    def __init__(self, order: TrainingOrder, number: int, taken: int = 0):
+        self.order, self.number, self.taken = order, number, taken
+        size = len(order.dataset)
+        segments, pools = np.arange(0, size, SEGMENT), -(-size // POOL)
+        if pools > 1:
+            np.random.default_rng([order.seed, number]).shuffle(segments)
+        self._segments = np.array_split(segments, pools)  # first rows of the segments of each pool
+        self._planned = -1
+        self._batches: list[Ids] = []  # of the planned pool
+
+    @cached_property
+    def _ends(self) -> Ids:
+        """Batches up to the end of each pool. Lengths alone decide how many there are, so nothing is planned."""
+        sizes = (np.sort(lengths.max(axis=0)) + 1 for lengths in map(self._lengths, range(len(self._segments))))
+        return np.cumsum([len(_cuts(of_pool, self.order.budget)) - 1 for of_pool in sizes])
+
+    def __len__(self) -> int:
+        return max(0, -(-(int(self._ends[-1]) - self.taken) // self.order.accumulate))
+
+    def __getitem__(self, i: int) -> list[Ids]:  # type: ignore[override]  # no slices: they would hold many pools
+        if not 0 <= i < len(self):
+            raise IndexError(f"update {i} of {len(self)}")
+        first = self.taken + i * self.order.accumulate
+        return [self._batch(j) for j in range(first, min(first + self.order.accumulate, int(self._ends[-1])))]
+
+    def _batch(self, j: int) -> Ids:
+        pool = int(np.searchsorted(self._ends, j, side="right"))
+        if pool != self._planned:
+            self._planned, self._batches = -1, []  # given back before the next ones are made
+            rows, _, batches = self.plan(pool)
+            self._batches, self._planned = [rows[batch] for batch in batches], pool
+        return self._batches[j - int(self._ends[pool])]  # counted from the end
+
+    def plan(self, pool: int) -> tuple[Ids, Ids, list[Ids]]:
+        """The rows of a pool, their lengths [2, rows], and its batches, which count within the pool."""
+        order = self.order
+        starts = self._segments[pool]
+        rows = np.concatenate([np.arange(start, min(start + SEGMENT, len(order.dataset))) for start in starts])
+        lengths = self._lengths(pool)
+        entropy = [order.seed, self.number, *([pool + 1] if len(self._segments) > 1 else [])]
+        return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, np.random.default_rng(entropy))
+
+    def _lengths(self, pool: int) -> Ids:
+        dataset = self.order.dataset
+        lengths = np.concatenate(
+            [dataset.lengths(start, start + SEGMENT) for start in self._segments[pool].tolist()], axis=1
+        )
+        dataset.release()
+        return lengths
 
 
 def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:

@@ -12,8 +12,8 @@ import gzip
 import itertools
 import json
 import logging
+import mmap
 import os
-import secrets
 import shutil
 import time
 import zlib
@@ -44,12 +44,13 @@ from nmt.config import (
     digest,
 )
 from nmt.errors import DataError
-from nmt.files import fsync, sha256, write_json
+from nmt.files import new_directory, sha256, write_json
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of the prepared folder; another number means another key
 BLOCK = 1 << 16  # rows of a record batch: row i is in batch i >> 16
+SMALL_FILE = 16 << 20  # bytes of a mapped file that may stay in memory
 SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
 RULES = {
     "empty": "a side is empty",
@@ -318,27 +319,16 @@ def build_once(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the store cannot be written (permission, disk full).
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        aside.mkdir(parents=True)
-        for stale in path.parent.glob(".*.tmp"):
-            if time.time() - max(p.stat().st_mtime for p in [stale, *stale.glob("*")]) > 24 * 3600:
-                shutil.rmtree(stale, ignore_errors=True)
-        yield aside
-        for file in aside.iterdir():
-            fsync(file)
-        fsync(aside)
-        try:
-            aside.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
-        fsync(path.parent)
+        for left in path.parent.glob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another process is done with it, or clears it at the same time
+                if time.time() - max(p.stat().st_mtime for p in [left, *left.glob("*")]) > 24 * 3600:
+                    shutil.rmtree(left, ignore_errors=True)
+        with new_directory(path, replace=False) as aside:
+            yield aside
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be written: {reason}; check space and permissions") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 class _FileHashes:
@@ -405,7 +395,8 @@ class TextPart(Sequence[tuple[str, str]]):
 
     def __init__(self, path: Path):
         self.path = path
-        self.batches = open_arrow(path)
+        self._file = MappedArrow(path)
+        self.batches = self._file.batches
         self._length: int = sum(batch.num_rows for batch in self.batches)
 
     def __len__(self) -> int:
@@ -445,20 +436,37 @@ class TextPart(Sequence[tuple[str, str]]):
     def targets(self) -> list[str]:
         return [text for batch in self.batches for text in batch.column(1).to_pylist()]
 
+    def release(self) -> None:
+        """See :meth:`MappedArrow.release`."""
+        self._file.release()
 
-def open_arrow(path: Path) -> list[pa.RecordBatch]:
+
+class MappedArrow:
     """The record batches of an Arrow file, memory-mapped.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    try:
-        with pa.memory_map(str(path)) as file:
-            reader = pa.ipc.open_file(file)
-            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
-        raise DataError(f"{path}: {reason}; delete the folder {path.parent} to have it made anew") from None
+
+    def __init__(self, path: Path):
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            self.batches: list[pa.RecordBatch] = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        except (pa.ArrowInvalid, OSError, ValueError) as error:  # ValueError: an empty file has nothing to map
+            reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
+            raise DataError(f"{path}: {reason}; delete the folder {path.parent} to have it made anew") from None
+        self.release()
+
+    def release(self) -> None:
+        """Take the pages read so far out of this process's memory; the system's cache of the file keeps them.
+
+        Every page touched stays resident otherwise, with its neighbours: a few hundred batches of scattered rows, and
+        the whole file is. A small file may be; what is read stays valid either way.
+        """
+        if len(self._map) > SMALL_FILE:
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -560,8 +568,13 @@ class ArrowWriter:
 
 def _blocks(pairs: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
     pairs = iter(pairs)
-    while block := list(itertools.islice(pairs, BLOCK)):
-        src, tgt = zip(*block, strict=True)
+    while True:
+        src, tgt = [], []  # not a list of pairs: Python's garbage collector would go through it again and again
+        for one, other in itertools.islice(pairs, BLOCK):
+            src.append(one)
+            tgt.append(other)
+        if not src:
+            return
         columns = [pa.array(side, pa.large_string()) for side in (src, tgt)]
         yield pa.record_batch(columns, schema=SCHEMA)
 
@@ -588,7 +601,9 @@ class _Cleaner:
         max_chars, max_ratio = self.config.max_chars, self.config.max_ratio
         for src, tgt in pairs:
             self.read += 1
-            shorter, longer = sorted((len(src), len(tgt)))
+            shorter, longer = len(src), len(tgt)
+            if shorter > longer:
+                shorter, longer = longer, shorter
             if not src.strip() or not tgt.strip():
                 self.dropped["empty"] += 1
             elif longer > max_chars:
@@ -620,9 +635,29 @@ def _split(hashes: Hashes, holdouts: dict[str, HoldoutSource]) -> npt.NDArray[np
     for number, holdout in enumerate(holdouts.values()):
         low = taken.get(holdout.seed, 0.0)
         taken[holdout.seed] = high = low + holdout.fraction
-        u = _mix(hashes, holdout.seed)
-        where[(where < 0) & (low <= u) & (u < high)] = number
+        for rows in _stretches(len(hashes)):
+            u, found = _mix(hashes[rows], holdout.seed), where[rows]
+            found[(found < 0) & (low <= u) & (u < high)] = number
     return where
+
+
+def _repeats(hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """For each pair, whether an equal one stands before it."""
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    repeats = np.zeros(len(hashes), dtype=bool)
+    repeats[order[1:][ordered[1:] == ordered[:-1]]] = True
+    return repeats
+
+
+def _among(hashes: Hashes, others: Hashes) -> npt.NDArray[np.bool_]:
+    """For each pair, whether it is one of ``others``."""
+    return np.concatenate([np.isin(hashes[rows], others) for rows in _stretches(len(hashes))])
+
+
+def _stretches(count: int) -> Iterator[slice]:
+    """Parts of an array of one number a pair, for work whose copies would take several times its memory."""
+    return (slice(start, start + BLOCK) for start in range(0, max(1, count), BLOCK))
 
 
 # ---------------------------------------------------------------------------------------------------- prepare
@@ -684,11 +719,10 @@ def _build(
     pairs = _to_hashes(cleaner.hashes)
     keep = np.ones(len(pairs), dtype=bool)
     if data.cleaning.drop_duplicates:
-        keep[:] = False
-        keep[np.unique(pairs, return_index=True)[1]] = True
+        keep = ~_repeats(pairs)
         cleaner.dropped["duplicate"] = int((~keep).sum())
     if data.cleaning.drop_overlap and seen:
-        overlap = keep & np.isin(pairs, np.concatenate(seen))
+        overlap = keep & _among(pairs, np.concatenate(seen))
         cleaner.dropped["overlap"] = int(overlap.sum())
         keep &= ~overlap
     where = _split(pairs, holdouts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from nmt.data.corpus import (
     BLOCK,
     ArrowWriter,
     Corpus,
+    MappedArrow,
     TextPart,
     build_once,
-    open_arrow,
     read_batches,
     read_manifest,
 )
@@ -45,25 +44,29 @@ class ParallelDataset:
 
     def __init__(self, path: Path):
         self.path = path
-        self._batches = open_arrow(path)
+        self._file = MappedArrow(path)
+        batches = self._file.batches
         # Views of the mapped file: of each side of each batch, all ids in a row and the offsets [rows + 1].
-        self._src = [_views(batch.column(0)) for batch in self._batches]
-        self._tgt = [_views(batch.column(1)) for batch in self._batches]
-        self._index = [batch.column(2).to_numpy() for batch in self._batches]
-        self._length: int = sum(batch.num_rows for batch in self._batches)
+        self._src = [_views(batch.column(0)) for batch in batches]
+        self._tgt = [_views(batch.column(1)) for batch in batches]
+        self._index = [batch.column(2).to_numpy() for batch in batches]
+        self._length: int = sum(batch.num_rows for batch in batches)
 
     def __len__(self) -> int:
         return self._length
 
-    @cached_property
-    def src_lengths(self) -> Lengths:
-        """Source subwords of each pair, [len(self)]."""
-        return _lengths(self._src)
-
-    @cached_property
-    def tgt_lengths(self) -> Lengths:
-        """Target subwords of each pair, [len(self)]."""
-        return _lengths(self._tgt)
+    def lengths(self, start: int = 0, stop: int | None = None) -> Lengths:
+        """Source and target subwords of the pairs from ``start`` to before ``stop``, [2, stop - start]."""
+        stop = self._length if stop is None else min(stop, self._length)
+        found = np.empty((2, stop - start), np.int32)
+        done = 0
+        while start + done < stop:
+            block, row = self._locate(start + done)
+            count = min(BLOCK - row, stop - start - done)
+            for lengths, side in zip(found, (self._src, self._tgt), strict=True):
+                lengths[done : done + count] = np.diff(side[block][1][row : row + count + 1])
+            done += count
+        return found
 
     def src(self, i: int) -> Ids:
         """Source ids of pair ``i``, a read-only view."""
@@ -78,6 +81,10 @@ class ParallelDataset:
         block, row = self._locate(i)
         return int(self._index[block][row])
 
+    def release(self) -> None:
+        """See :meth:`nmt.data.corpus.MappedArrow.release`."""
+        self._file.release()
+
     def _row(self, side: list[tuple[Ids, npt.NDArray[np.int64]]], i: int) -> Ids:
         block, row = self._locate(i)
         values, offsets = side[block]
@@ -91,10 +98,6 @@ class ParallelDataset:
 
 def _views(column: pa.LargeListArray) -> tuple[Ids, npt.NDArray[np.int64]]:
     return column.values.to_numpy(), column.offsets.to_numpy()
-
-
-def _lengths(side: list[tuple[Ids, npt.NDArray[np.int64]]]) -> Lengths:
-    return np.concatenate([np.empty(0, np.int32), *(np.diff(offsets) for _, offsets in side)], dtype=np.int32)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import hashlib
 import io
 import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import sentencepiece as spm
 
 from nmt.config import TokenizerConfig
 from nmt.data.corpus import Corpus, TextPart, build_once, read_batches
+from nmt.data.sampling import Sampler
 from nmt.errors import TokenizerError
 from nmt.files import sha256
 
@@ -24,8 +25,6 @@ PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 TRAINING_THREADS = 8
 SAMPLE_SEED = 1  # of the choice of training lines
 
-# SentencePiece's generator belongs to the process: nobody may draw between the seeding and the sampling.
-_sampling = threading.Lock()
 # With byte_fallback a model may write any byte, a line end too, and a word model spells the spaces of unknown
 # words in bytes.
 _TO_SPACE = str.maketrans("\n\r▁", "   ")
@@ -109,23 +108,21 @@ class Tokenizer:
 
     def sample_src(self, text: str, alpha: float, nbest: int, seed: int) -> list[int]:
         """One segmentation of ``text``, a function of the arguments alone (see ``SamplingConfig``)."""
-        return _sample(self._src, text, alpha, nbest, seed)
+        return self._samplers[0].sample(text, alpha, nbest, seed)
 
     def sample_tgt(self, text: str, alpha: float, nbest: int, seed: int) -> list[int]:
-        return _sample(self._tgt, text, alpha, nbest, seed)
+        return self._samplers[1].sample(text, alpha, nbest, seed)
+
+    @cached_property
+    def _samplers(self) -> tuple[Sampler, Sampler]:
+        src = Sampler(self._src)
+        return src, src if self.joint else Sampler(self._tgt)
 
 
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
     # A thread has to be worth its start: a few sentences take one, a block of a corpus takes all cores.
     threads = num_threads or min(os.cpu_count() or 1, 1 + len(texts) // 256)
     ids: list[list[int]] = model.encode(list(texts), num_threads=threads)
-    return ids
-
-
-def _sample(model: spm.SentencePieceProcessor, text: str, alpha: float, nbest: int, seed: int) -> list[int]:
-    with _sampling:
-        spm.set_random_generator_seed(seed % (2**32 - 1))  # 2^32 - 1 itself means "no fixed seed" there
-        ids: list[int] = model.encode(text, enable_sampling=True, alpha=alpha, nbest_size=nbest)
     return ids
 
 

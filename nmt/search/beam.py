@@ -27,34 +27,18 @@ Rounding keeps the argument intact, because floating-point addition and division
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from nmt.errors import TrainingError
-from nmt.search.scoring import LengthPenalty
+from nmt.search.scoring import Hypothesis, LengthPenalty
 
 if TYPE_CHECKING:
     from nmt.models.seq2seq import State
 
 StateT = TypeVar("StateT", bound="State")
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A finished output.
-
-    Attributes:
-        tokens: ids, without bos and eos.
-        log_prob: natural logarithm of the model's probability of the tokens and the eos after them.
-        score: ``log_prob`` divided by the length penalty of ``len(tokens) + 1``.
-    """
-
-    tokens: list[int]
-    log_prob: float
-    score: float
 
 
 def beam_search(
@@ -113,24 +97,29 @@ def beam_search(
 
     for length in range(1, longest + 2):  # of the candidates of this step, the new token counted
         logits, state = step(tokens, state)
-        log_probs = logits.float().log_softmax(-1)  # [N, V]
-        vocab = log_probs.size(-1)
-        # One NaN or +inf makes a whole row NaN, so one column tells.
-        if bool(log_probs[:, eos_id].isnan().any()):
+        logits = logits.float()
+        norm = logits.logsumexp(-1, keepdim=True)  # [N, 1]
+        if not bool(norm.isfinite().all()):  # one NaN or +inf of a row makes its sum so
             raise TrainingError(
                 f"the model's output is not a number (token {length} of a search): its "
                 "training has diverged, or the precision does not suit it; try float32"
             )
-        log_probs.index_fill_(1, banned, -torch.inf)
-        candidates = live.unsqueeze(-1) + log_probs.view(-1, width, vocab)  # [B, W, V]
+        # The best 2W of the W·V candidates of a sentence are among the best 2W of each prefix.
+        words, word = largest(logits, min(2 * width + banned.numel(), logits.size(1)))  # [N, C]
+        log_probs = (words - norm).masked_fill(torch.isin(word, banned), -torch.inf)
         closing = max_lengths < length  # [B]
-        if length > shortest:
-            goes_on = torch.arange(vocab, device=device) != eos_id  # [V]
-            candidates.masked_fill_(closing[:, None, None] & goes_on, -torch.inf)
+        if length > shortest:  # a prefix at its maximum length has one successor, eos
+            rows = closing.repeat_interleave(width)  # [N]
+            log_probs[rows] = -torch.inf
+            log_probs[rows, 0], word[rows, 0] = (logits[:, eos_id] - norm[:, 0])[rows], eos_id
+        candidates = live.unsqueeze(-1) + log_probs.view(-1, width, log_probs.size(1))  # [B, W, C]
 
-        values, index = _top(candidates.flatten(1), min(2 * width, width * vocab))  # [B, 2W]
+        values, index = largest(candidates.flatten(1), min(2 * width, candidates[0].numel()))  # [B, 2W]
+        values, order = values.sort(descending=True, stable=True)  # best first; of equal ones, by prefix and word
+        index = index.gather(1, order)
         first_rows = torch.arange(0, tokens.numel(), width, device=device).unsqueeze(1)  # [B, 1]
-        rows, token = first_rows + index // vocab, index % vocab  # [B, 2W]
+        rows = first_rows + index // word.size(1)  # [B, 2W]
+        token = word.view(-1, width * word.size(1)).gather(1, index)  # [B, 2W]
         ends = token == eos_id
 
         accepted = ends & (values > -torch.inf)
@@ -166,8 +155,21 @@ def beam_search(
     return [sorted(hypotheses, key=lambda h: h.score, reverse=True)[:nbest] for hypotheses in found]
 
 
-def _top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row and their places, best first; equal ones by place (``topk`` has no rule)."""
-    index = values.topk(k, sorted=False).indices.sort().values
-    values, order = values.gather(1, index).sort(descending=True, stable=True)
-    return values, index.gather(1, order)
+def largest(values: Tensor, k: int, piece: int = 64) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of each row of ``values`` [N, V] and their columns, in the order of the columns.
+
+    A long row is cut into pieces: its k largest are in the k pieces of largest maxima, and finding these takes one fast
+    pass. What is left to choose from is short.
+    """
+    pieces = values.size(1) // piece
+    if pieces <= 2 * k:
+        columns = values.topk(k, sorted=False).indices
+    else:
+        body = values[:, : pieces * piece].unflatten(1, (pieces, piece))  # [N, V/64, 64]
+        chosen = body.amax(-1).topk(k, sorted=False).indices.unsqueeze(-1)  # [N, k, 1]
+        places = (chosen * piece + torch.arange(piece, device=values.device)).flatten(1)  # [N, 64 k]
+        rest = torch.arange(pieces * piece, values.size(1), device=values.device).expand(values.size(0), -1)
+        places = torch.cat([places, rest], dim=1)
+        columns = places.gather(1, values.gather(1, places).topk(k, sorted=False).indices)
+    columns = columns.sort().values
+    return values.gather(1, columns), columns

@@ -1,11 +1,27 @@
-"""How hypotheses of different lengths are compared."""
+"""What a search finds, and how hypotheses of different lengths are compared."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A finished output.
+
+    Attributes:
+        tokens: ids, without bos and eos.
+        log_prob: natural logarithm of the model's probability of the tokens and the eos after them.
+        score: ``log_prob`` divided by the length penalty of ``len(tokens) + 1``.
+    """
+
+    tokens: list[int]
+    log_prob: float
+    score: float
 
 
 @dataclass(frozen=True)

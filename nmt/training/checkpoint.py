@@ -4,20 +4,22 @@
         model.safetensors       raw weights
         ema.safetensors         averaged weights, when train.ema_decay is set
         optimizer.safetensors   Adam's moments and step counts, named like the weights
-        random.safetensors      states of PyTorch's generators (CPU, and each CUDA device)
+        random.safetensors      states of PyTorch's generators (CPU, and the CUDA device), of every rank
         state.json              format, progress, score, identity of the run, states of Python's and NumPy's generators,
-                                checksums
+                                what the ranks other than the first have of their own, checksums of the other
+                                files and of itself
 
 Which one is the last or the best is read off the directories themselves, so it can never disagree with them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,12 @@ from torch import Tensor, nn
 from nmt.errors import CheckpointError
 from nmt.files import new_directory, recover, sha256, write_json
 
-FORMAT = 1
+FORMAT = 2
 NAME = re.compile(r"step-(\d{8,})")
+
+
+class OtherFormatError(CheckpointError):
+    """A whole checkpoint that another version of nmt wrote."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,17 @@ class Checkpoint:
         """Whether an uninterrupted training would have written it too."""
         return bool(self.state["scheduled"])
 
+    @property
+    def others(self) -> list[dict[str, Any]]:
+        """What each rank but the first had of its own; none where one process trained."""
+        others: list[dict[str, Any]] = self.state.get("others", [])
+        return others
+
+    @property
+    def ranks(self) -> int:
+        """By how many processes it was saved."""
+        return 1 + len(self.others)
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         return _read_tensors(self.path / f"{name}.safetensors")
 
@@ -73,6 +90,33 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
 
 
+@dataclass(frozen=True)
+class RankState:
+    """What each rank has of its own: its generators, and its sums since the last line of metrics."""
+
+    generators: dict[str, Tensor]  # of PyTorch, by kind of device
+    python: list[Any]
+    numpy: list[Any]
+    window: list[float]
+
+    @classmethod
+    def now(cls, window: Sequence[float] = ()) -> RankState:
+        states = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            states["cuda"] = torch.cuda.get_rng_state()
+        python, numpy = random.getstate(), np.random.get_state()
+        return cls(
+            states,
+            [python[0], list(python[1]), python[2]],
+            [numpy[0], numpy[1].tolist(), *numpy[2:]],  # type: ignore[index]
+            list(window),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What of it goes into ``state.json``."""
+        return {"python_random": self.python, "numpy_random": self.numpy, "window": self.window}
+
+
 # --------------------------------------------------------------------------------------------------------------- saving
 
 
@@ -86,12 +130,14 @@ def save(
     score: float | None,
     scheduled: bool,
     identity: Mapping[str, Any],
+    ranks: Sequence[RankState],
 ) -> Path:
     """Write one checkpoint under ``directory``; a crash at any moment leaves it whole or absent.
 
     Args:
         scheduled: False for one written only because a signal came. It does not count among the last that are kept or
             averaged, so that interruptions do not change what a training leaves.
+        ranks: the states of all, this one's (the first's) included.
 
     Raises:
         OSError: the disk is full, or writing failed in another way; nothing half-written is left.
@@ -101,7 +147,7 @@ def save(
         files = {
             "model": weights_of(model),
             "optimizer": _optimizer_tensors(model, optimizer),
-            "random": _random_tensors(),
+            "random": {_of_rank(n, key): t for n, rank in enumerate(ranks) for key, t in rank.generators.items()},
         }
         if ema is not None:
             files["ema"] = dict(ema)
@@ -110,18 +156,17 @@ def save(
                 save_file({k: v.contiguous() for k, v in tensors.items()}, aside / f"{name}.safetensors")
         except SafetensorError as error:  # safetensors wraps the system's error in its own
             raise OSError(str(error)) from error
-        python, numpy = random.getstate(), np.random.get_state()
         state = {
             "format": FORMAT,
             "progress": dict(progress),
             "score": score,
             "scheduled": scheduled,
             "identity": dict(identity),
-            "python_random": [python[0], list(python[1]), python[2]],
-            "numpy_random": [numpy[0], numpy[1].tolist(), *numpy[2:]],  # type: ignore[index]
-            "sha256": {file.name: sha256(file) for file in sorted(aside.iterdir())},
+            "python_random": ranks[0].python,
+            "numpy_random": ranks[0].numpy,
+            "others": [rank.as_dict() for rank in ranks[1:]],
         }
-        write_json(aside / "state.json", state)
+        _seal(aside, "state.json", state)
     return path
 
 
@@ -138,29 +183,25 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
     }
 
 
-def _random_tensors() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+def _of_rank(rank: int, name: str) -> str:
+    return f"rank{rank}/{name}" if rank else name
 
 
 def save_model(directory: Path, weights: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     """Write the final weights of a run, with an account of where they come from."""
     with new_directory(directory) as aside:
         save_file({k: v.contiguous() for k, v in weights.items()}, aside / "model.safetensors")
-        checksums = {"model.safetensors": sha256(aside / "model.safetensors")}
-        write_json(aside / "model.json", {"format": FORMAT, **info, "sha256": checksums})
+        _seal(aside, "model.json", {"format": FORMAT, **info})
 
 
-def read_model(directory: Path) -> dict[str, Tensor]:
-    """The final weights of a run, verified.
+def read_model(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The final weights of a run, verified, and the account of where they come from.
 
     Raises:
         CheckpointError: they are damaged or of an unknown format.
     """
-    _verified(directory, "model.json")
-    return _read_tensors(directory / "model.safetensors")
+    info = _verified(directory, "model.json")
+    return _read_tensors(directory / "model.safetensors"), info
 
 
 # -------------------------------------------------------------------------------------------------------------- finding
@@ -181,15 +222,32 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _seal(folder: Path, account: str, state: dict[str, Any]) -> None:
+    """Write the JSON file that holds the checksums of a folder's files and of its own content."""
+    state = {**state, "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())}}
+    write_json(folder / account, {**state, "checksum": _content_hash(state)})
+
+
+def _content_hash(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def _verified(path: Path, account: str) -> dict[str, Any]:
     """The JSON file that lists a folder's checksums, after comparing them."""
     try:
         state = json.loads((path / account).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: {account}: {error}") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else None
-        raise CheckpointError(f"{path}: has format {found}; this version of nmt reads format {FORMAT}")
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise CheckpointError(f"{path}: damaged: {account} {reason}") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: damaged: {account} is no JSON object")
+    checksum, found = state.pop("checksum", None), state.get("format")
+    if checksum not in (None, _content_hash(state)):
+        raise CheckpointError(f"{path}: damaged: {account} does not match its checksum")
+    if found != FORMAT:
+        raise OtherFormatError(f"{path}: has format {found}; this version of nmt reads format {FORMAT}")
+    if checksum is None:
+        raise CheckpointError(f"{path}: damaged: {account} holds no checksum of itself")
     try:
         for name, expected in state["sha256"].items():
             if Path(name).name != name or sha256(path / name) != expected:
@@ -212,13 +270,15 @@ def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None
     """The newest whole checkpoint; damaged ones newer than it are named and set aside, not deleted.
 
     Raises:
-        CheckpointError: there are checkpoints, but every one is damaged.
+        CheckpointError: there are checkpoints, but every one is damaged, or the newest whole one is of another format.
     """
     damaged = []
     recover(directory)
     for path in reversed(list_checkpoints(directory)):
         try:
             return open_checkpoint(path)
+        except OtherFormatError:
+            raise
         except CheckpointError as error:
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
@@ -233,10 +293,21 @@ def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None
     return None
 
 
-def ranked(directory: Path) -> list[Checkpoint]:
+def whole(directory: Path, warn: Callable[[str], None]) -> list[Checkpoint]:
+    """The checkpoints in a folder, oldest first; damaged ones are named and left out."""
+    found = []
+    for path in list_checkpoints(directory):
+        try:
+            found.append(open_checkpoint(path))
+        except CheckpointError as error:
+            warn(f"{error}; left out")
+    return found
+
+
+def ranked(directory: Path, warn: Callable[[str], None]) -> list[Checkpoint]:
     """Whole checkpoints with a validation score, best first; of equal scores the earlier one first."""
-    found = [open_checkpoint(path) for path in list_checkpoints(directory)]
-    return sorted((c for c in found if c.score is not None), key=lambda c: (-(c.score or 0.0), c.step))
+    scored = [one for one in whole(directory, warn) if one.score is not None]
+    return sorted(scored, key=lambda c: (-(c.score or 0.0), c.step))
 
 
 def prune(directory: Path, keep_best: int, keep_last: int) -> None:
@@ -252,8 +323,8 @@ def prune(directory: Path, keep_best: int, keep_last: int) -> None:
     scheduled = [p for p in found if found[p][1]]
     kept = {*best[:keep_best], *scheduled[-keep_last:], *list(found)[-1:]}
     for path in found:
-        if path not in kept:
-            shutil.rmtree(path)
+        if path not in kept:  # under its name it is whole to the last moment; recover() finishes what a crash leaves
+            shutil.rmtree(path.rename(path.with_name(f".{path.name}.tmp")))
 
 
 # -------------------------------------------------------------------------------------------------------------- loading
@@ -280,8 +351,11 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -
             parameter.copy_(tensors[name])
 
 
-def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put weights, optimizer state and all random states back as they were when the checkpoint was written."""
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> None:
+    """Put weights, optimizer state and all random states of a rank back as they were when the checkpoint was written.
+
+    A rank that was not there then keeps the random states it has.
+    """
     load_weights(model, checkpoint.tensors("model"), checkpoint.path)
     moments = checkpoint.tensors("optimizer")
     for name, parameter in model.named_parameters():
@@ -289,12 +363,15 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
         found = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
         # Step counts stay where the optimizer keeps them (fused: on the device); moments follow their parameter.
         optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in found.items()}
+    if rank >= checkpoint.ranks:
+        return
     states = checkpoint.tensors("random")
-    torch.set_rng_state(states["cpu"])
-    cuda = [states[f"cuda{i}"] for i in range(len(states) - 1) if f"cuda{i}" in states]
-    if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(cuda)
-    version, internal, gauss = checkpoint.state["python_random"]
+    torch.set_rng_state(states[_of_rank(rank, "cpu")])
+    cuda = states.get(_of_rank(rank, "cuda"))
+    if cuda is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)
+    state = [checkpoint.state, *checkpoint.others][rank]
+    version, internal, gauss = state["python_random"]
     random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = checkpoint.state["numpy_random"]
+    name, keys, *rest = state["numpy_random"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

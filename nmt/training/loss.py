@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHUNK_ELEMENTS = 2 * 1024 * 1024  # logits held at once: a few MB, so that the next pass finds them in the cache
@@ -38,16 +39,20 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             weight_sum = weight.sum(0)  # [D]
             gold = (hidden.float() * weight[targets]).sum()
             log_norm = torch.zeros((), device=hidden.device)
+            # Pieces of few shapes: oneDNN generates code for each new one, and keeps a megabyte of it.
+            rows = max(1, min(CHUNK_ELEMENTS // weight.size(0), h.size(0) + -h.size(0) % 128))
+            h = F.pad(h, (0, 0, 0, -h.size(0) % rows))
             grad_hidden = torch.empty_like(h) if ctx.needs_input_grad[0] else None
             grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-            rows = max(1, CHUNK_ELEMENTS // weight.size(0))
             for start in range(0, h.size(0), rows):
-                piece, target = h[start : start + rows], targets[start : start + rows, None]  # [M, D], [M, 1]
-                logits = piece @ w.t()  # [M, V]
+                piece, target = h[start : start + rows], targets[start : start + rows, None]  # [R, D], [M, 1]
+                logits = piece @ w.t()  # [R, V]
                 p = torch.softmax(logits, -1)
                 # log Σ exp z from the likeliest word, whose probability cannot underflow: p = exp(z) / Σ exp z
-                log_norm += (logits.amax(-1).float() - p.amax(-1).float().log()).sum()
+                each = logits.amax(-1).float() - p.amax(-1).float().log()  # [R]
+                log_norm += each[: target.size(0)].sum()
                 del logits
+                p[target.size(0) :] = 0  # what fills the last piece up
                 p.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=dtype))
                 if grad_hidden is not None:
                     torch.mm(p, w, out=grad_hidden[start : start + rows])
@@ -55,6 +60,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     grad_weight.addmm_(p.t(), piece)
                 elif grad_weight is not None:
                     grad_weight += p.t() @ piece
+            grad_hidden = None if grad_hidden is None else grad_hidden[: hidden.size(0)]
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden.float().sum(0) @ weight_sum)
             if smoothing and grad_hidden is not None:
                 grad_hidden -= (spread * weight_sum).to(dtype)

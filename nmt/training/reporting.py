@@ -91,6 +91,34 @@ class Reporter:
         self.metrics.close()
 
 
+class Silence(Reporter):
+    """What the ranks other than the first report to: the same calls, of which nothing is seen."""
+
+    def __init__(self, *_: Any):
+        self.bar = tqdm(disable=True)
+
+    def lengths(self) -> dict[str, int]:
+        return {}
+
+    def metrics_at(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def progress(self, step: int, text: str) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        pass
+
+    def text(self, name: str, markdown: str, step: int) -> None:
+        pass
+
+    def attention(self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def record_hyperparameters(run: Run, config: Config, metrics: Mapping[str, float]) -> None:
     """The configuration's scalars beside the final metrics, for TensorBoard's HPARAMS page."""
     values = {

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,11 +21,12 @@ from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
 from nmt.device import autocast
 from nmt.errors import CheckpointError, NmtError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run import Run
+from nmt.run import Run, contradictions
 from nmt.training import checkpoint as checkpoints
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
-from nmt.training.reporting import Reporter
+from nmt.training.reporting import Reporter, Silence
+from nmt.world import World
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
@@ -39,6 +40,7 @@ class Interrupted(NmtError):
 
 
 WINDOW = ("smoothed", "nll", "grad_norm", "updates", "skipped", "tokens", "padding", "positions", "seconds")
+SHARES = ("smoothed", "nll", "tokens", "padding", "positions")  # each rank has its own; the rest is the same for all
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Progress:
 
     step: int = 0
     epoch: int = 0
-    position: int = 0  # updates taken in this epoch
+    position: int = 0  # batches taken in this epoch
     seconds: float = 0.0  # of training, validations included, earlier starts counted in
     best_score: float | None = None
     best_step: int = 0
@@ -79,8 +81,11 @@ class Trainer:
     """Trains one model.
 
     Args:
-        identity: what a checkpoint must agree on to be resumed: hashes of the architecture, tokenizer and data.
+        identity: what a checkpoint must agree on to be resumed: the lasting settings of its ``configuration``, and
+            hashes of the ``tokenizer`` and the ``data``.
         validate: runs a validation of the model it is given (in evaluation mode).
+        order: the batches of each update, of all ranks together.
+        world: the processes that train this model.
     """
 
     def __init__(
@@ -94,11 +99,13 @@ class Trainer:
         identity: dict[str, Any],
         device: torch.device,
         dtype: torch.dtype,
+        world: World,
     ):
         self.config, self.train_config, self.run = config, config.train, run
         self.model, self.reader, self.order, self.validate = model, reader, order, validate
-        self.identity, self.device, self.dtype = identity, device, dtype
-        self.forward = torch.compile(model, dynamic=True) if config.train.compile else model
+        self.identity, self.device, self.dtype, self.world = identity, device, dtype, world
+        parallel = world.parallel(model)
+        self.forward = torch.compile(parallel, dynamic=True) if config.train.compile else parallel
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, config.train.optimizer, device)
         self.ema = MovingAverage(model, config.train.ema_decay) if config.train.ema_decay else None
@@ -106,7 +113,9 @@ class Trainer:
         self.progress = Progress()
         self.window = self._window()
         self.saved_step = 0
-        self.signal: int | None = None
+        self.caught_signal = 0  # by this rank
+        self.caught_save = False
+        self.signal: int | None = None  # by any rank, which all know
         self.save_asked = False
         # The last updates: which examples, and whether the gradient was finite (a tensor on the device).
         self.recent: deque[tuple[list[Batch], Tensor]] = deque(maxlen=config.train.max_bad_steps)
@@ -119,20 +128,46 @@ class Trainer:
         Raises:
             CheckpointError: it belongs to another configuration, or all are damaged.
         """
-        last = checkpoints.last_good(self.run.checkpoints, warn)
+        last = self.world.first(lambda: self._last_checkpoint(warn))
         if last is None:
             return False
-        for key, value in self.identity.items():
-            if (found := last.state["identity"].get(key)) != value:
-                raise CheckpointError(f"{last.path}: is of another {key} ({found}, this run has {value})")
-        checkpoints.restore(last, self.model, self.optimizer)
-        if self.ema is not None:
-            self.ema.load(last.tensors("ema"))
+        self.world.each(lambda: self._restore(last))
         self.progress = Progress(**last.state["progress"])
+        self.progress.window = self._own_window(last)
         self.saved_step = self.progress.step
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(self.progress.scaler)
+        if last.ranks != self.world.size:
+            warn(
+                f"{last.path}: was saved by {last.ranks} process(es) and goes on with {self.world.size}: the data goes "
+                "on at the same batch, nothing is left out or taken twice, but an update holds another number of "
+                f"batches and dropout draws other numbers; only {last.ranks} would give the same bits"
+            )
         return True
+
+    def _restore(self, last: checkpoints.Checkpoint) -> None:
+        checkpoints.restore(last, self.model, self.optimizer, self.world.rank)
+        if self.ema is not None:
+            self.ema.load(last.tensors("ema"))
+
+    def _last_checkpoint(self, warn: Callable[[str], None]) -> checkpoints.Checkpoint | None:
+        last = checkpoints.last_good(self.run.checkpoints, warn)
+        if last is None:
+            return None
+        there, here = last.state["identity"], self.identity
+        if differing := contradictions(there["configuration"], here["configuration"]):
+            raise CheckpointError(f"{last.path}: is of another configuration ({differing})")
+        for key in ("tokenizer", "data"):
+            if there[key] != here[key]:
+                raise CheckpointError(f"{last.path}: is of another {key} ({there[key]} there, {here[key]} now)")
+        return last
+
+    def _own_window(self, last: checkpoints.Checkpoint) -> list[float]:
+        """This rank's sums since the last line of metrics; of another number of ranks, all of them go to rank 0."""
+        windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
+        if len(windows) == self.world.size:
+            return windows[self.world.rank]
+        return _total(windows) if self.world.is_main else [0.0] * len(WINDOW)
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
@@ -144,7 +179,8 @@ class Trainer:
             TrainingError: the loss is no number any more, the device's memory does not suffice, or the disk is full.
         """
         progress = self.progress
-        self.reporter = Reporter(self.run, progress.files, progress.step, self.train_config.max_steps)
+        reporter = Reporter if self.world.is_main else Silence
+        self.reporter = reporter(self.run, progress.files, progress.step, self.train_config.max_steps)
         self.window = self._window()
         if progress.step == 0:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
@@ -154,25 +190,27 @@ class Trainer:
         try:
             with self._signals():
                 if self.device.type == "cuda":
-                    self._try_longest_batch()
+                    self.world.each(self._try_longest_batch)
                 while True:
+                    self._agree()
+                    self._stop_if_asked()
                     if progress.validation_due:
                         self._validate()
                         self._save()
+                        self._agree()
                     if (reason := self.reason_to_stop()) is not None:
                         break
                     self._stop_if_asked()
                     epoch, position, is_last, batches = next(updates)
                     self._update(batches)
                     self._stop_if_diverged()
-                    progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position + 1)
+                    progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position)
                     self._tick()
                     if progress.step % self.train_config.log_every == 0:
                         self._log()
                     progress.validation_due = self._validation_is_due(is_last)
                     if not progress.validation_due and self._checkpoint_is_due():
                         self._save()
-                    self._stop_if_asked()
                 if progress.validated_step != progress.step:
                     self._validate()
                     self._save()
@@ -187,29 +225,32 @@ class Trainer:
         return torch.tensor(self.progress.window, dtype=exact, device=self.device)
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch]]]:
-        epoch, start = self.progress.epoch, self.progress.position
+        """This rank's batches of each update, with the epoch, the batches taken of it by then, and whether it ends."""
+        epoch, position = self.progress.epoch, self.progress.position
         while True:
-            updates = self.order.updates(epoch)
-            for position in range(start, len(updates)):
-                yield (
-                    epoch,
-                    position,
-                    position == len(updates) - 1,
-                    [self.reader.read(r, epoch) for r in updates[position]],
-                )
-            epoch, start = epoch + 1, 0
+            updates = self.order.updates(epoch, position)
+            for number, update in enumerate(updates, 1):
+                position += len(update)
+                own = [self.reader.read(rows, epoch) for rows in update[self.world.block(len(update))]]
+                # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
+                own = own or [self.reader.read(update[0][:1], epoch).without_targets()]
+                yield epoch, position, number == len(updates), own
+            epoch, position = epoch + 1, 0
 
     def _update(self, batches: list[Batch]) -> None:
-        """One optimizer step on the mean loss per target token of all ``batches`` together."""
+        """One optimizer step on the mean loss per target token of all ``batches``, those of all ranks together."""
         progress = self.progress
         tokens = sum(batch.tgt_tokens for batch in batches)
+        total = sum(int(numbers[0]) for numbers in self.world.exchange([tokens]))
         rate = learning_rate(progress.step + 1, self.train_config, progress.plateau_cuts)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        # The gradient is the mean over the ranks, each of which sums over its tokens.
+        tokens_a_rank = total / self.world.size
         try:
-            sums = self._accumulate(batches, tokens)
+            sums = self._accumulate(batches, tokens_a_rank)
         except torch.OutOfMemoryError:
-            sums = self._accumulate_halves(batches, tokens)
+            sums = self._accumulate_halves(batches, tokens_a_rank)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train_config.clip_norm or math.inf)
         finite = torch.isfinite(norm)
@@ -233,17 +274,22 @@ class Trainer:
         self.window[6] += sum(p for p, _ in padding)
         self.window[7] += sum(n for _, n in padding)
 
-    def _accumulate(self, batches: list[Batch], tokens: int) -> Tensor:
-        """Gradients of all batches; returns the sums of the smoothed and the plain loss."""
+    def _accumulate(self, batches: list[Batch], tokens: float) -> Tensor:
+        """Gradients of all batches; returns the sums of the smoothed and the plain loss of this rank's."""
         sums = torch.zeros(2, device=self.device)
-        for batch in batches:
-            loss, nll = self._forward(batch.to(self.device))
-            self.scaler.scale(loss / tokens).backward()
+        for number, batch in enumerate(batches, 1):
+            with self.world.apart() if number < len(batches) else nullcontext():
+                loss, nll = self._forward(batch.to(self.device))
+                self.scaler.scale(loss / tokens).backward()
             sums += torch.stack([loss.detach(), nll.detach()])
         return sums
 
-    def _accumulate_halves(self, batches: list[Batch], tokens: int) -> Tensor:
+    def _accumulate_halves(self, batches: list[Batch], tokens: float) -> Tensor:
         """The update again from its start, with every batch in two: the same gradient in less memory."""
+        if self.world.size > 1:  # the others wait for the rest of gradients of which they have the beginning
+            raise TrainingError(
+                f"out of memory at step {self.progress.step + 1}; the last checkpoint is kept. {_LESS_MEMORY}"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         self.reporter.line(f"step {self.progress.step + 1}: out of memory; the batch is split. {_LESS_MEMORY}")
@@ -259,12 +305,11 @@ class Trainer:
 
     def _try_longest_batch(self) -> None:
         """Fail at the start, not after an hour: the batch with most positions must fit. Leaves no trace."""
-        batches = [rows for update in self.order.updates(0) for rows in update]
-        src, tgt = self.order.src_lengths, self.order.tgt_lengths
-        rows = max(batches, key=lambda r: len(r) * (int(src[r].max()) + int(tgt[r].max())))
+        rows = self.order.longest_batch()
         state = torch.cuda.get_rng_state(self.device)
         try:
-            self._accumulate([self.reader.read(rows)], 1)
+            with self.world.apart():
+                self._accumulate([self.reader.read(rows)], 1)
         except torch.OutOfMemoryError:
             raise TrainingError(
                 f"the longest batch does not fit into the memory of {self.device}. {_LESS_MEMORY}"
@@ -293,15 +338,16 @@ class Trainer:
             bad = progress.bad_steps = 0 if self.recent[-1][1] else progress.bad_steps + 1
         if bad < limit:
             return
-        batches = self.recent[-1][0]
-        rows = sorted(self.reader.dataset.index(int(row)) for batch in batches for row in batch.rows)
+        own = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
+        rows = sorted(self.world.collect(own))
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
-        raise TrainingError(
+        error = TrainingError(
             f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch held "
             f"the training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; "
             "lower train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
         )
+        raise self.world.common(error)
 
     def reason_to_stop(self) -> str | None:
         c, p = self.train_config, self.progress
@@ -331,12 +377,12 @@ class Trainer:
             return
 
         def ask(number: int, _: Any) -> None:
-            if self.signal == number == signal.SIGINT:
+            if self.caught_signal == number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self.signal = number
+            self.caught_signal = number
 
         def ask_save(_: int, __: Any) -> None:
-            self.save_asked = True
+            self.caught_save = True
 
         before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
         before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, ask_save)
@@ -346,19 +392,28 @@ class Trainer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _agree(self) -> None:
+        """The clock of rank 0 and the signals of any rank hold for all."""
+        told = self.world.exchange([self.progress.seconds, self.caught_signal, self.caught_save])
+        self.caught_save = False
+        self.progress.seconds = told[0][0]
+        self.signal = max(int(number) for _, number, _ in told) or None
+        self.save_asked = any(save for _, _, save in told)
+
     def _stop_if_asked(self) -> None:
-        if self.save_asked:
-            self.save_asked = False
-            if self.saved_step != self.progress.step:
-                self._save(scheduled=False)
-            self.reporter.line(f"step {self.progress.step}  saved, as SIGUSR1 asked")
+        if not self.save_asked and self.signal is None:
+            return
+        step = self.progress.step
+        if self.saved_step != step:
+            self._save(scheduled=False)
+        if self.save_asked and self.saved_step == step:
+            self.reporter.line(f"step {step}  saved, as SIGUSR1 asked")
+        self.save_asked = False
         if self.signal is not None:
-            if self.saved_step != self.progress.step:
-                self._save(scheduled=False)
+            kept = "all saved" if self.saved_step == step else f"saved up to step {self.saved_step}"
             name = signal.Signals(self.signal).name
-            raise Interrupted(
-                f"stopped by {name} at step {self.progress.step}, all saved; the same command goes on", self.signal
-            )
+            error = Interrupted(f"stopped by {name} at step {step}, {kept}; the same command goes on", self.signal)
+            raise self.world.common(error)
 
     # ----------------------------------------------------------------------------------------- metrics and validations
 
@@ -372,7 +427,7 @@ class Trainer:
             self.reporter.progress(self.progress.step, f"loss {self.window[0] / self.window[5]:.3f}")
 
     def _log(self) -> None:
-        w = dict(zip(WINDOW, self.window.tolist(), strict=True))
+        w = dict(zip(WINDOW, _total(self.world.exchange(self.window.tolist())), strict=True))
         self.window.zero_()
         step, tokens = self.progress.step, max(1.0, w["tokens"])  # no token counts where every update was skipped
         nll = w["nll"] / tokens
@@ -448,10 +503,17 @@ class Trainer:
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
     def _save(self, scheduled: bool = True) -> None:
-        progress, c = self.progress, self.train_config
+        progress = self.progress
         progress.window = self.window.tolist()
         progress.files = self.reporter.lengths()
         progress.scaler = self.scaler.state_dict()
+        ranks = self.world.gather(checkpoints.RankState.now(progress.window))
+        if self.world.first(lambda: self._write(ranks, scheduled)):
+            self.saved_step = progress.step
+
+    def _write(self, ranks: list[checkpoints.RankState], scheduled: bool) -> bool:
+        """Write a checkpoint and delete those it replaces; False where that failed but the training may go on."""
+        progress, c = self.progress, self.train_config
         validated = progress.validated_step == progress.step
         try:
             checkpoints.save(
@@ -463,27 +525,35 @@ class Trainer:
                 score=progress.score if validated else None,
                 scheduled=scheduled,
                 identity=self.identity,
+                ranks=ranks,
             )
-            self.saved_step = progress.step
-            checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last)
         except OSError as error:
             reason = f"step {progress.step}: the checkpoint could not be saved: {error.strerror or error}"
             kept = f"the one of step {self.saved_step} is kept" if self.saved_step else "there is none before it"
             if c.on_save_error == "stop":
                 raise TrainingError(f"{reason}; {kept}; make room and run the same command again") from error
             self.reporter.line(f"{reason}; {kept}; going on (train.on_save_error: continue)")
+            return False
+        try:
+            checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last)
+        except OSError as error:
+            where = error.filename or self.run.checkpoints
+            self.reporter.line(f"warning: {where}: an old checkpoint could not be deleted: {error.strerror or error}")
+        return True
 
-    def finish(self) -> dict[str, Any]:
-        """Write the final model: the best checkpoint, or the mean of several (``train.average``); return its origin."""
-        c = self.train_config
-        best = checkpoints.ranked(self.run.checkpoints)
-        if c.average is None:
-            chosen = best[:1]
-        elif c.average_of == "best":
-            chosen = best[: c.average]
+    def finish(self, warn: Callable[[str], None]) -> dict[str, Any]:
+        """Write the final model: the best checkpoint, or the mean of several (``train.average``); return its origin.
+
+        Raises:
+            CheckpointError: there is no whole checkpoint to make it from.
+        """
+        c, folder = self.train_config, self.run.checkpoints
+        if c.average is not None and c.average_of == "last":
+            chosen = [one for one in checkpoints.whole(folder, warn) if one.scheduled][-c.average :]
         else:
-            everyone = map(checkpoints.open_checkpoint, checkpoints.list_checkpoints(self.run.checkpoints))
-            chosen = [one for one in everyone if one.scheduled][-c.average :]
+            chosen = checkpoints.ranked(folder, warn)[: c.average or 1]
+        if not chosen:
+            raise CheckpointError(f"{folder}: no whole checkpoint is left to make the final model from")
         weights = chosen[0].weights if len(chosen) == 1 else mean_weights([one.weights for one in chosen])
         info = {
             "steps": [one.step for one in chosen],
@@ -495,3 +565,11 @@ class Trainer:
         checkpoints.load_weights(self.model, weights, self.run.model)
         self.model.eval()
         return info
+
+
+def _total(windows: Sequence[Sequence[float]]) -> list[float]:
+    """The sums over all ranks of what each has its share of, and rank 0's of the rest."""
+    return [
+        sum(values) if name in SHARES else values[0]
+        for name, values in zip(WINDOW, zip(*windows, strict=True), strict=True)
+    ]

@@ -13,15 +13,15 @@ from nmt.cli import main
 from tests.conftest import Task
 
 LEARN = {
-    "max_steps": 800, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30}, "validate_every": 400,
-    "log_every": 200,
+    "batch_tokens": 512, "max_steps": 800, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30},
+    "validate_every": 400, "log_every": 200,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("family", ["rnn", "transformer"])
 def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
     task = Task(tmp_path, train=2000, held=60)
-    config = str(task.config_file(family, train={**task_train(), **LEARN}))
+    config = str(task.config_file(family, train=LEARN))
     assert main(["train", config]) == 0
     out = capsys.readouterr().out
     bleu = float(re.search(r"^tiny\s+([\d.]+)", out, re.M)[1])
@@ -86,10 +86,6 @@ def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
 
     manifest = json.loads((run / "manifest.json").read_text())
     assert len(manifest["tokenizer"]) == 64
-
-
-def task_train():
-    return {"batch_tokens": 512, "precision": "fp32", "device": "cpu", "threads": 1}
 
 
 def test_nbest_scores_and_jsonl(task, capsys):

@@ -2,15 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from nmt import pipeline
 from nmt.data.batching import Reader
+from nmt.reproduction import differences
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
 from nmt.training.trainer import Interrupted, Trainer
@@ -25,45 +27,18 @@ HARD = {
         "precision": "fp32", "device": "cpu", "threads": 1,
     },
 }  # fmt: skip
-VOLATILE = ("train/tokens_per_second",)
 
 
 class Killed(BaseException):
     """Stands for a kill: nothing in the program may catch it and carry on."""
 
 
-def outcome(run: Run):
-    """Everything a training leaves that must not depend on interruptions."""
-    tensors = {}
-    for path in [*checkpoints.list_checkpoints(run.checkpoints), run.model]:
-        for file in sorted(path.glob("*.safetensors")):
-            for name, tensor in load_file(file).items():
-                tensors[f"{path.name}/{file.name}/{name}"] = tensor
-    states = {
-        path.name: {
-            k: v
-            for k, v in json.loads((path / "state.json").read_text())["progress"].items()
-            if k not in ("seconds", "window", "files")
-        }
-        for path in checkpoints.list_checkpoints(run.checkpoints)
-    }
-    metrics = [
-        {k: v for k, v in json.loads(line).items() if k not in VOLATILE}
-        for line in run.metrics.read_text().splitlines()
-    ]
-    return tensors, states, metrics, (run.evaluation / "tiny.hyp").read_text()
+def train(config) -> Run:
+    return pipeline.train(config).run
 
 
-def assert_same(one, two):
-    assert one[0].keys() == two[0].keys()
-    for name, tensor in one[0].items():
-        assert torch.equal(tensor, two[0][name]), name
-    assert one[1:] == two[1:]
-
-
-def train(config):
-    pipeline.train(config)
-    return outcome(Run.of(config))
+def assert_same(one: Run, other: Run):
+    assert list(differences(one, other)) == []
 
 
 @pytest.fixture(params=["rnn", "transformer"])
@@ -129,7 +104,48 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(task):
     one, two = (train(task.config("transformer", name)) for name in ("one", "two"))
     assert_same(one, two)
     other = train(task.config("transformer", "other", seed=2))
-    assert not all(torch.equal(t, other[0][n]) for n, t in one[0].items())
+    assert any("model.safetensors" in different for different in differences(one, other))
+
+
+def test_whatever_differs_is_named(task):
+    whole = train(task.config("rnn", train={"ema_decay": 0.9}))
+    last = checkpoints.list_checkpoints(whole.checkpoints)[-1].name
+
+    def edit_json(file, change):
+        state = json.loads(file.read_text())
+        change(state)
+        file.write_text(json.dumps(state))
+
+    def edit_tensors(file):
+        tensors = load_file(file)
+        next(iter(tensors.values())).view(torch.uint8).flatten()[0] ^= 1
+        save_file(tensors, file)
+
+    edits = {
+        "checkpoints: ": lambda run: shutil.rmtree(run.checkpoints / last),
+        f"{last}/model.safetensors: ": lambda run: edit_tensors(run.checkpoints / last / "model.safetensors"),
+        f"{last}/ema.safetensors: ": lambda run: edit_tensors(run.checkpoints / last / "ema.safetensors"),
+        f"{last}/optimizer.safetensors: ": lambda run: edit_tensors(run.checkpoints / last / "optimizer.safetensors"),
+        f"{last}/random.safetensors: cpu": lambda run: edit_tensors(run.checkpoints / last / "random.safetensors"),
+        "model/model.safetensors: ": lambda run: edit_tensors(run.model / "model.safetensors"),
+        f"{last}: python_random": lambda run: edit_json(
+            run.checkpoints / last / "state.json", lambda state: state["python_random"][1].reverse()
+        ),
+        f"{last}: progress: best_score": lambda run: edit_json(
+            run.checkpoints / last / "state.json", lambda state: state["progress"].update(best_score=-1)
+        ),
+        "metrics.jsonl": lambda run: run.metrics.write_text(run.metrics.read_text() * 2),
+        "TensorBoard scalars": lambda run: next(run.tensorboard.glob("events.*")).unlink(),
+        "evaluation/tiny.hyp": lambda run: (run.evaluation / "tiny.hyp").write_text("other\n"),
+    }
+    for number, (expected, edit) in enumerate(edits.items()):
+        other = Run(task.folder / f"other-{number}")
+        shutil.copytree(whole.path, other.path)
+        assert_same(whole, other)
+        edit(other)
+        found = list(differences(whole, other))
+        assert len(found) == 1, found
+        assert found[0].startswith(expected)
 
 
 @pytest.mark.parametrize("family", ["rnn", "transformer"])

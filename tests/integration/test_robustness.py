@@ -41,7 +41,7 @@ def test_a_lock_left_by_a_dead_process_does_not_block(task):
 
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_ends_with_1(task):
     """A file-size limit stands for the full disk: the system refuses the write in the middle."""
-    path = str(task.config_file("transformer", train={**task_train(), "max_steps": 4, "checkpoint_every": 4}))
+    path = str(task.config_file("transformer", train={"max_steps": 4, "checkpoint_every": 4}))
     assert main(["train", path]) == 0
     run = Run(task.folder / "runs" / "run")
     before = {p.name: checkpoints.open_checkpoint(p).state for p in checkpoints.list_checkpoints(run.checkpoints)}
@@ -64,10 +64,6 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_ends_with_1(task):
     assert checkpoints.list_checkpoints(run.checkpoints)[-1].name == "step-00000008"
 
 
-def task_train():
-    return {"batch_tokens": 256, "precision": "fp32", "device": "cpu", "threads": 1}
-
-
 def test_when_asked_a_failed_save_does_not_stop_the_training(task, monkeypatch):
     save, calls = checkpoints.save, []
 
@@ -78,13 +74,13 @@ def test_when_asked_a_failed_save_does_not_stop_the_training(task, monkeypatch):
         return save(*args, **kwargs)
 
     monkeypatch.setattr(checkpoints, "save", full_once)
-    changes = {**task_train(), "max_steps": 6, "checkpoint_every": 3, "on_save_error": "continue"}
+    changes = {"max_steps": 6, "checkpoint_every": 3, "on_save_error": "continue"}
     pipeline.train(task.config("rnn", train=changes))
     assert calls == [3, 6, 6]  # at step 6 as due, and again with the score of the final validation
 
 
 def test_gradients_that_stay_infinite_end_the_training_and_name_the_sentences(task, capsys):
-    changes = {**task_train(), "max_steps": 50, "max_bad_steps": 3, "optimizer": {"lr": 1e30},
+    changes = {"max_steps": 50, "max_bad_steps": 3, "optimizer": {"lr": 1e30},
                "schedule": {"name": "constant", "warmup_steps": 0}, "checkpoint_every": 1}  # fmt: skip
     path = str(task.config_file("transformer", train=changes))
     assert main(["train", path]) == 1
@@ -105,7 +101,7 @@ def test_single_bad_steps_are_skipped_and_counted(task, monkeypatch):
         return loss * (float("nan") if self.progress.step in (2, 5) else 1.0), nll
 
     monkeypatch.setattr(Trainer, "_forward", sometimes_infinite)
-    config = task.config("rnn", train={**task_train(), "max_steps": 10, "log_every": 10})
+    config = task.config("rnn", train={"max_steps": 10, "log_every": 10})
     pipeline.train(config)
     metrics = [json.loads(line) for line in Run.of(config).metrics.read_text().splitlines()]
     logged = next(m for m in metrics if "train/loss" in m)
@@ -123,7 +119,7 @@ def test_sigusr1_saves_and_goes_on(task, monkeypatch):
         seen.append([p.name for p in checkpoints.list_checkpoints(self.run.checkpoints)])
 
     monkeypatch.setattr(Trainer, "_update", spy)
-    pipeline.train(task.config("rnn", train={**task_train(), "max_steps": 6}))
+    pipeline.train(task.config("rnn", train={"max_steps": 6}))
     assert seen == [[], [], [], *[["step-00000003"]] * 3]
 
 
@@ -132,7 +128,7 @@ def test_a_second_sigint_ends_at_once_and_leaves_the_last_checkpoint_whole(task,
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
 
-    path = str(task.config_file("rnn", train={**task_train(), "max_steps": 4, "checkpoint_every": 2}))
+    path = str(task.config_file("rnn", train={"max_steps": 4, "checkpoint_every": 2}))
     assert main(["train", path]) == 0
     monkeypatch.setattr(Trainer, "_update", interrupt)
     assert main(["train", path, "--set", "train.max_steps=8"]) == 130
@@ -151,14 +147,15 @@ def test_a_checkpoint_of_another_run_is_refused(task, capsys):
         path.rename(runs / "large" / "checkpoints" / "step-00000099")
     capsys.readouterr()
     assert main(["train", large, "--set", "train.max_steps=200"]) == 2
-    assert "step-00000099: is of another architecture" in capsys.readouterr().err
+    assert "step-00000099: is of another configuration (model.d_hidden: 16 there, 24 now)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["rnn", "transformer"])
 def test_torture(task, family):
-    """A short run of scripts/torture.py: real kills of a real process."""
-    train = {**task_train(), "max_steps": 400, "checkpoint_every": 10, "validate_every": 100, "ema_decay": 0.99}
-    path = str(task.config_file(family, train=train))
+    """A short run of scripts/torture.py: real kills of a real process, subword sampling on."""
+    sampling = {"vocab_size": 36, "sampling": {"alpha": 0.3}}
+    train = {"max_steps": 400, "checkpoint_every": 10, "validate_every": 100, "ema_decay": 0.99}
+    path = str(task.config_file(family, tokenizer=sampling, train=train))
     command = [sys.executable, "scripts/torture.py", path, "--kills", "3", "--seed", "1"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr

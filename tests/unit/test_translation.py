@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nmt.config import SearchConfig
+from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ConfigError
 from nmt.models.seq2seq import Memory, Seq2Seq
 from nmt.translation import Translation, Translator
@@ -82,9 +83,11 @@ class Copier(Seq2Seq[CopyState]):
         return None
 
 
-def translator(model: Copier | None = None, **search: Any) -> Translator:
+def translator(model: Copier | None = None, **search: Any) -> Translator[TorchEngine]:
     tokenizer: Any = Letters()
-    return Translator(model or Copier(), tokenizer, SearchConfig(**search), torch.device("cpu"))
+    settings = SearchConfig(**search)
+    engine = TorchEngine(model or Copier(), tokenizer, settings, torch.device("cpu"))
+    return Translator(engine, tokenizer, settings)
 
 
 def texts(results: list[list[Translation]]) -> list[str]:
@@ -138,10 +141,8 @@ def test_stream_reads_in_chunks_and_numbers_lines_from_the_start() -> None:
 
 @pytest.mark.parametrize(("limit", "expected"), [(None, 7), (5, 4), (7, 6), (8, 7), (50, 7)])
 def test_length_is_limited_by_the_source_and_the_model(limit: int | None, expected: int) -> None:
-    tokenizer: Any = Letters()
-    search = SearchConfig(max_length_ratio=1.5, max_length_offset=3)
-    model = Copier(keeps_going=True)
-    endless = Translator(model, tokenizer, search, torch.device("cpu"), max_target_tokens=limit)
+    endless = translator(Copier(keeps_going=True), max_length_ratio=1.5, max_length_offset=3)
+    endless.max_target_tokens = limit
     assert texts(endless.translate(["xyz"])) == ["a" * expected]  # 1.5 · 3 + 3 = 7.5, rounded down
 
 
@@ -178,9 +179,10 @@ def test_precision_is_that_of_autocast() -> None:
             return super().encode(src, src_mask)
 
     seen: list[torch.dtype | None] = []
-    tokenizer: Any = Letters()
+    watched = translator(Watching())
     for precision in (None, torch.bfloat16):
-        Translator(Watching(), tokenizer, SearchConfig(), torch.device("cpu"), precision).translate(["a"])
+        watched.engine.precision = precision
+        watched.translate(["a"])
     assert seen == [None, torch.bfloat16]
 
 

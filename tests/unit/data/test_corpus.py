@@ -28,6 +28,7 @@ from nmt.data.corpus import (
     RULES,
     ArrowWriter,
     Corpus,
+    MappedArrow,
     TextPart,
     build_once,
     prepare_corpus,
@@ -416,6 +417,20 @@ def test_rules_can_be_switched_off(tmp_path: Path) -> None:
     assert corpus.manifest["dropped"] == {"empty": 2, "too_long": 1, "ratio": 1, "duplicate": 0, "overlap": 0}
 
 
+def test_duplicates_and_overlap_are_found_across_blocks(tmp_path: Path) -> None:
+    """More than a block of pairs, many of them equal: as a set in memory would have it."""
+    numbers = np.random.default_rng(0).integers(0, BLOCK // 2, BLOCK + 1000).tolist()
+    valid = [(f"s {i}", f"t {i}") for i in range(0, BLOCK // 2, 97)]
+    rows = [(f"s {i}", f"t {i}") for i in numbers]
+    data = config(tmp_path, train=write_tsv(tmp_path / "t", rows), valid=write_tsv(tmp_path / "v", valid))
+    corpus = prepare_corpus(data)
+    distinct = list(dict.fromkeys(rows))
+    expected = [pair for pair in distinct if pair not in set(valid)]
+    assert list(corpus.part("train")) == expected
+    assert corpus.manifest["dropped"]["duplicate"] == len(rows) - len(distinct)
+    assert corpus.manifest["dropped"]["overlap"] == len(distinct) - len(expected)
+
+
 MANY = [(f"satz nummer {i}", f"sentence number {i}") for i in range(2000)]
 
 
@@ -652,6 +667,13 @@ def test_build_once_clears_what_was_left_long_ago(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [".young.tmp", "x"]
 
 
+def test_build_once_another_process_clears_its_own(tmp_path: Path) -> None:
+    (tmp_path / ".gone.tmp").symlink_to(tmp_path / "gone")  # listed, and not there any more when it is looked at
+    with build_once(tmp_path / "x"):
+        pass
+    assert (tmp_path / "x").is_dir()
+
+
 def test_build_once_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
     def fail() -> None:
         with build_once(tmp_path / "store/x") as folder:
@@ -728,3 +750,27 @@ def test_multi30k(tmp_path: Path) -> None:
     assert len(set(train)) == len(train)
     assert not set(train) & set(corpus.part("valid"))
     assert np.mean([len(s) for s in train.sources()]) == pytest.approx(62, abs=5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="what a process has mapped is told by Linux only")
+@pytest.mark.parametrize("small", [True, False])
+def test_pages_read_leave_memory_unless_the_file_is_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    path = tmp_path / "x.arrow"
+    with ArrowWriter(path, pa.schema([("n", pa.int64())])) as out:
+        out.write(pa.record_batch([pa.array(range(BLOCK))], names=["n"]))
+    monkeypatch.setattr("nmt.data.corpus.SMALL_FILE", path.stat().st_size if small else 0)
+
+    def resident() -> int:
+        """KiB of the file in memory."""
+        about = Path("/proc/self/smaps").read_text().split(str(path))[1]
+        return int(about.split("Rss:")[1].split()[0])
+
+    file = MappedArrow(path)
+    numbers = file.batches[0].column(0).to_numpy()
+    assert numbers.sum() == BLOCK * (BLOCK - 1) // 2
+    assert resident() >= BLOCK * 8 // 1024
+    file.release()
+    assert (resident() > 0) == small
+    assert numbers.sum() == BLOCK * (BLOCK - 1) // 2  # still there to be read

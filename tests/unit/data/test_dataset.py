@@ -64,9 +64,11 @@ def test_valid_is_cut_and_complete(encoded: tuple[EncodedCorpus, Tokenizer]) -> 
 
 def test_lengths_and_types(encoded: tuple[EncodedCorpus, Tokenizer]) -> None:
     data = encoded[0].valid
-    assert data.src_lengths.tolist() == [5, 0, 2]
-    assert data.tgt_lengths.tolist() == [2, 2, 2]
-    assert data.src_lengths.dtype == data.tgt_lengths.dtype == np.int32
+    assert data.lengths().tolist() == [[5, 0, 2], [2, 2, 2]]
+    assert data.lengths(1).tolist() == [[0, 2], [2, 2]]
+    assert data.lengths(0, 2).tolist() == [[5, 0], [2, 2]]
+    assert data.lengths(2, 99).tolist() == [[2], [2]]
+    assert data.lengths().dtype == np.int32
     assert data.src(0).dtype == np.uint16
     assert not data.src(0).flags.writeable
     assert not data.src(0).flags.owndata
@@ -123,8 +125,11 @@ def test_blocks_join_without_a_seam(tmp_path: Path) -> None:
         assert data.index(i) == kept[i]
         assert data.src(i).tolist() == tokenizer.encode_src([text.src(kept[i])])[0]
         assert data.tgt(i).tolist() == tokenizer.encode_tgt([text.tgt(kept[i])])[0]
-    assert data.tgt_lengths.tolist() == [2 + i % 3 for i in kept]
-    assert data.src_lengths.tolist() == [5] * len(kept)
+    src_lengths, tgt_lengths = data.lengths()
+    assert src_lengths.tolist() == [5] * len(kept)
+    assert tgt_lengths.tolist() == [2 + i % 3 for i in kept]
+    for start, stop in [(0, BLOCK), (BLOCK - 3, BLOCK + 3), (BLOCK, len(kept)), (5, 7)]:
+        assert data.lengths(start, stop).tolist() == [[5] * (stop - start), tgt_lengths[start:stop].tolist()]
 
 
 def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

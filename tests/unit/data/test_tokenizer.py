@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
+import math
 import random
 import shutil
+import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,11 +150,61 @@ def test_sampling_is_a_function_of_its_seed(make: Make, kind: str, alpha: float,
     assert found == [sample] * 4
 
 
-@pytest.mark.parametrize("seed", [-1, 0, 2**31, 2**32 - 2, 2**32 - 1, 2**32, 2**64 - 1])
-def test_seeds_of_any_size(make: Make, seed: int) -> None:
-    """SentencePiece itself takes 32 bits, and 2^32 - 1 for "another one each time"."""
+@pytest.mark.parametrize(("kind", "alpha", "nbest"), [("unigram", 0.05, -1), ("unigram", 0.05, 8), ("bpe", 0.2, -1)])
+def test_every_process_draws_the_same(make: Make, kind: str, alpha: float, nbest: int) -> None:
+    """A resumed training is another process."""
+    tokenizer = make(type=kind)
     text = "das Kind läuft über die Straße"
-    assert len({tuple(make(type="bpe").sample_src(text, 0.5, -1, seed)) for _ in range(5)}) == 1
+    code = (
+        "import sys; from pathlib import Path; from nmt.data.tokenizer import Tokenizer\n"
+        f"t = Tokenizer(Path({str(tokenizer.path)!r}))\n"
+        f"print([t.sample_src({text!r}, {alpha}, {nbest}, s) for s in range(20)])"
+    )
+    here = [tokenizer.sample_src(text, alpha, nbest, seed) for seed in range(20)]
+    for _ in range(2):
+        there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert there == f"{here}\n"
+
+
+def test_samples_are_drawn_with_their_probabilities(make: Make) -> None:
+    """Against every segmentation of a word, counted out with SentencePiece's own scores."""
+    tokenizer, alpha, draws = make(type="unigram"), 0.3, 4000
+    word = "\u2581das\u2581Kind"
+    scores = {tokenizer.src_pieces([i])[0]: tokenizer._src.get_score(i) for i in range(4, tokenizer.src_vocab_size)}
+    weights = {}
+    for cuts in itertools.product([False, True], repeat=len(word) - 1):
+        places = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), len(word)]
+        pieces = tuple(word[a:b] for a, b in itertools.pairwise(places))
+        if all(piece in scores for piece in pieces):
+            weights[pieces] = math.exp(alpha * sum(scores[piece] for piece in pieces))
+    found = Counter(tuple(tokenizer.src_pieces(tokenizer.sample_src("das Kind", alpha, -1, s))) for s in range(draws))
+    assert found.keys() <= weights.keys()
+    assert len(weights) > 3
+    for pieces, weight in weights.items():
+        expected = weight / sum(weights.values())
+        assert found[pieces] / draws == pytest.approx(expected, abs=4 * math.sqrt(expected / draws))
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_the_likeliest_sample_is_sentencepieces_own(make: Make, kind: str, byte_fallback: bool) -> None:
+    """With no merge left out, or a steep distribution, it is SentencePiece's encoding, unknown letters and all."""
+    size = 340 if byte_fallback else 100
+    tokenizer = make(type=kind, byte_fallback=byte_fallback, vocab_size=size)
+    lines = ["das Kind läuft", "  über   die Straße. ", "日本 und 日", "", "ﬁne x<s>y</s> \u2581 \u2028", "aaaa" * 20]
+    steep = 0.0 if kind == "bpe" else 100.0
+    assert [tokenizer.sample_src(line, steep, -1, 1) for line in lines] == tokenizer.encode_src(lines)
+    if kind == "bpe":
+        pieces = tokenizer.src_pieces(tokenizer.sample_src("das Kind", 1.0, -1, 1))
+        assert pieces == list("\u2581das\u2581Kind")
+
+
+def test_draws_from_an_n_best_list(make: Make) -> None:
+    tokenizer = make(type="unigram")
+    text = "das Kind läuft über die Straße"
+    best = [list(ids) for ids in tokenizer._src.nbest_encode_as_ids(text, 4)]
+    assert {tuple(tokenizer.sample_src(text, 0.0, 4, seed)) for seed in range(100)} == {tuple(ids) for ids in best}
+    assert {tuple(tokenizer.sample_src(text, 100.0, 4, seed)) for seed in range(20)} == {tuple(best[0])}
 
 
 # --------------------------------------------------------------------------------------------------- training

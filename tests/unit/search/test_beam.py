@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from nmt.errors import TrainingError
-from nmt.search.beam import Hypothesis, beam_search
+from nmt.search.beam import Hypothesis, beam_search, largest
 from nmt.search.scoring import LengthPenalty
 
 V = 4  # eos and three others
@@ -272,3 +274,22 @@ def test_low_precision_logits_are_summed_in_float32() -> None:
     whole = [*hypothesis.tokens, EOS]
     expected = sum(toy.log_probs(0, whole[:i])[t] for i, t in enumerate(whole))
     assert hypothesis.log_prob == pytest.approx(expected, abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 700),
+    k=st.integers(1, 9),
+    levels=st.integers(1, 1000),
+    seed=st.integers(0, 999),
+)
+def test_the_largest_of_long_rows(rows: int, columns: int, k: int, levels: int, seed: int) -> None:
+    """Against a full sort; few levels make many ties."""
+    k = min(k, columns)
+    values = torch.randint(levels, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
+    values[values == 0] = -torch.inf
+    found, where = largest(values, k, piece=16)
+    assert torch.equal(found.sort(descending=True).values, values.sort(descending=True).values[:, :k])
+    assert torch.equal(found, values.gather(1, where))
+    assert (where.diff() > 0).all()

@@ -1,4 +1,3 @@
-import json
 import pickle
 import random
 import shutil
@@ -27,6 +26,7 @@ def make(path, step=1, score=None, width=3, scheduled=True):
         score=score,
         scheduled=scheduled,
         identity={"data": "x"},
+        ranks=[checkpoints.RankState.now()],
     )
     return saved, model, optimizer
 
@@ -91,7 +91,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(tmp
 
 def test_when_all_are_damaged_it_says_so_and_deletes_nothing(tmp_path):
     saved, _, _ = make(tmp_path, 1)
-    (saved / "state.json").write_text("{}")
+    (saved / "state.json").write_text(f'{{"format": {checkpoints.FORMAT}}}')
     with pytest.raises(CheckpointError, match="no whole checkpoint is left"):
         checkpoints.last_good(tmp_path, lambda _: None)
     assert (tmp_path / "damaged-step-00000001" / "model.safetensors").is_file()
@@ -106,7 +106,33 @@ def test_pruning_keeps_the_best_and_the_last(tmp_path):
         make(tmp_path, step, score)
     checkpoints.prune(tmp_path, keep_best=2, keep_last=1)
     assert [p.name for p in checkpoints.list_checkpoints(tmp_path)] == [f"step-{s:08d}" for s in (2, 3, 6)]
-    assert [c.step for c in checkpoints.ranked(tmp_path)] == [2, 3]
+    assert [c.step for c in checkpoints.ranked(tmp_path, pytest.fail)] == [2, 3]
+
+
+def test_a_crash_while_pruning_leaves_no_half_deleted_checkpoint(tmp_path, monkeypatch):
+    for step in (1, 2, 3):
+        make(tmp_path, step, score=step)
+
+    def killed(path):
+        (path / "state.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.prune(tmp_path, keep_best=1, keep_last=1)
+    assert [c.step for c in checkpoints.whole(tmp_path, pytest.fail)] == [2, 3]
+    assert checkpoints.last_good(tmp_path, pytest.fail).step == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_a_damaged_checkpoint_is_named_and_left_out_of_the_best(tmp_path):
+    for step in (1, 2):
+        make(tmp_path, step, score=step)
+    (tmp_path / "step-00000002" / "model.safetensors").write_bytes(b"x")
+    warnings = []
+    assert [c.step for c in checkpoints.ranked(tmp_path, warnings.append)] == [1]
+    assert "step-00000002: damaged: model.safetensors" in warnings[0]
 
 
 def test_unscheduled_checkpoints_do_not_push_out_scheduled_ones(tmp_path):
@@ -150,12 +176,13 @@ def test_another_model_is_refused_by_name_and_shape(tmp_path):
         checkpoints.load_weights(nn.Sequential(nn.Linear(3, 2)), tensors, saved)
 
 
-def test_another_format_is_refused(tmp_path):
-    saved, _, _ = make(tmp_path)
-    state = json.loads((saved / "state.json").read_text())
-    (saved / "state.json").write_text(json.dumps({**state, "format": 99}))
-    with pytest.raises(CheckpointError, match="has format 99"):
-        checkpoints.open_checkpoint(saved)
+def test_another_format_is_refused_and_left_where_it_is(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "FORMAT", 99)
+        saved, _, _ = make(tmp_path)
+    with pytest.raises(CheckpointError, match=r"has format 99; this version of nmt reads format \d"):
+        checkpoints.last_good(tmp_path, pytest.fail)
+    assert [p.name for p in tmp_path.iterdir()] == [saved.name]
 
 
 def test_tied_weights_are_saved_once(tmp_path):

@@ -1,0 +1,142 @@
+"""A Transformer written as a CTranslate2 model, through CTranslate2's own specification (``ctranslate2.specs``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nmt.models.transformer import FeedForward, MultiHeadAttention, Transformer, sinusoidal_positions
+
+if TYPE_CHECKING:
+    from nmt.data.tokenizer import Tokenizer
+
+Array = npt.NDArray[np.float32]
+
+
+def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder: Path, quantize: str | None) -> None:
+    """Write model, vocabulary and settings into ``folder``.
+
+    CTranslate2 adds eos to the source and starts the target with bos by itself, as this package does.
+
+    Args:
+        positions: how many positions of either side a table of sinusoidal ones is to hold. (CTranslate2 would compute
+            them by a formula of its own: another layout, from 1, other rates.)
+        quantize: a type of weights that CTranslate2 knows, such as ``int8``; None keeps float32.
+    """
+    from ctranslate2.specs import Activation, TransformerDecoderSpec, TransformerEncoderSpec, TransformerSpec
+
+    config = model.config
+    shared: dict[str, Any] = {
+        "pre_norm": config.norm == "pre",
+        "activation": {"relu": Activation.RELU, "gelu": Activation.GELU, "swiglu": Activation.SWISH}[config.activation],
+        "ffn_glu": config.activation == "swiglu",
+    }
+    if config.positions == "rotary":
+        shared |= {"rotary_dim": config.d_model // config.num_heads, "rotary_interleave": True}
+    spec = TransformerSpec(
+        TransformerEncoderSpec(config.encoder_layers, config.num_heads, **shared),
+        TransformerDecoderSpec(config.decoder_layers, config.num_heads, **shared),
+    )
+    encoder, decoder = spec.encoder, spec.decoder  # both scale embeddings by the root of their width, as we do
+    encoder.embeddings[0].weight = _array(model.src_embedding.weight)
+    decoder.embeddings.weight = _array(model.tgt_embedding.weight)
+    decoder.projection.weight = _array(model.output.weight)
+    if config.positions == "sinusoidal":
+        table = _array(sinusoidal_positions(0, positions, config.d_model, torch.empty(0)))
+        encoder.position_encodings.encodings = decoder.position_encodings.encodings = table
+    elif model.src_positions is not None and model.tgt_positions is not None:
+        encoder.position_encodings.encodings = _array(model.src_positions.weight)
+        decoder.position_encodings.encodings = _array(model.tgt_positions.weight)
+    for there, reader in zip(encoder.layer, model.encoder, strict=True):
+        _attention(there.self_attention, reader.self_attention, reader.residuals[0].norm)
+        _feed_forward(there.ffn, reader.feed_forward, reader.residuals[1].norm)
+    for there, writer in zip(decoder.layer, model.decoder, strict=True):
+        _attention(there.self_attention, writer.self_attention, writer.residuals[0].norm)
+        _attention(there.attention, writer.cross_attention, writer.residuals[1].norm)
+        _feed_forward(there.ffn, writer.feed_forward, writer.residuals[2].norm)
+    for there, norm in ((encoder, model.encoder_norm), (decoder, model.decoder_norm)):
+        if isinstance(norm, nn.LayerNorm):  # of a pre-norm stack
+            _norm(there.layer_norm, norm)
+
+    spec.register_source_vocabulary(tokenizer.src_pieces(range(tokenizer.src_vocab_size)))
+    spec.register_target_vocabulary(tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)))
+    unk, bos, eos = tokenizer.tgt_pieces([tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id])
+    spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = unk, bos, eos
+    spec.config.decoder_start_token, spec.config.add_source_eos = bos, True
+    spec.config.layer_norm_epsilon = model.encoder[0].residuals[0].norm.eps
+    spec.validate()
+    spec.optimize(quantization=quantize)  # equal matrices (tied embeddings) are stored once
+    spec.save(str(folder))
+
+
+def _array(tensor: Tensor) -> Array:
+    """A copy: CTranslate2 quantizes arrays in place, which must not reach the model."""
+    return tensor.detach().float().cpu().clone().numpy()
+
+
+def _linear(spec: Any, weight: Tensor, bias: Tensor) -> None:
+    spec.weight, spec.bias = _array(weight), _array(bias)
+
+
+def _norm(spec: Any, norm: nn.LayerNorm) -> None:
+    spec.gamma, spec.beta = _array(norm.weight), _array(norm.bias)
+
+
+def _attention(spec: Any, attention: MultiHeadAttention, norm: nn.LayerNorm) -> None:
+    """Both sides fuse queries, keys and values (cross-attention: keys and values) in this order."""
+    layers = [attention.query, attention.project_in, attention.project_out]
+    for there, layer in zip(spec.linear, [layer for layer in layers if layer is not None], strict=True):
+        _linear(there, layer.weight, layer.bias)
+    _norm(spec.layer_norm, norm)
+
+
+def _feed_forward(spec: Any, layer: FeedForward, norm: nn.LayerNorm) -> None:
+    # Of a gated layer: the half that goes through the activation, and its gate.
+    inner = [spec.linear_0, spec.linear_0_noact] if layer.gated else [spec.linear_0]
+    weights, biases = layer.inner.weight.chunk(len(inner)), layer.inner.bias.chunk(len(inner))
+    for there, weight, bias in zip(inner, weights, biases, strict=True):
+        _linear(there, weight, bias)
+    _linear(spec.linear_1, layer.outer.weight, layer.outer.bias)
+    _norm(spec.layer_norm, norm)
+
+
+def largest_difference(model: Transformer, tokenizer: Tokenizer, folder: Path) -> float:
+    """How far the log-probabilities of the model in ``folder`` are from those of ``model``, for single tokens.
+
+    Both read random sentences of random lengths, in one batch.
+    """
+    import ctranslate2
+
+    device, rng = model.output.weight.device, np.random.default_rng(0)
+    longest = min(40, (model.config.max_target_tokens or 41) - 1)
+    lengths = [(1 + n * longest // 9, 1 + (7 * n % 8) * longest // 9) for n in range(8)]
+    first = tokenizer.eos_id + 1  # of the ids that are not special
+    pairs = [
+        (
+            rng.integers(first, tokenizer.src_vocab_size, s).tolist(),
+            rng.integers(first, tokenizer.tgt_vocab_size, t).tolist(),
+        )
+        for s, t in lengths
+    ]
+    translator = ctranslate2.Translator(str(folder), intra_threads=1)
+    scored = translator.score_batch(
+        [tokenizer.src_pieces(src) for src, _ in pairs], [tokenizer.tgt_pieces(tgt) for _, tgt in pairs]
+    )
+    differences = []
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for (src, tgt), found in zip(pairs, scored, strict=True):
+            ids = torch.tensor([[*src, tokenizer.eos_id]], device=device)
+            tgt_in = torch.tensor([[tokenizer.bos_id, *tgt]], device=device)
+            hidden = model(ids, torch.ones_like(ids, dtype=torch.bool), tgt_in)
+            log_probs = model.project(hidden)[0].float().log_softmax(-1).cpu()  # [T, V]
+            expected = log_probs.gather(1, torch.tensor([*tgt, tokenizer.eos_id]).unsqueeze(1))[:, 0]
+            differences.append((expected - torch.tensor(found.log_probs)).abs().max())
+    model.train(training)
+    return float(torch.stack(differences).max())

@@ -1,0 +1,403 @@
+"""A trained run as a CTranslate2 model: the one ``nmt translate --engine ctranslate2`` keeps in the run, and exports.
+
+Nothing here imports PyTorch before it is needed: a run that CTranslate2 has translated with before starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmt import __version__
+from nmt.config import Config, SearchConfig, TransformerConfig, digest
+from nmt.data.corpus import Corpus, read_lines, read_manifest
+from nmt.data.tokenizer import Tokenizer
+from nmt.engines.ctranslate2 import CTranslate2Engine, default_threads, import_ctranslate2, resolve_device
+from nmt.errors import CheckpointError, DataError, ExportError
+from nmt.files import new_directory, sha256, write_json, write_text
+from nmt.run import Run
+from nmt.translation import Translator
+
+if TYPE_CHECKING:
+    from nmt.engines.pytorch import TorchEngine
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the folder; another number means another key
+ACCOUNT = "nmt.json"  # what a folder holds, and where it comes from
+WEIGHT_TYPES = ("int8", "float16")  # other than float32
+
+CHECKED_LINES = 500
+PROMISED = 0.995  # share of equal translations, with float32 weights
+TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
+MAX_DIFFERENCE = 1e-3  # of the log-probability of a token, with float32 weights
+MIN_LIKENESS = 50.0  # BLEU of quantized translations against the unquantized: under it, something is broken
+
+
+# ---------------------------------------------------------------------------------------------------------- the folder
+
+
+def _check_expressible(run: Run, config: Config) -> None:
+    if not isinstance(config.model, TransformerConfig):
+        raise ExportError(
+            f"{run.path}: CTranslate2 runs Transformers and cannot express a recurrent model (model.type: "
+            f"{config.model.type}); translate it without --engine"
+        )
+
+
+def _positions(search: SearchConfig) -> int:
+    """The most positions of either side that a search within these limits takes, eos and the step behind included."""
+    longest = int(search.max_length_ratio * search.max_source_tokens + search.max_length_offset)
+    return max(search.max_source_tokens, longest) + 1
+
+
+def _write(
+    folder: Path, own: Translator[TorchEngine], account: Mapping[str, Any], quantize: str | None
+) -> float | None:
+    """Write the model into ``folder`` and compare its log-probabilities with those it was made of.
+
+    Returns:
+        Their largest difference; None for quantized weights, of which it says nothing.
+    """
+    from nmt.engines.ctranslate2_model import largest_difference, write_model
+    from nmt.models.transformer import Transformer
+
+    model, tokenizer = own.engine.model, own.tokenizer
+    assert isinstance(model, Transformer)  # as its configuration said
+    write_model(model, tokenizer, _positions(own.search), folder, quantize)
+    difference = None if quantize else largest_difference(model, tokenizer, folder)
+    if difference is not None and not difference <= MAX_DIFFERENCE:
+        raise ExportError(
+            f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "
+            f"by {difference:.2g}, allowed is {MAX_DIFFERENCE:g}); it was not kept; please report this"
+        )
+    sums = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    about = {"format": FORMAT, "nmt": __version__, **account, "weights": quantize or "float32"}
+    write_json(folder / ACCOUNT, {**about, "sha256": sums})
+    return difference
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a folder is there as it was written. CTranslate2 itself would load any bits."""
+    try:
+        sums = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))["sha256"]
+        return all(sha256(folder / name) == expected for name, expected in sums.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+# -------------------------------------------------------------------------------------------- nmt translate --engine
+
+
+def load_translator(
+    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None
+) -> Translator[CTranslate2Engine]:
+    """As :func:`nmt.pipeline.load_translator`, with CTranslate2 for an engine.
+
+    The CTranslate2 model is made of the run's final weights (the best so far, while it is not finished) and kept in the
+    run for the next time.
+
+    Raises:
+        ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers.
+        DeviceError: CTranslate2 cannot use the device.
+        CheckpointError: the weights are damaged.
+        RunError: there are no weights yet.
+    """
+    config = run.load_config()
+    _check_expressible(run, config)
+    version = import_ctranslate2().__version__
+    where = resolve_device(device or _device(config))
+    tokenizer = Tokenizer.load(run.tokenizer)
+    search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
+
+    @cache
+    def own() -> Translator[TorchEngine]:
+        from nmt import pipeline
+
+        return pipeline.load_translator(run, overrides, device)
+
+    weights = _final_checksum(run) if run.finished else _checksum(own())
+    key = digest(weights, config.model, tokenizer.fingerprint, _positions(search), FORMAT, version)
+    path = run.ctranslate2 / key
+    if not _whole(path):
+        log.info("writing the CTranslate2 model of this run, once, into %s", path)
+        with _folder(path, replace=path.exists()) as folder:
+            _write(folder, own(), {"ctranslate2": version, "run": run.path.name}, None)
+        for other in run.ctranslate2.iterdir():  # of earlier weights
+            if other != path and not other.name.startswith("."):
+                shutil.rmtree(other, ignore_errors=True)
+    threads = config.train.threads or default_threads()
+    engine = CTranslate2Engine(path, tokenizer, search, where, threads, lambda: own().engine)
+    return Translator(engine, tokenizer, search, config.model.max_target_tokens)
+
+
+def _device(config: Config) -> str:
+    return "auto" if config.train.device == "mps" else config.train.device  # CTranslate2 has no code for Apple's GPUs
+
+
+def _final_checksum(run: Run) -> str:
+    """The checksum of a finished run's weights, without reading them."""
+    path = run.model / "model.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"]["model.safetensors"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{run.model}: damaged: model.json: {error!r}") from None
+
+
+def _checksum(own: Translator[TorchEngine]) -> str:
+    """A checksum of weights that were read, for a run whose best weights may be others at any time."""
+    sums = hashlib.sha256()
+    for name, parameter in own.engine.model.named_parameters():
+        sums.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
+    return sums.hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------------- nmt export
+
+
+@dataclass(frozen=True)
+class Check:
+    """How the translations of an export compare with those of the run itself.
+
+    Attributes:
+        lines: translated by both; blank ones are left out.
+        source: where the lines are from.
+        same: share that is equal, or equally good (see :data:`TIE`).
+        searched_again: of the lines, those that CTranslate2 left to our own search.
+        likeness: BLEU of the export's translations with the run's own for references.
+        bleu: of the run's own translations and of the export's, where there are references.
+        difference: the largest of a token's log-probability, on random sentences; None for quantized weights.
+    """
+
+    lines: int
+    source: str
+    same: float
+    searched_again: int
+    likeness: float
+    bleu: tuple[float, float] | None
+    difference: float | None
+
+    def summary(self) -> str:
+        again = f", {self.searched_again} of them searched again by nmt itself" if self.searched_again else ""
+        parts = [f"{self.same:.1%} of the translations of {self.lines} lines of {self.source} are the run's own{again}"]
+        if self.same < 1:
+            parts.append(f"{self.likeness:.1f} BLEU against the run's own")
+        if self.bleu is not None:
+            parts.append(f"{self.bleu[1]:.2f} BLEU, the run itself {self.bleu[0]:.2f}")
+        if self.difference is not None:
+            parts.append(f"log-probabilities of tokens differ by at most {self.difference:.1g}")
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    where: str
+    sources: list[str]
+    references: list[str] | None
+
+
+def export(
+    run: Run, quantize: str | None = None, output: Path | None = None, check: Path | None = None
+) -> tuple[Path, Check]:
+    """Write a run for use elsewhere: the CTranslate2 model, the SentencePiece models, and how to use them.
+
+    Before it is put in place, it translates lines of the validation set (or of the file ``check``) beside the run's own
+    engine. An export that fails leaves nothing behind.
+
+    Args:
+        quantize: one of :data:`WEIGHT_TYPES`; None keeps float32.
+        output: the folder to make; an earlier export there is replaced. Default: one under ``export/`` in the run.
+
+    Returns:
+        The folder, and what the check found.
+
+    Raises:
+        ExportError: CTranslate2 is not installed or cannot express the model, the export translates otherwise than the
+            run, or ``output`` holds something else or cannot be written.
+        DataError: there is nothing to check with.
+        CheckpointError, RunError: the weights are damaged, or there are none yet.
+    """
+    config = run.load_config()
+    _check_expressible(run, config)
+    version = import_ctranslate2().__version__
+    output = output or run.path / "export" / f"ctranslate2-{quantize or 'float32'}"
+    if output.exists() and not (output / ACCOUNT).is_file() and not (output.is_dir() and not any(output.iterdir())):
+        raise ExportError(f"{output}: is there and is no earlier export; name another folder")
+    lines = _check_lines(run, config, check)
+
+    from nmt import pipeline
+
+    own = pipeline.load_translator(run)
+    account = {"ctranslate2": version, "run": run.path.name, "search": config.search.model_dump(mode="json")}
+    with _folder(output.absolute(), replace=True) as folder:
+        difference = _write(folder, own, account, quantize)
+        for model in own.tokenizer.path.glob("*.model"):
+            shutil.copy(model, folder)
+        log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
+        found = _compare(folder, own, lines, config, difference)
+        _judge(found, quantize)
+        write_json(folder / ACCOUNT, {**json.loads((folder / ACCOUNT).read_text()), "check": asdict(found)})
+        write_text(folder / "README.md", _readme(run, own, config, quantize))
+    return output, found
+
+
+@contextmanager
+def _folder(path: Path, replace: bool) -> Iterator[Path]:
+    try:
+        with new_directory(path, replace=replace) as folder:
+            yield folder
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be written: {error.strerror or error}; check space and permissions"
+        ) from None
+
+
+def _check_lines(run: Run, config: Config, file: Path | None) -> _Lines:
+    """At most :data:`CHECKED_LINES` lines, spread evenly; blank ones tell nothing."""
+    if file is not None:
+        try:
+            with file.open("rb") as opened:
+                where, sources, references = str(file), list(read_lines(opened, str(file))), None
+        except OSError as error:
+            raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
+    else:
+        folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: the prepared corpus is not there any more, whose validation set would check the export; "
+                "name a file of source sentences with --check"
+            )
+        part = Corpus(folder, read_manifest(folder)).part("valid")
+        where, sources, references = "the validation set", part.sources(), part.targets()
+    rows = [i for i, line in enumerate(sources) if line.strip()]
+    if not rows:
+        raise DataError(f"{where}: holds no line to check the export with")
+    count = min(len(rows), CHECKED_LINES)
+    rows = [rows[i * len(rows) // count] for i in range(count)]
+    return _Lines(where, [sources[i] for i in rows], references and [references[i] for i in rows])
+
+
+def _compare(
+    folder: Path, own: Translator[TorchEngine], lines: _Lines, config: Config, difference: float | None
+) -> Check:
+    from nmt.evaluation import score
+
+    threads = config.train.threads or default_threads()
+    device = resolve_device(_device(config))
+    engine = CTranslate2Engine(folder, own.tokenizer, own.search, device, threads, lambda: own.engine)
+    ours, theirs = (
+        [found[0] for found in translator.translate(lines.sources)]
+        for translator in (own, Translator(engine, own.tokenizer, own.search, own.max_target_tokens))
+    )
+    same = sum(a.text == b.text or abs(a.score - b.score) < TIE for a, b in zip(ours, theirs, strict=True))
+    texts = [[t.text for t in found] for found in (ours, theirs)]
+
+    def bleu(hypotheses: list[str], references: list[str]) -> float:
+        return score(hypotheses, references, config.evaluation, ["bleu"]).bleu
+
+    return Check(
+        lines=len(ours),
+        source=lines.where,
+        same=same / len(ours),
+        searched_again=engine.searched_again,
+        likeness=bleu(texts[1], texts[0]),
+        bleu=None if lines.references is None else (bleu(texts[0], lines.references), bleu(texts[1], lines.references)),
+        difference=difference,
+    )
+
+
+def _judge(found: Check, quantize: str | None) -> None:
+    """
+    Raises:
+        ExportError: it is not what is promised.
+    """
+    if quantize is None and found.same < PROMISED:
+        raise ExportError(
+            f"the export translates only {found.same:.2%} of {found.lines} lines of {found.source} as the run does, "
+            f"promised are {PROMISED:.1%}; nothing was written; please report this"
+        )
+    if quantize is not None and found.likeness < MIN_LIKENESS:
+        raise ExportError(
+            f"with weights of {quantize} the translations of {found.lines} lines of {found.source} are hardly those of "
+            f"the run any more ({found.likeness:.1f} BLEU against them); nothing was written; export without --quantize"
+        )
+
+
+_README = """\
+# {run}, {src_lang} to {tgt_lang}, for CTranslate2
+
+A Transformer trained with nmt {version}: a CTranslate2 model with {weights} weights, and its SentencePiece model(s).
+`nmt.json` tells where it comes from, how it was searched there and how its translations were compared.
+
+```sh
+pip install "ctranslate2>={ctranslate2}" sentencepiece
+```
+
+```python
+import ctranslate2
+import sentencepiece
+
+folder = "."  # this one
+source = sentencepiece.SentencePieceProcessor(model_file=f"{{folder}}/{src_model}")
+target = sentencepiece.SentencePieceProcessor(model_file=f"{{folder}}/{tgt_model}")
+translator = ctranslate2.Translator(folder, device="cpu")
+
+
+def score(found):  # log-probability / {penalty}
+    score, pieces = found
+    length = max(1, len(pieces))
+    return score / {penalty}
+
+
+def translate(lines):
+    results = translator.translate_batch(
+        [pieces[:{max_source}] for pieces in source.encode(lines, out_type=str)],
+        batch_type="tokens",
+        max_batch_size=2048,
+        beam_size={beam_size},
+        num_hypotheses={beam_size},
+        length_penalty=1e-6,
+        return_scores=True,
+        return_end_token=True,
+        disable_unk=True,
+        suppress_sequences=[["{pad}"], ["{bos}"]],
+        min_decoding_length=0,
+        max_decoding_length={max_target},
+        max_input_length=0,
+    )
+    return [target.decode(max(zip(r.scores, r.hypotheses), key=score)[1]) for r in results]
+
+
+print(*translate(["..."]), sep="\\n")
+```
+"""
+
+
+def _readme(run: Run, own: Translator[TorchEngine], config: Config, quantize: str | None) -> str:
+    search, tokenizer = config.search, own.tokenizer
+    alpha = search.alpha if search.length_penalty != "none" else 0.0
+    pad, bos = tokenizer.tgt_pieces([tokenizer.pad_id, tokenizer.bos_id])
+    return _README.format(
+        run=run.path.name,
+        src_lang=config.data.src_lang,
+        tgt_lang=config.data.tgt_lang,
+        version=__version__,
+        ctranslate2=import_ctranslate2().__version__,
+        weights=quantize or "float32",
+        src_model="joint.model" if tokenizer.joint else "src.model",
+        tgt_model="joint.model" if tokenizer.joint else "tgt.model",
+        penalty=f"((5 + length) / 6) ** {alpha:g}" if search.length_penalty == "gnmt" else f"length**{alpha:g}",
+        max_source=search.max_source_tokens,
+        max_target=_positions(search) if own.max_target_tokens is None else own.max_target_tokens,
+        beam_size=search.beam_size,
+        pad=pad,
+        bos=bos,
+    )

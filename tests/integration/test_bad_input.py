@@ -1,0 +1,506 @@
+"""Everything a user can hand over that is wrong, through the command line.
+
+Each case ends in the promised line on standard error and exit code 2: no traceback, and no file changed or added. Text
+that is odd but right is below, in :data:`ODD`.
+"""
+
+import gzip
+import os
+import pickle
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nmt import pipeline
+from nmt.cli import main
+from nmt.config import load_config
+from nmt.errors import CheckpointError
+from nmt.run import Run
+from nmt.training import checkpoint as checkpoints
+from tests.conftest import BASE, Place
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Drop the rights of the superuser, to whom nothing is forbidden; other users have none to drop."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def refused(
+    place: Place, arguments: list[str], capfd, as_user: Callable[[], AbstractContextManager] = nullcontext
+) -> str:
+    """Run a command that must fail as promised; return its line."""
+    before = place.files()
+    capfd.readouterr()
+    with as_user():
+        assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert place.files() == before
+    assert not list(place.path.rglob("*.tmp"))
+    lines = [line for line in err.splitlines() if line.startswith("nmt: ")]
+    assert len(lines) == 1, err
+    return lines[0].removeprefix("nmt: ")
+
+
+# ------------------------------------------------------------------------------------------------------- configurations
+
+CONFIGS: list[tuple[bytes, str]] = [
+    (b"", "c.yaml: is empty; start from a file in configs/"),
+    (b"# only a comment\n", "c.yaml: is empty; start from a file in configs/"),
+    (b"- data\n- model\n", "c.yaml: must be a mapping of keys to values, not a list"),
+    (b"just words\n", "c.yaml: must be a mapping of keys to values, not a text"),
+    (b"data: {train: [}\n", "c.yaml:1: not valid YAML: expected the node content, but found '}'"),
+    (b"model:\n\ttype: rnn\n", "c.yaml:2: not valid YAML: found character '\\t' that cannot start any token; "
+     "indent with spaces, not tabs"),
+    (BASE + b"data: {}\n", "c.yaml:12: data: given twice; keep one"),
+    (b"a: &a [*a]\n", "c.yaml:1: nested too deeply; a configuration has few levels"),
+    (b"a: *nowhere\n", "c.yaml:1: not valid YAML: found undefined alias 'nowhere'"),
+    (b"[" * 100_000, "c.yaml: not valid YAML: nested too deeply"),
+    (BASE.replace(b"rnn", b"\xff"), "c.yaml: not UTF-8 text (byte 260)"),
+    (BASE + b"\0", "c.yaml: not valid YAML: unacceptable character #x0000: special characters are not allowed in "
+     '"<unicode string>", position 451'),
+    (BASE + b"seed: !!python/object/apply:os.system ['touch executed']\n",
+     "c.yaml:12: not valid YAML: could not determine a constructor for the tag "
+     "'tag:yaml.org,2002:python/object/apply:os.system'"),
+    (BASE + b"modle: {}\n", "c.yaml:12: modle: unknown key; did you mean model?"),
+    (BASE.replace(b"model: {type: rnn, d_model: 16, d_hidden: 16}\n", b""),
+     "c.yaml: model: missing; it has no default"),
+    (BASE.replace(b"max_steps: 4", b"max_steps: many"),
+     'c.yaml:10: train.max_steps: "many" (text) should be an integer'),
+    (BASE.replace(b"max_steps: 4", b"max_steps: 0"),
+     "c.yaml:10: train.max_steps: 0 (integer) should be greater than 0"),
+    (BASE.replace(b"max_steps: 4", b"max_steps: 4, average: 9"),
+     "c.yaml:10: train: averaging 9 checkpoints needs keep_last of at least that, not 2"),
+    (BASE.replace(b"type: rnn", b"type: gru"), 'c.yaml:9: model.type: "gru" is not known; one of: rnn, transformer'),
+    (BASE.replace(b"d_model: 16", b"d_model: .nan"), "c.yaml:9: model.d_model: NaN (number) should be an integer"),
+    (BASE + b"name: ../x\n",
+     'c.yaml:12: name: "../x" must be letters, digits, \'_\', \'-\' and \'.\', not starting with \'.\' or \'-\''),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "expected"), CONFIGS, ids=range(len(CONFIGS)))
+def test_configurations(place, capfd, content, expected):
+    place.write("c.yaml", content)
+    assert refused(place, ["train", "c.yaml"], capfd) == expected
+    assert not (place.path / "executed").exists()
+
+
+# -------------------------------------------------------------------------------------------------------------- corpora
+
+LINES = b"".join(b"line %d\n" % n for n in range(500))
+TEXT = "{kind: text, src: a, tgt: b}"
+
+CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
+    "more source lines": ({"a": b"x\ny\nz\n", "b": b"x\n"}, TEXT,
+        "a has 3 lines but b has 1; line n of one must translate line n of the other"),
+    "more target lines": ({"a": b"x\n", "b": b"x\ny"}, TEXT,
+        "a has 1 lines but b has 2; line n of one must translate line n of the other"),
+    "missing file": ({"a": LINES}, TEXT, "b: no such file; check the path"),
+    "packed under another name": ({"a": LINES, "b.gz": gzip.compress(LINES)}, TEXT,
+        "b: no such file; did you mean b.gz?"),
+    "folder": ({"a": LINES, "b/x": b""}, TEXT, "b: is a folder; name a file in it"),
+    "truncated gzip": ({"a.gz": gzip.compress(LINES)[:-5], "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
+        "a.gz: gzip file cut off after line 500; copy it anew"),
+    "no gzip": ({"a.gz": LINES, "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
+        "a.gz: not a gzip file, in spite of its name; rename or compress it"),
+    "invalid UTF-8 in line 3": ({"a": b"x\ny\nz\xe4\n", "b": b"x\ny\nz\n"}, TEXT,
+        "a:3: not valid UTF-8 (byte 0xe4 at column 2); convert the file to UTF-8"),
+    "Latin-1": ({"a": "größer\n".encode("latin-1"), "b": b"x\n"}, TEXT,
+        "a:1: not valid UTF-8 (byte 0xf6 at column 3); convert the file to UTF-8"),
+    "UTF-16": ({"a": "hallo\n".encode("utf-16"), "b": b"x\n"}, TEXT,
+        "a:1: holds a NUL character; is it a text file, in UTF-8?"),
+    "NUL byte in line 2": ({"a": b"x\ny\0\n", "b": b"x\ny\n"}, TEXT,
+        "a:2: holds a NUL character; is it a text file, in UTF-8?"),
+    "empty files": ({"a": b"", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
+    "a byte order mark alone": ({"a": b"\xef\xbb\xbf", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
+    "blank lines only": ({"a": b"\n\n \n", "b": b"\n\n\n"}, TEXT,
+        "data.train: cleaning leaves none of its 3 pairs (3 empty); see data.cleaning"),
+    "one line of a million characters": ({"a": b"x" * 1_000_000, "b": b"y"}, TEXT,
+        "data.train: cleaning leaves none of its 1 pairs (1 too_long); see data.cleaning"),
+    "a vocabulary that cannot be filled": ({"a": b"x y\n", "b": b"y x\n"}, TEXT,
+        "tokenizer.vocab_size: 36 is more than the training text can fill; set it to 9 or less"),
+    "too few columns": ({"a": b"x\ty\nz\n"}, "{kind: tsv, path: a}",
+        "a:2: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0"),
+    "broken JSON": ({"a": b'{"en": "x", "de": "y"}\n{"en": \n'}, "{kind: jsonl, path: a}",
+        "a:2: not valid JSON: Expecting value (column 8)"),
+    "JSON of another kind": ({"a": b"[1, 2]\n"}, "{kind: jsonl, path: a}",
+        "a:1: no key 'en'; it is not in an object; set src_key and tgt_key"),
+    "JSON without the key": ({"a": b'{"en": "x", "fr": "y"}\n'}, "{kind: jsonl, path: a}",
+        "a:1: no key 'de'; there is: en, fr; set src_key and tgt_key"),
+    "a number for a text": ({"a": b'{"en": "x", "de": 3}\n'}, "{kind: jsonl, path: a}",
+        "a:1: key 'de' holds 3, which is not text"),
+    "a lone surrogate": ({"a": b'{"en": "x \\ud83d", "de": "y"}\n'}, "{kind: jsonl, path: a}",
+        "a:1: key 'en' holds \\ud83d, half of a surrogate pair and no character; remove it"),
+    "an escaped NUL": ({"a": b'{"en": "x\\u0000", "de": "y"}\n'}, "{kind: jsonl, path: a}",
+        "a:1: key 'en' holds a NUL character; remove it"),
+    "deep JSON": ({"a": b"[" * 100_000 + b"\n"}, "{kind: jsonl, path: a}", "a:1: not valid JSON: nested too deeply"),
+    "a dataset that is none": ({"d/x.bin": b"MZ"}, "{kind: hub, path: d, split: train}",
+        "d: cannot be loaded: No (supported) data files found in d; name a folder with parquet, JSON or CSV files, "
+        "or a hub id"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CORPORA)
+def test_corpora(place, capfd, case):
+    files, source, expected = CORPORA[case]
+    for name, content in files.items():
+        (place.path / name).parent.mkdir(exist_ok=True)
+        place.write(name, content)
+    assert refused(place, ["prepare", "c.yaml", "--set", f"data.train={source}"], capfd) == expected
+
+
+ODD: dict[str, tuple[bytes, bytes, list[tuple[str, str]]]] = {
+    "a byte order mark": (b"\xef\xbb\xbfone\n", b"\xef\xbb\xbfeins\n", [("one", "eins")]),
+    "Windows line ends": (b"one\r\ntwo\r\n", b"eins\nzwei\n", [("one", "eins"), ("two", "zwei")]),
+    "U+2028 and its like are characters": (
+        "one\u2028two\u0085three\f\n".encode(), b"eins zwei drei\n", [("one\u2028two\u0085three\f", "eins zwei drei")]),
+    "blank lines are dropped in pairs": (b"one\n\ntwo\n", b"eins\nx\nzwei\n", [("one", "eins"), ("two", "zwei")]),
+    "right-to-left marks": ("\u200fone\u200e\n".encode(), b"eins\n", [("\u200fone\u200e", "eins")]),
+    "emoji": ("one 👩‍👩‍👧🏽\n".encode(), "eins 👩‍👩‍👧🏽\n".encode(), [("one 👩‍👩‍👧🏽", "eins 👩‍👩‍👧🏽")]),
+    "no newline at the end": (b"one\ntwo", b"eins\nzwei\n", [("one", "eins"), ("two", "zwei")]),
+    "a line of a million characters": (b"one\n" + b"x" * 1_000_000 + b"\n", b"eins\ny\n", [("one", "eins")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_but_right(place, case):
+    src, tgt, expected = ODD[case]
+    place.write("a", src)
+    place.write("b", tgt)
+    config = load_config("c.yaml", [f"data.train={TEXT}", "tokenizer.type=char", "tokenizer.vocab_size=60"])
+    assert list(pipeline.prepare_corpus(config.data).part("train")) == expected
+
+
+# ------------------------------------------------------------------------------- tokenizers, run directories, arguments
+
+
+class Bomb:
+    """Leaves a file where it is unpickled."""
+
+    def __reduce__(self):
+        return open, ("executed", "w")
+
+
+PICKLE = pickle.dumps(Bomb())
+assert pickle.loads(pickle.dumps(len)) is len  # the kind of pickle that would run
+
+
+def spoil(name: str, content: bytes | None) -> Callable[[Place], None]:
+    """Replace a file of the run, or remove it."""
+
+    def apply(place: Place) -> None:
+        path = place.run / name
+        if content is None:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    return apply
+
+
+def other_vocabulary(place: Place) -> None:
+    assert main(["prepare", "c.yaml", "--set", "tokenizer.vocab_size=37"]) == 0
+    found = {path.stat().st_size: path for path in place.path.glob("store/tokenizer-*/joint.model")}
+    assert len(found) == 2
+    shutil.copy(found[max(found)], place.run / "tokenizer" / "joint.model")
+
+
+def another_run_here(place: Place) -> None:
+    shutil.copytree(place.run, place.path / "runs" / "d")
+
+
+def unfinished(place: Place) -> None:
+    shutil.rmtree(place.run / "model")
+    shutil.rmtree(place.run / "checkpoints")
+
+
+def edited_config(place: Place) -> None:
+    path = place.run / "config.yaml"
+    path.write_text(path.read_text().replace("d_hidden: 16", "d_hidden: 24"))
+
+
+TRANSLATE = ["translate", "c", "-i", "test.src", "-o", "out"]
+MODEL_CHECKSUM = "runs/c/model: damaged: model.safetensors does not match its checksum"
+
+RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
+    "no such run": (spoil("x", b""), ["translate", "nothing"], "nothing: no such run; runs here: c"),
+    "no run directory": (spoil("x", b""), ["translate", "store"],
+        "store: is not a run directory (it has no config.yaml); runs here: c"),
+    "configuration gone": (spoil("config.yaml", None), ["evaluate", "runs/c"],
+        "runs/c: is not a run directory (it has no config.yaml); there are no runs under runs/; train one first"),
+    "configuration is no YAML": (spoil("config.yaml", b"a: [\n"), TRANSLATE,
+        "runs/c/config.yaml: cannot be read: while parsing a flow node expected the node content, but found "
+        "'<stream end>' in \"<unicode string>\", line 2, column 1: ^"),
+    "configuration with code": (spoil("config.yaml", b"!!python/object/apply:os.system ['touch executed']"), TRANSLATE,
+        "runs/c/config.yaml: cannot be read: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.system' in \"<unicode string>\", line 1, column 1: "
+        "!!python/object/apply:os.system ... ^"),
+    "configuration of another model": (edited_config, TRANSLATE,
+        "runs/c/model: is of another model: encoder.forwards.0.weight_ih_l0 is [48, 16], not [72, 16]"),
+    "half made": (unfinished, TRANSLATE, "runs/c: holds no validated checkpoint yet; train it first (nmt train)"),
+    "tokenizer gone": (spoil("tokenizer/joint.model", None), TRANSLATE,
+        "runs/c/tokenizer: holds no tokenizer (joint.model, or src.model and tgt.model)"),
+    "tokenizer is text": (spoil("tokenizer/joint.model", b"hello\n"), TRANSLATE,
+        "runs/c/tokenizer/joint.model: not a SentencePiece model, or damaged"),
+    "tokenizer is a pickle": (spoil("tokenizer/joint.model", PICKLE), TRANSLATE,
+        "runs/c/tokenizer/joint.model: not a SentencePiece model, or damaged"),
+    "tokenizer of another vocabulary": (other_vocabulary, TRANSLATE,
+        "runs/c/model: was trained with another tokenizer than the one in runs/c/tokenizer"),
+    "model cut off": (lambda place: os.truncate(place.run / "model" / "model.safetensors", 100),
+        TRANSLATE, MODEL_CHECKSUM),
+    "model is a pickle": (spoil("model/model.safetensors", PICKLE), TRANSLATE, MODEL_CHECKSUM),
+    "model gone": (spoil("model/model.safetensors", None), TRANSLATE,
+        "runs/c/model: damaged: runs/c/model/model.safetensors: No such file or directory"),
+    "model's account is no JSON": (spoil("model/model.json", b"{"), TRANSLATE,
+        "runs/c/model: damaged: model.json cannot be read (Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1))"),
+    "a run of another configuration": (spoil("x", b""), ["train", "c.yaml", "--set", "model.d_hidden=24"],
+        "runs/c: was started with another configuration (model.d_hidden: 16 there, 24 now); give this one another name "
+        "(--set name=...) or remove the run"),
+    "no such test set": (spoil("x", b""), ["evaluate", "c", "--set-name", "news"],
+        "news: no such set in this run; there are: valid, tiny"),
+    "source without reference": (spoil("x", b""), ["evaluate", "c", "--src", "test.src"],
+        "--src and --ref go together: one file of sources, one of references"),
+    "references of another length": (spoil("x", b""), ["evaluate", "c", "--src", "test.src", "--ref", "train.tgt"],
+        "test.src has 20 lines but train.tgt has 300; line n of one must go with line n of the other"),
+    "no such configuration": (spoil("x", b""), ["train", "d.yaml"],
+        "d.yaml: no such configuration file; did you mean c.yaml?"),
+    "a beam of none": (spoil("x", b""), ["translate", "c", "--beam-size", "0"],
+        "--beam-size 0: must be 1 or more"),
+    "no best at all": (spoil("x", b""), ["translate", "c", "--nbest", "0"], "--nbest 0: must be 1 or more"),
+    "output is a folder": (spoil("x", b""), ["translate", "c", "-i", "test.src", "-o", "store"],
+        "store: is a folder; name a file"),
+    "output in no folder": (spoil("x", b""), ["translate", "c", "-i", "test.src", "-o", "no/where"],
+        "no/where: cannot be opened: No such file or directory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_runs(place, capfd, case):
+    prepare, arguments, expected = RUNS[case]
+    prepare(place)
+    assert refused(place, arguments, capfd) == expected
+    assert not (place.path / "executed").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ no access
+
+
+@pytest.fixture
+def open_place(place) -> Place:
+    """The folder, all its own and all above it within reach of any user."""
+    for folder in [place.path, *place.path.parents]:
+        if folder.owner() != "root" or str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    for path in [place.path, *place.path.rglob("*")]:
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    return place
+
+
+ACCESS: dict[str, tuple[str, int, list[str], str]] = {
+    "configuration": ("c.yaml", 0, ["train", "c.yaml"], "c.yaml: cannot be read: Permission denied"),
+    "corpus": ("train.src", 0, ["prepare", "c.yaml"], "train.src: no permission to read it; check its owner and mode"),
+    "tokenizer": ("runs/c/tokenizer/joint.model", 0, TRANSLATE,
+        "runs/c/tokenizer/joint.model: cannot be read: Permission denied"),
+    "model": ("runs/c/model/model.safetensors", 0, TRANSLATE,
+        "runs/c/model: damaged: runs/c/model/model.safetensors: Permission denied"),
+    "text": ("test.src", 0, TRANSLATE, "test.src: cannot be opened: Permission denied"),
+    "runs": ("runs", 0o555, ["train", "c.yaml", "--set", "name=d"], "runs/d: cannot be written to: Permission denied"),
+    "run": ("runs/c", 0o555, ["train", "c.yaml"], "runs/c: cannot be written to: Permission denied"),
+    "store": ("store", 0o555, ["prepare", "c.yaml", "--set", "data.cleaning.max_ratio=3"],
+        "store/corpus-*: cannot be written: Permission denied; check space and permissions"),
+    "scores": ("runs/c/evaluation", 0o555, ["evaluate", "c"],
+        "runs/c/evaluation/*: Permission denied; check space, owner and mode"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ACCESS)
+def test_no_access(open_place, capfd, case):
+    name, mode, arguments, expected = ACCESS[case]
+    if name == "runs/c":
+        (open_place.run / ".lock").unlink()
+    (open_place.path / name).chmod(mode)
+    line = refused(open_place, arguments, capfd, as_nobody)
+    assert re.fullmatch(re.escape(expected).replace(r"\*", ".*"), line), line
+
+
+# ---------------------------------------------------------------------------------------------------- text to translate
+
+BAD_TEXTS: dict[str, tuple[bytes, str]] = {
+    "binary": (bytes(range(256)), "in:1: holds a NUL character; is it a text file, in UTF-8?"),
+    "an ELF file": (b"\x7fELF\x02\x01\x01\xff",
+        "in:1: not valid UTF-8 (byte 0xff at column 8); convert the file to UTF-8"),
+    "Latin-1 in line 2": (b"one\nsch\xf6n\n",
+        "in:2: not valid UTF-8 (byte 0xf6 at column 4); convert the file to UTF-8"),
+    "cut inside a character": ("one ü".encode()[:-1],
+        "in:1: not valid UTF-8 (byte 0xc3 at column 5); convert the file to UTF-8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+def test_texts(place, capfd, case):
+    content, expected = BAD_TEXTS[case]
+    place.write("in", content)
+    assert refused(place, ["translate", "c", "-i", "in", "-o", "out"], capfd) == expected
+
+
+GOOD_TEXTS: dict[str, tuple[bytes, int]] = {
+    "empty": (b"", 0),
+    "no newline at the end": (b"one\ntwo", 2),
+    "one newline": (b"\n", 1),
+    "a line of 50,000 words": (b"one\n" + b"two " * 50_000 + b"\nthree\n", 3),
+    "100,000 lines": (b"one\n\n" * 50_000, 100_000),
+    "characters never seen": ("日本語\n👩‍👩‍👧🏽\n\u2028\u0085\n\u200f\x1b[31m\n".encode(), 4),
+}
+
+
+@pytest.mark.parametrize("case", GOOD_TEXTS)
+def test_as_many_lines_out_as_in(place, case):
+    content, count = GOOD_TEXTS[case]
+    place.write("in", content)
+    assert main(["translate", "c", "-i", "in", "-o", "out", "--beam-size", "1"]) == 0
+    out = (place.path / "out").read_bytes()
+    assert out.count(b"\n") == count
+    assert out.endswith(b"\n") or not out
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def damage(folder: Path, kind: str, rng: random.Random) -> None:
+    """Cut one file of a folder at a random place, or flip one of its bits."""
+    path = rng.choice(sorted(folder.iterdir()))
+    content = bytearray(path.read_bytes())
+    place = rng.randrange(len(content))
+    if kind == "cut":
+        del content[place:]
+    else:
+        content[place] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["cut", "flip"])
+def test_a_hundred_damaged_checkpoints(place, kind):
+    """Each is found damaged, and the one before it is used; or what is read is what was written."""
+    directory = place.run / "checkpoints"
+    older, newest = checkpoints.list_checkpoints(directory)
+    whole = checkpoints.open_checkpoint(newest)
+    names = [path.stem for path in newest.glob("*.safetensors")]
+    tensors = {name: whole.tensors(name) for name in names}
+    shutil.copytree(newest, place.path / "kept")
+    rng = random.Random(1)
+    harmless = 0
+    for _ in range(100):
+        damage(newest, kind, rng)
+        said: list[str] = []
+        found = checkpoints.last_good(directory, said.append)
+        if found.path == newest:  # white space in the JSON, say
+            harmless += 1
+            assert found.state == whole.state
+            assert all(value.equal(tensors[name][key]) for name in names for key, value in found.tensors(name).items())
+        else:
+            assert found.path == older
+            assert len(said) == 1
+            assert str(newest) in said[0]
+            shutil.rmtree(directory / f"damaged-{newest.name}")
+        shutil.rmtree(newest, ignore_errors=True)
+        shutil.copytree(place.path / "kept", newest)
+    assert harmless <= 5
+
+
+@pytest.mark.parametrize("kind", ["cut", "flip"])
+def test_a_hundred_damaged_models(place, kind):
+    weights, info = checkpoints.read_model(place.run / "model")
+    shutil.copytree(place.run / "model", place.path / "kept")
+    rng = random.Random(2)
+    harmless = 0
+    for _ in range(100):
+        damage(place.run / "model", kind, rng)
+        try:
+            found = checkpoints.read_model(place.run / "model")
+        except CheckpointError:
+            pass
+        else:
+            harmless += 1
+            assert found[1] == info
+            assert all(value.equal(weights[key]) for key, value in found[0].items())
+        shutil.rmtree(place.run / "model")
+        shutil.copytree(place.path / "kept", place.run / "model")
+    assert harmless <= 10
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_training_goes_on_from_the_one_before(place, capfd, caplog):
+    older, newest = checkpoints.list_checkpoints(place.run / "checkpoints")
+    os.truncate(newest / "optimizer.safetensors", 50)
+    assert main(["train", "c.yaml", "--set", "train.max_steps=6"]) == 0
+    assert (
+        f"runs/c/checkpoints/{newest.name}: damaged: optimizer.safetensors does not match its checksum" in caplog.text
+    )
+    assert f"set aside as damaged-{newest.name}" in caplog.text
+    assert f"resuming at step {int(older.name[5:])}" in caplog.text
+
+
+def test_when_every_checkpoint_is_damaged_nothing_is_deleted(place, capfd):
+    shutil.rmtree(place.run / "model")
+    for path in checkpoints.list_checkpoints(place.run / "checkpoints"):
+        (path / "state.json").write_bytes(PICKLE)
+    capfd.readouterr()
+    assert main(["train", "c.yaml"]) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        "nmt: runs/c/checkpoints: no whole checkpoint is left; the damaged ones are kept as damaged-step-*; "
+        "restore one from a backup, or move the run directory away to start anew"
+    )
+    assert len(list((place.run / "checkpoints").glob("damaged-step-*/model.safetensors"))) == 2
+    assert not (place.path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("seed=2", "configuration (seed: 1 there, 2 now)"),
+        ("train.optimizer.lr=0.1", "configuration (train.optimizer.lr: 0.001 there, 0.1 now)"),
+        ("tokenizer.vocab_size=37", "configuration (tokenizer.vocab_size: 36 there, 37 now)"),
+    ],
+)
+def test_checkpoints_swapped_between_runs(place, capfd, change, expected):
+    assert main(["train", "c.yaml", "--set", "name=d", change]) == 0
+    shutil.rmtree(place.path / "runs" / "d" / "checkpoints")
+    shutil.copytree(place.run / "checkpoints", place.path / "runs" / "d" / "checkpoints")
+    line = refused(place, ["train", "c.yaml", "--set", "name=d", change, "train.max_steps=6"], capfd)
+    assert line == f"runs/d/checkpoints/step-00000004: is of another {expected}"
+
+
+def test_a_forged_checkpoint_is_not_executed(place, capfd):
+    """A pickle with code in it, under our names and with a checksum that fits."""
+    for path in checkpoints.list_checkpoints(place.run / "checkpoints"):
+        state = checkpoints.open_checkpoint(path).state
+        del state["sha256"]
+        (path / "state.json").unlink()
+        for name in ("model", "optimizer", "random"):
+            (path / f"{name}.safetensors").write_bytes(PICKLE)
+        checkpoints._seal(path, "state.json", state)
+    (place.run / "model" / "model.safetensors").write_bytes(PICKLE)
+    info = yaml.safe_load((place.run / "model" / "model.json").read_text())
+    (place.run / "model" / "model.json").unlink()
+    checkpoints._seal(place.run / "model", "model.json", {k: info[k] for k in info if k not in ("sha256", "checksum")})
+    for arguments in (["train", "c.yaml", "--set", "train.max_steps=6"], TRANSLATE):
+        line = refused(place, arguments, capfd)
+        assert "model.safetensors: cannot be read: " in line
+    assert not (place.path / "executed").exists()
+    assert Run(place.run).finished

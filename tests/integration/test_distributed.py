@@ -1,0 +1,440 @@
+"""Several processes train as one: ranks on the CPU, connected by gloo."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nmt import distributed, pipeline
+from nmt.cli import guarded, main
+from nmt.data.batching import TrainingOrder
+from nmt.errors import DataError
+from nmt.reproduction import differences
+from nmt.run import Run
+from nmt.training import checkpoint as checkpoints
+from nmt.training.trainer import WINDOW, Interrupted, Trainer
+from nmt.world import Elsewhere, join
+from tests.conftest import MODELS, Task
+from tests.integration.test_resume import HARD
+
+ROOT = Path(__file__).parents[2]
+LAUNCHER = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", *LAUNCHER, "-m", "nmt", "train"]
+
+# Ranks are forked from one process that has imported all they need (torch imports the last two late) and run nothing:
+# starting them costs next to nothing.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["nmt.pipeline", "nmt.distributed", "nmt.cli", "torch._dynamo", "pandas"])
+
+
+class Ranks:
+    """What became of the ranks of one start: exit codes, what each printed, and the rows of each of its updates."""
+
+    def __init__(self, folder: Path, size: int, function, *arguments):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        logs = [folder / f"rank{rank}-{time.monotonic_ns()}" for rank in range(size)]
+        started = [
+            processes.Process(target=_be_rank, args=(rank, size, port, log, function, arguments))
+            for rank, log in enumerate(logs)
+        ]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(300)
+            process.kill()
+        self.codes = [process.exitcode for process in started]
+        self.output = [log.read_text(encoding="utf-8") for log in logs]
+        rows = [log.with_suffix(".rows") for log in logs]
+        self.updates = [[json.loads(line) for line in f.read_text().splitlines()] if f.exists() else [] for f in rows]
+
+
+def _be_rank(rank, size, port, log, function, arguments):
+    for number in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in names.items()}
+    sys.exit(function(rank, log, *arguments))
+
+
+def spy_on_updates(patch, log, signals):
+    """Write down the rows of each update, and send oneself ``signals`` (step to number) after it."""
+    update = Trainer._update
+
+    def spied(self, batches):
+        update(self, batches)
+        with log.with_suffix(".rows").open("a") as file:
+            rows = [int(row) for batch in batches for row in batch.rows]
+            file.write(json.dumps({"epoch": self.progress.epoch, "rows": rows}) + "\n")
+        if number := signals.get(self.progress.step):
+            os.kill(os.getpid(), number)
+
+    patch(Trainer, "_update", spied)
+
+
+def _train(rank, log, config, signals):
+    spy_on_updates(setattr, log, signals.get(rank, {}))
+    return main(["train", str(config)])
+
+
+def train(task: Task, size: int, config: Path, signals=None) -> Ranks:
+    """Train with ``size`` ranks; ``signals`` maps a rank to the steps after which it is sent which signal."""
+    return Ranks(task.folder, size, _train, config, signals or {})
+
+
+def run_of(task: Task, name: str) -> Run:
+    return Run(task.folder / "runs" / name)
+
+
+def last_checkpoint(run: Run) -> checkpoints.Checkpoint:
+    found = checkpoints.last_good(run.checkpoints, pytest.fail)
+    assert found is not None
+    return found
+
+
+def metrics(run: Run) -> list[dict]:
+    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+
+
+# ---------------------------------------------------------------------------------------------- the same as one process
+
+
+def assert_like_one_process(task, one: str, several: str):
+    """Weights to 1e-6; metrics to what 1e-6 in the weights makes of them; the same scores and translations."""
+    runs = [run_of(task, name) for name in (one, several)]
+    weights = [load_file(last_checkpoint(run).path / "model.safetensors") for run in runs]
+    assert weights[0].keys() == weights[1].keys()
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=0, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+    for ours, theirs in zip(*map(metrics, runs), strict=True):
+        assert ours.keys() == theirs.keys()
+        # Padding counts what is computed: a rank without a batch of its own computes one sentence for nothing.
+        for key in ours.keys() - {"train/tokens_per_second", "train/padding"}:
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-5), key
+    texts = [(run.evaluation / "tiny.hyp").read_text() for run in runs]
+    assert texts[0] == texts[1]
+    scores = [json.loads((run.evaluation / "tiny.json").read_text()) for run in runs]
+    assert scores[0] == scores[1]
+
+
+def exact(family: str, **train) -> dict:
+    """Without dropout, over an end of an epoch, with a schedule and scores that change on the way."""
+    return {
+        "model": {**MODELS[family], "dropout": 0.0},
+        "train": {
+            "max_steps": 16, "batch_tokens": 256, "validate_every": 5, "log_every": 3, "ema_decay": 0.9,
+            "schedule": {"warmup_steps": 4}, "samples": 0, "precision": "fp32", "device": "cpu", "threads": 1, **train,
+        },
+    }  # fmt: skip
+
+
+def test_three_ranks_train_as_one_process_that_accumulates(task):
+    config = task.config("rnn", "one", **exact("rnn", accumulate=6))
+    pipeline.train(config)
+    dataset = pipeline.prepare(config).encoded.train
+    last = list(TrainingOrder(dataset, 256, 6, 1).updates(0))[-1]
+    assert len(last) < 3, "no rank is left without a batch; the test needs another batch_tokens"
+    ranks = train(task, 3, task.config_file("rnn", "three", **exact("rnn", accumulate=2)))
+    assert ranks.codes == [0, 0, 0], ranks.output
+    assert ranks.output[1:] == ["", ""]
+    assert "of at most 1,536 tokens a side" in ranks.output[0]
+    assert "fp32, in each of 3 processes" in ranks.output[0]
+    assert_like_one_process(task, "one", "three")
+
+
+def test_torchrun_trains_as_one_process_that_accumulates(task):
+    pipeline.train(task.config("transformer", "one", **exact("transformer", accumulate=2, samples=1)))
+    path = task.config_file("transformer", "two", **exact("transformer", samples=1))
+    result = subprocess.run([*TORCHRUN, str(path)], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("starting anew") == 1
+    assert result.stdout.count("The run is in") == 1
+    assert_like_one_process(task, "one", "two")
+
+
+# ------------------------------------------------------------------------------------------------------------- resuming
+
+
+@pytest.mark.parametrize("family", ["rnn", "transformer"])
+def test_two_ranks_resume_to_the_same_bits(task, family):
+    """Dropout and all else that has a state on, with a signal to the other rank inside an epoch.
+
+    But for subword sampling: from 0.2.2 on SentencePiece draws other segmentations in each process, whatever its seed.
+    """
+    hard = {**HARD["train"], "max_steps": 13, "samples": 0}
+    whole, broken = (task.config_file(family, name, train=hard) for name in ("whole", "broken"))
+    assert train(task, 2, whole).codes == [0, 0]
+    stopped = train(task, 2, broken, {1: {7: signal.SIGTERM}})
+    assert stopped.codes == [143, 143]
+    assert stopped.output[0].count("nmt: stopped by SIGTERM at step 7, all saved; the same command goes on") == 1
+    assert stopped.output[1] == ""
+    saved = last_checkpoint(run_of(task, "broken"))
+    assert saved.ranks == 2
+    generators = saved.tensors("random")
+    assert not torch.equal(generators["cpu"], generators["rank1/cpu"])  # each rank has its own dropout
+    resumed = train(task, 2, broken)
+    assert resumed.codes == [0, 0], resumed.output
+    assert "not the same bits" not in resumed.output[0]
+    assert list(differences(run_of(task, "whole"), run_of(task, "broken"))) == []
+
+    # The comparison sees the other rank's generators.
+    state = run_of(task, "broken").checkpoints / "step-00000013" / "state.json"
+    edited = json.loads(state.read_text())
+    edited["others"][0]["python_random"][1].reverse()
+    state.write_text(json.dumps(edited))
+    found = list(differences(run_of(task, "whole"), run_of(task, "broken")))
+    assert found == ["step-00000013: generators of other ranks"]
+
+
+def test_another_number_of_ranks_goes_on_with_the_same_data(task, monkeypatch, caplog):
+    """Two ranks, then one process, then three ranks, all inside the first epoch: every pair is read exactly once."""
+    changes = {
+        "max_epochs": 1,
+        "max_steps": 100,
+        "batch_tokens": 64,
+        "validate_every": 1000,
+        "log_every": 1000,
+        "samples": 0,
+    }
+    config = task.config("rnn", train=changes)
+    path = task.config_file("rnn", train=changes)
+    two = train(task, 2, path, {0: {4: signal.SIGTERM}})
+    assert two.codes == [143, 143]
+    log = task.folder / "alone"
+    with monkeypatch.context() as patch:
+        spy_on_updates(patch.setattr, log, {7: signal.SIGTERM})
+        with pytest.raises(Interrupted):
+            pipeline.train(config)
+    assert "was saved by 2 process(es) and goes on with 1" in caplog.text
+    assert "only 2 would give the same bits" in caplog.text
+    three = train(task, 3, path)
+    assert three.codes == [0, 0, 0], three.output
+    assert "was saved by 1 process(es) and goes on with 3" in three.output[0]
+    assert three.output[1:] == ["", ""]
+
+    one = [json.loads(line) for line in log.with_suffix(".rows").read_text().splitlines()]
+    assert [len(two.updates[0]), len(one)] == [4, 3]
+    updates = [*itertools.chain(*two.updates), *one, *itertools.chain(*three.updates)]
+    assert {update["epoch"] for update in updates} == {0}
+    dataset = pipeline.prepare(config).encoded.train
+    read = Counter(row for update in updates for row in update["rows"])
+    assert read == Counter(range(len(dataset)))
+    # Nor is anything lost of what was measured and not yet logged: all tokens (eos counted) and updates of the epoch.
+    last = last_checkpoint(run_of(task, "run"))
+    windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
+    assert sum(window[WINDOW.index("tokens")] for window in windows) == int((dataset.lengths()[1] + 1).sum())
+    assert windows[0][WINDOW.index("updates")] == last.step
+
+
+# ------------------------------------------------------------------------------------------------------ ending together
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def process_of_rank(rank: int, torchrun: subprocess.Popen) -> int:
+    children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
+    return next(
+        int(child) for child in children if f"\0RANK={rank}\0" in "\0" + Path(f"/proc/{child}/environ").read_text()
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes of torchrun in /proc")
+def test_a_signal_to_torchrun_and_a_killed_rank(task):
+    """SIGTERM to torchrun saves on all ranks; a killed rank ends the job within a minute, is named, and all goes on."""
+    changes = {"max_steps": 100_000, "checkpoint_every": 5, "validate_every": 100_000}
+    path = task.config_file("rnn", train=changes)
+    run = run_of(task, "run")
+
+    def started():
+        before = len(checkpoints.list_checkpoints(run.checkpoints)) and last_step()
+        process = subprocess.Popen(
+            [*TORCHRUN, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        wait_for(lambda: last_step() > before, process)
+        return process
+
+    def last_step():
+        return max((int(path.name[5:]) for path in checkpoints.list_checkpoints(run.checkpoints)), default=0)
+
+    process = started()
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert len(re.findall(r"^nmt: stopped by SIGTERM at step \d+, all saved", error, re.MULTILINE)) == 1, error
+    assert error.count("nmt: ") == 1
+
+    process = started()
+    os.kill(process_of_rank(1, process), signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    cause = error[error.index("Root Cause (first observed failure)") :]
+    assert re.search(r"rank +: 1 \(local_rank: 1\)\s+exitcode +: -9", cause), error
+
+    step = last_checkpoint(run).step
+    code = main(["train", str(path), "--set", f"train.max_steps={step + 2}"])
+    assert code == 0
+    assert last_checkpoint(run).step == step + 2
+
+
+def test_a_mistake_is_told_once(task):
+    ranks = train(task, 2, task.config_file("rnn", train={"max_step": 2}))
+    assert ranks.codes == [2, 2]
+    assert re.fullmatch(r"nmt: .*: train.max_step: unknown key; did you mean max_steps\?\n", ranks.output[0])
+    assert ranks.output[1] == ""
+
+    path = task.config_file("rnn", train={"max_steps": 2})
+    assert main(["train", str(path)]) == 0
+    other = task.config_file("rnn", model={**MODELS["rnn"], "d_model": 16})
+    ranks = train(task, 2, other)
+    assert ranks.codes == [2, 2]
+    assert [text.count("nmt: ") for text in ranks.output] == [1, 0], ranks.output
+    assert "was started with another configuration" in ranks.output[0]
+
+    again = task.config_file("rnn", train={"max_steps": 4})
+    newest = last_checkpoint(run_of(task, "run")).path
+    (newest / "model.safetensors").write_bytes(b"")
+    ranks = train(task, 2, again)
+    assert ranks.codes == [2, 2]
+    assert [text.count("\nnmt: ") for text in ranks.output] == [1, 0], ranks.output
+    assert "no whole checkpoint is left" in ranks.output[0]
+
+
+def test_gradients_that_stay_infinite_name_the_sentences_of_all_ranks(task):
+    changes = {"max_steps": 50, "max_bad_steps": 3, "batch_tokens": 24, "optimizer": {"lr": 1e30},
+               "schedule": {"name": "constant", "warmup_steps": 0}}  # fmt: skip
+    ranks = train(task, 2, task.config_file("rnn", train=changes))
+    assert ranks.codes == [1, 1]
+    assert ranks.output[1] == ""
+    said = re.search(r"the last batch held the training pairs (\d+(?:, \d+)*)", ranks.output[0])
+    assert said, ranks.output[0]
+    # Nothing is dropped from the tiny corpus, so that the rows of the dataset are those of the corpus. Ten are shown.
+    last = sorted(row for updates in ranks.updates for row in updates[-1]["rows"])
+    assert [int(row) for row in said[1].split(", ")] == last[:10]
+
+
+# ------------------------------------------------------------------------------------------------------------ the world
+
+
+def _meet(rank, log):
+    """Every meeting once, with what each rank gets written down."""
+    said = []
+    with join() as world:
+        said.append([world.rank, world.size, world.is_main])
+        said.append(world.first(lambda: f"by rank {world.rank}"))
+        said.append(world.each(lambda: rank))
+        turns = log.with_name("turns")
+
+        def take_turn():
+            with turns.open("a") as file:
+                file.write(f"{rank}\n")
+            return rank
+
+        said.append(world.main_first(take_turn))
+        said.append(turns.read_text().split()[0])
+        said.append(world.gather({"rank": rank}))
+        said.append(world.exchange([rank, 0.5]))
+        said.append(world.collect(list("abcdefg")[world.block(7)]))
+        said.append(world.collect(list("a")[world.block(1)]))
+        for failing in (0, 1):
+            try:
+                world.each(lambda failing=failing: check(rank >= failing))
+            except DataError as error:
+                said.append(str(error))
+            except Elsewhere as error:
+                said.append(error.exit_code)
+        try:
+            world.first(lambda: check(True))
+        except DataError as error:
+            said.append(str(error))
+        except Elsewhere as error:
+            said.append(error.exit_code)
+    print(json.dumps(said))
+
+
+def check(wrong: bool):
+    if wrong:
+        raise DataError("wrong")
+
+
+def test_meetings(task):
+    ranks = Ranks(task.folder, 2, _meet)
+    assert ranks.codes == [0, 0], ranks.output
+    for rank, output in enumerate(ranks.output):
+        assert json.loads(output) == [
+            [rank, 2, rank == 0], "by rank 0", rank, rank, "0", [{"rank": 0}, {"rank": 1}], [[0, 0.5], [1, 0.5]],
+            list("abcdefg"), ["a"], ["wrong", 2][rank], [2, "wrong"][rank], ["wrong", 2][rank],
+        ]  # fmt: skip
+
+
+def _wait_and_hang(rank, log):
+    distributed.STEP_TIMEOUT, distributed.GRACE = timedelta(seconds=4), 0.1
+    with join() as world:
+        world.first(lambda: time.sleep(5))  # rank 0 works alone for longer than a step may take
+        world.exchange([1])
+        if rank == 1:
+            print("hangs", flush=True)
+            time.sleep(8)
+            os._exit(3)
+        world.exchange([2])
+
+
+def _end_alone(rank, log, how):
+    """Rank 1 fails or is killed while rank 0 waits for it; nobody is there to end rank 0, as torchrun would."""
+    distributed.GRACE = 0.1
+
+    def program():
+        with join() as world:
+            world.exchange([1])
+            if rank == 1:
+                if how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise {"mistake": DataError, "bug": ValueError}[how]("wrong")
+            world.exchange([2])
+
+    return guarded("nmt", program)
+
+
+def test_a_long_wait_is_no_hang_and_a_hang_ends(task):
+    ranks = Ranks(task.folder, 2, _wait_and_hang)
+    assert ranks.codes == [1, 3]
+    assert ranks.output[1] == "hangs\n"
+    assert "nmt.errors.TrainingError: rank 0 (process " in ranks.output[0]
+    assert "lost contact with the other processes, of which one has died or hangs" in ranks.output[0]
+    assert "Timed out" in ranks.output[0]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("killed", -signal.SIGKILL, ""),
+        ("mistake", 2, r"nmt: rank 1 \(process \d+ on \S+\): wrong\n"),
+        ("bug", 1, r"nmt: rank 1 \(process \d+ on \S+\): ValueError: wrong\n"),
+    ],
+)
+def test_who_ends_alone_says_so_and_the_others_end_too(task, how, code, said):
+    ranks = Ranks(task.folder, 2, _end_alone, how)
+    assert ranks.codes == [1, code]
+    assert re.fullmatch(said, ranks.output[1]), ranks.output[1]
+    assert re.fullmatch(
+        r"nmt: rank 0 \(process \d+ on \S+\): lost contact with the other processes.*\n", ranks.output[0]
+    )

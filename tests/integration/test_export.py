@@ -1,0 +1,282 @@
+"""Translating through CTranslate2, and exporting for it, by the commands a user types."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nmt import export
+from nmt.cli import main
+from nmt.data.tokenizer import Tokenizer
+from nmt.engines.ctranslate2 import import_ctranslate2
+from nmt.errors import ExportError
+from tests.conftest import Task
+
+try:
+    import_ctranslate2()
+except ExportError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+LEARN = {
+    "batch_tokens": 512, "max_steps": 300, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30},
+    "validate_every": 150, "log_every": 100,
+}  # fmt: skip
+ENGINE = ["--engine", "ctranslate2"]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """A trained Transformer in runs/run, and an RNN that has seen two batches in runs/rnn."""
+    task = Task(tmp_path_factory.mktemp("export"), train=2000, held=60)
+    assert main(["train", str(task.config_file("transformer", train=LEARN, search={"max_source_tokens": 20}))]) == 0
+    assert main(["train", str(task.config_file("rnn", name="rnn", train={"max_steps": 2}))]) == 0
+    return task
+
+
+@pytest.fixture
+def run(task, tmp_path):
+    """A copy of the trained run, with nothing exported yet."""
+    return str(shutil.copytree(task.folder / "runs" / "run", tmp_path / "run"))
+
+
+def translate(*arguments):
+    """The output of ``nmt translate``."""
+    output = Path(arguments[0]).parent / "translated.txt"
+    assert main(["translate", *arguments, "-o", str(output)]) == 0
+    return output.read_text(encoding="utf-8")
+
+
+def kept(run):
+    return sorted((Path(run) / "ctranslate2").iterdir())
+
+
+# ------------------------------------------------------------------------------------------------- translate --engine
+
+
+def test_translations_are_those_of_the_run(task, run, tmp_path, caplog):
+    lines = task.paths["test.src"].read_text(encoding="utf-8").splitlines()
+    odd = ["", "  ", "one " * 50, "1 ? ∂ one", "seven", "\u2028", "one\ttwo\r"]
+    source = tmp_path / "in.txt"
+    source.write_text("\n".join([*lines, *odd]) + "\n", encoding="utf-8", newline="\n")
+    for options in ([], ["--beam-size", "1"], ["--beam-size", "7"]):
+        caplog.clear()
+        expected = translate(run, "-i", str(source), *options)
+        warned = caplog.messages.copy()
+        caplog.clear()
+        assert translate(run, "-i", str(source), *options, *ENGINE) == expected
+        assert [m for m in caplog.messages if "CTranslate2" not in m] == warned
+        assert warned == [f"line {len(lines) + 3}: {50} subwords, cut to 20"]
+        assert expected.count("\n") == len(lines) + len(odd)
+    assert len(set(expected.splitlines())) > 50
+
+
+def test_nbest_and_scores(task, run):
+    source = str(task.paths["test.src"])
+    for options in (["--nbest", "3", "--scores"], ["--nbest", "2", "--jsonl"]):
+        expected, found = (translate(run, "-i", source, *options, *engine) for engine in ([], ENGINE))
+        number = re.compile(r"-?\d+\.\d+(e-\d+)?")
+        assert number.sub("#", found) == number.sub("#", expected)
+        values = [[float(match[0]) for match in number.finditer(text)] for text in (found, expected)]
+        assert values[0] == pytest.approx(values[1], abs=2e-4)
+        assert len(values[0]) >= 120
+
+
+def test_the_model_is_written_once_and_then_torch_is_not_needed(task, run):
+    # With a wider beam, a model as small as this one leaves some sentences to our own search.
+    options = ["-i", str(task.paths["test.src"]), "--beam-size", "1", *ENGINE]
+    expected = translate(run, *options)
+    (folder,) = kept(run)
+    written = (folder / "model.bin").stat().st_mtime_ns
+    program = (
+        "import sys; from nmt.cli import main; code = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules, 'PyTorch was imported'; sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, "translate", run, *options]
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == expected
+    assert kept(run) == [folder]
+    assert (folder / "model.bin").stat().st_mtime_ns == written
+
+
+def test_a_damaged_model_is_written_anew(task, run):
+    source = str(task.paths["test.src"])
+    expected = translate(run, "-i", source, *ENGINE)
+    (folder,) = kept(run)
+    data = bytearray((folder / "model.bin").read_bytes())
+    data[len(data) // 2] ^= 0x40
+    (folder / "model.bin").write_bytes(data)
+    assert translate(run, "-i", source, *ENGINE) == expected
+    (folder / export.ACCOUNT).unlink()
+    assert translate(run, "-i", source, *ENGINE) == expected
+    assert kept(run) == [folder]
+    assert bytes(data) != (folder / "model.bin").read_bytes()
+
+
+def test_a_run_trained_further_is_exported_anew(task, tmp_path):
+    config = str(task.config_file("transformer", name="longer", runs=str(tmp_path), train={**LEARN, "max_steps": 20}))
+    run, source = str(tmp_path / "longer"), str(task.paths["test.src"])
+    assert main(["train", config]) == 0
+    before = translate(run, "-i", source, *ENGINE), kept(run)
+    assert main(["train", config, "--set", "train.max_steps=150"]) == 0
+    after = translate(run, "-i", source, *ENGINE), kept(run)
+    assert after[0] == translate(run, "-i", source) != before[0]
+    assert len(after[1]) == 1
+    assert after[1] != before[1]
+
+
+def test_an_unfinished_run_translates_with_its_best_checkpoint(task, run, caplog):
+    source = str(task.paths["test.src"])
+    shutil.rmtree(Path(run) / "model")
+    expected = translate(run, "-i", source)
+    caplog.clear()
+    assert translate(run, "-i", source, *ENGINE) == expected
+    assert sum("is not finished: using the best checkpoint so far" in message for message in caplog.messages) == 1
+    folders = kept(run)
+    assert translate(run, "-i", source, *ENGINE) == expected
+    assert kept(run) == folders
+
+
+# ------------------------------------------------------------------------------------------------------------- export
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8", "float16"])
+def test_an_export_is_checked_and_tells_how_to_use_it(task, run, tmp_path, capsys, monkeypatch, weights):
+    capsys.readouterr()
+    options = [] if weights == "float32" else ["--quantize", weights]
+    assert main(["export", run, "--to", "ctranslate2", *options]) == 0
+    out = capsys.readouterr().out
+    folder = Path(run) / "export" / f"ctranslate2-{weights}"
+    assert f"exported to {folder}" in out
+    found = re.match(r"([\d.]+)% of the translations of 60 lines of the validation set are the run's own", out)
+    assert float(found[1]) >= {"float32": 99.5, "float16": 95, "int8": 80}[weights]
+    assert re.search(r"^[\d.]+ BLEU, the run itself [\d.]+$", out, re.M)
+
+    about = json.loads((folder / "nmt.json").read_text(encoding="utf-8"))
+    assert about["weights"] == weights
+    assert f"{about['check']['same']:.1%}" == f"{found[1]}%"
+    assert about["check"]["lines"] == 60
+    assert about["search"]["beam_size"] == 3
+    assert Tokenizer.load(folder).fingerprint == Tokenizer.load(Path(run) / "tokenizer").fingerprint
+
+    # What the README says gives the translations of the run.
+    lines = task.paths["test.src"].read_text(encoding="utf-8").splitlines()
+    theirs = readme(folder, monkeypatch)["translate"]([*lines, ""])
+    ours = translate(run, "-i", str(task.paths["test.src"])).splitlines()
+    assert len(theirs) == len(ours) + 1
+    assert theirs[-1] == ""
+    equal = sum(a == b for a, b in zip(ours, theirs, strict=False)) / len(ours)
+    assert equal >= {"float32": 1, "float16": 0.95, "int8": 0.8}[weights]
+
+
+def readme(folder, monkeypatch):
+    """What the Python code of the README defines."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(folder)
+    there: dict = {}
+    exec(code, there)
+    return there
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [("none", 1.0), ("average", 0.7)])
+def test_the_readme_has_the_penalty_of_the_run(task, run, tmp_path, monkeypatch, kind, alpha):
+    path = Path(run) / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["search"] |= {"length_penalty": kind, "alpha": alpha, "beam_size": 4}
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert main(["export", run, "--to", "ctranslate2", "-o", str(tmp_path / "it")]) == 0
+    lines = task.paths["test.src"].read_text(encoding="utf-8").splitlines()
+    ours = translate(run, "-i", str(task.paths["test.src"])).splitlines()
+    assert readme(tmp_path / "it", monkeypatch)["translate"](lines) == ours
+
+
+def test_separate_vocabularies(task, tmp_path, monkeypatch):
+    sections = {"tokenizer": {"joint": False, "vocab_size": 24}, "model": {"tie_embeddings": "none"}}
+    assert main(["train", str(task.config_file("transformer", name="two", train={"max_steps": 2}, **sections))]) == 0
+    run, source = str(task.folder / "runs" / "two"), str(task.paths["test.src"])
+    assert translate(run, "-i", source, *ENGINE) == translate(run, "-i", source)
+    assert main(["export", run, "--to", "ctranslate2", "-o", str(tmp_path / "it")]) == 0
+    assert {path.name for path in (tmp_path / "it").glob("*.model")} == {"src.model", "tgt.model"}
+    assert len(readme(tmp_path / "it", monkeypatch)["translate"](["one two", "three"])) == 2
+
+
+def test_a_file_to_check_with(task, run, tmp_path, capsys):
+    (tmp_path / "some.txt").write_text("one two\n\nthree four five\n")
+    capsys.readouterr()
+    arguments = ["--check", str(tmp_path / "some.txt"), "-o", str(tmp_path / "here")]
+    assert main(["export", run, "--to", "ctranslate2", *arguments]) == 0
+    assert "100.0% of the translations of 2 lines of " in capsys.readouterr().out
+    assert json.loads((tmp_path / "here" / "nmt.json").read_text())["check"]["bleu"] is None
+    assert main(["export", run, "--to", "ctranslate2", *arguments, "--quantize", "int8"]) == 0  # replaces the first
+    assert json.loads((tmp_path / "here" / "nmt.json").read_text())["weights"] == "int8"
+
+
+def test_an_export_that_translates_otherwise_leaves_nothing(task, run, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "out"
+    command = ["export", run, "--to", "ctranslate2", "-o", str(output)]
+
+    def refused(*options):
+        capsys.readouterr()
+        assert main([*command, *options]) == 2
+        assert not list(tmp_path.glob(".out*"))
+        return capsys.readouterr().err
+
+    monkeypatch.setattr(export, "PROMISED", 1.01)
+    assert "translates only 100.00% of 60 lines of the validation set as the run does" in refused()
+    monkeypatch.setattr(export, "MIN_LIKENESS", 101)
+    assert "are hardly those of the run any more (" in refused("--quantize", "int8")
+    monkeypatch.setattr(export, "MAX_DIFFERENCE", 0)
+    assert re.search(
+        r"computes other probabilities .*\(log-probabilities differ by [\d.e-]+, allowed is 0\)", refused()
+    )
+    assert not output.exists()
+    monkeypatch.undo()
+    assert main(command) == 0
+    before = (output / "nmt.json").read_text()
+    monkeypatch.setattr(export, "PROMISED", 1.01)
+    refused()
+    assert (output / "nmt.json").read_text() == before
+
+
+def test_refusals(task, run, tmp_path, capsys, monkeypatch):
+    rnn, source = str(task.folder / "runs" / "rnn"), str(task.paths["test.src"])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    (tmp_path / "blank.txt").write_text("\n \n")
+    recurrent = "CTranslate2 runs Transformers and cannot express a recurrent model (model.type: rnn)"
+    to = ["--to", "ctranslate2"]
+    cases = [
+        (["translate", rnn, "-i", source, *ENGINE], recurrent),
+        (["export", rnn, *to], recurrent),
+        (["translate", run, "-i", source, *ENGINE, "--device", "mps"], "CTranslate2 cannot run on mps here"),
+        (["export", run, *to, "-o", str(tmp_path / "full")], "is there and is no earlier export"),
+        (["export", run, *to, "-o", str(tmp_path / "blank.txt")], "is there and is no earlier export"),
+        (["export", run, *to, "-o", str(tmp_path / "blank.txt" / "a")], "cannot be written: "),
+        (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: cannot be opened"),
+        (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "holds no line to check the export with"),
+        (["export", "nowhere", *to], "nowhere: no such run"),
+    ]
+    for arguments, expected in cases:
+        refuse(arguments, expected, capsys)
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    for arguments in (["translate", run, "-i", source, *ENGINE], ["export", run, *to]):
+        refuse(arguments, "pip install 'nmt[ctranslate2]'", capsys)
+    monkeypatch.undo()
+    shutil.move(task.folder / "store", task.folder / "gone")
+    refuse(["export", run, *to], "name a file of source sentences with --check", capsys)
+    shutil.move(task.folder / "gone", task.folder / "store")
+    assert not (Path(run) / "export").exists()
+
+
+def refuse(arguments, expected, capsys):
+    capsys.readouterr()
+    assert main(arguments) == 2, arguments
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert expected in err
+    assert len(err.strip().splitlines()) == 1, err
