@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 NMT := $(BIN)/nmt
 OVERRIDES := $(if $(SET),--set $(SET))
 RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install prepare train evaluate translate tensorboard test lint clean need-config need-run
+.PHONY: help install prepare train evaluate translate tensorboard test lint bench bench-peers clean need-config need-run
 
 help:  ## this list
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
@@ -55,5 +56,15 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-clean:  ## remove .venv and caches; runs/ and data/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick tries it out
+	@$(BIN)/python scripts/bench.py $(ARGS)
+
+bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed  ## install what bench compares with
+
+$(PEERS)/%/.installed: benchmarks/peers-%.txt
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+clean:  ## remove .venv, .venv-peers and caches; runs/ and data/ stay
+	rm -rf $(VENV) $(PEERS) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

@@ -1,0 +1,63 @@
+"""Run every benchmark of this folder and write benchmarks/RESULTS.md from their sections.
+
+scripts/bench.py [--quick] [--only train decode data] [--src FILE --tgt FILE --input FILE] [--out FILE]
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarking import ROOT, BenchmarkError, command, machine
+
+from nmt.cli import guarded
+from nmt.files import write_text
+
+QUICK = {"train": ["--quick"], "decode": ["--quick"], "data": ["--pairs", "20000", "--repeats", "1", "--steps", "20"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="+", choices=list(QUICK), default=list(QUICK))
+    parser.add_argument("--quick", action="store_true", help="minutes: shows that all of it runs, measures badly")
+    parser.add_argument("--src", metavar="FILE", help="real text instead of made corpora; with --tgt and --input")
+    parser.add_argument("--tgt", metavar="FILE", help="its translations")
+    parser.add_argument("--input", metavar="FILE", help="sentences to translate")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "RESULTS.md", metavar="FILE")
+    parser.add_argument("--work", type=Path, default=Path("data/bench"), metavar="DIR", help="sections and numbers")
+    arguments = parser.parse_args()
+    given = [arguments.src, arguments.tgt, arguments.input]
+    if any(given) and not all(given):
+        raise BenchmarkError("--src, --tgt and --input go together: a corpus, and sentences to translate")
+    text = ["--src", arguments.src, "--tgt", arguments.tgt] if arguments.src else []
+    head = header()
+    sections = []
+    for name in arguments.only:
+        script, section = ROOT / "scripts" / f"bench_{name}.py", arguments.work / f"{name}.md"
+        options = text + (["--input", arguments.input] if text and name == "decode" else [])
+        options += QUICK[name] if arguments.quick else []
+        done = subprocess.run([sys.executable, str(script), "--out", str(section), *options])
+        if done.returncode:
+            raise BenchmarkError(f"{script.name}: failed with exit code {done.returncode}; no results were written")
+        sections.append(section.read_text(encoding="utf-8").strip())
+    write_text(arguments.out, "\n\n".join([head, *sections]) + "\n")
+    print(f"wrote {arguments.out}", file=sys.stderr)
+
+
+def header() -> str:
+    about = machine()
+    revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT)
+    return "\n".join([
+        "# Benchmark results",
+        "",
+        "Written by `make bench`; [README.md](README.md) says what the figures mean.",
+        "",
+        f"- {about['cpu']}, {about['cores']} cores, {about['memory_bytes'] / 2**30:.0f} GiB, {about['system']}",
+        f"- Python {about['python']}, nmt at commit {revision.stdout.strip() or 'unknown'}",
+        f"- command: `{command()}`",
+        f"- load average before: {about['load_before']:.2f}",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("bench", main))

@@ -1,0 +1,301 @@
+"""How preparing a corpus, and starting to train on it, scale with its size: time and resident memory.
+
+scripts/bench_data.py --pairs 100000 1000000 10000000 --repeats 5 --out benchmarks/data.md
+
+The corpora are a real one repeated in new orders with seeded edits: Multi30k where its files lie beside this project,
+the demo grammar's otherwise, or --src and --tgt. Every measurement is of fresh processes in a temporary folder.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from nmt.cli import guarded
+from nmt.config import DemoSource, TextSource
+from nmt.data.corpus import read_pairs
+from nmt.errors import DataError
+
+MULTI30K = Path(__file__).resolve().parents[2] / "shared/data/multi30k/raw"
+BYTES_PER_PAIR = 700  # on disk, at the worst moment: text, two copies of the corpus, ids
+
+
+# ------------------------------------------------------------------------------------------------------------- corpora
+
+
+def real_pairs(src: str | None, tgt: str | None) -> tuple[str, list[tuple[str, str]]]:
+    """A name for people, and the pairs."""
+    if (src is None) != (tgt is None):
+        raise DataError("--src and --tgt go together: one file of sources, one of their translations")
+    if src and tgt:
+        name, source = f"{src} and {tgt}", TextSource(kind="text", src=src, tgt=tgt)
+    elif MULTI30K.is_dir():
+        files = [str(MULTI30K / f"train.{language}.gz") for language in ("en", "de")]
+        name, source = "Multi30k", TextSource(kind="text", src=files[0], tgt=files[1])
+    else:
+        return "The demo corpus", list(read_pairs(DemoSource(kind="demo", part="train"), "en", "de"))
+    return name, list(read_pairs(source, "en", "de"))
+
+
+def grow(pairs: list[tuple[str, str]], seed: int) -> Iterator[tuple[str, str]]:
+    """The pairs in random order, then again and again with edits; about 1 % repeat an earlier pair, 0.1 % lack a side.
+
+    An edit of a side replaces, inserts, drops or swaps a word, or joins two to one never seen: the vocabulary grows
+    with the corpus, as it does in language.
+    """
+    rng = random.Random(seed)
+    rows = [(src.split(), tgt.split()) for src, tgt in pairs]
+    words = [[word for row in rows for word in row[side]] for side in (0, 1)]  # as often as in the text
+    for turn in itertools.count():
+        rng.shuffle(rows)
+        for src, tgt in rows:
+            u = rng.random()
+            if u < 0.001:
+                yield " ".join(src), ""
+            elif turn == 0 or u < 0.01:
+                yield " ".join(src), " ".join(tgt)
+            else:
+                yield edited(src, words[0], rng), edited(tgt, words[1], rng)
+
+
+def edited(row: list[str], words: list[str], rng: random.Random) -> str:
+    at, u, word = int(rng.random() * len(row)), rng.random(), words[int(rng.random() * len(words))]
+    before, here, after = row[:at], row[at : at + 1], row[at + 1 :]
+    if u < 0.5:
+        here = [word]
+    elif u < 0.7:
+        here = [*here, word]
+    elif u < 0.8:
+        before, after = after, before
+    elif u < 0.9 and len(row) > 1:
+        here = []
+    else:
+        here = [*here[:-1], "".join(here[-1:]) + word.lower()]
+    return " ".join(before + here + after)
+
+
+def write_corpus(pairs: Iterable[tuple[str, str]], folder: Path) -> int:
+    """Write ``src`` and ``tgt``; return their bytes."""
+    with (folder / "src").open("w", encoding="utf-8") as src, (folder / "tgt").open("w", encoding="utf-8") as tgt:
+        for source, target in pairs:
+            src.write(source + "\n")
+            tgt.write(target + "\n")
+    return sum((folder / side).stat().st_size for side in ("src", "tgt"))
+
+
+def write_config(folder: Path, count: int, arguments: argparse.Namespace) -> Path:
+    config = {
+        "runs": str(folder / "runs"),
+        "data": {
+            "src_lang": "en",
+            "tgt_lang": "de",
+            "train": {"kind": "text", "src": str(folder / "src"), "tgt": str(folder / "tgt")},
+            "valid": {"kind": "holdout", "fraction": min(0.5, 1000 / count)},
+            "store": str(folder / "store"),
+        },
+        "tokenizer": {"type": arguments.tokenizer, "vocab_size": arguments.vocab_size},
+        # Small, so that it hides nothing of what the data takes.
+        "model": {
+            "type": "transformer", "d_model": 64, "d_ff": 128, "num_heads": 2, "encoder_layers": 1, "decoder_layers": 1,
+        },
+        # One step more than is watched: it is killed before it validates.
+        "train": {"max_steps": arguments.steps + 1, "log_every": 1, "validate_every": 10**9, "device": "cpu"},
+    }  # fmt: skip
+    path = folder / "bench.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+# --------------------------------------------------------------------------------------------------------- measurement
+
+
+@dataclass
+class Measured:
+    seconds: float = 0.0
+    peak: int = 0  # bytes resident, all processes together
+    marks: dict[str, float] = field(default_factory=dict)  # seconds until a line came that starts with this
+
+
+def measure(command: list[str], marks: Iterable[str], last: str | None = None) -> Measured:
+    """Run ``command`` to its end, or kill it at the first line that starts with ``last``.
+
+    Raises:
+        DataError: it failed; what it said last is given.
+    """
+    found, said, started = Measured(), [""], time.monotonic()
+    # Unbuffered, so that a line is read when it is written.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            found.peak = max(found.peak, sum(map(resident, tree(process.pid))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line.rstrip())
+            for mark in marks:
+                if line.startswith(mark):
+                    found.marks.setdefault(mark, time.monotonic() - started)
+            if last is not None and line.startswith(last):
+                process.kill()
+                break
+        code = process.wait()
+    finally:
+        ended.set()
+        watcher.join()
+        process.kill()
+    found.seconds = time.monotonic() - started
+    if code and not (last is not None and said[-1].startswith(last)):
+        raise DataError(f"{' '.join(command)} ended with exit code {code}: {said[-1]}")
+    return found
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        lists = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it has just ended
+        return []
+    return [pid, *(one for children in lists for child in children.split() for one in tree(int(child)))]
+
+
+def resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+CORPUS, TOKENIZER, ENCODED, FIRST = "corpus ", "encoding ", "encoded ", "step 1 "  # how the lines begin
+
+
+@dataclass
+class Size:
+    """One size of corpus and what was measured on it."""
+
+    pairs: int
+    folder: Path
+    bytes: int
+    config: Path
+    prepared: list[Measured] = field(default_factory=list)
+    started: list[Measured] = field(default_factory=list)
+
+    def measure(self, steps: int) -> None:
+        nmt = [sys.executable, "-m", "nmt"]
+        for made in ("store", "runs"):
+            shutil.rmtree(self.folder / made, ignore_errors=True)
+        self.prepared.append(measure([*nmt, "prepare", str(self.config)], [CORPUS, TOKENIZER, ENCODED]))
+        self.started.append(measure([*nmt, "train", str(self.config)], [FIRST], f"step {steps} "))
+
+    def row(self) -> list[str]:
+        corpus = [one.marks[CORPUS] for one in self.prepared]
+        tokenizer = [one.marks[TOKENIZER] - one.marks[CORPUS] for one in self.prepared]
+        encoding = [one.marks[ENCODED] - one.marks[TOKENIZER] for one in self.prepared]
+        return [
+            f"{self.pairs:,}",
+            f"{self.bytes / 1e6:,.0f}",
+            spread([one.seconds for one in self.prepared], lambda s: f"{s:.1f}"),
+            " + ".join(f"{median(part):.1f}" for part in (corpus, tokenizer, encoding)),
+            spread([self.pairs / one.seconds for one in self.prepared], lambda s: f"{s:,.0f}"),
+            spread([one.peak / 2**20 for one in self.prepared], lambda s: f"{s:,.0f}"),
+            spread([one.marks[FIRST] for one in self.started], lambda s: f"{s:.1f}"),
+            spread([one.peak / 2**20 for one in self.started], lambda s: f"{s:,.0f}"),
+        ]
+
+
+def spread(values: list[float], show: Callable[[float], str]) -> str:
+    """The median, and the range where there is one."""
+    return show(median(values)) + (f" ({show(min(values))}–{show(max(values))})" if len(values) > 1 else "")
+
+
+# --------------------------------------------------------------------------------------------------------------- report
+
+
+def report(sizes: list[Size], origin: str, arguments: argparse.Namespace) -> str:
+    head = [
+        "pairs", "text, MB", "prepare, s", "corpus + tokenizer + ids, s", "pairs/s", "peak, MiB",
+        "to the first step, s", f"peak of {arguments.steps} steps, MiB",
+    ]  # fmt: skip
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pyarrow", "sentencepiece"))
+    rows = [head, ["---:"] * len(head), *(size.row() for size in sizes)]
+    return "\n".join([
+        "## Data at scale",
+        "",
+        f"{origin}; {arguments.tokenizer} tokenizer of {arguments.vocab_size:,} pieces. Medians of {arguments.repeats} "
+        f"repeat{'s' if arguments.repeats > 1 else ''}, in which the sizes take turns, with the range in brackets. "
+        "*Prepare* is `nmt prepare` as a whole, from "
+        "text files to ids; *to the first step* is from the start of `nmt train` on the prepared corpus to the end of "
+        "its first update. Both are fresh processes; files just written are in the system's cache. Memory is what all "
+        "processes of the command hold resident together, mapped files included, sampled every 50 ms.",
+        "",
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, {versions}.",
+        f"Command: `{shlex.join(['scripts/bench_data.py', *sys.argv[1:]])}`",
+        "",
+    ])  # fmt: skip
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pairs", nargs="+", type=int, default=[100_000, 1_000_000, 10_000_000], help="corpus sizes")
+    parser.add_argument("--repeats", type=int, default=5, help="times that each size is measured")
+    parser.add_argument("--steps", type=int, default=200, help="updates of training over which memory is watched")
+    parser.add_argument("--tokenizer", default="unigram", help="tokenizer.type")
+    parser.add_argument("--vocab-size", type=int, default=8000, help="tokenizer.vocab_size")
+    parser.add_argument("--src", help="sources of the real corpus to grow; with --tgt")
+    parser.add_argument("--tgt", help="their translations")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", help="where the temporary folder is made (default: the system's)")
+    parser.add_argument("--out", type=Path, help="Markdown file to write the section into")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-data-", dir=arguments.folder) as temporary:
+        need, free = BYTES_PER_PAIR * sum(arguments.pairs), shutil.disk_usage(temporary).free
+        if free < need:
+            raise DataError(
+                f"{temporary}: {free / 1e9:.0f} GB are free, about {need / 1e9:.0f} needed; name a place by --folder"
+            )
+        name, pairs = real_pairs(arguments.src, arguments.tgt)
+        sizes = []
+        for count in arguments.pairs:
+            folder = Path(temporary) / str(count)
+            folder.mkdir()
+            size = write_corpus(itertools.islice(grow(pairs, arguments.seed), count), folder)
+            sizes.append(Size(count, folder, size, write_config(folder, count, arguments)))
+        for repeat in range(arguments.repeats):
+            for one in sizes:
+                one.measure(arguments.steps)
+                print(f"repeat {repeat + 1}: " + " | ".join(one.row()), file=sys.stderr)
+        section = report(sizes, f"{name} ({len(pairs):,} pairs), repeated with seeded edits", arguments)
+    print(section)
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(section, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("bench_data", main))
