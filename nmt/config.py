@@ -174,7 +174,9 @@ class TokenizerConfig(Section):
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = Field(
         "nmt_nfkc", description="SentencePiece normalisation of the text; _cf folds case"
     )
-    train_sentences: Positive = Field(2_000_000, description="train on a random sample of at most this many lines")
+    train_sentences: Positive = Field(
+        2_000_000, description="train on a random sample of at most this many lines, and of about 60 MB of text"
+    )
     sampling: SamplingConfig | None = Field(None, description="subword sampling while training; null: off")
 
     @model_validator(mode="after")

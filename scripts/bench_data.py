@@ -2,8 +2,8 @@
 
 scripts/bench_data.py --pairs 100000 1000000 10000000 --repeats 5 --out benchmarks/data.md
 
-The corpora are a real one repeated in new orders with seeded edits: Multi30k where its files lie beside this project,
-the demo grammar's otherwise, or --src and --tgt. Every measurement is of fresh processes in a temporary folder.
+The corpora are the one of --src and --tgt (else the demo grammar's), repeated in new orders with seeded edits. Every
+measurement is of fresh processes in a temporary folder.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from nmt.config import DemoSource, TextSource
 from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
 
-MULTI30K = Path(__file__).resolve().parents[2] / "shared/data/multi30k/raw"
 BYTES_PER_PAIR = 700  # on disk, at the worst moment: text, two copies of the corpus, ids
 
 
@@ -43,13 +42,9 @@ def real_pairs(src: str | None, tgt: str | None) -> tuple[str, list[tuple[str, s
     if (src is None) != (tgt is None):
         raise DataError("--src and --tgt go together: one file of sources, one of their translations")
     if src and tgt:
-        name, source = f"{src} and {tgt}", TextSource(kind="text", src=src, tgt=tgt)
-    elif MULTI30K.is_dir():
-        files = [str(MULTI30K / f"train.{language}.gz") for language in ("en", "de")]
-        name, source = "Multi30k", TextSource(kind="text", src=files[0], tgt=files[1])
-    else:
-        return "The demo corpus", list(read_pairs(DemoSource(kind="demo", part="train"), "en", "de"))
-    return name, list(read_pairs(source, "en", "de"))
+        source = TextSource(kind="text", src=src, tgt=tgt)
+        return f"{src} and {tgt}", list(read_pairs(source, "en", "de"))
+    return "The demo corpus", list(read_pairs(DemoSource(kind="demo", part="train"), "en", "de"))
 
 
 def grow(pairs: list[tuple[str, str]], seed: int) -> Iterator[tuple[str, str]]:

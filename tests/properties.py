@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -212,7 +213,8 @@ def check_translate(place: Place, lines: list[str], end: str, last: bool, option
     cut = [line[:40].replace("\n", "") for line in lines]
     copied = [best[0].text for best in translator.translate(cut)]
     known = [line.strip("\r") if line.strip() else "" for line in cut]
-    assert copied == ["".join(letter for letter in line if letter in LETTERS).replace("\r", " ") for line in known]
+    letters_of = ("".join(letter for letter in line if letter in LETTERS) for line in known)
+    assert copied == [re.sub("\r+", " ", text) for text in letters_of]
     return Counter(lines=count + len(cut))
 
 

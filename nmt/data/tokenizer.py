@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import sentencepiece as spm
 
 from nmt.config import TokenizerConfig
@@ -24,6 +25,8 @@ PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 # does the model: it must not follow the machine.
 TRAINING_THREADS = 8
 SAMPLE_SEED = 1  # of the choice of training lines
+# SentencePiece's unigram training holds about 23 bytes for each character of its text: with this much, 1.4 GB.
+TRAINING_BYTES = 60_000_000
 
 # With byte_fallback a model may write any byte, a line end too, and a word model spells the spaces of unknown
 # words in bytes.
@@ -145,9 +148,23 @@ def _load(file: Path) -> spm.SentencePieceProcessor:
     return model
 
 
-def sample_lines(part: TextPart, columns: Sequence[int], limit: int) -> Iterator[str]:
-    """The lines of one or both columns of ``part``, or a fixed random sample of ``limit`` of them."""
+def sample_lines(
+    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES
+) -> Iterator[str]:
+    """The lines of one or both columns of ``part``, or a fixed random sample of them.
+
+    Args:
+        limit: the most lines.
+        max_bytes: about the most text, in UTF-8.
+    """
     total = len(part) * len(columns)
+    size = sum(
+        pc.sum(pc.binary_length(batch.column(column))).as_py() or 0
+        for batch in read_batches(part.path)
+        for column in columns
+    )
+    if size > max_bytes:
+        limit = min(limit, max(1, total * max_bytes // size))
     chosen = np.ones(total, dtype=bool)
     if total > limit:
         chosen[:] = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from nmt.models.seq2seq import Memory, Seq2Seq
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swiglu": F.silu}
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
+GROWTH = 16  # target positions for which a cache takes room at a time
 
 
 def sinusoidal_positions(start: int, length: int, d_model: int, like: Tensor) -> Tensor:
@@ -31,9 +32,12 @@ def sinusoidal_positions(start: int, length: int, d_model: int, like: Tensor) ->
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)
 
 
-def rotate(x: Tensor, start: int) -> Tensor:
-    """Turn each pair of coordinates of x [B, H, T, K] by an angle that grows with the position (Su et al. 2021)."""
-    table = sinusoidal_positions(start, x.size(2), x.size(3), x).unflatten(-1, (-1, 2))  # [T, K/2, 2]
+def rotate(x: Tensor, start: int, length: int) -> Tensor:
+    """Turn each pair of coordinates of x [B, H, T, K] by an angle that grows with the position (Su et al. 2021).
+
+    The T rows are at the positions start … start+length-1; with a length of 1 they are all at the first.
+    """
+    table = sinusoidal_positions(start, length, x.size(3), x).unflatten(-1, (-1, 2))  # [length, K/2, 2]
     sin, cos = table.unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
@@ -79,20 +83,27 @@ class MultiHeadAttention(nn.Module):
         assert self.query is not None
         return self.split(self.query(x), 1)[0]  # [B, H, T, K]
 
-    def own(self, x: Tensor, mask: Tensor | None = None, past: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
-        """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none.
-
-        With ``past`` (keys and values of the positions before x) x is one new position that sees them all.
-        """
+    def own(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
         query, keys, values = self.split(self.project_in(x), 3)
-        start = 0 if past is None else past[0].size(2)
         if self.rotary:
-            query, keys = rotate(query, start), rotate(keys, start)
-        if past is not None:
-            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+            query, keys = (rotate(each, 0, x.size(1)) for each in (query, keys))
         visible = None if mask is None else mask[:, None, None, :]
-        out = self._attend(query, (keys, values), visible, causal=mask is None and past is None)
-        return out, (keys, values)
+        return self._attend(query, (keys, values), visible, causal=mask is None)
+
+    def own_step(self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None) -> tuple[Tensor, KeyValue]:
+        """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
+        query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
+        if self.rotary:
+            query, keys = (rotate(each, position, 1) for each in (query, keys))
+        width = x.size(1)
+        if cache[0].size(2) == position * width:  # full
+            room = keys.new_zeros(*keys.shape[:2], GROWTH * width, keys.size(3))
+            cache = torch.cat([cache[0], room], dim=2), torch.cat([cache[1], room], dim=2)
+        for stored, new in zip(cache, (keys, values), strict=True):
+            stored[:, :, position * width : (position + 1) * width] = new
+        past = cache[0][:, :, : (position + 1) * width], cache[1][:, :, : (position + 1) * width]
+        return self._attend(query, past, lineage, causal=False), cache
 
     def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
         p = self.dropout if self.training else 0.0
@@ -165,7 +176,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         attend, feed = self.residuals
-        x = attend.output(x, self.self_attention.own(attend.input(x), mask)[0])
+        x = attend.output(x, self.self_attention.own(attend.input(x), mask))
         return feed.output(x, self.feed_forward(feed.input(x)))
 
 
@@ -179,46 +190,64 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(config)
         self.residuals = nn.ModuleList(Residual(config) for _ in range(3))  # type: ignore[assignment]
 
-    def attend_self(self, x: Tensor, past: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
+    def attend_self(self, x: Tensor) -> Tensor:
         residual = self.residuals[0]
-        out, cache = self.self_attention.own(residual.input(x), past=past)
-        return residual.output(x, out), cache
+        return residual.output(x, self.self_attention.own(residual.input(x)))
 
     def attend_source(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
-        """x [B, T, D] over the source. In a search, [N, 1, D]: the W rows of a sentence are W queries on one source."""
         residual = self.residuals[1]
-        query = residual.input(x).view(mask.size(0), -1, x.size(-1))  # [B, W, D]
-        return residual.output(x, self.cross_attention.cross(query, memory, mask).view_as(x))
+        return residual.output(x, self.cross_attention.cross(residual.input(x), memory, mask))
 
     def feed(self, x: Tensor) -> Tensor:
         residual = self.residuals[2]
         return residual.output(x, self.feed_forward(residual.input(x)))
 
-    def forward(
-        self, x: Tensor, memory: KeyValue, mask: Tensor, past: KeyValue | None = None
+    def forward(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
+        """x [B, T, D], each position seeing those before it."""
+        return self.feed(self.attend_source(self.attend_self(x), memory, mask))
+
+    def step(
+        self, x: Tensor, memory: KeyValue, mask: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
-        x, cache = self.attend_self(x, past)
-        return self.feed(self.attend_source(x, memory, mask)), cache
+        """The W rows of a search, x [B, W, D]: W queries on one source and on one cache."""
+        residual = self.residuals[0]
+        out, cache = self.self_attention.own_step(residual.input(x), cache, position, lineage)
+        return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
 
 
 @dataclass(frozen=True)
 class TransformerState:
-    """Keys and values: of the source, once per sentence [B, H, S, K]; of the target so far [N, H, t, K]."""
+    """Keys and values of the source and of the target so far, each once per sentence.
+
+    A search gives its rows other parents at every step. The cache of the target does not follow them: it keeps, position
+    by position, what the W rows computed there, and all W rows attend to it, each to what its own prefix left. Which
+    that is says ``lineage``. So nothing is copied to reorder hypotheses, and the rows of a sentence share one product
+    with its keys.
+
+    Attributes:
+        memory: of each layer, [B, H, S, K].
+        mask: [B, S], of the source.
+        cache: of each layer, [B, H, positions·W, K], with room for positions to come. A step writes into it: a state
+            that has made a step is used up.
+        position: how many are filled.
+        lineage: [B, W, position, W], True where a row descends from the row that was there; None for W = 1.
+    """
 
     memory: list[KeyValue]
-    mask: Tensor  # [B, S]
-    cache: list[KeyValue]  # empty before the first step
-    beam_size: int
+    mask: Tensor
+    cache: list[KeyValue]
+    position: int
+    lineage: Tensor | None
 
     def select(self, rows: Tensor) -> TransformerState:
-        sentences = rows[:: self.beam_size] // self.beam_size
-        unchanged = sentences.numel() == self.mask.size(0)  # sentences only ever leave; they do not change places
-        return TransformerState(
-            self.memory if unchanged else [_rows(kv, sentences) for kv in self.memory],
-            self.mask if unchanged else self.mask.index_select(0, sentences),
-            [_rows(kv, rows) for kv in self.cache],
-            self.beam_size,
-        )
+        lineage, sentences = self.lineage, rows
+        if lineage is not None:
+            width = lineage.size(1)
+            lineage, sentences = lineage.flatten(0, 1)[rows].unflatten(0, (-1, width)), rows[::width] // width
+        if sentences.numel() == self.mask.size(0):  # sentences only ever leave; they do not change places
+            return replace(self, lineage=lineage)
+        memory, cache = ([_rows(kv, sentences) for kv in kvs] for kvs in (self.memory, self.cache))
+        return TransformerState(memory, self.mask.index_select(0, sentences), cache, self.position, lineage)
 
 
 def _rows(kv: KeyValue, rows: Tensor) -> KeyValue:
@@ -261,32 +290,39 @@ class Transformer(Seq2Seq[TransformerState]):
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)  # [B, T, D]
         for layer in self.decoder:
-            x, _ = layer(x, layer.cross_attention.read(memory.states), memory.mask)
+            x = layer(x, layer.cross_attention.read(memory.states), memory.mask)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
     def init_state(self, memory: Memory, beam_size: int = 1) -> TransformerState:
-        return TransformerState(
-            [layer.cross_attention.read(memory.states) for layer in self.decoder], memory.mask, [], beam_size
-        )
+        memories = [layer.cross_attention.read(memory.states) for layer in self.decoder]
+        cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in memories]
+        lineage = memory.mask.new_empty(memory.mask.size(0), beam_size, 0, beam_size) if beam_size > 1 else None
+        return TransformerState(memories, memory.mask, cache, 0, lineage)
 
     def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
-        start = state.cache[0][0].size(2) if state.cache else 0
-        x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), start)  # [N, 1, D]
+        sentences, position = state.mask.size(0), state.position
+        x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), position)  # [N, 1, D]
+        x = x.view(sentences, -1, x.size(-1))  # [B, W, D]
+        lineage = visible = None
+        if state.lineage is not None:
+            width = x.size(1)
+            itself = torch.eye(width, dtype=torch.bool, device=x.device).view(1, width, 1, width)
+            lineage = torch.cat([state.lineage, itself.expand(sentences, -1, -1, -1)], dim=2)  # [B, W, t, W]
+            visible = lineage.flatten(2).unsqueeze(1)  # [B, 1, W, t·W]
         cache = []
-        for number, layer in enumerate(self.decoder):
-            past = state.cache[number] if state.cache else None
-            x, grown = layer(x, state.memory[number], state.mask, past)
+        for layer, memory, past in zip(self.decoder, state.memory, state.cache, strict=True):
+            x, grown = layer.step(x, memory, state.mask, past, position, visible)
             cache.append(grown)
-        logits = self.project(self.decoder_norm(x).squeeze(1))  # [N, V]
-        return logits, TransformerState(state.memory, state.mask, cache, state.beam_size)
+        logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
+        return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage)
 
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
         memory = self.encode(src, src_mask)
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)
         maps = []
         for layer in self.decoder:
-            x, _ = layer.attend_self(x)
+            x = layer.attend_self(x)
             keys, values = layer.cross_attention.read(memory.states)
             query = layer.cross_attention.cross_query(layer.residuals[1].input(x))  # [B, H, T, K]
             scores = query @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))  # [B, H, T, S]

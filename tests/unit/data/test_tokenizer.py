@@ -234,6 +234,15 @@ def test_a_sample_of_the_lines(corpus: Corpus) -> None:
     assert set(sample_lines(part, (0,), 100)) <= set(part.sources())
 
 
+def test_a_sample_of_bounded_size(corpus: Corpus) -> None:
+    part = corpus.part("train")
+    whole = sum(len(line.encode()) for line in part.sources())
+    assert list(sample_lines(part, (0,), 10_000, max_bytes=whole)) == part.sources()
+    some = list(sample_lines(part, (0,), 10_000, max_bytes=whole // 4))
+    assert 0.9 < sum(len(line.encode()) for line in some) / (whole // 4) < 1.1
+    assert len(list(sample_lines(part, (0,), 10_000, max_bytes=1))) == 1
+
+
 def test_a_long_line_is_learned_from(tmp_path: Path) -> None:
     """SentencePiece leaves out lines of more than 4192 bytes unless it is told otherwise."""
     (tmp_path / "t").write_text("a b\tc\n" + "öäü " * 5000 + "\t" + "x" * 20_000 + "\n", encoding="utf-8")

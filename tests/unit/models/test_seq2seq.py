@@ -93,6 +93,31 @@ def test_every_row_of_a_beam_continues_its_own_history(model):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_long_search_with_random_parents(model, width):
+    """Thirty steps, more than a cache takes room for at once; two of three sentences leave on the way."""
+    src, src_mask, _ = batch()
+    state = model.init_state(model.encode(src, src_mask), beam_size=width)
+    sentences, histories = [0, 1, 2], [[] for _ in range(3 * width)]
+    generator = torch.Generator().manual_seed(1)
+    for length in range(30):
+        tokens = torch.randint(4, 13, (len(histories),), generator=generator) if length else torch.tensor([BOS])
+        tokens = tokens.expand(len(histories))
+        histories = [[*history, int(token)] for history, token in zip(histories, tokens, strict=True)]
+        logits, state = model.step(tokens, state)
+        if length == 29:
+            break
+        staying = [i for i in range(len(sentences)) if (length, i) not in [(9, 1), (25, 0)]]
+        rows = [i * width + int(torch.randint(width, (), generator=generator)) for i in staying for _ in range(width)]
+        state, sentences = state.select(torch.tensor(rows)), [sentences[i] for i in staying]
+        histories = [histories[row] for row in rows]
+    assert sentences == [2]
+    for row, history in enumerate(histories):
+        forced = model(src[2:3], src_mask[2:3], torch.tensor([history]))
+        assert torch.allclose(model.project(forced[0, -1]), logits[row], atol=1e-5)
+
+
+@torch.no_grad()
 def test_attention_maps_are_distributions_over_the_real_source(model):
     src, src_mask, tgt_in = batch()
     maps = model.attention_maps(src, src_mask, tgt_in)
