@@ -42,7 +42,8 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype of matrix products in training; weights, sums and the optimizer stay in fp32.
 
-    ``auto`` is bf16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with AMX), else fp32.
+    ``auto`` is bf16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with AMX or AVX512_BF16), else
+    fp32.
 
     Raises:
         DeviceError: fp16 was asked for on a device other than CUDA, or bf16 on one that cannot.
@@ -51,7 +52,8 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+            known = torch.cpu.get_capabilities()
+            fast = device.type == "cpu" and any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
         return torch.bfloat16 if fast else torch.float32
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
     if dtype == torch.float16 and device.type != "cuda":

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
-from nmt.models.layers import Dropout, embedding
+from nmt.models.layers import Dropout, dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swiglu": F.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "gelu": F.gelu, "swiglu": F.silu}
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
 GROWTH = 16  # target positions for which a cache takes room at a time
+SHORT = 128  # positions up to which attention on a CPU is fastest in plain products
 
 
 def sinusoidal_positions(start: int, length: int, d_model: int, like: Tensor) -> Tensor:
@@ -106,18 +107,44 @@ class MultiHeadAttention(nn.Module):
         return self._attend(query, past, lineage, causal=False), cache
 
     def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
-        p = self.dropout if self.training else 0.0
         keys, values = memory
-        if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-            # The backward pass of PyTorch's CPU kernel is 15 times slower in bf16.
-            with torch.autocast("cpu", enabled=False):
+        p = self.dropout if self.training else 0.0
+        if query.device.type != "cpu":
+            out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=p, is_causal=causal)
+        elif query.size(2) * keys.size(2) <= SHORT**2:
+            out = short_attention(query, keys, values, mask, p, causal)
+        else:
+            with torch.autocast("cpu", enabled=False):  # the backward pass of this kernel is 15 times slower in bf16
                 out = F.scaled_dot_product_attention(
                     query.float(), keys.float(), values.float(), attn_mask=mask, dropout_p=p, is_causal=causal
                 )
-        else:
-            out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=p, is_causal=causal)
         merged: Tensor = self.project_out(out.transpose(1, 2).flatten(2))  # [B, T, D]
         return merged
+
+
+def short_attention(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout_p: float, causal: bool
+) -> Tensor:
+    """``scaled_dot_product_attention`` as three batched products, for sentences of a usual length on a CPU.
+
+    PyTorch's fused kernel goes through long sequences in blocks, one head after another. With tens of thousands of
+    sentences and heads of 20 positions each this is two to four times as fast, forward and backward, and the weights it
+    keeps are smaller than its queries.
+
+    Args:
+        query: [B, H, T, K].
+        keys: [B, H, S, K], as ``values``.
+        mask: True where a key is seen, broadcast to [B, H, T, S].
+    """
+    batch, heads = query.shape[:2]
+    query, keys, values = (x.flatten(0, 1) for x in (query, keys, values))  # [B·H, ...]
+    scores = torch.bmm(query, keys.transpose(1, 2)).mul_(query.size(-1) ** -0.5)  # [B·H, T, S]
+    if causal:
+        scores.masked_fill_(torch.ones(scores.shape[1:], dtype=torch.bool).triu_(1), -torch.inf)
+    if mask is not None:
+        scores.view(batch, heads, *scores.shape[1:]).masked_fill_(~mask, -torch.inf)
+    weights = dropout(scores.softmax(-1), dropout_p, True)
+    return torch.bmm(weights, values).unflatten(0, (batch, heads))
 
 
 class FeedForward(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHUNK_ELEMENTS = 2 * 1024 * 1024  # logits held at once: a few MB, so that the next pass finds them in the cache
+CHUNK_ELEMENTS = 1024 * 1024  # logits held at once: a few MB, so that the next pass finds them in the cache
 
 
 class Loss(NamedTuple):
@@ -53,7 +53,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 log_norm += each[: target.size(0)].sum()
                 del logits
                 p[target.size(0) :] = 0  # what fills the last piece up
-                p.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=dtype))
+                p[: target.size(0)].scatter_(1, target, p[: target.size(0)].gather(1, target) - (1 - smoothing))
                 if grad_hidden is not None:
                     torch.mm(p, w, out=grad_hidden[start : start + rows])
                 if grad_weight is not None and dtype == grad_weight.dtype:
