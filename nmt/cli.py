@@ -247,7 +247,7 @@ def translate_file(
 
 @contextmanager
 def _reading(path: str | None) -> Iterator[Iterable[str]]:
-    from nmt.data.corpus import read_lines
+    from nmt.data.lines import read_lines
 
     if path is None:
         yield read_lines(sys.stdin.buffer, "standard input")

@@ -371,7 +371,7 @@ class SearchConfig(Section):
     max_length_offset: Positive = 10
     max_source_tokens: Positive = Field(512, description="a longer source is cut, with a warning")
     batch_tokens: Positive = Field(
-        4096, description="budget of a search batch: sentences times beam times source length"
+        8192, description="budget of a search batch: sentences times beam times source length"
     )
 
 

@@ -42,8 +42,8 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype of matrix products in training; weights, sums and the optimizer stay in fp32.
 
-    ``auto`` is bf16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with AMX or AVX512_BF16), else
-    fp32.
+    ``auto`` is bf16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with AMX or AVX512_BF16),
+    else fp32.
 
     Raises:
         DeviceError: fp16 was asked for on a device other than CUDA, or bf16 on one that cannot.

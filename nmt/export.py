@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmt import __version__
 from nmt.config import Config, SearchConfig, TransformerConfig, digest
-from nmt.data.corpus import Corpus, read_lines, read_manifest
+from nmt.data.lines import read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.engines.ctranslate2 import CTranslate2Engine, default_threads, import_ctranslate2, resolve_device
 from nmt.errors import CheckpointError, DataError, ExportError
@@ -269,6 +269,8 @@ def _check_lines(run: Run, config: Config, file: Path | None) -> _Lines:
         except OSError as error:
             raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
     else:
+        from nmt.data.corpus import Corpus, read_manifest
+
         folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
         if not folder.is_dir():
             raise DataError(

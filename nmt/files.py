@@ -7,10 +7,13 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from nmt.errors import DataError
 
 
 def sha256(path: Path) -> str:
@@ -80,6 +83,28 @@ def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def build_once(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, put at ``path`` whole when the block ends well.
+
+    If another process has put its own there meanwhile, that one stays and this is thrown away: both are made
+    from the same content. What a killed process left is removed after a day.
+
+    Raises:
+        DataError: the store cannot be written (permission, disk full).
+    """
+    try:
+        for left in path.parent.glob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another process is done with it, or clears it at the same time
+                if time.time() - max(p.stat().st_mtime for p in [left, *left.glob("*")]) > 24 * 3600:
+                    shutil.rmtree(left, ignore_errors=True)
+        with new_directory(path, replace=False) as aside:
+            yield aside
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be written: {reason}; check space and permissions") from None
 
 
 def recover(parent: Path) -> None:

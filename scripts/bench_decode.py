@@ -44,7 +44,7 @@ from benchmarking import (
 
 from nmt.cli import guarded
 from nmt.config import Config, TransformerConfig, digest, validate_config
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 from nmt.files import write_text
 from nmt.run import Run
 

@@ -244,7 +244,9 @@ PROPERTIES: dict[str, tuple[Check, dict[str, st.SearchStrategy[Any]]]] = {
         "file": st.integers(0, 9), "edits": st.lists(EDIT, min_size=1, max_size=4), "model": st.booleans(),
     }),
     "translate": (check_translate, {
-        "lines": LINES.map(lambda lines: [line for line in lines if not line.endswith("\r")]),
+        "lines": st.one_of(LINES, st.lists(LINE, min_size=100, max_size=300)).map(
+            lambda lines: [line for line in lines if not line.endswith("\r")]
+        ),
         "end": st.sampled_from(["\n", "\r\n"]), "last": st.booleans(),
         "options": st.fixed_dictionaries({
             "beam_size": st.integers(1, 3), "nbest": st.integers(1, 2), "jsonl": st.booleans(), "scores": st.booleans(),

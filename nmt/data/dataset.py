@@ -19,13 +19,12 @@ from nmt.data.corpus import (
     Corpus,
     MappedArrow,
     TextPart,
-    build_once,
     read_batches,
     read_manifest,
 )
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
-from nmt.files import write_json
+from nmt.files import build_once, write_json
 
 log = logging.getLogger(__name__)
 

@@ -9,16 +9,18 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.compute as pc
 import sentencepiece as spm
 
 from nmt.config import TokenizerConfig
-from nmt.data.corpus import Corpus, TextPart, build_once, read_batches
 from nmt.data.sampling import Sampler
 from nmt.errors import TokenizerError
-from nmt.files import sha256
+from nmt.files import build_once, sha256
+
+if TYPE_CHECKING:
+    from nmt.data.corpus import Corpus, TextPart
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 # SentencePiece shares its work out among this many threads. Sums of floats depend on their number, and so
@@ -148,15 +150,17 @@ def _load(file: Path) -> spm.SentencePieceProcessor:
     return model
 
 
-def sample_lines(
-    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES
-) -> Iterator[str]:
+def sample_lines(part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES) -> Iterator[str]:
     """The lines of one or both columns of ``part``, or a fixed random sample of them.
 
     Args:
         limit: the most lines.
         max_bytes: about the most text, in UTF-8.
     """
+    import pyarrow.compute as pc  # not at the top: translating, which trains nothing, starts without Arrow
+
+    from nmt.data.corpus import read_batches
+
     total = len(part) * len(columns)
     size = sum(
         pc.sum(pc.binary_length(batch.column(column))).as_py() or 0

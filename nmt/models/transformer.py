@@ -246,10 +246,10 @@ class DecoderLayer(nn.Module):
 class TransformerState:
     """Keys and values of the source and of the target so far, each once per sentence.
 
-    A search gives its rows other parents at every step. The cache of the target does not follow them: it keeps, position
-    by position, what the W rows computed there, and all W rows attend to it, each to what its own prefix left. Which
-    that is says ``lineage``. So nothing is copied to reorder hypotheses, and the rows of a sentence share one product
-    with its keys.
+    A search gives its rows other parents at every step. The cache of the target does not follow them: it keeps,
+    position by position, what the W rows computed there, and all W rows attend to it, each to what its own prefix left
+    (``lineage``). So nothing is copied to reorder hypotheses, and the rows of a sentence share one product with its
+    keys.
 
     Attributes:
         memory: of each layer, [B, H, S, K].

@@ -30,12 +30,12 @@ from nmt.data.corpus import (
     Corpus,
     MappedArrow,
     TextPart,
-    build_once,
     prepare_corpus,
-    read_lines,
     read_pairs,
 )
+from nmt.data.lines import read_lines
 from nmt.errors import DataError
+from nmt.files import build_once
 
 MULTI30K = Path(__file__).parents[3].parent / "shared/data/multi30k"
 

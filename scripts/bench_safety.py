@@ -1,0 +1,138 @@
+"""Measure what the safety of a run costs: checks at every step, checkpoints, deterministic algorithms.
+
+scripts/bench_safety.py CONFIG [--updates 20] [--rounds 9] [--set KEY=VALUE ...]
+
+The same updates are made, in turn, by the trainer's loop and by a bare one: forward, backward, clipping, optimizer,
+nothing looked at. Checkpoints are written with all that makes them safe, once in every interval of the configuration.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import count, islice
+from pathlib import Path
+
+import torch
+from benchmarking import command, machine, ratios, spread
+
+from nmt import pipeline
+from nmt.cli import guarded
+from nmt.config import Config, load_config
+from nmt.data.batching import Batch
+from nmt.device import resolve_device, resolve_precision, set_deterministic, set_threads, tune_allocator
+from nmt.run import Run
+from nmt.training.reporting import Silence
+from nmt.training.trainer import Trainer
+
+
+def guarded_updates(trainer: Trainer, batches: Sequence[Batch]) -> None:
+    """The trainer's loop between two validations."""
+    for batch in batches:
+        trainer._agree()
+        trainer._stop_if_asked()
+        trainer._update([batch])
+        trainer._stop_if_diverged()
+        trainer._tick()
+
+
+def bare_updates(trainer: Trainer, batches: Sequence[Batch]) -> None:
+    """The same updates, with nothing but the arithmetic."""
+    for batch in batches:
+        batch = batch.to(trainer.device)
+        loss, _ = trainer._forward(batch)
+        (loss / batch.tgt_tokens).backward()
+        torch.nn.utils.clip_grad_norm_(trainer.parameters, trainer.train_config.clip_norm or float("inf"))
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad(set_to_none=True)
+
+
+def seconds(work: Callable[[], None], device: torch.device) -> float:
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("config")
+    parser.add_argument("--updates", type=int, default=20, help="of a block")
+    parser.add_argument("--rounds", type=int, default=9, help="of one block of each kind")
+    parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        config = load_config(arguments.config, [*arguments.overrides, f"runs={folder}"])
+        tune_allocator()
+        set_threads(config.train.threads)
+        device = resolve_device(config.train.device)
+        run = Run.of(config)
+        trainer = pipeline.build_trainer(
+            config, run, pipeline.prepare(config), device, resolve_precision(config.train.precision, device)
+        )
+        trainer.model.train()
+        trainer.reporter = Silence()
+        trainer._clock = time.monotonic()
+        plan = (rows for epoch in count() for update in trainer.order.updates(epoch) for rows in update)
+        batches = [trainer.reader.read(rows, 0) for rows in islice(plan, arguments.updates)]
+
+        def deterministic() -> None:
+            set_deterministic(True)
+            guarded_updates(trainer, batches)
+            set_deterministic(False)
+
+        kinds: dict[str, Callable[[], None]] = {
+            "bare": lambda: bare_updates(trainer, batches),
+            "guarded": lambda: guarded_updates(trainer, batches),
+            "deterministic": deterministic,
+        }
+        times: dict[str, list[float]] = {name: [] for name in kinds}
+        for number in range(-1, arguments.rounds):  # the first round warms up
+            for name in kinds if number % 2 == 0 else reversed(kinds):
+                taken = seconds(kinds[name], device)
+                if number >= 0:
+                    times[name].append(taken)
+        saves = []
+        for _ in range(arguments.rounds):
+            guarded_updates(trainer, batches[:1])
+            saves.append(seconds(trainer._save, device))
+        size = sum(file.stat().st_size for file in Path(run.checkpoints).rglob("*") if file.is_file())
+        kept = sum(1 for _ in run.checkpoints.glob("step-*"))
+    report(config.name, arguments, times, saves, size / max(1, kept), intervals(config, trainer))
+
+
+def intervals(config: Config, trainer: Trainer) -> list[int]:
+    """After how many updates checkpoints are written."""
+    every, also = config.train.validate_every, config.train.checkpoint_every
+    found = [len(trainer.order.updates(0)) if every == "epoch" else every]
+    return [*found, *([also] if also else [])]
+
+
+def report(
+    name: str,
+    arguments: argparse.Namespace,
+    times: dict[str, list[float]],
+    saves: list[float],
+    size: float,
+    every: list[int],
+) -> None:
+    update = statistics.median(times["bare"]) / arguments.updates
+    guards = statistics.median(ratios(times["bare"], times["guarded"])) - 1
+    saving = statistics.median(saves) * sum(1 / steps for steps in every) / update
+    about = machine()
+    print(
+        f"{name}: `{command()}`, {about['cpu']}, {about['cores']} cores\n"
+        f"an update, bare           {update * 1e3:.0f} ms\n"
+        f"guarded / bare            {spread(ratios(times['bare'], times['guarded']), 4)}\n"
+        f"deterministic / guarded   {spread(ratios(times['guarded'], times['deterministic']), 4)}\n"
+        f"a checkpoint              {spread(saves)} s, {size / 2**20:.0f} MiB, "
+        f"one in every {' and '.join(map(str, every))} updates\n"
+        f"cost of safety            {guards:+.2%} at the steps, {saving:+.2%} for checkpoints: {guards + saving:.2%}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("bench_safety", main))
