@@ -1,6 +1,6 @@
 """Run every benchmark of this folder and write benchmarks/RESULTS.md from their sections.
 
-scripts/bench.py [--quick] [--only train decode data] [--src FILE --tgt FILE --input FILE] [--out FILE]
+scripts/bench.py [--quick] [--only train decode data] [--repeats N] [--src FILE --tgt FILE --input FILE] [--out FILE]
 """
 
 import argparse
@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="+", choices=list(QUICK), default=list(QUICK))
     parser.add_argument("--quick", action="store_true", help="minutes: shows that all of it runs, measures badly")
+    parser.add_argument("--repeats", type=int, metavar="N", help="alternated repeats of each benchmark")
     parser.add_argument("--src", metavar="FILE", help="real text instead of made corpora; with --tgt and --input")
     parser.add_argument("--tgt", metavar="FILE", help="its translations")
     parser.add_argument("--input", metavar="FILE", help="sentences to translate")
@@ -35,6 +36,7 @@ def main() -> None:
     for name in arguments.only:
         script, section = ROOT / "scripts" / f"bench_{name}.py", arguments.work / f"{name}.md"
         options = text + (["--input", arguments.input] if text and name == "decode" else [])
+        options += ["--repeats", str(arguments.repeats)] if arguments.repeats else []
         options += QUICK[name] if arguments.quick else []
         done = subprocess.run([sys.executable, str(script), "--out", str(section), *options])
         if done.returncode:
