@@ -222,8 +222,7 @@ def translate_file(
         else:
             from nmt.pipeline import load_translator
         width = max(beam_size, nbest) if beam_size else None
-        config = opened.load_config()
-        if width is None and nbest > config.search.beam_size:
+        if width is None and nbest > 1 and nbest > opened.load_config().search.beam_size:
             width = nbest
         translator = load_translator(opened, {"beam_size": width} if width else None, device)
         kept: list[str] = []

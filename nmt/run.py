@@ -30,8 +30,6 @@ import yaml
 from nmt.config import Config, flatten, validate_config
 from nmt.errors import RunError
 
-SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first, where PyYAML has it, is ten times as fast
-
 # What may change between two starts of one run: none of it alters what the steps already taken would have been.
 CHANGEABLE = (
     "train.max_steps", "train.max_epochs", "train.max_minutes", "train.patience", "train.log_every", "train.samples",
@@ -114,7 +112,7 @@ class Run:
             ConfigError: it is not valid (edited by hand, or of another version of nmt).
         """
         try:
-            raw = yaml.load(self.config_path.read_text(encoding="utf-8"), SAFE_LOADER)
+            raw = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise RunError(f"{self.config_path}: cannot be read: {' '.join(str(error).split())}") from None
         return validate_config(raw, str(self.config_path))

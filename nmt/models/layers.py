@@ -56,6 +56,57 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+class _FewShapesLinear(torch.autograd.Function):
+    """x Wᵀ + b in bf16 on a CPU, with the rows filled up to one of few numbers.
+
+    For every new shape of a bf16 product oneDNN generates code, a megabyte of it, and keeps it; with batches of all
+    shapes that grows to gigabytes, and beyond 1,024 shapes it is generated again and again. The rows have to be copied
+    to bf16 anyway: they are copied into a matrix with up to 1/16 more of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        flat, w = _filled_up(x), weight.to(torch.bfloat16)
+        y = flat @ w.t() if bias is None else torch.addmm(bias.to(torch.bfloat16), flat, w.t())
+        ctx.save_for_backward(flat, w)
+        ctx.x_shape, ctx.x_dtype = x.shape, x.dtype
+        return y[: x.numel() // x.size(-1)].view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (flat, w), grad = ctx.saved_tensors, _filled_up(grads[0])
+        rows = grads[0].numel() // grads[0].size(-1)
+        grad_x = (grad @ w)[:rows].view(ctx.x_shape).to(ctx.x_dtype) if ctx.needs_input_grad[0] else None
+        grad_weight = (grad.t() @ flat).float() if ctx.needs_input_grad[1] else None
+        grad_bias = grad.sum(0).float() if ctx.needs_input_grad[2] else None
+        return grad_x, grad_weight, grad_bias
+
+
+def _filled_up(x: Tensor) -> Tensor:
+    """x [..., D] as a matrix in bf16 whose rows are a multiple of at most a sixteenth of them; those added are 0."""
+    rows = x.numel() // x.size(-1)
+    step = 1 << max(4, rows.bit_length() - 5)
+    flat = torch.empty((rows + -rows % step, x.size(-1)), dtype=torch.bfloat16)
+    flat[:rows].view(x.shape).copy_(x)
+    flat[rows:] = 0
+    return flat
+
+
+class Linear(nn.Linear):
+    """As ``nn.Linear``; see :class:`_FewShapesLinear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (
+            x.device.type != "cpu"
+            or not torch.is_autocast_enabled("cpu")
+            or torch.get_autocast_dtype("cpu") != torch.bfloat16
+            or torch.compiler.is_compiling()
+        ):
+            return super().forward(x)
+        result: Tensor = _FewShapesLinear.apply(x, self.weight, self.bias)
+        return result
+
+
 def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
     """A table [V, D], N(0, 1/D): unit-norm rows, so that tied to the output layer it gives logits of order one."""
     table = nn.Embedding(vocab_size, d_model, padding_idx=pad_id)

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
-from nmt.models.layers import Dropout, dropout, embedding
+from nmt.models.layers import Dropout, Linear, dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "gelu": F.gelu, "swiglu": F.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swiglu": F.silu}
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
 GROWTH = 16  # target positions for which a cache takes room at a time
@@ -56,9 +56,9 @@ class MultiHeadAttention(nn.Module):
         self.heads = config.num_heads
         self.rotary = config.positions == "rotary" and not cross
         self.dropout = config.attention_dropout
-        self.query = nn.Linear(d_model, d_model) if cross else None
-        self.project_in = nn.Linear(d_model, (2 if cross else 3) * d_model)
-        self.project_out = nn.Linear(d_model, d_model)
+        self.query = Linear(d_model, d_model) if cross else None
+        self.project_in = Linear(d_model, (2 if cross else 3) * d_model)
+        self.project_out = Linear(d_model, d_model)
         # Xavier over each D x D block, not over the fused matrix, whose fan-out would be two or three times as large.
         for block in [*self.project_in.weight.chunk(2 if cross else 3), *([self.query.weight] if self.query else [])]:
             nn.init.xavier_uniform_(block)
@@ -111,13 +111,17 @@ class MultiHeadAttention(nn.Module):
         p = self.dropout if self.training else 0.0
         if query.device.type != "cpu":
             out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=p, is_causal=causal)
-        elif query.size(2) * keys.size(2) <= SHORT**2:
-            out = short_attention(query, keys, values, mask, p, causal)
         else:
-            with torch.autocast("cpu", enabled=False):  # the backward pass of this kernel is 15 times slower in bf16
-                out = F.scaled_dot_product_attention(
-                    query.float(), keys.float(), values.float(), attn_mask=mask, dropout_p=p, is_causal=causal
-                )
+            # Not in bf16: its products are no faster at this size, and oneDNN keeps code for every shape of them; the
+            # backward pass of the fused kernel is 15 times slower.
+            with torch.autocast("cpu", enabled=False):
+                query, keys, values = query.float(), keys.float(), values.float()
+                if query.size(2) * keys.size(2) <= SHORT**2:
+                    out = short_attention(query, keys, values, mask, p, causal)
+                else:
+                    out = F.scaled_dot_product_attention(
+                        query, keys, values, attn_mask=mask, dropout_p=p, is_causal=causal
+                    )
         merged: Tensor = self.project_out(out.transpose(1, 2).flatten(2))  # [B, T, D]
         return merged
 
@@ -128,8 +132,8 @@ def short_attention(
     """``scaled_dot_product_attention`` as three batched products, for sentences of a usual length on a CPU.
 
     PyTorch's fused kernel goes through long sequences in blocks, one head after another. With tens of thousands of
-    sentences and heads of 20 positions each this is two to four times as fast, forward and backward, and the weights it
-    keeps are smaller than its queries.
+    sentences and heads of 20 positions each this is two to four times as fast, forward and backward, and keeps weights
+    about as large as its queries.
 
     Args:
         query: [B, H, T, K].
@@ -154,9 +158,9 @@ class FeedForward(nn.Module):
         super().__init__()
         self.gated = config.activation == "swiglu"
         self.activation = _ACTIVATIONS[config.activation]
-        self.inner = nn.Linear(config.d_model, config.d_ff * (2 if self.gated else 1))
+        self.inner = Linear(config.d_model, config.d_ff * (2 if self.gated else 1))
         self.dropout = Dropout(config.activation_dropout)
-        self.outer = nn.Linear(config.d_ff, config.d_model)
+        self.outer = Linear(config.d_ff, config.d_model)
         for block in [*self.inner.weight.chunk(2 if self.gated else 1), self.outer.weight]:
             nn.init.xavier_uniform_(block)
         nn.init.zeros_(self.inner.bias)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
-from nmt.models.layers import Dropout, embedding
+from nmt.models import layers
+from nmt.models.layers import Dropout, Linear, embedding
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
@@ -47,3 +49,43 @@ def test_embedding_rows_have_unit_norm_on_average_and_padding_is_zero():
     table = embedding(2000, 64, pad_id=3).weight
     assert (table[3] == 0).all()
     assert table.square().sum(1).mean().item() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (40, 13), (600,)])
+def test_linear_in_bf16_equals_pytorchs_with_its_gradients(shape, bias):
+    torch.manual_seed(0)
+    ours, theirs = Linear(24, 40, bias=bias), nn.Linear(24, 40, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    found = []
+    for layer in (ours, theirs):
+        x = torch.randn(*shape, 24, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        assert y.dtype == torch.bfloat16
+        (y.float() * torch.randn(y.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+        found.append([y.detach().float(), x.grad, *(p.grad for p in layer.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2 * other.abs().max().item())
+
+
+def test_linear_in_bf16_makes_products_of_few_shapes(monkeypatch):
+    seen, filled_up = set(), layers._filled_up
+
+    def watched(x):
+        flat = filled_up(x)
+        seen.add(flat.shape)
+        return flat
+
+    monkeypatch.setattr(layers, "_filled_up", watched)
+    layer = Linear(4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        for rows in range(3500, 4097):
+            assert layer(torch.ones(rows, 4)).shape == (rows, 4)
+    assert len(seen) <= 6
+    assert max(rows for rows, _ in seen) <= 4096
+
+
+def test_linear_elsewhere_is_pytorchs():
+    layer, x = Linear(6, 5), torch.randn(3, 6)
+    assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))

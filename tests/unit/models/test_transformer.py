@@ -4,10 +4,18 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from nmt.config import TransformerConfig
-from nmt.models.transformer import DecoderLayer, EncoderLayer, MultiHeadAttention, rotate, sinusoidal_positions
+from nmt.models.transformer import (
+    DecoderLayer,
+    EncoderLayer,
+    MultiHeadAttention,
+    rotate,
+    short_attention,
+    sinusoidal_positions,
+)
 
 
 def config(**changes):
@@ -88,3 +96,27 @@ def test_rotary_products_depend_on_the_distance_alone():
     assert torch.allclose(near, far, atol=1e-4)
     assert torch.allclose(rotate(q, 0, 1), q)
     assert torch.allclose(rotate(q, 9, 1).norm(), q.norm())
+
+
+@pytest.mark.parametrize("case", ["all", "masked", "causal"])
+def test_short_attention_equals_pytorchs(case):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, 2, length, 8, requires_grad=True) for length in (5, 5, 5))
+    mask = (torch.arange(5) < torch.tensor([[5], [3], [1]]))[:, None, None, :] if case == "masked" else None
+    found = []
+    for attend in (
+        lambda: short_attention(q, k, v, mask, 0.0, case == "causal"),
+        lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=case == "causal"),
+    ):
+        out = attend()
+        found.append([out, *torch.autograd.grad((out * out).sum(), (q, k, v))])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_short_attention_drops_weights():
+    torch.manual_seed(0)
+    q, k, v = torch.zeros(100, 2, 9, 4), torch.zeros(100, 2, 10, 4), torch.ones(100, 2, 10, 1)
+    out = short_attention(q, k, v, None, 0.3, False)  # each weight is 1/10, dropped or scaled by 1/0.7
+    assert out.mean().item() == pytest.approx(1, abs=0.02)
+    assert out.std().item() == pytest.approx((0.3 / 0.7 / 10) ** 0.5, rel=0.1)
