@@ -9,22 +9,21 @@ measurement is of fresh processes in a temporary folder.
 import argparse
 import itertools
 import os
-import platform
 import random
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import yaml
+from benchmarking import command, machine, publish, spread, table
 
 from nmt.cli import guarded
 from nmt.config import DemoSource, TextSource
@@ -208,18 +207,13 @@ class Size:
         return [
             f"{self.pairs:,}",
             f"{self.bytes / 1e6:,.0f}",
-            spread([one.seconds for one in self.prepared], lambda s: f"{s:.1f}"),
+            spread([one.seconds for one in self.prepared], 1),
             " + ".join(f"{median(part):.1f}" for part in (corpus, tokenizer, encoding)),
-            spread([self.pairs / one.seconds for one in self.prepared], lambda s: f"{s:,.0f}"),
-            spread([one.peak / 2**20 for one in self.prepared], lambda s: f"{s:,.0f}"),
-            spread([one.marks[FIRST] for one in self.started], lambda s: f"{s:.1f}"),
-            spread([one.peak / 2**20 for one in self.started], lambda s: f"{s:,.0f}"),
+            spread([self.pairs / one.seconds for one in self.prepared], 0),
+            spread([one.peak / 2**20 for one in self.prepared], 0),
+            spread([one.marks[FIRST] for one in self.started], 1),
+            spread([one.peak / 2**20 for one in self.started], 0),
         ]
-
-
-def spread(values: list[float], show: Callable[[float], str]) -> str:
-    """The median, and the range where there is one."""
-    return show(median(values)) + (f" ({show(min(values))}–{show(max(values))})" if len(values) > 1 else "")
 
 
 # --------------------------------------------------------------------------------------------------------------- report
@@ -231,7 +225,7 @@ def report(sizes: list[Size], origin: str, arguments: argparse.Namespace) -> str
         "to the first step, s", f"peak of {arguments.steps} steps, MiB",
     ]  # fmt: skip
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pyarrow", "sentencepiece"))
-    rows = [head, ["---:"] * len(head), *(size.row() for size in sizes)]
+    about = machine()
     return "\n".join([
         "## Data at scale",
         "",
@@ -242,17 +236,12 @@ def report(sizes: list[Size], origin: str, arguments: argparse.Namespace) -> str
         "its first update. Both are fresh processes; files just written are in the system's cache. Memory is what all "
         "processes of the command hold resident together, mapped files included, sampled every 50 ms.",
         "",
-        *("| " + " | ".join(row) + " |" for row in rows),
+        table(head, [size.row() for size in sizes]),
         "",
-        f"{processor()}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, {versions}.",
-        f"Command: `{shlex.join(['scripts/bench_data.py', *sys.argv[1:]])}`",
+        f"{about['cpu']}, {about['cores']} cores; Python {about['python']}, {versions}.",
+        f"Command: `{command()}`",
         "",
     ])  # fmt: skip
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
@@ -286,10 +275,11 @@ def main() -> None:
                 one.measure(arguments.steps)
                 print(f"repeat {repeat + 1}: " + " | ".join(one.row()), file=sys.stderr)
         section = report(sizes, f"{name} ({len(pairs):,} pairs), repeated with seeded edits", arguments)
-    print(section)
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(section, encoding="utf-8")
+    measured = {
+        one.pairs: {"prepared": list(map(asdict, one.prepared)), "started": list(map(asdict, one.started))}
+        for one in sizes
+    }
+    publish(section, {"command": command(), "machine": machine(), "sizes": measured}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -273,9 +273,9 @@ def ratios(below: Sequence[float], above: Sequence[float]) -> list[float]:
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median, with the smallest and the largest."""
+    """Median, with the smallest and the largest where there are several."""
     middle, low, high = (f"{v:,.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
-    return f"{middle} ({low} – {high})"
+    return f"{middle} ({low} – {high})" if len(values) > 1 else middle
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
