@@ -38,7 +38,9 @@ class Ours(worker.Training):
     """The task has ``config``, the configuration as plain data, and ``count``, that of batches."""
 
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
-        config = validate_config(task["config"], "benchmark")
+        raw = task["config"]
+        raw["train"] |= {"compile": task.get("compile", False)}
+        config = validate_config(raw, "benchmark")
         precision = resolve_precision(task["precision"], self.device)
         prepared = pipeline.prepare(config)
         device = resolve_device(task["device"])
@@ -99,7 +101,7 @@ class Ours(worker.Training):
 
     def open(self, run: str, search: dict[str, Any], threads: int, device: str) -> dict[str, Any]:
         """Load a run for translation as ``nmt translate`` does, with changes of its ``search``."""
-        worker.set_up_process(threads, "default")  # load_translator tunes the allocator itself
+        worker.set_up_process(threads, "default")  # load_translator sets the allocator up itself
         at_start = worker.peak_memory()
         self.device = torch.device(device)
         self.translator = pipeline.load_translator(Run.open(run), search, device)

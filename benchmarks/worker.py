@@ -47,13 +47,13 @@ def peak_memory() -> int:
 
 
 def set_up_process(threads: int, allocator: str) -> None:
-    """``allocator``: ``default``, or ``tuned`` as nmt tunes it."""
+    """``allocator``: ``default``, or ``tuned`` as nmt tunes it (with what the process was started with)."""
     torch.set_num_threads(threads)
     if allocator == "tuned":
         sys.path.insert(0, str(Path(__file__).parents[1]))
-        from nmt.device import tune_allocator
+        from nmt.allocator import keep_freed_memory
 
-        tune_allocator()
+        keep_freed_memory()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from nmt import __version__
+from nmt.allocator import restart_without_caches
 from nmt.errors import DataError, NmtError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    if argv is None and arguments.command is _train:  # a program of its own, that has loaded nothing yet
+        restart_without_caches()
     return guarded("nmt", lambda: arguments.command(arguments), arguments.debug)
 
 

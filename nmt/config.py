@@ -313,7 +313,7 @@ class TrainConfig(Section):
     )
     average_of: Literal["best", "last"] = "last"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on a CUDA device that has it, else fp32"
+        "auto", description="auto: bf16 where the device multiplies matrices in it, else fp32"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
     threads: Positive | None = Field(None, description="CPU threads of PyTorch; default: one per core")

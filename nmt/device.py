@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
-import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -65,23 +63,6 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-def tune_allocator() -> None:
-    """Keep freed buffers in the process (glibc).
-
-    By default glibc gives every large buffer back to the system and takes it again, page by page, at the next step;
-    on CPU that costs a training step about a quarter of its time.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        libc.mallopt(m_mmap_threshold, 32 << 20)  # the largest value glibc takes
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-    except (OSError, AttributeError):  # another C library, such as musl
-        pass
 
 
 def set_deterministic(enabled: bool) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nmt.allocator import keep_freed_memory
 from nmt.config import Config, SearchConfig, digest
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, TextPart, prepare_corpus
@@ -32,7 +33,6 @@ from nmt.device import (
     seed_everything,
     set_deterministic,
     set_threads,
-    tune_allocator,
 )
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import CheckpointError, DataError, RunError
@@ -150,7 +150,7 @@ def _set_up(config: Config) -> tuple[torch.device, torch.dtype]:
     """What is set once per process; returns where and in which precision to train."""
     set_deterministic(config.train.deterministic)
     set_threads(config.train.threads)
-    tune_allocator()
+    keep_freed_memory()
     device = resolve_device(config.train.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -366,7 +366,7 @@ def load_translator(
     config = run.load_config()
     where = resolve_device(device or ("auto" if config.train.device == "auto" else config.train.device))
     set_threads(config.train.threads)
-    tune_allocator()
+    keep_freed_memory()
     tokenizer = Tokenizer.load(run.tokenizer)
     model = _new_model(config, tokenizer)
     load_final(run, model, tokenizer)

@@ -19,10 +19,11 @@ import torch
 from benchmarking import command, machine, ratios, spread
 
 from nmt import pipeline
+from nmt.allocator import keep_freed_memory
 from nmt.cli import guarded
 from nmt.config import Config, load_config
 from nmt.data.batching import Batch
-from nmt.device import resolve_device, resolve_precision, set_deterministic, set_threads, tune_allocator
+from nmt.device import resolve_device, resolve_precision, set_deterministic, set_threads
 from nmt.run import Run
 from nmt.training.reporting import Silence
 from nmt.training.trainer import Trainer
@@ -66,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(arguments.config, [*arguments.overrides, f"runs={folder}"])
-        tune_allocator()
+        keep_freed_memory()
         set_threads(config.train.threads)
         device = resolve_device(config.train.device)
         run = Run.of(config)

@@ -44,6 +44,9 @@ def main() -> None:
     options.add_argument("--families", nargs="+", choices=["transformer", "rnn"], default=["transformer", "rnn"])
     options.add_argument("--updates", type=int, default=20, metavar="N", help="in each repeat (default: 20)")
     options.add_argument("--product", type=int, default=4096, metavar="N", help="width of the matrix product")
+    options.add_argument(
+        "--compile", action="store_true", help="ours with train.compile as well, and the time it takes"
+    )
     arguments = options.parse_args()
     if arguments.quick:
         arguments.updates, arguments.product = 2, min(arguments.product, 1024)
@@ -71,12 +74,14 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
     precisions = list(dict.fromkeys([precision, "fp32"]))
     with ExitStack() as stack:
 
-        def contestant(name: str, python: str | Path, script: str) -> Contestant:
-            return stack.enter_context(Contestant(name, python, script, arguments.threads, folder))
+        def contestant(name: str, python: str | Path, script: str, allocator: str = "default") -> Contestant:
+            return stack.enter_context(Contestant(name, python, script, arguments.threads, folder, allocator))
 
         # All processes first: while one is set up the others import.
-        who = competitors(arguments, family, precisions)
-        trainings = [(contestant(name, python, script), about) for name, python, script, about in who]
+        trainings = [
+            (contestant(name, python, script, about["allocator"]), about)
+            for name, python, script, about in competitors(arguments, family, precisions)
+        ]
         products = {contestant(f"torch.mm {kind}", sys.executable, "matmul.py"): kind for kind in precisions}
         found = {one.name: about | set_up(one, {**task, **about}, files["weights"]) for one, about in trainings}
         must_agree(found)
@@ -92,7 +97,9 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
         for one in everyone:
             if found.get(one.name, {}).get("peer") == "marian":
                 found[one.name] |= one.ask("tune", updates=min(3, arguments.updates))
-            work_once(one, 0)  # warm-up
+            warm_up = work_once(one, 0)
+            if one.name in found:
+                found[one.name]["warm_up_seconds"] = warm_up["seconds"]
         answers = alternate(everyone, arguments.repeats, lambda one, repeat: work_once(one, 1 + repeat))
         for one, _ in trainings:
             times = [answer["seconds"] for answer in answers[one.name]]
@@ -117,12 +124,16 @@ def competitors(
     """Name, interpreter, file and settings of each contestant; ours first."""
     found: list[tuple[str, str | Path, str, dict[str, Any]]] = []
 
-    def add(name: str, python: str | Path, script: str, precision: str, allocator: str, twin: bool, peer: str) -> None:
-        about = {"precision": precision, "allocator": allocator, "twin": twin, "peer": peer}
+    def add(
+        name: str, python: str | Path, script: str, precision: str, allocator: str, twin: bool, peer: str, **more: Any
+    ) -> None:
+        about = {"precision": precision, "allocator": allocator, "twin": twin, "peer": peer, **more}
         found.append((f"{name}, {precision}, allocator {allocator}", python, script, about))
 
     for precision in precisions:
         add("nmt", sys.executable, "ours.py", precision, "tuned", True, "")
+        if arguments.compile:
+            add("nmt compiled", sys.executable, "ours.py", precision, "tuned", True, "", compile=True)
     if arguments.peers == "none":
         return found
     if family == "transformer" and (python := peer_python(arguments, "transformers")):
@@ -187,6 +198,12 @@ def family_section(family: dict[str, Any], threads: int) -> str:
         f"and {tgt:,.0f} target tokens on average, {padding:.1%} padding, vocabulary of {work['vocab_size']:,}. "
         f"Medians of {repeats} alternated repeats after a warm-up, with the smallest and the largest; "
         f"threads: {threads}. A large `torch.mm` reached {products} in the same rounds."
+    )
+    compiled = {name: about for name, about in found.items() if about.get("compile")}
+    text += "".join(
+        f" {name}: its first {work['batches']} updates took {about['warm_up_seconds']:.0f} s, a repeat "
+        f"{statistics.median(about['seconds']):.0f} s; the rest is compiling."
+        for name, about in compiled.items()
     )
     return f"### {size}\n\n{text}\n\n{speeds(work, found, peaks)}\n\n{comparisons(found)}".rstrip()
 

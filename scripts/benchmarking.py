@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import nmt
+from nmt.allocator import WITHOUT_CACHES
 from nmt.errors import NmtError
 from nmt.files import write_json, write_text
 
@@ -185,9 +186,10 @@ class Contestant:
         python: interpreter of its environment.
         script: file in benchmarks/.
         log: folder for what it prints.
+        allocator: ``tuned`` as ``nmt train`` tunes it, or ``default``.
     """
 
-    def __init__(self, name: str, python: str | Path, script: str, threads: int, log: Path):
+    def __init__(self, name: str, python: str | Path, script: str, threads: int, log: Path, allocator: str = "default"):
         self.name = name
         log.mkdir(parents=True, exist_ok=True)
         self.log = log / f"{name.replace(' ', '-').replace(',', '').replace('/', '-')}.log"
@@ -198,7 +200,7 @@ class Contestant:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=environment(threads, ours=str(python) == sys.executable),
+                env=environment(threads, str(python) == sys.executable, allocator),
             )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -233,10 +235,11 @@ class Contestant:
         self.process.communicate()
 
 
-def environment(threads: int, ours: bool) -> dict[str, str]:
+def environment(threads: int, ours: bool, allocator: str = "default") -> dict[str, str]:
     """Variables of a contestant's process; ours finds the nmt of this one, a peer nothing but its own packages."""
     found = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     found |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    found |= {"GLIBC_TUNABLES": WITHOUT_CACHES} if allocator == "tuned" else {}
     return found | ({"PYTHONPATH": str(Path(nmt.__file__).parents[1])} if ours else {})
 
 

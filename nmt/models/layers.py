@@ -70,7 +70,7 @@ class _FewShapesLinear(torch.autograd.Function):
         y = flat @ w.t() if bias is None else torch.addmm(bias.to(torch.bfloat16), flat, w.t())
         ctx.save_for_backward(flat, w)
         ctx.x_shape, ctx.x_dtype = x.shape, x.dtype
-        return y[: x.numel() // x.size(-1)].view(*x.shape[:-1], -1)
+        return y.resize_(*x.shape[:-1], y.size(-1))  # not a view, which nothing could then change in place
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -18,7 +18,8 @@ from nmt.config import TransformerConfig
 from nmt.models.layers import Dropout, Linear, dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swiglu": F.silu}
+# ReLU works in place: it reads what a product has just made, and its gradient needs the result only.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": F.gelu, "swiglu": F.silu}
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
 GROWTH = 16  # target positions for which a cache takes room at a time

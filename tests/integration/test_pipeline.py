@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sys
 
 import pytest
@@ -134,3 +135,16 @@ def test_mistakes_end_in_one_line_and_exit_code_2(task, capsys, tmp_path):
         assert expected in err
         assert "Traceback" not in err
         assert len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_trains_as_the_plain_one(task):
+    losses = {}
+    for compiled in (False, True):
+        train = {"compile": compiled, "max_steps": 4, "log_every": 1, "validate_every": 4}
+        config = task.config_file("transformer", f"run-{compiled}", train=train, model={"dropout": 0.0})
+        assert main(["train", str(config)]) == 0
+        lines = (task.folder / f"runs/run-{compiled}/metrics.jsonl").read_text().splitlines()
+        losses[compiled] = [m["train/loss"] for m in map(json.loads, lines) if "train/loss" in m]
+    assert len(losses[True]) == 4
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
