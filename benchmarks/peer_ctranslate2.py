@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("-i", "--input", required=True)
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="batches at once, among which the threads are shared")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--length-penalty", type=float, default=1.0, help="exponent of the length")
@@ -30,7 +31,12 @@ def main() -> None:
     )
     parser.add_argument("--max-length-offset", type=int, default=10)
     arguments = parser.parse_args()
-    translator = ctranslate2.Translator(arguments.model, device=arguments.device, intra_threads=arguments.threads)
+    translator = ctranslate2.Translator(
+        arguments.model,
+        device=arguments.device,
+        inter_threads=arguments.workers,
+        intra_threads=arguments.threads // arguments.workers,
+    )
     tokenizer = sentencepiece.SentencePieceProcessor(model_file=arguments.tokenizer)
     lines = Path(arguments.input).read_text(encoding="utf-8").splitlines()
     sources = tokenizer.encode(lines, out_type=str)

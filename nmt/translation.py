@@ -34,7 +34,13 @@ class Translation:
 
 
 class Engine(Protocol):
-    """Finds target ids of source ids (:mod:`nmt.engines`)."""
+    """Finds target ids of source ids (:mod:`nmt.engines`).
+
+    Attributes:
+        parallel: how many batches of ``search.batch_tokens`` it works on at once, and is so given at once.
+    """
+
+    parallel: int
 
     def search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
@@ -137,16 +143,17 @@ class Translator(Generic[EngineT]):
         return sources
 
     def _batches(self, sources: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Places of the sources with subwords, in batches of like length within ``search.batch_tokens``.
+        """Places of the sources with subwords, in batches of like length, as large as the engine takes them.
 
         The longest come first, so that a batch too large for the device fails at once and not after an hour.
         """
         batch: list[int] = []
+        budget = self.search.batch_tokens * self.engine.parallel
         for index in sorted(range(len(sources)), key=lambda index: -len(sources[index])):
             if not sources[index]:
                 break
             longest = len(sources[batch[0] if batch else index]) + 1  # + 1: eos
-            if batch and (len(batch) + 1) * self.search.beam_size * longest > self.search.batch_tokens:
+            if batch and (len(batch) + 1) * self.search.beam_size * longest > budget:
                 yield batch
                 batch = []
             batch.append(index)

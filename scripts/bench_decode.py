@@ -235,11 +235,16 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
         "--length-penalty", str(search.alpha), "--max-length-ratio", str(search.max_length_ratio),
         "--max-length-offset", str(search.max_length_offset),
     ]  # fmt: skip
-    tried = {size: execute([*direct, "--batch-size", str(size)], "all")[0] for size in SENTENCES}
-    size = min(tried, key=lambda size: tried[size])
+    ways = {
+        f"batches of {size}, {workers} at once":
+        [*direct, "--batch-size", str(size), "--workers", str(workers)]
+        for size in SENTENCES for workers in sorted({1, arguments.threads})
+    }  # fmt: skip
+    tried = {way: execute(line, "all")[0] for way, line in ways.items()}
+    best = min(tried, key=lambda way: tried[way])
     commands = {
         "nmt translate --engine ctranslate2": engine,
-        f"CTranslate2 directly, batches of {size}": [*direct, "--batch-size", str(size)],
+        f"CTranslate2 directly, {best}": ways[best],
         "nmt translate": plain,
     }
     found: dict[str, dict[str, Any]] = {name: {"all": [], "one": []} for name in commands}

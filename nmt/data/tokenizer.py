@@ -11,16 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import sentencepiece as spm
 
 from nmt.config import TokenizerConfig
-from nmt.data.sampling import Sampler
 from nmt.errors import TokenizerError
 from nmt.files import build_once, sha256
 
 if TYPE_CHECKING:
     from nmt.data.corpus import Corpus, TextPart
+    from nmt.data.sampling import Sampler
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 # SentencePiece shares its work out among this many threads. Sums of floats depend on their number, and so
@@ -120,6 +119,8 @@ class Tokenizer:
 
     @cached_property
     def _samplers(self) -> tuple[Sampler, Sampler]:
+        from nmt.data.sampling import Sampler
+
         src = Sampler(self._src)
         return src, src if self.joint else Sampler(self._tgt)
 
@@ -157,7 +158,8 @@ def sample_lines(part: TextPart, columns: Sequence[int], limit: int, max_bytes: 
         limit: the most lines.
         max_bytes: about the most text, in UTF-8.
     """
-    import pyarrow.compute as pc  # not at the top: translating, which trains nothing, starts without Arrow
+    import numpy as np  # not at the top: translating, which trains nothing, starts without NumPy and Arrow
+    import pyarrow.compute as pc
 
     from nmt.data.corpus import read_batches
 

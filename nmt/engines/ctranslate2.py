@@ -78,7 +78,11 @@ class CTranslate2Engine:
     ) -> None:
         ctranslate2 = import_ctranslate2()
         try:
-            self.translator = ctranslate2.Translator(str(folder), device=device, intra_threads=threads)
+            # Threads that each work on a batch of their own do not wait for one another in every product.
+            self.parallel = threads if device == "cpu" else 1
+            self.translator = ctranslate2.Translator(
+                str(folder), device=device, inter_threads=self.parallel, intra_threads=1
+            )
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ExportError(f"{folder}: cannot be loaded ({reason}); delete it to have it made anew") from None
@@ -150,6 +154,7 @@ class CTranslate2Engine:
             min_decoding_length=0,
             max_decoding_length=limit,
             max_input_length=0,
+            max_batch_size=-(-len(sources) // self.parallel),
         )
         return results
 

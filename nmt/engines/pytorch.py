@@ -25,6 +25,8 @@ class TorchEngine:
         precision: autocast type, or None for the model's own.
     """
 
+    parallel = 1
+
     def __init__(
         self,
         model: Seq2Seq[Any],

@@ -79,11 +79,11 @@ def random_sources(tokenizer, count=40, longest=12, seed=1):
     return [rng.integers(4, tokenizer.src_vocab_size, rng.integers(1, longest + 1)).tolist() for _ in range(count)]
 
 
-def engines(folder, model, tokenizer, **search):
+def engines(folder, model, tokenizer, threads=1, **search):
     settings = SearchConfig(**search)
     own = TorchEngine(model, tokenizer, settings, torch.device("cpu"))
     write_model(model, tokenizer, POSITIONS, folder, None)
-    return own, CTranslate2Engine(folder, tokenizer, settings, "cpu", 1, lambda: own)
+    return own, CTranslate2Engine(folder, tokenizer, settings, "cpu", threads, lambda: own)
 
 
 def assert_same(found, expected):
@@ -189,6 +189,15 @@ def test_each_sentence_has_its_own_limit_of_length(tmp_path):
     assert other.searched_again < 5
     for nbest in (2, 3):
         assert_same(other.search(sources, limits, nbest), own.search(sources, limits, nbest))
+
+
+def test_threads_that_share_a_call_change_nothing(tmp_path):
+    own, other = engines(tmp_path, ending_model(), Pieces(), threads=3, beam_size=3)
+    assert other.parallel == 3
+    for count in (1, 2, 40):
+        sources = random_sources(Pieces(), count)
+        limits = [4 + number % 20 for number in range(count)]
+        assert_same(other.search(sources, limits, 1), own.search(sources, limits, 1))
 
 
 def test_a_beam_wider_than_the_vocabulary(tmp_path):
