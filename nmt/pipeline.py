@@ -265,8 +265,8 @@ class Validator:
         with torch.inference_mode():
             for rows in self.plan[self.world.block(len(self.plan))]:
                 batch = self.read(rows).to(self.device)
-                hidden = model(batch.src, batch.src_mask, batch.tgt_in)[batch.tgt_mask]  # [M, D]
-                targets = batch.tgt_out[batch.tgt_mask]  # [M]
+                hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))  # [M, D]
+                targets = batch.at_real(batch.tgt_out)  # [M]
                 nll = float(projected_cross_entropy(hidden, model.output, targets, 0.0).nll)
                 pieces = zip(hidden.split(512), targets.split(512), strict=True)
                 correct = sum(int((model.project(piece).argmax(-1) == gold).sum()) for piece, gold in pieces)

@@ -38,27 +38,31 @@ class Batch:
     src_mask: Tensor  # [B, S] True at real tokens
     tgt_in: Tensor  # [B, T] bos and the sentence
     tgt_out: Tensor  # [B, T] the sentence and eos
-    tgt_mask: Tensor  # [B, T]
+    real: Tensor  # [M] the real target tokens among the B·T positions, counted row by row
     rows: Ids  # [B] which examples of the dataset these are
     src_tokens: int  # real tokens, eos counted
     tgt_tokens: int
 
     def to(self, device: torch.device) -> Batch:
-        if device.type == "cpu":
-            return self
+        """On ``device``; from pinned memory without waiting for the copy."""
+        return self if device.type == "cpu" else self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: Tensor) -> Tensor:
-            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    def pinned(self) -> Batch:
+        """In memory that CUDA copies from by itself; pinning takes time, which a thread that reads ahead has."""
+        return self._each(Tensor.pin_memory)
 
-        src, src_mask, tgt_in, tgt_out, tgt_mask = map(
-            move, (self.src, self.src_mask, self.tgt_in, self.tgt_out, self.tgt_mask)
-        )
-        return Batch(src, src_mask, tgt_in, tgt_out, tgt_mask, self.rows, self.src_tokens, self.tgt_tokens)
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        ids = {"src": self.src, "src_mask": self.src_mask, "tgt_in": self.tgt_in, "tgt_out": self.tgt_out}
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in ids.items()}
+        return replace(self, real=change(self.real), **changed)
+
+    def at_real(self, x: Tensor) -> Tensor:
+        """What x [B, T, ...] holds at the real target tokens, [M, ...]: no padding, and no mask to wait for."""
+        return x.flatten(0, 1).index_select(0, self.real)
 
     def without_targets(self) -> Batch:
         """The same to a model, of which nothing remains for a loss: a gradient of 0 for every weight."""
-        nothing = torch.zeros_like(self.tgt_mask)
-        return replace(self, tgt_mask=nothing, rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
+        return replace(self, real=self.real[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -113,7 +117,7 @@ def collate(pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: in
         torch.from_numpy(src_mask),
         torch.from_numpy(tgt_in),
         torch.from_numpy(np.ascontiguousarray(tgt[:, 1:])),
-        torch.from_numpy(tgt_mask),
+        torch.from_numpy(np.flatnonzero(tgt_mask)),
         rows,
         int(src_mask.sum()),
         int(tgt_mask.sum()),

@@ -127,7 +127,8 @@ class Tokenizer:
 
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
     # A thread has to be worth its start: a few sentences take one, a block of a corpus takes all cores.
-    threads = num_threads or min(os.cpu_count() or 1, 1 + len(texts) // 256)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = num_threads or min(cores, 1 + len(texts) // 256)
     ids: list[list[int]] = model.encode(list(texts), num_threads=threads)
     return ids
 

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHUNK_ELEMENTS = 1024 * 1024  # logits held at once: a few MB, so that the next pass finds them in the cache
+
+def piece_rows(vocab_size: int, device: str) -> int:
+    """Hidden states whose logits are held at once.
+
+    On a CPU few enough that the next pass finds the logits in the cache, but 128 at least, or reading and writing the
+    gradient of the output layer, once a piece, would cost more than the products. On a GPU enough to fill it.
+    """
+    return max(128, (1 << 20) // vocab_size) if device == "cpu" else max(2048, (1 << 26) // vocab_size)
 
 
 class Loss(NamedTuple):
@@ -40,7 +47,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             gold = (hidden.float() * weight[targets]).sum()
             log_norm = torch.zeros((), device=hidden.device)
             # Pieces of few shapes: oneDNN generates code for each new one, and keeps a megabyte of it.
-            rows = max(1, min(CHUNK_ELEMENTS // weight.size(0), h.size(0) + -h.size(0) % 128))
+            rows = max(1, min(piece_rows(weight.size(0), device), h.size(0) + -h.size(0) % 128))
             h = F.pad(h, (0, 0, 0, -h.size(0) % rows))
             grad_hidden = torch.empty_like(h) if ctx.needs_input_grad[0] else None
             grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None

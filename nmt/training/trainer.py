@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -234,6 +234,8 @@ class Trainer:
                 own = [self.reader.read(rows, epoch) for rows in update[self.world.block(len(update))]]
                 # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
                 own = own or [self.reader.read(update[0][:1], epoch).without_targets()]
+                if self.device.type == "cuda":
+                    own = [batch.pinned() for batch in own]
                 yield epoch, position, number == len(updates), own
             epoch, position = epoch + 1, 0
 
@@ -247,9 +249,10 @@ class Trainer:
             group["lr"] = rate
         # The gradient is the mean over the ranks, each of which sums over its tokens.
         tokens_a_rank = total / self.world.size
-        try:
+        sums = None
+        with suppress(torch.OutOfMemoryError):  # while held, it holds what the failed pass has made
             sums = self._accumulate(batches, tokens_a_rank)
-        except torch.OutOfMemoryError:
+        if sums is None:
             sums = self._accumulate_halves(batches, tokens_a_rank)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.train_config.clip_norm or math.inf)
@@ -321,9 +324,10 @@ class Trainer:
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.dtype):
             hidden = self.forward(batch.src, batch.src_mask, batch.tgt_in)  # [B, T, D]
-            real = hidden[batch.tgt_mask]  # [M, D]
             smoothing = self.train_config.label_smoothing
-            return projected_cross_entropy(real, self.model.output, batch.tgt_out[batch.tgt_mask], smoothing)
+            return projected_cross_entropy(
+                batch.at_real(hidden), self.model.output, batch.at_real(batch.tgt_out), smoothing
+            )
 
     # ---------------------------------------------------------------------------------------------------- when to stop
 

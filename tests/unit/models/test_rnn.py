@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nmt.config import RNNConfig
-from nmt.models.rnn import Cell, Encoder
+from nmt.models.rnn import RNN, Cell, Encoder
 
 
 @pytest.mark.parametrize(("kind", "theirs"), [("gru", nn.GRUCell), ("lstm", nn.LSTMCell)])
@@ -23,8 +23,19 @@ def test_cell_equals_pytorch_on_the_concatenated_input(kind, theirs):
     state = tuple(torch.randn(3, 6) for _ in range(2 if kind == "lstm" else 1))
     expected = cell(torch.cat([known, context], -1), state if kind == "lstm" else state[0])
     got = ours(ours.known(known), context, state)
-    for one, other in zip(got, expected if kind == "lstm" else (expected,), strict=True):
+    expected = expected if kind == "lstm" else (expected,)
+    for one, other in zip(got, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+    for tensors in (got, expected):
+        sum((tensor * (1 + torch.arange(6))).sum() for tensor in tensors).backward()
+    inputs = torch.cat([ours.known.weight.grad, ours.context.weight.grad], dim=1)
+    for one, other in (
+        (inputs, cell.weight_ih.grad),
+        (ours.known.bias.grad, cell.bias_ih.grad),
+        (ours.hidden.weight.grad, cell.weight_hh.grad),
+        (ours.hidden.bias.grad, cell.bias_hh.grad),
+    ):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "theirs"), [("gru", nn.GRU), ("lstm", nn.LSTM)])
@@ -46,3 +57,38 @@ def test_encoder_equals_pytorch_bidirectional_on_packed_sequences(kind, theirs):
     assert torch.allclose(states[mask], expected[mask], atol=1e-6)
     top = last[0] if kind == "lstm" else last
     assert torch.allclose(summary, torch.cat([top[-2], top[-1]], dim=-1), atol=1e-6)
+    weights = torch.randn_like(expected)
+    ((states * weights)[mask].sum() + summary.sum()).backward()
+    ((expected * weights)[mask].sum() + top[-2:].sum()).backward()
+    for layer in range(2):
+        for suffix, nets in (("", ours.forwards), ("_reverse", ours.backwards)):
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                found, wanted = getattr(nets[layer], f"{name}_l0").grad, getattr(net, f"{name}_l{layer}{suffix}").grad
+                assert torch.allclose(found, wanted, atol=1e-5), (layer, suffix, name)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_the_decoder_s_loop_has_the_gradients_of_one_step_after_another(kind, layers):
+    """Training lifts what it can out of the loop over time; a search makes one whole step after another."""
+    torch.manual_seed(0)
+    config = RNNConfig(type="rnn", cell=kind, d_model=5, d_hidden=4, d_attention=3, decoder_layers=layers, dropout=0.0)
+    model = RNN(config, 11, 11, 0)
+    src, tgt_in = torch.tensor([[4, 5, 6], [7, 3, 0]]), torch.tensor([[2, 8, 9, 4], [2, 5, 6, 7]])
+    grads = []
+    for stepwise in (False, True):
+        memory = model.encode(src, src != 0)
+        if stepwise:
+            state, steps = model.init_state(memory), []
+            for tokens in tgt_in.unbind(1):
+                logits, state = model.step(tokens, state)
+                steps.append(logits)
+            logits = torch.stack(steps, dim=1)
+        else:
+            logits = model.project(model.decode(memory, tgt_in))
+        model.zero_grad()
+        logits.log_softmax(-1)[..., 4].sum().backward()
+        grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    for name, grad in grads[0].items():
+        assert torch.allclose(grad, grads[1][name], atol=1e-5), name
+    assert all(grad.any() for grad in grads[0].values())

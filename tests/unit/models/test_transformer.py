@@ -45,6 +45,35 @@ def shake(module: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.3)
 
 
+def same_gradients(got: torch.Tensor, ours: nn.Module, expected: torch.Tensor, theirs: nn.Module) -> None:
+    """Of every weight, in the names of PyTorch's layer."""
+    weights = torch.randn_like(expected)
+    (got * weights).sum().backward()
+    (expected * weights).sum().backward()
+    found = {name: p.grad for name, p in ours.named_parameters()}
+
+    def attention(name: str) -> dict[str, torch.Tensor]:
+        parts = [f"{name}.query", f"{name}.project_in"] if f"{name}.query.weight" in found else [f"{name}.project_in"]
+        return {
+            **{
+                f"in_proj_{kind}": torch.cat([found[f"{part}.{kind}"] for part in parts]) for kind in ("weight", "bias")
+            },
+            **{f"out_proj.{kind}": found[f"{name}.project_out.{kind}"] for kind in ("weight", "bias")},
+        }
+
+    renamed = {f"self_attn.{key}": grad for key, grad in attention("self_attention").items()}
+    if hasattr(theirs, "multihead_attn"):
+        renamed |= {f"multihead_attn.{key}": grad for key, grad in attention("cross_attention").items()}
+    for kind in ("weight", "bias"):
+        renamed |= {f"linear1.{kind}": found[f"feed_forward.inner.{kind}"]}
+        renamed |= {f"linear2.{kind}": found[f"feed_forward.outer.{kind}"]}
+        for number in range(3 if hasattr(theirs, "norm3") else 2):
+            renamed[f"norm{number + 1}.{kind}"] = found[f"residuals.{number}.norm.{kind}"]
+    for name, parameter in theirs.named_parameters():
+        assert torch.allclose(renamed.pop(name), parameter.grad, atol=1e-4), name
+    assert not renamed
+
+
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_encoder_layer_equals_pytorch(norm, activation):
@@ -59,7 +88,9 @@ def test_encoder_layer_equals_pytorch(norm, activation):
         residual.norm.load_state_dict(norm_.state_dict())
     x, mask = torch.randn(2, 5, 16), torch.arange(5) < torch.tensor([[5], [3]])
     expected = theirs(x, src_key_padding_mask=~mask)
-    assert torch.allclose(ours(x, mask)[mask], expected[mask], atol=1e-5)
+    got = ours(x, mask)
+    assert torch.allclose(got[mask], expected[mask], atol=1e-5)
+    same_gradients(got[mask], ours, expected[mask], theirs)
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -79,6 +110,7 @@ def test_decoder_layer_equals_pytorch(norm):
     expected = theirs(x, memory, tgt_mask=causal, memory_key_padding_mask=~mask)
     got = ours(x, ours.cross_attention.read(memory), mask)
     assert torch.allclose(got, expected, atol=1e-5)
+    same_gradients(got, ours, expected, theirs)
 
 
 def test_sinusoidal_positions_by_hand():
