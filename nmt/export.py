@@ -37,6 +37,7 @@ WEIGHT_TYPES = ("int8", "float16")  # other than float32
 
 CHECKED_LINES = 500
 PROMISED = 0.995  # share of equal translations, with float32 weights
+BLEU_TOLERANCE = 0.1  # largest difference of BLEU, with float32 weights
 TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
 MAX_DIFFERENCE = 1e-3  # of the log-probability of a token, with float32 weights
 MIN_LIKENESS = 50.0  # BLEU of quantized translations against the unquantized: under it, something is broken
@@ -325,6 +326,11 @@ def _judge(found: Check, quantize: str | None) -> None:
         raise ExportError(
             f"the export translates only {found.same:.2%} of {found.lines} lines of {found.source} as the run does, "
             f"promised are {PROMISED:.1%}; nothing was written; please report this"
+        )
+    if quantize is None and found.bleu is not None and abs(found.bleu[1] - found.bleu[0]) > BLEU_TOLERANCE:
+        raise ExportError(
+            f"the export has {found.bleu[1]:.2f} BLEU on {found.source} and the run {found.bleu[0]:.2f}, promised are "
+            f"{BLEU_TOLERANCE} of difference at most; nothing was written; please report this"
         )
     if quantize is not None and found.likeness < MIN_LIKENESS:
         raise ExportError(

@@ -34,18 +34,12 @@ class Translation:
 
 
 class Engine(Protocol):
-    """Finds target ids of source ids (:mod:`nmt.engines`).
-
-    Attributes:
-        parallel: how many batches of ``search.batch_tokens`` it works on at once, and is so given at once.
-    """
-
-    parallel: int
+    """Finds target ids of source ids (:mod:`nmt.engines`)."""
 
     def search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
     ) -> list[list[Hypothesis]]:
-        """Search one batch.
+        """Search any number of sources, in batches of ``search.batch_tokens``.
 
         Never produced: pad and bos, which stand for nothing, and unk, which helps nobody (as in Marian).
 
@@ -108,12 +102,12 @@ class Translator(Generic[EngineT]):
             )
         sources = self._encode(lines, warn, first_line)
         results = [[Translation("", 0.0, 0.0, [])] for _ in lines]
-        for batch in self._batches(sources):
-            chosen = [sources[index] for index in batch]
-            found = self.engine.search(chosen, [self._max_length(source) for source in chosen], nbest)
-            for index, hypotheses in zip(batch, found, strict=True):
-                # No hypothesis (every output has probability 0) still has to leave a line.
-                results[index] = self._decode(hypotheses) or results[index]
+        rows = [index for index, source in enumerate(sources) if source]
+        chosen = [sources[index] for index in rows]
+        found = self.engine.search(chosen, [self._max_length(source) for source in chosen], nbest)
+        for index, hypotheses in zip(rows, found, strict=True):
+            # No hypothesis (every output has probability 0) still has to leave a line.
+            results[index] = self._decode(hypotheses) or results[index]
         return results
 
     def translate_stream(
@@ -141,24 +135,6 @@ class Translator(Generic[EngineT]):
                 if warn is not None:
                     warn(f"line {first_line + index}: {len(ids)} subwords, cut to {limit}")
         return sources
-
-    def _batches(self, sources: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Places of the sources with subwords, in batches of like length, as large as the engine takes them.
-
-        The longest come first, so that a batch too large for the device fails at once and not after an hour.
-        """
-        batch: list[int] = []
-        budget = self.search.batch_tokens * self.engine.parallel
-        for index in sorted(range(len(sources)), key=lambda index: -len(sources[index])):
-            if not sources[index]:
-                break
-            longest = len(sources[batch[0] if batch else index]) + 1  # + 1: eos
-            if batch and (len(batch) + 1) * self.search.beam_size * longest > budget:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
 
     def _max_length(self, source: Sequence[int]) -> int:
         limit = int(self.search.max_length_ratio * len(source) + self.search.max_length_offset)

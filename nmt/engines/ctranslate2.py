@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.engines.batches import search_batches
 from nmt.errors import DeviceError, ExportError
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
@@ -79,14 +80,12 @@ class CTranslate2Engine:
         ctranslate2 = import_ctranslate2()
         try:
             # Threads that each work on a batch of their own do not wait for one another in every product.
-            self.parallel = threads if device == "cpu" else 1
-            self.translator = ctranslate2.Translator(
-                str(folder), device=device, inter_threads=self.parallel, intra_threads=1
-            )
+            workers = threads if device == "cpu" else 1
+            self.translator = ctranslate2.Translator(str(folder), device=device, inter_threads=workers, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ExportError(f"{folder}: cannot be loaded ({reason}); delete it to have it made anew") from None
-        self.beam_size = search.beam_size
+        self.beam_size, self.batch_tokens = search.beam_size, search.batch_tokens
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
         self.pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
         self.ids = {piece: i for i, piece in enumerate(tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)))}
@@ -105,16 +104,25 @@ class CTranslate2Engine:
         """
         found: list[list[Hypothesis] | None] = [None] * len(sources)
         late: dict[int, list[int]] = {}  # by their limit, the sentences that came to it
-        for i, result in enumerate(self._call(sources, max(max_lengths) + 1, self.beam_size)):  # + 1: eos
-            last = max(map(len, result.hypotheses))  # T; eos is a piece of each hypothesis
-            if last > max_lengths[i]:
-                late.setdefault(max_lengths[i], []).append(i)
-            elif (ended := self._read(result)) is not None:
-                bound = min(log_prob for log_prob, _ in ended) / self.penalty(last)
-                found[i] = self._best(ended, bound, nbest)
+        # All batches are asked for at once: no thread waits for the end of another's batch.
+        batches = [
+            (batch, self._ask([sources[i] for i in batch], max(max_lengths[i] for i in batch) + 1, self.beam_size))
+            for batch in search_batches(sources, self.beam_size, self.batch_tokens)
+        ]  # + 1: eos
+        for batch, asked in batches:
+            for i, answer in zip(batch, asked, strict=True):
+                result = answer.result()
+                last = max(map(len, result.hypotheses))  # T; eos is a piece of each hypothesis
+                if last > max_lengths[i]:
+                    late.setdefault(max_lengths[i], []).append(i)
+                elif (ended := self._read(result)) is not None:
+                    bound = min(log_prob for log_prob, _ in ended) / self.penalty(last)
+                    found[i] = self._best(ended, bound, nbest)
         for limit, rows in late.items():
-            for i, hypotheses in zip(rows, self._close([sources[i] for i in rows], limit, nbest), strict=True):
-                found[i] = hypotheses
+            for batch in search_batches([sources[i] for i in rows], self.beam_size, self.batch_tokens):
+                chosen = [rows[place] for place in batch]
+                for i, hypotheses in zip(chosen, self._close([sources[i] for i in chosen], limit, nbest), strict=True):
+                    found[i] = hypotheses
         if rows := [i for i, hypotheses in enumerate(found) if hypotheses is None]:
             self.searched_again += len(rows)
             anew = self.own().search([sources[i] for i in rows], [max_lengths[i] for i in rows], nbest)
@@ -123,13 +131,13 @@ class CTranslate2Engine:
         return [hypotheses or [] for hypotheses in found]
 
     def _close(self, sources: Sequence[Sequence[int]], limit: int, nbest: int) -> list[list[Hypothesis] | None]:
-        """As :meth:`search`, for sentences for which fewer than W hypotheses finish within ``limit`` pieces."""
+        """As :meth:`search`, for a batch for which fewer than W hypotheses finish within ``limit`` pieces."""
         if not limit:
             return [None] * len(sources)
         found: list[list[Hypothesis] | None] = []
         # W - 1 have finished before, W end or are broken off in the last step: all are asked for.
-        for source, result in zip(sources, self._call(sources, limit, 2 * self.beam_size - 1), strict=True):
-            if (everything := self._read(result)) is None:
+        for source, answer in zip(sources, self._ask(sources, limit, 2 * self.beam_size - 1), strict=True):
+            if (everything := self._read(answer.result())) is None:
                 found.append(None)
                 continue
             prefixes = [pieces for _, pieces in everything if pieces[-1] != self.eos]
@@ -140,8 +148,8 @@ class CTranslate2Engine:
             found.append(self._best(ended + closed, -math.inf if len(prefixes) == self.beam_size else bound, nbest))
         return found
 
-    def _call(self, sources: Sequence[Sequence[int]], limit: int, count: int) -> list[Any]:
-        """CTranslate2's results, with at most ``count`` hypotheses of a sentence, eos included in each."""
+    def _ask(self, sources: Sequence[Sequence[int]], limit: int, count: int) -> list[Any]:
+        """CTranslate2's results to come, with at most ``count`` hypotheses of a sentence, eos included in each."""
         results: list[Any] = self.translator.translate_batch(
             [self._pieces(source) for source in sources],
             beam_size=self.beam_size,
@@ -154,7 +162,7 @@ class CTranslate2Engine:
             min_decoding_length=0,
             max_decoding_length=limit,
             max_input_length=0,
-            max_batch_size=-(-len(sources) // self.parallel),
+            asynchronous=True,
         )
         return results
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nmt.engines.batches import search_batches
 from nmt.search.beam import beam_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
@@ -24,8 +25,6 @@ class TorchEngine:
         model: on ``device``; in evaluation mode while it is searched, and back in its own mode afterwards.
         precision: autocast type, or None for the model's own.
     """
-
-    parallel = 1
 
     def __init__(
         self,
@@ -52,14 +51,20 @@ class TorchEngine:
         training = self.model.training
         self.model.eval()
         try:
+            found: list[list[Hypothesis]] = [[] for _ in sources]
             with torch.inference_mode(), self._autocast():
-                return self._search(sources, max_lengths, nbest)
+                for batch in search_batches(sources, self.config.beam_size, self.config.batch_tokens):
+                    searched = self._search([sources[i] for i in batch], [max_lengths[i] for i in batch], nbest)
+                    for i, hypotheses in zip(batch, searched, strict=True):
+                        found[i] = hypotheses
+            return found
         finally:
             self.model.train(training)
 
     def _search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
     ) -> list[list[Hypothesis]]:
+        """One batch."""
         tokenizer, beam_size = self.tokenizer, self.config.beam_size
         lengths = torch.tensor([len(source) for source in sources])
         src = torch.full((len(sources), int(lengths.max()) + 1), tokenizer.pad_id)  # [B, S]

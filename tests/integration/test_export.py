@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import sacrebleu
 import yaml
 
 from nmt import export
 from nmt.cli import main
+from nmt.data.corpus import Corpus, read_manifest
 from nmt.data.tokenizer import Tokenizer
 from nmt.engines.ctranslate2 import import_ctranslate2
 from nmt.errors import ExportError
@@ -27,6 +29,7 @@ LEARN = {
     "validate_every": 150, "log_every": 100,
 }  # fmt: skip
 ENGINE = ["--engine", "ctranslate2"]
+MULTI30K = Path(__file__).parents[2] / "runs" / "multi30k-transformer"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,26 @@ def test_translations_are_those_of_the_run(task, run, tmp_path, caplog):
         assert warned == [f"line {len(lines) + 3}: {50} subwords, cut to 20"]
         assert expected.count("\n") == len(lines) + len(odd)
     assert len(set(expected.splitlines())) > 50
+
+
+@pytest.mark.skipif(not MULTI30K.is_dir(), reason="needs runs/multi30k-transformer, trained on data/multi30k")
+def test_a_real_run_translates_its_test_set_alike(tmp_path):
+    """The promise, kept on ``test_2016_flickr``: 99.5 % of the translations, and BLEU to 0.1."""
+    config = yaml.safe_load((MULTI30K / "config.yaml").read_text(encoding="utf-8"))
+    manifest = json.loads((MULTI30K / "manifest.json").read_text(encoding="utf-8"))
+    corpus = MULTI30K.parents[1] / config["data"]["store"] / f"corpus-{manifest['key']}"
+    if not corpus.is_dir():
+        pytest.skip(f"the corpus of {MULTI30K} is not there any more: {corpus}")
+    part = Corpus(corpus, read_manifest(corpus)).part("test.test_2016_flickr")
+    source = tmp_path / "source.txt"
+    source.write_text("".join(f"{line}\n" for line in part.sources()), encoding="utf-8")
+    shutil.copytree(MULTI30K, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "ctranslate2"))
+    own, other = (
+        translate(str(tmp_path / "run"), "-i", str(source), *options).splitlines() for options in ([], ENGINE)
+    )
+    assert sum(a == b for a, b in zip(own, other, strict=True)) >= 0.995 * len(own)
+    bleu = [sacrebleu.corpus_bleu(found, [part.targets()]).score for found in (own, other)]
+    assert abs(bleu[0] - bleu[1]) <= 0.1
 
 
 def test_nbest_and_scores(task, run):
@@ -228,6 +251,9 @@ def test_an_export_that_translates_otherwise_leaves_nothing(task, run, tmp_path,
 
     monkeypatch.setattr(export, "PROMISED", 1.01)
     assert "translates only 100.00% of 60 lines of the validation set as the run does" in refused()
+    monkeypatch.setattr(export, "PROMISED", 0.995)
+    monkeypatch.setattr(export, "BLEU_TOLERANCE", -1)
+    assert re.search(r"the export has [\d.]+ BLEU on the validation set and the run [\d.]+, promised", refused())
     monkeypatch.setattr(export, "MIN_LIKENESS", 101)
     assert "are hardly those of the run any more (" in refused("--quantize", "int8")
     monkeypatch.setattr(export, "MAX_DIFFERENCE", 0)

@@ -102,15 +102,6 @@ def test_order_is_kept_across_batches_of_like_length() -> None:
     assert model.batches == [(1, 21), (1, 9), (2, 4), (2, 2)]
 
 
-def test_an_engine_that_works_on_several_batches_is_given_them_at_once() -> None:
-    lines = ["quite long one it is", "bb", "ccc", "sentence", "a", "a"]
-    model = Copier()
-    several = translator(model, beam_size=2, batch_tokens=20)
-    several.engine.parallel = 3  # type: ignore[misc]
-    assert texts(several.translate(lines)) == lines
-    assert model.batches == [(1, 21), (3, 9), (2, 2)]  # sentences · 2 · longest <= 3 · 20
-
-
 def test_blank_lines_never_reach_the_model() -> None:
     model = Copier()
     results = translator(model).translate(["", "ab", " ", "\n", "123"])  # the tokenizer knows no digits

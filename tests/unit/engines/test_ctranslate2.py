@@ -191,10 +191,10 @@ def test_each_sentence_has_its_own_limit_of_length(tmp_path):
         assert_same(other.search(sources, limits, nbest), own.search(sources, limits, nbest))
 
 
-def test_threads_that_share_a_call_change_nothing(tmp_path):
-    own, other = engines(tmp_path, ending_model(), Pieces(), threads=3, beam_size=3)
-    assert other.parallel == 3
-    for count in (1, 2, 40):
+@pytest.mark.parametrize("batch_tokens", [1, 100, 8192])
+def test_batches_of_several_threads_change_nothing(tmp_path, batch_tokens):
+    own, other = engines(tmp_path, ending_model(), Pieces(), threads=3, beam_size=3, batch_tokens=batch_tokens)
+    for count in (0, 1, 2, 40):
         sources = random_sources(Pieces(), count)
         limits = [4 + number % 20 for number in range(count)]
         assert_same(other.search(sources, limits, 1), own.search(sources, limits, 1))
