@@ -28,8 +28,8 @@ def _nll(model: Seq2Seq[Any], batch: Batch, device: torch.device) -> float:
     model.eval()
     with torch.inference_mode(), autocast(device, torch.float32):
         batch = batch.to(device)
-        hidden = model(batch.src, batch.src_mask, batch.tgt_in)[batch.tgt_mask]
-        loss = projected_cross_entropy(hidden, model.output, batch.tgt_out[batch.tgt_mask], 0.0)
+        hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))
+        loss = projected_cross_entropy(hidden, model.output, batch.at_real(batch.tgt_out), 0.0)
     model.train(training)
     return float(loss.nll) / batch.tgt_tokens
 
@@ -66,6 +66,7 @@ class Ours(worker.Training):
         worker.write_batches(batches, self.batches)
         worker.write_weights(weights, self.trainer.model.state_dict())
         config, tokenizer = self.trainer.config, self.trainer.reader.tokenizer
+        pad_id = tokenizer.pad_id
         model = config.model.model_dump(mode="json")
         task = {
             "batches": batches,
@@ -84,7 +85,7 @@ class Ours(worker.Training):
             "positions": [b.padding[1] for b in self.batches],
             "flops": [
                 flops.training_flops(
-                    model, self.vocab_size, np.asarray(b.src_mask.sum(1)), np.asarray(b.tgt_mask.sum(1))
+                    model, self.vocab_size, np.asarray(b.src_mask.sum(1)), np.asarray(b.tgt_out.ne(pad_id).sum(1))
                 )
                 for b in self.batches
             ],

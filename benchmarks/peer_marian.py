@@ -96,24 +96,26 @@ class Marian(worker.Training):
         self.layers = task["model"]["encoder_layers"], task["model"]["decoder_layers"]
         marian = build(task["model"], task["vocab_size"], task["pad_id"], task["bos_id"], task["eos_id"])
         self.model = marian.to(self.device).train()
+        if "attention" in task:
+            self.model.set_attn_implementation(task["attention"])
         self.batches = worker.read_batches(task["batches"])
         self.masks = [batch.src.ne(self.pad_id).long() for batch in self.batches]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         options = {"lr": task["optimizer"]["lr"], "betas": tuple(task["optimizer"]["betas"])}
         options |= {"eps": task["optimizer"]["eps"], "weight_decay": task["optimizer"]["weight_decay"]}
         self.optimizer = torch.optim.AdamW(self.parameters, fused=True, **options)
-        return {"parameters": worker.trainable(self.model), "versions": VERSIONS, "note": ""}
+        note = f"{task['attention']} attention" if "attention" in task else ""
+        return {"parameters": worker.trainable(self.model), "versions": VERSIONS, "note": note}
 
     def tune(self, updates: int) -> dict[str, Any]:
-        """Time its implementations of attention on the first batches, and stay with the fastest."""
+        """Time its implementations of attention on the first batches; the fastest."""
         seconds = {}
         for name in ("sdpa", "eager"):
             self.model.set_attn_implementation(name)
             self.run(updates)
             seconds[name] = self.run(updates)["seconds"]
         best = min(seconds, key=lambda name: seconds[name])
-        self.model.set_attn_implementation(best)
-        return {"note": f"{best} attention", "attention": seconds}
+        return {"attention": best}
 
     def update(self, number: int) -> None:
         batch = self.batches[number]

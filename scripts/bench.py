@@ -18,7 +18,9 @@ QUICK = {"train": ["--quick"], "decode": ["--quick"], "data": ["--pairs", "20000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="+", choices=list(QUICK), default=list(QUICK))
+    parser.add_argument(
+        "--only", nargs="+", choices=list(QUICK), default=list(QUICK), help="the others keep their section of last time"
+    )
     parser.add_argument("--quick", action="store_true", help="minutes: shows that all of it runs, measures badly")
     parser.add_argument("--repeats", type=int, metavar="N", help="alternated repeats of each benchmark")
     parser.add_argument("--src", metavar="FILE", help="real text instead of made corpora; with --tgt and --input")
@@ -32,31 +34,31 @@ def main() -> None:
         raise BenchmarkError("--src, --tgt and --input go together: a corpus, and sentences to translate")
     text = ["--src", arguments.src, "--tgt", arguments.tgt] if arguments.src else []
     head = header()
-    sections = []
     for name in arguments.only:
         script, section = ROOT / "scripts" / f"bench_{name}.py", arguments.work / f"{name}.md"
         options = text + (["--input", arguments.input] if text and name == "decode" else [])
         options += ["--repeats", str(arguments.repeats)] if arguments.repeats else []
+        options += ["--compile"] if name == "train" else []
         options += QUICK[name] if arguments.quick else []
         done = subprocess.run([sys.executable, str(script), "--out", str(section), *options])
         if done.returncode:
             raise BenchmarkError(f"{script.name}: failed with exit code {done.returncode}; no results were written")
-        sections.append(section.read_text(encoding="utf-8").strip())
-    write_text(arguments.out, "\n\n".join([head, *sections]) + "\n")
+    sections = [arguments.work / f"{name}.md" for name in QUICK]  # those not measured now as they were
+    texts = [section.read_text(encoding="utf-8").strip() for section in sections if section.is_file()]
+    write_text(arguments.out, "\n\n".join([head, *texts]) + "\n")
     print(f"wrote {arguments.out}", file=sys.stderr)
 
 
 def header() -> str:
     about = machine()
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT)
     return "\n".join([
         "# Benchmark results",
         "",
-        "Written by `make bench`; [README.md](README.md) says what the figures mean.",
+        "Written by `make bench`; [README.md](README.md) says what the figures mean, and what was tried and left out.",
         "",
         f"- {about['cpu']}, {about['cores']} cores, {about['memory_bytes'] / 2**30:.0f} GiB, {about['system']}",
-        f"- Python {about['python']}, nmt at commit {revision.stdout.strip() or 'unknown'}",
-        f"- command: `{command()}`",
+        f"- Python {about['python']}",
+        f"- {command()}",
         f"- load average before: {about['load_before']:.2f}",
     ])  # fmt: skip
 

@@ -239,7 +239,7 @@ def report(sizes: list[Size], origin: str, arguments: argparse.Namespace) -> str
         table(head, [size.row() for size in sizes]),
         "",
         f"{about['cpu']}, {about['cores']} cores; Python {about['python']}, {versions}.",
-        f"Command: `{command()}`",
+        command(),
         "",
     ])  # fmt: skip
 

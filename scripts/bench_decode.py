@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,13 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
         f"CTranslate2 directly, {best}": ways[best],
         "nmt translate": plain,
     }
-    found: dict[str, dict[str, Any]] = {name: {"all": [], "one": []} for name in commands}
+    version = metadata.version("ctranslate2")
+    ask = [str(python), "-c", "import ctranslate2; print(ctranslate2.__version__)"]
+    if (other := subprocess.run(ask, capture_output=True, text=True).stdout.strip()) != version:
+        raise BenchmarkError(f"CTranslate2 is {version} beside nmt and {other or 'missing'} as a peer")
+    found: dict[str, dict[str, Any]] = {
+        name: {"all": [], "one": [], "versions": {"ctranslate2": version}} for name in commands
+    }
     lines_of: dict[str, list[str]] = {}
     for number in range(arguments.repeats):
         for name in commands if number % 2 == 0 else reversed(commands):
@@ -265,8 +272,9 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
 
 
 def section(result: dict[str, Any]) -> str:
-    used = versions(result["own"].values())
-    return f"## Decoding\n\n`{result['command']}`, {used}\n\n{own_section(result)}\n\n{ctranslate2_section(result)}\n"
+    engines = result["ctranslate2"]
+    used = versions([*result["own"].values(), *(engines.values() if isinstance(engines, dict) else [])])
+    return f"## Decoding\n\n{result['command']}, {used}\n\n{own_section(result)}\n\n{ctranslate2_section(result)}\n"
 
 
 def own_section(result: dict[str, Any]) -> str:
@@ -302,19 +310,21 @@ def ctranslate2_section(result: dict[str, Any]) -> str:
     )
     rows = []
     for name, about in found.items():
+        speeds = [result["sentences"] / seconds for seconds in about["all"]]
         both = [
             ratios(first["all"], about["all"]),
             ratios(*([a - b for a, b in zip(of["all"], of["one"], strict=True)] for of in (first, about))),
         ]
         rows.append([
             f"`{name}`",
+            spread(speeds, 0),
             spread(about["all"]),
             spread(about["one"]),
             *(spread(each) if about is not first else "" for each in both),
             f"{about['identical']:.1%}" if name != "nmt translate" else "",
         ])  # fmt: skip
     header = [
-        "command", "seconds", "start-up, seconds", "ours is times as fast", "without start-up",
+        "command", "sentences/s", "seconds", "start-up, seconds", "ours is times as fast", "without start-up",
         "same as the own engine",
     ]  # fmt: skip
     return f"{title}\n\n{text}\n\n{table(header, rows)}"

@@ -125,7 +125,7 @@ def report(
     saving = statistics.median(saves) * sum(1 / steps for steps in every) / update
     about = machine()
     print(
-        f"{name}: `{command()}`, {about['cpu']}, {about['cores']} cores\n"
+        f"{name}: {command()}, {about['cpu']}, {about['cores']} cores\n"
         f"an update, bare           {update * 1e3:.0f} ms\n"
         f"guarded / bare            {spread(ratios(times['bare'], times['guarded']), 4)}\n"
         f"deterministic / guarded   {spread(ratios(times['guarded'], times['deterministic']), 4)}\n"

@@ -78,10 +78,15 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
             return stack.enter_context(Contestant(name, python, script, arguments.threads, folder, allocator))
 
         # All processes first: while one is set up the others import.
+        who = competitors(arguments, family, precisions)
         trainings = [
-            (contestant(name, python, script, about["allocator"]), about)
-            for name, python, script, about in competitors(arguments, family, precisions)
+            (contestant(name, python, script, about["allocator"]), about) for name, python, script, about in who
         ]
+        for name, python, script, about in who:
+            if about["peer"] == "marian":  # in a process of its own: what it tries must not count as its memory
+                with Contestant(f"{name} trials", python, script, arguments.threads, folder, about["allocator"]) as one:
+                    one.ask("start", task={**task, **about})
+                    about |= one.ask("tune", updates=min(3, arguments.updates))
         products = {contestant(f"torch.mm {kind}", sys.executable, "matmul.py"): kind for kind in precisions}
         found = {one.name: about | set_up(one, {**task, **about}, files["weights"]) for one, about in trainings}
         must_agree(found)
@@ -95,8 +100,6 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
 
         everyone = [one for one, _ in trainings] + list(products)
         for one in everyone:
-            if found.get(one.name, {}).get("peer") == "marian":
-                found[one.name] |= one.ask("tune", updates=min(3, arguments.updates))
             warm_up = work_once(one, 0)
             if one.name in found:
                 found[one.name]["warm_up_seconds"] = warm_up["seconds"]
@@ -178,7 +181,7 @@ def must_agree(found: dict[str, dict[str, Any]]) -> None:
 def section(result: dict[str, Any]) -> str:
     families = "\n\n".join(family_section(family, result["threads"]) for family in result["families"])
     used = versions(about for family in result["families"] for about in family["contestants"].values())
-    return f"## Training\n\n`{result['command']}`, {used}\n\n{families}\n"
+    return f"## Training\n\n{result['command']}, {used}\n\n{families}\n"
 
 
 def family_section(family: dict[str, Any], threads: int) -> str:

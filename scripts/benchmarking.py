@@ -237,7 +237,10 @@ class Contestant:
 
 def environment(threads: int, ours: bool, allocator: str = "default") -> dict[str, str]:
     """Variables of a contestant's process; ours finds the nmt of this one, a peer nothing but its own packages."""
-    found = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    found = {
+        key: value for key, value in os.environ.items()
+        if key not in ("PYTHONPATH", "GLIBC_TUNABLES") and not key.startswith("MALLOC_")
+    }  # fmt: skip
     found |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     found |= {"GLIBC_TUNABLES": WITHOUT_CACHES} if allocator == "tuned" else {}
     return found | ({"PYTHONPATH": str(Path(nmt.__file__).parents[1])} if ours else {})
@@ -317,8 +320,11 @@ def machine() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line of this program, as another could type it."""
-    return shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    """The command line of this program, as another could type it, and the commit of this project."""
+    line = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    describe = ["git", "describe", "--always", "--dirty"]
+    revision = subprocess.run(describe, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    return f"`{line}` at commit {revision or 'unknown'}"
 
 
 def publish(markdown: str, result: Mapping[str, Any], out: Path | None) -> None:

@@ -147,16 +147,18 @@ def test_decoding_tables(scripts):
         "A": {**shared, "seconds": [3.0, 3.0], "identical": 0.75},
     }
     commands = {
-        "ours": {"all": [4.0, 6.0], "one": [2.0, 2.0], "identical": 1.0},
-        "direct": {"all": [3.0, 6.0], "one": [2.0, 1.0], "identical": 0.5},
+        "ours": {"all": [4.0, 6.0], "one": [2.0, 2.0], "identical": 1.0, "versions": {"ctranslate2": "4"}},
+        "direct": {"all": [3.0, 6.0], "one": [2.0, 1.0], "identical": 0.5, "versions": {"ctranslate2": "4"}},
     }
     result = {"command": "c", "threads": 1, "sentences": 6, "own": own, "ctranslate2": commands}
     lines = bench_decode.section(result).splitlines()
+    assert lines[2] == "c, torch 2, ctranslate2 4"
     assert "| nmt | 4 (3 – 6) | 9 (6 – 12) | 1 |  |  |" in lines
     assert "| A | 2 (2 – 2) | 4 (4 – 4) | 1 | 2.25 (1.50 – 3.00) | 75.0% |" in lines
     # Without start-up: ours 2 and 4 seconds, direct 1 and 5.
     assert lines[-1] == (
-        "| `direct` | 4.50 (3.00 – 6.00) | 1.50 (1.00 – 2.00) | 0.88 (0.75 – 1.00) | 0.88 (0.50 – 1.25) | 50.0% |"
+        "| `direct` | 2 (1 – 2) | 4.50 (3.00 – 6.00) | 1.50 (1.00 – 2.00) "
+        "| 0.88 (0.75 – 1.00) | 0.88 (0.50 – 1.25) | 50.0% |"
     )
 
 
