@@ -28,6 +28,7 @@ Ids = npt.NDArray[Any]
 
 POOL = 1 << 19  # pairs that are mixed, sorted and cut into batches at a time
 SEGMENT = 1 << 10  # neighbouring pairs of a larger corpus that come into one pool
+AT_ONCE = 128  # pairs read before their pages are given back: with each come 64 KiB around each of four places
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,11 @@ class Reader:
 
     def read(self, rows: Ids, epoch: int = 0) -> Batch:
         if self.sampling is None or self.text is None:
-            pairs = [(self.dataset.src(i), self.dataset.tgt(i)) for i in rows.tolist()]
+            pairs = []
+            for number, i in enumerate(rows.tolist(), 1):
+                pairs.append((self.dataset.src(i).copy(), self.dataset.tgt(i).copy()))
+                if number % AT_ONCE == 0:
+                    self.dataset.release()
         else:
             pairs = [self._sample(i, epoch) for i in rows.tolist()]
             self.text.release()
