@@ -38,7 +38,6 @@ def main() -> None:
         script, section = ROOT / "scripts" / f"bench_{name}.py", arguments.work / f"{name}.md"
         options = text + (["--input", arguments.input] if text and name == "decode" else [])
         options += ["--repeats", str(arguments.repeats)] if arguments.repeats else []
-        options += ["--compile"] if name == "train" else []
         options += QUICK[name] if arguments.quick else []
         done = subprocess.run([sys.executable, str(script), "--out", str(section), *options])
         if done.returncode:
