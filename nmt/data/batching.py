@@ -53,9 +53,10 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        ids = {"src": self.src, "src_mask": self.src_mask, "tgt_in": self.tgt_in, "tgt_out": self.tgt_out}
-        changed: dict[str, Any] = {name: change(tensor) for name, tensor in ids.items()}
-        return replace(self, real=change(self.real), **changed)
+        return replace(
+            self, src=change(self.src), src_mask=change(self.src_mask), tgt_in=change(self.tgt_in),
+            tgt_out=change(self.tgt_out), real=change(self.real),
+        )  # fmt: skip
 
     def at_real(self, x: Tensor) -> Tensor:
         """What x [B, T, ...] holds at the real target tokens, [M, ...]: no padding, and no mask to wait for."""
