@@ -265,13 +265,18 @@ def _writing(path: str | None) -> Iterator[IO[str]]:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
         yield sys.stdout
         return
-    aside = Path(f"{path}.{os.getpid()}.tmp")
-    if Path(path).is_dir():
+    target = Path(path).resolve()  # of a link, the file that it names
+    if target.is_dir():
         raise DataError(f"{path}: is a folder; name a file")
+    if target.exists() and not target.is_file():  # a device or a pipe, that no file may take the place of
+        with _open(path, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        return
+    aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with _open(str(aside), "w", path, encoding="utf-8", newline="\n") as file:
             yield file
-        aside.replace(path)
+        aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -108,6 +110,29 @@ def test_nbest_scores_and_jsonl(task, capsys):
     assert [t["text"] for t in found[0]["translations"]] == [text for _, text in rows[:2]]
     assert main(["translate", run, "-i", str(source), "--beam-size", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_output_goes_through_pipes_and_links(task, tmp_path):
+    assert main(["train", str(task.config_file("rnn"))]) == 0
+    run, folder = str(task.folder / "runs" / "run"), tmp_path / "files"
+    folder.mkdir()
+    source, plain, link, pipe = (folder / name for name in ("in.txt", "plain", "link", "pipe"))
+    source.write_text("one two\n", encoding="utf-8")
+    plain.write_text("before\n", encoding="utf-8")
+    link.symlink_to(plain)
+    assert main(["translate", run, "-i", str(source), "-o", str(link)]) == 0
+    assert link.is_symlink()
+    expected = plain.read_text(encoding="utf-8")
+    assert expected != "before\n"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, encoding="utf-8")
+    try:
+        assert main(["translate", run, "-i", str(source), "-o", str(pipe)]) == 0
+        assert reader.communicate(timeout=60)[0] == expected
+    finally:
+        reader.kill()
+    assert pipe.is_fifo()
+    assert sorted(file.name for file in folder.iterdir()) == ["in.txt", "link", "pipe", "plain"]
 
 
 def test_mistakes_end_in_one_line_and_exit_code_2(task, capsys, tmp_path):
