@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt import __version__
+from nmt.allocator import keep_freed_memory
 from nmt.config import Config, SearchConfig, TransformerConfig, digest
+from nmt.cores import default_threads
 from nmt.data.lines import read_lines
 from nmt.data.tokenizer import Tokenizer
-from nmt.engines.ctranslate2 import CTranslate2Engine, default_threads, import_ctranslate2, resolve_device
+from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
 from nmt.errors import CheckpointError, DataError, ExportError
 from nmt.files import new_directory, sha256, write_json, write_text
 from nmt.run import Run
@@ -135,6 +137,7 @@ def load_translator(
         for other in run.ctranslate2.iterdir():  # of earlier weights
             if other != path and not other.name.startswith("."):
                 shutil.rmtree(other, ignore_errors=True)
+    keep_freed_memory()
     threads = config.train.threads or default_threads()
     engine = CTranslate2Engine(path, tokenizer, search, where, threads, lambda: own().engine)
     return Translator(engine, tokenizer, search, config.model.max_target_tokens)

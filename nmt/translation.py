@@ -105,9 +105,15 @@ class Translator(Generic[EngineT]):
         rows = [index for index, source in enumerate(sources) if source]
         chosen = [sources[index] for index in rows]
         found = self.engine.search(chosen, [self._max_length(source) for source in chosen], nbest)
+        texts = iter(self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses]))
         for index, hypotheses in zip(rows, found, strict=True):
+            # A newline within a translation would shift every line after it away from its source.
+            translations = [
+                Translation(re.sub(r"[\r\n]+", " ", next(texts)), one.score, one.log_prob, one.tokens)
+                for one in hypotheses
+            ]
             # No hypothesis (every output has probability 0) still has to leave a line.
-            results[index] = self._decode(hypotheses) or results[index]
+            results[index] = translations or results[index]
         return results
 
     def translate_stream(
@@ -139,11 +145,3 @@ class Translator(Generic[EngineT]):
     def _max_length(self, source: Sequence[int]) -> int:
         limit = int(self.search.max_length_ratio * len(source) + self.search.max_length_offset)
         return limit if self.max_target_tokens is None else min(limit, self.max_target_tokens - 1)
-
-    def _decode(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
-        texts = self.tokenizer.decode([hypothesis.tokens for hypothesis in hypotheses])
-        # A newline within a translation would shift every line after it away from its source.
-        return [
-            Translation(re.sub(r"[\r\n]+", " ", text), found.score, found.log_prob, found.tokens)
-            for text, found in zip(texts, hypotheses, strict=True)
-        ]

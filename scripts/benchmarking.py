@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 import nmt
 from nmt.allocator import WITHOUT_CACHES
+from nmt.cores import usable_cores
 from nmt.errors import NmtError
 from nmt.files import write_json, write_text
 
@@ -42,7 +43,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     found.add_argument("--out", type=Path, metavar="FILE", help="write the section here, and all numbers beside it")
     found.add_argument("--quick", action="store_true", help="about a minute: shows that all of it runs, measures badly")
     found.add_argument("--repeats", type=int, default=7, metavar="N", help="alternated repeats (default: 7)")
-    found.add_argument("--threads", type=int, default=_cores(), metavar="N", help="of each contestant (default: all)")
+    found.add_argument(
+        "--threads", type=int, default=usable_cores(), metavar="N", help="of each contestant (default: all)"
+    )
     found.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     found.add_argument("--size", choices=list(SIZES), default="small", help="of the models (default: small, 4+4 d128)")
     found.add_argument("--src", metavar="FILE", help="real text instead of the synthetic corpus; with --tgt")
@@ -55,10 +58,6 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--peers", default=".venv-peers", metavar="DIR", help="environments of make bench-peers, or none"
     )
     return found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check(arguments: argparse.Namespace, *counts: str) -> None:
@@ -311,7 +310,7 @@ def machine() -> dict[str, Any]:
         cpu = platform.processor() or platform.machine()
     return {
         "cpu": cpu,
-        "cores": _cores(),
+        "cores": usable_cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import sentencepiece as spm
 
 from nmt.config import TokenizerConfig
+from nmt.cores import usable_cores
 from nmt.errors import TokenizerError
 from nmt.files import build_once, sha256
 
@@ -127,8 +127,7 @@ class Tokenizer:
 
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
     # A thread has to be worth its start: a few sentences take one, a block of a corpus takes all cores.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = num_threads or min(cores, 1 + len(texts) // 256)
+    threads = num_threads or min(usable_cores(), 1 + len(texts) // 256)
     ids: list[list[int]] = model.encode(list(texts), num_threads=threads)
     return ids
 

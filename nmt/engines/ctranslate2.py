@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,22 +41,22 @@ class CTranslate2Engine:
     CTranslate2's search takes the same steps as :mod:`nmt.search.beam`. What it does otherwise at their end is made
     good here, so that the hypotheses are the same but for rounding:
 
-    - It forbids tokens before the softmax, which changes the probabilities of all others. Here nothing is forbidden:
-      pad, bos and unk end a hypothesis as eos does. Where none of them came among the W best continuations, which shows
-      in what has finished, forbidding them would have changed nothing.
     - It compares hypotheses by log_prob / length ** alpha, not by our penalty. So it is asked for all W that a beam
       finishes, by log_prob alone (alpha as good as 0), and they are compared here.
     - When several finish in the last step T there can be more than W, and it drops the least probable. At most W - 1
       finished before T, so one of those it keeps, t, has the length T. A dropped one is no longer and no more probable,
       and its score is at most log_prob(t) / penalty(T): the best hypothesis is never dropped. An n-best list is
       complete where the n-th score is not below the least log_prob kept / penalty(T).
-    - At the limit of length, one for all sentences of a call, it breaks off what ours closes with eos. A sentence that
-      came to its own limit M is searched once more in a call with that limit, and what is broken off there is scored
-      with eos. Only prefixes less probable than all that it tells of step M can be missing then, and none where it
-      broke off W.
+    - It forbids tokens before the softmax, which changes the probabilities of all others. Here nothing is forbidden:
+      pad, bos and unk end a hypothesis as eos does, and are sorted out (:meth:`_without_forbidden`). Where more than W
+      of the 2W best candidates end in one way or another, it goes on with an ended one; what comes of that is known by
+      the end within it. (If nothing does, other hypotheses may have been lost to it: the one case that is not seen. It
+      takes forbidden tokens nearly as likely as eos.)
+    - At the limit of length, one for all sentences of a call, it breaks off what ours closes with eos
+      (:meth:`_closed`).
 
-    A sentence of which we are not sure after that is searched by our own engine. With a trained model they are very
-    few, except when the n-best list asked for is nearly as long as the beam is wide.
+    A sentence of which we are not sure after that is searched by our own engine. With a trained model there is hardly
+    one, except when the n-best list asked for is nearly as long as the beam is wide.
 
     Args:
         folder: the model, see :func:`nmt.engines.ctranslate2_model.write_model`.
@@ -102,81 +102,154 @@ class CTranslate2Engine:
         Raises:
             TrainingError: the model's output is not a number.
         """
-        found: list[list[Hypothesis] | None] = [None] * len(sources)
+        found: dict[int, list[Hypothesis] | None] = {}  # by the number of the sentence; None where we are not sure
         late: dict[int, list[int]] = {}  # by their limit, the sentences that came to it
-        # All batches are asked for at once: no thread waits for the end of another's batch.
-        batches = [
-            (batch, self._ask([sources[i] for i in batch], max(max_lengths[i] for i in batch) + 1, self.beam_size))
-            for batch in search_batches(sources, self.beam_size, self.batch_tokens)
-        ]  # + 1: eos
-        for batch, asked in batches:
-            for i, answer in zip(batch, asked, strict=True):
-                result = answer.result()
-                last = max(map(len, result.hypotheses))  # T; eos is a piece of each hypothesis
-                if last > max_lengths[i]:
-                    late.setdefault(max_lengths[i], []).append(i)
-                elif (ended := self._read(result)) is not None:
-                    bound = min(log_prob for log_prob, _ in ended) / self.penalty(last)
-                    found[i] = self._best(ended, bound, nbest)
-        for limit, rows in late.items():
-            for batch in search_batches([sources[i] for i in rows], self.beam_size, self.batch_tokens):
-                chosen = [rows[place] for place in batch]
-                for i, hypotheses in zip(chosen, self._close([sources[i] for i in chosen], limit, nbest), strict=True):
-                    found[i] = hypotheses
-        if rows := [i for i, hypotheses in enumerate(found) if hypotheses is None]:
+        forbidden: dict[int, int] = {}  # of sentences where such finished, how many
+        limits = [limit + 1 for limit in max_lengths]  # eos counted
+        for i, answer in self._ask(sources, range(len(sources)), limits, self.beam_size):
+            finished = self._read(answer.result())
+            if finished.last > max_lengths[i]:
+                late.setdefault(max_lengths[i], []).append(i)
+            elif finished.sound and finished.forbidden:
+                forbidden[i] = len(finished.forbidden)
+            else:
+                found[i] = self._best(finished.ended, self._bound(finished), nbest) if finished.sound else None
+        found |= self._without_forbidden(sources, forbidden, limits, nbest)
+        found |= self._closed(sources, late, nbest)
+        if rows := [i for i in range(len(sources)) if found[i] is None]:
             self.searched_again += len(rows)
             anew = self.own().search([sources[i] for i in rows], [max_lengths[i] for i in rows], nbest)
-            for i, hypotheses in zip(rows, anew, strict=True):
-                found[i] = hypotheses
-        return [hypotheses or [] for hypotheses in found]
+            found |= zip(rows, anew, strict=True)
+        return [found[i] or [] for i in range(len(sources))]
 
-    def _close(self, sources: Sequence[Sequence[int]], limit: int, nbest: int) -> list[list[Hypothesis] | None]:
-        """As :meth:`search`, for a batch for which fewer than W hypotheses finish within ``limit`` pieces."""
-        if not limit:
-            return [None] * len(sources)
-        found: list[list[Hypothesis] | None] = []
-        # W - 1 have finished before, W end or are broken off in the last step: all are asked for.
-        for source, answer in zip(sources, self._ask(sources, limit, 2 * self.beam_size - 1), strict=True):
-            if (everything := self._read(answer.result())) is None:
-                found.append(None)
-                continue
-            prefixes = [pieces for _, pieces in everything if pieces[-1] != self.eos]
-            scored = self.translator.score_batch([self._pieces(source)] * len(prefixes), prefixes, max_input_length=0)
-            closed = [(sum(s.log_probs), [*pieces, self.eos]) for s, pieces in zip(scored, prefixes, strict=True)]
-            bound = min(log_prob for log_prob, pieces in everything if len(pieces) == limit) / self.penalty(limit + 1)
-            ended = [(log_prob, pieces) for log_prob, pieces in everything if pieces[-1] == self.eos]
-            found.append(self._best(ended + closed, -math.inf if len(prefixes) == self.beam_size else bound, nbest))
+    def _without_forbidden(
+        self,
+        sources: Sequence[Sequence[int]],
+        forbidden: Mapping[int, int],
+        limits: Sequence[int],
+        nbest: int,
+    ) -> dict[int, list[Hypothesis] | None]:
+        """The best hypotheses where forbidden tokens came among the W best candidates of a step.
+
+        They do in the first step, after bos: an output layer tied to the embeddings likes to repeat it. There f of them
+        kept out as many other candidates, among them perhaps eos, which ends an empty translation in our search and is
+        missing here. The candidates of that step are looked at in a call of their own. Then the sentence is searched
+        once more, until forbidden ones and others together are so many that ours would be over.
+
+        Args:
+            forbidden: of each of these sentences, how many came.
+        """
+        found: dict[int, list[Hypothesis] | None] = dict.fromkeys(forbidden)
+        width = 2 * self.beam_size + len(self.forbidden)
+        again: dict[int, list[int]] = {}  # by the number of hypotheses to ask for
+        missing: dict[int, list[tuple[float, list[str]]]] = {}
+        for i, answer in self._ask(sources, list(forbidden), dict.fromkeys(forbidden, 1), width, width):
+            first = self._read(answer.result())
+            candidates = sorted(first.ended + first.forbidden + first.broken_off, reverse=True)
+            seen = candidates[: self.beam_size]
+            ours = [each for each in candidates if each not in first.forbidden][: self.beam_size]
+            # CTranslate2 finds W prefixes to go on with among the 2W best, or would go on with ended ones.
+            enough = sum(each in first.broken_off for each in candidates[: 2 * self.beam_size]) >= self.beam_size
+            if enough and sum(each in first.forbidden for each in seen) == forbidden[i]:
+                missing[i] = [each for each in first.ended if each in ours and each not in seen]
+                again.setdefault(self.beam_size + forbidden[i] - len(missing[i]), []).append(i)
+        for count, rows in again.items():
+            for i, answer in self._ask(sources, rows, limits, count):
+                finished = self._read(answer.result())
+                if finished.sound and finished.last < limits[i] and len(finished.forbidden) == forbidden[i]:
+                    found[i] = self._best(finished.ended + missing[i], self._bound(finished), nbest)
         return found
 
-    def _ask(self, sources: Sequence[Sequence[int]], limit: int, count: int) -> list[Any]:
-        """CTranslate2's results to come, with at most ``count`` hypotheses of a sentence, eos included in each."""
-        results: list[Any] = self.translator.translate_batch(
-            [self._pieces(source) for source in sources],
-            beam_size=self.beam_size,
-            num_hypotheses=count,
-            patience=count / self.beam_size,
-            length_penalty=ALPHA,
-            end_token=self.end_ids,
-            return_end_token=True,
-            return_scores=True,
-            min_decoding_length=0,
-            max_decoding_length=limit,
-            max_input_length=0,
-            asynchronous=True,
-        )
-        return results
+    def _closed(
+        self, sources: Sequence[Sequence[int]], late: Mapping[int, list[int]], nbest: int
+    ) -> dict[int, list[Hypothesis] | None]:
+        """The best hypotheses where fewer than W finish within the limit of the sentence.
+
+        It is searched once more with that limit, and what is broken off there is scored with eos. Only prefixes less
+        probable than all that it tells of the last step can be missing then, and none where it broke off W.
+        """
+        found: dict[int, list[Hypothesis] | None] = {}
+        asked: list[tuple[int, int, Any]] = []
+        for limit, rows in late.items():
+            if limit:  # W - 1 have finished before, W end or are broken off in the last step: all are asked for
+                answers = self._ask(sources, rows, dict.fromkeys(rows, limit), 2 * self.beam_size - 1)
+                asked += ((limit, i, answer) for i, answer in answers)
+            else:
+                found |= dict.fromkeys(rows)
+        closing: list[tuple[int, int, _Finished, list[Any]]] = []
+        for limit, i, answer in asked:
+            finished = self._read(answer.result())
+            if finished.sound and not finished.forbidden:
+                prefixes = [pieces for _, pieces in finished.broken_off]
+                given = [self._pieces(sources[i])] * len(prefixes)
+                scores = self.translator.score_batch(given, prefixes, max_input_length=0, asynchronous=True)
+                closing.append((limit, i, finished, scores))
+            else:
+                found[i] = None
+        for limit, i, finished, scores in closing:
+            closed = [
+                (sum(score.result().log_probs), [*pieces, self.eos])
+                for score, (_, pieces) in zip(scores, finished.broken_off, strict=True)
+            ]
+            complete = len(closed) == self.beam_size
+            told = [log_prob for log_prob, pieces in finished.ended + finished.broken_off if len(pieces) == limit]
+            bound = -math.inf if complete else min(told) / self.penalty(limit + 1)
+            found[i] = self._best(finished.ended + closed, bound, nbest)
+        return found
+
+    def _ask(
+        self,
+        sources: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        limits: Sequence[int] | Mapping[int, int],
+        count: int,
+        beam_size: int | None = None,
+    ) -> list[tuple[int, Any]]:
+        """Ask for ``count`` hypotheses of each of the sentences ``rows``: their numbers, and CTranslate2's promises.
+
+        All batches are asked for at once: no thread waits for the end of another's batch.
+
+        Args:
+            limits: of the pieces of a sentence's hypotheses, eos included; a batch has the highest of its sentences.
+        """
+        width = beam_size or self.beam_size
+        asked: list[tuple[int, Any]] = []
+        for batch in search_batches([sources[i] for i in rows], width, self.batch_tokens):
+            chosen = [rows[place] for place in batch]
+            answers = self.translator.translate_batch(
+                [self._pieces(sources[i]) for i in chosen],
+                beam_size=width,
+                num_hypotheses=count,
+                patience=count / width,
+                length_penalty=ALPHA,
+                end_token=self.end_ids,
+                return_end_token=True,
+                return_scores=True,
+                min_decoding_length=0,
+                max_decoding_length=max(limits[i] for i in chosen),
+                max_input_length=0,
+                asynchronous=True,
+            )
+            asked += zip(chosen, answers, strict=True)
+        return asked
 
     def _pieces(self, source: Sequence[int]) -> list[str]:
         return [self.pieces[i] for i in source]
 
-    def _read(self, result: Any) -> list[tuple[float, list[str]]] | None:
-        """Log-probabilities and pieces of all hypotheses; None where one of them would not have come of our search."""
-        found = []
+    def _read(self, result: Any) -> _Finished:
+        ended: list[tuple[float, list[str]]] = []
+        forbidden, broken_off, sound = ended.copy(), ended.copy(), True
         for pieces, score in zip(result.hypotheses, result.scores, strict=True):
-            if pieces[-1] in self.forbidden or not self.special.isdisjoint(pieces[:-1]) or not score > IMPOSSIBLE:
-                return None
-            found.append((score * len(pieces) ** ALPHA, pieces))
-        return found
+            last = pieces[-1]
+            kind = ended if last == self.eos else forbidden if last in self.forbidden else broken_off
+            kind.append((score * len(pieces) ** ALPHA, pieces))
+            sound = sound and score > IMPOSSIBLE and self.special.isdisjoint(pieces[:-1])
+        return _Finished(ended, forbidden, broken_off, sound)
+
+    def _bound(self, finished: _Finished) -> float:
+        """The highest score of a hypothesis that CTranslate2 dropped in the last step."""
+        everything = finished.ended + finished.forbidden
+        return min(log_prob for log_prob, _ in everything) / self.penalty(finished.last)
 
     def _best(self, ended: list[tuple[float, list[str]]], bound: float, nbest: int) -> list[Hypothesis] | None:
         """The best of the hypotheses; None where one that is missing, with a score up to ``bound``, could be better."""
@@ -186,6 +259,28 @@ class CTranslate2Engine:
             return None
         ids = self.ids
         return [Hypothesis([ids[piece] for piece in pieces[:-1]], log_prob, score) for score, log_prob, pieces in best]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What CTranslate2 tells of a sentence: log-probabilities, and pieces with the last one included.
+
+    Attributes:
+        ended: with eos.
+        forbidden: with a token that our search never produces.
+        broken_off: at the limit of length.
+        sound: whether all of them could have come of our search, but for their last token.
+    """
+
+    ended: list[tuple[float, list[str]]]
+    forbidden: list[tuple[float, list[str]]]
+    broken_off: list[tuple[float, list[str]]]
+    sound: bool
+
+    @property
+    def last(self) -> int:
+        """The step in which the last of them finished."""
+        return max(len(pieces) for _, pieces in self.ended + self.forbidden + self.broken_off)
 
 
 def resolve_device(name: str) -> str:
@@ -200,16 +295,3 @@ def resolve_device(name: str) -> str:
     if name not in there:
         raise DeviceError(f"CTranslate2 cannot run on {name} here; use --device {' or '.join(['auto', *there])}")
     return name
-
-
-def default_threads() -> int:
-    """As PyTorch has it: ``OMP_NUM_THREADS``, else one for each core that the process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if wanted.isdigit() and int(wanted):
-        return int(wanted)
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    try:  # two hardware threads of one core count once
-        siblings = Path("/sys/devices/system/cpu")
-        return len({(siblings / f"cpu{n}/topology/thread_siblings_list").read_text() for n in usable})
-    except OSError:
-        return len(usable)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import sys
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from nmt.config import SearchConfig, TransformerConfig
-from nmt.engines.ctranslate2 import CTranslate2Engine, default_threads, import_ctranslate2, resolve_device
+from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import DeviceError, ExportError, TrainingError
 from nmt.models.build import build_model
@@ -178,6 +177,27 @@ def test_pad_unk_and_bos_are_never_produced_and_keep_their_probability(tmp_path,
     assert 0 < other.searched_again < len(sources)
 
 
+@pytest.mark.parametrize("forbidden", [[2], [0, 1, 2]])
+@pytest.mark.parametrize("beam_size", [4, 6])
+def test_forbidden_tokens_of_the_first_step_need_no_other_engine(tmp_path, beam_size, forbidden):
+    model = ending_model()
+    with torch.no_grad():  # of the first position alone: forbidden tokens are likely there, and eos is possible
+        model.tgt_positions.weight[:, 2] = 0.0
+        model.tgt_positions.weight[0, 2] = 4.0
+        model.decoder_norm.weight[2] = 1.0
+        model.output.weight[:, 2] = 0.0
+        model.output.weight[forbidden, 2] = 9.0
+        model.output.weight[Pieces.eos_id, 2] = -0.5
+    own, other = engines(tmp_path, model, Pieces(), beam_size=beam_size, length_penalty="none")
+    sources = random_sources(Pieces(), count=100)
+    limits = [50] * len(sources)
+    assert_same(other.search(sources, limits, 1), own.search(sources, limits, 1))
+    everything = own.search(sources, limits, beam_size)
+    assert_same(other.search(sources, limits, beam_size), everything)
+    assert not other.searched_again
+    assert 20 < sum(any(not h.tokens for h in row) for row in everything) < 80  # eos is one of the W best, and is not
+
+
 def test_each_sentence_has_its_own_limit_of_length(tmp_path):
     own, other = engines(tmp_path, ending_model(), Pieces(), beam_size=3)
     sources = random_sources(Pieces())
@@ -243,10 +263,3 @@ def test_a_damaged_model_is_named(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"no model")
     with pytest.raises(ExportError, match=r"cannot be loaded .*; delete it to have it made anew"):
         CTranslate2Engine(tmp_path, Pieces(), SearchConfig(), "cpu", 1, pytest.fail)
-
-
-def test_threads_follow_the_environment(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    assert default_threads() == 3
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert 1 <= default_threads() <= (os.cpu_count() or 1)
