@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import re
@@ -128,7 +129,14 @@ class Tokenizer:
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
     # A thread has to be worth its start: a few sentences take one, a block of a corpus takes all cores.
     threads = num_threads or min(usable_cores(), 1 + len(texts) // 256)
-    ids: list[list[int]] = model.encode(list(texts), num_threads=threads)
+    # Python's garbage collector would go through the new lists again and again, for as long as the encoding takes.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        ids: list[list[int]] = model.encode(list(texts), num_threads=threads)
+    finally:
+        if collecting:
+            gc.enable()
     return ids
 
 
