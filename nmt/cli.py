@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import json
 import logging
 import os
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     if argv is None and arguments.command is _train:  # a program of its own, that has loaded nothing yet
         restart_without_caches()
+    if argv is None and arguments.command is _translate:
+        gc.disable()  # while modules and the model load; they stay, so nothing is to be found among them
     return guarded("nmt", lambda: arguments.command(arguments), arguments.debug)
 
 
@@ -228,6 +231,9 @@ def translate_file(
         if width is None and nbest > 1 and nbest > opened.load_config().search.beam_size:
             width = nbest
         translator = load_translator(opened, {"beam_size": width} if width else None, device)
+        if not gc.isenabled():  # by main; nor is what is loaded gone through when the program ends
+            gc.freeze()
+            gc.enable()
         kept: list[str] = []
 
         def remembered() -> Iterator[str]:

@@ -116,8 +116,9 @@ def test_the_model_is_written_once_and_then_torch_is_not_needed(task, run):
     (folder,) = kept(run)
     written = (folder / "model.bin").stat().st_mtime_ns
     program = (
-        "import sys; from nmt.cli import main; code = main(sys.argv[1:]); "
-        "assert 'torch' not in sys.modules, 'PyTorch was imported'; sys.exit(code)"
+        "import gc, sys; from nmt.cli import main; code = main(); "
+        "assert 'torch' not in sys.modules, 'PyTorch was imported'; "
+        "assert gc.isenabled(), 'garbage is not collected'; sys.exit(code)"
     )
     command = [sys.executable, "-c", program, "translate", run, *options]
     again = subprocess.run(command, capture_output=True, text=True, check=False)
