@@ -310,7 +310,10 @@ class Trainer:
         """Fail at the start, not after an hour: the batch with most positions must fit. Leaves no trace."""
         rows = self.order.longest_batch()
         state = torch.cuda.get_rng_state(self.device)
+        moments: list[Tensor] = []  # Adam's come with the first update and stay: a batch must fit beside them
         try:
+            if not self.optimizer.state:
+                moments += [torch.empty_like(p) for p in self.parameters for _ in range(2)]
             with self.world.apart():
                 self._accumulate([self.reader.read(rows)], 1)
         except torch.OutOfMemoryError:
@@ -318,6 +321,7 @@ class Trainer:
                 f"the longest batch does not fit into the memory of {self.device}. {_LESS_MEMORY}"
             ) from None
         finally:
+            moments.clear()
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.set_rng_state(state, self.device)
 

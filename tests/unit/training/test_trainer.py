@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nmt import pipeline
+from nmt.errors import TrainingError
 from nmt.run import Run
 
 
@@ -43,3 +44,33 @@ def test_an_update_out_of_memory_is_made_of_halves(trainers, monkeypatch):
     assert "out of memory; the batch is split" in said[0]
     for one, other in zip(ours.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_the_longest_batch_is_tried_beside_the_optimizer_s_moments_and_leaves_no_trace(trainers, monkeypatch):
+    trainer, _ = trainers
+    for name in ("get_rng_state", "set_rng_state"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    before = [p.detach().clone() for p in trainer.parameters]
+    tensors = []
+    make = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda p: tensors.append(weakref.ref(t := make(p))) or t)
+    forward = trainer._forward
+
+    def seen(batch):
+        assert batch.src.numel() + batch.tgt_in.numel() > 0
+        assert sum(ref().numel() for ref in tensors) == 2 * sum(p.numel() for p in trainer.parameters)
+        return forward(batch)
+
+    monkeypatch.setattr(trainer, "_forward", seen)
+    trainer._try_longest_batch()
+    assert all(ref() is None for ref in tensors)
+    assert all(p.grad is None for p in trainer.parameters)
+    assert all(torch.equal(p, old) for p, old in zip(trainer.parameters, before, strict=True))
+    assert not trainer.optimizer.state
+
+    def short_of_memory(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer, "_forward", short_of_memory)
+    with pytest.raises(TrainingError, match="the longest batch does not fit into the memory of cpu"):
+        trainer._try_longest_batch()
