@@ -28,7 +28,7 @@ Ids = npt.NDArray[Any]
 
 POOL = 1 << 19  # pairs that are mixed, sorted and cut into batches at a time
 SEGMENT = 1 << 10  # neighbouring pairs of a larger corpus that come into one pool
-AT_ONCE = 128  # pairs read before their pages are given back: with each come 64 KiB around each of four places
+AT_ONCE = 32  # pairs read before their pages are given back: the system maps what lies around each, hundreds of KiB
 
 
 @dataclass(frozen=True)
@@ -245,12 +245,13 @@ class Epoch(Sequence[list[Ids]]):
         return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, np.random.default_rng(entropy))
 
     def _lengths(self, pool: int) -> Ids:
-        dataset = self.order.dataset
-        lengths = np.concatenate(
-            [dataset.lengths(start, start + SEGMENT) for start in self._segments[pool].tolist()], axis=1
-        )
-        dataset.release()
-        return lengths
+        found = []
+        for number, start in enumerate(self._segments[pool].tolist(), 1):
+            found.append(self.order.dataset.lengths(start, start + SEGMENT))
+            if number % AT_ONCE == 0:
+                self.order.dataset.release()
+        self.order.dataset.release()
+        return np.concatenate(found, axis=1)
 
 
 def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:
