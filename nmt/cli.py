@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
-    if argv is None and arguments.command is _train:  # a program of its own, that has loaded nothing yet
-        restart_without_caches()
-    if argv is None and arguments.command is _translate:
-        gc.disable()  # while modules and the model load; they stay, so nothing is to be found among them
+    if argv is None:  # a program of its own, that has loaded nothing yet
+        if arguments.command is _train:
+            restart_without_caches()
+        gc.disable()  # until _loaded
     return guarded("nmt", lambda: arguments.command(arguments), arguments.debug)
 
 
@@ -147,7 +147,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# Torch takes a second or two to import; each command imports what it needs, so that --help and mistakes answer at once.
+# Torch takes a second to import; each command imports what it needs, so that --help and mistakes answer at once.
+
+
+def _loaded() -> None:
+    """Python's garbage collector takes up its work, and leaves alone what is there by now: all of that stays.
+
+    Through modules that are being loaded it goes again and again, and once more at the program's end: half a second.
+    """
+    if not gc.isenabled():  # main saw to that
+        gc.freeze()
+        gc.enable()
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -156,6 +166,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, arguments.overrides)
     from nmt import pipeline
 
+    _loaded()
     prepared = pipeline.prepare(config)
     print(f"prepared {prepared.encoded.path}; next: nmt train {arguments.config}")
 
@@ -168,6 +179,7 @@ def _train(arguments: argparse.Namespace) -> None:
         config = world.first(lambda: load_config(arguments.config, arguments.overrides))
         from nmt import evaluation, pipeline
 
+        _loaded()
         trained = pipeline.train(config, world)
     if not world.is_main:
         return
@@ -231,9 +243,7 @@ def translate_file(
         if width is None and nbest > 1 and nbest > opened.load_config().search.beam_size:
             width = nbest
         translator = load_translator(opened, {"beam_size": width} if width else None, device)
-        if not gc.isenabled():  # by main; nor is what is loaded gone through when the program ends
-            gc.freeze()
-            gc.enable()
+        _loaded()
         kept: list[str] = []
 
         def remembered() -> Iterator[str]:
@@ -301,6 +311,7 @@ def _export(arguments: argparse.Namespace) -> None:
     run = Run.open(arguments.run)
     from nmt.export import export
 
+    _loaded()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
     folder, found = export(run, arguments.quantize, output, check)
     print(found.summary())
@@ -315,6 +326,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     run = Run.open(arguments.run)
     from nmt import evaluation, pipeline
 
+    _loaded()
     if arguments.src is not None:
         with _reading(arguments.src) as sources, _reading(arguments.ref) as references:
             lines = list(sources), list(references)

@@ -112,6 +112,19 @@ def test_nbest_scores_and_jsonl(task, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+def test_garbage_is_collected_once_a_command_has_loaded(task):
+    config, run = str(task.config_file("rnn", train={"max_steps": 2})), str(task.folder / "runs" / "run")
+    program = (
+        "import gc, sys; from nmt.cli import main; code = main(); "
+        "assert gc.isenabled() and gc.get_freeze_count() > 10_000; sys.exit(code)"
+    )
+    for arguments in (["prepare", config], ["train", config], ["evaluate", run], ["translate", run]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], input="one\n", capture_output=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_output_goes_through_pipes_and_links(task, tmp_path):
     assert main(["train", str(task.config_file("rnn"))]) == 0
     run, folder = str(task.folder / "runs" / "run"), tmp_path / "files"
