@@ -321,9 +321,12 @@ def machine() -> dict[str, Any]:
 def command() -> str:
     """The command line of this program, as another could type it, and the commit of this project."""
     line = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
-    describe = ["git", "describe", "--always", "--dirty"]
-    revision = subprocess.run(describe, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    return f"`{line}` at commit {revision or 'unknown'}"
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=ROOT).stdout.strip()
+
+    changed = git("diff", "HEAD", "--name-only", "--", ".", ":!benchmarks/RESULTS.md")  # of an earlier section
+    return f"`{line}` at commit {git('describe', '--always') or 'unknown'}{'-dirty' if changed else ''}"
 
 
 def publish(markdown: str, result: Mapping[str, Any], out: Path | None) -> None:
