@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nmt")
 
+_loading = False  # whether main has turned Python's garbage collector off
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 a mistake the user can mend, 128+n a signal."""
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # a program of its own, that has loaded nothing yet
         if arguments.command is _train:
             restart_without_caches()
+        global _loading
+        _loading = True
         gc.disable()  # until _loaded
     return guarded("nmt", lambda: arguments.command(arguments), arguments.debug)
 
@@ -155,7 +159,7 @@ def _loaded() -> None:
 
     Through modules that are being loaded it goes again and again, and once more at the program's end: half a second.
     """
-    if not gc.isenabled():  # main saw to that
+    if _loading:
         gc.freeze()
         gc.enable()
 
@@ -281,13 +285,15 @@ def _writing(path: str | None) -> Iterator[IO[str]]:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
         yield sys.stdout
         return
-    target = Path(path).resolve()  # of a link, the file that it names
-    if target.is_dir():
+    given = Path(path)
+    if given.is_dir():
         raise DataError(f"{path}: is a folder; name a file")
-    if target.exists() and not target.is_file():  # a device or a pipe, that no file may take the place of
-        with _open(path, "w", encoding="utf-8", newline="\n") as file:
+    # No file may take the place of a pipe, a device, or what the shell opened and calls /dev/stdout or /dev/fd/N.
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")) or (given.exists() and not given.is_file()):
+        with _open(path, "a", encoding="utf-8", newline="\n") as file:
             yield file
         return
+    target = Path(os.path.realpath(path))  # of a link, the file that it names
     aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with _open(str(aside), "w", path, encoding="utf-8", newline="\n") as file:

@@ -13,8 +13,8 @@ def usable_cores() -> int:
 
 def default_threads() -> int:
     """As PyTorch has it: ``OMP_NUM_THREADS``, else one for each physical core that the process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if wanted.isdigit() and int(wanted):
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isdecimal() and int(wanted):
         return int(wanted)
     try:  # two hardware threads of one core count once
         siblings = Path("/sys/devices/system/cpu")

@@ -28,7 +28,7 @@ Ids = npt.NDArray[Any]
 
 POOL = 1 << 19  # pairs that are mixed, sorted and cut into batches at a time
 SEGMENT = 1 << 10  # neighbouring pairs of a larger corpus that come into one pool
-AT_ONCE = 32  # pairs read before their pages are given back: the system maps what lies around each, hundreds of KiB
+AT_ONCE = 32  # places read before their pages are given back: the system maps what lies around each, hundreds of KiB
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class CTranslate2Engine:
       pad, bos and unk end a hypothesis as eos does, and are sorted out (:meth:`_without_forbidden`). Where more than W
       of the 2W best candidates end in one way or another, it goes on with an ended one; what comes of that is known by
       the end within it. (If nothing does, other hypotheses may have been lost to it: the one case that is not seen. It
-      takes forbidden tokens nearly as likely as eos.)
+      takes a forbidden token among the 2W best, beside as many ends of other prefixes.)
     - At the limit of length, one for all sentences of a call, it breaks off what ours closes with eos
       (:meth:`_closed`).
 
@@ -110,10 +110,12 @@ class CTranslate2Engine:
             finished = self._read(answer.result())
             if finished.last > max_lengths[i]:
                 late.setdefault(max_lengths[i], []).append(i)
-            elif finished.sound and finished.forbidden:
+            elif not finished.sound or finished.forbidden_later:
+                found[i] = None
+            elif finished.forbidden:
                 forbidden[i] = len(finished.forbidden)
             else:
-                found[i] = self._best(finished.ended, self._bound(finished), nbest) if finished.sound else None
+                found[i] = self._best(finished.ended, self._bound(finished), nbest)
         found |= self._without_forbidden(sources, forbidden, limits, nbest)
         found |= self._closed(sources, late, nbest)
         if rows := [i for i in range(len(sources)) if found[i] is None]:
@@ -129,17 +131,19 @@ class CTranslate2Engine:
         limits: Sequence[int],
         nbest: int,
     ) -> dict[int, list[Hypothesis] | None]:
-        """The best hypotheses where forbidden tokens came among the W best candidates of a step.
+        """The best hypotheses where forbidden tokens came among the W best candidates of the first step.
 
-        They do in the first step, after bos: an output layer tied to the embeddings likes to repeat it. There f of them
-        kept out as many other candidates, among them perhaps eos, which ends an empty translation in our search and is
-        missing here. The candidates of that step are looked at in a call of their own. Then the sentence is searched
-        once more, until forbidden ones and others together are so many that ours would be over.
+        They do, after bos: an output layer tied to the embeddings likes to repeat it. There f of them kept out as many
+        other candidates, among them perhaps eos, which ends an empty translation in our search and is missing here. The
+        candidates of that step are looked at in a call of their own. Then the sentence is searched once more, until
+        forbidden ones and others together are so many that ours would be over.
 
         Args:
             forbidden: of each of these sentences, how many came.
         """
         found: dict[int, list[Hypothesis] | None] = dict.fromkeys(forbidden)
+        if self.beam_size == 1:  # nothing but the forbidden token has finished, or ever will
+            return found
         width = 2 * self.beam_size + len(self.forbidden)
         again: dict[int, list[int]] = {}  # by the number of hypotheses to ask for
         missing: dict[int, list[tuple[float, list[str]]]] = {}
@@ -156,7 +160,8 @@ class CTranslate2Engine:
         for count, rows in again.items():
             for i, answer in self._ask(sources, rows, limits, count):
                 finished = self._read(answer.result())
-                if finished.sound and finished.last < limits[i] and len(finished.forbidden) == forbidden[i]:
+                same = len(finished.forbidden) == forbidden[i] and not finished.forbidden_later
+                if same and finished.sound and finished.last < limits[i]:
                     found[i] = self._best(finished.ended + missing[i], self._bound(finished), nbest)
         return found
 
@@ -194,7 +199,8 @@ class CTranslate2Engine:
             complete = len(closed) == self.beam_size
             told = [log_prob for log_prob, pieces in finished.ended + finished.broken_off if len(pieces) == limit]
             bound = -math.inf if complete else min(told) / self.penalty(limit + 1)
-            found[i] = self._best(finished.ended + closed, bound, nbest)
+            numbers = all(log_prob > IMPOSSIBLE for log_prob, _ in closed)
+            found[i] = self._best(finished.ended + closed, bound, nbest) if numbers else None
         return found
 
     def _ask(
@@ -276,6 +282,11 @@ class _Finished:
     forbidden: list[tuple[float, list[str]]]
     broken_off: list[tuple[float, list[str]]]
     sound: bool
+
+    @property
+    def forbidden_later(self) -> bool:
+        """Whether a forbidden token ended one after the first step."""
+        return any(len(pieces) > 1 for _, pieces in self.forbidden)
 
     @property
     def last(self) -> int:

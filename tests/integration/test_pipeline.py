@@ -145,6 +145,15 @@ def test_output_goes_through_pipes_and_links(task, tmp_path):
     finally:
         reader.kill()
     assert pipe.is_fifo()
+    plain.write_text("before\n", encoding="utf-8")
+    read, write = os.pipe()
+    with plain.open("a") as opened:  # as the shell's >> and >(...) have it
+        for descriptor in (write, opened.fileno()):
+            assert main(["translate", run, "-i", str(source), "-o", f"/dev/fd/{descriptor}"]) == 0
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as piped:
+        assert piped.read() == expected
+    assert plain.read_text(encoding="utf-8") == "before\n" + expected
     assert sorted(file.name for file in folder.iterdir()) == ["in.txt", "link", "pipe", "plain"]
 
 

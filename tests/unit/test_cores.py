@@ -6,9 +6,9 @@ from nmt.cores import default_threads, usable_cores
 
 
 def test_threads_follow_the_environment(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    monkeypatch.setenv("OMP_NUM_THREADS", " 3,1")
     assert default_threads() == 3
-    for nothing in ("", "0", "many"):
+    for nothing in ("", "0", "many", "²"):
         monkeypatch.setenv("OMP_NUM_THREADS", nothing)
         assert 1 <= default_threads() <= usable_cores() <= (os.cpu_count() or 1)
 

@@ -234,6 +234,17 @@ def test_learned_positions_are_used_to_the_last(tmp_path):
     assert_same(other.search(sources, [15, 15], 2), own.search(sources, [15, 15], 2))
 
 
+def test_output_that_is_no_number_past_the_limit_is_said_so(tmp_path):
+    model = random_model(Pieces(), tie_embeddings="none", positions="learned")
+    prefer(model, {0: -20, 1: -20, 2: -20, 3: -20})
+    with torch.no_grad():
+        model.tgt_positions.weight[3] = math.nan  # where eos closes what has come to the limit
+    own, other = engines(tmp_path, model, Pieces(), beam_size=3)
+    for engine in (own, other):
+        with pytest.raises(TrainingError, match="not a number"):
+            engine.search([[5, 6]], [3], 1)
+
+
 def test_output_that_is_no_number_is_said_so(tmp_path):
     model = random_model(Pieces(), tie_embeddings="none")
     with torch.no_grad():
