@@ -126,6 +126,14 @@ def collate(pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: in
     )
 
 
+def _releasing(places: Sequence[int], *mapped: ParallelDataset | TextPart) -> Iterator[int]:
+    """Each of the places, to be read now; what is read of the mapped files is given back as it goes, and at the end."""
+    for start in range(0, len(places), AT_ONCE):
+        yield from places[start : start + AT_ONCE]
+        for file in mapped:
+            file.release()
+
+
 class Reader:
     """Turns rows of a dataset into batches: stored ids, or with ``sampling`` another segmentation at each reading."""
 
@@ -143,18 +151,14 @@ class Reader:
 
     def read(self, rows: Ids, epoch: int = 0) -> Batch:
         if self.sampling is None or self.text is None:
-            pairs = []
-            for number, i in enumerate(rows.tolist(), 1):
-                pairs.append((self.dataset.src(i).copy(), self.dataset.tgt(i).copy()))
-                if number % AT_ONCE == 0:
-                    self.dataset.release()
+            pairs = [
+                (self.dataset.src(i).copy(), self.dataset.tgt(i).copy())
+                for i in _releasing(rows.tolist(), self.dataset)
+            ]
         else:
-            pairs = [self._sample(i, epoch) for i in rows.tolist()]
-            self.text.release()
+            pairs = [self._sample(i, epoch) for i in _releasing(rows.tolist(), self.dataset, self.text)]
         t = self.tokenizer
-        batch = collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
-        self.dataset.release()
-        return batch
+        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
 
     def _sample(self, row: int, epoch: int) -> tuple[Ids, Ids]:
         """A sampled segmentation that depends on (seed, epoch, example) alone, so that a resume needs no state."""
@@ -245,13 +249,9 @@ class Epoch(Sequence[list[Ids]]):
         return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, np.random.default_rng(entropy))
 
     def _lengths(self, pool: int) -> Ids:
-        found = []
-        for number, start in enumerate(self._segments[pool].tolist(), 1):
-            found.append(self.order.dataset.lengths(start, start + SEGMENT))
-            if number % AT_ONCE == 0:
-                self.order.dataset.release()
-        self.order.dataset.release()
-        return np.concatenate(found, axis=1)
+        dataset = self.order.dataset
+        starts = _releasing(self._segments[pool].tolist(), dataset)
+        return np.concatenate([dataset.lengths(start, start + SEGMENT) for start in starts], axis=1)
 
 
 def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:
