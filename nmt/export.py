@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from nmt import __version__
 from nmt.allocator import keep_freed_memory
 from nmt.config import Config, SearchConfig, TransformerConfig, digest
-from nmt.cores import default_threads
 from nmt.data.lines import read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
@@ -138,8 +137,7 @@ def load_translator(
             if other != path and not other.name.startswith("."):
                 shutil.rmtree(other, ignore_errors=True)
     keep_freed_memory()
-    threads = config.train.threads or default_threads()
-    engine = CTranslate2Engine(path, tokenizer, search, where, threads, lambda: own().engine)
+    engine = CTranslate2Engine(path, tokenizer, search, where, config.train.threads, lambda: own().engine)
     return Translator(engine, tokenizer, search, config.model.max_target_tokens)
 
 
@@ -296,9 +294,8 @@ def _compare(
 ) -> Check:
     from nmt.evaluation import score
 
-    threads = config.train.threads or default_threads()
     device = resolve_device(_device(config))
-    engine = CTranslate2Engine(folder, own.tokenizer, own.search, device, threads, lambda: own.engine)
+    engine = CTranslate2Engine(folder, own.tokenizer, own.search, device, config.train.threads, lambda: own.engine)
     ours, theirs = (
         [found[0] for found in translator.translate(lines.sources)]
         for translator in (own, Translator(engine, own.tokenizer, own.search, own.max_target_tokens))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.cores import default_threads
 from nmt.engines.batches import search_batches
 from nmt.errors import DeviceError, ExportError
 from nmt.search.scoring import Hypothesis, LengthPenalty
@@ -61,7 +62,7 @@ class CTranslate2Engine:
     Args:
         folder: the model, see :func:`nmt.engines.ctranslate2_model.write_model`.
         device: ``cpu`` or ``cuda``.
-        threads: of the CPU.
+        threads: of the CPU; None for :func:`nmt.cores.default_threads`.
         own: gives our own engine when it is needed first.
 
     Attributes:
@@ -74,13 +75,13 @@ class CTranslate2Engine:
         tokenizer: Tokenizer,
         search: SearchConfig,
         device: str,
-        threads: int,
+        threads: int | None,
         own: Callable[[], Engine],
     ) -> None:
         ctranslate2 = import_ctranslate2()
         try:
             # Threads that each work on a batch of their own do not wait for one another in every product.
-            workers = threads if device == "cpu" else 1
+            workers = (threads or default_threads()) if device == "cpu" else 1
             self.translator = ctranslate2.Translator(str(folder), device=device, inter_threads=workers, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
