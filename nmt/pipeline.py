@@ -33,6 +33,7 @@ from nmt.device import (
     seed_everything,
     set_deterministic,
     set_threads,
+    use_device,
 )
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import CheckpointError, DataError, RunError
@@ -152,8 +153,7 @@ def _set_up(config: Config) -> tuple[torch.device, torch.dtype]:
     set_threads(config.train.threads)
     keep_freed_memory()
     device = resolve_device(config.train.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    use_device(device)
     return device, resolve_precision(config.train.precision, device)
 
 
@@ -366,6 +366,7 @@ def load_translator(
     config = run.load_config()
     where = resolve_device(device or ("auto" if config.train.device == "auto" else config.train.device))
     set_threads(config.train.threads)
+    use_device(where)
     keep_freed_memory()
     tokenizer = Tokenizer.load(run.tokenizer)
     model = _new_model(config, tokenizer)
