@@ -165,9 +165,9 @@ def _loaded() -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from nmt.config import load_config
+    from nmt.run import load_experiment
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_experiment(arguments.config, arguments.overrides)
     from nmt import pipeline
 
     _loaded()
@@ -176,11 +176,11 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from nmt.config import load_config
+    from nmt.run import load_experiment
     from nmt.world import join
 
     with join() as world:
-        config = world.first(lambda: load_config(arguments.config, arguments.overrides))
+        config = world.first(lambda: load_experiment(arguments.config, arguments.overrides))
         from nmt import evaluation, pipeline
 
         _loaded()

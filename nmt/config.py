@@ -7,6 +7,7 @@ and, for an unknown key, the nearest valid one.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -14,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,11 +23,23 @@ from pydantic_core import ErrorDetails
 
 from nmt.errors import ConfigError
 
+# Version of the defaults. A run keeps the version that it was started with, so that an upgrade changes no training.
+DEFAULTS = 2
+# What an omitted key meant under an earlier version, for each key whose default has changed since.
+FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
+    1: {},
+}
+RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
+
 
 class Section(BaseModel):
     """A part of the configuration: frozen, no unknown keys, no silent conversion between types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def unused(self) -> dict[str, str]:
+        """Keys that have no effect beside the values of other keys of this section, each with the reason."""
+        return {}
 
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -129,7 +142,11 @@ class DataConfig(Section):
         default_factory=dict, description="named test sets"
     )
     cleaning: CleaningConfig = CleaningConfig()
-    store: str = Field("data/prepared", description="folder of prepared corpora, shared by runs, keyed by content")
+    store: str = Field(
+        "data/prepared",
+        description="folder of prepared corpora, shared by runs, keyed by content",
+        json_schema_extra=RESUMABLE,
+    )
 
     @model_validator(mode="after")
     def _holdouts_fit(self) -> Self:
@@ -214,6 +231,11 @@ class RNNConfig(Section):
     def max_target_tokens(self) -> None:
         """Any number of steps can be taken."""
 
+    def unused(self) -> dict[str, str]:
+        if self.attention in ("general", "none"):
+            return {"d_attention": f"attention: {self.attention} has no space of its own for queries and keys"}
+        return {}
+
 
 class TransformerConfig(Section):
     """Transformer encoder–decoder (Vaswani et al. 2017)."""
@@ -237,6 +259,11 @@ class TransformerConfig(Section):
     def max_target_tokens(self) -> int | None:
         """The most positions the decoder has; None where any length goes."""
         return self.max_positions if self.positions == "learned" else None
+
+    def unused(self) -> dict[str, str]:
+        if self.positions != "learned":
+            return {"max_positions": f"{self.positions} positions have no longest sequence; learned ones do"}
+        return {}
 
     @model_validator(mode="after")
     def _widths_divide(self) -> Self:
@@ -280,6 +307,14 @@ class ScheduleConfig(Section):
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="plateau: what the rate is multiplied by")
     patience: Annotated[int, Field(ge=0)] = Field(2, description="plateau: validations without progress before that")
 
+    def unused(self) -> dict[str, str]:
+        owners = {"total_steps": ("cosine", "linear"), "factor": ("plateau",), "patience": ("plateau",)}
+        return {
+            key: f"the {self.name} schedule does not use it; {' and '.join(names)} {'do' if len(names) > 1 else 'does'}"
+            for key, names in owners.items()
+            if self.name not in names
+        }
+
 
 class TrainConfig(Section):
     batch_tokens: Positive = Field(
@@ -292,12 +327,18 @@ class TrainConfig(Section):
         description="batches per update and process: N processes accumulating k make the same updates as one that"
         " accumulates N * k",
     )
-    max_steps: Positive | None = Field(None, description="stop after this many updates")
-    max_epochs: Positive | None = Field(None, description="stop after this many passes over the corpus")
-    max_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="stop after this many minutes of training, validation included, restarts added up"
+    max_steps: Positive | None = Field(None, description="stop after this many updates", json_schema_extra=RESUMABLE)
+    max_epochs: Positive | None = Field(
+        None, description="stop after this many passes over the corpus", json_schema_extra=RESUMABLE
     )
-    patience: Positive | None = Field(None, description="stop after this many validations without a better score")
+    max_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
+        None,
+        description="stop after this many minutes of training, validation included, restarts added up",
+        json_schema_extra=RESUMABLE,
+    )
+    patience: Positive | None = Field(
+        None, description="stop after this many validations without a better score", json_schema_extra=RESUMABLE
+    )
     score: Literal["bleu", "loss"] = Field("bleu", description="validation score that best, patience and plateau use")
     label_smoothing: Probability = 0.1
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -309,14 +350,24 @@ class TrainConfig(Section):
         None, description="keep an exponential moving average of the weights, and validate and decode with it"
     )
     average: Positive | None = Field(
-        None, description="final model: mean of this many checkpoints, see average_of; null: the best checkpoint"
+        None,
+        description="final model: mean of this many checkpoints, see average_of; null: the best checkpoint",
+        json_schema_extra=RESUMABLE,
     )
-    average_of: Literal["best", "last"] = "last"
+    average_of: Literal["best", "last"] = Field(
+        "last",
+        description="which checkpoints train.average takes: those with the best scores, or the last ones",
+        json_schema_extra=RESUMABLE,
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the device multiplies matrices in it, else fp32"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
-    threads: Positive | None = Field(None, description="CPU threads of PyTorch; default: one per core")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="auto: cuda, else mps, else cpu", json_schema_extra=RESUMABLE
+    )
+    threads: Positive | None = Field(
+        None, description="CPU threads of PyTorch; default: one per core", json_schema_extra=RESUMABLE
+    )
     compile: bool = Field(
         False,
         description="run the model through torch.compile: slower on a CPU; on an H100 a Transformer base trained 1.3"
@@ -332,19 +383,23 @@ class TrainConfig(Section):
         None, description="beam of the search during training; default: search.beam_size; 1 is greedy and fast"
     )
     checkpoint_every: Positive | None = Field(
-        None, description="steps between checkpoints; default: one at each validation"
+        None, description="steps between checkpoints; default: one at each validation", json_schema_extra=RESUMABLE
     )
-    keep_best: Positive = Field(1, description="best checkpoints kept")
-    keep_last: Positive = Field(1, description="last checkpoints kept")
+    keep_best: Positive = Field(1, description="best checkpoints kept", json_schema_extra=RESUMABLE)
+    keep_last: Positive = Field(1, description="last checkpoints kept", json_schema_extra=RESUMABLE)
     on_save_error: Literal["stop", "continue"] = Field(
-        "stop", description="when a checkpoint cannot be written (disk full): end the training, or warn and go on"
+        "stop",
+        description="when a checkpoint cannot be written (disk full): end the training, or warn and continue",
+        json_schema_extra=RESUMABLE,
     )
     max_bad_steps: Positive = Field(
-        10, description="stop after this many updates in a row were skipped because the gradient was not finite"
+        10,
+        description="stop after this many updates in a row were skipped because the gradient was not finite",
+        json_schema_extra=RESUMABLE,
     )
-    log_every: Positive = Field(50, description="steps between two lines of metrics")
+    log_every: Positive = Field(50, description="steps between two lines of metrics", json_schema_extra=RESUMABLE)
     samples: Annotated[int, Field(ge=0)] = Field(
-        3, description="validation sentences shown as translations and attention maps"
+        3, description="validation sentences shown as translations and attention maps", json_schema_extra=RESUMABLE
     )
 
     @model_validator(mode="after")
@@ -392,14 +447,41 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
         description="name of the run; default: the file name of the configuration"
     )
-    runs: str = Field("runs", description="folder of the run directories")
+    runs: str = Field("runs", description="folder of the run directories", json_schema_extra=RESUMABLE)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig
     train: TrainConfig
-    search: SearchConfig = SearchConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
+    search: SearchConfig = Field(SearchConfig(), json_schema_extra=RESUMABLE)
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), json_schema_extra=RESUMABLE)
+    defaults: Annotated[int, Field(ge=1, le=DEFAULTS)] = Field(
+        DEFAULTS,
+        description="version of the defaults that omitted keys take; a run keeps the version it was started with",
+        json_schema_extra=RESUMABLE,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_former_defaults(cls, raw: Any) -> Any:
+        """Fill in what omitted keys meant under the version of the defaults that ``raw`` asks for."""
+        if not isinstance(raw, Mapping) or type(version := raw.get("defaults")) is not int:
+            return raw
+        raw = copy.deepcopy(dict(raw))
+        for number in range(max(1, version), DEFAULTS):
+            for key, value in FORMER_DEFAULTS[number].items():
+                _put_default(raw, key.split("."), value, cls)
+        return raw
+
+    @model_validator(mode="after")
+    def _keys_have_an_effect(self) -> Self:
+        """Refuse a setting that another setting makes meaningless; earlier versions ignored it."""
+        if self.defaults >= 2:
+            for path, section, key, why in unused_keys(self):
+                value = getattr(section, key)
+                if value != type(section).model_fields[key].default:
+                    raise ValueError(f"{path}.{key}: {json.dumps(value)} has no effect: {why}; remove it")
+        return self
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -421,6 +503,90 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _put_default(raw: dict[str, Any], key: Sequence[str], value: Any, model: Any) -> None:
+    """Set a dotted key that is missing. A section that is off unless it is given (``tokenizer.sampling``) stays off."""
+    for part in key[:-1]:
+        field = model.model_fields.get(part) if model is not None else None
+        if raw.get(part) is None:
+            if part in raw or field is None or field.default is None:
+                return
+            raw[part] = {}
+        raw = raw[part]
+        if not isinstance(raw, dict):
+            return  # a mistake, which validation explains
+        model = field.annotation if field is not None and isinstance(field.annotation, type) else None
+    raw.setdefault(key[-1], value)
+
+
+# --------------------------------------------------------------------------------------------------- comparing settings
+
+
+def sections(section: Section, path: str = "") -> Iterator[tuple[str, Section]]:
+    """A section and all sections in it, each with its dotted path."""
+    yield path, section
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        for key, part in inner:
+            if isinstance(part, Section):
+                yield from sections(part, ".".join(filter(None, (path, name, key))))
+
+
+def unused_keys(config: Config) -> list[tuple[str, Section, str, str]]:
+    """Keys without an effect: dotted path of the section, the section, the key, and the reason."""
+    return [(path, part, key, why) for path, part in sections(config) for key, why in part.unused().items()]
+
+
+@cache
+def _resumable_keys() -> re.Pattern[str]:
+    """What matches the dotted keys, and all keys below them, that may differ when a run is resumed."""
+
+    def members(annotation: Any) -> Iterator[type[Section]]:
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield annotation
+        for inner in get_args(annotation):
+            yield from members(inner)
+
+    def walk(model: type[Section], path: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            where = f"{path}{re.escape(name)}"
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("resumable"):
+                yield where
+                continue
+            free = r"\..+" if get_origin(field.annotation) is dict else ""  # keys that the user chooses
+            for inner in members(field.annotation):
+                yield from walk(inner, rf"{where}{free}\.")
+
+    return re.compile(rf"(?:{'|'.join(walk(Config, ''))})(?:\..*)?")
+
+
+def fixed_settings(config: Config) -> dict[str, Any]:
+    """Dotted keys and values of all that must stay the same from a run's first step to its last."""
+    settings = flatten(config.model_dump(mode="json", exclude={"name"}))
+    unused = {f"{path}.{key}" for path, _, key, _ in unused_keys(config)}
+    return {k: v for k, v in settings.items() if k not in unused and not _resumable_keys().fullmatch(k)}
+
+
+def config_diff(before: Mapping[str, Any], config: Config) -> str:
+    """In words, which fixed settings differ from those stored ``before``; empty where none does.
+
+    A stored setting that may differ on resume, or has no effect, is left out. A key that ``before`` does not know was
+    added to nmt later: it differs only if its value is not the default.
+    """
+    now = fixed_settings(config)
+    unused = {f"{path}.{key}" for path, _, key, _ in unused_keys(config)}
+    before = {k: v for k, v in before.items() if k not in unused and not _resumable_keys().fullmatch(k)}
+    changed = flatten(config.model_dump(mode="json", exclude_defaults=True))
+    former = FORMER_DEFAULTS.get(config.defaults, {})
+    added = {k for k in now.keys() - before.keys() if k not in changed or (k in former and now[k] == former[k])}
+    differing = [
+        f"{key} is {json.dumps(before.get(key))} in the run, {json.dumps(now.get(key))} in your configuration"
+        for key in sorted((before.keys() | now.keys()) - added)
+        if before.get(key) != now.get(key)
+    ]
+    return "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
 
 
 # --------------------------------------------------------------------------------------------------------- reading YAML

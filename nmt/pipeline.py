@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nmt.allocator import keep_freed_memory
-from nmt.config import Config, SearchConfig, digest
+from nmt.config import Config, SearchConfig, digest, fixed_settings
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, TextPart, prepare_corpus
 from nmt.data.dataset import EncodedCorpus, encode_corpus
@@ -41,7 +41,7 @@ from nmt.evaluation import Scores, score
 from nmt.files import new_directory, write_json, write_text
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run import Run, lasting_settings
+from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_hyperparameters
@@ -191,7 +191,7 @@ def build_trainer(
 
 def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
     return {
-        "configuration": lasting_settings(config),
+        "configuration": fixed_settings(config),
         "tokenizer": tokenizer.fingerprint,
         "data": prepared.corpus.key,
     }

@@ -19,7 +19,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +27,8 @@ from typing import Any
 
 import yaml
 
-from nmt.config import Config, flatten, validate_config
+from nmt.config import DEFAULTS, Config, config_diff, fixed_settings, load_config, validate_config
 from nmt.errors import RunError
-
-# What may change between two starts of one run: none of it alters what the steps already taken would have been.
-CHANGEABLE = (
-    "train.max_steps", "train.max_epochs", "train.max_minutes", "train.patience", "train.log_every", "train.samples",
-    "train.keep_best", "train.keep_last", "train.average", "train.average_of", "train.device", "train.threads",
-    "train.checkpoint_every", "train.on_save_error", "train.max_bad_steps", "data.store", "runs", "search",
-    "evaluation",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,11 +103,22 @@ class Run:
             RunError: it cannot be read.
             ConfigError: it is not valid (edited by hand, or of another version of nmt).
         """
+        return validate_config(self._stored_config(), str(self.config_path))
+
+    @property
+    def defaults(self) -> int:
+        """Version of the defaults that the run was started with."""
+        version = self._stored_config()["defaults"]
+        return version if isinstance(version, int) and 1 <= version <= DEFAULTS else DEFAULTS
+
+    def _stored_config(self) -> dict[str, Any]:
         try:
             raw = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise RunError(f"{self.config_path}: cannot be read: {' '.join(str(error).split())}") from None
-        return validate_config(raw, str(self.config_path))
+        if not isinstance(raw, dict):
+            raise RunError(f"{self.config_path}: is damaged: it is not a mapping of keys to values")
+        return {"defaults": 1, **raw}  # the first version did not write its number
 
     def load_manifest(self) -> dict[str, Any]:
         try:
@@ -137,7 +140,7 @@ class Run:
         """
         if not self.started:
             return
-        if differing := contradictions(lasting_settings(self.load_config()), lasting_settings(config)):
+        if differing := config_diff(fixed_settings(self.load_config()), config):
             raise RunError(
                 f"{self.path}: was started with another configuration ({differing}); give this one another "
                 "name (--set name=...) or remove the run"
@@ -169,17 +172,15 @@ class Run:
             yield
 
 
-def lasting_settings(config: Config) -> dict[str, Any]:
-    """Dotted keys and values of all that must stay as it is from a run's first step to its last."""
-    settings = flatten(config.model_dump(mode="json", exclude={"name"}))
-    return {k: v for k, v in settings.items() if not any(k == may or k.startswith(f"{may}.") for may in CHANGEABLE)}
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Load a configuration; for a run that has been started, with the version of the defaults it was started with.
 
-
-def contradictions(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In words, which settings differ; empty where none does."""
-    differing = [
-        f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    return "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
+    Raises:
+        ConfigError: as :func:`nmt.config.load_config`.
+        RunError: the configuration stored in the run cannot be read.
+    """
+    config = load_config(path, overrides)
+    run = Run.of(config)
+    if run.started and "defaults" not in config.model_fields_set and (version := run.defaults) != config.defaults:
+        return load_config(path, [*overrides, f"defaults={version}"])
+    return config

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.config import Config
+from nmt.config import Config, config_diff
 from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
 from nmt.device import autocast
 from nmt.errors import CheckpointError, NmtError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run import Run, contradictions
+from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
@@ -155,7 +155,7 @@ class Trainer:
         if last is None:
             return None
         there, here = last.state["identity"], self.identity
-        if differing := contradictions(there["configuration"], here["configuration"]):
+        if differing := config_diff(there["configuration"], self.config):
             raise CheckpointError(f"{last.path}: is of another configuration ({differing})")
         for key in ("tokenizer", "data"):
             if there[key] != here[key]:

@@ -271,7 +271,8 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
         "runs/c/model: damaged: model.json cannot be read (Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1))"),
     "a run of another configuration": (spoil("x", b""), ["train", "c.yaml", "--set", "model.d_hidden=24"],
-        "runs/c: was started with another configuration (model.d_hidden: 16 there, 24 now); give this one another name "
+        "runs/c: was started with another configuration (model.d_hidden is 16 in the run, 24 in your configuration); "
+        "give this one another name "
         "(--set name=...) or remove the run"),
     "no such test set": (spoil("x", b""), ["evaluate", "c", "--set-name", "news"],
         "news: no such set in this run; there are: valid, tiny"),
@@ -473,9 +474,9 @@ def test_when_every_checkpoint_is_damaged_nothing_is_deleted(place, capfd):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("seed=2", "configuration (seed: 1 there, 2 now)"),
-        ("train.optimizer.lr=0.1", "configuration (train.optimizer.lr: 0.001 there, 0.1 now)"),
-        ("tokenizer.vocab_size=37", "configuration (tokenizer.vocab_size: 36 there, 37 now)"),
+        ("seed=2", "configuration (seed is 1 in the run, 2 in your configuration)"),
+        ("train.optimizer.lr=0.1", "configuration (train.optimizer.lr is 0.001 in the run, 0.1 in your configuration)"),
+        ("tokenizer.vocab_size=37", "configuration (tokenizer.vocab_size is 36 in the run, 37 in your configuration)"),
     ],
 )
 def test_checkpoints_swapped_between_runs(place, capfd, change, expected):

@@ -147,7 +147,10 @@ def test_a_checkpoint_of_another_run_is_refused(task, capsys):
         path.rename(runs / "large" / "checkpoints" / "step-00000099")
     capsys.readouterr()
     assert main(["train", large, "--set", "train.max_steps=200"]) == 2
-    assert "step-00000099: is of another configuration (model.d_hidden: 16 there, 24 now)" in capsys.readouterr().err
+    assert (
+        "step-00000099: is of another configuration (model.d_hidden is 16 in the run, 24 in your configuration)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("family", ["rnn", "transformer"])

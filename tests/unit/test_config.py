@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nmt.config import RNNConfig, dotted, flatten, json_schema, load_config
+import nmt.config
+from nmt.config import RNNConfig, config_diff, dotted, fixed_settings, flatten, json_schema, load_config
 from nmt.errors import ConfigError
 
 BASE = """\
@@ -169,3 +170,74 @@ def test_shipped_configurations_are_valid(path):
 def test_the_configuration_does_not_import_torch():
     code = "import nmt.cli, nmt.config, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ------------------------------------------------------------------------------------------- upgrades and resumed runs
+
+
+def test_the_version_of_the_defaults_chooses_what_omitted_keys_mean(tmp_path, monkeypatch):
+    former = {"search.alpha": 0.25, "tokenizer.sampling.alpha": 0.7, "data.cleaning.max_chars": 77}
+    monkeypatch.setitem(nmt.config.FORMER_DEFAULTS, 1, former)
+    now, before = load(tmp_path), load(tmp_path, BASE, "defaults=1")
+    assert (now.defaults, now.search.alpha, now.data.cleaning.max_chars) == (2, 1.0, 1000)
+    assert (before.defaults, before.search.alpha, before.data.cleaning.max_chars) == (1, 0.25, 77)
+    assert before.tokenizer.sampling is None  # a section that is off stays off
+    assert load(tmp_path, BASE, "defaults=1", "search.alpha=0.5").search.alpha == 0.5
+    sampled = load(tmp_path, BASE, "defaults=1", "tokenizer.sampling={nbest: 4}").tokenizer.sampling
+    assert (sampled.alpha, sampled.nbest) == (0.7, 4)
+
+
+def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tmp_path, monkeypatch):
+    before = load(tmp_path)
+    monkeypatch.setitem(nmt.config.FORMER_DEFAULTS, 1, {"search.alpha": 0.25})
+    assert load(tmp_path, before.to_yaml()) == before
+
+
+def test_a_later_key_at_its_default_is_no_difference(tmp_path):
+    config = load(tmp_path)
+    stored = fixed_settings(config)
+    for later in ("train.clip_norm", "data.cleaning.drop_overlap"):
+        del stored[later]
+    assert config_diff(stored, config) == ""
+    assert config_diff(stored, load(tmp_path, BASE, "train.clip_norm=0.5")) == (
+        "train.clip_norm is null in the run, 0.5 in your configuration"
+    )
+
+
+def test_a_later_key_whose_default_changes_behaviour_follows_the_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(nmt.config.FORMER_DEFAULTS, 1, {"train.clip_norm": 7.0})
+    run = load(tmp_path, BASE, "defaults=1")
+    stored = {k: v for k, v in fixed_settings(run).items() if k != "train.clip_norm"}
+    assert config_diff(stored, run) == ""
+    assert "train.clip_norm" in config_diff(stored, load(tmp_path, BASE, "defaults=1", "train.clip_norm=0.5"))
+
+
+def test_settings_that_may_differ_or_have_no_effect_are_not_compared(tmp_path):
+    stored = fixed_settings(load(tmp_path))
+    changed = load(tmp_path, BASE, "train.max_steps=9", "search.beam_size=2", "evaluation.lowercase=true", "runs=r")
+    assert config_diff(stored, changed) == ""
+    assert config_diff({**stored, "train.schedule.factor": 0.1, "model.max_positions": 9}, changed) == ""
+    assert "seed is 1 in the run, 2 in your configuration" in config_diff(stored, load(tmp_path, BASE, "seed=2"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the inverse_sqrt schedule does not"),
+        ("train.schedule.total_steps=9", "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule"),
+        ("model.max_positions=9", "model.max_positions: 9 has no effect: sinusoidal positions have no longest"),
+        ("model={type: rnn, attention: none, d_attention: 9}", "model.d_attention: 9 has no effect: attention: none"),
+    ],
+)
+def test_a_key_without_effect_is_refused(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(tmp_path, BASE, override)
+    load(tmp_path, BASE, override, "defaults=1")  # earlier versions ignored it
+
+
+def test_every_key_has_a_place_among_those_that_may_differ_or_not(tmp_path):
+    fixed = fixed_settings(load(tmp_path, BASE, "data.test={a: {kind: holdout, fraction: 0.1}}"))
+    assert {"seed", "model.d_model", "data.test.a.fraction", "train.optimizer.lr"} <= fixed.keys()
+    assert (
+        not {"runs", "data.store", "train.max_steps", "search.alpha", "evaluation.lowercase", "defaults"} & fixed.keys()
+    )

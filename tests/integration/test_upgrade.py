@@ -1,0 +1,67 @@
+"""Runs and stores of an earlier version resume, are reused and translate.
+
+``tests/data/runs-9b825eb.tar.xz`` was written by commit 9b825eb (tests/data/make_runs_9b825eb.py): two trainings
+stopped after the checkpoint of step 4, their store, and what that commit itself makes of them at step 8.
+"""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nmt.cli import main
+
+ARCHIVE = Path(__file__).parents[1] / "data" / "runs-9b825eb.tar.xz"
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch) -> Path:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["transformer", "rnn"])
+def test_a_run_resumes_to_the_weights_that_its_own_version_ends_with(old, name):
+    store = sorted((old / "store").glob("*-*[0-9a-f]"))
+    assert main(["train", f"{name}.yaml"]) == 0
+    expected, found = load_file(f"expected/{name}.safetensors"), load_file(f"runs/{name}/model/model.safetensors")
+    assert expected.keys() == found.keys()
+    for key, tensor in expected.items():  # the last bits depend on the processor
+        torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=key)
+    assert sorted((old / "store").glob("*-*[0-9a-f]")) == store
+    metrics = [json.loads(line) for line in Path(f"runs/{name}/metrics.jsonl").read_text().splitlines()]
+    before = [json.loads(line) for line in Path(f"expected/{name}.metrics.jsonl").read_text().splitlines()]
+    for now, then in zip(metrics, before, strict=True):
+        assert {key: now[key] for key in then} == pytest.approx(then, rel=1e-3)
+    assert Path(f"runs/{name}/evaluation/tiny.hyp").read_text() == Path(f"expected/{name}.hyp").read_text()
+
+
+@pytest.mark.parametrize("name", ["transformer", "rnn"])
+def test_a_run_that_nobody_trains_further_translates_and_evaluates(old, name, capsys):
+    Path("input").write_text("one two three\n")
+    assert main(["translate", name, "-i", "input"]) == 0
+    assert main(["evaluate", name]) == 0
+    assert "tiny" in capsys.readouterr().out
+
+
+def test_a_run_resumes_from_a_configuration_with_a_later_key(old):
+    text = Path("transformer.yaml").read_text()
+    Path("transformer.yaml").write_text(text + "evaluation: {lowercase: false}\ndefaults: 1\n")
+    assert main(["train", "transformer.yaml"]) == 0
+
+
+def test_a_run_refuses_another_configuration_and_names_the_difference(old, capsys):
+    assert main(["train", "transformer.yaml", "--set", "train.label_smoothing=0.3"]) == 2
+    assert "train.label_smoothing is 0.1 in the run, 0.3 in your configuration" in capsys.readouterr().err
+
+
+def test_a_new_run_takes_the_defaults_of_today(old):
+    shutil.rmtree("runs/transformer")
+    assert main(["train", "transformer.yaml"]) == 0
+    assert "defaults: 2" in Path("runs/transformer/config.yaml").read_text()
