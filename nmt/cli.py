@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def config_arguments(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("config", metavar="CONFIG", help="YAML file of the experiment")
+        sub.add_argument(
+            "config", metavar="CONFIG", help="YAML file of the experiment, or the name of a built-in one: demo"
+        )
         sub.add_argument(
             "--set",
             dest="overrides",
@@ -119,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine",
         choices=["pytorch", "ctranslate2"],
         default="pytorch",
-        help="what runs the model; ctranslate2: the same translations, faster (pip install 'nmt[ctranslate2]')",
+        help="what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)",
     )
 
     sub = command("export", _export, "write a trained run for use in another program, and verify it")
@@ -137,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--ref", metavar="FILE", help="reference translations of --src")
 
     sub = command("config", _config, "print the resolved configuration, or the JSON schema of all keys")
-    sub.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file of the experiment")
+    sub.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file of the experiment, or a built-in name")
     sub.add_argument(
         "--set",
         dest="overrides",
@@ -196,13 +199,20 @@ def _train(arguments: argparse.Namespace) -> None:
     print("\n" + evaluation.table(trained.scores) + "\n")
     for source, reference, hypothesis in trained.samples:
         print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")
-    nmt = _own_name()
-    print(
-        f"The run is in {run}. Next:\n"
-        f"  make tensorboard RUN={run}      curves, samples and attention maps\n"
-        f"  {nmt} translate {run} -i FILE   translate a file, or standard input\n"
-        f"  {nmt} evaluate {run}            score the test sets again"
-    )
+    print(f"The run is in {run}. Next:\n{_next_steps(run)}")
+
+
+def _next_steps(run: Path) -> str:
+    """Commands for a finished run, to paste into a shell: with make in a checkout, without it elsewhere."""
+    nmt, name = _own_name(), shlex.quote(str(run))
+    watch = f"{shlex.quote(sys.executable)} -m tensorboard.main --logdir {name}"
+    commands = {
+        f"make tensorboard RUN={name}" if Path("Makefile").is_file() else watch: "curves, samples and attention maps",
+        f"{nmt} translate {name} -i FILE": "translate a file, or standard input",
+        f"{nmt} evaluate {name}": "score the test sets again",
+    }
+    width = max(map(len, commands))
+    return "\n".join(f"  {command:<{width}}   {what}" for command, what in commands.items())
 
 
 def _own_name() -> str:

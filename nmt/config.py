@@ -654,19 +654,46 @@ def _collect_lines(node: yaml.Node, path: Key, lines: dict[Key, int], where: str
             _collect_lines(value, (*path, index), lines, where)
 
 
+def built_in_configs() -> dict[str, Path]:
+    """The configurations that are installed with nmt, by name."""
+    return {
+        path.stem: path for path in sorted(Path(__file__).with_name("configs").glob("*.yaml"), key=lambda p: p.stem)
+    }
+
+
+def _config_path(given: str | Path) -> Path:
+    """The file that ``given`` names: itself, ``configs/GIVEN.yaml`` here, or a configuration installed with nmt."""
+    path = Path(given)
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    here = Path("configs") / f"{path}.yaml"
+    return here if here.is_file() else built_in_configs().get(str(path), path)
+
+
+def _nearest_config(path: Path) -> str:
+    """What to write instead of a path that does not exist."""
+    known = built_in_configs()
+    if path.stem in known:
+        return f"; nmt has a built-in one of that name: {path.stem}"
+    here = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    if near := difflib.get_close_matches(str(path), [*here, *known], 1):
+        return f"; did you mean {near[0]}?"
+    return f"; built-in ones: {', '.join(known)}" if not path.suffix and len(path.parts) == 1 else ""
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply ``key.path=value`` overrides (values are YAML) and validate.
+
+    A name without an ending, such as ``demo``, means ``configs/demo.yaml`` or the configuration installed with nmt.
 
     Raises:
         ConfigError: the file is missing or is not YAML, or a key, type or value is wrong; one line for each mistake.
     """
-    path = Path(path)
+    path = _config_path(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        near = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = f"; did you mean {near[0]}?" if (near := difflib.get_close_matches(str(path), near, 1)) else ""
-        raise ConfigError(f"{path}: no such configuration file{hint}") from None
+        raise ConfigError(f"{path}: no such configuration file{_nearest_config(path)}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
     except OSError as error:

@@ -32,7 +32,7 @@ def import_ctranslate2() -> Any:
     try:
         import ctranslate2
     except ImportError as error:
-        raise ExportError(f"CTranslate2 cannot be imported ({error}); pip install 'nmt[ctranslate2]'") from None
+        raise ExportError(f"CTranslate2 cannot be imported ({error}); pip install ctranslate2") from None
     return ctranslate2
 
 

@@ -241,3 +241,33 @@ def test_every_key_has_a_place_among_those_that_may_differ_or_not(tmp_path):
     assert (
         not {"runs", "data.store", "train.max_steps", "search.alpha", "evaluation.lowercase", "defaults"} & fixed.keys()
     )
+
+
+# ------------------------------------------------------------------------------------------- built-in configurations
+
+
+def test_a_bare_name_means_a_file_in_configs_or_one_installed_with_nmt(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("demo").name == "demo"
+    assert load_config("demo") == load_config(Path(nmt.config.__file__).parents[1] / "configs" / "demo.yaml")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "demo.yaml").write_text(BASE)
+    assert load_config("demo").model.d_model == 512  # that of BASE
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "configs/demo.yaml",
+            "configs/demo.yaml: no such configuration file; nmt has a built-in one of that name: demo",
+        ),
+        ("dmo", "dmo: no such configuration file; did you mean demo?"),
+        ("xyz", "xyz: no such configuration file; built-in ones: demo, demo-rnn, multi30k-rnn"),
+    ],
+)
+def test_a_configuration_that_does_not_exist(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        load_config(given)
+    assert str(error.value).startswith(message)
