@@ -69,8 +69,12 @@ class MultiHeadAttention(nn.Module):
         nn.init.xavier_uniform_(self.project_out.weight)
 
     def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, T, parts·D] to ``parts`` tensors [B, H, T, K]."""
-        return x.view(x.size(0), x.size(1), parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        """[B, T, parts·D] to ``parts`` tensors [B, H, T, K].
+
+        Unbinding before transposing lets the backward pass stack the gradients in the layout of x, without a copy.
+        """
+        separate = x.view(x.size(0), x.size(1), parts, self.heads, -1).unbind(2)  # [B, T, H, K]
+        return tuple(one.transpose(1, 2) for one in separate)
 
     def read(self, memory: Tensor) -> KeyValue:
         """Keys and values of the encoder states [B, S, D] (cross-attention)."""
