@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -592,9 +593,28 @@ def config_diff(before: Mapping[str, Any], config: Config) -> str:
 # --------------------------------------------------------------------------------------------------------- reading YAML
 
 
-class _Loader(yaml.SafeLoader):
-    """``yaml.safe_load`` with the scalars of YAML 1.2: ``1e-4`` is a number, ``no`` (Norwegian) is text."""
+MAX_BYTES = 1 << 20  # of a configuration file
+MAX_NODES = 10_000  # values and keys of a configuration, those that aliases repeat counted each time
+MAX_PROBLEMS = 20  # shown of one configuration
 
+
+class _Loader(yaml.SafeLoader):
+    """``yaml.safe_load`` with the scalars of YAML 1.2: ``1e-4`` is a number, ``no`` (Norwegian) is text.
+
+    Raises:
+        yaml.MarkedYAMLError: the text has more than :data:`MAX_NODES` nodes.
+    """
+
+    nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+
+_TOO_MANY = f"more than {MAX_NODES:,} keys and values; a configuration has a few hundred"
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in [
@@ -631,6 +651,8 @@ def _read_yaml(text: str, where: str) -> tuple[Any, dict[Key, int]]:
         raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}{hint}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        if reason.startswith("Exceeds the limit (4300 digits)"):
+            reason = "a number has more than 4,300 digits"
         raise ConfigError(f"{where}: not valid YAML: {reason}") from None
 
 
@@ -640,9 +662,13 @@ def _collect_lines(node: yaml.Node, path: Key, lines: dict[Key, int], where: str
     lines[path] = node.start_mark.line + 1
     if len(path) > 32:
         raise ConfigError(f"{where}:{node.start_mark.line + 1}: nested too deeply; a configuration has few levels")
+    if len(lines) > MAX_NODES:  # aliases of aliases: a few bytes stand for any number of values
+        raise ConfigError(f"{where}:{node.start_mark.line + 1}: not valid YAML: {_TOO_MANY}")
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{where}:{key.start_mark.line + 1}: a key must be a word, not a {key.id}")
             name = str(key.value)
             if name in seen and name != "<<":
                 raise ConfigError(f"{where}:{key.start_mark.line + 1}: {dotted((*path, name))}: given twice; keep one")
@@ -691,7 +717,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = _config_path(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ConfigError(f"{path}: is larger than {MAX_BYTES:,} bytes; name a YAML file of settings")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file{_nearest_config(path)}") from None
     except IsADirectoryError:
@@ -719,20 +749,23 @@ def validate_config(raw: Mapping[str, Any], where: str, places: Mapping[Key, str
         return Config.model_validate(raw)
     except ValidationError as error:
         errors = error.errors(include_url=False)
+        paths = [_user_path(e["loc"]) for e in errors]
         # A value that fits no member of a union is reported once for each; the number's complaint says more.
-        literals = {_user_path(e["loc"]): e["ctx"]["expected"] for e in errors if e["type"] == "literal_error"}
-        errors = [
-            e
-            for e in errors
-            if e["type"] != "literal_error" or sum(_user_path(o["loc"]) == _user_path(e["loc"]) for o in errors) == 1
-        ]
+        literals = {path: e["ctx"]["expected"] for path, e in zip(paths, errors, strict=True) if _is_literal(e)}
+        counts = Counter(paths)
+        told = [(p, e) for p, e in zip(paths, errors, strict=True) if not _is_literal(e) or counts[p] == 1]
         problems = []
-        for details in errors:
-            other = literals.get(_user_path(details["loc"])) if details["type"] != "literal_error" else None
+        for path, details in told[:MAX_PROBLEMS]:
+            other = None if _is_literal(details) else literals.get(path)
             problems.append(_explain(details, where, places or {}) + (f", or {other}" if other else ""))
-        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+        more = [f"{where}: {len(told) - MAX_PROBLEMS:,} more mistakes"] if len(told) > MAX_PROBLEMS else []
+        raise ConfigError("\n".join([*dict.fromkeys(problems), *more])) from None
     except RecursionError:
         raise ConfigError(f"{where}: an alias contains itself") from None
+
+
+def _is_literal(error: ErrorDetails) -> bool:
+    return error["type"] == "literal_error"
 
 
 def _parse_override(override: str) -> tuple[list[str], Any]:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,47 @@ FILES = [
 @pytest.mark.parametrize(("text", "expected"), FILES)
 def test_wrong_files(tmp_path, text, expected):
     assert message(tmp_path, text) == expected
+
+
+def _laughs(first: str, levels: int = 10) -> str:
+    """Each level repeats the one before nine times: 9 ** levels values in some hundred bytes."""
+    lines = [f"a0: &a0 {first}"]
+    return "\n".join(lines + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]) + "\n"
+
+
+MANY = "c.yaml:1: not valid YAML: more than 10,000 keys and values; a configuration has a few hundred"
+LARGE = [
+    (_laughs("[x, x, x]"), MANY),
+    (_laughs("{x: 1}").replace(": &", ": {<<: &").replace("]\n", "]}\n").replace("{x: 1}\n", "{x: 1}}\n"), MANY),
+    (_laughs("[x, x, x]") + "? *a9\n: x\n", MANY),
+    ("? [a, b]\n: x\n", "c.yaml:1: a key must be a word, not a sequence"),
+    ("a: [" + "1, " * 20_000 + "]", MANY),
+    ("- " * 100_000, "c.yaml: not valid YAML: nested too deeply"),
+    ("a: " + "1" * 100_000, "c.yaml: not valid YAML: a number has more than 4,300 digits"),
+    ("#" * (1 << 20) + "\n", "c.yaml: is larger than 1,048,576 bytes; name a YAML file of settings"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), LARGE, ids=range(len(LARGE)))
+def test_a_file_that_stands_for_more_than_it_holds_is_refused_at_little_cost(tmp_path, text, expected):
+    tracemalloc.start()
+    try:
+        assert message(tmp_path, text) == expected
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_device_without_an_end_is_no_configuration():
+    with pytest.raises(ConfigError, match="/dev/zero: is larger than"):
+        load_config("/dev/zero")
+
+
+def test_of_many_mistakes_the_first_are_reported(tmp_path):
+    lines = message(tmp_path, BASE + "".join(f"k{i}: 1\n" for i in range(3000))).splitlines()
+    assert len(lines) == 21
+    assert lines[0].startswith("c.yaml:7: k0: unknown key; ")
+    assert lines[-1] == "c.yaml: 2,980 more mistakes"
 
 
 def test_missing_file_names_a_near_one(tmp_path):
