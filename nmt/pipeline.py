@@ -267,10 +267,8 @@ class Validator:
                 batch = self.read(rows).to(self.device)
                 hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))  # [M, D]
                 targets = batch.at_real(batch.tgt_out)  # [M]
-                nll = float(projected_cross_entropy(hidden, model.output, targets, 0.0).nll)
-                pieces = zip(hidden.split(512), targets.split(512), strict=True)
-                correct = sum(int((model.project(piece).argmax(-1) == gold).sum()) for piece, gold in pieces)
-                batches.append((nll, correct, len(targets)))
+                loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
+                batches.append((float(loss.nll), int(loss.correct), len(targets)))
         batches = self.world.collect(batches)
         translator = _translator(model, self.tokenizer, self.config, self.search, self.device)
         found = _translate(translator, self.sources, self.world)

@@ -23,6 +23,7 @@ class Loss(NamedTuple):
 
     smoothed: Tensor  # scalar with gradient: what training minimises, in nats
     nll: Tensor  # scalar: negative log likelihood, in nats
+    correct: Tensor  # scalar: tokens whose likeliest word is the right one; 0 where they are not counted
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
@@ -37,7 +38,9 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, differentiate: bool, count: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         spread = smoothing / weight.size(0)
@@ -46,11 +49,13 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             weight_sum = weight.sum(0)  # [D]
             gold = (hidden.float() * weight[targets]).sum()
             log_norm = torch.zeros((), device=hidden.device)
+            correct = torch.zeros((), dtype=torch.long, device=hidden.device)
             # Pieces of few shapes: oneDNN generates code for each new one, and keeps a megabyte of it.
             rows = max(1, min(piece_rows(weight.size(0), device), h.size(0) + -h.size(0) % 128))
             h = F.pad(h, (0, 0, 0, -h.size(0) % rows))
-            grad_hidden = torch.empty_like(h) if ctx.needs_input_grad[0] else None
-            grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+            needed = ctx.needs_input_grad  # of the inputs alone, whether or not gradients are recorded
+            grad_hidden = torch.empty_like(h) if differentiate and needed[0] else None
+            grad_weight = torch.zeros_like(weight) if differentiate and needed[1] else None
             for start in range(0, h.size(0), rows):
                 piece, target = h[start : start + rows], targets[start : start + rows, None]  # [R, D], [M, 1]
                 logits = piece @ w.t()  # [R, V]
@@ -58,7 +63,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 # log Σ exp z from the likeliest word, whose probability cannot underflow: p = exp(z) / Σ exp z
                 each = logits.amax(-1).float() - p.amax(-1).float().log()  # [R]
                 log_norm += each[: target.size(0)].sum()
+                if count:
+                    correct += (logits[: target.size(0)].argmax(-1) == target[:, 0]).sum()
                 del logits
+                if grad_hidden is None and grad_weight is None:
+                    continue
                 p[target.size(0) :] = 0  # what fills the last piece up
                 p[: target.size(0)].scatter_(1, target, p[: target.size(0)].gather(1, target) - (1 - smoothing))
                 if grad_hidden is not None:
@@ -75,17 +84,19 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 grad_weight -= spread * hidden.float().sum(0)
         ctx.grads = (grad_hidden, grad_weight)
         nll = log_norm - gold
-        ctx.mark_non_differentiable(nll)
-        return smoothed, nll
+        ctx.mark_non_differentiable(nll, correct)
+        return smoothed, nll, correct
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.grads
         ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
-        return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None
+        return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None, None, None
 
 
-def projected_cross_entropy(hidden: Tensor, output: nn.Linear, targets: Tensor, smoothing: float) -> Loss:
+def projected_cross_entropy(
+    hidden: Tensor, output: nn.Linear, targets: Tensor, smoothing: float, count_correct: bool = False
+) -> Loss:
     """Cross entropy from hidden states, through the output layer.
 
     With smoothing ε the target distribution is 1 - ε on the right word plus ε / V on every word
@@ -95,5 +106,9 @@ def projected_cross_entropy(hidden: Tensor, output: nn.Linear, targets: Tensor, 
         hidden: [M, D] at real target positions only; padding is left out before the output layer, not masked after it.
         output: the layer [V, D], without bias, that makes logits.
         targets: [M] ids.
+        count_correct: count the tokens whose likeliest word is the right one, from the same logits.
     """
-    return Loss(*_ProjectedCrossEntropy.apply(hidden, output.weight, targets, smoothing))
+    # Within the function gradients are always off: whether they are wanted is known here only.
+    differentiate = torch.is_grad_enabled()
+    arguments = hidden, output.weight, targets, smoothing, differentiate, count_correct
+    return Loss(*_ProjectedCrossEntropy.apply(*arguments))

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from nmt.training import loss as loss_module
 from nmt.training.loss import projected_cross_entropy
@@ -55,8 +56,23 @@ def test_bf16_is_near_the_plain_loss():
         assert (one - other).norm() < 0.01 * other.norm()
 
 
-def test_without_gradients_it_only_sums():
-    output, hidden = nn.Linear(4, 5, bias=False), torch.randn(3, 4)
-    with torch.inference_mode():
-        loss = projected_cross_entropy(hidden, output, torch.tensor([0, 1, 2]), 0.0)
-    assert loss.smoothed.item() == pytest.approx(plain(hidden, output, torch.tensor([0, 1, 2]), 0.0).item(), rel=1e-5)
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_without_gradients_loss_and_accuracy_take_one_product(mode, rows, monkeypatch):
+    monkeypatch.setattr(loss_module, "piece_rows", lambda vocab_size, device: rows)
+    torch.manual_seed(0)
+    output, hidden, targets = nn.Linear(4, 5, bias=False), torch.randn(23, 4), torch.randint(0, 5, (23,))
+    with mode(), FlopCounterMode(display=False) as products:
+        loss = projected_cross_entropy(hidden, output, targets, 0.0, count_correct=True)
+    assert (
+        loss.smoothed.item() == loss.nll.item() == pytest.approx(plain(hidden, output, targets, 0.0).item(), rel=1e-5)
+    )
+    assert loss.correct.item() == (output(hidden).argmax(-1) == targets).sum().item()
+    padded = 23 + -23 % rows  # the last piece is filled up
+    assert products.get_total_flops() == padded * 2 * 4 * 5
+
+
+def test_training_counts_no_correct_words():
+    output, hidden = nn.Linear(4, 5, bias=False), torch.randn(23, 4, requires_grad=True)
+    loss = projected_cross_entropy(hidden, output, output(hidden).argmax(-1), 0.0)
+    assert loss.correct.item() == 0
