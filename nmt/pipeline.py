@@ -43,6 +43,7 @@ from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
+from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_hyperparameters
 from nmt.training.trainer import Trainer, Validation
@@ -272,10 +273,10 @@ class Validator:
         batches = self.world.collect(batches)
         translator = _translator(model, self.tokenizer, self.config, self.search, self.device)
         found = _translate(translator, self.sources, self.world)
-        return self.world.first(lambda: self._judge(model, batches, found))
+        return self.world.first(lambda: self._judge(translator, batches, found))
 
     def _judge(
-        self, model: Seq2Seq[Any], batches: list[tuple[float, int, int]], found: list[Translation]
+        self, translator: Translator[TorchEngine], batches: list[tuple[float, int, int]], found: list[Translation]
     ) -> Validation:
         """Metrics of what all ranks found: of each batch log likelihood, right words and words; and translations."""
         nll, correct, tokens = 0.0, 0, 0
@@ -288,29 +289,38 @@ class Validator:
             "valid/bleu": scores.bleu, "valid/chrf": scores.chrf,
         }  # fmt: skip
         samples = [(self.sources[i], self.references[i], found[i].text) for i in self.shown]
-        maps = [
-            (str(n), *drawn)
-            for n, i in enumerate(self.shown)
-            if (drawn := attention_map(model, self.tokenizer, self.sources[i], found[i], self.device))
-        ]
+        maps = []
+        for n, i in enumerate(self.shown):
+            try:
+                drawn = attention_map(translator, self.sources[i], found[i])
+            except Exception as error:  # a picture is no reason to end a training
+                log.warning("attention map %d was not made: %s: %s", n, type(error).__name__, error)
+                continue
+            if drawn is not None:
+                maps.append((str(n), *drawn))
         distinct = len({t.text for t in found}) / len(found)
         return Validation(metrics, distinct, samples, maps)
 
 
 def attention_map(
-    model: Seq2Seq[Any], tokenizer: Tokenizer, source: str, translation: Translation, device: torch.device
+    translator: Translator[TorchEngine], source: str, translation: Translation
 ) -> tuple[Tensor, list[str], list[str]] | None:
-    """Weights [T, S] averaged over layers and heads, with the subwords of both sides; None without attention."""
-    src = tokenizer.encode_src([source])[0]
+    """Weights averaged over layers and heads, with the subwords of both sides; None without attention.
+
+    Returns:
+        Weights [T', S] of the first target subwords, as many as a figure shows, and all S and T subwords.
+    """
+    model, tokenizer, device = translator.engine.model, translator.tokenizer, translator.engine.device
+    src = translator.encode([source])[0]
     if not src or not translation.tokens:
         return None
     ids = torch.tensor([[*src, tokenizer.eos_id]], device=device)
-    tgt_in = torch.tensor([[tokenizer.bos_id, *translation.tokens]], device=device)
+    tgt_in = torch.tensor([[tokenizer.bos_id, *translation.tokens][:MAX_POSITIONS]], device=device)
     with torch.inference_mode():
         maps = model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), tgt_in)
     if maps is None:
         return None
-    weights = maps.float().mean(dim=(0, 2))[0].cpu()  # [T, S]
+    weights = maps.float().mean(dim=(0, 2))[0].cpu()  # [T', S]
     return weights, [*tokenizer.src_pieces(src), "</s>"], [*tokenizer.tgt_pieces(translation.tokens), "</s>"]
 
 

@@ -100,7 +100,7 @@ class Translator(Generic[EngineT]):
                 f"{nbest} translations of a line asked for; must be from 1 to search.beam_size "
                 f"({self.search.beam_size})"
             )
-        sources = self._encode(lines, warn, first_line)
+        sources = self.encode(lines, warn, first_line)
         results = [[Translation("", 0.0, 0.0, [])] for _ in lines]
         rows = [index for index, source in enumerate(sources) if source]
         chosen = [sources[index] for index in rows]
@@ -129,7 +129,9 @@ class Translator(Generic[EngineT]):
             yield from self.translate(block, nbest, warn, first_line)
             first_line += len(block)
 
-    def _encode(self, lines: Sequence[str], warn: Callable[[str], None] | None, first_line: int) -> list[list[int]]:
+    def encode(
+        self, lines: Sequence[str], warn: Callable[[str], None] | None = None, first_line: int = 1
+    ) -> list[list[int]]:
         """Source ids of each line, cut to the limit; none for a blank line."""
         limit = self.search.max_source_tokens
         sources: list[list[int]] = self.tokenizer.encode_src([line.strip("\r\n") for line in lines])

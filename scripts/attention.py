@@ -9,7 +9,7 @@ import sys
 from nmt.cli import guarded
 from nmt.pipeline import attention_map, load_translator
 from nmt.run import Run
-from nmt.training.reporting import attention_figure
+from nmt.training.figures import attention_figure
 
 
 def main() -> None:
@@ -21,8 +21,7 @@ def main() -> None:
     translator = load_translator(Run.open(arguments.run))
     best = translator.translate([arguments.sentence])[0][0]
     print(best.text)
-    engine = translator.engine
-    drawn = attention_map(engine.model, translator.tokenizer, arguments.sentence, best, engine.device)
+    drawn = attention_map(translator, arguments.sentence, best)
     if drawn is None:
         print("nothing to draw: the model has no attention, or the sentence is empty", file=sys.stderr)
         return

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from nmt.config import Config, flatten
 from nmt.run import Run
+from nmt.training.figures import attention_image
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,18 @@ class Reporter:
         self.text("samples", "| source | reference | hypothesis |\n|---|---|---|\n" + cells, step)
 
     def attention(self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> None:
-        """One heatmap [T, S] with subwords on both axes."""
-        self.writer.add_figure(f"attention/{name}", attention_figure(weights, src, tgt), step)
+        """One heatmap of weights [T, S] with subwords on both axes.
+
+        A heatmap that cannot be drawn is left out, with a warning: no training ends for a picture.
+        """
+        try:
+            image = attention_image(weights, src, tgt)
+        except Exception as error:
+            self.line(
+                f"warning: attention map {name} was not drawn: {type(error).__name__}: {' '.join(str(error).split())}"
+            )
+            return
+        self.writer.add_image(f"attention/{name}", image, step, dataformats="HWC")
 
     def close(self) -> None:
         self.bar.close()
@@ -129,19 +140,3 @@ def record_hyperparameters(run: Run, config: Config, metrics: Mapping[str, float
             writer.file_writer.add_summary(summary)
         for name, value in metrics.items():
             writer.add_scalar(name, value)
-
-
-def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> Any:
-    """A matplotlib figure of weights [T, S], one row a target subword."""
-    from matplotlib.figure import Figure  # slow to import, and a run may show none
-
-    size = 0.32
-    figure = Figure(figsize=(2 + size * len(src), 1.6 + size * len(tgt)), layout="constrained", dpi=110)
-    axes = figure.subplots()
-    image = axes.imshow(weights.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(src)), src, rotation=60, ha="left", rotation_mode="anchor", fontsize=9)
-    axes.set_yticks(range(len(tgt)), tgt, fontsize=9)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="attention weight")
-    return figure
