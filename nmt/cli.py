@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
+import io
 import json
 import logging
 import os
+import secrets
 import shlex
 import shutil
+import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,7 +25,13 @@ from nmt.allocator import restart_without_caches
 from nmt.errors import DataError, NmtError
 
 if TYPE_CHECKING:
-    from nmt.translation import Translator
+    from tqdm import tqdm
+
+    from nmt.config import DataConfig
+    from nmt.engines.ctranslate2 import CTranslate2Engine
+    from nmt.engines.pytorch import TorchEngine
+    from nmt.run import Run
+    from nmt.translation import Engine, Translation, Translator
 
 log = logging.getLogger("nmt")
 
@@ -49,6 +59,9 @@ def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -
         debug: let exceptions through, with their tracebacks; None where the program has no such switch.
     """
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # of a character that a terminal cannot show, its number is shown
+                stream.reconfigure(errors="backslashreplace")
         program()
         sys.stdout.flush()
     except NmtError as error:
@@ -117,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--scores", action="store_true", help="put the score before each translation, with a tab between")
     sub.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
+    sub.add_argument(
+        "--strict", action="store_true", help="refuse text that is not UTF-8 instead of replacing what is not"
+    )
     sub.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="override train.device")
     sub.add_argument(
         "--engine",
@@ -234,12 +250,14 @@ def translate_file(
     nbest: int = 1,
     scores: bool = False,
     jsonl: bool = False,
+    strict: bool = False,
     device: str | None = None,
     engine: str = "pytorch",
 ) -> None:
     """Translate a file (standard input where left out) line by line; see ``nmt translate --help``.
 
-    The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``).
+    The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``). Lines are
+    translated as soon as no further one arrives; those of a file, many at a time.
     """
     from nmt.run import Run
 
@@ -247,70 +265,196 @@ def translate_file(
         if value is not None and value < 1:
             raise DataError(f"{option} {value}: must be 1 or more")
     opened = Run.open(run)
-    with _reading(input) as lines, _writing(output) as out:
-        load_translator: Callable[..., Translator[Any]]
-        if engine == "ctranslate2":
-            from nmt.export import load_translator
-        else:
-            from nmt.pipeline import load_translator
-        width = max(beam_size, nbest) if beam_size else None
-        if width is None and nbest > 1 and nbest > opened.load_config().search.beam_size:
-            width = nbest
-        translator = load_translator(opened, {"beam_size": width} if width else None, device)
+    from nmt.streams import LineStream
+    from nmt.translation import Notices
+
+    with _input(input) as stream, _writing(output) as out, _progress(input, output) as progress:
+        notices = Notices(progress.tell)
+        talking = input is None and sys.stdin.isatty()
+        lines = LineStream(
+            stream,
+            input or "standard input",
+            notices,
+            _prompt(opened.load_config().data) if talking else None,
+            sys.stdin.encoding if talking else "utf-8",
+        )
+        count = lines.check(strict)
+        translator = _translator(opened, beam_size, nbest, device, engine)
         _loaded()
-        kept: list[str] = []
+        progress.start(count, translator.engine)
+        for block in lines.blocks():
+            found = translator.translate(block, nbest, notices, progress.done + 1)
+            for source, translations in zip(block, found, strict=True):
+                out.write(_shown(source, translations, nbest, scores, jsonl))
+            out.flush()
+            progress.add(len(block))
+        notices.close()
 
-        def remembered() -> Iterator[str]:
-            for line in lines:
-                kept.append(line)
-                yield line
 
-        for found in translator.translate_stream(remembered(), nbest, log.warning):
-            source = kept.pop(0)
-            if jsonl:
-                rows = [{"text": t.text, "score": t.score, "log_prob": t.log_prob} for t in found]
-                out.write(json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n")
-                continue
-            # A line with fewer hypotheses than asked for (an empty one) is filled up: n lines out for each line in.
-            for rank in range(nbest):
-                best = found[min(rank, len(found) - 1)]
-                out.write(f"{best.score:.4f}\t{best.text}\n" if scores else f"{best.text}\n")
+def _translator(
+    run: Run, beam_size: int | None, nbest: int, device: str | None, engine: str
+) -> Translator[TorchEngine] | Translator[CTranslate2Engine]:
+    load: Callable[..., Translator[Any]]
+    if engine == "ctranslate2":
+        from nmt.export import load_translator as load
+    else:
+        from nmt.pipeline import load_translator as load
+    width = max(beam_size, nbest) if beam_size else None
+    if width is None and nbest > 1 and nbest > run.load_config().search.beam_size:
+        width = nbest
+    return load(run, {"beam_size": width} if width else None, device)
+
+
+def _shown(source: str, translations: Sequence[Translation], nbest: int, scores: bool, jsonl: bool) -> str:
+    """The lines of output for one line of input, each with its end."""
+    if jsonl:
+        rows = [{"text": t.text, "score": t.score, "log_prob": t.log_prob} for t in translations]
+        return json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n"
+    # A line with fewer hypotheses than asked for (an empty one) is filled up: n lines out for each line in.
+    best = [translations[min(rank, len(translations) - 1)] for rank in range(nbest)]
+    return "".join(f"{each.score:.4f}\t{each.text}\n" if scores else f"{each.text}\n" for each in best)
+
+
+def _prompt(data: DataConfig) -> Callable[[], None]:
+    """What asks a person at a terminal for the next sentence."""
+    print(f"{data.src_lang} to {data.tgt_lang}: type a sentence and press Enter; Ctrl-D ends", file=sys.stderr)
+    return lambda: print(f"{data.src_lang}> ", end="", file=sys.stderr, flush=True)
+
+
+class _Progress:
+    """How far a translation is, on a terminal: a bar, where the output goes elsewhere, and a line at the end.
+
+    Attributes:
+        done: lines translated.
+    """
+
+    def __init__(self, shown: bool, bar: bool) -> None:
+        self.shown, self.wants_bar, self.done = shown, bar, 0
+        self.bar: tqdm[Any] | None = None
+        self.started = time.monotonic()
+
+    def start(self, count: int | None, engine: Engine) -> None:
+        """Begin with the translation of ``count`` lines (None: nobody knows)."""
+        self.started = time.monotonic()
+        if self.wants_bar:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=count, unit="line", dynamic_ncols=True, leave=False, file=sys.stderr)
+            engine.progress = self.bar.update  # type: ignore[misc]  # settable in every engine
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if self.bar is not None:
+            self.bar.update(self.done - self.bar.n)
+
+    def tell(self, text: str) -> None:
+        """A line for people, above the bar."""
+        if self.bar is not None:
+            self.bar.clear()
+        log.warning("%s", text)
+
+    def close(self, whole: bool) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if self.shown and whole:
+            seconds = time.monotonic() - self.started
+            log.info("%s lines in %s", f"{self.done:,}", f"{seconds:.1f} s" if seconds < 10 else f"{seconds:,.0f} s")
 
 
 @contextmanager
-def _reading(path: str | None) -> Iterator[Iterable[str]]:
+def _progress(input: str | None, output: str | None) -> Iterator[_Progress]:
+    talking = input is None and sys.stdin.isatty()
+    shown = sys.stderr is not None and sys.stderr.isatty() and not talking
+    progress = _Progress(shown, shown and (output is not None or not sys.stdout.isatty()))
+    try:
+        yield progress
+    except BaseException:
+        progress.close(whole=False)
+        raise
+    progress.close(whole=True)
+
+
+@contextmanager
+def _input(path: str | None) -> Iterator[IO[bytes]]:
+    if path is None:
+        yield sys.stdin.buffer
+        return
+    with _open(path, "rb") as file:
+        yield file
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[Iterable[str]]:
     from nmt.data.lines import read_lines
 
-    if path is None:
-        yield read_lines(sys.stdin.buffer, "standard input")
-        return
     with _open(path, "rb") as file:
         yield read_lines(file, path)
 
 
 @contextmanager
 def _writing(path: str | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name only when it is whole."""
+    """Standard output, or a file that appears under its name only when it is whole.
+
+    What was written before an error is kept beside it, under a name that says so. That the file can be written is tried
+    before the work. Files are in UTF-8; a terminal is written to in its own encoding.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     if path is None:
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
+        if not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
         yield sys.stdout
         return
-    given = Path(path)
-    if given.is_dir():
-        raise DataError(f"{path}: is a folder; name a file")
-    # No file may take the place of a pipe, a device, or what the shell opened and calls /dev/stdout or /dev/fd/N.
-    if os.path.abspath(path).startswith(("/dev/", "/proc/")) or (given.exists() and not given.is_file()):
+    target = _target(path)
+    if target is None:
         with _open(path, "a", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    target = Path(os.path.realpath(path))  # of a link, the file that it names
-    aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    aside = target.with_name(f".nmt-{os.getpid()}-{secrets.token_hex(4)}.tmp")  # shorter than any limit of names
     try:
-        with _open(str(aside), "w", path, encoding="utf-8", newline="\n") as file:
+        with _open(str(aside), "x", path, encoding="utf-8", newline="\n") as file:
             yield file
+        if target.exists():
+            shutil.copymode(target, aside)
         aside.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            if aside.exists():
+                _keep_partial(aside, target)
+
+
+def _target(path: str) -> Path | None:
+    """The file to replace; None for what no file may take the place of: a pipe, a device, /dev/stdout, /dev/fd/N.
+
+    Raises:
+        DataError: it is a folder, or cannot be a file's name.
+    """
+    given = Path(path)
+    try:
+        kind = given.stat().st_mode
+    except FileNotFoundError:
+        kind = stat.S_IFREG
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+    if stat.S_ISDIR(kind):
+        raise DataError(f"{path}: is a folder; name a file")
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")) or not stat.S_ISREG(kind):
+        return None
+    return Path(os.path.realpath(path))  # of a link, the file that it names
+
+
+def _keep_partial(aside: Path, target: Path) -> None:
+    """Give the translations that were made before an error a name of their own, which no file has yet."""
+    if not aside.stat().st_size:
+        aside.unlink()
+        return
+    name = target.name.encode()[:200].decode(errors="ignore")
+    names = (target.with_name(f"{name}.partial{number}") for number in ("", *range(2, 1000)))
+    partial = next((each for each in names if not each.exists()), None)
+    if partial is not None:
+        aside.rename(partial)
+        log.warning("not finished; the translations made so far are in %s", partial)
 
 
 def _open(path: str, mode: str, name: str | None = None, **options: Any) -> IO[Any]:
@@ -368,4 +512,6 @@ def _config(arguments: argparse.Namespace) -> None:
     elif arguments.config is None:
         raise ConfigError("name a configuration file, or ask for --schema")
     else:
-        print(load_config(arguments.config, arguments.overrides).to_yaml(), end="")
+        config = load_config(arguments.config, arguments.overrides)
+        unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")  # else YAML's escapes, for the same values
+        print(config.to_yaml(allow_unicode=unicode), end="")

@@ -502,8 +502,8 @@ class Config(Section):
     def run_dir(self) -> Path:
         return Path(self.runs) / self.name
 
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def to_yaml(self, allow_unicode: bool = True) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=allow_unicode)
 
 
 def _put_default(raw: dict[str, Any], key: Sequence[str], value: Any, model: Any) -> None:

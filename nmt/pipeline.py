@@ -47,7 +47,7 @@ from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_hyperparameters
 from nmt.training.trainer import Trainer, Validation
-from nmt.translation import Translation, Translator
+from nmt.translation import Notice, Notices, Translation, Translator
 from nmt.world import ALONE, World
 
 log = logging.getLogger(__name__)
@@ -335,14 +335,14 @@ def _translator(
 
 
 def _translate(
-    translator: Translator[Any], lines: Sequence[str], world: World, warn: Callable[[str], None] | None = None
+    translator: Translator[Any], lines: Sequence[str], world: World, warn: Callable[[Notice], None] | None = None
 ) -> list[Translation]:
     """The best translation of each line; the ranks share the lines out, and all of them have all translations."""
-    block, warnings = world.block(len(lines)), list[str]()
-    found = world.each(lambda: translator.translate(lines[block], warn=warnings.append, first_line=block.start + 1))
-    for text in world.collect(warnings):
+    block, notices = world.block(len(lines)), list[Notice]()
+    found = world.each(lambda: translator.translate(lines[block], warn=notices.append, first_line=block.start + 1))
+    for notice in world.collect(notices):
         if warn is not None:
-            warn(text)
+            warn(notice)
     return world.collect([best[0] for best in found])
 
 
@@ -428,7 +428,9 @@ def _evaluate(
     config: Config,
     world: World = ALONE,
 ) -> Scores:
-    hypotheses = [found.text for found in _translate(translator, sources, world, log.warning)]
+    notices = Notices(log.warning)
+    hypotheses = [found.text for found in _translate(translator, sources, world, notices)]
+    notices.close()
     return world.first(lambda: _store(run, translator, name, hypotheses, references, config))
 
 

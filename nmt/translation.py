@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from nmt.config import SearchConfig
 from nmt.errors import ConfigError
@@ -14,6 +15,9 @@ from nmt.search.scoring import Hypothesis
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
+
+
+CHARACTERS_PER_TOKEN = 64  # at most read of a line for each subword that is kept; a piece of SentencePiece has up to 16
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,64 @@ class Translation:
         score: normalised by length, comparable among the translations of a line.
         log_prob: natural logarithm of the model's probability.
         tokens: target ids, without bos and eos.
+        at_limit: it is as long as the search allows, so that it may have been cut.
     """
 
     text: str
     score: float
     log_prob: float
     tokens: list[int]
+    at_limit: bool = False
+
+
+class Notice(NamedTuple):
+    """Something that the user should know about one line.
+
+    Attributes:
+        line: its number, from 1.
+        kind: the same words for every line that it happens to.
+        detail: of this line.
+    """
+
+    line: int
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.kind} ({self.detail})"
+
+
+class Notices:
+    """Passes the first notices of each kind on, and at last the number of all.
+
+    Args:
+        tell: called with one line of text.
+        most: notices of a kind that are passed on.
+    """
+
+    def __init__(self, tell: Callable[[str], None], most: int = 10) -> None:
+        self.tell, self.most = tell, most
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, notice: Notice) -> None:
+        self.counts[notice.kind] += 1
+        if self.counts[notice.kind] <= self.most:
+            self.tell(f"warning: {notice}")
+
+    def close(self) -> None:
+        for kind, count in self.counts.items():
+            if count > 1:
+                self.tell(f"warning: {count:,} lines: {kind}")
+        self.counts.clear()
 
 
 class Engine(Protocol):
     """Finds target ids of source ids (:mod:`nmt.engines`)."""
+
+    @property
+    def progress(self) -> Callable[[int], object]:
+        """Called with the number of sentences whenever some have been searched."""
+        ...
 
     def search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
@@ -77,15 +129,16 @@ class Translator(Generic[EngineT]):
         self,
         lines: Sequence[str],
         nbest: int = 1,
-        warn: Callable[[str], None] | None = None,
+        warn: Callable[[Notice], None] | None = None,
         first_line: int = 1,
     ) -> list[list[Translation]]:
         """Translate each line.
 
         Args:
             nbest: translations wanted of each line, at most the beam size.
-            warn: called with one line of text for each source that is cut to ``search.max_source_tokens``.
-            first_line: number of the first line in warnings.
+            warn: called for each line whose source is cut to ``search.max_source_tokens`` or is longer than any in the
+                training, and for each whose best translation is as long as the search allows.
+            first_line: number of the first line in notices.
 
         Returns:
             For each line its translations, best first. A line without subwords, such as a blank one, has one
@@ -104,23 +157,32 @@ class Translator(Generic[EngineT]):
         results = [[Translation("", 0.0, 0.0, [])] for _ in lines]
         rows = [index for index, source in enumerate(sources) if source]
         chosen = [sources[index] for index in rows]
-        found = self.engine.search(chosen, [self._max_length(source) for source in chosen], nbest)
+        limits = [self._max_length(source) for source in chosen]
+        found = self.engine.search(chosen, limits, nbest)
         texts = iter(self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses]))
-        for index, hypotheses in zip(rows, found, strict=True):
+        for index, limit, hypotheses in zip(rows, limits, found, strict=True):
             # A newline within a translation would shift every line after it away from its source.
             translations = [
-                Translation(re.sub(r"[\r\n]+", " ", next(texts)), one.score, one.log_prob, one.tokens)
+                Translation(
+                    re.sub(r"[\r\n]+", " ", next(texts)), one.score, one.log_prob, one.tokens, len(one.tokens) >= limit
+                )
                 for one in hypotheses
             ]
             # No hypothesis (every output has probability 0) still has to leave a line.
             results[index] = translations or results[index]
+            if warn is not None and results[index][0].at_limit:
+                warn(
+                    Notice(
+                        first_line + index, "translation reached its limit of length, it may be cut", self._why(limit)
+                    )
+                )
         return results
 
     def translate_stream(
         self,
         lines: Iterable[str],
         nbest: int = 1,
-        warn: Callable[[str], None] | None = None,
+        warn: Callable[[Notice], None] | None = None,
         chunk: int = 2000,
     ) -> Iterator[list[Translation]]:
         """As :meth:`translate`, holding ``chunk`` lines at a time: for inputs larger than memory."""
@@ -130,20 +192,32 @@ class Translator(Generic[EngineT]):
             first_line += len(block)
 
     def encode(
-        self, lines: Sequence[str], warn: Callable[[str], None] | None = None, first_line: int = 1
+        self, lines: Sequence[str], warn: Callable[[Notice], None] | None = None, first_line: int = 1
     ) -> list[list[int]]:
         """Source ids of each line, cut to the limit; none for a blank line."""
         limit = self.search.max_source_tokens
-        sources: list[list[int]] = self.tokenizer.encode_src([line.strip("\r\n") for line in lines])
-        for index, ids in enumerate(sources):
-            if not lines[index].strip():
+        most = CHARACTERS_PER_TOKEN * limit
+        texts = [line.strip("\r\n") for line in lines]
+        sources: list[list[int]] = self.tokenizer.encode_src([text[:most] for text in texts])
+        for index, (text, ids) in enumerate(zip(texts, sources, strict=True)):
+            kind, detail = "", ""
+            if not text.strip():
                 sources[index] = []
             elif len(ids) > limit:
                 sources[index] = ids[:limit]
-                if warn is not None:
-                    warn(f"line {first_line + index}: {len(ids)} subwords, cut to {limit}")
+                kind, detail = "source cut", f"{len(ids)} subwords, search.max_source_tokens is {limit}"
+            elif len(text) > most:
+                kind, detail = "source cut", f"{len(text):,} characters, the first {most:,} are read"
+            if kind and warn is not None:
+                warn(Notice(first_line + index, kind, detail))
         return sources
 
     def _max_length(self, source: Sequence[int]) -> int:
         limit = int(self.search.max_length_ratio * len(source) + self.search.max_length_offset)
         return limit if self.max_target_tokens is None else min(limit, self.max_target_tokens - 1)
+
+    def _why(self, limit: int) -> str:
+        search = self.search
+        if self.max_target_tokens is not None and limit == self.max_target_tokens - 1:
+            return f"{limit} subwords, from model.max_positions"
+        return f"{limit} subwords: {search.max_length_ratio:g} times the source and {search.max_length_offset}"

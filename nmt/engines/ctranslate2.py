@@ -95,6 +95,7 @@ class CTranslate2Engine:
         self.forbidden, self.special = frozenset(forbidden), frozenset([self.eos, *forbidden])
         self.own = own
         self.searched_again = 0
+        self.progress: Callable[[int], object] = lambda count: None
 
     def search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
@@ -109,6 +110,7 @@ class CTranslate2Engine:
         limits = [limit + 1 for limit in max_lengths]  # eos counted
         for i, answer in self._ask(sources, range(len(sources)), limits, self.beam_size):
             finished = self._read(answer.result())
+            self.progress(1)
             if finished.last > max_lengths[i]:
                 late.setdefault(max_lengths[i], []).append(i)
             elif not finished.sound or finished.forbidden_later:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class TorchEngine:
         self.device = device
         self.precision = precision
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
+        self.progress: Callable[[int], object] = lambda count: None
 
     def search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
@@ -57,6 +58,7 @@ class TorchEngine:
                     searched = self._search([sources[i] for i in batch], [max_lengths[i] for i in batch], nbest)
                     for i, hypotheses in zip(batch, searched, strict=True):
                         found[i] = hypotheses
+                    self.progress(len(batch))
             return found
         finally:
             self.model.train(training)

@@ -16,7 +16,7 @@ from nmt.config import SearchConfig
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ConfigError
 from nmt.models.seq2seq import Memory, Seq2Seq
-from nmt.translation import Translation, Translator
+from nmt.translation import Notice, Notices, Translation, Translator
 
 PAD, BOS, EOS, UNK = range(4)
 LETTERS = "abcdefghijklmnopqrstuvwxyz\n\r "
@@ -116,10 +116,10 @@ def test_nothing_in_nothing_out() -> None:
 
 
 def test_long_sources_are_cut_and_named() -> None:
-    warnings: list[str] = []
-    results = translator(max_source_tokens=3).translate(["abc", "abcdef", "x"], warn=warnings.append)
+    notices: list[Notice] = []
+    results = translator(max_source_tokens=3).translate(["abc", "abcdef", "x"], warn=notices.append)
     assert texts(results) == ["abc", "abc", "x"]
-    assert warnings == ["line 2: 6 subwords, cut to 3"]
+    assert list(map(str, notices)) == ["line 2: source cut (6 subwords, search.max_source_tokens is 3)"]
     assert texts(translator(max_source_tokens=3).translate(["abcd"])) == ["abc"]  # warnings are optional
 
 
@@ -131,19 +131,64 @@ def test_stream_reads_in_chunks_and_numbers_lines_from_the_start() -> None:
             read.append(line)
             yield line
 
-    warnings: list[str] = []
-    stream = translator(max_source_tokens=4).translate_stream(lines(), warn=warnings.append, chunk=2)
+    notices: list[Notice] = []
+    stream = translator(max_source_tokens=4).translate_stream(lines(), warn=notices.append, chunk=2)
     assert next(stream)[0].text == "ab"
     assert len(read) == 2
     assert texts(list(stream)) == ["", "cd", "too ", "e"]
-    assert warnings == ["line 4: 8 subwords, cut to 4"]
+    assert [(notice.line, notice.kind) for notice in notices] == [(4, "source cut")]
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(None, 7), (5, 4), (7, 6), (8, 7), (50, 7)])
 def test_length_is_limited_by_the_source_and_the_model(limit: int | None, expected: int) -> None:
     endless = translator(Copier(keeps_going=True), max_length_ratio=1.5, max_length_offset=3)
     endless.max_target_tokens = limit
-    assert texts(endless.translate(["xyz"])) == ["a" * expected]  # 1.5 · 3 + 3 = 7.5, rounded down
+    notices: list[Notice] = []
+    [[found]] = endless.translate(["xyz"], warn=notices.append)
+    assert found.text == "a" * expected  # 1.5 · 3 + 3 = 7.5, rounded down
+    assert found.at_limit
+    reason = "7 subwords: 1.5 times the source and 3" if limit in (None, 50) else f"{expected} subwords, from"
+    assert len(notices) == 1
+    assert reason in str(notices[0])
+
+
+def test_a_translation_within_its_limit_is_not_named() -> None:
+    notices: list[Notice] = []
+    [[found]] = translator(max_length_ratio=1.0, max_length_offset=1).translate(["xyz"], warn=notices.append)
+    assert found.text == "xyz"
+    assert not found.at_limit
+    assert notices == []
+
+
+def test_a_line_without_end_is_cut_before_it_is_encoded() -> None:
+    class Watching(Letters):
+        def encode_src(self, lines: list[str]) -> list[list[int]]:
+            lengths.extend(map(len, lines))
+            return super().encode_src(lines)
+
+    lengths: list[int] = []
+    notices: list[Notice] = []
+    working = translator(max_source_tokens=3)
+    working.tokenizer = Watching()  # type: ignore[assignment]
+    lines = ["abcdef" * 100_000, "1" * 1_000_000, "abc"]  # the tokenizer knows no digits
+    assert texts(working.translate(lines, warn=notices.append)) == ["abc", "", "abc"]
+    assert max(lengths) <= 64 * 3
+    assert [(notice.line, notice.kind) for notice in notices] == [(1, "source cut"), (2, "source cut")]
+
+
+def test_many_notices_of_a_kind_are_counted() -> None:
+    told: list[str] = []
+    notices = Notices(told.append, most=2)
+    for line in range(1, 5):
+        notices(Notice(line, "source cut", f"{line} subwords"))
+    notices(Notice(9, "other", "once"))
+    notices.close()
+    assert told == [
+        "warning: line 1: source cut (1 subwords)",
+        "warning: line 2: source cut (2 subwords)",
+        "warning: line 9: other (once)",
+        "warning: 4 lines: source cut",
+    ]
 
 
 def test_scores_and_tokens_belong_to_the_text() -> None:
