@@ -633,6 +633,31 @@ for _tag, _pattern, _first in [
 Key = tuple[str | int, ...]
 
 
+def load_stored_yaml(path: Path) -> Any:
+    """The value of a YAML file that nmt wrote, within the same bounds as a configuration.
+
+    Raises:
+        OSError, ValueError, yaml.YAMLError, RecursionError: it cannot be read.
+        ConfigError: it is too large.
+    """
+    loader = _Loader(_read_bounded(path).decode())
+    try:
+        root = loader.get_single_node()
+        if root is not None:
+            _collect_lines(root, (), {}, str(path))
+        return None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_BYTES:,} bytes; name a YAML file of settings")
+    return content
+
+
 def _read_yaml(text: str, where: str) -> tuple[Any, dict[Key, int]]:
     """Parse ``text``; return its value and the line (from 1) of every key in it."""
     try:
@@ -717,11 +742,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = _config_path(path)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ConfigError(f"{path}: is larger than {MAX_BYTES:,} bytes; name a YAML file of settings")
-        text = content.decode("utf-8-sig")
+        text = _read_bounded(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file{_nearest_config(path)}") from None
     except IsADirectoryError:

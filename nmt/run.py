@@ -27,8 +27,8 @@ from typing import Any
 
 import yaml
 
-from nmt.config import DEFAULTS, Config, config_diff, fixed_settings, load_config, validate_config
-from nmt.errors import RunError
+from nmt.config import DEFAULTS, Config, config_diff, fixed_settings, load_config, load_stored_yaml, validate_config
+from nmt.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,10 @@ class Run:
 
     def _stored_config(self) -> dict[str, Any]:
         try:
-            raw = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            raw = load_stored_yaml(self.config_path)
+        except ConfigError as error:
+            raise RunError(str(error)) from None
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             raise RunError(f"{self.config_path}: cannot be read: {' '.join(str(error).split())}") from None
         if not isinstance(raw, dict):
             raise RunError(f"{self.config_path}: is damaged: it is not a mapping of keys to values")
