@@ -28,7 +28,12 @@ from nmt.errors import ConfigError
 DEFAULTS = 2
 # What an omitted key meant under an earlier version, for each key whose default has changed since.
 FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
-    1: {},
+    1: {
+        "search.max_length_ratio": 2.0,
+        "search.max_length_offset": 10,
+        "search.max_source_tokens": 512,
+        "search.batch_tokens": 8192,
+    },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
 
@@ -425,13 +430,22 @@ class SearchConfig(Section):
         "gnmt", description="gnmt: ((5 + length) / 6) ** alpha (Wu et al. 2016); average: length ** alpha"
     )
     alpha: Annotated[float, Field(ge=0.0)] = Field(1.0, description="strength of the length penalty")
-    max_length_ratio: Annotated[float, Field(ge=0.0)] = Field(
-        2.0, description="longest hypothesis: ratio times the source length plus max_length_offset, in subwords"
+    max_length_ratio: Annotated[float, Field(ge=0.0)] | None = Field(
+        None,
+        description="longest hypothesis: ratio times the source length plus max_length_offset, in subwords; default: "
+        "learned from the lengths of the training pairs, at least 2 (2 if only the offset is set)",
     )
-    max_length_offset: Positive = 10
-    max_source_tokens: Positive = Field(512, description="a longer source is cut, with a warning")
-    batch_tokens: Positive = Field(
-        8192, description="budget of a search batch: sentences times beam times source length"
+    max_length_offset: Positive | None = Field(
+        None,
+        description="default: learned with the ratio, at least 10 (10 if only the ratio is set)",
+    )
+    max_source_tokens: Positive | None = Field(
+        None, description="a source with more subwords is cut, with a warning; default: data.cleaning.max_tokens"
+    )
+    batch_tokens: Positive | None = Field(
+        None,
+        description="budget of a search batch: sentences times beam times source length; default: 8192 on a CPU, on "
+        "CUDA 65536, or 262144 with 40 GiB of memory or more",
     )
 
 
@@ -490,7 +504,7 @@ class Config(Section):
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
         if isinstance(self.model, TransformerConfig) and self.model.positions == "learned":
             # +1: the target is fed with a begin-of-sentence symbol before it.
-            longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens) + 1
+            longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
             if self.model.max_positions < longest:
                 raise ValueError(
                     f"model.max_positions ({self.model.max_positions}) is under the longest sequence "

@@ -25,6 +25,7 @@ from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resol
 from nmt.errors import CheckpointError, DataError, ExportError
 from nmt.files import new_directory, sha256, write_json, write_text
 from nmt.run import Run
+from nmt.search.limits import ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.translation import Translator
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _check_expressible(run: Run, config: Config) -> None:
         )
 
 
-def _positions(search: SearchConfig) -> int:
+def _positions(search: ResolvedSearch) -> int:
     """The most positions of either side that a search within these limits takes, eos and the step behind included."""
     longest = int(search.max_length_ratio * search.max_source_tokens + search.max_length_offset)
     return max(search.max_source_tokens, longest) + 1
@@ -118,7 +119,9 @@ def load_translator(
     version = import_ctranslate2().__version__
     where = resolve_device(device or _device(config))
     tokenizer = Tokenizer.load(run.tokenizer)
-    search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
+    limits = run.length_limits()
+    wanted = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
+    search = resolve_search(wanted, limits, config.data.cleaning.max_tokens, default_batch_tokens(where))
 
     @cache
     def own() -> Translator[TorchEngine]:
@@ -138,7 +141,8 @@ def load_translator(
                 shutil.rmtree(other, ignore_errors=True)
     keep_freed_memory()
     engine = CTranslate2Engine(path, tokenizer, search, where, config.train.threads, lambda: own().engine)
-    return Translator(engine, tokenizer, search, config.model.max_target_tokens)
+    longest = limits.longest_source if limits is not None else None
+    return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
 
 
 def _device(config: Config) -> str:
@@ -238,7 +242,7 @@ def export(
     from nmt import pipeline
 
     own = pipeline.load_translator(run)
-    account = {"ctranslate2": version, "run": run.path.name, "search": config.search.model_dump(mode="json")}
+    account = {"ctranslate2": version, "run": run.path.name, "search": own.search.model_dump(mode="json")}
     with _folder(output.absolute(), replace=True) as folder:
         difference = _write(folder, own, account, quantize)
         for model in own.tokenizer.path.glob("*.model"):
@@ -390,7 +394,7 @@ print(*translate(["..."]), sep="\\n")
 
 
 def _readme(run: Run, own: Translator[TorchEngine], config: Config, quantize: str | None) -> str:
-    search, tokenizer = config.search, own.tokenizer
+    search, tokenizer = own.search, own.tokenizer
     alpha = search.alpha if search.length_penalty != "none" else 0.0
     pad, bos = tokenizer.tgt_pieces([tokenizer.pad_id, tokenizer.bos_id])
     return _README.format(

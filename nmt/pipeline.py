@@ -42,6 +42,7 @@ from nmt.files import new_directory, write_json, write_text
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
+from nmt.search.limits import LengthLimits, default_batch_tokens, resolve_search
 from nmt.training import checkpoint as checkpoints
 from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
@@ -88,6 +89,7 @@ def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
             **prepared.corpus.manifest,
             "tokenizer": prepared.tokenizer.fingerprint,
             "encoded": prepared.encoded.manifest,
+            "limits": prepared.encoded.limits.model_dump(),
         }
         write_json(run.manifest_path, manifest)
     write_text(run.config_path, config.to_yaml())
@@ -138,7 +140,9 @@ def train(config: Config, world: World = ALONE) -> Trained:
         stored = world.first(lambda: {name: _stored_scores(run, name) for name in names if already})
         scores = {name: found for name, found in stored.items() if found}
         if len(scores) < len(names):
-            translator = _translator(trainer.model, prepared.tokenizer, config, config.search, device)
+            translator = _translator(
+                trainer.model, prepared.tokenizer, config, config.search, device, prepared.encoded.limits
+            )
             world.first(lambda: load_final(run, trainer.model, prepared.tokenizer))
             world.copy(trainer.model)
             scores = {name: _evaluate_part(run, translator, prepared.corpus, name, config, world) for name in names}
@@ -250,7 +254,8 @@ class Validator:
         self.config, self.tokenizer, self.device, self.world = config, prepared.tokenizer, device, world
         data, text = prepared.encoded.valid, prepared.corpus.part("valid")
         reader = Reader(data, prepared.tokenizer)
-        src_lengths, tgt_lengths = data.lengths()
+        self.limits = prepared.encoded.limits
+        self.lengths = src_lengths, tgt_lengths = data.lengths()
         self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
         self.read: Callable[[Any], Batch] = reader.read
         self.sources, self.references = text.sources(), text.targets()
@@ -271,7 +276,7 @@ class Validator:
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
                 batches.append((float(loss.nll), int(loss.correct), len(targets)))
         batches = self.world.collect(batches)
-        translator = _translator(model, self.tokenizer, self.config, self.search, self.device)
+        translator = _translator(model, self.tokenizer, self.config, self.search, self.device, self.limits)
         found = _translate(translator, self.sources, self.world)
         return self.world.first(lambda: self._judge(translator, batches, found))
 
@@ -299,7 +304,20 @@ class Validator:
             if drawn is not None:
                 maps.append((str(n), *drawn))
         distinct = len({t.text for t in found}) / len(found)
-        return Validation(metrics, distinct, samples, maps)
+        return Validation(metrics, distinct, samples, maps, self._at_limit(translator, found))
+
+    def _at_limit(self, translator: Translator[TorchEngine], found: list[Translation]) -> list[str]:
+        """A line on hypotheses that may have been cut, where there are any, or must be, where references are longer."""
+        search, reached = translator.search, sum(t.at_limit for t in found)
+        limits = [translator.max_length(min(length, search.max_source_tokens)) for length in self.lengths[0].tolist()]
+        longer = int((self.lengths[1] > limits).sum())
+        if not reached and not longer:
+            return []
+        return [
+            f"{reached:,} of {len(found):,} validation hypotheses are as long as the search allows "
+            f"({search.max_length_ratio:g} times the source and {search.max_length_offset} subwords: "
+            f"search.max_length_ratio, max_length_offset), {longer:,} of the references are longer"
+        ]
 
 
 def attention_map(
@@ -328,10 +346,22 @@ def attention_map(
 
 
 def _translator(
-    model: Seq2Seq[Any], tokenizer: Tokenizer, config: Config, search: SearchConfig, device: torch.device
+    model: Seq2Seq[Any],
+    tokenizer: Tokenizer,
+    config: Config,
+    search: SearchConfig,
+    device: torch.device,
+    limits: LengthLimits | None,
 ) -> Translator[TorchEngine]:
-    engine = TorchEngine(model, tokenizer, search, device)
-    return Translator(engine, tokenizer, search, config.model.max_target_tokens)
+    """On CUDA, products are in the precision of the training; elsewhere in that of the weights."""
+    on_cuda = device.type == "cuda"
+    memory = torch.cuda.get_device_properties(device).total_memory if on_cuda else None
+    budget = default_batch_tokens(device.type, memory)
+    search = resolve_search(search, limits, config.data.cleaning.max_tokens, budget)
+    dtype = resolve_precision(config.train.precision, device) if on_cuda else torch.float32
+    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype)
+    longest = limits.longest_source if limits is not None else None
+    return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
 
 
 def _translate(
@@ -380,7 +410,7 @@ def load_translator(
     model = _new_model(config, tokenizer)
     load_final(run, model, tokenizer)
     search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
-    return _translator(model.to(where), tokenizer, config, search, where)
+    return _translator(model.to(where), tokenizer, config, search, where, run.length_limits())
 
 
 def evaluate(run: Run, only: str | None = None) -> dict[str, Scores]:

@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from nmt.config import DEFAULTS, Config, config_diff, fixed_settings, load_config, load_stored_yaml, validate_config
 from nmt.errors import ConfigError, RunError
+from nmt.search.limits import LengthLimits
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,20 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.manifest_path}: cannot be read: {error}") from None
         return manifest
+
+    def length_limits(self) -> LengthLimits | None:
+        """What the lengths of the training pairs say about a search; None for a run that did not record it.
+
+        Raises:
+            RunError: the record is damaged.
+        """
+        if not self.manifest_path.is_file() or "limits" not in (manifest := self.load_manifest()):
+            return None
+        try:
+            return LengthLimits.model_validate(manifest["limits"])
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise RunError(f"{self.manifest_path}: limits.{where}: {error.errors()[0]['msg']}") from None
 
     @property
     def started(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from nmt.config import SearchConfig
 from nmt.errors import ConfigError
+from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis
 
 if TYPE_CHECKING:
@@ -115,15 +116,22 @@ class Translator(Generic[EngineT]):
     Args:
         max_target_tokens: the most positions the decoder has (eos takes one), beside the limits in ``search``;
             None where any length goes.
+        longest_source: subwords of the longest source of the training; None where it is not known.
     """
 
     def __init__(
-        self, engine: EngineT, tokenizer: Tokenizer, search: SearchConfig, max_target_tokens: int | None = None
+        self,
+        engine: EngineT,
+        tokenizer: Tokenizer,
+        search: SearchConfig,
+        max_target_tokens: int | None = None,
+        longest_source: int | None = None,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
-        self.search = search
+        self.search = resolve_search(search)
         self.max_target_tokens = max_target_tokens
+        self.longest_source = longest_source
 
     def translate(
         self,
@@ -157,7 +165,7 @@ class Translator(Generic[EngineT]):
         results = [[Translation("", 0.0, 0.0, [])] for _ in lines]
         rows = [index for index, source in enumerate(sources) if source]
         chosen = [sources[index] for index in rows]
-        limits = [self._max_length(source) for source in chosen]
+        limits = [self.max_length(len(source)) for source in chosen]
         found = self.engine.search(chosen, limits, nbest)
         texts = iter(self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses]))
         for index, limit, hypotheses in zip(rows, limits, found, strict=True):
@@ -208,12 +216,16 @@ class Translator(Generic[EngineT]):
                 kind, detail = "source cut", f"{len(ids)} subwords, search.max_source_tokens is {limit}"
             elif len(text) > most:
                 kind, detail = "source cut", f"{len(text):,} characters, the first {most:,} are read"
+            elif self.longest_source is not None and len(ids) > self.longest_source:
+                kind = "source longer than any in the training"
+                detail = f"{len(ids)} subwords, the longest in the training had {self.longest_source}"
             if kind and warn is not None:
                 warn(Notice(first_line + index, kind, detail))
         return sources
 
-    def _max_length(self, source: Sequence[int]) -> int:
-        limit = int(self.search.max_length_ratio * len(source) + self.search.max_length_offset)
+    def max_length(self, source: int) -> int:
+        """The most subwords of a translation of a source of so many."""
+        limit = int(self.search.max_length_ratio * source + self.search.max_length_offset)
         return limit if self.max_target_tokens is None else min(limit, self.max_target_tokens - 1)
 
     def _why(self, limit: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from nmt.data.corpus import (
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 from nmt.files import build_once, write_json
+from nmt.search.limits import LengthLimits, learn_limits
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,12 @@ class EncodedCorpus:
     manifest: dict[str, Any]
     train: ParallelDataset
     valid: ParallelDataset
+
+    @cached_property
+    def limits(self) -> LengthLimits:
+        """What the lengths of the training pairs say about a search."""
+        data, starts = self.train, range(0, len(self.train), BLOCK)
+        return learn_limits(lambda: (data.lengths(start, start + BLOCK) for start in starts))
 
     def summary(self) -> str:
         """A few lines for people."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nmt.cores import default_threads
 from nmt.engines.batches import search_batches
 from nmt.errors import DeviceError, ExportError
+from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class CTranslate2Engine:
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ExportError(f"{folder}: cannot be loaded ({reason}); delete it to have it made anew") from None
-        self.beam_size, self.batch_tokens = search.beam_size, search.batch_tokens
+        self.beam_size, self.batch_tokens = search.beam_size, resolve_search(search).batch_tokens
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
         self.pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
         self.ids = {piece: i for i, piece in enumerate(tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)))}

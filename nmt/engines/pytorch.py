@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch
 
 from nmt.engines.batches import search_batches
 from nmt.search.beam import beam_search
+from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class TorchEngine:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.config = search
+        self.config = resolve_search(search)
         self.device = device
         self.precision = precision
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
@@ -54,8 +56,16 @@ class TorchEngine:
         try:
             found: list[list[Hypothesis]] = [[] for _ in sources]
             with torch.inference_mode(), self._autocast():
-                for batch in search_batches(sources, self.config.beam_size, self.config.batch_tokens):
-                    searched = self._search([sources[i] for i in batch], [max_lengths[i] for i in batch], nbest)
+                waiting = deque(search_batches(sources, self.config.beam_size, self.config.batch_tokens))
+                while waiting:
+                    batch = waiting.popleft()
+                    try:
+                        searched = self._search([sources[i] for i in batch], [max_lengths[i] for i in batch], nbest)
+                    except torch.OutOfMemoryError:
+                        if len(batch) == 1:
+                            raise
+                        waiting.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
+                        continue
                     for i, hypotheses in zip(batch, searched, strict=True):
                         found[i] = hypotheses
                     self.progress(len(batch))

@@ -75,6 +75,7 @@ class Validation:
     distinct: float  # share of hypotheses that are different from each other
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     maps: list[tuple[str, Tensor, list[str], list[str]]]  # name, weights [T, S], source and target subwords
+    notes: list[str] = field(default_factory=list)  # lines for people
 
 
 class Trainer:
@@ -485,6 +486,8 @@ class Trainer:
         for name, weights, src, tgt in result.maps:
             self.reporter.attention(progress.step, name, weights, src, tgt)
         self._warn_if_stuck(result)
+        for note in result.notes:
+            self.reporter.line(note)
         m = result.metrics
         self.reporter.line(
             f"step {progress.step}  valid: loss {m['valid/loss']:.3f}  ppl {m['valid/ppl']:.2f}  "

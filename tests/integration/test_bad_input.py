@@ -236,6 +236,8 @@ def edited_config(place: Place) -> None:
 
 
 TRANSLATE = ["translate", "c", "-i", "test.src", "-o", "out"]
+REPEATED = zip(b"abc", (b"x", b"*a", b"*b"), strict=True)
+ALIASES = b"".join(b"%c: &%c [%s]\n" % (name, name, b", ".join([value] * 30)) for name, value in REPEATED)  # 30³ values
 MODEL_CHECKSUM = "runs/c/model: damaged: model.safetensors does not match its checksum"
 
 RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
@@ -251,10 +253,8 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
         "runs/c/config.yaml: cannot be read: could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/object/apply:os.system' in \"<unicode string>\", line 1, column 1: "
         "!!python/object/apply:os.system ... ^"),
-    "configuration of aliases": (spoil("config.yaml", b"".join(
-        b"%c: &%c [%s]\n" % (name, name, b", ".join([value] * 30)) for name, value in zip(b"abc", (b"x", b"*a", b"*b")))),
-        TRANSLATE, "runs/c/config.yaml:1: not valid YAML: more than 10,000 keys and values; a configuration has a few "
-        "hundred"),
+    "configuration of aliases": (spoil("config.yaml", ALIASES), TRANSLATE,
+        "runs/c/config.yaml:1: not valid YAML: more than 10,000 keys and values; a configuration has a few hundred"),
     "configuration of another model": (edited_config, TRANSLATE,
         "runs/c/model: is of another model: encoder.forwards.0.weight_ih_l0 is [48, 16], not [72, 16]"),
     "half made": (unfinished, TRANSLATE, "runs/c: holds no validated checkpoint yet; train it first (nmt train)"),
