@@ -99,26 +99,22 @@ def beam_search(
         logits, state = step(tokens, state)
         logits = logits.float()
         norm = logits.logsumexp(-1, keepdim=True)  # [N, 1]
-        if not bool(norm.isfinite().all()):  # one NaN or +inf of a row makes its sum so
-            raise TrainingError(
-                f"the model's output is not a number (token {length} of a search): its "
-                "training has diverged, or the precision does not suit it; try float32"
-            )
         # The best 2W of the W·V candidates of a sentence are among the best 2W of each prefix.
         words, word = largest(logits, min(2 * width + banned.numel(), logits.size(1)))  # [N, C]
         log_probs = (words - norm).masked_fill(torch.isin(word, banned), -torch.inf)
         closing = max_lengths < length  # [B]
         if length > shortest:  # a prefix at its maximum length has one successor, eos
-            rows = closing.repeat_interleave(width)  # [N]
-            log_probs[rows] = -torch.inf
-            log_probs[rows, 0], word[rows, 0] = (logits[:, eos_id] - norm[:, 0])[rows], eos_id
+            closed = closing.repeat_interleave(width)  # [N]
+            log_probs.masked_fill_(closed.unsqueeze(1), -torch.inf)
+            log_probs[:, 0] = torch.where(closed, logits[:, eos_id] - norm[:, 0], log_probs[:, 0])
+            word[:, 0].masked_fill_(closed, eos_id)
         candidates = live.unsqueeze(-1) + log_probs.view(-1, width, log_probs.size(1))  # [B, W, C]
 
         values, index = largest(candidates.flatten(1), min(2 * width, candidates[0].numel()))  # [B, 2W]
         values, order = values.sort(descending=True, stable=True)  # best first; of equal ones, by prefix and word
         index = index.gather(1, order)
         first_rows = torch.arange(0, tokens.numel(), width, device=device).unsqueeze(1)  # [B, 1]
-        rows = first_rows + index // word.size(1)  # [B, 2W]
+        candidate_rows = first_rows + index // word.size(1)  # [B, 2W]
         token = word.view(-1, width * word.size(1)).gather(1, index)  # [B, 2W]
         ends = token == eos_id
 
@@ -127,24 +123,33 @@ def beam_search(
         scores = (values / penalties[length]).masked_fill(~accepted, -torch.inf)
         best = torch.cat([best, scores], dim=1).topk(nbest).values
         finished = finished + accepted.sum(1)
-        where = accepted.nonzero()[:, 0]
-        if where.numel():
-            columns = (sentences[where], prefixes[rows[accepted]], values[accepted], scores[accepted])
-            for sentence, *parts in zip(*(column.tolist() for column in columns), strict=True):
-                found[sentence].append(Hypothesis(*parts))
 
         # A stable sort of "ends" brings the candidates that go on to the front, still best first.
         order = ends.int().sort(stable=True).indices[:, :width]
         live = values.masked_fill(ends, -torch.inf).gather(1, order)  # [B, W]
-        rows, token = rows.gather(1, order), token.gather(1, order)
+        rows, token = candidate_rows.gather(1, order), token.gather(1, order)
         over = closing | (finished >= width)
         if early_stop:
             over |= best[:, -1] >= live[:, 0] / penalties[max_lengths + 1]
-        staying = (~over).nonzero()[:, 0]
-        if not staying.numel():
+
+        # On a GPU, each number that is read waits for the device: one small tensor says what else has to be read.
+        flags = torch.stack([norm.isfinite().all(), accepted.any(), over.any(), over.all()])
+        finite, any_accepted, left, finished_all = flags.tolist()
+        if not finite:  # one NaN or +inf of a row makes its sum so
+            raise TrainingError(
+                f"the model's output is not a number (token {length} of a search): its "
+                "training has diverged, or the precision does not suit it; try float32"
+            )
+        if any_accepted:
+            where, column = accepted.nonzero().unbind(1)
+            numbers = torch.stack([values[where, column], scores[where, column]], dim=1)
+            ids = torch.cat([sentences[where].unsqueeze(1), prefixes[candidate_rows[where, column]]], dim=1)
+            for (sentence, *prefix), (log_prob, score) in zip(ids.tolist(), numbers.tolist(), strict=True):
+                found[sentence].append(Hypothesis(prefix, log_prob, score))
+        if finished_all:
             break
-        left = staying.numel() < over.numel()
         if left:
+            staying = (~over).nonzero()[:, 0]
             sentences, max_lengths, live = sentences[staying], max_lengths[staying], live[staying]
             best, finished, rows, token = best[staying], finished[staying], rows[staying], token[staying]
         rows, tokens = rows.flatten(), token.flatten()  # [N]
