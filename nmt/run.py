@@ -28,7 +28,16 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nmt.config import DEFAULTS, Config, config_diff, fixed_settings, load_config, load_stored_yaml, validate_config
+from nmt.config import (
+    DEFAULTS,
+    Config,
+    config_diff,
+    dotted,
+    fixed_settings,
+    load_config,
+    load_stored_yaml,
+    validate_config,
+)
 from nmt.errors import ConfigError, RunError
 from nmt.search.limits import LengthLimits
 
@@ -137,13 +146,16 @@ class Run:
         Raises:
             RunError: the record is damaged.
         """
-        if not self.manifest_path.is_file() or "limits" not in (manifest := self.load_manifest()):
+        if not self.manifest_path.is_file():
+            return None
+        manifest: Any = self.load_manifest()
+        if not isinstance(manifest, dict) or "limits" not in manifest:
             return None
         try:
             return LengthLimits.model_validate(manifest["limits"])
         except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"]))
-            raise RunError(f"{self.manifest_path}: limits.{where}: {error.errors()[0]['msg']}") from None
+            first = error.errors()[0]
+            raise RunError(f"{self.manifest_path}: {dotted(('limits', *first['loc']))}: {first['msg']}") from None
 
     @property
     def started(self) -> bool:

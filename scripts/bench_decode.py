@@ -48,6 +48,7 @@ from nmt.config import Config, TransformerConfig, digest, validate_config
 from nmt.data.lines import read_lines
 from nmt.files import write_text
 from nmt.run import Run
+from nmt.search.limits import resolve_search
 
 SAME_LOGITS = 1e-3  # largest difference of two logits that are computed alike in fp32
 # transformers has no other length penalty: the sum of log probabilities by length ** alpha.
@@ -229,7 +230,7 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
     exports = [file.parent for file in (run.path / "ctranslate2").glob("*/model.bin")]
     if len(exports) != 1:
         raise BenchmarkError(f"{run.path / 'ctranslate2'}: holds {len(exports)} exports instead of one")
-    search = run.load_config().search
+    search = resolve_search(run.load_config().search, run.length_limits())
     direct = [
         str(python), str(CONTESTANTS / "peer_ctranslate2.py"), str(exports[0]), str(run.tokenizer / "joint.model"),
         "--threads", str(arguments.threads), "--device", arguments.device, "--beam-size", str(search.beam_size),

@@ -28,8 +28,8 @@ class LengthLimits(Section):
     """
 
     longest_source: Positive
-    max_length_ratio: Annotated[float, Field(ge=0.0)]
-    max_length_offset: Positive
+    max_length_ratio: Annotated[float, Field(ge=0.0, le=1e4)]
+    max_length_offset: Annotated[int, Field(gt=0, le=1_000_000)]
 
 
 class ResolvedSearch(SearchConfig):
@@ -83,7 +83,7 @@ def learn_limits(blocks: Callable[[], Iterable[npt.NDArray[np.int32]]]) -> Lengt
     sum_s, sum_t, sum_ss, sum_st = moments
     variance = count * sum_ss - sum_s**2
     slope = (count * sum_st - sum_s * sum_t) / variance if variance > 0 else 0.0
-    ratio = max(RATIO, round(SLACK * slope, 2))
+    ratio = min(max(RATIO, round(SLACK * slope, 2)), 1e4)
 
     excess = np.zeros(1, np.int64)  # by how much, how many targets are longer than ratio · source
     for s, t in blocks():

@@ -102,6 +102,21 @@ def test_order_is_kept_across_batches_of_like_length() -> None:
     assert model.batches == [(1, 21), (1, 9), (2, 4), (2, 2)]
 
 
+def test_a_batch_that_does_not_fit_is_halved() -> None:
+    class Small(Copier):
+        def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
+            if len(src) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().encode(src, src_mask)
+
+    model, lines = Small(), list("abcdefg")
+    working = translator(model, beam_size=1, batch_tokens=1000)
+    searched: list[int] = []
+    working.engine.progress = searched.append
+    assert texts(working.translate(lines)) == lines
+    assert [rows for rows, _ in model.batches] == searched == [1, 2, 2, 2]
+
+
 def test_blank_lines_never_reach_the_model() -> None:
     model = Copier()
     results = translator(model).translate(["", "ab", " ", "\n", "123"])  # the tokenizer knows no digits
