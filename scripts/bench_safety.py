@@ -43,7 +43,7 @@ def bare_updates(trainer: Trainer, batches: Sequence[Batch]) -> None:
     """The same updates, with nothing but the arithmetic."""
     for batch in batches:
         batch = batch.to(trainer.device)
-        loss, *_ = trainer._forward(batch)
+        loss, _ = trainer._forward(batch)
         (loss / batch.tgt_tokens).backward()
         torch.nn.utils.clip_grad_norm_(trainer.parameters, trainer.train_config.clip_norm or float("inf"))
         trainer.optimizer.step()

@@ -23,7 +23,7 @@ from nmt.errors import CheckpointError, NmtError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
-from nmt.training.loss import Loss, projected_cross_entropy
+from nmt.training.loss import projected_cross_entropy
 from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
 from nmt.training.reporting import Reporter, Silence
 from nmt.world import World
@@ -283,7 +283,7 @@ class Trainer:
         sums = torch.zeros(2, device=self.device)
         for number, batch in enumerate(batches, 1):
             with self.world.apart() if number < len(batches) else nullcontext():
-                loss, nll, _ = self._forward(batch.to(self.device))
+                loss, nll = self._forward(batch.to(self.device))
                 self.scaler.scale(loss / tokens).backward()
             sums += torch.stack([loss.detach(), nll.detach()])
         return sums
@@ -326,13 +326,13 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.set_rng_state(state, self.device)
 
-    def _forward(self, batch: Batch) -> Loss:
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.dtype):
             hidden = self.forward(batch.src, batch.src_mask, batch.tgt_in)  # [B, T, D]
             smoothing = self.train_config.label_smoothing
-            return projected_cross_entropy(
-                batch.at_real(hidden), self.model.output, batch.at_real(batch.tgt_out), smoothing
-            )
+            targets = batch.at_real(batch.tgt_out)
+            loss = projected_cross_entropy(batch.at_real(hidden), self.model.output, targets, smoothing)
+            return loss.smoothed, loss.nll
 
     # ---------------------------------------------------------------------------------------------------- when to stop
 
