@@ -265,7 +265,7 @@ def translate_file(
         if value is not None and value < 1:
             raise DataError(f"{option} {value}: must be 1 or more")
     opened = Run.open(run)
-    from nmt.streams import LineStream
+    from nmt.line_stream import LineStream
     from nmt.translation import Notices
 
     with _input(input) as stream, _writing(output) as out, _progress(input, output) as progress:

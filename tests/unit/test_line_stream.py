@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt import streams
+from nmt import line_stream
 from nmt.data.lines import read_lines
 from nmt.errors import DataError
-from nmt.streams import LineStream
+from nmt.line_stream import LineStream
 from nmt.translation import Notice
 
 
@@ -55,7 +55,7 @@ def test_a_pipe_that_is_filled_fast_gives_full_blocks():
     with open(read, "rb") as file:
         sizes = [len(block) for block in LineStream(file, "pipe", [].append).blocks()]
     writer.join()
-    assert sizes == [streams.BLOCK_LINES] * (count // streams.BLOCK_LINES)
+    assert sizes == [line_stream.BLOCK_LINES] * (count // line_stream.BLOCK_LINES)
 
 
 def test_before_each_wait_a_prompt():
@@ -79,7 +79,7 @@ def test_bytes_that_are_no_text_are_replaced_and_named():
 
 
 def test_a_line_without_an_end_is_cut_and_the_next_is_whole(monkeypatch):
-    monkeypatch.setattr(streams, "MAX_LINE", 5)
+    monkeypatch.setattr(line_stream, "MAX_LINE", 5)
     notices: list[Notice] = []
     assert lines("abcdéfgh\nnext\n".encode(), notices) == ["abcd", "next"]  # half of the é is left out
     assert [str(notice) for notice in notices] == ["line 1: very long line cut (9 bytes, 5 kept)"]
@@ -133,4 +133,4 @@ def test_of_a_line_without_an_end_a_bounded_part_is_held():
         assert tracemalloc.get_traced_memory()[1] < 10 << 20  # of 64 MB read
     finally:
         tracemalloc.stop()
-    assert len(line) == streams.MAX_LINE
+    assert len(line) == line_stream.MAX_LINE
