@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import lzma
 import os
 import select
 import stat
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -53,7 +55,7 @@ class LineStream:
         self._lines: deque[tuple[bytes, int]] = deque()  # whole lines, cut, with their full lengths
         self._rest, self._length = bytearray(), 0  # of a line whose end has not been read
         self._ended = False
-        self._error: OSError | EOFError | None = None
+        self._error: Exception | None = None
 
     def blocks(self) -> Iterator[list[str]]:
         """
@@ -130,7 +132,7 @@ class LineStream:
     def _fill(self) -> None:
         try:
             data = self._stream.read1(CHUNK)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             self._ended, self._error = True, error
             return
         *complete, rest = data.split(b"\n")
