@@ -444,7 +444,7 @@ class SearchConfig(Section):
     )
     batch_tokens: Positive | None = Field(
         None,
-        description="budget of a search batch: sentences times beam times source length; default: 8192 on a CPU, on "
+        description="budget of a search batch: sentences times beam times source length; default: 8192; for PyTorch on "
         "CUDA 65536, or 262144 with 40 GiB of memory or more",
     )
 

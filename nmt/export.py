@@ -25,7 +25,7 @@ from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resol
 from nmt.errors import CheckpointError, DataError, ExportError
 from nmt.files import new_directory, sha256, write_json, write_text
 from nmt.run import Run
-from nmt.search.limits import ResolvedSearch, default_batch_tokens, resolve_search
+from nmt.search.limits import ResolvedSearch, resolve_search
 from nmt.translation import Translator
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def load_translator(
     tokenizer = Tokenizer.load(run.tokenizer)
     limits = run.length_limits()
     wanted = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
-    search = resolve_search(wanted, limits, config.data.cleaning.max_tokens, default_batch_tokens(where))
+    search = resolve_search(wanted, limits, config.data.cleaning.max_tokens)
 
     @cache
     def own() -> Translator[TorchEngine]:
