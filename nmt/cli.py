@@ -279,12 +279,12 @@ def translate_file(
 
 @contextmanager
 def _reading(path: str | None) -> Iterator[Iterable[str]]:
-    from nmt.data.lines import read_lines
+    from nmt.data.lines import open_text, read_lines
 
     if path is None:
         yield read_lines(sys.stdin.buffer, "standard input")
         return
-    with _open(path, "rb") as file:
+    with open_text(path) as file:
         yield read_lines(file, path)
 
 

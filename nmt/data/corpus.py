@@ -13,6 +13,7 @@ import json
 import logging
 import mmap
 import os
+import re
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +40,8 @@ from nmt.config import (
     as_list,
     digest,
 )
-from nmt.data.sources import Pairs, Source, cannot_open, load_hub, read_pairs
+from nmt.data.lines import cannot_open, check_regular
+from nmt.data.sources import Pairs, Source, load_hub, read_pairs
 from nmt.errors import DataError
 from nmt.files import build_once, sha256, write_json
 
@@ -69,19 +71,21 @@ class _FileHashes:
     def __init__(self, store: Path):
         self.path = store / "file-hashes.json"
         try:
-            self.known: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.known = {}
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            found = None
+        self.known: dict[str, Any] = found if isinstance(found, dict) else {}
         self.changed = False
 
     def entry(self, path: str) -> dict[str, Any]:
         """Path, size in bytes and SHA-256 of a file."""
         try:
             stat = os.stat(path)
+            check_regular(path, stat.st_mode)
             stamp = [stat.st_size, stat.st_mtime_ns]
             name = os.path.abspath(path)
             old = self.known.get(name)
-            if isinstance(old, list) and old[:2] == stamp:
+            if isinstance(old, list) and len(old) == 3 and old[:2] == stamp and _is_sha256(old[2]):
                 found = old[2]
             else:
                 found = sha256(Path(path))
@@ -97,6 +101,10 @@ class _FileHashes:
             with suppress(OSError):  # a store that can only be read is still good for what it holds
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(self.path, self.known)
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _describe(source: Source | HoldoutSource, hashes: _FileHashes) -> list[dict[str, Any]]:

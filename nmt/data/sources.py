@@ -2,60 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nmt.config import DemoSource, HubSource, JsonlSource, TextSource, TsvSource, as_list
-from nmt.data.lines import read_lines
+from nmt.data.lines import cannot_open, check_regular, open_text, read_lines
 from nmt.errors import DataError
 
 Source = TextSource | TsvSource | JsonlSource | HubSource | DemoSource
 Pairs = Iterator[tuple[str, str]]
 
 
-# ------------------------------------------------------------------------------------------------------ files
-
-
-@contextmanager
-def _open(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for :func:`read_lines`, unpacking ``.gz``."""
+def _file_lines(path: str, counts: dict[str, int] | None) -> Iterator[str]:
     try:
-        file = open(path, "rb")  # noqa: SIM115  (closed below; an error while reading is another one)
+        check_regular(path, os.stat(path).st_mode)
     except OSError as error:
         raise DataError(cannot_open(path, error)) from None
-    with file:
-        yield gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file  # type: ignore[misc]
-
-
-def cannot_open(path: str, error: OSError) -> str:
-    match error:
-        case FileNotFoundError():
-            other = path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
-            advice = f"did you mean {other}?" if Path(other).is_file() else "check the path"
-            return f"{path}: no such file; {advice}"
-        case IsADirectoryError():
-            return f"{path}: is a folder; name a file in it"
-        case PermissionError():
-            return f"{path}: no permission to read it; check its owner and mode"
-        case _:
-            return f"{path}: cannot be read: {error.strerror or error}"
-
-
-def _file_lines(path: str, counts: dict[str, int] | None) -> Iterator[str]:
-    number = 0
-    with _open(path) as file:
-        for number, line in enumerate(read_lines(file, path), 1):  # noqa: B007  (counted to the end)
-            yield line
-    if counts is not None:
-        counts[path] = number
+    with open_text(path) as file:
+        yield from read_lines(file, path, counts)
 
 
 # ------------------------------------------------------------------------------------------------------ pairs

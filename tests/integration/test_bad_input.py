@@ -102,6 +102,14 @@ def test_configurations(place, capfd, content, expected):
 
 # -------------------------------------------------------------------------------------------------------------- corpora
 
+
+def western(name: str) -> str:
+    return (
+        "convert the file to UTF-8; if it is Windows-1252 (Western European): "
+        f"iconv -f WINDOWS-1252 -t UTF-8 < {name} > {name}.utf8"
+    )
+
+
 LINES = b"".join(b"line %d\n" % n for n in range(500))
 TEXT = "{kind: text, src: a, tgt: b}"
 
@@ -115,15 +123,15 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
         "b: no such file; did you mean b.gz?"),
     "folder": ({"a": LINES, "b/x": b""}, TEXT, "b: is a folder; name a file in it"),
     "truncated gzip": ({"a.gz": gzip.compress(LINES)[:-5], "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
-        "a.gz: gzip file cut off after line 500; copy it anew"),
+        "a.gz: gzip file cut off after line 500; copy it again"),
     "no gzip": ({"a.gz": LINES, "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
         "a.gz: not a gzip file, in spite of its name; rename or compress it"),
     "invalid UTF-8 in line 3": ({"a": b"x\ny\nz\xe4\n", "b": b"x\ny\nz\n"}, TEXT,
-        "a:3: not valid UTF-8 (byte 0xe4 at column 2); convert the file to UTF-8"),
+        "a:3: not valid UTF-8 (byte 0xe4 at column 2); " + western("a")),
     "Latin-1": ({"a": "größer\n".encode("latin-1"), "b": b"x\n"}, TEXT,
-        "a:1: not valid UTF-8 (byte 0xf6 at column 3); convert the file to UTF-8"),
+        "a:1: not valid UTF-8 (byte 0xf6 at column 3); " + western("a")),
     "UTF-16": ({"a": "hallo\n".encode("utf-16"), "b": b"x\n"}, TEXT,
-        "a:1: holds a NUL character; is it a text file, in UTF-8?"),
+        "a: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a > a.utf8"),
     "NUL byte in line 2": ({"a": b"x\ny\0\n", "b": b"x\ny\n"}, TEXT,
         "a:2: holds a NUL character; is it a text file, in UTF-8?"),
     "empty files": ({"a": b"", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
@@ -321,7 +329,7 @@ ACCESS: dict[str, tuple[str, int, list[str], str]] = {
         "runs/c/tokenizer/joint.model: cannot be read: Permission denied"),
     "model": ("runs/c/model/model.safetensors", 0, TRANSLATE,
         "runs/c/model: damaged: runs/c/model/model.safetensors: Permission denied"),
-    "text": ("test.src", 0, TRANSLATE, "test.src: cannot be opened: Permission denied"),
+    "text": ("test.src", 0, TRANSLATE, "test.src: no permission to read it; check its owner and mode"),
     "runs": ("runs", 0o555, ["train", "c.yaml", "--set", "name=d"], "runs/d: cannot be written to: Permission denied"),
     "run": ("runs/c", 0o555, ["train", "c.yaml"], "runs/c: cannot be written to: Permission denied"),
     "store": ("store", 0o555, ["prepare", "c.yaml", "--set", "data.cleaning.max_ratio=3"],
@@ -346,11 +354,11 @@ def test_no_access(open_place, capfd, case):
 BAD_TEXTS: dict[str, tuple[bytes, str]] = {
     "binary": (bytes(range(256)), "in:1: holds a NUL character; is it a text file, in UTF-8?"),
     "an ELF file": (b"\x7fELF\x02\x01\x01\xff",
-        "in:1: not valid UTF-8 (byte 0xff at column 8); convert the file to UTF-8"),
+        "in:1: not valid UTF-8 (byte 0xff at column 8); " + western("in")),
     "Latin-1 in line 2": (b"one\nsch\xf6n\n",
-        "in:2: not valid UTF-8 (byte 0xf6 at column 4); convert the file to UTF-8"),
+        "in:2: not valid UTF-8 (byte 0xf6 at column 4); " + western("in")),
     "cut inside a character": ("one ü".encode()[:-1],
-        "in:1: not valid UTF-8 (byte 0xc3 at column 5); convert the file to UTF-8"),
+        "in:1: not valid UTF-8 (byte 0xc3 at column 5); " + western("in")),
 }  # fmt: skip
 
 

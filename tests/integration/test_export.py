@@ -284,7 +284,7 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
         (["export", run, *to, "-o", str(tmp_path / "full")], "is there and is no earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt")], "is there and is no earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt" / "a")], "cannot be written: "),
-        (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: cannot be opened"),
+        (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: no such file"),
         (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "holds no line to check the export with"),
         (["export", "nowhere", *to], "nowhere: no such run"),
     ]

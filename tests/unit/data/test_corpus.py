@@ -243,28 +243,34 @@ GZ = gzip.compress(NUMBERS, mtime=0)
         (
             "a.txt",
             b"ok\n\xc3\xa4b\xffc\n",
-            "a.txt:2: not valid UTF-8 (byte 0xff at column 3); convert the file to UTF-8",
+            "a.txt:2: not valid UTF-8 (byte 0xff at column 3); correct that line, or drop all such bytes: "
+            "iconv -c -f UTF-8 -t UTF-8 < a.txt > a.txt.utf8",
         ),
-        ("a.txt", "hallo".encode("utf-16"), "a.txt:1: holds a NUL character; is it a text file, in UTF-8?"),
+        (
+            "a.txt",
+            "hallo".encode("utf-16"),
+            "a.txt: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a.txt > a.txt.utf8",
+        ),
         ("a.txt", b"a\nb\0c\n", "a.txt:2: holds a NUL character; is it a text file, in UTF-8?"),
         (
             "a.txt",
             b"ok\xed\xa0\x80\n",
-            "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8",
+            "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8; find its encoding "
+            "(iconv -l lists them all): iconv -f ENCODING -t UTF-8 < a.txt > a.txt.utf8",
         ),
         ("a.gz", b"plain text\n", "a.gz: not a gzip file, in spite of its name; rename or compress it"),
-        ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it anew"),
+        ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it again"),
         (
             "a.gz",
             GZ[:-8] + b"\0\0\0\0" + GZ[-4:],
             "a.gz: damaged gzip file after line 20000 "
-            f"(CRC check failed 0x0 != {zlib.crc32(NUMBERS):#x}); copy it anew",
+            f"(CRC check failed 0x0 != {zlib.crc32(NUMBERS):#x}); copy it again",
         ),
         (
             "a.gz",
             GZ[:10] + b"\xff" * 100 + GZ[110:],
             "a.gz: damaged gzip file after line 0 "
-            "(Error -3 while decompressing data: invalid block type); copy it anew",
+            "(Error -3 while decompressing data: invalid block type); copy it again",
         ),
     ],
 )
