@@ -27,7 +27,9 @@ from nmt.errors import ConfigError
 DEFAULTS = 2
 # What an omitted key meant under an earlier version, for each key whose default has changed since.
 FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
-    1: {},
+    1: {
+        "data.reading": "lenient",
+    },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
 
@@ -51,7 +53,7 @@ Paths = str | Annotated[list[str], Field(min_length=1)]
 
 
 class TextSource(Section):
-    """Parallel text files, plain or ``.gz``: line n of ``src`` goes with line n of ``tgt``."""
+    """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
 
     kind: Literal["text"]
     src: Paths = Field(description="source file, or several read one after the other")
@@ -64,17 +66,31 @@ class TextSource(Section):
         return self
 
 
+Column = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
+
+
 class TsvSource(Section):
-    """Tab-separated files, plain or ``.gz``; no quoting, a tab always separates."""
+    """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
     kind: Literal["tsv"]
     path: Paths
-    src_column: Annotated[int, Field(ge=0)] = Field(0, description="column of the source sentence, from 0")
-    tgt_column: Annotated[int, Field(ge=0)] = Field(1, description="column of the target sentence, from 0")
+    src_column: Column = Field(0, description="column of the source sentence: its number, from 0, or its heading")
+    tgt_column: Column = Field(1, description="column of the target sentence: its number, from 0, or its heading")
+    header: bool | None = Field(
+        None,
+        description="whether the first line names the columns and is no pair; default: true where a column is given by"
+        " its heading, else a line that looks like a header is refused",
+    )
+
+    @model_validator(mode="after")
+    def _headings_need_a_header(self) -> Self:
+        if self.header is False and not (isinstance(self.src_column, int) and isinstance(self.tgt_column, int)):
+            raise ValueError("columns by their headings need header: true; give their numbers, from 0")
+        return self
 
 
 class JsonlSource(Section):
-    """JSON lines, plain or ``.gz``; a key may be dotted (``translation.en``)."""
+    """JSON lines, plain or compressed; a key may be dotted (``translation.en``)."""
 
     kind: Literal["jsonl"]
     path: Paths
@@ -83,13 +99,14 @@ class JsonlSource(Section):
 
 
 class HubSource(Section):
-    """Any dataset that ``datasets.load_dataset`` reads: a hub id or a local folder of parquet, JSON or CSV files.
+    """A dataset that ``datasets.load_dataset`` reads: a hub id, or a local folder or file of parquet, JSON or CSV.
 
-    Both usual shapes are read: a ``translation`` column holding ``{language: sentence}``, or one column a language.
+    Both usual shapes are read: a ``translation`` column holding ``{language: sentence}``, or one column a language. A
+    key of another structure is dotted (``pair.en``).
     """
 
     kind: Literal["hub"]
-    path: str = Field(description="hub id (owner/name) or local folder")
+    path: str = Field(description="hub id (owner/name), local folder or local file")
     name: str | None = Field(None, description="configuration of the dataset, such as de-en")
     split: str = Field("train", description="split, slices allowed: train[:10%]")
     revision: str | None = Field(None, description="commit or tag of the dataset; pin it to reproduce a run")
@@ -140,6 +157,11 @@ class DataConfig(Section):
     valid: HeldSource
     test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(
         default_factory=dict, description="named test sets"
+    )
+    reading: Literal["strict", "lenient"] = Field(
+        "strict",
+        description="strict: refuse TSV rows of another width and TSV headers that are not declared, and take each CSV"
+        " cell for text; lenient: accept both, and take CSV cells such as NA or None for missing",
     )
     cleaning: CleaningConfig = CleaningConfig()
     store: str = Field(
@@ -797,6 +819,8 @@ def _explain(error: ErrorDetails, where: str, places: Mapping[Key, str]) -> str:
         expected = _tags(error["loc"])
         near = difflib.get_close_matches(str(context["tag"]), expected, 1)
         advice = f"did you mean {near[0]}?" if near else f"one of: {', '.join(expected)}"
+        if tag == "kind":
+            advice = _OTHER_KINDS.get(str(context["tag"]).lower(), advice)
         return f"{place}: {dotted((*path, tag))}: {_show(context['tag'])} is not known; {advice}"
     if kind == "value_error":
         return f"{place}: {name}: {context['error']}" if path else f"{place}: {context['error']}"
@@ -817,6 +841,29 @@ def _explain(error: ErrorDetails, where: str, places: Mapping[Key, str]) -> str:
     return f"{place}: {name}: {_show(value)} ({_kind(value)}) should be {message}"
 
 
+_FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
+_TABLE = "export it as tab-separated text (kind: tsv) or as two text files (kind: text)"
+# What to write for kinds of files that have no reader of their own, or go by another name.
+_OTHER_KINDS = {
+    "csv": f"read a CSV file with {_FILE}",
+    "parquet": f"read a Parquet file with {_FILE}",
+    "arrow": f"read an Arrow file with {_FILE}",
+    "json": f"read JSON lines with kind: jsonl, another JSON file with {_FILE}",
+    "ndjson": "read JSON lines with kind: jsonl",
+    "xlsx": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
+    "xls": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
+    "excel": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
+    "tmx": _TABLE,
+    "xliff": _TABLE,
+    "xml": _TABLE,
+    "moses": "read two text files with kind: text",
+    "plain": "read two text files with kind: text",
+    "huggingface": "read a dataset of the Hugging Face hub with kind: hub",
+    "hf": "read a dataset of the Hugging Face hub with kind: hub",
+    "datasets": "read a dataset of the Hugging Face hub with kind: hub",
+}
+
+
 def _article(value: Any) -> str:
     return f"{_show(value)} ({_kind(value)})" if not isinstance(value, dict | list | None) else _show(value)
 
@@ -824,7 +871,7 @@ def _article(value: Any) -> str:
 # What pydantic puts into a path for the members of a plain union that are not sections.
 _MEMBER_NAMES = (
     "str", "int", "float", "bool", "list[str]",
-    "constrained-int", "constrained-float", "list[constrained-str]", "literal['epoch']",
+    "constrained-int", "constrained-float", "constrained-str", "list[constrained-str]", "literal['epoch']",
 )  # fmt: skip
 
 

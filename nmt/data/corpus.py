@@ -40,8 +40,9 @@ from nmt.config import (
     as_list,
     digest,
 )
+from nmt.data.hub import load_hub
 from nmt.data.lines import cannot_open, check_regular
-from nmt.data.sources import Pairs, Source, load_hub, read_pairs
+from nmt.data.sources import Pairs, Source, read_pairs
 from nmt.errors import DataError
 from nmt.files import build_once, sha256, write_json
 
@@ -119,6 +120,8 @@ def _describe(source: Source | HoldoutSource, hashes: _FileHashes) -> list[dict[
         return [{**entry, "grammar": digest([sha256(file) for file in files])}]
     if not isinstance(source, HubSource):
         return [entry]
+    if os.path.isfile(source.path):
+        return [entry, hashes.entry(source.path)]
     if os.path.isdir(source.path):
         files = sorted(p for p in Path(source.path).rglob("*") if p.is_file() and not p.name.startswith("."))
         return [entry, *(hashes.entry(str(path)) for path in files)]
@@ -418,7 +421,8 @@ def prepare_corpus(data: DataConfig) -> Corpus:
     hashes = _FileHashes(store)
     inputs = {name: _describe(source, hashes) for name, source in {"train": data.train, **held}.items()}
     hashes.save()
-    key = digest(data.model_dump(mode="json", exclude={"store"}), inputs, FORMAT)
+    former = {"reading"} if data.reading == "lenient" else set()  # what corpora made before there was this key are
+    key = digest(data.model_dump(mode="json", exclude={"store", *former}), inputs, FORMAT)
     path = store / f"corpus-{key}"
     if not path.is_dir():
         log.info("preparing the corpus, once for this configuration and these files, in %s", path)
@@ -436,13 +440,14 @@ def _build(
 ) -> dict[str, Any]:
     sizes: dict[str, int] = {}
     counts: dict[str, int] = {}
+    lenient = data.reading == "lenient"
     seen: list[npt.NDArray[np.uint64]] = []  # of the validation and test pairs
     holdouts = {name: source for name, source in held.items() if isinstance(source, HoldoutSource)}
     for name, source in held.items():
         if name in holdouts:
             continue
         with ArrowWriter(folder / f"{name}.arrow", SCHEMA) as out:
-            for batch in _blocks(read_pairs(source, data.src_lang, data.tgt_lang, counts)):
+            for batch in _blocks(read_pairs(source, data.src_lang, data.tgt_lang, counts, lenient)):
                 out.write(batch)
         part = TextPart(folder / f"{name}.arrow")
         sizes[name] = len(part)
@@ -452,7 +457,7 @@ def _build(
     cleaner = _Cleaner(data.cleaning)
     read = folder / "read.arrow"  # what passed the rules that look at one pair alone
     with ArrowWriter(read, SCHEMA) as out:
-        for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts))):
+        for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts, lenient))):
             out.write(batch)
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")

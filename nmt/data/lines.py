@@ -15,8 +15,8 @@ import os
 import shlex
 import stat
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -331,3 +331,28 @@ class _Lines:
 def _position(error: UnicodeDecodeError) -> str:
     column = len(error.object[: error.start].decode()) + 1
     return f"byte 0x{error.object[error.start]:02x} at column {column}"
+
+
+# -------------------------------------------------------------------------------------------------------- cells
+
+
+def one_line(text: str) -> str:
+    """The text of a cell, in which a newline becomes a space: a sentence is one line."""
+    return text.replace("\r\n", " ").replace("\n", " ") if "\n" in text else text
+
+
+def lookup(value: Any, key: str) -> Any:
+    """What a dotted key names in nested mappings. A key that holds dots itself is found before it is split at them.
+
+    Raises:
+        KeyError: nothing.
+    """
+    if not isinstance(value, Mapping):
+        raise KeyError(key)
+    if key in value:
+        return value[key]
+    for place, char in enumerate(key):
+        if char == "." and key[:place] in value:
+            with suppress(KeyError):
+                return lookup(value[key[:place]], key[place + 1 :])
+    raise KeyError(key)

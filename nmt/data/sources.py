@@ -4,19 +4,81 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from nmt.config import DemoSource, HubSource, JsonlSource, TextSource, TsvSource, as_list
-from nmt.data.lines import cannot_open, check_regular, open_text, read_lines
+from nmt.data.hub import hub_pairs
+from nmt.data.lines import cannot_open, check_regular, lookup, one_line, open_text, read_lines
 from nmt.errors import DataError
+
+log = logging.getLogger(__name__)
 
 Source = TextSource | TsvSource | JsonlSource | HubSource | DemoSource
 Pairs = Iterator[tuple[str, str]]
+
+SAMPLE = 20  # lines at the start of a file that tell what it holds
+
+
+def read_pairs(
+    source: Source, src_lang: str, tgt_lang: str, counts: dict[str, int] | None = None, lenient: bool = False
+) -> Pairs:
+    r"""The sentence pairs of a source, in order.
+
+    A sentence is one line: a newline inside one (JSON and parquet allow it) becomes a space.
+
+    Args:
+        counts: filled with the number of lines of each file read to its end.
+        lenient: see ``data.reading``.
+
+    Raises:
+        DataError: something is missing, unreadable or inconsistent; the message names file and line.
+    """
+    pairs = equal = 0
+    for pair in _pairs(source, (src_lang, tgt_lang), counts, lenient):
+        pairs += 1
+        if pair[0] == pair[1]:
+            equal += 1
+        yield pair
+    if pairs > 1 and equal > pairs / 2:
+        log.warning(
+            "warning: %s: source and target are equal in %s of %s pairs; check the files or columns that it names",
+            _name(source),
+            f"{equal:,}",
+            f"{pairs:,}",
+        )
+
+
+def _pairs(source: Source, languages: tuple[str, str], counts: dict[str, int] | None, lenient: bool) -> Pairs:
+    if isinstance(source, TextSource):
+        for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
+            yield from _text_pairs(src, tgt, languages, counts)
+    elif isinstance(source, TsvSource):
+        for path in as_list(source.path):
+            yield from _tsv_pairs(path, source, languages, counts, lenient)
+    elif isinstance(source, JsonlSource):
+        keys = (source.src_key or languages[0], source.tgt_key or languages[1])
+        for path in as_list(source.path):
+            yield from _jsonl_pairs(path, keys, counts)
+    elif isinstance(source, HubSource):
+        columns = (source.src_column or languages[0], source.tgt_column or languages[1])
+        yield from hub_pairs(source, *columns, lenient)
+    else:
+        from nmt.data import demo
+
+        for pair in demo.generate(source.seed)[source.part]:
+            yield pair.src, pair.tgt
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, TextSource):
+        return f"{as_list(source.src)[0]} and {as_list(source.tgt)[0]}"
+    return "the demo corpus" if isinstance(source, DemoSource) else as_list(source.path)[0]
 
 
 def _file_lines(path: str, counts: dict[str, int] | None) -> Iterator[str]:
@@ -28,41 +90,11 @@ def _file_lines(path: str, counts: dict[str, int] | None) -> Iterator[str]:
         yield from read_lines(file, path, counts)
 
 
-# ------------------------------------------------------------------------------------------------------ pairs
+# ------------------------------------------------------------------------------------------------------- text
 
 
-def read_pairs(source: Source, src_lang: str, tgt_lang: str, counts: dict[str, int] | None = None) -> Pairs:
-    r"""The sentence pairs of a source, in order.
-
-    A sentence is one line: a newline inside one (JSON and parquet allow it) becomes a space.
-
-    Args:
-        counts: filled with the number of lines of each file read to its end.
-
-    Raises:
-        DataError: something is missing, unreadable or inconsistent; the message names file and line.
-    """
-    if isinstance(source, TextSource):
-        for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
-            yield from _text_pairs(src, tgt, counts)
-    elif isinstance(source, TsvSource):
-        for path in as_list(source.path):
-            yield from _tsv_pairs(path, source.src_column, source.tgt_column, counts)
-    elif isinstance(source, JsonlSource):
-        keys = (source.src_key or src_lang, source.tgt_key or tgt_lang)
-        for path in as_list(source.path):
-            yield from _jsonl_pairs(path, keys, counts)
-    elif isinstance(source, HubSource):
-        yield from _hub_pairs(source, source.src_column or src_lang, source.tgt_column or tgt_lang)
-    else:
-        from nmt.data import demo
-
-        for pair in demo.generate(source.seed)[source.part]:
-            yield pair.src, pair.tgt
-
-
-def _text_pairs(src_path: str, tgt_path: str, counts: dict[str, int] | None) -> Pairs:
-    src_lines, tgt_lines = _file_lines(src_path, counts), _file_lines(tgt_path, counts)
+def _text_pairs(src_path: str, tgt_path: str, languages: tuple[str, str], counts: dict[str, int] | None) -> Pairs:
+    src_lines, tgt_lines = (_looked_at(path, _file_lines(path, counts)) for path in (src_path, tgt_path))
     for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
         if src is None or tgt is None:
             rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
@@ -71,21 +103,138 @@ def _text_pairs(src_path: str, tgt_path: str, counts: dict[str, int] | None) -> 
                 f"{src_path} has {src_count} lines but {tgt_path} has {tgt_count}; "
                 "line n of one must translate line n of the other"
             )
+        if number == 0 and _names_columns((src, tgt), languages):
+            log.warning(
+                "warning: %s:1 and %s:1 look like headings (%s, %s) and are read as a pair; delete both lines if so",
+                src_path,
+                tgt_path,
+                src,
+                tgt,
+            )
         yield src, tgt
 
 
-def _tsv_pairs(path: str, src_column: int, tgt_column: int, counts: dict[str, int] | None) -> Pairs:
-    for number, line in enumerate(_file_lines(path, counts), 1):
-        cells = line.split("\t")
-        if len(cells) <= max(src_column, tgt_column):
+def _looked_at(path: str, lines: Iterator[str]) -> Iterator[str]:
+    """The lines, after a warning where they look like records of another kind of source."""
+    first = list(islice(lines, SAMPLE))
+    if first and first[0].startswith("{") and isinstance(_json_or_none(first[0]), dict):
+        log.warning("warning: %s:1: is a JSON object, read as a sentence; kind: jsonl reads JSON lines", path)
+    tabs = {line.count("\t") for line in first if line.strip()}
+    if len(first) > 1 and len(tabs) == 1 and tabs != {0}:
+        log.warning("warning: %s: has a tab in every line, read as white space; kind: tsv reads columns", path)
+    return itertools.chain(first, lines)
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+# -------------------------------------------------------------------------------------------------------- TSV
+
+
+def _tsv_pairs(
+    path: str, source: TsvSource, languages: tuple[str, str], counts: dict[str, int] | None, lenient: bool
+) -> Pairs:
+    # A blank line is passed over, as editors and concatenation leave them; one with a tab has empty cells.
+    lines = (
+        (number, line)
+        for number, line in enumerate(_file_lines(path, counts), 1)
+        if line and (not line.isspace() or "\t" in line)
+    )
+    first = list(islice(lines, SAMPLE))
+    if not first:
+        return
+    rows = [line.split("\t") for _, line in first]
+    where = f"{path}:{first[0][0]}"
+    columns = _column_numbers(rows[0], source, where)
+    header = source.header
+    if header is None:
+        header = isinstance(source.src_column, str) or isinstance(source.tgt_column, str)
+        if not header and not lenient and _is_header(rows, columns, languages):
             raise DataError(
-                f"{path}:{number}: has {len(cells)} tab-separated column(s), but src_column is {src_column} "
-                f"and tgt_column {tgt_column}, counted from 0"
+                f"{where}: looks like a header ({', '.join(rows[0])}); set header: true to leave it out, or "
+                "header: false if it is a pair of sentences"
             )
-        yield cells[src_column], cells[tgt_column]
+    yield from _cells(path, itertools.chain(first[header:], lines), columns, len(rows[0]), lenient)
+
+
+def _cells(path: str, lines: Iterable[tuple[int, str]], columns: tuple[int, int], width: int, lenient: bool) -> Pairs:
+    """The cells of two columns of numbered lines, all of them of one ``width``."""
+    src, tgt = columns
+    quoted = False
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != width and (not lenient or len(cells) <= max(src, tgt)):
+            raise DataError(_other_width(path, number, len(cells), width))
+        if '""' in line and not quoted and any(re.fullmatch('".*"".*"', cell) for cell in (cells[src], cells[tgt])):
+            quoted = True
+            log.warning("warning: %s:%d: has quotation marks as a spreadsheet sets them, kept as text", path, number)
+        yield cells[src], cells[tgt]
+
+
+def _column_numbers(row: list[str], source: TsvSource, where: str) -> tuple[int, int]:
+    """The places of the source and the target column in a row."""
+    numbers = []
+    for column in (source.src_column, source.tgt_column):
+        if isinstance(column, int):
+            numbers.append(column)
+        elif column in row:
+            numbers.append(row.index(column))
+        else:
+            raise DataError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
+    if len(row) <= max(numbers):
+        comma = "; comma-separated files (CSV) are kind: hub" if len(row) == 1 and re.search("[,;]", row[0]) else ""
+        raise DataError(
+            f"{where}: has {len(row)} tab-separated column(s), but src_column is {source.src_column} "
+            f"and tgt_column {source.tgt_column}, counted from 0{comma}"
+        )
+    return numbers[0], numbers[1]
+
+
+def _other_width(path: str, number: int, found: int, width: int) -> str:
+    name = shlex.quote(path)
+    return (
+        f"{path}:{number}: has {found} tab-separated column(s), the lines before it {width}; correct it (a tab in a "
+        f"sentence?) or drop such lines: awk -F '\\t' 'NF == {width}' {name} > {shlex.quote(path + '.clean')}"
+    )
+
+
+_HEADING = re.compile(
+    "source|src|target|tgt|trg|text|sentences?|segment|string|original|translat(ion|ed)|reference|ref|input|output|lang|"
+    "language|[0-9]+|english|german|french|spanish|italian|portuguese|dutch|polish|czech|russian|ukrainian|turkish|"
+    "arabic|hebrew|persian|hindi|chinese|japanese|korean|vietnamese|thai|indonesian|swedish|danish|norwegian|finnish|"
+    "hungarian|romanian|bulgarian|greek|serbian|croatian|slovak|slovenian|lithuanian|latvian|estonian"
+)
+_NUMBER = re.compile(r"\s*[-+]?[0-9.,]*[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?%?\s*")
+
+
+def _names_columns(cells: Sequence[str], languages: tuple[str, str]) -> bool:
+    """Whether every cell reads like the name of a column: ``source``, ``en``, ``German text``, ``sentence_de``."""
+    codes = {part for language in languages for part in re.split(r"[\W_]+", language.lower())}
+    words = [re.split(r"[\W_]+", cell.strip().lower()) for cell in cells]
+    return all(all(word in codes or _HEADING.fullmatch(word) for word in parts) for parts in words)
+
+
+def _is_header(rows: list[list[str]], columns: tuple[int, int], languages: tuple[str, str]) -> bool:
+    """Whether the first row names the columns, by its words or as the only one without a number in some column."""
+    if _names_columns([rows[0][column] for column in columns], languages):
+        return True
+    others = [row for row in rows[1:] if len(row) == len(rows[0])]
+    return len(others) >= 3 and any(
+        not _NUMBER.fullmatch(cell) and all(_NUMBER.fullmatch(row[place]) for row in others)
+        for place, cell in enumerate(rows[0])
+        if place not in columns and cell.strip()
+    )
+
+
+# ------------------------------------------------------------------------------------------------- JSON lines
 
 
 def _jsonl_pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None) -> Pairs:
+    first = True
     for number, line in enumerate(_file_lines(path, counts), 1):
         if not line.strip():
             continue
@@ -93,22 +242,38 @@ def _jsonl_pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not valid JSON: {error.msg} (column {error.colno})") from None
+            advice = _one_value(path, line) if first else ""
+            raise DataError(f"{where}: not valid JSON: {error.msg} (column {error.colno}){advice}") from None
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise DataError(f"{where}: not valid JSON: {reason}") from None
+        if not isinstance(row, dict):
+            kind = "an array" if isinstance(row, list) else "a single value"
+            raise DataError(f"{where}: is {kind}, not an object with keys{_one_value(path, line) if first else ''}")
+        first = False
         yield _json_text(row, keys[0], where), _json_text(row, keys[1], where)
 
 
-def _json_text(row: Any, key: str, where: str) -> str:
-    value = row
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
-            there = f"there is: {', '.join(value)}" if isinstance(value, dict) else "it is not in an object"
-            raise DataError(f"{where}: no key '{key}'; {there}; set src_key and tgt_key")
-        value = value[part]
+def _one_value(path: str, line: str) -> str:
+    """Advice for a file whose first line is no JSON object."""
+    start = line.strip()[0]
+    if start not in "[{":
+        return ""
+    name, query = shlex.quote(path), "'.[]'" if start == "[" else "."
+    return f"; JSON lines have one object on each line, converted by: jq -c {query} {name} > {name}.jsonl"
+
+
+def _json_text(row: dict[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if value is None:
+        try:
+            value = lookup(row, key)
+        except KeyError:
+            there = ", ".join(islice(_json_keys(row, ""), 20))
+            raise DataError(f"{where}: no key '{key}'; there is: {there}; set src_key and tgt_key") from None
     if not isinstance(value, str):
-        raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text")
+        advice = 'write "" for an empty sentence' if value is None else "write each sentence in quotation marks"
+        raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text; {advice}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -118,69 +283,13 @@ def _json_text(row: Any, key: str, where: str) -> str:
         ) from None
     if "\0" in value:
         raise DataError(f"{where}: key '{key}' holds a NUL character; remove it")
-    return _one_line(value)
+    return one_line(value)
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\r\n", " ").replace("\n", " ") if "\n" in text else text
-
-
-# -------------------------------------------------------------------------------------------------------- hub
-
-
-def load_hub(source: HubSource) -> Any:
-    """The ``datasets.Dataset`` of a source. Code that comes with a dataset is never run."""
-    import datasets
-
-    try:
-        return datasets.load_dataset(source.path, name=source.name, split=source.split, revision=source.revision)
-    except Exception as error:  # it raises everything from ValueError to errors of its many backends
-        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
-        reason = " ".join(str(cause or error).split()).rstrip(".") or type(error).__name__
-        reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
-        if "scripts are no longer supported" in reason:
-            advice = "give the revision refs/convert/parquet, which most such datasets have"
-        elif isinstance(error, datasets.exceptions.DatasetNotFoundError):
-            advice = "check the id (owner/name) and, for a gated dataset, that you are logged in"
-        elif isinstance(error, ConnectionError) or "ffline" in type(error).__name__:
-            advice = "connect to the network once to fetch it, or name a local folder"
-        elif isinstance(error, FileNotFoundError):
-            advice = "name a folder with parquet, JSON or CSV files, or a hub id"
+def _json_keys(row: dict[str, Any], path: str) -> Iterator[str]:
+    """The keys of an object, those of an object in it with a dot."""
+    for key, value in row.items():
+        if isinstance(value, dict) and value and not path:
+            yield from _json_keys(value, f"{key}.")
         else:
-            advice = "check path, name, split and revision"
-        raise DataError(f"{source.path}: cannot be loaded: {reason}; {advice}") from None
-
-
-def _hub_pairs(source: HubSource, src_column: str, tgt_column: str) -> Pairs:
-    """An empty (null) cell is an empty sentence, as it is in CSV files."""
-    row = 0
-    for table in load_hub(source).with_format("arrow").iter(batch_size=8192):
-        sides = [_hub_column(table, column, source.path).to_pylist() for column in (src_column, tgt_column)]
-        for src, tgt in zip(*sides, strict=True):
-            row += 1
-            src, tgt = src or "", tgt or ""
-            if "\0" in src or "\0" in tgt:
-                raise DataError(f"{source.path}: row {row} of {source.split} holds a NUL character")
-            yield _one_line(src), _one_line(tgt)
-
-
-def _hub_column(table: pa.Table, column: str, where: str) -> pa.ChunkedArray:
-    found = None
-    if column in table.column_names:
-        found = table[column]
-    elif "translation" in table.column_names:
-        translation = table["translation"]
-        if pa.types.is_struct(translation.type) and translation.type.get_field_index(column) >= 0:
-            found = pc.struct_field(translation, column)
-    if found is None:
-        there = ", ".join(
-            f"{field.name} ({', '.join(inner.name for inner in field.type)})"
-            if pa.types.is_struct(field.type)
-            else field.name
-            for field in table.schema
-        )
-        raise DataError(f"{where}: no column '{column}'; there is: {there}; set src_column and tgt_column")
-    if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
-        kind = f"holds {found.type}, not text"
-        raise DataError(f"{where}: column '{column}' {kind}; set src_column and tgt_column")
-    return found
+            yield f"{path}{key}"

@@ -5,11 +5,13 @@ that is odd but right is below, in :data:`ODD`.
 """
 
 import gzip
+import io
 import os
 import pickle
 import random
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -110,6 +112,14 @@ def western(name: str) -> str:
     )
 
 
+def workbook() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("[Content_Types].xml", "_rels/.rels", "xl/workbook.xml"):
+            archive.writestr(name, "<x/>")
+    return buffer.getvalue()
+
+
 LINES = b"".join(b"line %d\n" % n for n in range(500))
 TEXT = "{kind: text, src: a, tgt: b}"
 
@@ -143,20 +153,55 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "a vocabulary that cannot be filled": ({"a": b"x y\n", "b": b"y x\n"}, TEXT,
         "tokenizer.vocab_size: 36 is more than the training text can fill; set it to 9 or less"),
     "too few columns": ({"a": b"x\ty\nz\n"}, "{kind: tsv, path: a}",
-        "a:2: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0"),
+        "a:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
+        "lines: awk -F '\\t' 'NF == 2' a > a.clean"),
     "broken JSON": ({"a": b'{"en": "x", "de": "y"}\n{"en": \n'}, "{kind: jsonl, path: a}",
         "a:2: not valid JSON: Expecting value (column 8)"),
     "JSON of another kind": ({"a": b"[1, 2]\n"}, "{kind: jsonl, path: a}",
-        "a:1: no key 'en'; it is not in an object; set src_key and tgt_key"),
+        "a:1: is an array, not an object with keys; JSON lines have one object on each line, converted by: "
+        "jq -c '.[]' a > a.jsonl"),
     "JSON without the key": ({"a": b'{"en": "x", "fr": "y"}\n'}, "{kind: jsonl, path: a}",
         "a:1: no key 'de'; there is: en, fr; set src_key and tgt_key"),
     "a number for a text": ({"a": b'{"en": "x", "de": 3}\n'}, "{kind: jsonl, path: a}",
-        "a:1: key 'de' holds 3, which is not text"),
+        "a:1: key 'de' holds 3, which is not text; write each sentence in quotation marks"),
     "a lone surrogate": ({"a": b'{"en": "x \\ud83d", "de": "y"}\n'}, "{kind: jsonl, path: a}",
         "a:1: key 'en' holds \\ud83d, half of a surrogate pair and no character; remove it"),
     "an escaped NUL": ({"a": b'{"en": "x\\u0000", "de": "y"}\n'}, "{kind: jsonl, path: a}",
         "a:1: key 'en' holds a NUL character; remove it"),
     "deep JSON": ({"a": b"[" * 100_000 + b"\n"}, "{kind: jsonl, path: a}", "a:1: not valid JSON: nested too deeply"),
+    "a header as a pair": ({"a": b"English\tGerman\none\teins\n"}, "{kind: tsv, path: a}",
+        "a:1: looks like a header (English, German); set header: true to leave it out, or header: false if it is a "
+        "pair of sentences"),
+    "commas for tabs": ({"a": b"en,de\none,eins\n"}, "{kind: tsv, path: a}",
+        "a:1: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
+        "files (CSV) are kind: hub"),
+    "no such heading": ({"a": b"en\tfr\none\tun\n"}, "{kind: tsv, path: a, src_column: en, tgt_column: de}",
+        "a:1: no column 'de'; the header names: en, fr"),
+    "a JSON array over several lines": ({"a": b'[\n{"en": "x", "de": "y"}\n]\n'}, "{kind: jsonl, path: a}",
+        "a:1: not valid JSON: Expecting value (column 2); JSON lines have one object on each line, converted by: "
+        "jq -c '.[]' a > a.jsonl"),
+    "a translation memory": ({"a": b'<?xml version="1.0"?>\n<tmx version="1.4">\n', "b": b"x\ny\n"}, TEXT,
+        "a: is a translation memory (TMX, XML), not lines of text; export it as tab-separated text, such as by "
+        "Okapi's tikal -2tbl, and read that with kind: tsv"),
+    "a workbook": ({"a": workbook(), "b": b"x\n"}, TEXT,
+        "a: is an Excel workbook (XLSX); save it as CSV in UTF-8 and name that with kind: hub, or as tab-separated "
+        "text"),
+    "lines that end in CR": ({"a": b"x\ry\rz\r", "b": b"x\ny\nz\n"}, TEXT,
+        "a: its lines end in a carriage return (CR, old Mac OS), not in a newline; convert: "
+        "tr '\\r' '\\n' < a > a.lf"),
+    "an endless line": ({"a.gz": gzip.compress(b"x" * (5 << 20), 1), "b": b"x"}, "{kind: text, src: a.gz, tgt: b}",
+        "a.gz:1: is longer than 4 MiB; a line holds one sentence: break it into lines or delete it"),
+    "a device": ({}, "{kind: text, src: /dev/zero, tgt: /dev/zero}",
+        "/dev/zero: is a device; a corpus is read more than once: write it to a file and name that"),
+    "a CSV file without the column": ({"a.csv": b"de;en\nx;y\n"}, "{kind: hub, path: a.csv, src_column: fr}",
+        "a.csv:1: no column 'fr'; line 1 names: de, en; set src_column and tgt_column"),
+    "a dataset that is elsewhere": (
+        {"d/README.md": b"---\nconfigs:\n- data_files: https://example.org/x.csv\n---\n", "d/a.csv": b"en,de\nx,y\n"},
+        "{kind: hub, path: d}", "d/README.md: names https://example.org/x.csv as data, which is not in this folder; "
+        "download it into the folder"),
+    "a dataset of several kinds": ({"d/all.csv": b"en,de\nx,y\n", "d/a.tmx": b"", "d/train.bin": b""},
+        "{kind: hub, path: d}", "d: cannot be loaded: No (supported) data files found in d; name the file itself, such "
+        "as path: d/all.csv"),
     "a dataset that is none": ({"d/x.bin": b"MZ"}, "{kind: hub, path: d, split: train}",
         "d: cannot be loaded: No (supported) data files found in d; name a folder with parquet, JSON or CSV files, "
         "or a hub id"),

@@ -115,7 +115,7 @@ def test_text_several_files_plain_and_gz(tmp_path: Path) -> None:
 
 
 def test_tsv_has_no_quoting(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text('7\t"the\tdas "\n8\t a\tb\tc\n')
+    (tmp_path / "a.tsv").write_text('7\t"the\tdas "\n8\t a\tb\n')
     found = pairs({"kind": "tsv", "path": str(tmp_path / "a.tsv"), "src_column": 2, "tgt_column": 1})
     assert found == [('das "', '"the'), ("b", " a")]
 
@@ -320,7 +320,8 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         (
             "tsv",
             "a\tb\nc\n",
-            "f:2: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0",
+            "f:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
+            "lines: awk -F '\\t' 'NF == 2' f > f.clean",
         ),
         (
             "jsonl",
@@ -331,11 +332,24 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         (
             "jsonl",
             '{"de": "a", "x": {"en": 1}}',
-            "f:1: no key 'en'; there is: de, x; set src_key and tgt_key",
+            "f:1: no key 'en'; there is: de, x.en; set src_key and tgt_key",
         ),
-        ("jsonl", '["a"]', "f:1: no key 'de'; it is not in an object; set src_key and tgt_key"),
-        ("jsonl", '{"de": "a", "en": null}', "f:1: key 'en' holds null, which is not text"),
-        ("jsonl", '{"de": 3, "en": "b"}', "f:1: key 'de' holds 3, which is not text"),
+        (
+            "jsonl",
+            '["a"]',
+            "f:1: is an array, not an object with keys; JSON lines have one object on each line, converted by: "
+            "jq -c '.[]' f > f.jsonl",
+        ),
+        (
+            "jsonl",
+            '{"de": "a", "en": null}',
+            "f:1: key 'en' holds null, which is not text; write \"\" for an empty sentence",
+        ),
+        (
+            "jsonl",
+            '{"de": 3, "en": "b"}',
+            "f:1: key 'de' holds 3, which is not text; write each sentence in quotation marks",
+        ),
         ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' holds a NUL character; remove it"),
         (
             "jsonl",
