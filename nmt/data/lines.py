@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_LINE = 4 << 20  # bytes, before decoding
 CHUNK = 1 << 18  # bytes asked for at once
 MAX_RATIO = 250  # unpacked to packed size; text reaches 4 to 20, a file made to exhaust a disk 1,000 and more
-FREE_BYTES = 1 << 28  # unpacked; up to here any ratio is allowed
+FREE_BYTES = 1 << 24  # unpacked; up to here any ratio is allowed
 BOM = b"\xef\xbb\xbf"  # byte order mark of UTF-8
 CR_TO_LF = r"tr '\r' '\n'"
 

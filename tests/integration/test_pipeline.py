@@ -168,7 +168,7 @@ def test_mistakes_end_in_one_line_and_exit_code_2(task, capsys, tmp_path):
         (["translate", run, "-i", str(tmp_path / "none.txt")], "none.txt"),
         (
             ["translate", run, "-i", str(task.paths["test.src"]), "-o", str(tmp_path / "no" / "where")],
-            "no such file",
+            "cannot be opened",
         ),
         (["evaluate", run, "--set-name", "other"], "no such set in this run; there are: valid, tiny"),
         (["evaluate", run, "--src", "a"], "--src and --ref go together"),
