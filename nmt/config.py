@@ -66,16 +66,13 @@ class TextSource(Section):
         return self
 
 
-Column = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
-
-
 class TsvSource(Section):
     """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
     kind: Literal["tsv"]
     path: Paths
-    src_column: Column = Field(0, description="column of the source sentence: its number, from 0, or its heading")
-    tgt_column: Column = Field(1, description="column of the target sentence: its number, from 0, or its heading")
+    src_column: int | str = Field(0, description="column of the source sentence: its number, from 0, or its heading")
+    tgt_column: int | str = Field(1, description="column of the target sentence: its number, from 0, or its heading")
     header: bool | None = Field(
         None,
         description="whether the first line names the columns and is no pair; default: true where a column is given by"
@@ -83,7 +80,10 @@ class TsvSource(Section):
     )
 
     @model_validator(mode="after")
-    def _headings_need_a_header(self) -> Self:
+    def _columns_can_be_found(self) -> Self:
+        for column in (self.src_column, self.tgt_column):
+            if isinstance(column, int) and column < 0:
+                raise ValueError(f"there is no column {column}; columns are counted from 0")
         if self.header is False and not (isinstance(self.src_column, int) and isinstance(self.tgt_column, int)):
             raise ValueError("columns by their headings need header: true; give their numbers, from 0")
         return self
@@ -871,7 +871,7 @@ def _article(value: Any) -> str:
 # What pydantic puts into a path for the members of a plain union that are not sections.
 _MEMBER_NAMES = (
     "str", "int", "float", "bool", "list[str]",
-    "constrained-int", "constrained-float", "constrained-str", "list[constrained-str]", "literal['epoch']",
+    "constrained-int", "constrained-float", "list[constrained-str]", "literal['epoch']",
 )  # fmt: skip
 
 

@@ -102,6 +102,7 @@ class _Unpacked:
 
     def __init__(self, file: IO[bytes], name: str):
         self.name = name
+        self.original = isinstance(file, io.BufferedReader | io.BytesIO)
         buffered = file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file))
         head: bytes = buffered.peek(16)[:16]
         self.empty = not head
@@ -124,8 +125,8 @@ class _Unpacked:
 
     @property
     def misnamed(self) -> str | None:
-        """The compression that the name promises and the content lacks."""
-        if self.packed is not None or self.empty:
+        """The compression that the name promises and the content lacks; None where another stream unpacks it."""
+        if self.packed is not None or self.empty or not self.original:
             return None
         return next((kind for kind, ending, _, _ in _PACKED if self.name.endswith(ending)), None)
 
@@ -165,6 +166,21 @@ def check_unpacked_size(path: str) -> None:
                     pass
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             raise DataError(f"{path}: damaged: {error}; copy it again") from None
+
+
+def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
+    """The content of a file as a stream, for readers that do not take lines from :func:`read_lines`.
+
+    Args:
+        name: what error messages call the file.
+
+    Raises:
+        DataError: it is known to be no text.
+    """
+    content = _Unpacked(file, name)
+    with suppress(EOFError, OSError, AttributeError, zlib.error, lzma.LZMAError):  # reading tells of damage
+        _Lines(name, content.packed).begin(content.stream.peek(CHUNK)[:CHUNK], content.misnamed)
+    return cast(IO[bytes], content.stream)
 
 
 # ----------------------------------------------------------------------------------------------------- reading
@@ -215,10 +231,10 @@ class _Lines:
         first: whether nothing has been read yet.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, packed: str | None = None):
         self.name = name
         self.number = 0
-        self.packed: str | None = None
+        self.packed = packed
         self.first = True
         self.rest = b""  # of a line whose end has not been read
         self.warned = False

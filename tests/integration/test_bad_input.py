@@ -6,6 +6,7 @@ that is odd but right is below, in :data:`ODD`.
 
 import gzip
 import io
+import lzma
 import os
 import pickle
 import random
@@ -416,6 +417,8 @@ def test_texts(place, capfd, case):
 
 GOOD_TEXTS: dict[str, tuple[bytes, int]] = {
     "empty": (b"", 0),
+    "packed by gzip": (gzip.compress(b"one\ntwo\n"), 2),
+    "packed by xz": (lzma.compress(b"one\ntwo\n"), 2),
     "no newline at the end": (b"one\ntwo", 2),
     "one newline": (b"\n", 1),
     "a line of 50,000 words": (b"one\n" + b"two " * 50_000 + b"\nthree\n", 3),

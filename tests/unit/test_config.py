@@ -86,6 +86,14 @@ OVERRIDES = [
     ("x", "--set x: must be key=value, such as train.max_steps=100"),
     ("train..x=1", "--set train..x=1: must be key=value, such as train.max_steps=100"),
     ("train.max_steps.x=3", "--set train.max_steps.x=3: train.max_steps is not a mapping, it has no keys"),
+    ("data.train={kind: csv}", "--set: data.train.kind: \"csv\" is not known; read a CSV file with {kind: hub, "
+     "path: FILE, src_column: NAME, tgt_column: NAME}"),
+    ("data.train={kind: tmx}", "--set: data.train.kind: \"tmx\" is not known; export it as tab-separated text "
+     "(kind: tsv) or as two text files (kind: text)"),
+    ("data.train={kind: tsv, path: a, src_column: -1}", "--set: data.train: there is no column -1; columns are "
+     "counted from 0"),
+    ("data.train={kind: tsv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "
+     "need header: true; give their numbers, from 0"),
     ("seed=[", "--set seed=[:1: not valid YAML: expected the node content, but found '<stream end>'"),
 ]  # fmt: skip
 

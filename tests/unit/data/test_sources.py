@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 from nmt.config import TrainSource
 from nmt.data import lines as lines_module
-from nmt.data.lines import MAX_LINE, lookup, read_lines
+from nmt.data.lines import MAX_LINE, lookup, open_text, read_lines, unpacked
 from nmt.data.sources import read_pairs
 from nmt.errors import DataError
 
@@ -115,6 +115,21 @@ def test_the_name_does_not_decide_what_is_unpacked(here: Path) -> None:
     (here / "a").write_bytes(gzip.compress(b"one\n"))
     (here / "b.gz").write_bytes(lzma.compress(b"eins\n"))
     assert pairs(kind="text", src="a", tgt="b.gz") == [("one", "eins")]
+
+
+@pytest.mark.parametrize("form", PACK)
+def test_a_stream_of_the_content(here: Path, form: str) -> None:
+    (here / f"a.{form}").write_bytes(PACK[form](b"one\ntwo\n"))
+    with open_text(f"a.{form}") as file:
+        stream: Any = unpacked(file, f"a.{form}")
+        assert stream.read1(100) == b"one\ntwo\n"
+        if stream.seekable():
+            stream.seek(0)
+            assert list(read_lines(stream, f"a.{form}")) == ["one", "two"]
+    (here / "b").write_bytes(PACK[form](b"<?xml version='1.0'?>"))
+    if form != "zst":  # cannot be looked into
+        with open_text("b") as file, pytest.raises(DataError, match=r"^b: is XML, not lines of text; "):
+            unpacked(file, "b")
 
 
 def test_the_longest_line(here: Path) -> None:
