@@ -31,6 +31,7 @@ _BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tsv": ("csv", {"sep": "\t"}),
     ".arrow": ("arrow", {}),
 }
+CARD_SIZE = 1 << 20  # characters of a dataset card that are looked at
 _SEPARATORS = [",", ";", "\t", "|"]
 
 
@@ -57,7 +58,7 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
             files = _local_files(builder, source)
             for file in files:
                 _check_size(file)
-            options = {} if lenient else _csv_options(builder.config, files, columns, source)
+            options = {} if lenient else _csv_options(builder, files, columns, source)
             return datasets.load_dataset(**arguments, **options, split=source.split)
     except DataError:
         raise
@@ -134,7 +135,10 @@ def check_card(path: str) -> None:
         return
     for name in ("README.md", ".huggingface.yaml"):
         try:
-            text = Path(path, name).read_text(encoding="utf-8", errors="replace")
+            if not Path(path, name).is_file():
+                continue
+            with Path(path, name).open(encoding="utf-8", errors="replace") as file:
+                text = file.read(CARD_SIZE)
         except OSError:
             continue
         front = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.S) if name == "README.md" else None
@@ -161,8 +165,9 @@ def _strings(value: Any, seen: set[int]) -> Iterator[str]:
             yield from _strings(inner, seen)
 
 
-def _csv_options(config: Any, files: Sequence[str], columns: Sequence[str], source: HubSource) -> dict[str, Any]:
+def _csv_options(builder: Any, files: Sequence[str], columns: Sequence[str], source: HubSource) -> dict[str, Any]:
     """Options that make the CSV reader take every cell of the columns for text, as it stands in the file."""
+    config = builder.config
     if not columns or type(config).__name__ != "CsvConfig":
         return {}
     options = {"converters": dict.fromkeys(columns, str), "keep_default_na": False, "na_filter": False}
@@ -178,7 +183,8 @@ def _csv_options(config: Any, files: Sequence[str], columns: Sequence[str], sour
         raise DataError(f"{files[0]}:1: no column '{absent}'; line 1 names: {', '.join(names)}; {_advice(source)}")
     # All columns, lest one that holds numbers at first and text later be refused. Not usecols: with that, pandas
     # accepts a row with too many cells, as an unquoted separator in a sentence makes.
-    return {**options, "converters": dict.fromkeys(rows[sep], str), "sep": sep}
+    typed = config.features is not None or builder.info.features is not None  # by a dataset card
+    return {**options, "converters": dict.fromkeys(columns if typed else rows[sep], str), "sep": sep}
 
 
 def _reason(error: Exception, source: HubSource) -> str:

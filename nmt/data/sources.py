@@ -186,10 +186,14 @@ def _column_numbers(row: list[str], source: TsvSource, where: str) -> tuple[int,
         else:
             raise DataError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
     if len(row) <= max(numbers):
-        comma = "; comma-separated files (CSV) are kind: hub" if len(row) == 1 and re.search("[,;]", row[0]) else ""
+        advice = ""
+        if len(row) == 1 and row[0].startswith("{"):
+            advice = "; JSON lines are kind: jsonl"
+        elif len(row) == 1 and re.search("[,;]", row[0]):
+            advice = "; comma-separated files (CSV) are kind: hub"
         raise DataError(
             f"{where}: has {len(row)} tab-separated column(s), but src_column is {source.src_column} "
-            f"and tgt_column {source.tgt_column}, counted from 0{comma}"
+            f"and tgt_column {source.tgt_column}, counted from 0{advice}"
         )
     return numbers[0], numbers[1]
 
@@ -258,7 +262,7 @@ def _one_value(path: str, line: str) -> str:
     """Advice for a file whose first line is no JSON object."""
     start = line.strip()[0]
     if start not in "[{":
-        return ""
+        return "; tab-separated files are kind: tsv" if "\t" in line else ""
     name, query = shlex.quote(path), "'.[]'" if start == "[" else "."
     return f"; JSON lines have one object on each line, converted by: jq -c {query} {name} > {name}.jsonl"
 

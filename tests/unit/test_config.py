@@ -195,6 +195,11 @@ def test_the_version_of_the_defaults_chooses_what_omitted_keys_mean(tmp_path, mo
     assert (sampled.alpha, sampled.nbest) == (0.7, 4)
 
 
+def test_a_run_of_the_first_version_reads_its_corpus_as_that_did(tmp_path):
+    assert load(tmp_path, BASE, "defaults=1").data.reading == "lenient"
+    assert load(tmp_path).data.reading == "strict"
+
+
 def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tmp_path, monkeypatch):
     before = load(tmp_path)
     monkeypatch.setitem(nmt.config.FORMER_DEFAULTS, 1, {"search.alpha": 0.25})

@@ -226,6 +226,20 @@ def test_tsv_passes_over_blank_lines(here: Path, text: str) -> None:
     assert pairs(kind="tsv", path="a") == [("one", "eins"), ("two", "zwei")]
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("tsv", "a,b\n", "; comma-separated files (CSV) are kind: hub"),
+        ("tsv", '{"en": "a", "de": "b"}\n', "; JSON lines are kind: jsonl"),
+        ("tsv", "a b\n", "counted from 0"),
+        ("jsonl", "a\tb\n", "; tab-separated files are kind: tsv"),
+    ],
+)
+def test_a_file_of_another_kind(here: Path, kind: str, text: str, said: str) -> None:
+    (here / "a").write_text(text)
+    assert message(kind=kind, path="a").endswith(said)
+
+
 def test_tsv_keeps_empty_cells(here: Path) -> None:
     (here / "a").write_text("one\teins\n\tzwei\n\t\n")
     assert pairs(kind="tsv", path="a") == [("one", "eins"), ("", "zwei"), ("", "")]
@@ -314,6 +328,31 @@ def test_csv_cells_are_text(here: Path, delimiter: str, form: str) -> None:
     (here / path).write_bytes(gzip.compress(data) if form == "file.gz" else data)
     found = pairs(kind="hub", path="d" if form == "folder" else path)
     assert found == [*((cell, cell[::-1]) for cell in CELLS), ("", "leer")]
+
+
+def test_csv_columns_besides_the_sentences(here: Path) -> None:
+    """Numbers in the first 10,000 rows, as many as are read at once, and text in the rest."""
+    rows = "".join(f"{n if n < 15_000 else 'x'},one {n},eins {n}\n" for n in range(20_000))
+    (here / "a.csv").write_text(f"id,en,de\n{rows}")
+    assert pairs(kind="hub", path="a.csv")[-1] == ("one 19999", "eins 19999")
+
+
+def test_csv_with_the_types_of_a_dataset_card(here: Path) -> None:
+    (here / "d").mkdir()
+    (here / "d/a.csv").write_text("id,en,de\n1,None,Keine\n")
+    (here / "d/README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - {name: id, dtype: int64}\n  - {name: en, dtype: string}\n"
+        "  - {name: de, dtype: string}\n---\n"
+    )
+    assert pairs(kind="hub", path="d") == [("None", "Keine")]
+
+
+@pytest.mark.parametrize("card", ["https://example.org/a.csv", "[hf://datasets/a/b/c.csv]", "{train: 'zip://a::b'}"])
+def test_a_card_that_names_data_elsewhere(here: Path, card: str) -> None:
+    (here / "d").mkdir()
+    (here / "d/a.csv").write_text("en,de\none,eins\n")
+    (here / "d/README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {card}\n---\n")
+    assert " as data, which is not in this folder; download it" in message(kind="hub", path="d")
 
 
 def test_csv_as_pandas_reads_it(here: Path) -> None:
