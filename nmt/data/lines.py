@@ -175,11 +175,14 @@ def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
         name: what error messages call the file.
 
     Raises:
-        DataError: it is known to be no text.
+        DataError: it is known not to be lines of text.
     """
     content = _Unpacked(file, name)
     with suppress(EOFError, OSError, AttributeError, zlib.error, lzma.LZMAError):  # reading tells of damage
-        _Lines(name, content.packed).begin(content.stream.peek(CHUNK)[:CHUNK], content.misnamed)
+        lines = _Lines(name, content.packed)
+        head = lines.begin(content.stream.peek(CHUNK), content.misnamed)
+        if _size_limit(file) is not None and b"\n" not in head and b"\r" in head[:-1]:
+            lines.refuse_carriage_returns()
     return cast(IO[bytes], content.stream)
 
 
@@ -265,7 +268,7 @@ class _Lines:
         """The last line, where no newline ends it."""
         if self.rest:
             if not self.number and b"\r" in self.rest[:-1]:
-                self._carriage_returns()
+                self.refuse_carriage_returns()
             yield from self._decode(self.rest)
 
     def _decode(self, data: bytes) -> Iterator[str]:
@@ -331,13 +334,13 @@ class _Lines:
 
     def _too_long(self) -> None:
         if not self.number and b"\r" in self.rest:
-            self._carriage_returns()
+            self.refuse_carriage_returns()
         raise DataError(
             f"{self.name}:{self.number + 1}: is longer than {MAX_LINE >> 20} MiB; a line holds one sentence: break "
             "it into lines or delete it"
         )
 
-    def _carriage_returns(self) -> None:
+    def refuse_carriage_returns(self) -> None:
         command = self._command(CR_TO_LF, "lf")
         raise DataError(
             f"{self.name}: its lines end in a carriage return (CR, old Mac OS), not in a newline; convert: {command}"

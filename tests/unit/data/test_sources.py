@@ -130,6 +130,9 @@ def test_a_stream_of_the_content(here: Path, form: str) -> None:
     if form != "zst":  # cannot be looked into
         with open_text("b") as file, pytest.raises(DataError, match=r"^b: is XML, not lines of text; "):
             unpacked(file, "b")
+        (here / "c").write_bytes(PACK[form](b"one\rtwo\r"))
+        with open_text("c") as file, pytest.raises(DataError, match=r"^c: its lines end in a carriage return"):
+            unpacked(file, "c")
 
 
 def test_the_longest_line(here: Path) -> None:
