@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from nmt.cli import main as nmt_main
 from nmt.cli import translate_file
 from nmt.config import JsonlSource, SearchConfig, TextSource, TsvSource, load_config
-from nmt.data.corpus import read_pairs
+from nmt.data.sources import read_pairs
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import CheckpointError, ConfigError, DataError, NmtError
 from nmt.training import checkpoint as checkpoints

@@ -31,9 +31,9 @@ from nmt.data.corpus import (
     MappedArrow,
     TextPart,
     prepare_corpus,
-    read_pairs,
 )
 from nmt.data.lines import read_lines
+from nmt.data.sources import read_pairs
 from nmt.errors import DataError
 from nmt.files import build_once
 
