@@ -271,7 +271,8 @@ def _check_lines(run: Run, config: Config, file: Path | None) -> _Lines:
         except OSError as error:
             raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
     else:
-        from nmt.data.corpus import Corpus, read_manifest
+        from nmt.data.corpus import Corpus
+        from nmt.data.provenance import read_manifest
 
         folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
         if not folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,8 +163,12 @@ def load_hub(source: HubSource) -> Any:
     """The ``datasets.Dataset`` of a source. Code that comes with a dataset is never run."""
     import datasets
 
+    # The library's cache knows local files by their times; the store asks only when a content is new to it.
+    fresh = "force_redownload" if os.path.exists(source.path) else None
     try:
-        return datasets.load_dataset(source.path, name=source.name, split=source.split, revision=source.revision)
+        return datasets.load_dataset(
+            source.path, name=source.name, split=source.split, revision=source.revision, download_mode=fresh
+        )
     except Exception as error:  # it raises everything from ValueError to errors of its many backends
         cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
         reason = " ".join(str(cause or error).split()).rstrip(".") or type(error).__name__
