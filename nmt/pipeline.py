@@ -86,8 +86,17 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
 
 
 def _recorded(run: Run) -> dict[str, Any] | None:
-    """The account of the data that a run was started with; None where it was not started, or lost its account."""
-    return run.load_manifest() if run.started and run.manifest_path.is_file() else None
+    """The account of the data that a run was started with; None where it was not started, or lost its account.
+
+    Raises:
+        RunError: the account is damaged.
+    """
+    if not (run.started and run.manifest_path.is_file()):
+        return None
+    manifest = run.load_manifest()
+    if not (isinstance(manifest, dict) and all(isinstance(manifest.get(k), dict) for k in ("inputs", "sizes"))):
+        raise RunError(f"{run.manifest_path}: is damaged; restore it, or move it away: the store then knows the data")
+    return manifest
 
 
 def _adopt(prepared: Prepared, config: Config, run: Run) -> None:

@@ -432,9 +432,10 @@ def _make(
 
 
 def _opened(path: Path, names: Sequence[str], hashes: FileHashes) -> Corpus:
-    """A corpus of the store, its files compared with their checksums, and the named parts open."""
+    """A corpus of the store, with the named parts open, each compared with its checksum."""
     manifest = read_manifest(path)
-    hashes.verify(path, manifest.get("files", {}))
+    sums = manifest.get("files", {})
+    hashes.verify(path, {file: sums[file] for file in (f"{name}.arrow" for name in names) if file in sums})
     hashes.save()
     corpus = Corpus(path, manifest)
     corpus.parts.update({name: corpus.part(name) for name in names})
@@ -489,9 +490,12 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
     """
     store, hashes = Path(data.store), FileHashes(Path(data.store))
     path, recorded, sources = store / f"corpus-{run['key']}", run["inputs"], parts(data)
+    if unknown := [name for name in names if name not in sources]:
+        raise DataError(f"data.{unknown[0]}: no such set; there are: {', '.join(sources)}")
     if not path.is_dir() and any(isinstance(sources[name], HoldoutSource) for name in names):
         return _corpus_of_run(data, run, store, hashes)
-    corpus = _opened(path, [], hashes) if path.is_dir() else Corpus(path, dict(run))
+    stored = [name for name in names if name in recorded] if path.is_dir() else []
+    corpus = _opened(path, stored, hashes) if stored else Corpus(path, dict(run))
     for name in names:
         if name not in recorded:
             corpus.parts[name] = _read_set(name, sources[name], data, hashes)
@@ -513,7 +517,8 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
                 "the data have changed since this run was started: %s; data.%s is scored as the run has it in %s "
                 "(score other files with --src and --ref)", "; ".join(changed), name, path,
             )  # fmt: skip
-        corpus.parts[name] = corpus.part(name) if path.is_dir() else _read_set(name, sources[name], data, hashes)
+        if name not in stored:
+            corpus.parts[name] = _read_set(name, sources[name], data, hashes)
     hashes.save()
     return corpus
 
@@ -552,7 +557,8 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
         held.add(part)
 
     # What passes the rules that look at one pair alone.
-    cleaner = _Cleaner(data.cleaning, data.cleaning.apart == "sentences")
+    compared = bool(holdouts) or data.cleaning.drop_overlap
+    cleaner = _Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
     with ArrowWriter(read, SCHEMA) as out:
         for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts))):

@@ -23,6 +23,7 @@ Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 Assignment = npt.NDArray[np.int16]  # of pairs to parts
 
+SAMPLE = 1 << 20  # pairs that tell what is usual
 STRETCH = 1 << 16  # pairs that are worked on at once
 FLOOR = 10  # characters that the shorter side counts at least: "No." may be translated by three words
 PRIOR = 10  # pairs of equal lengths that every corpus is taken to hold: a few pairs say little about what is usual
@@ -97,6 +98,8 @@ def width(text: str) -> int:
 
 def usual_ratio(src: npt.NDArray[np.uint32], tgt: npt.NDArray[np.uint32]) -> float:
     """The median of target over source length in the pairs [N] that are long enough to tell, 1.0 where none is."""
+    every = slice(None, None, 1 + len(src) // SAMPLE)
+    src, tgt = src[every], tgt[every]
     long = (src >= FLOOR) & (tgt >= FLOOR)
     logs = np.log(tgt[long].astype(np.float32)) - np.log(src[long].astype(np.float32))
     return float(np.exp(np.median(np.concatenate([logs, np.zeros(PRIOR, np.float32)]))))
@@ -108,9 +111,12 @@ def ill_proportioned(src: npt.NDArray[np.uint32], tgt: npt.NDArray[np.uint32], u
     Args:
         usual: target over source length of this corpus. The side that is usually shorter is scaled up by it.
     """
-    scaled = src * np.float64(max(1.0, usual)), tgt * np.float64(max(1.0, 1.0 / usual))
-    shorter, longer = np.minimum(*scaled), np.maximum(*scaled)
-    return np.asarray(longer > max_ratio * np.maximum(shorter, FLOOR))
+    found = np.empty(len(src), dtype=bool)
+    for rows in _stretches(len(src)):
+        scaled = src[rows] * max(1.0, usual), tgt[rows] * max(1.0, 1.0 / usual)
+        shorter, longer = np.minimum(*scaled), np.maximum(*scaled)
+        found[rows] = longer > max_ratio * np.maximum(shorter, FLOOR)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------ holdouts
