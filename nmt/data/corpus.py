@@ -418,7 +418,7 @@ def _make(
     log.info("preparing the corpus, once for this configuration and these files, in %s", path)
     with build_once(path) as folder:
         manifest = _build(data, folder, inputs)
-        hashes.check_unchanged()
+        hashes.check_unchanged(itertools.chain.from_iterable(inputs.values()))
         again = {name: manifest["sizes"][name] for name in sizes or {} if name in manifest["sizes"]}
         if sizes and any(again[name] != sizes[name] for name in again):
             raise DataError(
@@ -460,7 +460,7 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
     hashes.save()
     if changed := [line for name, entries in inputs.items() for line in differences(name, recorded[name], entries)]:
         raise DataError(
-            f"{store}: the data are not those that this run was started with: {'; '.join(changed)}; "
+            f"the data are not those that this run was started with: {'; '.join(changed)}; "
             "bring the files back, give a changed test set another name, or start another run (--set name=...)"
         )
     if not path.is_dir():
@@ -531,7 +531,7 @@ def _read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashe
         )
     entries = describe(source, hashes)
     part = TextPart(Path(_where(entries)), list(_blocks(read_pairs(source, data.src_lang, data.tgt_lang))))
-    hashes.check_unchanged()
+    hashes.check_unchanged(entries)
     _check_held(name, part, entries)
     return part
 

@@ -88,13 +88,14 @@ class FileHashes:
         except OSError as error:
             raise DataError(cannot_open(path, error)) from None
 
-    def check_unchanged(self) -> None:
-        """Make sure that the files are those that were hashed, after they were read.
+    def check_unchanged(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Make sure, after files were read, that they are those that were hashed.
 
         Raises:
             DataError: one has changed meanwhile.
         """
-        for path, (stamp, found, young) in self.seen.items():
+        for path in [entry["path"] for entry in entries if is_file_entry(entry)]:
+            stamp, found, young = self.seen[path]
             try:
                 same = _stamp(path) == stamp and (not young or sha256(Path(path)) == found)
             except OSError:
