@@ -29,7 +29,7 @@ FLOOR = 10  # characters that the shorter side counts at least: "No." may be tra
 PRIOR = 10  # pairs of equal lengths that every corpus is taken to hold: a few pairs say little about what is usual
 WIDE = 3  # letters of an alphabet that say as much as one Chinese, Japanese or Korean character
 CHEAP = 4  # training pairs that are dropped for a held-out pair without a second thought
-COMMON = 0.001  # share of the training pairs from which on a sentence is part of the language
+COMMON = 0.05, 100, 0.001  # a sentence is part of the language in more than 5 % of few pairs, 100, 0.1 % of many
 MOST_DROPPED = 0.2  # of the training pairs, for the sake of a holdout that would be empty otherwise
 
 # Han, kana, hangul and their full-width companions.
@@ -245,7 +245,7 @@ def _resolve(in_training: Counts, in_holdouts: Counts, training_size: int) -> tu
 def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, int]:
     """Which pairs [N] have a sentence of a validation or test set that has a source of its own.
 
-    A sentence of more than :data:`COMMON` of all pairs, which is part of the language ("Thank you."), is left alone.
+    A sentence that is part of the language ("Thank you.", see :data:`COMMON`) is left alone.
 
     Args:
         hashes: of one side of the training pairs [N].
@@ -255,5 +255,7 @@ def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, int]:
         The mask, and the number of held-out sentences that are too common.
     """
     names, sizes = np.unique(held, return_counts=True)
-    common = _count(hashes, keep, names) > max(FLOOR, COMMON * int(keep.sum()))
+    few, some, many = COMMON
+    pairs = int(keep.sum())
+    common = _count(hashes, keep, names) > max(FLOOR, min(few * pairs, max(some, many * pairs)))
     return keep & among(hashes, names[~common]), int(sizes[common].sum())

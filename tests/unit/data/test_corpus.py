@@ -495,7 +495,7 @@ def test_holdouts_share_no_sentence_and_the_account_says_what_it_cost(tmp_path: 
 def test_a_common_sentence_of_a_test_set_stays_in_training_and_is_counted(tmp_path: Path) -> None:
     data = config(
         tmp_path,
-        train=write_tsv(tmp_path / "train", [*MANY, *((f"frage {i}", "yes") for i in range(100))]),
+        train=write_tsv(tmp_path / "train", [*MANY, *((f"frage {i}", "yes") for i in range(120))]),
         valid=write_tsv(
             tmp_path / "valid", [("wirklich?", "Yes."), ("Satz Nummer 1!", "x"), ("y", "Sentence, number 2")]
         ),
