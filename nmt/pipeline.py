@@ -79,6 +79,8 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'))}"
     if path.is_dir():
         verify_entry(path, store)
+    elif run and run.started and run.tokenizer.is_dir():
+        path = run.tokenizer  # another version of SentencePiece might train another one
     tokenizer = Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, store)
     log.info("%s", encoded.summary())

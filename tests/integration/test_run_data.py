@@ -178,3 +178,10 @@ def test_a_bit_that_flipped_in_the_store_is_found(place, capsys, pattern):
     assert capsys.readouterr().err.splitlines()[-1] == error
     shutil.rmtree(path.parent)
     assert main(["train", "c.yaml", "--set", "train.max_steps=8"]) == 0
+
+
+def test_a_run_resumes_with_its_tokenizer_where_the_store_has_none(place, monkeypatch):
+    (path,) = Path("store").glob("tokenizer-*")
+    shutil.rmtree(path)
+    monkeypatch.delattr("nmt.data.tokenizer.Tokenizer.train")
+    assert main(["train", "c.yaml", "--set", "train.max_steps=8"]) == 0
