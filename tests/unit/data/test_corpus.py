@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nmt.config import DataConfig, TrainSource
+from nmt.config import Config, DataConfig, TrainSource
 from nmt.data import corpus as corpus_module
 from nmt.data import demo, splits
 from nmt.data.corpus import (
@@ -729,7 +729,10 @@ def test_the_key_is_of_content_not_of_places(tmp_path: Path) -> None:
     assert prepare_corpus(swapped).key != found[0].key
 
 
-FIRST = {"ratio": "characters", "apart": "pairs"}  # what the first version did
+def first_config(tmp_path: Path, **fields: Any) -> DataConfig:
+    """A configuration with the defaults of the first version."""
+    raw = {"name": "x", "defaults": 1, "model": {"type": "rnn"}, "train": {"max_steps": 1}}
+    return Config.model_validate({**raw, "data": {**fields, "store": str(tmp_path / "store")}}).data
 
 
 @pytest.mark.usefixtures("hub_cache")
@@ -761,7 +764,7 @@ def test_an_entry_of_the_first_version_is_found_by_its_name_and_where_its_files_
     name = json.dumps([{**given, "cleaning": cleaning}, inputs, 1], sort_keys=True, ensure_ascii=False)
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
 
-    data = config(tmp_path, **given, cleaning=FIRST)
+    data = first_config(tmp_path, **given)
     made = prepare_corpus(data).path
     manifest = json.loads((made / "manifest.json").read_text())
     (made / "manifest.json").write_text(json.dumps({**manifest, "key": key}))
@@ -772,7 +775,7 @@ def test_an_entry_of_the_first_version_is_found_by_its_name_and_where_its_files_
     (tmp_path / "moved").mkdir()
     Path(file).rename(tmp_path / "moved" / Path(file).name)
     moved = {**train, "path": str(tmp_path / "moved" / ("" if kind == "hub" else Path(file).name))}
-    assert prepare_corpus(config(tmp_path, **{**given, "train": moved}, cleaning=FIRST)).path.name == f"corpus-{key}"
+    assert prepare_corpus(first_config(tmp_path, **{**given, "train": moved})).path.name == f"corpus-{key}"
 
 
 @pytest.mark.usefixtures("hub_cache")
