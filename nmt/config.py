@@ -154,7 +154,7 @@ class CleaningConfig(Section):
     max_tokens: Positive = Field(256, description="drop a pair with a side of more subwords")
     drop_duplicates: bool = Field(True, description="keep only the first of equal pairs")
     drop_overlap: bool = Field(
-        True, description="drop pairs that overlap with a validation or test set of its own source, see apart"
+        True, description="drop pairs that overlap with a validation or test set that is not a holdout, see apart"
     )
     apart: Literal["sentences", "pairs"] = Field(
         "sentences",

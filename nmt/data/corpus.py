@@ -322,7 +322,7 @@ class _Selection:
             self.drop("duplicate", splits.repeats(self.pairs))
 
     def drop_overlap(self, held: _HeldHashes) -> None:
-        """Drop what is also in the validation and test sets that have sources of their own."""
+        """Drop what is also in the validation and test sets that are no holdouts."""
         if not (self.config.drop_overlap and held.pairs):
             return
         self.drop("overlap", splits.among(self.pairs, splits.to_hashes(held.pairs)))
@@ -343,7 +343,7 @@ class _Selection:
 
 
 class _HeldHashes:
-    """Hashes of the validation and test sets that have sources of their own."""
+    """Hashes of the validation and test sets that are no holdouts."""
 
     def __init__(self) -> None:
         self.pairs, self.sentences = array("Q"), (array("Q"), array("Q"))
@@ -544,7 +544,7 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
     counts: dict[str, int] = {}
     held, sources = _HeldHashes(), parts(data)
     holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
-    # Validation and test sets with sources of their own, line by line.
+    # Validation and test sets that are no holdouts, line by line.
     for name, source in sources.items():
         if name == "train" or isinstance(source, HoldoutSource):
             continue

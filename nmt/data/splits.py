@@ -243,7 +243,7 @@ def _resolve(in_training: Counts, in_holdouts: Counts, training_size: int) -> tu
 
 
 def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, int]:
-    """Which pairs [N] have a sentence of a validation or test set that has a source of its own.
+    """Which pairs [N] have a sentence of a validation or test set that is no holdout.
 
     A sentence that is part of the language ("Thank you.", see :data:`COMMON`) is left alone.
 
