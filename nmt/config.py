@@ -29,6 +29,8 @@ DEFAULTS = 2
 FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
     1: {
         "data.reading": "lenient",
+        "data.cleaning.ratio": "characters",
+        "data.cleaning.apart": "pairs",
     },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
@@ -56,8 +58,11 @@ class TextSource(Section):
     """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
 
     kind: Literal["text"]
-    src: Paths = Field(description="source file, or several read one after the other")
-    tgt: Paths = Field(description="target file(s), as many as in src")
+    src: Paths = Field(
+        description="source file, or several read one after the other; a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
+    tgt: Paths = Field(description="target file(s), as many as in src", json_schema_extra=RESUMABLE)
 
     @model_validator(mode="after")
     def _same_number_of_files(self) -> Self:
@@ -70,7 +75,10 @@ class TsvSource(Section):
     """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
     kind: Literal["tsv"]
-    path: Paths
+    path: Paths = Field(
+        description="file, or several read one after the other; a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
     src_column: int | str = Field(0, description="column of the source sentence: its number, from 0, or its heading")
     tgt_column: int | str = Field(1, description="column of the target sentence: its number, from 0, or its heading")
     header: bool | None = Field(
@@ -93,7 +101,10 @@ class JsonlSource(Section):
     """JSON lines, plain or compressed; a key may be dotted (``translation.en``)."""
 
     kind: Literal["jsonl"]
-    path: Paths
+    path: Paths = Field(
+        description="file, or several read one after the other; a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
     src_key: str | None = Field(None, description="key of the source sentence; default: the source language code")
     tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
 
@@ -106,7 +117,10 @@ class HubSource(Section):
     """
 
     kind: Literal["hub"]
-    path: str = Field(description="hub id (owner/name), local folder or local file")
+    path: str = Field(
+        description="hub id (owner/name), local folder or local file, whose files a run knows by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
     name: str | None = Field(None, description="configuration of the dataset, such as de-en")
     split: str = Field("train", description="split, slices allowed: train[:10%]")
     revision: str | None = Field(None, description="commit or tag of the dataset; pin it to reproduce a run")
@@ -123,7 +137,10 @@ class DemoSource(Section):
 
 
 class HoldoutSource(Section):
-    """A part split off the training data by a seeded hash of each pair, so that equal pairs stay together."""
+    """A part split off the training data by a seeded hash, so that what is held out stays so when the corpus grows.
+
+    See ``data.cleaning.apart`` for what the part has not in common with training.
+    """
 
     kind: Literal["holdout"]
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(description="share of the training pairs")
@@ -142,12 +159,24 @@ class CleaningConfig(Section):
     max_chars: Positive = Field(1000, description="drop a pair with a side of more characters")
     max_ratio: Annotated[float, Field(ge=1.0)] = Field(
         4.0,
-        description="drop a pair whose longer side has more than this many times the characters of the shorter"
-        " (the shorter counts as at least 10)",
+        description="drop a pair whose longer side is more than this many times as long as the shorter"
+        " (the shorter counts as at least 10 characters)",
+    )
+    ratio: Literal["relative", "characters"] = Field(
+        "relative",
+        description="lengths that max_ratio compares. relative: to the usual ratio of the two languages in this corpus,"
+        " a Chinese, Japanese or Korean character counting as three; characters: as they are",
     )
     max_tokens: Positive = Field(256, description="drop a pair with a side of more subwords")
     drop_duplicates: bool = Field(True, description="keep only the first of equal pairs")
-    drop_overlap: bool = Field(True, description="drop pairs that are also in the validation or a test set")
+    drop_overlap: bool = Field(
+        True, description="drop pairs that overlap with a validation or test set that is not a holdout, see apart"
+    )
+    apart: Literal["sentences", "pairs"] = Field(
+        "sentences",
+        description="what training and the validation and test sets have not in common. sentences: no source and no"
+        " target, whatever its case, punctuation and spaces, but for very common ones; pairs: no equal pair",
+    )
 
 
 class DataConfig(Section):
@@ -156,7 +185,8 @@ class DataConfig(Section):
     train: TrainSource
     valid: HeldSource
     test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(
-        default_factory=dict, description="named test sets"
+        default_factory=dict,
+        description="named test sets; one that is added to a run is scored, and takes no pair out of its training part",
     )
     reading: Literal["strict", "lenient"] = Field(
         "strict",
@@ -600,6 +630,16 @@ def config_diff(before: Mapping[str, Any], config: Config) -> str:
     now = fixed_settings(config)
     unused = {f"{path}.{key}" for path, _, key, _ in unused_keys(config)}
     before = {k: v for k, v in before.items() if k not in unused and not _resumable_keys().fullmatch(k)}
+    # Test sets come and go: those that both sides have are compared.
+    both = {k.rpartition(".")[0] for k in before} & {k.rpartition(".")[0] for k in now}
+    before, now = (
+        {
+            k: v
+            for k, v in side.items()
+            if not f"{k}.".startswith("data.test.") or k.rpartition(".")[0] in both - {"data"}
+        }
+        for side in (before, now)
+    )
     changed = flatten(config.model_dump(mode="json", exclude_defaults=True))
     former = FORMER_DEFAULTS.get(config.defaults, {})
     added = {k for k in now.keys() - before.keys() if k not in changed or (k in former and now[k] == former[k])}

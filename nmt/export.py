@@ -268,7 +268,8 @@ def _check_lines(run: Run, config: Config, file: Path | None) -> _Lines:
         with open_text(str(file)) as opened:
             where, sources, references = str(file), list(read_lines(opened, str(file))), None
     else:
-        from nmt.data.corpus import Corpus, read_manifest
+        from nmt.data.corpus import Corpus
+        from nmt.data.provenance import read_manifest
 
         folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
         if not folder.is_dir():

@@ -59,7 +59,9 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
             for file in files:
                 _check_size(file)
             options = {} if lenient else _csv_options(builder, files, columns, source)
-            return datasets.load_dataset(**arguments, **options, split=source.split)
+            # The library's cache knows local files by their times; the store asks only when a content is new to it.
+            fresh = "force_redownload" if os.path.exists(source.path) else None
+            return datasets.load_dataset(**arguments, **options, split=source.split, download_mode=fresh)
     except DataError:
         raise
     except Exception as error:  # it raises everything from ValueError to errors of its many backends

@@ -256,6 +256,24 @@ def test_every_key_has_a_place_among_those_that_may_differ_or_not(tmp_path):
     )
 
 
+def test_test_sets_come_and_go_but_stay_what_they_are(tmp_path):
+    def tests(text):
+        return load(tmp_path, BASE, f"data.test={{{text}}}")
+
+    one = "news.2014: {kind: tsv, path: a, src_column: 2}"
+    for before, now in [
+        ("", one),
+        (one, ""),
+        (one, f"{one}, more: {{kind: demo, part: test}}"),
+        (one, "x: " + one[11:]),
+    ]:
+        assert config_diff(fixed_settings(tests(before)), tests(now)) == ""
+    assert config_diff(fixed_settings(tests(one)), tests(one.replace("2}", "3}"))) == (
+        "data.test.news.2014.src_column is 2 in the run, 3 in your configuration"
+    )
+    assert config_diff(fixed_settings(tests(one)), tests(one.replace("path: a", "path: b"))) == ""  # known by content
+
+
 # ------------------------------------------------------------------------------------------- built-in configurations
 
 
