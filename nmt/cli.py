@@ -379,15 +379,17 @@ def _input(path: str | None) -> Iterator[IO[bytes]]:
     if path is None:
         yield sys.stdin.buffer
         return
-    with _open(path, "rb") as file:
+    from nmt.data.lines import open_text
+
+    with open_text(path) as file:
         yield file
 
 
 @contextmanager
 def _reading(path: str) -> Iterator[Iterable[str]]:
-    from nmt.data.lines import read_lines
+    from nmt.data.lines import open_text, read_lines
 
-    with _open(path, "rb") as file:
+    with open_text(path) as file:
         yield read_lines(file, path)
 
 

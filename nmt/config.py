@@ -33,6 +33,9 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "search.max_length_offset": 10,
         "search.max_source_tokens": 512,
         "search.batch_tokens": 8192,
+        "data.reading": "lenient",
+        "data.cleaning.ratio": "characters",
+        "data.cleaning.apart": "pairs",
     },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
@@ -57,11 +60,14 @@ Paths = str | Annotated[list[str], Field(min_length=1)]
 
 
 class TextSource(Section):
-    """Parallel text files, plain or ``.gz``: line n of ``src`` goes with line n of ``tgt``."""
+    """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
 
     kind: Literal["text"]
-    src: Paths = Field(description="source file, or several read one after the other")
-    tgt: Paths = Field(description="target file(s), as many as in src")
+    src: Paths = Field(
+        description="source file, or several read one after the other; a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
+    tgt: Paths = Field(description="target file(s), as many as in src", json_schema_extra=RESUMABLE)
 
     @model_validator(mode="after")
     def _same_number_of_files(self) -> Self:
@@ -71,31 +77,55 @@ class TextSource(Section):
 
 
 class TsvSource(Section):
-    """Tab-separated files, plain or ``.gz``; no quoting, a tab always separates."""
+    """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
     kind: Literal["tsv"]
-    path: Paths
-    src_column: Annotated[int, Field(ge=0)] = Field(0, description="column of the source sentence, from 0")
-    tgt_column: Annotated[int, Field(ge=0)] = Field(1, description="column of the target sentence, from 0")
+    path: Paths = Field(
+        description="file, or several read one after the other; a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
+    src_column: int | str = Field(0, description="column of the source sentence: its number, from 0, or its heading")
+    tgt_column: int | str = Field(1, description="column of the target sentence: its number, from 0, or its heading")
+    header: bool | None = Field(
+        None,
+        description="whether the first line names the columns and is no pair; default: true where a column is given by"
+        " its heading, else a line that looks like a header is refused",
+    )
+
+    @model_validator(mode="after")
+    def _columns_can_be_found(self) -> Self:
+        for column in (self.src_column, self.tgt_column):
+            if isinstance(column, int) and column < 0:
+                raise ValueError(f"there is no column {column}; columns are counted from 0")
+        if self.header is False and not (isinstance(self.src_column, int) and isinstance(self.tgt_column, int)):
+            raise ValueError("columns by their headings need header: true; give their numbers, from 0")
+        return self
 
 
 class JsonlSource(Section):
-    """JSON lines, plain or ``.gz``; a key may be dotted (``translation.en``)."""
+    """JSON lines, plain or compressed; a key may be dotted (``translation.en``)."""
 
     kind: Literal["jsonl"]
-    path: Paths
+    path: Paths = Field(
+        description="file, or several read one after the other; a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
     src_key: str | None = Field(None, description="key of the source sentence; default: the source language code")
     tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
 
 
 class HubSource(Section):
-    """Any dataset that ``datasets.load_dataset`` reads: a hub id or a local folder of parquet, JSON or CSV files.
+    """A dataset that ``datasets.load_dataset`` reads: a hub id, or a local folder or file of parquet, JSON or CSV.
 
-    Both usual shapes are read: a ``translation`` column holding ``{language: sentence}``, or one column a language.
+    Both usual shapes are read: a ``translation`` column holding ``{language: sentence}``, or one column a language. A
+    key of another structure is dotted (``pair.en``).
     """
 
     kind: Literal["hub"]
-    path: str = Field(description="hub id (owner/name) or local folder")
+    path: str = Field(
+        description="hub id (owner/name), local folder or local file, whose files a run knows by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
     name: str | None = Field(None, description="configuration of the dataset, such as de-en")
     split: str = Field("train", description="split, slices allowed: train[:10%]")
     revision: str | None = Field(None, description="commit or tag of the dataset; pin it to reproduce a run")
@@ -112,7 +142,10 @@ class DemoSource(Section):
 
 
 class HoldoutSource(Section):
-    """A part split off the training data by a seeded hash of each pair, so that equal pairs stay together."""
+    """A part split off the training data by a seeded hash, so that what is held out stays so when the corpus grows.
+
+    See ``data.cleaning.apart`` for what the part has not in common with training.
+    """
 
     kind: Literal["holdout"]
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(description="share of the training pairs")
@@ -131,12 +164,24 @@ class CleaningConfig(Section):
     max_chars: Positive = Field(1000, description="drop a pair with a side of more characters")
     max_ratio: Annotated[float, Field(ge=1.0)] = Field(
         4.0,
-        description="drop a pair whose longer side has more than this many times the characters of the shorter"
-        " (the shorter counts as at least 10)",
+        description="drop a pair whose longer side is more than this many times as long as the shorter"
+        " (the shorter counts as at least 10 characters)",
+    )
+    ratio: Literal["relative", "characters"] = Field(
+        "relative",
+        description="lengths that max_ratio compares. relative: to the usual ratio of the two languages in this corpus,"
+        " a Chinese, Japanese or Korean character counting as three; characters: as they are",
     )
     max_tokens: Positive = Field(256, description="drop a pair with a side of more subwords")
     drop_duplicates: bool = Field(True, description="keep only the first of equal pairs")
-    drop_overlap: bool = Field(True, description="drop pairs that are also in the validation or a test set")
+    drop_overlap: bool = Field(
+        True, description="drop pairs that overlap with a validation or test set that is not a holdout, see apart"
+    )
+    apart: Literal["sentences", "pairs"] = Field(
+        "sentences",
+        description="what training and the validation and test sets have not in common. sentences: no source and no"
+        " target, whatever its case, punctuation and spaces, but for very common ones; pairs: no equal pair",
+    )
 
 
 class DataConfig(Section):
@@ -145,7 +190,13 @@ class DataConfig(Section):
     train: TrainSource
     valid: HeldSource
     test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(
-        default_factory=dict, description="named test sets"
+        default_factory=dict,
+        description="named test sets; one that is added to a run is scored, and takes no pair out of its training part",
+    )
+    reading: Literal["strict", "lenient"] = Field(
+        "strict",
+        description="strict: refuse TSV rows of another width and TSV headers that are not declared, and take each CSV"
+        " cell for text; lenient: accept both, and take CSV cells such as NA or None for missing",
     )
     cleaning: CleaningConfig = CleaningConfig()
     store: str = Field(
@@ -593,6 +644,16 @@ def config_diff(before: Mapping[str, Any], config: Config) -> str:
     now = fixed_settings(config)
     unused = {f"{path}.{key}" for path, _, key, _ in unused_keys(config)}
     before = {k: v for k, v in before.items() if k not in unused and not _resumable_keys().fullmatch(k)}
+    # Test sets come and go: those that both sides have are compared.
+    both = {k.rpartition(".")[0] for k in before} & {k.rpartition(".")[0] for k in now}
+    before, now = (
+        {
+            k: v
+            for k, v in side.items()
+            if not f"{k}.".startswith("data.test.") or k.rpartition(".")[0] in both - {"data"}
+        }
+        for side in (before, now)
+    )
     changed = flatten(config.model_dump(mode="json", exclude_defaults=True))
     former = FORMER_DEFAULTS.get(config.defaults, {})
     added = {k for k in now.keys() - before.keys() if k not in changed or (k in former and now[k] == former[k])}
@@ -865,6 +926,8 @@ def _explain(error: ErrorDetails, where: str, places: Mapping[Key, str]) -> str:
         expected = _tags(error["loc"])
         near = difflib.get_close_matches(str(context["tag"]), expected, 1)
         advice = f"did you mean {near[0]}?" if near else f"one of: {', '.join(expected)}"
+        if tag == "kind":
+            advice = _OTHER_KINDS.get(str(context["tag"]).lower(), advice)
         return f"{place}: {dotted((*path, tag))}: {_show(context['tag'])} is not known; {advice}"
     if kind == "value_error":
         return f"{place}: {name}: {context['error']}" if path else f"{place}: {context['error']}"
@@ -883,6 +946,29 @@ def _explain(error: ErrorDetails, where: str, places: Mapping[Key, str]) -> str:
         return f"{place}: {name}: must have {bound} items, not {context['actual_length']}"
     message = error["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a integer", "an integer")
     return f"{place}: {name}: {_show(value)} ({_kind(value)}) should be {message}"
+
+
+_FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
+_TABLE = "export it as tab-separated text (kind: tsv) or as two text files (kind: text)"
+# What to write for kinds of files that have no reader of their own, or go by another name.
+_OTHER_KINDS = {
+    "csv": f"read a CSV file with {_FILE}",
+    "parquet": f"read a Parquet file with {_FILE}",
+    "arrow": f"read an Arrow file with {_FILE}",
+    "json": f"read JSON lines with kind: jsonl, another JSON file with {_FILE}",
+    "ndjson": "read JSON lines with kind: jsonl",
+    "xlsx": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
+    "xls": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
+    "excel": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
+    "tmx": _TABLE,
+    "xliff": _TABLE,
+    "xml": _TABLE,
+    "moses": "read two text files with kind: text",
+    "plain": "read two text files with kind: text",
+    "huggingface": "read a dataset of the Hugging Face hub with kind: hub",
+    "hf": "read a dataset of the Hugging Face hub with kind: hub",
+    "datasets": "read a dataset of the Hugging Face hub with kind: hub",
+}
 
 
 def _article(value: Any) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nmt import __version__
 from nmt.allocator import keep_freed_memory
 from nmt.config import Config, SearchConfig, TransformerConfig, digest
-from nmt.data.lines import read_lines
+from nmt.data.lines import open_text, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
 from nmt.errors import CheckpointError, DataError, ExportError
@@ -269,13 +269,11 @@ def _folder(path: Path, replace: bool) -> Iterator[Path]:
 def _check_lines(run: Run, config: Config, file: Path | None) -> _Lines:
     """At most :data:`CHECKED_LINES` lines, spread evenly; blank ones tell nothing."""
     if file is not None:
-        try:
-            with file.open("rb") as opened:
-                where, sources, references = str(file), list(read_lines(opened, str(file))), None
-        except OSError as error:
-            raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
+        with open_text(str(file)) as opened:
+            where, sources, references = str(file), list(read_lines(opened, str(file))), None
     else:
-        from nmt.data.corpus import Corpus, read_manifest
+        from nmt.data.corpus import Corpus
+        from nmt.data.provenance import read_manifest
 
         folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
         if not folder.is_dir():

@@ -24,8 +24,9 @@ from torch import Tensor
 from nmt.allocator import keep_freed_memory
 from nmt.config import Config, SearchConfig, digest, fixed_settings
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
-from nmt.data.corpus import Corpus, TextPart, prepare_corpus
+from nmt.data.corpus import Corpus, TextPart, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
+from nmt.data.provenance import key_settings, verify_entry
 from nmt.data.tokenizer import Tokenizer
 from nmt.device import (
     resolve_device,
@@ -66,18 +67,40 @@ class Prepared:
 # -------------------------------------------------------------------------------------------------------------- prepare
 
 
-def prepare(config: Config) -> Prepared:
-    """Corpus, tokenizer and encoded pairs; whatever an earlier call with the same configuration made is reused."""
-    corpus = prepare_corpus(config.data)
+def prepare(config: Config, run: Run | None = None) -> Prepared:
+    """Corpus, tokenizer and encoded pairs; whatever an earlier call with the same configuration made is reused.
+
+    Args:
+        run: one that may have been started. Then the corpus is the one it was started with, see :func:`prepare_corpus`.
+    """
+    corpus = prepare_corpus(config.data, _recorded(run) if run else None)
     log.info("%s", corpus.summary())
     store = Path(config.data.store)
     # Sampling changes how text is read while training, not the model that is trained on the text.
     shape = config.tokenizer.model_copy(update={"sampling": None})
-    path = store / f"tokenizer-{digest(corpus.key, shape)}"
+    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'))}"
+    if path.is_dir():
+        verify_entry(path, store)
+    elif run and run.started and run.tokenizer.is_dir():
+        path = run.tokenizer  # another version of SentencePiece might train another one
     tokenizer = Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, store)
     log.info("%s", encoded.summary())
     return Prepared(corpus, tokenizer, encoded)
+
+
+def _recorded(run: Run) -> dict[str, Any] | None:
+    """The account of the data that a run was started with; None where it was not started, or lost its account.
+
+    Raises:
+        RunError: the account is damaged.
+    """
+    if not (run.started and run.manifest_path.is_file()):
+        return None
+    manifest = run.load_manifest()
+    if not (isinstance(manifest, dict) and all(isinstance(manifest.get(k), dict) for k in ("inputs", "sizes"))):
+        raise RunError(f"{run.manifest_path}: is damaged; restore it, or move it away: the store then knows the data")
+    return manifest
 
 
 def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
@@ -122,7 +145,7 @@ def train(config: Config, world: World = ALONE) -> Trained:
     device, dtype = world.each(lambda: _set_up(config))
     with ExitStack() as held:
         world.first(lambda: held.enter_context(_opened(run, config)))
-        prepared = world.main_first(lambda: prepare(config))
+        prepared = world.main_first(lambda: prepare(config, run))
         trainer = build_trainer(config, run, prepared, device, dtype, world)
         resumed = trainer.resume(log.warning)
         world.first(lambda: _adopt(prepared, config, run))
@@ -416,13 +439,17 @@ def load_translator(
 def evaluate(run: Run, only: str | None = None) -> dict[str, Scores]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run."""
     config = run.load_config()
-    corpus = prepare_corpus(config.data)
-    if only is not None and only not in [*corpus.tests, "valid"]:
-        raise DataError(f"{only}: no such set in this run; there are: {', '.join(['valid', *corpus.tests])}")
-    if not corpus.tests and only is None:
+    tests = list(config.data.test)
+    if only is not None and only not in [*tests, "valid"]:
+        raise DataError(f"{only}: no such set in this run; there are: {', '.join(['valid', *tests])}")
+    if not tests and only is None:
         raise DataError(f"{run.config_path}: data.test names no test set; use --set-name valid, or --src and --ref")
+    names = [only] if only else tests
+    recorded = _recorded(run)
+    parts = [name if name == "valid" else f"test.{name}" for name in names]
+    corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     translator = load_translator(run)
-    return {name: _evaluate_part(run, translator, corpus, name, config) for name in ([only] if only else corpus.tests)}
+    return {name: _evaluate_part(run, translator, corpus, name, config) for name in names}
 
 
 def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Scores:

@@ -27,7 +27,7 @@ from benchmarking import command, machine, publish, spread, table
 
 from nmt.cli import guarded
 from nmt.config import DemoSource, TextSource
-from nmt.data.corpus import read_pairs
+from nmt.data.sources import read_pairs
 from nmt.errors import DataError
 
 BYTES_PER_PAIR = 700  # on disk, at the worst moment: text, two copies of the corpus, ids

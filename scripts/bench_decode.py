@@ -9,9 +9,7 @@ MarianMTModel gets the run's weights, and must give its logits before anything i
 from __future__ import annotations
 
 import argparse
-import gzip
 import importlib.util
-import io
 import logging
 import subprocess
 import sys
@@ -45,7 +43,7 @@ from benchmarking import (
 
 from nmt.cli import guarded
 from nmt.config import Config, TransformerConfig, digest, validate_config
-from nmt.data.lines import read_lines
+from nmt.data.lines import open_text, read_lines
 from nmt.files import write_text
 from nmt.run import Run
 from nmt.search.limits import resolve_search
@@ -97,12 +95,8 @@ def prepare(arguments: argparse.Namespace) -> tuple[Run, list[str]]:
         logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
         run = pipeline.train(config).run
     source = arguments.input or str(synthetic_folder(arguments) / "test.src")
-    try:
-        content = Path(source).read_bytes()
-    except OSError as error:
-        raise BenchmarkError(f"{source}: cannot be read: {error.strerror}") from None
-    text = io.BytesIO(gzip.decompress(content) if source.endswith(".gz") else content)
-    return run, list(islice((line for line in read_lines(text, source) if line.strip()), arguments.sentences))
+    with open_text(source) as text:
+        return run, list(islice((line for line in read_lines(text, source) if line.strip()), arguments.sentences))
 
 
 # ------------------------------------------------------------------------------------------------------- the own engine

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nmt.cli import guarded
-from nmt.data.corpus import prepare_corpus
+from nmt.data.corpus import sets_of_run
 from nmt.evaluation import bleu_by_length
 from nmt.run import Run
 
@@ -30,7 +30,8 @@ def main() -> None:
     for label, name in zip(labels, arguments.runs, strict=True):
         run = Run.open(name)
         config = run.load_config()
-        part = prepare_corpus(config.data).part(f"test.{arguments.set_name}")
+        name = f"test.{arguments.set_name}"
+        part = sets_of_run(config.data, run.load_manifest(), [name]).part(name)
         text = (run.evaluation / f"{arguments.set_name}.hyp").read_text(encoding="utf-8")
         hypotheses = text.removesuffix("\n").split("\n")
         series[label] = bleu_by_length(hypotheses, part.targets(), part.sources(), arguments.edges, config.evaluation)

@@ -1,47 +1,41 @@
 """From any source of text to a clean parallel corpus on disk.
 
-:func:`read_pairs` reads sentence pairs, :func:`prepare_corpus` cleans them, splits off held-out parts and
-writes all of it, with a manifest, into a folder of the store that is named by its content: the same
+:func:`prepare_corpus` reads the pairs of its sources (:mod:`nmt.data.sources`), cleans them, splits off held-out
+parts and writes all of it, with a manifest, into a folder of the store that is named by its content: the same
 configuration and the same files find the same folder and do no work twice. :class:`Corpus` gives the text
 back memory-mapped.
 """
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
 import logging
 import mmap
-import os
-import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nmt import __version__
-from nmt.config import (
-    CleaningConfig,
-    DataConfig,
-    DemoSource,
-    HoldoutSource,
-    HubSource,
-    JsonlSource,
-    TextSource,
-    TsvSource,
-    as_list,
-    digest,
+from nmt.config import CleaningConfig, DataConfig, HoldoutSource
+from nmt.data import splits
+from nmt.data.provenance import (
+    Entry,
+    FileHashes,
+    corpus_key,
+    describe,
+    differences,
+    first_corpus_key,
+    is_file_entry,
+    moved_from,
+    parts,
+    read_manifest,
 )
-from nmt.data.lines import read_lines
+from nmt.data.sources import Pairs, Source, read_pairs
 from nmt.errors import DataError
 from nmt.files import build_once, sha256, write_json
 
@@ -57,277 +51,27 @@ RULES = {
     "ratio": "one side is too much longer than the other (cleaning.max_ratio)",
     "duplicate": "the pair has been seen before",
     "overlap": "the pair is also in the validation or a test set",
+    "overlap_source": "its source is also in the validation or a test set",
+    "overlap_target": "its target is also in the validation or a test set",
+    "holdout": "its source or target is also in a held-out part",
+    "common": "drawn for a held-out part, but many training pairs have its source or target",
 }
-
-Source = TextSource | TsvSource | JsonlSource | HubSource | DemoSource
-Pairs = Iterator[tuple[str, str]]
-Hashes = npt.NDArray[np.uint64]
-
-
-# ------------------------------------------------------------------------------------------------------ files
-
-
-@contextmanager
-def _open(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for :func:`read_lines`, unpacking ``.gz``."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115  (closed below; an error while reading is another one)
-    except OSError as error:
-        raise DataError(_cannot_open(path, error)) from None
-    with file:
-        yield gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file  # type: ignore[misc]
-
-
-def _cannot_open(path: str, error: OSError) -> str:
-    match error:
-        case FileNotFoundError():
-            other = path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
-            advice = f"did you mean {other}?" if Path(other).is_file() else "check the path"
-            return f"{path}: no such file; {advice}"
-        case IsADirectoryError():
-            return f"{path}: is a folder; name a file in it"
-        case PermissionError():
-            return f"{path}: no permission to read it; check its owner and mode"
-        case _:
-            return f"{path}: cannot be read: {error.strerror or error}"
-
-
-def _file_lines(path: str, counts: dict[str, int] | None) -> Iterator[str]:
-    number = 0
-    with _open(path) as file:
-        for number, line in enumerate(read_lines(file, path), 1):  # noqa: B007  (counted to the end)
-            yield line
-    if counts is not None:
-        counts[path] = number
-
-
-# ------------------------------------------------------------------------------------------------------ pairs
-
-
-def read_pairs(source: Source, src_lang: str, tgt_lang: str, counts: dict[str, int] | None = None) -> Pairs:
-    r"""The sentence pairs of a source, in order.
-
-    A sentence is one line: a newline inside one (JSON and parquet allow it) becomes a space.
-
-    Args:
-        counts: filled with the number of lines of each file read to its end.
-
-    Raises:
-        DataError: something is missing, unreadable or inconsistent; the message names file and line.
-    """
-    if isinstance(source, TextSource):
-        for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
-            yield from _text_pairs(src, tgt, counts)
-    elif isinstance(source, TsvSource):
-        for path in as_list(source.path):
-            yield from _tsv_pairs(path, source.src_column, source.tgt_column, counts)
-    elif isinstance(source, JsonlSource):
-        keys = (source.src_key or src_lang, source.tgt_key or tgt_lang)
-        for path in as_list(source.path):
-            yield from _jsonl_pairs(path, keys, counts)
-    elif isinstance(source, HubSource):
-        yield from _hub_pairs(source, source.src_column or src_lang, source.tgt_column or tgt_lang)
-    else:
-        from nmt.data import demo
-
-        for pair in demo.generate(source.seed)[source.part]:
-            yield pair.src, pair.tgt
-
-
-def _text_pairs(src_path: str, tgt_path: str, counts: dict[str, int] | None) -> Pairs:
-    src_lines, tgt_lines = _file_lines(src_path, counts), _file_lines(tgt_path, counts)
-    for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
-        if src is None or tgt is None:
-            rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
-            src_count, tgt_count = (number, number + rest) if src is None else (number + rest, number)
-            raise DataError(
-                f"{src_path} has {src_count} lines but {tgt_path} has {tgt_count}; "
-                "line n of one must translate line n of the other"
-            )
-        yield src, tgt
-
-
-def _tsv_pairs(path: str, src_column: int, tgt_column: int, counts: dict[str, int] | None) -> Pairs:
-    for number, line in enumerate(_file_lines(path, counts), 1):
-        cells = line.split("\t")
-        if len(cells) <= max(src_column, tgt_column):
-            raise DataError(
-                f"{path}:{number}: has {len(cells)} tab-separated column(s), but src_column is {src_column} "
-                f"and tgt_column {tgt_column}, counted from 0"
-            )
-        yield cells[src_column], cells[tgt_column]
-
-
-def _jsonl_pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None) -> Pairs:
-    for number, line in enumerate(_file_lines(path, counts), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not valid JSON: {error.msg} (column {error.colno})") from None
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise DataError(f"{where}: not valid JSON: {reason}") from None
-        yield _json_text(row, keys[0], where), _json_text(row, keys[1], where)
-
-
-def _json_text(row: Any, key: str, where: str) -> str:
-    value = row
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
-            there = f"there is: {', '.join(value)}" if isinstance(value, dict) else "it is not in an object"
-            raise DataError(f"{where}: no key '{key}'; {there}; set src_key and tgt_key")
-        value = value[part]
-    if not isinstance(value, str):
-        raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        code = f"\\u{ord(value[error.start]):04x}"
-        raise DataError(
-            f"{where}: key '{key}' holds {code}, half of a surrogate pair and no character; remove it"
-        ) from None
-    if "\0" in value:
-        raise DataError(f"{where}: key '{key}' holds a NUL character; remove it")
-    return _one_line(value)
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\r\n", " ").replace("\n", " ") if "\n" in text else text
-
-
-# -------------------------------------------------------------------------------------------------------- hub
-
-
-def _load_hub(source: HubSource) -> Any:
-    """The ``datasets.Dataset`` of a source. Code that comes with a dataset is never run."""
-    import datasets
-
-    try:
-        return datasets.load_dataset(source.path, name=source.name, split=source.split, revision=source.revision)
-    except Exception as error:  # it raises everything from ValueError to errors of its many backends
-        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
-        reason = " ".join(str(cause or error).split()).rstrip(".") or type(error).__name__
-        reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
-        if "scripts are no longer supported" in reason:
-            advice = "give the revision refs/convert/parquet, which most such datasets have"
-        elif isinstance(error, datasets.exceptions.DatasetNotFoundError):
-            advice = "check the id (owner/name) and, for a gated dataset, that you are logged in"
-        elif isinstance(error, ConnectionError) or "ffline" in type(error).__name__:
-            advice = "connect to the network once to fetch it, or name a local folder"
-        elif isinstance(error, FileNotFoundError):
-            advice = "name a folder with parquet, JSON or CSV files, or a hub id"
-        else:
-            advice = "check path, name, split and revision"
-        raise DataError(f"{source.path}: cannot be loaded: {reason}; {advice}") from None
-
-
-def _hub_pairs(source: HubSource, src_column: str, tgt_column: str) -> Pairs:
-    """An empty (null) cell is an empty sentence, as it is in CSV files."""
-    row = 0
-    for table in _load_hub(source).with_format("arrow").iter(batch_size=8192):
-        sides = [_hub_column(table, column, source.path).to_pylist() for column in (src_column, tgt_column)]
-        for src, tgt in zip(*sides, strict=True):
-            row += 1
-            src, tgt = src or "", tgt or ""
-            if "\0" in src or "\0" in tgt:
-                raise DataError(f"{source.path}: row {row} of {source.split} holds a NUL character")
-            yield _one_line(src), _one_line(tgt)
-
-
-def _hub_column(table: pa.Table, column: str, where: str) -> pa.ChunkedArray:
-    found = None
-    if column in table.column_names:
-        found = table[column]
-    elif "translation" in table.column_names:
-        translation = table["translation"]
-        if pa.types.is_struct(translation.type) and translation.type.get_field_index(column) >= 0:
-            found = pc.struct_field(translation, column)
-    if found is None:
-        there = ", ".join(
-            f"{field.name} ({', '.join(inner.name for inner in field.type)})"
-            if pa.types.is_struct(field.type)
-            else field.name
-            for field in table.schema
-        )
-        raise DataError(f"{where}: no column '{column}'; there is: {there}; set src_column and tgt_column")
-    if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
-        kind = f"holds {found.type}, not text"
-        raise DataError(f"{where}: column '{column}' {kind}; set src_column and tgt_column")
-    return found
-
-
-# ------------------------------------------------------------------------------------------- prepared folders
-
-
-class _FileHashes:
-    """SHA-256 of files, remembered in the store by (path, size, modification time)."""
-
-    def __init__(self, store: Path):
-        self.path = store / "file-hashes.json"
-        try:
-            self.known: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.known = {}
-        self.changed = False
-
-    def entry(self, path: str) -> dict[str, Any]:
-        """Path, size in bytes and SHA-256 of a file."""
-        try:
-            stat = os.stat(path)
-            stamp = [stat.st_size, stat.st_mtime_ns]
-            name = os.path.abspath(path)
-            old = self.known.get(name)
-            if isinstance(old, list) and old[:2] == stamp:
-                found = old[2]
-            else:
-                found = sha256(Path(path))
-                # A file as young as the clock's grain may change without a new time: not remembered yet.
-                if time.time_ns() - stat.st_mtime_ns > 2 * 10**9:
-                    self.known[name], self.changed = [*stamp, found], True
-        except OSError as error:
-            raise DataError(_cannot_open(path, error)) from None
-        return {"path": path, "bytes": stat.st_size, "sha256": found}
-
-    def save(self) -> None:
-        if self.changed:
-            with suppress(OSError):  # a store that can only be read is still good for what it holds
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(self.path, self.known)
-
-
-def _describe(source: Source | HoldoutSource, hashes: _FileHashes) -> list[dict[str, Any]]:
-    """What a source consists of: an entry for each file, or one for all of a source that has none."""
-    if isinstance(source, TextSource):
-        return [hashes.entry(path) for path in [*as_list(source.src), *as_list(source.tgt)]]
-    if isinstance(source, TsvSource | JsonlSource):
-        return [hashes.entry(path) for path in as_list(source.path)]
-    entry = source.model_dump(mode="json")
-    if isinstance(source, DemoSource):  # its content is that of the grammar: another version makes another corpus
-        files = sorted(Path(__file__).with_name("demo").glob("*.py"))
-        return [{**entry, "grammar": digest([sha256(file) for file in files])}]
-    if not isinstance(source, HubSource):
-        return [entry]
-    if os.path.isdir(source.path):
-        files = sorted(p for p in Path(source.path).rglob("*") if p.is_file() and not p.name.startswith("."))
-        return [entry, *(hashes.entry(str(path)) for path in files)]
-    pinned = source.revision is not None and len(source.revision) == 40
-    # A commit cannot change, so a prepared corpus of one is found again without the hub.
-    return [entry if pinned else {**entry, "fingerprint": _load_hub(source)._fingerprint}]
 
 
 # ---------------------------------------------------------------------------------------------------- reading
 
 
 class TextPart(Sequence[tuple[str, str]]):
-    """The pairs of one part of a corpus, memory-mapped."""
+    """The pairs of one part of a corpus, memory-mapped.
 
-    def __init__(self, path: Path):
+    Args:
+        batches: the pairs, where they are in memory and not in a file.
+    """
+
+    def __init__(self, path: Path, batches: list[pa.RecordBatch] | None = None):
         self.path = path
-        self._file = MappedArrow(path)
-        self.batches = self._file.batches
+        self._file = MappedArrow(path) if batches is None else None
+        self.batches = self._file.batches if self._file else batches or []
         self._length: int = sum(batch.num_rows for batch in self.batches)
 
     def __len__(self) -> int:
@@ -369,7 +113,8 @@ class TextPart(Sequence[tuple[str, str]]):
 
     def release(self) -> None:
         """See :meth:`MappedArrow.release`."""
-        self._file.release()
+        if self._file:
+            self._file.release()
 
 
 class MappedArrow:
@@ -387,7 +132,7 @@ class MappedArrow:
             self.batches: list[pa.RecordBatch] = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         except (pa.ArrowInvalid, OSError, ValueError) as error:  # ValueError: an empty file has nothing to map
             reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
-            raise DataError(f"{path}: {reason}; delete the folder {path.parent} to have it made anew") from None
+            raise DataError(f"{path}: {reason}; delete the folder {path.parent} and run again") from None
         self.release()
 
     def release(self) -> None:
@@ -411,27 +156,16 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
             yield reader.get_batch(number)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a prepared folder.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
-        path = folder / "manifest.json"
-        raise DataError(f"{path}: {reason}; delete the folder {folder} to have it made anew") from None
-    return manifest
-
-
 @dataclass(frozen=True)
 class Corpus:
-    """A prepared corpus: the parts ``train``, ``valid`` and ``test.NAME``, and a manifest of their origin."""
+    """A prepared corpus: the parts ``train``, ``valid`` and ``test.NAME``, and a manifest of their origin.
+
+    ``parts`` holds the open ones: they can be read to the end whatever becomes of the store meanwhile.
+    """
 
     path: Path
     manifest: dict[str, Any]
+    parts: dict[str, TextPart] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -440,13 +174,16 @@ class Corpus:
 
     @property
     def tests(self) -> list[str]:
-        return [name.removeprefix("test.") for name in self.manifest["sizes"] if name.startswith("test.")]
+        names = self.parts or self.manifest["sizes"]
+        return [name.removeprefix("test.") for name in names if name.startswith("test.")]
 
     def part(self, name: str) -> TextPart:
         """
         Raises:
             DataError: there is no part of this name, or its file is damaged.
         """
+        if name in self.parts:
+            return self.parts[name]
         if name not in self.manifest["sizes"]:
             raise DataError(f"{self.path}: no part '{name}'; it has: {', '.join(self.manifest['sizes'])}")
         return TextPart(self.path / f"{name}.arrow")
@@ -454,13 +191,17 @@ class Corpus:
     def summary(self) -> str:
         """A few lines for people: the sizes, and what each cleaning rule dropped."""
         manifest = self.manifest
-        width = max(map(len, [*manifest["sizes"], "dropped"]))
+        sizes = manifest["sizes"] | {name: len(part) for name, part in self.parts.items()}
+        width = max(map(len, [*sizes, "dropped"]))
         lines = [f"corpus {self.path}, {manifest['src_lang']} to {manifest['tgt_lang']}"]
-        for name, size in manifest["sizes"].items():
+        for name, size in sizes.items():
             of = f" of {manifest['read']:,} read" if name == "train" else ""
             lines.append(f"  {name:<{width}}  {size:>11,} pairs{of}")
         dropped = [(rule, count) for rule, count in manifest["dropped"].items() if count]
         lines += [f"  {'dropped':<{width}}  {count:>11,} {RULES[rule]}" for rule, count in dropped]
+        if shared := manifest.get("shared"):
+            what = "validation and test pairs share a very common sentence with training pairs"
+            lines.append(f"  {'shared':<{width}}  {shared:>11,} {what}")
         return "\n".join(lines)
 
 
@@ -510,26 +251,27 @@ def _blocks(pairs: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch(columns, schema=SCHEMA)
 
 
-def pair_hash(src: str, tgt: str) -> bytes:
-    """8 bytes that stand for a pair, white space at the ends of its sides left out.
-
-    Two different pairs of n share a hash with a probability of n² / 2^65: 3 in a million for ten million
-    pairs. Then one of the two is dropped as a duplicate, and no more harm is done.
-    """
-    return blake2b(f"{src.strip()}\n{tgt.strip()}".encode(), digest_size=8).digest()
-
-
 class _Cleaner:
-    """The rules that look at one pair alone. Every pair is counted under the first rule that drops it."""
+    """The rules that look at one pair alone. Every pair is counted under the first rule that drops it.
 
-    def __init__(self, config: CleaningConfig):
+    Of the pairs that pass, it keeps what the rules for the whole corpus need.
+    """
+
+    def __init__(self, config: CleaningConfig, sentences: bool):
         self.config = config
         self.read = 0
         self.dropped = dict.fromkeys(RULES, 0)
-        self.hashes = array("Q")
+        self.pairs = array("Q")  # hashes
+        self.sentences = (array("Q"), array("Q")) if sentences else None  # hashes of sources and targets
+        self.widths = (array("I"), array("I")) if config.ratio == "relative" else None
 
     def __call__(self, pairs: Pairs) -> Pairs:
-        max_chars, max_ratio = self.config.max_chars, self.config.max_ratio
+        max_chars, max_ratio, sentences, widths = (
+            self.config.max_chars,
+            self.config.max_ratio,
+            self.sentences,
+            self.widths,
+        )
         for src, tgt in pairs:
             self.read += 1
             shorter, longer = len(src), len(tgt)
@@ -537,161 +279,340 @@ class _Cleaner:
                 shorter, longer = longer, shorter
             if not src.strip() or not tgt.strip():
                 self.dropped["empty"] += 1
-            elif longer > max_chars:
+                continue
+            if longer > max_chars:
                 self.dropped["too_long"] += 1
+                continue
+            if widths:
+                widths[0].append(splits.width(src.strip()))
+                widths[1].append(splits.width(tgt.strip()))
             elif longer > max_ratio * max(shorter, 10):
                 self.dropped["ratio"] += 1
-            else:
-                self.hashes.frombytes(pair_hash(src, tgt))
-                yield src, tgt
+                continue
+            self.pairs.frombytes(splits.pair_hash(src, tgt))
+            if sentences:
+                sentences[0].frombytes(splits.sentence_hash(src))
+                sentences[1].frombytes(splits.sentence_hash(tgt))
+            yield src, tgt
 
 
-def _mix(values: Hashes, seed: int) -> npt.NDArray[np.float64]:
-    """Seeded pseudo-random numbers in [0, 1), each a function of its value alone (SplitMix64's finaliser)."""
-    start = int.from_bytes(blake2b(str(seed).encode(), digest_size=8).digest(), "little")
-    x = values + np.uint64(start)  # wraps around, as is meant
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+class _Selection:
+    """The pairs that are left, by the rules that look at the corpus as a whole."""
+
+    def __init__(self, cleaner: _Cleaner):
+        self.cleaner, self.config = cleaner, cleaner.config
+        self.pairs = splits.to_hashes(cleaner.pairs)
+        self.sides = [splits.to_hashes(side) for side in cleaner.sentences or ()]  # sources and targets, or none
+        self.keep = np.ones(len(self.pairs), dtype=bool)
+        self.shared = 0  # held-out pairs with a sentence that stays in training
+        self.usual_ratio: float | None = None
+
+    def drop(self, rule: str, mask: splits.Mask) -> None:
+        mask = mask & self.keep
+        self.cleaner.dropped[rule] += int(mask.sum())
+        self.keep &= ~mask
+
+    def clean(self) -> None:
+        """Drop pairs of unequal lengths, and repeated ones."""
+        if self.cleaner.widths:
+            src, tgt = (np.frombuffer(side, dtype=np.uint32) for side in self.cleaner.widths)
+            self.usual_ratio = splits.usual_ratio(src, tgt)
+            self.drop("ratio", splits.ill_proportioned(src, tgt, self.usual_ratio, self.config.max_ratio))
+        if self.config.drop_duplicates:
+            self.drop("duplicate", splits.repeats(self.pairs))
+
+    def drop_overlap(self, held: _HeldHashes) -> None:
+        """Drop what is also in the validation and test sets that are no holdouts."""
+        if not (self.config.drop_overlap and held.pairs):
+            return
+        self.drop("overlap", splits.among(self.pairs, splits.to_hashes(held.pairs)))
+        for rule, side, there in zip(("overlap_source", "overlap_target"), self.sides, held.sentences, strict=False):
+            mask, common = splits.overlap(side, self.keep, splits.to_hashes(there))
+            self.drop(rule, mask)
+            self.shared += common
+
+    def split(self, holdouts: Sequence[HoldoutSource]) -> splits.Assignment:
+        """For each pair, the position of the holdout that takes it, or -1 for training."""
+        if not (self.sides and holdouts):
+            return splits.split(self.pairs, holdouts)
+        found = splits.separate(self.sides[0], self.sides[1], self.keep, holdouts)
+        self.cleaner.dropped["holdout"] = found.from_training
+        self.cleaner.dropped["common"] = found.from_holdouts
+        self.shared += found.shared
+        return found.where
 
 
-def _split(hashes: Hashes, holdouts: dict[str, HoldoutSource]) -> npt.NDArray[np.int16]:
-    """For each pair, which holdout takes it (its position in ``holdouts``), or -1 for the training part.
+class _HeldHashes:
+    """Hashes of the validation and test sets that are no holdouts."""
 
-    Holdouts of one seed take neighbouring intervals of the same numbers; of other seeds, the first has it.
-    """
-    where = np.full(len(hashes), -1, dtype=np.int16)
-    taken: dict[int, float] = {}
-    for number, holdout in enumerate(holdouts.values()):
-        low = taken.get(holdout.seed, 0.0)
-        taken[holdout.seed] = high = low + holdout.fraction
-        for rows in _stretches(len(hashes)):
-            u, found = _mix(hashes[rows], holdout.seed), where[rows]
-            found[(found < 0) & (low <= u) & (u < high)] = number
-    return where
+    def __init__(self) -> None:
+        self.pairs, self.sentences = array("Q"), (array("Q"), array("Q"))
 
-
-def _repeats(hashes: Hashes) -> npt.NDArray[np.bool_]:
-    """For each pair, whether an equal one stands before it."""
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    repeats = np.zeros(len(hashes), dtype=bool)
-    repeats[order[1:][ordered[1:] == ordered[:-1]]] = True
-    return repeats
-
-
-def _among(hashes: Hashes, others: Hashes) -> npt.NDArray[np.bool_]:
-    """For each pair, whether it is one of ``others``."""
-    return np.concatenate([np.isin(hashes[rows], others) for rows in _stretches(len(hashes))])
-
-
-def _stretches(count: int) -> Iterator[slice]:
-    """Parts of an array of one number a pair, for work whose copies would take several times its memory."""
-    return (slice(start, start + BLOCK) for start in range(0, max(1, count), BLOCK))
+    def add(self, part: TextPart) -> None:
+        for src, tgt in part.iter_pairs():
+            self.pairs.frombytes(splits.pair_hash(src, tgt))
+            for side, text in zip(self.sentences, (src, tgt), strict=True):
+                if text.strip():
+                    side.frombytes(splits.sentence_hash(text))
 
 
 # ---------------------------------------------------------------------------------------------------- prepare
 
 
-def prepare_corpus(data: DataConfig) -> Corpus:
+def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Corpus:
     """Read, clean and store a corpus, or find it in the store if it was made before from the same content.
 
     Training pairs pass the rules of :data:`RULES`, in that order, and each is counted under the first that
     drops it. Then the holdouts are split off what is left. Validation and test sets with sources of their own
     are kept line by line as they are.
 
+    Args:
+        run: the manifest of a run that was started. Then the corpus is the one of the run, and test sets that the run
+            did not have are read beside it.
+
     Raises:
-        DataError: a source cannot be read, a part would be empty, or the store cannot be written.
+        DataError: a source cannot be read, is not the one of the run, or changes while it is read; a part would be
+            empty; the store is damaged or cannot be written.
     """
-    store = Path(data.store)
-    held = {"valid": data.valid, **{f"test.{name}": source for name, source in data.test.items()}}
-    hashes = _FileHashes(store)
-    inputs = {name: _describe(source, hashes) for name, source in {"train": data.train, **held}.items()}
+    store, hashes = Path(data.store), FileHashes(Path(data.store))
+    if run is not None:
+        return _corpus_of_run(data, run, store, hashes)
+    lenient = data.reading == "lenient"
+    inputs = {name: describe(source, hashes, lenient) for name, source in parts(data).items()}
     hashes.save()
-    key = digest(data.model_dump(mode="json", exclude={"store"}), inputs, FORMAT)
-    path = store / f"corpus-{key}"
+    path, key = _find(data, inputs, store)
     if not path.is_dir():
-        log.info("preparing the corpus, once for this configuration and these files, in %s", path)
-        with build_once(path) as folder:
-            manifest = _build(data, held, folder, inputs)
-            sums = {file.name: sha256(file) for file in sorted(folder.glob("*.arrow"))}
-            about = {"format": FORMAT, "nmt": __version__, "key": key}
-            languages = {"src_lang": data.src_lang, "tgt_lang": data.tgt_lang}
-            write_json(folder / "manifest.json", {**about, **languages, **manifest, "files": sums})
-    return Corpus(path, read_manifest(path))
+        _make(path, key, data, inputs, hashes)
+    return _opened(path, list(inputs), hashes)
 
 
-def _build(
-    data: DataConfig, held: dict[str, Any], folder: Path, inputs: dict[str, list[dict[str, Any]]]
-) -> dict[str, Any]:
+def _find(data: DataConfig, inputs: Mapping[str, list[Entry]], store: Path) -> tuple[Path, str]:
+    """Where the corpus is, or is to be made, and its key."""
+    key = corpus_key(data, inputs, FORMAT)
+    path = store / f"corpus-{key}"
+    if not path.is_dir() and (first := first_corpus_key(data, inputs)):
+        if (store / f"corpus-{first}").is_dir():
+            return store / f"corpus-{first}", first
+        for folder in sorted(store.glob("corpus-*")):
+            try:
+                manifest = read_manifest(folder)
+            except DataError:
+                continue
+            if moved_from(manifest, data, inputs):
+                return folder, str(manifest["key"])
+    return path, key
+
+
+def _make(
+    path: Path,
+    key: str,
+    data: DataConfig,
+    inputs: Mapping[str, list[Entry]],
+    hashes: FileHashes,
+    sizes: Mapping[str, int] | None = None,
+) -> None:
+    """Put a corpus into the store.
+
+    Args:
+        sizes: of the parts, where it was there before.
+    """
+    log.info("preparing the corpus, once for this configuration and these files, in %s", path)
+    with build_once(path) as folder:
+        manifest = _build(data, folder, inputs)
+        hashes.check_unchanged(itertools.chain.from_iterable(inputs.values()))
+        again = {name: manifest["sizes"][name] for name in sizes or {} if name in manifest["sizes"]}
+        if sizes and any(again[name] != sizes[name] for name in again):
+            raise DataError(
+                f"{path}: is not in the store any more, and made again from the same files it has other sizes "
+                f"({again} instead of {dict(sizes)}); make it with the version of nmt that the run was started with"
+            )
+        about = {"format": FORMAT, "nmt": __version__, "key": key}
+        languages = {"src_lang": data.src_lang, "tgt_lang": data.tgt_lang}
+        sums = {file.name: sha256(file) for file in sorted(folder.glob("*.arrow"))}
+        write_json(folder / "manifest.json", {**about, **languages, **manifest, "files": sums})
+
+
+def _opened(path: Path, names: Sequence[str], hashes: FileHashes) -> Corpus:
+    """A corpus of the store, with the named parts open, each compared with its checksum."""
+    manifest = read_manifest(path)
+    sums = manifest.get("files", {})
+    hashes.verify(path, {file: sums[file] for file in (f"{name}.arrow" for name in names) if file in sums})
+    hashes.save()
+    corpus = Corpus(path, manifest)
+    corpus.parts.update({name: corpus.part(name) for name in names})
+    return corpus
+
+
+# ------------------------------------------------------------------------------------------------ data of a run
+
+
+def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes: FileHashes) -> Corpus:
+    """The corpus that a run was started with, from the store or made again, with the test sets of now."""
+    path, recorded = store / f"corpus-{run['key']}", run["inputs"]
+    sources, lenient = parts(data), data.reading == "lenient"
+    inputs: dict[str, list[Entry]] = {}
+    for name in [name for name in sources if name in recorded]:
+        try:
+            inputs[name] = describe(sources[name], hashes, lenient)
+        except DataError as error:
+            if not path.is_dir():
+                raise
+            log.warning("%s; data.%s is taken from the store, where this run has it", error, name)
+    hashes.save()
+    if changed := [line for name, entries in inputs.items() for line in differences(name, recorded[name], entries)]:
+        raise DataError(
+            f"the data are not those that this run was started with: {'; '.join(changed)}; "
+            "bring the files back, give a changed test set another name, or start another run (--set name=...)"
+        )
+    if not path.is_dir():
+        if lacking := [name for name in recorded if name not in sources]:
+            raise DataError(
+                f"data.{lacking[0]}: is missing; this run was started with it, and its corpus has to be made again, "
+                f"since {path} is not there any more; put it back into the configuration"
+            )
+        then = data.model_copy(update={"test": {n: s for n, s in data.test.items() if f"test.{n}" in recorded}})
+        _make(path, run["key"], then, inputs, hashes, run["sizes"])
+    corpus = _opened(path, [name for name in sources if name in recorded], hashes)
+    for name in [name for name in sources if name not in recorded]:
+        corpus.parts[name] = _read_set(name, sources[name], data, hashes)
+    return corpus
+
+
+def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) -> Corpus:
+    """The named validation or test sets of a run: from its corpus in the store, else from the files they came from.
+
+    Nothing else of the corpus is read or needed, but for holdouts of a corpus that is not in the store any more.
+
+    Args:
+        names: ``valid``, ``test.NAME``; also test sets that the run did not have when it was started.
+
+    Raises:
+        DataError: a set cannot be read, or is not the one of the run, which is not in the store any more.
+    """
+    store, hashes = Path(data.store), FileHashes(Path(data.store))
+    path, recorded, sources = store / f"corpus-{run['key']}", run["inputs"], parts(data)
+    if unknown := [name for name in names if name not in sources]:
+        raise DataError(f"data.{unknown[0]}: no such set; there are: {', '.join(sources)}")
+    if not path.is_dir() and any(isinstance(sources[name], HoldoutSource) for name in names):
+        return _corpus_of_run(data, run, store, hashes)
+    lenient = data.reading == "lenient"
+    stored = [name for name in names if name in recorded] if path.is_dir() else []
+    corpus = _opened(path, stored, hashes) if stored else Corpus(path, dict(run))
+    for name in names:
+        if name not in recorded:
+            corpus.parts[name] = _read_set(name, sources[name], data, hashes)
+            continue
+        origin = "train" if isinstance(sources[name], HoldoutSource) else name
+        try:
+            changed = differences(origin, recorded[origin], describe(sources[origin], hashes, lenient))
+        except DataError:
+            if not path.is_dir():
+                raise
+            changed = []  # the files are gone: nothing contradicts the store
+        if changed and not path.is_dir():
+            raise DataError(
+                f"data.{name}: is not the set that this run was started with: {'; '.join(changed)}; bring the files "
+                "back, or score these with --src and --ref"
+            )
+        if changed:
+            log.warning(
+                "the data have changed since this run was started: %s; data.%s is scored as the run has it in %s "
+                "(score other files with --src and --ref)", "; ".join(changed), name, path,
+            )  # fmt: skip
+        if name not in stored:
+            corpus.parts[name] = _read_set(name, sources[name], data, hashes)
+    hashes.save()
+    return corpus
+
+
+def _read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashes: FileHashes) -> TextPart:
+    """A validation or test set, in memory."""
+    if isinstance(source, HoldoutSource):
+        raise DataError(
+            f"data.{name}: a holdout cannot be added to a run, whose training part has its pairs; remove it"
+        )
+    lenient = data.reading == "lenient"
+    entries = describe(source, hashes, lenient)
+    part = TextPart(
+        Path(_where(entries)), list(_blocks(read_pairs(source, data.src_lang, data.tgt_lang, lenient=lenient)))
+    )
+    hashes.check_unchanged(entries)
+    _check_held(name, part, entries)
+    return part
+
+
+# ------------------------------------------------------------------------------------------------------- build
+
+
+def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) -> dict[str, Any]:
     sizes: dict[str, int] = {}
     counts: dict[str, int] = {}
-    seen: list[npt.NDArray[np.uint64]] = []  # of the validation and test pairs
-    holdouts = {name: source for name, source in held.items() if isinstance(source, HoldoutSource)}
-    for name, source in held.items():
-        if name in holdouts:
+    lenient = data.reading == "lenient"
+    held, sources = _HeldHashes(), parts(data)
+    holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
+    # Validation and test sets that are no holdouts, line by line.
+    for name, source in sources.items():
+        if name == "train" or isinstance(source, HoldoutSource):
             continue
         with ArrowWriter(folder / f"{name}.arrow", SCHEMA) as out:
-            for batch in _blocks(read_pairs(source, data.src_lang, data.tgt_lang, counts)):
+            for batch in _blocks(read_pairs(source, data.src_lang, data.tgt_lang, counts, lenient)):
                 out.write(batch)
         part = TextPart(folder / f"{name}.arrow")
         sizes[name] = len(part)
         _check_held(name, part, inputs[name])
-        seen.append(_to_hashes(b"".join(itertools.starmap(pair_hash, part.iter_pairs()))))
+        held.add(part)
 
-    cleaner = _Cleaner(data.cleaning)
-    read = folder / "read.arrow"  # what passed the rules that look at one pair alone
+    # What passes the rules that look at one pair alone.
+    compared = bool(holdouts) or data.cleaning.drop_overlap
+    cleaner = _Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
+    read = folder / "read.arrow"
     with ArrowWriter(read, SCHEMA) as out:
-        for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts))):
+        for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts, lenient))):
             out.write(batch)
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
-    pairs = _to_hashes(cleaner.hashes)
-    keep = np.ones(len(pairs), dtype=bool)
-    if data.cleaning.drop_duplicates:
-        keep = ~_repeats(pairs)
-        cleaner.dropped["duplicate"] = int((~keep).sum())
-    if data.cleaning.drop_overlap and seen:
-        overlap = keep & _among(pairs, np.concatenate(seen))
-        cleaner.dropped["overlap"] = int(overlap.sum())
-        keep &= ~overlap
-    where = _split(pairs, holdouts)
+
+    # What passes the others, and which part it goes to.
+    chosen = _Selection(cleaner)
+    chosen.clean()
+    chosen.drop_overlap(held)
+    left = int(chosen.keep.sum())
+    where = chosen.split(list(holdouts.values()))
     for number, name in [(-1, "train"), *enumerate(holdouts)]:
-        mask = keep & (where == number)
+        mask = chosen.keep & (where == number)
         sizes[name] = int(mask.sum())
         if not sizes[name]:
-            raise DataError(_nothing_left(name, cleaner, int(keep.sum())))
+            raise DataError(_nothing_left(name, cleaner, left))
         _write_rows(read, mask, folder / f"{name}.arrow")
     read.unlink()
-    for entries in inputs.values():
-        for entry in entries:
-            if entry.get("path") in counts:
-                entry["lines"] = counts[entry["path"]]
+
+    lined = {
+        name: [{**entry, "lines": counts[entry["path"]]} if entry.get("path") in counts else entry for entry in entries]
+        for name, entries in inputs.items()
+    }
+    ratio = {} if chosen.usual_ratio is None else {"usual_ratio": round(chosen.usual_ratio, 4)}
     return {
-        "inputs": inputs,
+        "inputs": lined,
         "read": cleaner.read,
         "dropped": cleaner.dropped,
-        "sizes": {name: sizes[name] for name in ("train", *held)},
+        **ratio,
+        "shared": chosen.shared,
+        "sizes": {name: sizes[name] for name in sources},
     }
 
 
-def _to_hashes(data: bytes | array[int]) -> Hashes:
-    return np.frombuffer(data, dtype=np.uint64)
-
-
-def _write_rows(read: Path, mask: npt.NDArray[np.bool_], path: Path) -> None:
+def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
     with ArrowWriter(path, SCHEMA) as out:
         for number, batch in enumerate(read_batches(read)):
             out.write(batch.filter(pa.array(mask[number * BLOCK : number * BLOCK + batch.num_rows])))
 
 
-def _where(entries: list[dict[str, Any]]) -> str:
-    named = entries if "kind" not in entries[0] else entries[:1]  # of a hub folder, not each of its files
+def _where(entries: list[Entry]) -> str:
+    named = entries if is_file_entry(entries[0]) else entries[:1]  # of a hub folder, not each of its files
     return " and ".join(str(entry.get("path") or entry["kind"]) for entry in named)
 
 
-def _check_held(name: str, part: TextPart, entries: list[dict[str, Any]]) -> None:
+def _check_held(name: str, part: TextPart, entries: list[Entry]) -> None:
     """A set that nothing can be measured on is a mistake; single blank lines in it are not."""
     if not len(part):
         raise DataError(f"data.{name}: {_where(entries)} holds no sentence pairs")

@@ -21,11 +21,11 @@ from nmt.data.corpus import (
     MappedArrow,
     TextPart,
     read_batches,
-    read_manifest,
 )
+from nmt.data.provenance import read_manifest, verify_entry
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
-from nmt.files import build_once, write_json
+from nmt.files import build_once, sha256, write_json
 from nmt.search.limits import LengthLimits, learn_limits
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,9 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: 
                 for name, drop in (("train", True), ("valid", False))
             }
             origin = {"corpus": corpus.key, "tokenizer": tokenizer.fingerprint, "max_tokens": max_tokens}
-            write_json(folder / "manifest.json", {"format": FORMAT, "key": key, **origin, **parts})
+            sums = {file.name: sha256(file) for file in sorted(folder.glob("*.arrow"))}
+            write_json(folder / "manifest.json", {"format": FORMAT, "key": key, **origin, **parts, "files": sums})
+    verify_entry(path, store)
     train, valid = (ParallelDataset(path / f"{name}.arrow") for name in ("train", "valid"))
     return EncodedCorpus(path, read_manifest(path), train, valid)
 

@@ -1,56 +1,377 @@
-"""The lines of a text file: of a corpus, and of what is to be translated."""
+"""The lines of a text file: of a corpus, and of what is to be translated.
+
+:func:`open_text` opens a file, :func:`read_lines` unpacks, checks and decodes it. Memory is bounded whatever the file
+holds: a line has at most :data:`MAX_LINE` bytes, and a compressed file may not grow beyond any plausible text.
+"""
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import logging
+import lzma
+import os
+import shlex
+import stat
 import zlib
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, cast
 
+from nmt.data.formats import foreign
 from nmt.errors import DataError
 
+log = logging.getLogger(__name__)
 
-def read_lines(file: IO[bytes], name: str) -> Iterator[str]:
-    r"""The lines of a UTF-8 file opened in binary mode, without their ends.
+MAX_LINE = 4 << 20  # bytes, before decoding
+CHUNK = 1 << 18  # bytes asked for at once
+MAX_RATIO = 250  # unpacked to packed size; text reaches 4 to 20, a file made to exhaust a disk 1,000 and more
+FREE_BYTES = 1 << 24  # unpacked; up to here any ratio is allowed
+BOM = b"\xef\xbb\xbf"  # byte order mark of UTF-8
+CR_TO_LF = r"tr '\r' '\n'"
 
-    A line ends at "\n" and nowhere else: U+2028, U+0085, "\f" and "\v" are characters of it. One "\r"
-    before the end is dropped, and so is a byte order mark at the start of the file. The last line needs no
-    "\n".
+
+# ------------------------------------------------------------------------------------------------------ opening
+
+
+@contextmanager
+def open_text(path: str) -> Iterator[IO[bytes]]:
+    """Open a file for :func:`read_lines`.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (closed below; an error while reading is another one)
+    except OSError as error:
+        raise DataError(cannot_open(path, error)) from None
+    with file:
+        yield file
+
+
+def cannot_open(path: str, error: OSError) -> str:
+    """The message for a file that cannot be opened."""
+    match error:
+        case FileNotFoundError():
+            stem, ending = os.path.splitext(path)
+            others = [stem] if ending in _ENDINGS else [path + ending for ending in _ENDINGS]
+            found = [other for other in others if Path(other).is_file()]
+            return f"{path}: no such file; " + (f"did you mean {found[0]}?" if found else "check the path")
+        case IsADirectoryError():
+            return f"{path}: is a folder; name a file in it"
+        case PermissionError():
+            return f"{path}: no permission to read it; check its owner and mode"
+        case _:
+            return f"{path}: cannot be read: {error.strerror or error}"
+
+
+def check_regular(path: str, mode: int) -> None:
+    """Refuse a pipe or device as part of a corpus, which is read more than once.
+
+    Args:
+        mode: ``st_mode`` of the file.
+
+    Raises:
+        DataError: it is a pipe, a socket or a device.
+    """
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise DataError(f"{path}: is {kind}; a corpus is read more than once: write it to a file and name that")
+
+
+# --------------------------------------------------------------------------------------------------- unpacking
+
+_PACKED: list[tuple[str, str, bytes, str]] = [  # name, ending, first bytes, command that unpacks
+    ("gzip", ".gz", b"\x1f\x8b", "gzip -dc"),
+    ("bzip2", ".bz2", b"BZh", "bzip2 -dc"),
+    ("xz", ".xz", b"\xfd7zXZ\0", "xz -dc"),
+    ("Zstandard", ".zst", b"\x28\xb5\x2f\xfd", "zstd -dc"),
+]
+_ENDINGS = [ending for _, ending, _, _ in _PACKED]
+_BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # "BZh" alone may begin a text
+
+
+class _Unpacked:
+    """Blocks of the content of a file, unpacked where its first bytes say that it is compressed.
+
+    Attributes:
+        packed: the name of the compression, or None.
+    """
+
+    def __init__(self, file: IO[bytes], name: str):
+        self.name = name
+        self.original = isinstance(file, io.BufferedReader | io.BytesIO)
+        buffered = file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file))
+        head: bytes = buffered.peek(16)[:16]
+        self.empty = not head
+        self.packed = next((kind for kind, _, magic, _ in _PACKED if head.startswith(magic)), None)
+        if self.packed == "bzip2" and head[4:10] not in _BZIP2_BLOCKS:
+            self.packed = None
+        self.stream: Any = buffered if self.packed is None else _decompressor(buffered, self.packed)
+        self.limit = None if self.packed is None else _size_limit(file)
+        self.total = 0
+
+    def blocks(self) -> Iterator[bytes]:
+        while block := self.stream.read1(CHUNK):
+            self.total += len(block)
+            if self.limit is not None and self.total > self.limit:
+                raise DataError(
+                    f"{self.name}: unpacks to more than {MAX_RATIO} times its size, which text does not; if it is "
+                    "what you want, unpack it and name the unpacked file"
+                )
+            yield block
+
+    @property
+    def misnamed(self) -> str | None:
+        """The compression that the name promises and the content lacks; None where another stream unpacks it."""
+        if self.packed is not None or self.empty or not self.original:
+            return None
+        return next((kind for kind, ending, _, _ in _PACKED if self.name.endswith(ending)), None)
+
+
+def _decompressor(file: Any, kind: str) -> Any:
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=file)
+    if kind == "bzip2":
+        return bz2.BZ2File(file)
+    if kind == "xz":
+        return lzma.LZMAFile(file)
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+
+
+def _size_limit(file: IO[bytes]) -> int | None:
+    """The most bytes that a compressed file may unpack to; None for a pipe, which is read as it comes."""
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:  # io.UnsupportedOperation: bytes in memory
+        return None
+    return max(FREE_BYTES, MAX_RATIO * status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def check_unpacked_size(path: str) -> None:
+    """Unpack a file without keeping anything of it.
+
+    Raises:
+        DataError: it unpacks to more than any text would.
+    """
+    with open_text(path) as file:
+        try:
+            content = _Unpacked(file, path)
+            if content.packed is not None:
+                for _ in content.blocks():
+                    pass
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            raise DataError(f"{path}: damaged: {error}; copy it again") from None
+
+
+def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
+    """The content of a file as a stream, for readers that do not take lines from :func:`read_lines`.
 
     Args:
         name: what error messages call the file.
 
     Raises:
-        DataError: it is not UTF-8, holds a NUL character, or cannot be read on (damaged gzip, failing disk).
+        DataError: it is known not to be lines of text.
     """
-    number = 0
+    content = _Unpacked(file, name)
+    with suppress(EOFError, OSError, AttributeError, zlib.error, lzma.LZMAError):  # reading tells of damage
+        lines = _Lines(name, content.packed)
+        head = lines.begin(content.stream.peek(CHUNK), content.misnamed)
+        if _size_limit(file) is not None and b"\n" not in head and b"\r" in head[:-1]:
+            lines.refuse_carriage_returns()
+    return cast(IO[bytes], content.stream)
+
+
+# ----------------------------------------------------------------------------------------------------- reading
+
+
+def read_lines(file: IO[bytes], name: str, counts: dict[str, int] | None = None) -> Iterator[str]:
+    r"""The lines of a UTF-8 file opened in binary mode, without their ends.
+
+    A file compressed by gzip, bzip2, xz or Zstandard is unpacked; its content decides, not its name. A line ends
+    at "\n" and nowhere else: U+2028, U+0085, "\f" and "\v" are characters of it. One "\r" before the end is dropped,
+    and so is a byte order mark at the start of the file. The last line needs no "\n".
+
+    Args:
+        name: what error messages call the file.
+        counts: filled with the number of lines of ``name`` at the end of the file.
+
+    Raises:
+        DataError: it is not lines of UTF-8 text, a line is longer than :data:`MAX_LINE` bytes, or it cannot be read
+            to its end (damaged compression, failing disk).
+    """
+    lines = _Lines(name)
     try:
-        for raw in file:  # iterating over a binary file splits at b"\n" only
-            number += 1
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-                if not raw:  # a byte order mark alone is no line
-                    return
-            if raw.endswith(b"\n"):
-                raw = raw[:-2] if raw.endswith(b"\r\n") else raw[:-1]
-            elif raw.endswith(b"\r"):
-                raw = raw[:-1]
-            if b"\0" in raw:
-                raise DataError(f"{name}:{number}: holds a NUL character; is it a text file, in UTF-8?")
-            yield raw.decode()
-    except UnicodeDecodeError as error:
-        column = len(error.object[: error.start].decode()) + 1
-        bad = error.object[error.start]
-        raise DataError(
-            f"{name}:{number}: not valid UTF-8 (byte 0x{bad:02x} at column {column}); convert the file to UTF-8"
-        ) from None
-    except gzip.BadGzipFile as error:
-        if number == 0:
-            raise DataError(f"{name}: not a gzip file, in spite of its name; rename or compress it") from None
-        raise DataError(f"{name}: damaged gzip file after line {number} ({error}); copy it anew") from None
+        content = _Unpacked(file, name)
+        lines.packed = content.packed
+        for block in content.blocks():
+            if lines.first:
+                block = lines.begin(block, content.misnamed)
+            yield from lines.take(block)
+        yield from lines.end()
+        if counts is not None:
+            counts[name] = lines.number
     except EOFError:
-        raise DataError(f"{name}: gzip file cut off after line {number}; copy it anew") from None
-    except zlib.error as error:
-        raise DataError(f"{name}: damaged gzip file after line {number} ({error}); copy it anew") from None
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read on after line {number}: {error.strerror or error}") from None
+        raise DataError(f"{name}: {lines.packed} file cut off after line {lines.number}; copy it again") from None
+    except (zlib.error, lzma.LZMAError, OSError) as error:
+        where = f"after line {lines.number}"
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{name}: cannot be read {where}: {error.strerror or error}") from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: damaged {lines.packed} file {where} ({reason}); copy it again") from None
+
+
+class _Lines:
+    """Splits and decodes the blocks of one file, a whole block at a time: that is several times faster than by line.
+
+    Attributes:
+        number: of lines so far.
+        packed: the compression of the file, or None.
+        first: whether nothing has been read yet.
+    """
+
+    def __init__(self, name: str, packed: str | None = None):
+        self.name = name
+        self.number = 0
+        self.packed = packed
+        self.first = True
+        self.rest = b""  # of a line whose end has not been read
+        self.warned = False
+
+    def begin(self, block: bytes, misnamed: str | None) -> bytes:
+        """Check the first block; return it without its byte order mark."""
+        self.first = False
+        if problem := foreign(block, self.convert):
+            raise DataError(f"{self.name}: {problem}")
+        if misnamed is not None:
+            raise DataError(f"{self.name}: not a {misnamed} file, in spite of its name; rename or compress it")
+        return block.removeprefix(BOM)
+
+    def take(self, block: bytes) -> Iterator[str]:
+        """The lines that end in a block."""
+        end = block.rfind(b"\n")
+        if end < 0:
+            self.rest += block
+            if len(self.rest) > MAX_LINE:
+                self._too_long()
+            return
+        if self.rest and len(self.rest) + block.find(b"\n") > MAX_LINE:
+            self._too_long()
+        complete, self.rest = self.rest + block[:end], block[end + 1 :]
+        yield from self._decode(complete)
+
+    def end(self) -> Iterator[str]:
+        """The last line, where no newline ends it."""
+        if self.rest:
+            if not self.number and b"\r" in self.rest[:-1]:
+                self.refuse_carriage_returns()
+            yield from self._decode(self.rest)
+
+    def _decode(self, data: bytes) -> Iterator[str]:
+        try:
+            if b"\0" in data:
+                raise ValueError
+            text = data.decode()
+        except ValueError:
+            yield from self._up_to_mistake(data)
+            return
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").removesuffix("\r")
+            if not self.warned and "\r" in text:
+                self.warned = True
+                line = self.number + 1 + text.count("\n", 0, text.index("\r"))
+                log.warning(
+                    "warning: %s:%d: holds a carriage return within the line, kept as a character of it; if it ends "
+                    "a line, convert the line ends: %s",
+                    self.name,
+                    line,
+                    self._command(CR_TO_LF, "lf"),
+                )
+        lines = text.split("\n")
+        self.number += len(lines)
+        yield from lines
+
+    def _up_to_mistake(self, data: bytes) -> Iterator[str]:
+        """Yield the lines before the one that is not text, and raise for that."""
+        for raw in data.split(b"\n"):
+            self.number += 1
+            where = f"{self.name}:{self.number}"
+            if b"\0" in raw:
+                raise DataError(f"{where}: holds a NUL character; is it a text file, in UTF-8?")
+            try:
+                yield raw.removesuffix(b"\r").decode()
+            except UnicodeDecodeError as error:
+                raise DataError(f"{where}: not valid UTF-8 ({_position(error)}); {self._encoding(raw)}") from None
+
+    def _encoding(self, raw: bytes) -> str:
+        """Advice for a line in another encoding, or with damaged characters."""
+        if any(char >= "\x80" for char in raw.decode(errors="ignore")):
+            return f"correct that line, or drop all such bytes: {self._command('iconv -c -f UTF-8 -t UTF-8', 'utf8')}"
+        high = sum(byte >= 0x80 for byte in raw)
+        letters = sum(byte < 0x80 and chr(byte).isalpha() for byte in raw)
+        if high <= letters and not any(byte in b"\x81\x8d\x8f\x90\x9d" for byte in raw):
+            hint, encoding = "if it is Windows-1252 (Western European)", "WINDOWS-1252"
+        else:
+            hint, encoding = "find its encoding (iconv -l lists them all)", "ENCODING"
+        return f"convert the file to UTF-8; {hint}: {self.convert(encoding)}"
+
+    def convert(self, encoding: str) -> str:
+        """The command that converts the file to UTF-8."""
+        return self._command(f"iconv -f {encoding} -t UTF-8", "utf8")
+
+    def _command(self, command: str, ending: str) -> str:
+        """A filter applied to the file, unpacked if it is packed."""
+        if not os.path.exists(self.name):  # standard input
+            return command
+        unpack = next((unpack for kind, _, _, unpack in _PACKED if kind == self.packed), None)
+        path = shlex.quote(self.name)
+        target = shlex.quote(f"{self.name}.{ending}")
+        return f"{unpack} {path} | {command} > {target}" if unpack else f"{command} < {path} > {target}"
+
+    def _too_long(self) -> None:
+        if not self.number and b"\r" in self.rest:
+            self.refuse_carriage_returns()
+        raise DataError(
+            f"{self.name}:{self.number + 1}: is longer than {MAX_LINE >> 20} MiB; a line holds one sentence: break "
+            "it into lines or delete it"
+        )
+
+    def refuse_carriage_returns(self) -> None:
+        command = self._command(CR_TO_LF, "lf")
+        raise DataError(
+            f"{self.name}: its lines end in a carriage return (CR, old Mac OS), not in a newline; convert: {command}"
+        )
+
+
+def _position(error: UnicodeDecodeError) -> str:
+    column = len(error.object[: error.start].decode()) + 1
+    return f"byte 0x{error.object[error.start]:02x} at column {column}"
+
+
+# -------------------------------------------------------------------------------------------------------- cells
+
+
+def one_line(text: str) -> str:
+    """The text of a cell, in which a newline becomes a space: a sentence is one line."""
+    return text.replace("\r\n", " ").replace("\n", " ") if "\n" in text else text
+
+
+def lookup(value: Any, key: str) -> Any:
+    """What a dotted key names in nested mappings. A key that holds dots itself is found before it is split at them.
+
+    Raises:
+        KeyError: nothing.
+    """
+    if not isinstance(value, Mapping):
+        raise KeyError(key)
+    if key in value:
+        return value[key]
+    for place, char in enumerate(key):
+        if char == "." and key[:place] in value:
+            with suppress(KeyError):
+                return lookup(value[key[:place]], key[place + 1 :])
+    raise KeyError(key)

@@ -16,7 +16,7 @@ import sentencepiece as spm
 from nmt.config import TokenizerConfig
 from nmt.cores import usable_cores
 from nmt.errors import TokenizerError
-from nmt.files import build_once, sha256
+from nmt.files import build_once, sha256, write_json
 
 if TYPE_CHECKING:
     from nmt.data.corpus import Corpus, TextPart
@@ -82,6 +82,7 @@ class Tokenizer:
             for name, columns in sides.items():
                 model = _train(config, sample_lines(part, columns, config.train_sentences), name)
                 (folder / f"{name}.model").write_bytes(model)
+            write_json(folder / "manifest.json", {"files": {f.name: sha256(f) for f in sorted(folder.glob("*.model"))}})
         return cls(path)
 
     @property

@@ -160,7 +160,10 @@ class Trainer:
             raise CheckpointError(f"{last.path}: is of another configuration ({differing})")
         for key in ("tokenizer", "data"):
             if there[key] != here[key]:
-                raise CheckpointError(f"{last.path}: is of another {key} ({there[key]} there, {here[key]} now)")
+                raise CheckpointError(
+                    f"{last.path}: is of another {key} ({there[key]} there, {here[key]} now); "
+                    "it belongs to another run, or the manifest.json of this one is missing: bring back what is its"
+                )
         return last
 
     def _own_window(self, last: checkpoints.Checkpoint) -> list[float]:

@@ -5,11 +5,14 @@ that is odd but right is below, in :data:`ODD`.
 """
 
 import gzip
+import io
+import lzma
 import os
 import pickle
 import random
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -102,6 +105,22 @@ def test_configurations(place, capfd, content, expected):
 
 # -------------------------------------------------------------------------------------------------------------- corpora
 
+
+def western(name: str) -> str:
+    return (
+        "convert the file to UTF-8; if it is Windows-1252 (Western European): "
+        f"iconv -f WINDOWS-1252 -t UTF-8 < {name} > {name}.utf8"
+    )
+
+
+def workbook() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("[Content_Types].xml", "_rels/.rels", "xl/workbook.xml"):
+            archive.writestr(name, "<x/>")
+    return buffer.getvalue()
+
+
 LINES = b"".join(b"line %d\n" % n for n in range(500))
 TEXT = "{kind: text, src: a, tgt: b}"
 
@@ -115,15 +134,15 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
         "b: no such file; did you mean b.gz?"),
     "folder": ({"a": LINES, "b/x": b""}, TEXT, "b: is a folder; name a file in it"),
     "truncated gzip": ({"a.gz": gzip.compress(LINES)[:-5], "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
-        "a.gz: gzip file cut off after line 500; copy it anew"),
+        "a.gz: gzip file cut off after line 500; copy it again"),
     "no gzip": ({"a.gz": LINES, "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
         "a.gz: not a gzip file, in spite of its name; rename or compress it"),
     "invalid UTF-8 in line 3": ({"a": b"x\ny\nz\xe4\n", "b": b"x\ny\nz\n"}, TEXT,
-        "a:3: not valid UTF-8 (byte 0xe4 at column 2); convert the file to UTF-8"),
+        "a:3: not valid UTF-8 (byte 0xe4 at column 2); " + western("a")),
     "Latin-1": ({"a": "größer\n".encode("latin-1"), "b": b"x\n"}, TEXT,
-        "a:1: not valid UTF-8 (byte 0xf6 at column 3); convert the file to UTF-8"),
+        "a:1: not valid UTF-8 (byte 0xf6 at column 3); " + western("a")),
     "UTF-16": ({"a": "hallo\n".encode("utf-16"), "b": b"x\n"}, TEXT,
-        "a:1: holds a NUL character; is it a text file, in UTF-8?"),
+        "a: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a > a.utf8"),
     "NUL byte in line 2": ({"a": b"x\ny\0\n", "b": b"x\ny\n"}, TEXT,
         "a:2: holds a NUL character; is it a text file, in UTF-8?"),
     "empty files": ({"a": b"", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
@@ -135,20 +154,55 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "a vocabulary that cannot be filled": ({"a": b"x y\n", "b": b"y x\n"}, TEXT,
         "tokenizer.vocab_size: 36 is more than the training text can fill; set it to 9 or less"),
     "too few columns": ({"a": b"x\ty\nz\n"}, "{kind: tsv, path: a}",
-        "a:2: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0"),
+        "a:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
+        "lines: awk -F '\\t' 'NF == 2' a > a.clean"),
     "broken JSON": ({"a": b'{"en": "x", "de": "y"}\n{"en": \n'}, "{kind: jsonl, path: a}",
         "a:2: not valid JSON: Expecting value (column 8)"),
     "JSON of another kind": ({"a": b"[1, 2]\n"}, "{kind: jsonl, path: a}",
-        "a:1: no key 'en'; it is not in an object; set src_key and tgt_key"),
+        "a:1: is an array, not an object with keys; JSON lines have one object on each line, converted by: "
+        "jq -c '.[]' a > a.jsonl"),
     "JSON without the key": ({"a": b'{"en": "x", "fr": "y"}\n'}, "{kind: jsonl, path: a}",
         "a:1: no key 'de'; there is: en, fr; set src_key and tgt_key"),
     "a number for a text": ({"a": b'{"en": "x", "de": 3}\n'}, "{kind: jsonl, path: a}",
-        "a:1: key 'de' holds 3, which is not text"),
+        "a:1: key 'de' holds 3, which is not text; write each sentence in quotation marks"),
     "a lone surrogate": ({"a": b'{"en": "x \\ud83d", "de": "y"}\n'}, "{kind: jsonl, path: a}",
         "a:1: key 'en' holds \\ud83d, half of a surrogate pair and no character; remove it"),
     "an escaped NUL": ({"a": b'{"en": "x\\u0000", "de": "y"}\n'}, "{kind: jsonl, path: a}",
         "a:1: key 'en' holds a NUL character; remove it"),
     "deep JSON": ({"a": b"[" * 100_000 + b"\n"}, "{kind: jsonl, path: a}", "a:1: not valid JSON: nested too deeply"),
+    "a header as a pair": ({"a": b"English\tGerman\none\teins\n"}, "{kind: tsv, path: a}",
+        "a:1: looks like a header (English, German); set header: true to leave it out, or header: false if it is a "
+        "pair of sentences"),
+    "commas for tabs": ({"a": b"en,de\none,eins\n"}, "{kind: tsv, path: a}",
+        "a:1: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
+        "files (CSV) are kind: hub"),
+    "no such heading": ({"a": b"en\tfr\none\tun\n"}, "{kind: tsv, path: a, src_column: en, tgt_column: de}",
+        "a:1: no column 'de'; the header names: en, fr"),
+    "a JSON array over several lines": ({"a": b'[\n{"en": "x", "de": "y"}\n]\n'}, "{kind: jsonl, path: a}",
+        "a:1: not valid JSON: Expecting value (column 2); JSON lines have one object on each line, converted by: "
+        "jq -c '.[]' a > a.jsonl"),
+    "a translation memory": ({"a": b'<?xml version="1.0"?>\n<tmx version="1.4">\n', "b": b"x\ny\n"}, TEXT,
+        "a: is a translation memory (TMX, XML), not lines of text; export it as tab-separated text, such as by "
+        "Okapi's tikal -2tbl, and read that with kind: tsv"),
+    "a workbook": ({"a": workbook(), "b": b"x\n"}, TEXT,
+        "a: is an Excel workbook (XLSX); save it as CSV in UTF-8 and name that with kind: hub, or as tab-separated "
+        "text"),
+    "lines that end in CR": ({"a": b"x\ry\rz\r", "b": b"x\ny\nz\n"}, TEXT,
+        "a: its lines end in a carriage return (CR, old Mac OS), not in a newline; convert: "
+        "tr '\\r' '\\n' < a > a.lf"),
+    "an endless line": ({"a.gz": gzip.compress(b"x" * (5 << 20), 1), "b": b"x"}, "{kind: text, src: a.gz, tgt: b}",
+        "a.gz:1: is longer than 4 MiB; a line holds one sentence: break it into lines or delete it"),
+    "a device": ({}, "{kind: text, src: /dev/zero, tgt: /dev/zero}",
+        "/dev/zero: is a device; a corpus is read more than once: write it to a file and name that"),
+    "a CSV file without the column": ({"a.csv": b"de;en\nx;y\n"}, "{kind: hub, path: a.csv, src_column: fr}",
+        "a.csv:1: no column 'fr'; line 1 names: de, en; set src_column and tgt_column"),
+    "a dataset that is elsewhere": (
+        {"d/README.md": b"---\nconfigs:\n- data_files: https://example.org/x.csv\n---\n", "d/a.csv": b"en,de\nx,y\n"},
+        "{kind: hub, path: d}", "d/README.md: names https://example.org/x.csv as data, which is not in this folder; "
+        "download it into the folder"),
+    "a dataset of several kinds": ({"d/all.csv": b"en,de\nx,y\n", "d/a.tmx": b"", "d/train.bin": b""},
+        "{kind: hub, path: d}", "d: cannot be loaded: No (supported) data files found in d; name the file itself, such "
+        "as path: d/all.csv"),
     "a dataset that is none": ({"d/x.bin": b"MZ"}, "{kind: hub, path: d, split: train}",
         "d: cannot be loaded: No (supported) data files found in d; name a folder with parquet, JSON or CSV files, "
         "or a hub id"),
@@ -325,7 +379,7 @@ ACCESS: dict[str, tuple[str, int, list[str], str]] = {
         "runs/c/tokenizer/joint.model: cannot be read: Permission denied"),
     "model": ("runs/c/model/model.safetensors", 0, TRANSLATE,
         "runs/c/model: damaged: runs/c/model/model.safetensors: Permission denied"),
-    "text": ("test.src", 0, TRANSLATE, "test.src: cannot be opened: Permission denied"),
+    "text": ("test.src", 0, TRANSLATE, "test.src: no permission to read it; check its owner and mode"),
     "runs": ("runs", 0o555, ["train", "c.yaml", "--set", "name=d"], "runs/d: cannot be written to: Permission denied"),
     "run": ("runs/c", 0o555, ["train", "c.yaml"], "runs/c: cannot be written to: Permission denied"),
     "store": ("store", 0o555, ["prepare", "c.yaml", "--set", "data.cleaning.max_ratio=3"],
@@ -350,11 +404,11 @@ def test_no_access(open_place, capfd, case):
 BAD_TEXTS: dict[str, tuple[bytes, str]] = {
     "binary": (bytes(range(256)), "in:1: holds a NUL character; is it a text file, in UTF-8?"),
     "an ELF file": (b"\x7fELF\x02\x01\x01\xff",
-        "in:1: not valid UTF-8 (byte 0xff at column 8); convert the file to UTF-8"),
+        "in:1: not valid UTF-8 (byte 0xff at column 8); " + western("in")),
     "Latin-1 in line 2": (b"one\nsch\xf6n\n",
-        "in:2: not valid UTF-8 (byte 0xf6 at column 4); convert the file to UTF-8"),
+        "in:2: not valid UTF-8 (byte 0xf6 at column 4); " + western("in")),
     "cut inside a character": ("one ü".encode()[:-1],
-        "in:1: not valid UTF-8 (byte 0xc3 at column 5); convert the file to UTF-8"),
+        "in:1: not valid UTF-8 (byte 0xc3 at column 5); " + western("in")),
 }  # fmt: skip
 
 
@@ -367,6 +421,8 @@ def test_texts(place, capfd, case):
 
 GOOD_TEXTS: dict[str, tuple[bytes, int]] = {
     "empty": (b"", 0),
+    "packed by gzip": (gzip.compress(b"one\ntwo\n"), 2),
+    "packed by xz": (lzma.compress(b"one\ntwo\n"), 2),
     "no newline at the end": (b"one\ntwo", 2),
     "one newline": (b"\n", 1),
     "a line of 50,000 words": (b"one\n" + b"two " * 50_000 + b"\nthree\n", 3),

@@ -13,7 +13,8 @@ import yaml
 
 from nmt import export
 from nmt.cli import main
-from nmt.data.corpus import Corpus, read_manifest
+from nmt.data.corpus import Corpus
+from nmt.data.provenance import read_manifest
 from nmt.data.tokenizer import Tokenizer
 from nmt.engines.ctranslate2 import import_ctranslate2
 from nmt.errors import ExportError
@@ -284,7 +285,7 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
         (["export", run, *to, "-o", str(tmp_path / "full")], "is there and is no earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt")], "is there and is no earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt" / "a")], "cannot be written: "),
-        (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: cannot be opened"),
+        (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: no such file"),
         (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "holds no line to check the export with"),
         (["export", "nowhere", *to], "nowhere: no such run"),
     ]

@@ -65,3 +65,24 @@ def test_a_new_run_takes_the_defaults_of_today(old):
     shutil.rmtree("runs/transformer")
     assert main(["train", "transformer.yaml"]) == 0
     assert "defaults: 2" in Path("runs/transformer/config.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["transformer", "rnn"])
+def test_a_run_resumes_where_its_corpus_has_moved(old, name):
+    """Found by content: in the store that the earlier version named by paths, or made again without it."""
+    Path("moved").mkdir()
+    for path in [*Path().glob("*.src"), *Path().glob("*.tgt")]:
+        path.rename(f"moved/{path.name}")
+    text = Path(f"{name}.yaml").read_text()
+    for file in ("train", "valid", "test"):
+        text = text.replace(f"{file}.src", f"moved/{file}.src").replace(f"{file}.tgt", f"moved/{file}.tgt")
+    Path(f"{name}.yaml").write_text(text)
+    store = sorted((old / "store").glob("*-*[0-9a-f]"))
+    assert main(["prepare", f"{name}.yaml", "--set", "defaults=1"]) == 0
+    assert sorted((old / "store").glob("*-*[0-9a-f]")) == store
+    shutil.rmtree("store")
+    assert main(["train", f"{name}.yaml"]) == 0
+    assert {path.name for path in Path("store").glob("*-*[0-9a-f]")} <= {path.name for path in store}
+    expected, found = load_file(f"expected/{name}.safetensors"), load_file(f"runs/{name}/model/model.safetensors")
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=key)

@@ -87,6 +87,14 @@ OVERRIDES = [
     ("x", "--set x: must be key=value, such as train.max_steps=100"),
     ("train..x=1", "--set train..x=1: must be key=value, such as train.max_steps=100"),
     ("train.max_steps.x=3", "--set train.max_steps.x=3: train.max_steps is not a mapping, it has no keys"),
+    ("data.train={kind: csv}", "--set: data.train.kind: \"csv\" is not known; read a CSV file with {kind: hub, "
+     "path: FILE, src_column: NAME, tgt_column: NAME}"),
+    ("data.train={kind: tmx}", "--set: data.train.kind: \"tmx\" is not known; export it as tab-separated text "
+     "(kind: tsv) or as two text files (kind: text)"),
+    ("data.train={kind: tsv, path: a, src_column: -1}", "--set: data.train: there is no column -1; columns are "
+     "counted from 0"),
+    ("data.train={kind: tsv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "
+     "need header: true; give their numbers, from 0"),
     ("seed=[", "--set seed=[:1: not valid YAML: expected the node content, but found '<stream end>'"),
 ]  # fmt: skip
 
@@ -229,6 +237,11 @@ def test_the_version_of_the_defaults_chooses_what_omitted_keys_mean(tmp_path, mo
     assert (sampled.alpha, sampled.nbest) == (0.7, 4)
 
 
+def test_a_run_of_the_first_version_reads_its_corpus_as_that_did(tmp_path):
+    assert load(tmp_path, BASE, "defaults=1").data.reading == "lenient"
+    assert load(tmp_path).data.reading == "strict"
+
+
 def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tmp_path, monkeypatch):
     before = load(tmp_path)
     monkeypatch.setitem(nmt.config.FORMER_DEFAULTS, 1, {"search.alpha": 0.25})
@@ -283,6 +296,24 @@ def test_every_key_has_a_place_among_those_that_may_differ_or_not(tmp_path):
     assert (
         not {"runs", "data.store", "train.max_steps", "search.alpha", "evaluation.lowercase", "defaults"} & fixed.keys()
     )
+
+
+def test_test_sets_come_and_go_but_stay_what_they_are(tmp_path):
+    def tests(text):
+        return load(tmp_path, BASE, f"data.test={{{text}}}")
+
+    one = "news.2014: {kind: tsv, path: a, src_column: 2}"
+    for before, now in [
+        ("", one),
+        (one, ""),
+        (one, f"{one}, more: {{kind: demo, part: test}}"),
+        (one, "x: " + one[11:]),
+    ]:
+        assert config_diff(fixed_settings(tests(before)), tests(now)) == ""
+    assert config_diff(fixed_settings(tests(one)), tests(one.replace("2}", "3}"))) == (
+        "data.test.news.2014.src_column is 2 in the run, 3 in your configuration"
+    )
+    assert config_diff(fixed_settings(tests(one)), tests(one.replace("path: a", "path: b"))) == ""  # known by content
 
 
 # ------------------------------------------------------------------------------------------- built-in configurations

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nmt.config import DataConfig, TrainSource
-from nmt.data import demo
+from nmt.config import Config, DataConfig, TrainSource
+from nmt.data import corpus as corpus_module
+from nmt.data import demo, splits
 from nmt.data.corpus import (
     BLOCK,
     RULES,
@@ -31,9 +33,9 @@ from nmt.data.corpus import (
     MappedArrow,
     TextPart,
     prepare_corpus,
-    read_pairs,
 )
 from nmt.data.lines import read_lines
+from nmt.data.sources import read_pairs
 from nmt.errors import DataError
 from nmt.files import build_once
 
@@ -115,7 +117,7 @@ def test_text_several_files_plain_and_gz(tmp_path: Path) -> None:
 
 
 def test_tsv_has_no_quoting(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text('7\t"the\tdas "\n8\t a\tb\tc\n')
+    (tmp_path / "a.tsv").write_text('7\t"the\tdas "\n8\t a\tb\n')
     found = pairs({"kind": "tsv", "path": str(tmp_path / "a.tsv"), "src_column": 2, "tgt_column": 1})
     assert found == [('das "', '"the'), ("b", " a")]
 
@@ -243,28 +245,34 @@ GZ = gzip.compress(NUMBERS, mtime=0)
         (
             "a.txt",
             b"ok\n\xc3\xa4b\xffc\n",
-            "a.txt:2: not valid UTF-8 (byte 0xff at column 3); convert the file to UTF-8",
+            "a.txt:2: not valid UTF-8 (byte 0xff at column 3); correct that line, or drop all such bytes: "
+            "iconv -c -f UTF-8 -t UTF-8 < a.txt > a.txt.utf8",
         ),
-        ("a.txt", "hallo".encode("utf-16"), "a.txt:1: holds a NUL character; is it a text file, in UTF-8?"),
+        (
+            "a.txt",
+            "hallo".encode("utf-16"),
+            "a.txt: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a.txt > a.txt.utf8",
+        ),
         ("a.txt", b"a\nb\0c\n", "a.txt:2: holds a NUL character; is it a text file, in UTF-8?"),
         (
             "a.txt",
             b"ok\xed\xa0\x80\n",
-            "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8",
+            "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8; find its encoding "
+            "(iconv -l lists them all): iconv -f ENCODING -t UTF-8 < a.txt > a.txt.utf8",
         ),
         ("a.gz", b"plain text\n", "a.gz: not a gzip file, in spite of its name; rename or compress it"),
-        ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it anew"),
+        ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it again"),
         (
             "a.gz",
             GZ[:-8] + b"\0\0\0\0" + GZ[-4:],
             "a.gz: damaged gzip file after line 20000 "
-            f"(CRC check failed 0x0 != {zlib.crc32(NUMBERS):#x}); copy it anew",
+            f"(CRC check failed 0x0 != {zlib.crc32(NUMBERS):#x}); copy it again",
         ),
         (
             "a.gz",
             GZ[:10] + b"\xff" * 100 + GZ[110:],
             "a.gz: damaged gzip file after line 0 "
-            "(Error -3 while decompressing data: invalid block type); copy it anew",
+            "(Error -3 while decompressing data: invalid block type); copy it again",
         ),
     ],
 )
@@ -314,7 +322,8 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         (
             "tsv",
             "a\tb\nc\n",
-            "f:2: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0",
+            "f:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
+            "lines: awk -F '\\t' 'NF == 2' f > f.clean",
         ),
         (
             "jsonl",
@@ -325,11 +334,24 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         (
             "jsonl",
             '{"de": "a", "x": {"en": 1}}',
-            "f:1: no key 'en'; there is: de, x; set src_key and tgt_key",
+            "f:1: no key 'en'; there is: de, x.en; set src_key and tgt_key",
         ),
-        ("jsonl", '["a"]', "f:1: no key 'de'; it is not in an object; set src_key and tgt_key"),
-        ("jsonl", '{"de": "a", "en": null}', "f:1: key 'en' holds null, which is not text"),
-        ("jsonl", '{"de": 3, "en": "b"}', "f:1: key 'de' holds 3, which is not text"),
+        (
+            "jsonl",
+            '["a"]',
+            "f:1: is an array, not an object with keys; JSON lines have one object on each line, converted by: "
+            "jq -c '.[]' f > f.jsonl",
+        ),
+        (
+            "jsonl",
+            '{"de": "a", "en": null}',
+            "f:1: key 'en' holds null, which is not text; write \"\" for an empty sentence",
+        ),
+        (
+            "jsonl",
+            '{"de": 3, "en": "b"}',
+            "f:1: key 'de' holds 3, which is not text; write each sentence in quotation marks",
+        ),
         ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' holds a NUL character; remove it"),
         (
             "jsonl",
@@ -387,19 +409,20 @@ def test_each_rule_is_counted_and_held_parts_stay_as_they_are(tmp_path: Path) ->
     )
     corpus = prepare_corpus(data)
     assert corpus.manifest["read"] == 13
-    assert corpus.manifest["dropped"] == {"empty": 2, "too_long": 1, "ratio": 1, "duplicate": 3, "overlap": 2}
-    assert list(corpus.part("train")) == [TRAIN[i] for i in (0, 5, 8, 12)]
+    counts = {"empty": 2, "too_long": 1, "ratio": 1, "duplicate": 3, "overlap": 2, "overlap_source": 1}
+    assert {rule: count for rule, count in corpus.manifest["dropped"].items() if count} == counts
+    assert list(corpus.part("train")) == [TRAIN[i] for i in (0, 5, 8)]
     assert list(corpus.part("valid")) == VALID
     assert list(corpus.part("test.news")) == TEST
-    assert corpus.manifest["sizes"] == {"train": 4, "valid": 3, "test.news": 1}
+    assert corpus.manifest["sizes"] == {"train": 3, "valid": 3, "test.news": 1}
     assert corpus.tests == ["news"]
     assert corpus.summary() == "\n".join(
         [
             f"corpus {corpus.path}, de to en",
-            "  train                4 pairs of 13 read",
+            "  train                3 pairs of 13 read",
             "  valid                3 pairs",
             "  test.news            1 pairs",
-            *(f"  dropped    {corpus.manifest['dropped'][rule]:>11} {RULES[rule]}" for rule in RULES),
+            *(f"  dropped    {count:>11} {RULES[rule]}" for rule, count in counts.items()),
         ]
     )
 
@@ -414,7 +437,8 @@ def test_rules_can_be_switched_off(tmp_path: Path) -> None:
     )
     corpus = prepare_corpus(data)
     assert list(corpus.part("train")) == [TRAIN[i] for i in (0, 5, 6, 7, 8, 9, 10, 11, 12)]
-    assert corpus.manifest["dropped"] == {"empty": 2, "too_long": 1, "ratio": 1, "duplicate": 0, "overlap": 0}
+    counts = {"empty": 2, "too_long": 1, "ratio": 1}
+    assert {rule: count for rule, count in corpus.manifest["dropped"].items() if count} == counts
 
 
 def test_duplicates_and_overlap_are_found_across_blocks(tmp_path: Path) -> None:
@@ -468,6 +492,41 @@ def test_a_holdout_is_a_function_of_the_pair_alone(tmp_path: Path) -> None:
         assert set(first.part(name)) == set(again.part(name))
         assert set(first.part(name)) != set(other.part(name))
     assert len(again.part("train")) > len(first.part("train"))
+
+
+def test_holdouts_share_no_sentence_and_the_account_says_what_it_cost(tmp_path: Path) -> None:
+    rows = [
+        (f"Satz {i}" if j % 2 else f"satz {i}!", f"sentence {i} {k}")
+        for i in range(400)
+        for j in (0, 1)
+        for k in (j, 2)
+    ]
+    corpus = prepare_corpus(holdout_config(tmp_path, rows))
+    train = [[splits.sentence_key(text) for text in side] for side in zip(*corpus.part("train"), strict=True)]
+    for name in ("valid", "test.a", "test.b"):
+        assert not {splits.sentence_key(s) for s in corpus.part(name).sources()} & set(train[0])
+        assert not {splits.sentence_key(t) for t in corpus.part(name).targets()} & set(train[1])
+    assert sum(corpus.manifest["sizes"].values()) + corpus.manifest["dropped"]["holdout"] == len(rows)
+    assert corpus.manifest["shared"] == 0
+    old = prepare_corpus(holdout_config(tmp_path, rows, apart="pairs"))
+    assert {splits.sentence_key(s) for s in old.part("valid").sources()} & set(train[0])
+
+
+def test_a_common_sentence_of_a_test_set_stays_in_training_and_is_counted(tmp_path: Path) -> None:
+    data = config(
+        tmp_path,
+        train=write_tsv(tmp_path / "train", [*MANY, *((f"frage {i}", "yes") for i in range(120))]),
+        valid=write_tsv(
+            tmp_path / "valid", [("wirklich?", "Yes."), ("Satz Nummer 1!", "x"), ("y", "Sentence, number 2")]
+        ),
+    )
+    corpus = prepare_corpus(data)
+    dropped = {rule: count for rule, count in corpus.manifest["dropped"].items() if count}
+    assert dropped == {"overlap_source": 1, "overlap_target": 1}
+    assert corpus.manifest["shared"] == 1
+    assert corpus.summary().splitlines()[-1] == (
+        "  shared             1 validation and test pairs share a very common sentence with training pairs"
+    )
 
 
 def test_holdouts_are_cleaned(tmp_path: Path) -> None:
@@ -594,12 +653,15 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytes
     data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
     for name in ("train", "valid"):
         os.utime(tmp_path / name, (1e9, 1e9))
+    later = time.time_ns() + 3 * 10**9  # files as young as the clock's grain are not remembered
+    monkeypatch.setattr("nmt.data.provenance.time", SimpleNamespace(time_ns=lambda: later))
     first = prepare_corpus(data)
+    assert prepare_corpus(data) == first  # its own files are remembered from the second time on
 
     def refuse(path: Path) -> str:
         raise RuntimeError(f"hashed {path} again")
 
-    monkeypatch.setattr("nmt.data.corpus.sha256", refuse)
+    monkeypatch.setattr("nmt.data.provenance.sha256", refuse)
     assert prepare_corpus(data) == first
     os.utime(tmp_path / "train", (2e9, 2e9))
     with pytest.raises(RuntimeError, match="train again"):
@@ -607,6 +669,146 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "store/file-hashes.json").write_text("{damaged")
     with pytest.raises(RuntimeError, match="train again"):
         prepare_corpus(data)
+
+
+def test_a_change_that_keeps_size_and_time_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
+    later = time.time_ns() + 3 * 10**9
+    monkeypatch.setattr("nmt.data.provenance.time", SimpleNamespace(time_ns=lambda: later))
+    os.utime(tmp_path / "train", (1e9, 1e9))
+    first = prepare_corpus(data)
+    content = (tmp_path / "train").read_bytes()
+    (tmp_path / "train").write_bytes(content.replace(b"number 7\n", b"number 8\n"))
+    os.utime(tmp_path / "train", (1e9, 1e9))
+    assert prepare_corpus(data).key != first.key
+
+
+@pytest.mark.parametrize("after", ["the first line", "the last line"])
+def test_a_file_that_changes_while_it_is_read_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    """Also where the old content, size and modification time are back by the end."""
+    train = write_tsv(tmp_path / "train", MANY)
+    data = config(tmp_path, train=train, valid=write_tsv(tmp_path / "valid", VALID))
+    content, read = (tmp_path / "train").read_bytes(), corpus_module.read_pairs
+    stat = (tmp_path / "train").stat()
+
+    def changing(source: Any, *arguments: Any) -> Any:
+        pairs = read(source, *arguments)
+        if source.path != train["path"]:
+            yield from pairs
+            return
+        if after == "the last line":
+            yield from pairs
+            (tmp_path / "train").write_bytes(content + b"a\tb\n")
+            return
+        (tmp_path / "train").write_bytes(content.replace(b"number 7\n", b"number 8\n"))
+        yield from pairs
+        (tmp_path / "train").write_bytes(content)
+        time.sleep(0.02)  # the grain of the change time
+        os.utime(tmp_path / "train", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    monkeypatch.setattr(corpus_module, "read_pairs", changing)
+    with pytest.raises(DataError) as error:
+        prepare_corpus(data)
+    assert str(error.value) == (
+        f"{tmp_path}/train: changed while it was read; run again when no other program writes to it"
+    )
+    assert not list((tmp_path / "store").glob("*corpus-*"))
+
+
+@pytest.mark.parametrize("content", ["[1]", '"x"', "null", "5", '{"%s": [1]}', '{"%s": 5}', '{"%s": [1, 2, 3, 4, 5]}'])
+def test_remembered_hashes_of_another_kind_are_not_used(tmp_path: Path, content: str) -> None:
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", MANY), valid=write_tsv(tmp_path / "valid", VALID))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/file-hashes.json").write_text(content.replace("%s", str(tmp_path / "train")))
+    assert len(prepare_corpus(data).part("train")) == 2000
+
+
+def test_the_key_is_of_content_not_of_places(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    found = [
+        prepare_corpus(
+            config(tmp_path, train=write_tsv(folder / train, MANY), valid=write_tsv(folder / "valid", VALID))
+        )
+        for folder, train in [(tmp_path, "train"), (tmp_path / "other", "text.tsv")]
+    ]
+    assert found[0] == found[1]
+    stated = config(
+        tmp_path,
+        train=write_tsv(tmp_path / "t", MANY),
+        valid=write_tsv(tmp_path / "valid", VALID),
+        cleaning={"apart": "sentences", "max_chars": 1000},
+    )
+    assert prepare_corpus(stated) == found[0]
+    swapped = config(
+        tmp_path,
+        train={**write_tsv(tmp_path / "t", MANY), "src_column": 1, "tgt_column": 0},
+        valid=write_tsv(tmp_path / "valid", VALID),
+    )
+    assert prepare_corpus(swapped).key != found[0].key
+
+
+def first_config(tmp_path: Path, **fields: Any) -> DataConfig:
+    """A configuration with the defaults of the first version."""
+    raw = {"name": "x", "defaults": 1, "model": {"type": "rnn"}, "train": {"max_steps": 1}}
+    return Config.model_validate({**raw, "data": {**fields, "store": str(tmp_path / "store")}}).data
+
+
+@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.parametrize("kind", ["tsv", "jsonl", "hub"])
+def test_an_entry_of_the_first_version_is_found_by_its_name_and_where_its_files_moved(
+    tmp_path: Path, kind: str
+) -> None:
+    """Its name was a hash of every setting and of every input, as written out here."""
+    folder = hub_folder(tmp_path / "set", "json", nested=False)
+    file = str(folder / "train.jsonl")
+    train: dict[str, Any]
+    if kind == "tsv":
+        train = {**write_tsv(tmp_path / "train", MANY), "src_column": 1, "tgt_column": 0}
+        file = train["path"]
+    elif kind == "jsonl":
+        train = {"kind": "jsonl", "path": file, "src_key": "de", "tgt_key": None}
+    else:
+        train = {"kind": "hub", "path": str(folder), "name": None, "split": "train", "revision": None}
+        train |= {"src_column": None, "tgt_column": "en"}
+    valid = {"kind": "holdout", "fraction": 0.4, "seed": 6}
+    given = {"src_lang": "de", "tgt_lang": "en", "train": train, "valid": valid, "test": {}}
+    cleaning = {"max_chars": 1000, "max_ratio": 4.0, "max_tokens": 256, "drop_duplicates": True, "drop_overlap": True}
+
+    def entry(path: str) -> dict[str, Any]:
+        content = Path(path).read_bytes()
+        return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    inputs = {"train": [*([train] if kind == "hub" else []), entry(file)], "valid": [valid]}
+    name = json.dumps([{**given, "cleaning": cleaning}, inputs, 1], sort_keys=True, ensure_ascii=False)
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+
+    data = first_config(tmp_path, **given)
+    made = prepare_corpus(data).path
+    manifest = json.loads((made / "manifest.json").read_text())
+    (made / "manifest.json").write_text(json.dumps({**manifest, "key": key}))
+    made.rename(made.with_name(f"corpus-{key}"))
+    assert prepare_corpus(data).path.name == f"corpus-{key}"
+    assert prepare_corpus(config(tmp_path, **given)).path.name != f"corpus-{key}"  # the rules of today
+
+    (tmp_path / "moved").mkdir()
+    Path(file).rename(tmp_path / "moved" / Path(file).name)
+    moved = {**train, "path": str(tmp_path / "moved" / ("" if kind == "hub" else Path(file).name))}
+    assert prepare_corpus(first_config(tmp_path, **{**given, "train": moved})).path.name == f"corpus-{key}"
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_hub_folder_that_names_a_file_elsewhere(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "set", "json", nested=False)
+    (folder / "train.jsonl").rename(tmp_path / "outside.jsonl")
+    (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: ../outside.jsonl\n---\n")
+    data = config(tmp_path, train={"kind": "hub", "path": str(folder)}, valid=write_tsv(tmp_path / "valid", VALID))
+    first = prepare_corpus(data)
+    paths = [os.path.realpath(entry["path"]) for entry in first.manifest["inputs"]["train"][1:]]
+    assert paths == [str(folder / "README.md"), str(tmp_path / "outside.jsonl")]
+    (tmp_path / "outside.jsonl").write_text((tmp_path / "outside.jsonl").read_text().replace("three", "thrice"))
+    assert prepare_corpus(data).part("train")[2] == ("drei", "thrice")
 
 
 @pytest.mark.usefixtures("hub_cache")
@@ -688,9 +890,13 @@ def test_build_once_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "spoil", "message"),
     [
-        ("train.arrow", b"ARROW1", "train.arrow: is damaged; delete the folder {} to have it made anew"),
-        ("train.arrow", None, "train.arrow: is missing; delete the folder {} to have it made anew"),
-        ("manifest.json", b"{", "manifest.json: is damaged; delete the folder {} to have it made anew"),
+        (
+            "train.arrow",
+            b"ARROW1",
+            "train.arrow: is damaged (its SHA-256 is not the recorded one); delete the folder {} and run again",
+        ),
+        ("train.arrow", None, "train.arrow: is missing; delete the folder {} and run again"),
+        ("manifest.json", b"{", "manifest.json: is damaged; delete the folder {} and run again"),
     ],
 )
 def test_a_damaged_store(tmp_path: Path, name: str, spoil: bytes | None, message: str) -> None:

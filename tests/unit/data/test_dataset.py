@@ -155,7 +155,7 @@ def test_damaged(encoded: tuple[EncodedCorpus, Tokenizer]) -> None:
     (path / "train.arrow").write_bytes(b"")
     with pytest.raises(DataError) as error:
         ParallelDataset(path / "train.arrow")
-    assert str(error.value) == f"{path}/train.arrow: is damaged; delete the folder {path} to have it made anew"
+    assert str(error.value) == f"{path}/train.arrow: is damaged; delete the folder {path} and run again"
 
 
 MULTI30K = Path(__file__).parents[3].parent / "shared/data/multi30k"

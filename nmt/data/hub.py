@@ -1,0 +1,306 @@
+"""Datasets that the ``datasets`` library reads: from the Hugging Face hub, a local folder, or one local file."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from nmt.config import HubSource
+from nmt.data.lines import FREE_BYTES, MAX_LINE, MAX_RATIO, check_unpacked_size, lookup, one_line, open_text, read_lines
+from nmt.errors import DataError
+
+# Endings of files that can be named one by one: the builder of the datasets library, and its options.
+_BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".parquet": ("parquet", {}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".ndjson": ("json", {}),
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".arrow": ("arrow", {}),
+}
+CARD_SIZE = 1 << 20  # characters of a dataset card that are looked at
+_SEPARATORS = [",", ";", "\t", "|"]
+
+
+# ------------------------------------------------------------------------------------------------------ loading
+
+
+def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = False) -> Any:
+    """The ``datasets.Dataset`` of a source. Code that comes with a dataset is never run.
+
+    Args:
+        columns: read by name from CSV files, as text.
+        lenient: read CSV files by the rules of pandas, which takes cells such as ``NA`` and ``None`` for missing.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    import datasets
+
+    arguments = _arguments(source)
+    check_card(source.path)
+    try:
+        with _quiet(datasets):
+            builder = datasets.load_dataset_builder(**arguments)
+            files = _local_files(builder, source)
+            for file in files:
+                _check_size(file)
+            options = {} if lenient else _csv_options(builder, files, columns, source)
+            # The library's cache knows local files by their times; the store asks only when a content is new to it.
+            fresh = "force_redownload" if os.path.exists(source.path) else None
+            return datasets.load_dataset(**arguments, **options, split=source.split, download_mode=fresh)
+    except DataError:
+        raise
+    except Exception as error:  # it raises everything from ValueError to errors of its many backends
+        raise DataError(_reason(error, source)) from None
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Silence the log of the library, which says what the error that it raises says."""
+    before = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(before)
+
+
+def _arguments(source: HubSource) -> dict[str, Any]:
+    """Of ``datasets.load_dataset``, the split left out."""
+    if not os.path.isfile(source.path):
+        return {"path": source.path, "name": source.name, "revision": source.revision}
+    builder = _builder(source.path)
+    if builder is None:
+        raise DataError(
+            f"{source.path}: kind: hub reads files that end in {', '.join(_BUILDERS)}; lines of text are kind: text"
+        )
+    return {"path": builder[0], "data_files": glob.escape(source.path), **builder[1]}
+
+
+def _builder(path: str) -> tuple[str, dict[str, Any]] | None:
+    endings = [ending.lower() for ending in Path(path).suffixes[-2:]]
+    if endings and endings[-1] in (".gz", ".bz2", ".xz", ".zst", ".zip"):
+        endings.pop()
+    return _BUILDERS.get(endings[-1]) if endings else None
+
+
+def _local_files(builder: Any, source: HubSource) -> list[str]:
+    """The files of a local dataset that are about to be read, those of the split first."""
+    if not os.path.exists(source.path):
+        return []
+    split = re.split(r"[\[+]", source.split)[0]
+    parts = {
+        str(name): [path if os.path.isabs(source.path) else os.path.relpath(path) for path in map(str, paths)]
+        for name, paths in (builder.config.data_files or {}).items()
+    }
+    return [*parts.pop(split, []), *(path for paths in parts.values() for path in paths)]
+
+
+def _check_size(path: str) -> None:
+    """Refuse an archive that would fill the disk.
+
+    Raises:
+        DataError: it unpacks to more than any text would.
+    """
+    if not zipfile.is_zipfile(path):
+        check_unpacked_size(path)
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(FREE_BYTES, MAX_RATIO * os.path.getsize(path)):
+        raise DataError(f"{path}: unpacks to {unpacked:,} bytes, far more than text does; unpack it and name its files")
+
+
+def check_card(path: str) -> None:
+    """Refuse a local folder whose dataset card (``README.md``) names data elsewhere on the network.
+
+    A corpus of local files is known by their content, which such data can change at any time.
+
+    Raises:
+        DataError: it does.
+    """
+    if not os.path.isdir(path):
+        return
+    for name in ("README.md", ".huggingface.yaml"):
+        try:
+            if not Path(path, name).is_file():
+                continue
+            with Path(path, name).open(encoding="utf-8", errors="replace") as file:
+                text = file.read(CARD_SIZE)
+        except OSError:
+            continue
+        front = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.S) if name == "README.md" else None
+        if name == "README.md" and front is None:
+            continue
+        try:
+            card = yaml.safe_load(front.group(1) if front else text)
+        except (yaml.YAMLError, RecursionError):
+            continue  # the datasets library explains it
+        for found in _strings(card.get("configs") if isinstance(card, dict) else None, set()):
+            if "://" in found or "::" in found:
+                raise DataError(
+                    f"{path}/{name}: names {found} as data, which is not in this folder; download it into the folder"
+                )
+
+
+def _strings(value: Any, seen: set[int]) -> Iterator[str]:
+    """All texts in plain data; what an alias repeats comes once."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list) and id(value) not in seen:
+        seen.add(id(value))
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner, seen)
+
+
+def _csv_options(builder: Any, files: Sequence[str], columns: Sequence[str], source: HubSource) -> dict[str, Any]:
+    """Options that make the CSV reader take every cell of the columns for text, as it stands in the file."""
+    config = builder.config
+    if not columns or type(config).__name__ != "CsvConfig":
+        return {}
+    options = {"converters": dict.fromkeys(columns, str), "keep_default_na": False, "na_filter": False}
+    if not files or config.names is not None or zipfile.is_zipfile(files[0]):
+        return options
+    with open_text(files[0]) as file:
+        line = next(read_lines(file, files[0]), "")
+    rows = {sep: next(csv.reader([line], delimiter=sep), []) for sep in dict.fromkeys([config.sep, *_SEPARATORS])}
+    sep = next((sep for sep, names in rows.items() if set(columns) <= set(names)), None)
+    if sep is None:
+        names = max(rows.values(), key=len)
+        absent = next(column for column in columns if column not in names)
+        raise DataError(f"{files[0]}:1: no column '{absent}'; line 1 names: {', '.join(names)}; {_advice(source)}")
+    # All columns, lest one that holds numbers at first and text later be refused. Not usecols: with that, pandas
+    # accepts a row with too many cells, as an unquoted separator in a sentence makes.
+    typed = config.features is not None or builder.info.features is not None  # by a dataset card
+    return {**options, "converters": dict.fromkeys(columns if typed else rows[sep], str), "sep": sep}
+
+
+def _reason(error: Exception, source: HubSource) -> str:
+    """The message for a dataset that cannot be loaded."""
+    import datasets
+
+    cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
+    reason = " ".join(str(cause or error).split()).rstrip(".") or type(error).__name__
+    reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
+    if "scripts are no longer supported" in reason:
+        advice = "give the revision refs/convert/parquet, which most such datasets have"
+    elif isinstance(error, datasets.exceptions.DatasetNotFoundError):
+        advice = "check the id (owner/name) and, for a gated dataset, that you are logged in"
+    elif isinstance(error, ConnectionError) or "ffline" in type(error).__name__:
+        advice = "connect to the network once to fetch it, or name a local folder"
+    elif "codec can't decode" in reason:
+        advice = "convert its files to UTF-8, from Windows-1252 with iconv -f WINDOWS-1252 -t UTF-8"
+    elif "Error tokenizing data" in reason:
+        advice = "put a cell that holds the separator or a quotation mark into quotation marks"
+    elif isinstance(error, FileNotFoundError) and (named := _candidates(source.path)):
+        advice = f"name the file itself, such as path: {named[0]}"
+    elif isinstance(error, FileNotFoundError):
+        advice = "name a folder with parquet, JSON or CSV files, or a hub id"
+    else:
+        advice = "check path, name, split and revision"
+    return f"{source.path}: cannot be loaded: {reason}; {advice}"
+
+
+def _candidates(path: str) -> list[str]:
+    """Files in a folder that can be named one by one."""
+    if not os.path.isdir(path):
+        return []
+    return sorted(str(file) for file in Path(path).iterdir() if file.is_file() and _builder(str(file)))
+
+
+def _advice(source: HubSource) -> str:
+    """What to change when a column is missing."""
+    named = _candidates(source.path)
+    which = f", or name the file, such as path: {named[0]}" if len(named) > 1 else ""
+    return f"set src_column and tgt_column{which}"
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def hub_pairs(source: HubSource, src_column: str, tgt_column: str, lenient: bool = False) -> Iterator[tuple[str, str]]:
+    """The sentence pairs of a dataset. An empty (null) cell is an empty sentence, as it is in CSV files."""
+    columns, row = (src_column, tgt_column), 0
+    for table in load_hub(source, columns, lenient).with_format("arrow").iter(batch_size=8192):
+        sides = [_texts(table, column, source, row) for column in columns]
+        for src, tgt in zip(*sides, strict=True):
+            row += 1
+            src, tgt = src or "", tgt or ""
+            if "\0" in src or "\0" in tgt:
+                raise DataError(f"{source.path}: row {row} of {source.split} holds a NUL character; remove it")
+            yield one_line(src), one_line(tgt)
+
+
+def _texts(table: pa.Table, column: str, source: HubSource, row: int) -> list[str | None]:
+    """The cells of a column of text; ``row`` come before them."""
+    found = _column(table, column, source)
+    where = f"{source.path}: column '{column}', rows {row + 1} to {row + table.num_rows} of {source.split}:"
+    longest = pc.max(pc.binary_length(found)).as_py()
+    if longest is not None and longest > MAX_LINE:
+        raise DataError(f"{where} a cell is longer than {MAX_LINE >> 20} MiB; a cell holds one sentence: split it")
+    try:
+        texts: list[str | None] = found.to_pylist()
+    except UnicodeDecodeError:
+        raise DataError(f"{where} a cell is not valid UTF-8; write the dataset again from text in UTF-8") from None
+    return texts
+
+
+def _column(table: pa.Table, column: str, source: HubSource) -> pa.ChunkedArray:
+    """A column by its name, by a dotted path into structures, or by its key in ``translation``."""
+    tree = _tree(table.schema, ())
+    path: Any = None
+    for key in (column, f"translation.{column}"):
+        try:
+            path = lookup(tree, key)
+            break
+        except KeyError:
+            pass
+    if path is None:
+        there = ", ".join(_names(table.schema))
+        raise DataError(f"{source.path}: no column '{column}'; there is: {there}; {_advice(source)}")
+    if isinstance(path, Mapping):
+        inner = ", ".join(f"{column}.{name}" for name in path)
+        raise DataError(f"{source.path}: column '{column}' holds several texts; name one: {inner}")
+    found = table[path[0]]
+    for part in path[1:]:
+        found = pc.struct_field(found, part)
+    if pa.types.is_dictionary(found.type):
+        found = found.cast(found.type.value_type)
+    if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
+        kind = f"holds {found.type}, not text"
+        raise DataError(f"{source.path}: column '{column}' {kind}; {_advice(source)}")
+    return found
+
+
+def _tree(fields: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The columns by name, those of a structure below it; a leaf is the path to itself."""
+    return {
+        field.name: _tree(field.type, (*path, field.name)) if pa.types.is_struct(field.type) else (*path, field.name)
+        for field in fields
+    }
+
+
+def _names(schema: pa.Schema) -> list[str]:
+    """The columns in words, such that each of those with text can be set as it stands."""
+    names = []
+    for field in schema:
+        inner = [one.name for one in field.type] if pa.types.is_struct(field.type) else []
+        if field.name == "translation" and inner:
+            names.append(f"translation ({', '.join(inner)})")
+        else:
+            names += [f"{field.name}.{name}" for name in inner] or [field.name]
+    return names
