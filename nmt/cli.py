@@ -376,13 +376,13 @@ def _progress(input: str | None, output: str | None) -> Iterator[_Progress]:
 
 @contextmanager
 def _input(path: str | None) -> Iterator[IO[bytes]]:
-    if path is None:
-        yield sys.stdin.buffer
-        return
-    from nmt.data.lines import open_text
+    from nmt.data.lines import open_text, unpacked
 
+    if path is None:
+        yield sys.stdin.buffer if sys.stdin.isatty() else unpacked(sys.stdin.buffer, "standard input")
+        return
     with open_text(path) as file:
-        yield file
+        yield unpacked(file, path)
 
 
 @contextmanager

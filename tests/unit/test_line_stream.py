@@ -26,7 +26,8 @@ def lines(content, notices=None):
 
 @given(st.text(alphabet="ab\r\n\ufeffé\u2028\x0b", max_size=30).map(str.encode))
 def test_lines_are_those_of_every_other_reader(content):
-    if b"\r\r" not in content and content != b"\r":
+    mac = b"\n" not in content and b"\r" in content[:-1]  # refused by read_lines
+    if b"\r\r" not in content and content != b"\r" and not mac:
         assert lines(content) == list(read_lines(io.BytesIO(content), "in"))
 
 
