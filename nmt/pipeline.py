@@ -182,8 +182,9 @@ def build_trainer(
     if not world.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, world.rank]).generate_state(1)[0]))
     text = prepared.corpus.part("train")
-    reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed)
-    order = TrainingOrder(dataset, config.train.batch_tokens, world.size * config.train.accumulate, config.seed)
+    budget = config.train.batch_tokens
+    reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget)
+    order = TrainingOrder(dataset, budget, world.size * config.train.accumulate, config.seed, reader.room)
     validator = Validator(config, prepared, device, world)
     identity = _identity(config, tokenizer, prepared)
     return Trainer(config, run, model, reader, order, validator, identity, device, dtype, world)
