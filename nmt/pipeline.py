@@ -13,7 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from nmt.device import (
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation import Scores, score
+from nmt.fidelity import RoundTrip, unknown_summary
 from nmt.files import new_directory, write_json, write_text
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
@@ -59,6 +60,7 @@ class Prepared:
     corpus: Corpus
     tokenizer: Tokenizer
     encoded: EncodedCorpus
+    round_trip: RoundTrip
 
 
 # -------------------------------------------------------------------------------------------------------------- prepare
@@ -72,10 +74,17 @@ def prepare(config: Config) -> Prepared:
     # Sampling changes how text is read while training, not the model that is trained on the text.
     shape = config.tokenizer.model_copy(update={"sampling": None})
     path = store / f"tokenizer-{digest(corpus.key, shape)}"
+    if not path.is_dir():
+        log.info("training the tokenizer, once for this text and these settings, in %s", path)
     tokenizer = Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+    log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, store)
     log.info("%s", encoded.summary())
-    return Prepared(corpus, tokenizer, encoded)
+    if unknown := unknown_summary(encoded.unknown, config.tokenizer):
+        log.info("%s", unknown)
+    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, config.evaluation)
+    log.info("%s", round_trip.summary(config.tokenizer))
+    return Prepared(corpus, tokenizer, encoded, round_trip)
 
 
 def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
@@ -87,6 +96,7 @@ def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
             **prepared.corpus.manifest,
             "tokenizer": prepared.tokenizer.fingerprint,
             "encoded": prepared.encoded.manifest,
+            "round_trip": asdict(prepared.round_trip),
         }
         write_json(run.manifest_path, manifest)
     write_text(run.config_path, config.to_yaml())
