@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import hashlib
 import json
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from nmt.errors import ConfigError
@@ -36,6 +37,9 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "data.reading": "lenient",
         "data.cleaning.ratio": "characters",
         "data.cleaning.apart": "pairs",
+        "tokenizer.normalization": "nmt_nfkc",
+        "tokenizer.sampling.alpha": 0.1,
+        "tokenizer.sampling.method": "line",
     },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
@@ -223,10 +227,19 @@ class DataConfig(Section):
 class SamplingConfig(Section):
     """Subword regularisation while training: a new segmentation at each reading (Kudo 2018; Provilkov et al. 2020)."""
 
-    alpha: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.1, description="unigram: smoothing of the segmentation probabilities; bpe: probability of skipping a merge"
+    alpha: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        None,
+        description="unigram: exponent that flattens the probabilities of the segmentations, default 0.3 (Kudo 2018"
+        " uses 0.2 or 0.5 where nbest is -1); bpe: probability of skipping a merge, default 0.1",
     )
-    nbest: int = Field(-1, description="unigram: sample among this many best segmentations; -1: among all")
+    nbest: int = Field(
+        -1, description="unigram: sample among this many best segmentations; -1: among all, several times as fast"
+    )
+    method: Literal["batch", "line"] = Field(
+        "batch",
+        description="batch: draw for a whole batch at once, within its budget; line: the slower method of earlier"
+        " versions, which may exceed batch_tokens and cuts at cleaning.max_tokens",
+    )
 
     @model_validator(mode="after")
     def _nbest_is_usable(self) -> Self:
@@ -234,19 +247,56 @@ class SamplingConfig(Section):
             raise ValueError("nbest must be -1 (all segmentations) or at least 2")
         return self
 
+    def strength(self, kind: str) -> float:
+        """``alpha``, or its default for the type of tokenizer."""
+        return self.alpha if self.alpha is not None else {"unigram": 0.3, "bpe": 0.1}[kind]
+
+
+Normalization = Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "whitespace", "identity"]
+VocabSize = Annotated[int, Field(ge=8, le=1_000_000)]
+
+
+class NormalizationConfig(Section):
+    """How the text of each side is normalised before it is segmented.
+
+    The target comes back as it was normalised: only ``whitespace`` and ``identity`` leave its characters alone.
+    """
+
+    src: Normalization = Field("nmt_nfkc", description="rule for the source")
+    tgt: Normalization = Field("whitespace", description="rule for the target")
+
+
+class VocabSizeConfig(Section):
+    """A vocabulary size for each language."""
+
+    src: VocabSize = Field(description="most pieces of the source vocabulary")
+    tgt: VocabSize = Field(description="most pieces of the target vocabulary")
+
+
+# One value for both languages, or a mapping with one for each. The discriminator keeps the complaint to one line.
+_ONE_OR_EACH = Discriminator(lambda value: "each" if isinstance(value, dict | Section) else "one")
+Normalizations = Annotated[
+    Annotated[Normalization, Tag("one")] | Annotated[NormalizationConfig, Tag("each")], _ONE_OR_EACH
+]
+VocabSizes = Annotated[Annotated[VocabSize, Tag("one")] | Annotated[VocabSizeConfig, Tag("each")], _ONE_OR_EACH]
+
 
 class TokenizerConfig(Section):
     type: Literal["unigram", "bpe", "char", "word"] = Field("unigram", description="SentencePiece model type")
-    vocab_size: Annotated[int, Field(ge=8, le=1_000_000)] = Field(
-        8000, description="pieces, special ones included; per language when joint is false"
+    vocab_size: VocabSizes = Field(
+        8000,
+        description="most pieces, special ones included, lowered to what the training text can fill; with joint: false"
+        " for each language, or {src: ..., tgt: ...}",
     )
     joint: bool = Field(True, description="one model for both languages, or one each")
     character_coverage: Annotated[float, Field(gt=0.9, le=1.0)] = Field(
         1.0, description="share of characters the model covers; 0.9995 for Chinese or Japanese"
     )
     byte_fallback: bool = Field(False, description="spell unknown characters in bytes instead of <unk>")
-    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = Field(
-        "nmt_nfkc", description="SentencePiece normalisation of the text; _cf folds case"
+    normalization: Normalizations = Field(
+        NormalizationConfig(),
+        description="SentencePiece's rule for both languages, or {src: ..., tgt: ...}; _cf folds case, whitespace makes"
+        " tabs and line separators spaces and removes control characters, identity changes nothing",
     )
     train_sentences: Positive = Field(
         2_000_000, description="train on a random sample of at most this many lines, and of about 60 MB of text"
@@ -258,6 +308,31 @@ class TokenizerConfig(Section):
         if self.sampling is not None and self.type not in ("unigram", "bpe"):
             raise ValueError(f"a {self.type} tokenizer has one segmentation only; sampling needs unigram or bpe")
         return self
+
+    @model_validator(mode="after")
+    def _one_size_for_one_vocabulary(self) -> Self:
+        if self.joint and isinstance(self.vocab_size, VocabSizeConfig):
+            raise ValueError("a joint vocabulary has one vocab_size; give one number, or set joint: false")
+        return self
+
+    def unused(self) -> dict[str, str]:
+        if self.sampling is not None and self.type != "unigram":
+            return {"sampling.nbest": f"a {self.type} model has no list of best segmentations; unigram has"}
+        return {}
+
+    @property
+    def rules(self) -> tuple[Normalization, Normalization]:
+        """The normalization of source and target."""
+        if isinstance(self.normalization, NormalizationConfig):
+            return self.normalization.src, self.normalization.tgt
+        return self.normalization, self.normalization
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The largest vocabulary of source and target."""
+        if isinstance(self.vocab_size, VocabSizeConfig):
+            return self.vocab_size.src, self.vocab_size.tgt
+        return self.vocab_size, self.vocab_size
 
 
 # --------------------------------------------------------------------------------------------------------------- model
@@ -602,7 +677,13 @@ def sections(section: Section, path: str = "") -> Iterator[tuple[str, Section]]:
 
 def unused_keys(config: Config) -> list[tuple[str, Section, str, str]]:
     """Keys without an effect: dotted path of the section, the section, the key, and the reason."""
-    return [(path, part, key, why) for path, part in sections(config) for key, why in part.unused().items()]
+    found = []
+    for path, section in sections(config):
+        for dotted_key, why in section.unused().items():
+            *inner, key = dotted_key.split(".")  # of a section inside, whose keys depend on this one
+            owner = functools.reduce(getattr, inner, section)
+            found.append((".".join([path, *inner]), owner, key, why))
+    return found
 
 
 @cache
@@ -978,7 +1059,7 @@ def _article(value: Any) -> str:
 # What pydantic puts into a path for the members of a plain union that are not sections.
 _MEMBER_NAMES = (
     "str", "int", "float", "bool", "list[str]",
-    "constrained-int", "constrained-float", "list[constrained-str]", "literal['epoch']",
+    "constrained-int", "constrained-float", "list[constrained-str]", "literal['epoch']", "one", "each",
 )  # fmt: skip
 
 
@@ -1011,7 +1092,7 @@ def _walk(loc: tuple[str | int, ...]) -> Iterator[tuple[str | int, Any, bool]]:
         elif isinstance(part, int):
             node, written = next((o["items"] for o in [node, *node.get("anyOf", [])] if "items" in o), {}), True
         else:
-            choices = [resolve(option) for option in node.get("anyOf", [])]
+            choices = [resolve(option) for option in _members(node)]
             inner = next((c for c in choices if part in c.get("properties", {})), None)
             titled = next((c for c in choices if c.get("title") == part), None)
             if inner is not None:
@@ -1023,6 +1104,12 @@ def _walk(loc: tuple[str | int, ...]) -> Iterator[tuple[str | int, Any, bool]]:
             else:
                 node, written = {}, True
         yield part, resolve(node), written
+
+
+def _members(union: Any) -> list[Any]:
+    """The schemas of the members of a union, which has no discriminator or one that is a function."""
+    found: list[Any] = union.get("anyOf") or union.get("oneOf") or []
+    return found
 
 
 def _values(mapping: Any) -> Any:
@@ -1044,7 +1131,7 @@ def _schema_at(loc: tuple[str | int, ...]) -> Any:
 def _valid_keys(loc: tuple[str | int, ...]) -> list[str]:
     node = _schema_at(loc)
     found = list(node.get("properties", {}))
-    for option in node.get("anyOf", []):
+    for option in _members(node):
         if "$ref" in option:
             found += _schema()["$defs"][option["$ref"].rsplit("/", 1)[1]]["properties"]
     return found

@@ -13,7 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from nmt.device import (
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation import Scores, score
+from nmt.fidelity import RoundTrip, unknown_summary
 from nmt.files import new_directory, write_json, write_text
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
@@ -62,6 +63,7 @@ class Prepared:
     corpus: Corpus
     tokenizer: Tokenizer
     encoded: EncodedCorpus
+    round_trip: RoundTrip
 
 
 # -------------------------------------------------------------------------------------------------------------- prepare
@@ -83,10 +85,17 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
         verify_entry(path, store)
     elif run and run.started and run.tokenizer.is_dir():
         path = run.tokenizer  # another version of SentencePiece might train another one
+    else:
+        log.info("training the tokenizer, once for this text and these settings, in %s", path)
     tokenizer = Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+    log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, store)
     log.info("%s", encoded.summary())
-    return Prepared(corpus, tokenizer, encoded)
+    if unknown := unknown_summary(encoded.unknown, config.tokenizer):
+        log.info("%s", unknown)
+    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, config.evaluation)
+    log.info("%s", round_trip.summary(config.tokenizer))
+    return Prepared(corpus, tokenizer, encoded, round_trip)
 
 
 def _recorded(run: Run) -> dict[str, Any] | None:
@@ -113,6 +122,7 @@ def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
             "tokenizer": prepared.tokenizer.fingerprint,
             "encoded": prepared.encoded.manifest,
             "limits": prepared.encoded.limits.model_dump(),
+            "round_trip": asdict(prepared.round_trip),
         }
         write_json(run.manifest_path, manifest)
     write_text(run.config_path, config.to_yaml())
@@ -210,8 +220,9 @@ def build_trainer(
     if not world.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, world.rank]).generate_state(1)[0]))
     text = prepared.corpus.part("train")
-    reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed)
-    order = TrainingOrder(dataset, config.train.batch_tokens, world.size * config.train.accumulate, config.seed)
+    budget = config.train.batch_tokens
+    reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget)
+    order = TrainingOrder(dataset, budget, world.size * config.train.accumulate, config.seed, reader.room)
     validator = Validator(config, prepared, device, world)
     identity = _identity(config, tokenizer, prepared)
     return Trainer(config, run, model, reader, order, validator, identity, device, dtype, world)

@@ -121,7 +121,7 @@ def own_engine(arguments: argparse.Namespace, run: Run, sentences: list[str]) ->
             with Contestant("export", sys.executable, "ours.py", arguments.threads, folder) as scribe:
                 given = scribe.ask("export", run=path, sources=sentences[:8], device=arguments.device, **files)
             given |= {"model": model, "weights": files["weights"], "search": found[ours.name]["search"], **shared}
-            given["tokenizer"] = str((run.tokenizer / "joint.model").absolute())
+            given["tokenizer"] = str(shared_model(run).absolute())
             for allocator in ("default", "tuned"):
                 peer = contestant(f"MarianMTModel, allocator {allocator}", python, "peer_marian.py")
                 found[peer.name] = peer.ask("open", allocator=allocator, **given)
@@ -142,6 +142,12 @@ def own_engine(arguments: argparse.Namespace, run: Run, sentences: list[str]) ->
             }
             found[one.name]["identical"] = equal(mine[0]["lines"], answers[ours.name][0]["lines"])
     return found
+
+
+def shared_model(run: Run) -> Path:
+    """The SentencePiece model that reads sources; with a joint vocabulary it writes translations too."""
+    joint = run.tokenizer / "joint.model"
+    return joint if joint.exists() else run.tokenizer / "src.model"
 
 
 def equal(some: list[str], others: list[str]) -> float:
@@ -226,7 +232,7 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
         raise BenchmarkError(f"{run.path / 'ctranslate2'}: holds {len(exports)} exports instead of one")
     search = resolve_search(run.load_config().search, run.length_limits())
     direct = [
-        str(python), str(CONTESTANTS / "peer_ctranslate2.py"), str(exports[0]), str(run.tokenizer / "joint.model"),
+        str(python), str(CONTESTANTS / "peer_ctranslate2.py"), str(exports[0]), str(shared_model(run)),
         "--threads", str(arguments.threads), "--device", arguments.device, "--beam-size", str(search.beam_size),
         "--length-penalty", str(search.alpha), "--max-length-ratio", str(search.max_length_ratio),
         "--max-length-offset", str(search.max_length_offset),

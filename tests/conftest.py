@@ -100,7 +100,7 @@ data:
   valid: {kind: text, src: valid.src, tgt: valid.tgt}
   test: {tiny: {kind: text, src: test.src, tgt: test.tgt}}
   store: store
-tokenizer: {vocab_size: 36}
+tokenizer: {vocab_size: 36, normalization: nmt_nfkc}  # one rule for both sides, so that there is one joint.model
 model: {type: rnn, d_model: 16, d_hidden: 16}
 train: {max_steps: 4, batch_tokens: 256, validate_every: 2, keep_last: 2, keep_best: 2, device: cpu, threads: 1}
 search: {beam_size: 2, max_source_tokens: 60}

@@ -78,6 +78,7 @@ def refused(error: NmtError) -> Counter[str]:
 
 KEYS = st.sampled_from([
     "data", "data.train", "data.test", "data.test.x", "data.cleaning.max_ratio", "tokenizer", "tokenizer.sampling",
+    "tokenizer.normalization", "tokenizer.vocab_size", "tokenizer.joint",
     "model", "model.type", "model.d_model", "model.dropout", "model.attention", "train", "train.max_steps",
     "train.optimizer.lr", "train.optimizer.betas", "train.schedule.name", "train.validate_every", "train.average",
     "search", "search.alpha", "evaluation.tokenize", "seed", "name", "runs", "x.y",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -21,13 +21,16 @@ from torch import Tensor
 
 from nmt.config import SamplingConfig
 from nmt.data.corpus import TextPart
-from nmt.data.dataset import ParallelDataset
+from nmt.data.dataset import Lengths, ParallelDataset
+from nmt.data.sampling import BatchSampler
 from nmt.data.tokenizer import Tokenizer
 
 Ids = npt.NDArray[Any]
 
 POOL = 1 << 19  # pairs that are mixed, sorted and cut into batches at a time
 SEGMENT = 1 << 10  # neighbouring pairs of a larger corpus that come into one pool
+ROOM_SAMPLE = 2000  # pairs that are sampled to see how long samples are
+ATTEMPTS = 4  # at a sample that is not too long
 AT_ONCE = 32  # places read before their pages are given back: the system maps what lies around each, hundreds of KiB
 
 
@@ -134,8 +137,45 @@ def _releasing(places: Sequence[int], *mapped: ParallelDataset | TextPart) -> It
             file.release()
 
 
+@dataclass(frozen=True)
+class Room:
+    """The longest segmentations that sampling may draw, as a function of the lengths of the best ones.
+
+    A text of n subwords takes ratio · n on average, with a variance that grows with n: where its words are drawn one by
+    one, the variances add up. Two standard deviations leave out one draw in forty.
+
+    Attributes:
+        ratio: mean length of a sample over that of the best segmentation; source, target.
+        spread: standard deviation of a sample's length over the root of that of the best segmentation.
+        most: no sample is longer, unless the best segmentation is.
+    """
+
+    ratio: tuple[float, float]
+    spread: tuple[float, float]
+    most: int
+
+    @classmethod
+    def measure(cls, best: Lengths, sampled: Lengths, most: int) -> Room:
+        """From the lengths [2, pairs] of the best segmentations, none of 0, and of one sample of each."""
+        ratio = sampled.sum(axis=1) / best.sum(axis=1)
+        spread = np.sqrt(((sampled - ratio[:, None] * best) ** 2 / best).mean(axis=1))
+        return cls((float(ratio[0]), float(ratio[1])), (float(spread[0]), float(spread[1])), most)
+
+    def __call__(self, best: Lengths) -> Lengths:
+        """Lengths [2, pairs] to plan batches with, of the best segmentations' [2, pairs]."""
+        ratio, spread = np.array(self.ratio)[:, None], np.array(self.spread)[:, None]
+        wanted = np.ceil(ratio * best + 2 * spread * np.sqrt(best)).astype(best.dtype)
+        return np.maximum(best, np.minimum(wanted, self.most))
+
+
 class Reader:
-    """Turns rows of a dataset into batches: stored ids, or with ``sampling`` another segmentation at each reading."""
+    """Turns rows of a dataset into batches: stored ids, or with ``sampling`` another segmentation at each reading.
+
+    Args:
+        max_tokens: no sampled side is longer.
+        budget: of the batches in which the pairs are read (see :func:`plan_batches`). Planned with the lengths of
+            :attr:`room`, they keep it whatever is drawn.
+    """
 
     def __init__(
         self,
@@ -145,32 +185,115 @@ class Reader:
         sampling: SamplingConfig | None = None,
         max_tokens: int = 256,
         seed: int = 1,
+        budget: int = 4096,
     ):
         self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
-        self.sampling, self.max_tokens, self.seed = sampling, max_tokens, seed
+        self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
 
     def read(self, rows: Ids, epoch: int = 0) -> Batch:
         if self.sampling is None or self.text is None:
-            pairs = [
-                (self.dataset.src(i).copy(), self.dataset.tgt(i).copy())
-                for i in _releasing(rows.tolist(), self.dataset)
-            ]
+            pairs = self._stored(rows)
+        elif self.sampling.method == "line":
+            pairs = [self._sample_line(i, epoch) for i in _releasing(rows.tolist(), self.dataset, self.text)]
         else:
-            pairs = [self._sample(i, epoch) for i in _releasing(rows.tolist(), self.dataset, self.text)]
+            pairs = self._sample(rows, epoch)
+        return self._collate(pairs, rows)
+
+    def largest(self, rows: Ids) -> Batch:
+        """The rows as long as they were planned to become: no reading of them takes much more memory."""
+        if self.room is None:
+            return self.read(rows)
+        best = self._stored(rows)
+        pairs = [
+            (np.resize(src, src_length), np.resize(tgt, tgt_length))
+            for (src, tgt), (src_length, tgt_length) in zip(
+                best, self.room(_pair_lengths(best)).T.tolist(), strict=True
+            )
+        ]
+        return self._collate(pairs, rows)
+
+    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch:
         t = self.tokenizer
         return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
 
-    def _sample(self, row: int, epoch: int) -> tuple[Ids, Ids]:
-        """A sampled segmentation that depends on (seed, epoch, example) alone, so that a resume needs no state."""
+    @cached_property
+    def room(self) -> Room | None:
+        """What samples take, by a first reading of pairs from all over the corpus; None without sampling."""
+        if self.sampling is None or self.text is None or self.sampling.method == "line":
+            return None
+        count = min(len(self.dataset), ROOM_SAMPLE)
+        rows = np.arange(count) * len(self.dataset) // count
+        best = self._stored(rows)
+        sampled = zip(*self._draw(self._texts(rows), self._names(rows, 0)), strict=True)
+        return Room.measure(_pair_lengths(best), _pair_lengths(sampled), min(self.max_tokens, self.budget - 1))
+
+    def _stored(self, rows: Ids) -> list[tuple[Ids, Ids]]:
+        return [
+            (self.dataset.src(i).copy(), self.dataset.tgt(i).copy()) for i in _releasing(rows.tolist(), self.dataset)
+        ]
+
+    def _sample(self, rows: Ids, epoch: int) -> list[tuple[Ids, Ids]]:
+        """Sampled segmentations, each a function of (seed, epoch, example) alone, so that a resume needs no state.
+
+        A sample that is too long is drawn again, and at last the best segmentation stands in for it.
+        """
+        assert self.room is not None
+        best = self._stored(rows)
+        limits = self.room(_pair_lengths(best)).max(axis=0)  # [rows]: the longer side decides the size of a batch
+        texts, names = self._texts(rows), self._names(rows, epoch)
+        sides = self._draw(texts, names)
+        for side, drawn in enumerate(sides):
+            for attempt in range(1, ATTEMPTS + 1):
+                again = [i for i, ids in enumerate(drawn) if len(ids) > limits[i]]
+                if not again:
+                    break
+                if attempt == ATTEMPTS:
+                    found = [best[i][side] for i in again]
+                else:
+                    found = self._draw_side(side, [texts[side][i] for i in again], [names[i] for i in again], attempt)
+                for i, ids in zip(again, found, strict=True):
+                    drawn[i] = ids
+        return list(zip(*sides, strict=True))
+
+    def _texts(self, rows: Ids) -> tuple[list[str], list[str]]:
+        assert self.text is not None
+        src, tgt = [], []
+        for i in _releasing(rows.tolist(), self.dataset, self.text):
+            where = self.dataset.index(i)
+            src.append(self.text.src(where))
+            tgt.append(self.text.tgt(where))
+        return src, tgt
+
+    def _names(self, rows: Ids, epoch: int) -> list[str]:
+        return [f"{self.seed} {epoch} {self.dataset.index(i)}" for i in rows.tolist()]
+
+    def _draw(self, texts: tuple[list[str], list[str]], names: list[str]) -> tuple[list[Ids], list[Ids]]:
+        return self._draw_side(0, texts[0], names, 0), self._draw_side(1, texts[1], names, 0)
+
+    def _draw_side(self, side: int, texts: list[str], names: list[str], attempt: int) -> list[Ids]:
+        keys = [hashlib.blake2b(f"{name} {side} {attempt}".encode(), digest_size=8).digest() for name in names]
+        return list(self._samplers[side].sample(texts, np.frombuffer(b"".join(keys), "<u8")))
+
+    @cached_property
+    def _samplers(self) -> tuple[BatchSampler, BatchSampler]:
+        assert self.sampling is not None
+        return self.tokenizer.batch_samplers(self.sampling)
+
+    def _sample_line(self, row: int, epoch: int) -> tuple[Ids, Ids]:
+        """As earlier versions did: beyond ``max_tokens`` a side is cut."""
         assert self.text is not None
         assert self.sampling is not None
         where = self.dataset.index(row)
         name = hashlib.blake2b(f"{self.seed} {epoch} {where}".encode(), digest_size=4).digest()
         seed = int.from_bytes(name, "little") >> 1
-        alpha, nbest = self.sampling.alpha, self.sampling.nbest
-        src = self.tokenizer.sample_src(self.text.src(where), alpha, nbest, seed)
-        tgt = self.tokenizer.sample_tgt(self.text.tgt(where), alpha, nbest, seed + 1)
+        src = self.tokenizer.sample_src(self.text.src(where), self.sampling, seed)
+        tgt = self.tokenizer.sample_tgt(self.text.tgt(where), self.sampling, seed + 1)
         return np.array(src[: self.max_tokens]), np.array(tgt[: self.max_tokens])
+
+
+def _pair_lengths(pairs: Iterable[tuple[Ids, Ids]]) -> Lengths:
+    """[2, pairs]"""
+    return np.array([(len(src), len(tgt)) for src, tgt in pairs], np.int32).T
 
 
 class TrainingOrder:
@@ -181,10 +304,11 @@ class TrainingOrder:
 
     Args:
         accumulate: batches per update, those of all ranks together; the last update of an epoch may have fewer.
+        room: lengths to plan with where they are not those stored; see :attr:`Reader.room`.
     """
 
-    def __init__(self, dataset: ParallelDataset, budget: int, accumulate: int, seed: int):
-        self.dataset, self.budget, self.accumulate, self.seed = dataset, budget, accumulate, seed
+    def __init__(self, dataset: ParallelDataset, budget: int, accumulate: int, seed: int, room: Room | None = None):
+        self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
         self._last: Epoch | None = None
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
@@ -248,10 +372,11 @@ class Epoch(Sequence[list[Ids]]):
         entropy = [order.seed, self.number, *([pool + 1] if len(self._segments) > 1 else [])]
         return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, np.random.default_rng(entropy))
 
-    def _lengths(self, pool: int) -> Ids:
-        dataset = self.order.dataset
+    def _lengths(self, pool: int) -> Lengths:
+        dataset, room = self.order.dataset, self.order.room
         starts = _releasing(self._segments[pool].tolist(), dataset)
-        return np.concatenate([dataset.lengths(start, start + SEGMENT) for start in starts], axis=1)
+        lengths = np.concatenate([dataset.lengths(start, start + SEGMENT) for start in starts], axis=1)
+        return lengths if room is None else room(lengths)
 
 
 def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:

@@ -24,6 +24,7 @@ from nmt.data.corpus import (
 )
 from nmt.data.provenance import read_manifest, verify_entry
 from nmt.data.tokenizer import Tokenizer
+from nmt.data.unknown import UnknownCount, count_unknown
 from nmt.errors import DataError
 from nmt.files import build_once, sha256, write_json
 from nmt.search.limits import LengthLimits, learn_limits
@@ -133,6 +134,12 @@ class EncodedCorpus:
             lines.append(f"  {'':5}  {cut:>11,} cut in valid for its loss: more than {limit} subwords a side")
         return "\n".join(lines)
 
+    @property
+    def unknown(self) -> dict[str, Any]:
+        """Of each part the account of its unknown pieces; empty for a corpus that an earlier version encoded."""
+        found: dict[str, Any] = self.manifest.get("unknown", {})
+        return found
+
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: Path) -> EncodedCorpus:
     """Encode train and valid into the store, or find them there if they were made before.
@@ -148,19 +155,27 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: 
     if not path.is_dir():
         log.info("encoding the corpus, once for this tokenizer, in %s", path)
         with build_once(path) as folder:
-            parts = {
-                name: _encode_part(corpus.part(name), tokenizer, max_tokens, folder / f"{name}.arrow", drop)
-                for name, drop in (("train", True), ("valid", False))
-            }
+            parts: dict[str, dict[str, int]] = {}
+            unknown: dict[str, Any] = {}
+            for name, drop in (("train", True), ("valid", False)):
+                count = UnknownCount(tokenizer)
+                file = folder / f"{name}.arrow"
+                parts[name] = _encode_part(corpus.part(name), tokenizer, max_tokens, file, drop, count)
+                unknown[name] = count.account()
+            for name in corpus.tests:
+                unknown[f"test.{name}"] = count_unknown(corpus.part(f"test.{name}"), tokenizer)
             origin = {"corpus": corpus.key, "tokenizer": tokenizer.fingerprint, "max_tokens": max_tokens}
             sums = {file.name: sha256(file) for file in sorted(folder.glob("*.arrow"))}
-            write_json(folder / "manifest.json", {"format": FORMAT, "key": key, **origin, **parts, "files": sums})
+            account = {"format": FORMAT, "key": key, **origin, **parts, "unknown": unknown, "files": sums}
+            write_json(folder / "manifest.json", account)
     verify_entry(path, store)
     train, valid = (ParallelDataset(path / f"{name}.arrow") for name in ("train", "valid"))
     return EncodedCorpus(path, read_manifest(path), train, valid)
 
 
-def _encode_part(text: TextPart, tokenizer: Tokenizer, max_tokens: int, path: Path, drop: bool) -> dict[str, int]:
+def _encode_part(
+    text: TextPart, tokenizer: Tokenizer, max_tokens: int, path: Path, drop: bool, unknown: UnknownCount
+) -> dict[str, int]:
     """Encode one part, block by block; return the counts for the manifest."""
     vocabulary = max(tokenizer.src_vocab_size, tokenizer.tgt_vocab_size)
     dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
@@ -180,6 +195,7 @@ def _encode_part(text: TextPart, tokenizer: Tokenizer, max_tokens: int, path: Pa
                 keep = ~(many | none)
             elif many.any():
                 src, tgt = ([row[:max_tokens] for row in side] for side in (src, tgt))
+            unknown.add(batch, src, tgt, keep)
             index = np.arange(start, start + len(src))
             start += len(src)
             columns = [_large_list(src, ids, dtype), _large_list(tgt, ids, dtype), pa.array(index)]

@@ -8,27 +8,49 @@ SentencePiece's own normalisation, pieces, scores and n-best lists.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import random
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2
+
+from nmt.config import SamplingConfig
+from nmt.data.splits import mix
 
 proto: Any = sentencepiece_model_pb2  # generated code, without types
 
 Arc = tuple[float, int, int]  # log weight of all ways to its end that end with it, start, piece
+Ids = npt.NDArray[np.int32]
+Keys = npt.NDArray[np.uint64]
+
+SPACE = "\u2581"  # what SentencePiece writes for a space
+UNKNOWN, NOTHING = -1, -2  # an unknown character; no piece begins here
+KEPT_ARCS = 1 << 21  # of the words known: about 40 MB
+KEPT_MERGES = 1 << 18  # segmentations of words known: about 100 MB
+KEPT_LENGTH = 24  # a longer word does not come again
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the step of SplitMix64
 
 
-class Sampler:
-    """Draws segmentations from a unigram or a BPE model."""
+class Pieces:
+    """What a unigram or a BPE model consists of.
+
+    Segmentations of a unigram model are drawn with probabilities in proportion to P(segmentation) ** alpha (Kudo 2018,
+    section 3.2), among the ``nbest`` best ones or all. With a BPE model each merge is left out with a probability of
+    alpha (Provilkov et al. 2020).
+    """
 
     def __init__(self, model: spm.SentencePieceProcessor):
         about = proto.ModelProto()
         about.ParseFromString(model.serialized_model_proto())
         self.model = model
         self.is_bpe = about.trainer_spec.model_type == proto.TrainerSpec.BPE
+        self.kind = "bpe" if self.is_bpe else "unigram"
         kinds = proto.ModelProto.SentencePiece
         self.pieces = {
             piece.piece: (i, piece.score)
@@ -40,22 +62,34 @@ class Sampler:
         # What SentencePiece charges for an unknown character: 10 nats more than for the rarest piece.
         self.unknown_score = min(score for _, score in self.pieces.values()) - 10.0
 
-    def sample(self, text: str, alpha: float, nbest: int, seed: int) -> list[int]:
-        """One segmentation of ``text``, a function of the arguments alone.
+    def to_ids(self, parts: Iterable[str]) -> list[int]:
+        """The ids of parts that make up a text; a part that is no piece is one unknown character."""
+        ids: list[int] = []
+        unknown = self.model.unk_id()
+        for part in parts:
+            if (found := self.pieces.get(part)) is not None:
+                ids.append(found[0])
+            elif self.bytes:
+                ids += [self.bytes[f"<0x{byte:02X}>"] for byte in part.encode()]
+            elif not ids or ids[-1] != unknown:  # unknown characters in a row are one unknown piece
+                ids.append(unknown)
+        return ids
 
-        Args:
-            alpha: unigram: segmentations are drawn with probabilities in proportion to P(segmentation) ** alpha
-                (Kudo 2018, section 3.2); BPE: the probability that a merge is left out (Provilkov et al. 2020).
-            nbest: unigram: draw among so many best ones, or all (-1).
-        """
+
+class Sampler(Pieces):
+    """Draws segmentations of one text at a time."""
+
+    def sample(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
+        """One segmentation of ``text``, a function of the arguments alone."""
         rng = random.Random(seed)
+        alpha, nbest = sampling.strength(self.kind), sampling.nbest
         if self.is_bpe:
-            return self._ids(self._merge(self.model.normalize(text), alpha, rng))
+            return self.to_ids(self._merge(self.model.normalize(text), alpha, rng))
         if nbest > 1:
             found = self.model.nbest_encode_as_proto(text, nbest_size=nbest).nbests
             chosen = _draw([alpha * one.score for one in found], rng)
             return [piece.id for piece in found[chosen].pieces]
-        return self._ids(self._lattice(self.model.normalize(text), alpha, rng))
+        return self.to_ids(self._lattice(self.model.normalize(text), alpha, rng))
 
     def _lattice(self, text: str, alpha: float, rng: random.Random) -> list[str]:
         """Forward filtering, backward sampling over all segmentations of normalised ``text``."""
@@ -77,45 +111,37 @@ class Sampler:
         return parts[::-1]
 
     def _merge(self, text: str, dropout: float, rng: random.Random) -> list[str]:
-        """Merges in the order of their rank; each that comes up is left out with a probability of ``dropout``."""
-        parts: list[str] = list(text)  # a part that was merged into the one before it is empty
-        after, before = list(range(1, len(parts) + 1)), list(range(-1, len(parts) - 1))
-        agenda: list[tuple[float, int, str]] = []
+        return merge(self.pieces, text, lambda: rng.random() < dropout)
 
-        def consider(left: int) -> None:
-            if left >= 0 and (right := after[left]) < len(parts):
-                merged = parts[left] + parts[right]
-                if (found := self.pieces.get(merged)) is not None:
-                    heapq.heappush(agenda, (-found[1], left, merged))
 
-        for left in range(len(parts) - 1):
-            consider(left)
-        while agenda:
-            _, left, merged = heapq.heappop(agenda)
-            right = after[left]
-            if not parts[left] or right >= len(parts) or parts[left] + parts[right] != merged:
-                continue  # one of the two was merged otherwise meanwhile
-            if rng.random() < dropout:
-                continue
-            parts[left], parts[right] = merged, ""
-            after[left] = after[right]
-            if after[left] < len(parts):
-                before[after[left]] = left
-            consider(before[left])
-            consider(left)
-        return [part for part in parts if part]
+def merge(pieces: Mapping[str, tuple[int, float]], text: str, leave_out: Callable[[], bool]) -> list[str]:
+    """The parts of ``text`` after merges in the order of their rank, each of which ``leave_out`` may forbid."""
+    parts: list[str] = list(text)  # a part that was merged into the one before it is empty
+    after, before = list(range(1, len(parts) + 1)), list(range(-1, len(parts) - 1))
+    agenda: list[tuple[float, int, str]] = []
 
-    def _ids(self, parts: list[str]) -> list[int]:
-        ids: list[int] = []
-        unknown = self.model.unk_id()
-        for part in parts:
-            if (found := self.pieces.get(part)) is not None:
-                ids.append(found[0])
-            elif self.bytes:
-                ids += [self.bytes[f"<0x{byte:02X}>"] for byte in part.encode()]
-            elif not ids or ids[-1] != unknown:  # unknown characters in a row are one unknown piece
-                ids.append(unknown)
-        return ids
+    def consider(left: int) -> None:
+        if left >= 0 and (right := after[left]) < len(parts):
+            merged = parts[left] + parts[right]
+            if (found := pieces.get(merged)) is not None:
+                heapq.heappush(agenda, (-found[1], left, merged))
+
+    for left in range(len(parts) - 1):
+        consider(left)
+    while agenda:
+        _, left, merged = heapq.heappop(agenda)
+        right = after[left]
+        if not parts[left] or right >= len(parts) or parts[left] + parts[right] != merged:
+            continue  # one of the two was merged otherwise meanwhile
+        if leave_out():
+            continue
+        parts[left], parts[right] = merged, ""
+        after[left] = after[right]
+        if after[left] < len(parts):
+            before[after[left]] = left
+        consider(before[left])
+        consider(left)
+    return [part for part in parts if part]
 
 
 def _log_sum(values: Iterable[float]) -> float:
@@ -134,3 +160,250 @@ def _draw(log_weights: list[float], rng: random.Random) -> int:
         if left < 0:
             return place
     return len(weights) - 1
+
+
+# ------------------------------------------------------------------------------------------------ a batch at a time
+
+
+class BatchSampler(Pieces):
+    """Draws segmentations of the texts of a batch."""
+
+    def __init__(self, model: spm.SentencePieceProcessor, sampling: SamplingConfig):
+        super().__init__(model)
+        self.alpha, self.nbest = sampling.strength(self.kind), sampling.nbest
+        self.by_word = not any(SPACE in piece[1:] for piece in self.pieces)
+        self.lattices = Lattices(self.pieces, self.unknown_score, self.alpha)
+        self.merges: dict[tuple[str, tuple[int, ...]], tuple[int, list[int]]] = {}
+        self.lock = threading.Lock()  # batches are read ahead in a thread, and now and then in the main one
+
+    def sample(self, texts: Sequence[str], keys: Keys) -> list[Ids]:
+        """The ids of a segmentation of each text, each a function of the text and its key alone."""
+        if not texts:
+            return []
+        with self.lock:
+            if not self.is_bpe and self.nbest > 1:
+                return self._among_best(texts, _uniforms(keys, np.ones(len(texts), np.int64)))
+            normalised = self.model.normalize(list(texts))
+            words = [self._words(text) for text in normalised]
+            if self.is_bpe:
+                return self._merged(words, keys)
+            return self._drawn(normalised, list(itertools.chain.from_iterable(words)), keys)
+
+    def _words(self, text: str) -> list[str]:
+        if not self.by_word:
+            return [text] if text else []
+        words = text.replace(SPACE, f" {SPACE}").split(" ")  # a normalised text has no other spaces
+        return words if words[0] else words[1:]
+
+    def _drawn(self, texts: list[str], words: list[str], keys: Keys) -> list[Ids]:
+        """Unigram: from all segmentations of each text, which ``words`` are the words of."""
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        ends = np.cumsum(lengths)
+        begins = self.lattices.draw(words, _uniforms(keys, lengths))  # [characters of all texts]
+        counts = np.concatenate([[0], np.cumsum(begins != NOTHING)])
+        pieces = begins[begins != NOTHING]
+        found = [pieces[a:b] for a, b in zip(counts[ends - lengths], counts[ends], strict=True)]
+        for number in {int(np.searchsorted(ends, place, side="right")) for place in np.flatnonzero(begins == UNKNOWN)}:
+            part = begins[ends[number] - lengths[number] : ends[number]]
+            cuts = [*np.flatnonzero(part != NOTHING).tolist(), len(part)]
+            found[number] = np.array(self.to_ids(texts[number][a:b] for a, b in itertools.pairwise(cuts)), np.int32)
+        return found
+
+    def _among_best(self, texts: Sequence[str], uniforms: npt.NDArray[np.float64]) -> list[Ids]:
+        """Unigram: from the ``nbest`` best segmentations of each text."""
+        scores = np.zeros(self.model.get_piece_size())
+        for number, score in self.pieces.values():
+            scores[number] = score
+        found: list[Ids] = []
+        for text, uniform in zip(texts, uniforms.tolist(), strict=True):
+            best = self.model.nbest_encode(text, nbest_size=self.nbest)
+            ids = np.fromiter(itertools.chain.from_iterable(best), np.int32)
+            ends = np.cumsum([len(one) for one in best])
+            # What stands for an unknown character is the same in all of them, and so is its score.
+            sums = np.concatenate([[0.0], np.cumsum(scores[ids])])[ends]
+            weights = self.alpha * np.diff(sums, prepend=0.0)
+            shares = np.cumsum(np.exp(weights - weights.max()))
+            chosen = min(int(np.searchsorted(shares, uniform * shares[-1], side="right")), len(best) - 1)
+            found.append(ids[ends[chosen] - len(best[chosen]) : ends[chosen]])
+        return found
+
+    def _merged(self, texts: list[list[str]], keys: Keys) -> list[Ids]:
+        """BPE: instead of one number a merge, one for the merges that are made until the next is left out."""
+        if len(self.merges) > KEPT_MERGES:
+            self.merges.clear()
+        # A word of n characters decides on at most 3 n merges: n - 1 at first, and 2 more beside each one made.
+        lengths = np.array([4 * sum(map(len, words)) for words in texts])
+        with np.errstate(divide="ignore"):
+            waits = np.floor(np.log1p(-_uniforms(keys, lengths)) / np.log1p(-self.alpha))
+        waits = np.minimum(waits, 1 << 30).astype(np.int64)
+        found, place = [], 0
+        for words in texts:
+            ids: list[int] = []
+            for word in words:
+                part = waits[place : place + 4 * len(word)]
+                place += len(part)
+                ids += self._merge_word(word, part) if len(word) <= KEPT_LENGTH else self._merge_once(word, part)[1]
+            found.append(np.array(self._join_unknown(ids), np.int32))
+        return found
+
+    def _merge_word(self, word: str, waits: npt.NDArray[np.int64]) -> list[int]:
+        taken: tuple[int, ...] = ()
+        while True:
+            known = self.merges.get((word, taken))
+            if known is None:
+                known = self.merges[word, taken] = self._merge_once(word, taken)
+            left, ids = known
+            if (wait := int(waits[len(taken)])) >= left:
+                return ids
+            taken += (wait,)
+
+    def _merge_once(self, word: str, waits: Iterable[int]) -> tuple[int, list[int]]:
+        """Ids where one merge is left out after each of so many made, and the merges since the last left out."""
+        remaining: Iterator[int] = iter(waits)
+        wait, since = next(remaining, None), 0
+
+        def leave_out() -> bool:
+            nonlocal wait, since
+            if since != wait:
+                since += 1
+                return False
+            wait, since = next(remaining, None), 0
+            return True
+
+        parts = merge(self.pieces, word, leave_out)
+        return since, self.to_ids(parts)
+
+    def _join_unknown(self, ids: list[int]) -> list[int]:
+        unknown = self.model.unk_id()
+        if unknown not in ids:
+            return ids
+        return [one for before, one in itertools.pairwise([NOTHING, *ids]) if one != unknown or before != unknown]
+
+
+class Lattices:
+    """Words, and the pieces that may end at each place in them with the probabilities of their being drawn.
+
+    Forward filtering, backward sampling: the last piece of a word is drawn by the probability of all segmentations
+    that end with it, then the one before it, and so on.
+    """
+
+    def __init__(self, pieces: Mapping[str, tuple[int, float]], unknown_score: float, alpha: float):
+        self.pieces, self.unknown_score, self.alpha = pieces, unknown_score, alpha
+        self.longest: dict[str, int] = {}  # of the pieces by their first character
+        for piece in pieces:
+            self.longest[piece[0]] = max(self.longest.get(piece[0], 0), len(piece))
+        self.clear()
+
+    def clear(self) -> None:
+        self.words: dict[str, int] = {}
+        self.first = Growing(np.int64)  # place of each word among the places of all of them
+        self.length = Growing(np.int64)
+        # Of each arc, ordered by the place where it ends: that place and the upper bound of its share, in 32 bits each.
+        self.bound = Growing(np.uint64)
+        self.start = Growing(np.int32)  # where in its word
+        self.piece = Growing(np.int32)
+        self.places = 0
+
+    def draw(self, words: list[str], uniforms: npt.NDArray[np.float64]) -> Ids:
+        """For each character of the words, the piece that begins there or :data:`NOTHING`.
+
+        Args:
+            uniforms: one for each character; that of a piece's last character draws the piece.
+        """
+        if self.bound.size > KEPT_ARCS:
+            self.clear()
+        if new := [word for word in dict.fromkeys(words) if word not in self.words]:
+            self._add(new)
+        numbers = np.fromiter(map(self.words.__getitem__, words), np.int64, len(words))
+        first, end = self.first.values[numbers], self.length.values[numbers]
+        offset = np.cumsum(end) - end
+        # Shares are compared as integers: a float's rounding would depend on the place of the word.
+        shares = (uniforms * 2.0**32).astype(np.uint64)
+        begins = np.full(len(uniforms), NOTHING, np.int32)
+        while len(end):
+            wanted = (first + end - 1).astype(np.uint64) << np.uint64(32) | shares[offset + end - 1]
+            arcs = np.searchsorted(self.bound.values, wanted, side="right")
+            start = self.start.values[arcs]
+            begins[offset + start] = self.piece.values[arcs]
+            more = start > 0
+            first, offset, end = first[more], offset[more], start[more].astype(np.int64)
+        return begins
+
+    def _add(self, words: list[str]) -> None:
+        # All pieces that occur in the words, ordered by where they end.
+        lengths = np.fromiter(map(len, words), np.int64, len(words))
+        word, start, end, piece, score = self._arcs(words)
+        order = np.lexsort((start, word, end))
+        bound = np.empty(len(order), np.uint64)
+        # Forward: log Σ P(segmentation) ** alpha of the first 0, 1, ... characters of each word, all words at a time.
+        offset = np.cumsum(lengths + 1) - lengths - 1
+        total = np.zeros(int((lengths + 1).sum()))
+        limits = np.searchsorted(end[order], np.arange(1, lengths.max() + 2))
+        for length, (a, b) in enumerate(itertools.pairwise(limits.tolist()), 1):
+            arcs = order[a:b]
+            present, row = np.unique(word[arcs], return_inverse=True)
+            column = np.arange(len(arcs)) - np.searchsorted(row, np.arange(len(present)))[row]
+            weights = np.full((len(present), int(column.max()) + 1), -np.inf)
+            weights[row, column] = total[offset[word[arcs]] + start[arcs]] + self.alpha * score[arcs]
+            highest = weights.max(axis=1, keepdims=True)
+            sums = np.cumsum(np.exp(weights - highest), axis=1)
+            total[offset[present] + length] = highest[:, 0] + np.log(sums[:, -1])
+            bound[arcs] = (sums / sums[:, -1:] * 2.0**32)[row, column].astype(np.uint64)
+        # Kept by word, so that the shares of all words are one ascending array.
+        order = np.lexsort((start, end, word))
+        first = self.places + np.cumsum(lengths) - lengths
+        place = (first[word] + end - 1).astype(np.uint64) << np.uint64(32)
+        self.bound.extend((place + bound)[order])
+        self.start.extend(start[order])
+        self.piece.extend(piece[order])
+        self.words.update(zip(words, range(len(self.words), len(self.words) + len(words)), strict=True))
+        self.first.extend(first)
+        self.length.extend(lengths)
+        self.places += int(lengths.sum())
+
+    def _arcs(self, words: list[str]) -> tuple[npt.NDArray[Any], ...]:
+        """Word, start, end, piece and score of every piece found in the words."""
+        word, start, end, piece, score = list[int](), list[int](), list[int](), list[int](), list[float]()
+        for number, text in enumerate(words):
+            for a, char in enumerate(text):
+                for b in range(a + 1, min(a + self.longest.get(char, 0), len(text)) + 1):
+                    if (found := self.pieces.get(text[a:b])) is not None:
+                        word.append(number)
+                        start.append(a)
+                        end.append(b)
+                        piece.append(found[0])
+                        score.append(found[1])
+                if char not in self.pieces:
+                    word.append(number)
+                    start.append(a)
+                    end.append(a + 1)
+                    piece.append(UNKNOWN)
+                    score.append(self.unknown_score)
+        return (*(np.array(side, np.int64) for side in (word, start, end, piece)), np.array(score))
+
+
+class Growing:
+    """An array that is appended to in amortised constant time."""
+
+    def __init__(self, dtype: npt.DTypeLike):
+        self._room: npt.NDArray[Any] = np.empty(1024, dtype)
+        self.size = 0
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        return self._room[: self.size]
+
+    def extend(self, values: npt.NDArray[Any]) -> None:
+        size = self.size + len(values)
+        if size > len(self._room):
+            grown = np.empty(max(size, 2 * len(self._room)), self._room.dtype)
+            grown[: self.size] = self.values
+            self._room = grown
+        self._room[self.size : size] = values
+        self.size = size
+
+
+def _uniforms(keys: Keys, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Numbers in [0, 1): for each key so many as its length says, a function of the key and their place alone."""
+    place = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return mix(np.repeat(keys, lengths) + (place + 1).astype(np.uint64) * GOLDEN, 0)

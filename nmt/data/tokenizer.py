@@ -5,22 +5,29 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+import logging
+import math
 import re
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sentencepiece as spm
 
-from nmt.config import TokenizerConfig
+from nmt.config import SamplingConfig, TokenizerConfig
 from nmt.cores import usable_cores
 from nmt.errors import TokenizerError
 from nmt.files import build_once, sha256, write_json
 
 if TYPE_CHECKING:
     from nmt.data.corpus import Corpus, TextPart
-    from nmt.data.sampling import Sampler
+    from nmt.data.sampling import BatchSampler, Sampler
+
+log = logging.getLogger(__name__)
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 # SentencePiece shares its work out among this many threads. Sums of floats depend on their number, and so
@@ -29,6 +36,11 @@ TRAINING_THREADS = 8
 SAMPLE_SEED = 1  # of the choice of training lines
 # SentencePiece's unigram training holds about 23 bytes for each character of its text: with this much, 1.4 GB.
 TRAINING_BYTES = 60_000_000
+
+# The rule "whitespace": tabs, line ends and separators become spaces (which SentencePiece collapses and trims);
+# the byte order mark and the control characters go. Joiners and zero-width spaces stay: they are orthography.
+_SPACES = "\t\n\v\f\r\x85\u2028\u2029"
+_REMOVED = "".join(chr(code) for code in range(1, 0x20) if chr(code) not in _SPACES) + "\x7f\ufeff"
 
 # With byte_fallback a model may write any byte, a line end too, and a word model spells the spaces of unknown
 # words in bytes.
@@ -39,7 +51,8 @@ class Tokenizer:
     """Text to ids and back. Ids carry no bos or eos: those belong to batches.
 
     Args:
-        path: the folder with ``joint.model``, or with ``src.model`` and ``tgt.model``.
+        path: the folder with ``joint.model``, or with ``src.model`` and ``tgt.model``. A joint vocabulary whose sides
+            are normalised by different rules is two models with the same pieces.
 
     Raises:
         TokenizerError: there is no such tokenizer, or it is damaged.
@@ -77,13 +90,20 @@ class Tokenizer:
             DataError: ``path`` cannot be written.
         """
         part = corpus.part("train")
-        sides = {"joint": (0, 1)} if config.joint else {"src": (0,), "tgt": (1,)}
+        sides: dict[str, tuple[int, ...]] = {"joint": (0, 1)} if config.joint else {"src": (0,), "tgt": (1,)}
         with build_once(path) as folder:
             for name, columns in sides.items():
-                model = _train(config, sample_lines(part, columns, config.train_sentences), name)
-                (folder / f"{name}.model").write_bytes(model)
+                for file, model in _train(config, part, columns, name).items():
+                    (folder / f"{file}.model").write_bytes(model)
             write_json(folder / "manifest.json", {"files": {f.name: sha256(f) for f in sorted(folder.glob("*.model"))}})
         return cls(path)
+
+    def summary(self) -> str:
+        """One line for people: the sizes of the vocabularies."""
+        src, tgt = self.src_vocab_size, self.tgt_vocab_size
+        shared = [self._src.id_to_piece(i) for i in range(src)] == [self._tgt.id_to_piece(i) for i in range(tgt)]
+        sizes = f"{src:,} pieces, shared" if shared else f"{src:,} source and {tgt:,} target pieces"
+        return f"tokenizer {self.path}: {sizes}"
 
     @property
     def src_vocab_size(self) -> int:
@@ -112,12 +132,33 @@ class Tokenizer:
     def tgt_pieces(self, ids: Sequence[int]) -> list[str]:
         return [self._tgt.id_to_piece(int(i)) for i in ids]
 
-    def sample_src(self, text: str, alpha: float, nbest: int, seed: int) -> list[int]:
-        """One segmentation of ``text``, a function of the arguments alone (see ``SamplingConfig``)."""
-        return self._samplers[0].sample(text, alpha, nbest, seed)
+    def unknown_texts(self, side: str, texts: Sequence[str]) -> list[str]:
+        """What the unknown pieces in texts of a side (src, tgt) stand for: words of a word model, else characters."""
+        model = self._src if side == "src" else self._tgt
+        trainer = _proto(model.serialized_model_proto()).trainer_spec
+        found = [
+            piece
+            for pieces in model.encode(list(texts), out_type=str)
+            for piece in pieces
+            if model.piece_to_id(piece) == UNK_ID
+        ]
+        if trainer.model_type == trainer.WORD:
+            return [piece.removeprefix("▁") for piece in found]
+        return list("".join(found))
 
-    def sample_tgt(self, text: str, alpha: float, nbest: int, seed: int) -> list[int]:
-        return self._samplers[1].sample(text, alpha, nbest, seed)
+    def batch_samplers(self, sampling: SamplingConfig) -> tuple[BatchSampler, BatchSampler]:
+        """Source and target; see :class:`nmt.data.sampling.BatchSampler`."""
+        from nmt.data.sampling import BatchSampler
+
+        src = BatchSampler(self._src, sampling)
+        return src, src if self.joint else BatchSampler(self._tgt, sampling)
+
+    def sample_src(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
+        """One segmentation of ``text``, a function of the arguments alone; see :class:`nmt.data.sampling.Sampler`."""
+        return self._samplers[0].sample(text, sampling, seed)
+
+    def sample_tgt(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
+        return self._samplers[1].sample(text, sampling, seed)
 
     @cached_property
     def _samplers(self) -> tuple[Sampler, Sampler]:
@@ -167,6 +208,13 @@ def sample_lines(part: TextPart, columns: Sequence[int], limit: int, max_bytes: 
         limit: the most lines.
         max_bytes: about the most text, in UTF-8.
     """
+    return chain.from_iterable(lines for _, lines in _sampled_blocks(part, columns, limit, max_bytes))
+
+
+def _sampled_blocks(
+    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES
+) -> Iterator[tuple[int, list[str]]]:
+    """The lines of :func:`sample_lines` in blocks, each with its column."""
     import numpy as np  # not at the top: translating, which trains nothing, starts without NumPy and Arrow
     import pyarrow.compute as pc
 
@@ -189,43 +237,156 @@ def sample_lines(part: TextPart, columns: Sequence[int], limit: int, max_bytes: 
         for column in columns:
             rows = np.flatnonzero(chosen[start : start + batch.num_rows])
             start += batch.num_rows
-            yield from batch.column(column).take(rows).to_pylist()
+            yield column, batch.column(column).take(rows).to_pylist()
 
 
-def _train(config: TokenizerConfig, lines: Iterator[str], name: str) -> bytes:
-    out = io.BytesIO()
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def _train(config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], name: str) -> dict[str, bytes]:
+    """The model(s) of one vocabulary by file name: one, or two with a normalization each."""
+    rules = [config.rules[column] for column in columns]
+    size = config.sizes[columns[0]]
+    if len(set(rules)) == 1 and rules[0] != "whitespace":
+
+        def lines() -> Iterator[str]:
+            return sample_lines(part, columns, config.train_sentences)
+
+        return {name: _fit(config, size, rules[0], lines, name, len(part))}
+
+    # SentencePiece has one rule a model: the text is normalised before it, and each side's model is given its rule.
+    def normalised() -> Iterator[str]:
+        for column, block in _sampled_blocks(part, columns, config.train_sentences):
+            yield from _normalise(block, config.rules[column])
+
+    model = _fit(config, size, "identity", normalised, name, len(part))
+    if len(set(rules)) == 1:
+        return {name: _with_rule(model, rules[0])}
+    return {side: _with_rule(model, rule) for side, rule in zip(("src", "tgt"), rules, strict=True)}
+
+
+def _fit(
+    config: TokenizerConfig, size: int, rule: str, lines: Callable[[], Iterable[str]], name: str, pairs: int
+) -> bytes:
+    """A SentencePiece model of at most ``size`` pieces.
+
+    Raises:
+        TokenizerError: the size is too small, or SentencePiece cannot train for another reason.
+    """
     try:
-        spm.SentencePieceTrainer.train(
-            sentence_iterator=lines,
-            model_writer=out,
-            model_type=config.type,
-            vocab_size=config.vocab_size,
-            character_coverage=config.character_coverage,
-            byte_fallback=config.byte_fallback,
-            normalization_rule_name=config.normalization,
-            pad_id=PAD_ID,
-            unk_id=UNK_ID,
-            bos_id=BOS_ID,
-            eos_id=EOS_ID,
-            num_threads=TRAINING_THREADS,
-            max_sentence_length=1 << 30,  # bytes; a longer line would be skipped in silence
-            minloglevel=3,
-        )
+        return _run_trainer(config, size, rule, lines())
     except RuntimeError as error:
-        raise TokenizerError(_explain(config, str(error), name)) from None
+        if "Vocabulary size too high" not in str(error):
+            raise TokenizerError(_explain(size, str(error), name)) from None
+    try:
+        model = _run_trainer(config, size, rule, lines(), hard_vocab_limit=False)
+    except RuntimeError as error:
+        raise TokenizerError(_explain(size, str(error), name)) from None
+    log.warning("%s", _lowered(_where(name), size, model, pairs))
+    return model
+
+
+def _run_trainer(config: TokenizerConfig, size: int, rule: str, lines: Iterable[str], **more: Any) -> bytes:
+    out = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=out,
+        model_type=config.type,
+        vocab_size=size,
+        character_coverage=config.character_coverage,
+        byte_fallback=config.byte_fallback,
+        normalization_rule_name=rule,
+        pad_id=PAD_ID,
+        unk_id=UNK_ID,
+        bos_id=BOS_ID,
+        eos_id=EOS_ID,
+        num_threads=TRAINING_THREADS,
+        max_sentence_length=1 << 30,  # bytes; a longer line would be skipped in silence
+        minloglevel=3,
+        **more,
+    )
     return out.getvalue()
 
 
-def _explain(config: TokenizerConfig, message: str, name: str) -> str:
-    where = "tokenizer.vocab_size" if name == "joint" else f"tokenizer.vocab_size ({name})"
-    size = config.vocab_size
-    if found := re.search(r"Vocabulary size too high .*value <= (\d+)", message):
-        return f"{where}: {size} is more than the training text can fill; set it to {found[1]} or less"
+def _lowered(where: str, size: int, model: bytes, pairs: int) -> str:
+    """One line about a vocabulary that the text cannot fill; for subwords with the size to try instead.
+
+    About 30 times the root of the number of pairs: 2,000 pieces for 5,000 pairs and 12,000 for 160,000, near the best
+    ones of Sennrich and Zhang 2019 (table 2) and Gowda and May 2020.
+    """
+    found = _proto(model)
+    pieces = len(found.pieces)
+    text = f"warning: {where}: {size} lowered to {pieces}, all the pieces that the training text can fill"
+    letters = sum(len(piece.piece) == 1 for piece in found.pieces)
+    better = max(round(30 * math.sqrt(pairs), -2), 2 * letters)
+    if found.trainer_spec.model_type in (found.trainer_spec.UNIGRAM, found.trainer_spec.BPE) and better < 0.8 * pieces:
+        text += f"; most of them are rare: for {pairs:,} pairs, a size of about {better:.0f} is better"
+    return text
+
+
+def _where(name: str) -> str:
+    return "tokenizer.vocab_size" if name == "joint" else f"tokenizer.vocab_size ({name})"
+
+
+def _explain(size: int, message: str, name: str) -> str:
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return (
-            f"{where}: {size} is too small for the characters of the training text and the special pieces, "
+            f"{_where(name)}: {size} is too small for the characters of the training text and the special pieces, "
             f"{found[1]} in all; set it higher than that, or lower tokenizer.character_coverage"
         )
     if "sentences_.empty()" in message:
         return f"tokenizer: the training text of {name} is empty; there is nothing to learn from"
     return f"tokenizer: SentencePiece cannot train ({' '.join(message.split())}); try another vocab_size"
+
+
+# ------------------------------------------------------------------------------------------------------ normalization
+
+
+def _proto(model: bytes) -> Any:
+    from sentencepiece import sentencepiece_model_pb2
+
+    found: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    found.ParseFromString(model)
+    return found
+
+
+def _with_rule(model: bytes, rule: str) -> bytes:
+    """The same pieces in a model that normalises its text by another rule, for SentencePiece alone too."""
+    out = io.BytesIO()
+    with _rule(rule) as setting:  # the compiled rule is that of a model of one letter
+        options: dict[str, Any] = {f"normalization_{key}": value for key, value in setting.items()}
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a"]), model_writer=out, model_type="char", minloglevel=3, **options
+        )
+    found = _proto(model)
+    found.normalizer_spec.name = rule
+    found.normalizer_spec.precompiled_charsmap = _proto(out.getvalue()).normalizer_spec.precompiled_charsmap
+    changed: bytes = found.SerializeToString(deterministic=True)
+    return changed
+
+
+def _normalise(lines: list[str], rule: str) -> list[str]:
+    found: list[str] = _normalizer(rule).normalize(lines)
+    return found
+
+
+@cache
+def _normalizer(rule: str) -> spm.SentencePieceNormalizer:
+    """A rule as text to text: spaces stay spaces."""
+    spm.set_min_log_level(3)  # it would report the file
+    plain: dict[str, Any] = {"add_dummy_prefix": False, "escape_whitespaces": False, "remove_extra_whitespaces": False}
+    with _rule(rule) as setting:
+        return spm.SentencePieceNormalizer(**setting, **plain)
+
+
+@contextmanager
+def _rule(rule: str) -> Iterator[dict[str, Any]]:
+    """How SentencePiece is told a rule: ``rule_name``, or ``rule_tsv`` and a temporary file."""
+    if rule != "whitespace":
+        yield {"rule_name": rule}
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+        file.write("".join(f"{ord(char):X}\t20\n" for char in _SPACES))
+        file.write("".join(f"{ord(char):X}\t\n" for char in _REMOVED))
+        file.flush()
+        yield {"rule_tsv": file.name}

@@ -319,7 +319,7 @@ class Trainer:
             if not self.optimizer.state:
                 moments += [torch.empty_like(p) for p in self.parameters for _ in range(2)]
             with self.world.apart():
-                self._accumulate([self.reader.read(rows)], 1)
+                self._accumulate([self.reader.largest(rows)], 1)
         except torch.OutOfMemoryError:
             raise TrainingError(
                 f"the longest batch does not fit into the memory of {self.device}. {_LESS_MEMORY}"

@@ -230,6 +230,20 @@ def test_separate_vocabularies(task, tmp_path, monkeypatch):
     assert len(readme(tmp_path / "it", monkeypatch)["translate"](["one two", "three"])) == 2
 
 
+def test_an_export_normalises_each_side_as_the_run_does(task, tmp_path, monkeypatch):
+    """With SentencePiece alone, as its README says: full-width letters and case are folded in the source only."""
+    lines = task.paths["train.tgt"].read_text(encoding="utf-8").replace("eins", "１Ｓ")
+    task.paths["train.tgt"].write_text(lines, encoding="utf-8")
+    sections = {"tokenizer": {"normalization": {"src": "nmt_nfkc_cf"}}, "train": {"max_steps": 2}}
+    assert main(["train", str(task.config_file("transformer", name="wide", **sections))]) == 0
+    assert main(["export", str(task.folder / "runs" / "wide"), "--to", "ctranslate2", "-o", str(tmp_path / "it")]) == 0
+    there = readme(tmp_path / "it", monkeypatch)
+    assert there["source"].encode("ＯＮＥ Two") == there["source"].encode("one two")
+    assert there["target"].decode(there["target"].encode("１Ｓ zwei")) == "１Ｓ zwei"
+    folded, plain = there["translate"](["ＯＮＥ Two ONE", "one two one"])
+    assert folded == plain
+
+
 def test_a_file_to_check_with(task, run, tmp_path, capsys):
     (tmp_path / "some.txt").write_text("one two\n\nthree four five\n")
     capsys.readouterr()

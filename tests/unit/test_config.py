@@ -64,6 +64,18 @@ OVERRIDES = [
      "--set: tokenizer.sampling.alpha: 2.0 (number) should be less than or equal to 1"),
     ("tokenizer.sampling={alph: 0.1}", "--set: tokenizer.sampling.alph: unknown key; did you mean alpha?"),
     ("tokenizer.sampling={nbest: 1}", "--set: tokenizer.sampling: nbest must be -1 (all segmentations) or at least 2"),
+    ("tokenizer.sampling={nbest: 8} tokenizer.type=bpe",
+     "c.yaml: tokenizer.sampling.nbest: 8 has no effect: a bpe model has no list of best segmentations; unigram has; "
+     "remove it"),
+    ("tokenizer.normalization=nfcc",
+     "--set: tokenizer.normalization: \"nfcc\" is not one of 'nmt_nfkc', 'nfkc', 'nmt_nfkc_cf', 'nfkc_cf', "
+     "'whitespace' or 'identity' (did you mean nfkc?)"),
+    ("tokenizer.normalization={target: identity}",
+     "--set: tokenizer.normalization.target: unknown key; did you mean tgt?"),
+    ("tokenizer.vocab_size=7", "--set: tokenizer.vocab_size: 7 (integer) should be greater than or equal to 8"),
+    ("tokenizer.vocab_size={src: 30}", "--set: tokenizer.vocab_size.tgt: missing; it has no default"),
+    ("tokenizer.vocab_size={src: 30, tgt: 40}",
+     "--set: tokenizer: a joint vocabulary has one vocab_size; give one number, or set joint: false"),
     ("tokenizer.type=char tokenizer.sampling={}",
      "--set: tokenizer: a char tokenizer has one segmentation only; sampling needs unigram or bpe"),
     ("tokenizer.joint=false",
@@ -240,6 +252,24 @@ def test_the_version_of_the_defaults_chooses_what_omitted_keys_mean(tmp_path, mo
 def test_a_run_of_the_first_version_reads_its_corpus_as_that_did(tmp_path):
     assert load(tmp_path, BASE, "defaults=1").data.reading == "lenient"
     assert load(tmp_path).data.reading == "strict"
+
+
+def test_the_tokenizer_of_the_first_defaults(tmp_path):
+    former = load(tmp_path, BASE, "defaults=1", "tokenizer.sampling={}").tokenizer
+    assert former.rules == ("nmt_nfkc", "nmt_nfkc")
+    assert (former.sampling.alpha, former.sampling.method) == (0.1, "line")
+    now = load(tmp_path, BASE, "tokenizer.sampling={}").tokenizer
+    assert now.rules == ("nmt_nfkc", "whitespace")
+    assert (now.sampling.strength("unigram"), now.sampling.strength("bpe"), now.sampling.method) == (0.3, 0.1, "batch")
+
+
+def test_one_value_for_both_languages_or_one_each(tmp_path):
+    both = load(tmp_path, BASE, "tokenizer.normalization=nfkc_cf", "tokenizer.vocab_size=90").tokenizer
+    assert (both.rules, both.sizes) == (("nfkc_cf", "nfkc_cf"), (90, 90))
+    source = load(tmp_path, BASE, "tokenizer.normalization={src: nfkc_cf}").tokenizer
+    assert source.rules == ("nfkc_cf", "whitespace")
+    sizes = "tokenizer={joint: false, vocab_size: {src: 90, tgt: 30}}"
+    assert load(tmp_path, BASE, sizes, "model={type: rnn}").tokenizer.sizes == (90, 30)
 
 
 def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tmp_path, monkeypatch):

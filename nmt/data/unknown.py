@@ -1,0 +1,113 @@
+"""Unknown pieces of an encoded corpus: how many there are, and what they stand for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from nmt.data.corpus import TextPart
+from nmt.data.tokenizer import UNK_ID, Tokenizer
+
+LOOKED_AT = 10_000  # lines of a part whose unknown characters are counted one by one
+NAMED = 20  # most frequent ones that the account keeps
+
+
+@dataclass
+class SideCount:
+    """Unknown pieces on one side of a part."""
+
+    tokens: int = 0  # subwords, known and unknown
+    pieces: int = 0  # unknown ones
+    lines: int = 0  # lines that hold any
+    texts: Counter[str] = field(default_factory=Counter)  # what they stand for, in the lines looked at
+    looked_at: int = 0
+
+    def account(self) -> dict[str, Any]:
+        most_frequent = dict(self.texts.most_common(NAMED))
+        return {"tokens": self.tokens, "pieces": self.pieces, "lines": self.lines, "most_frequent": most_frequent}
+
+
+class UnknownCount:
+    """Counts the unknown pieces of a part, block by block."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.pairs = 0
+        self.sides = {"src": SideCount(), "tgt": SideCount()}
+
+    def add(
+        self, texts: pa.RecordBatch, src: list[list[int]], tgt: list[list[int]], keep: npt.NDArray[np.bool_]
+    ) -> None:
+        """Count a block.
+
+        Args:
+            texts: source and target of each pair.
+            src, tgt: their ids.
+            keep: which of the pairs count.
+        """
+        self.pairs += int(keep.sum())
+        for column, (side, ids) in enumerate((("src", src), ("tgt", tgt))):
+            count = self.sides[side]
+            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+            unknown = np.fromiter((row.count(UNK_ID) for row in ids), np.int64, len(ids)) * keep
+            rows = np.flatnonzero(unknown)
+            count.tokens += int(lengths[keep].sum())
+            count.pieces += int(unknown.sum())
+            count.lines += len(rows)
+            rows = rows[: LOOKED_AT - count.looked_at]
+            count.looked_at += len(rows)
+            if len(rows):
+                count.texts.update(self.tokenizer.unknown_texts(side, texts.column(column).take(rows).to_pylist()))
+
+    def account(self) -> dict[str, Any]:
+        """For a manifest: pairs, and for each side tokens, unknown pieces, lines with any, and the most frequent."""
+        return {"pairs": self.pairs, **{side: count.account() for side, count in self.sides.items()}}
+
+
+def count_unknown(part: TextPart, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The account of a part that is not stored in ids."""
+    count = UnknownCount(tokenizer)
+    for batch in part.batches:
+        src = tokenizer.encode_src(batch.column(0).to_pylist())
+        tgt = tokenizer.encode_tgt(batch.column(1).to_pylist())
+        count.add(batch, src, tgt, np.ones(batch.num_rows, dtype=bool))
+    return count.account()
+
+
+def describe(accounts: Mapping[str, dict[str, Any]], named: int = 8) -> tuple[float, str]:
+    """The largest share of unknown pieces among all parts and sides, and one line about all; 0 and "" for none.
+
+    Args:
+        accounts: of each part by name.
+        named: most frequent unknown texts to list.
+    """
+    largest, told, texts = 0.0, list[str](), Counter[str]()
+    for side, name in (("tgt", "target"), ("src", "source")):
+        shares: list[str] = []
+        for part, account in accounts.items():
+            count = account[side]
+            if not count["pieces"]:
+                continue
+            share = count["pieces"] / count["tokens"]
+            largest = max(largest, share)
+            lines = percent(count["lines"] / account["pairs"])
+            of = "of the subwords " if not told and not shares else ""
+            shares.append(f"{percent(share)} {of}of {part} (in {lines} of its lines)")
+            texts.update(count["most_frequent"])
+        if shares:
+            told.append(f"{name} {', '.join(shares)}")
+    if not told:
+        return 0.0, ""
+    frequent = ", ".join(f"{text!r} {count:,}" for text, count in texts.most_common(named))
+    return largest, f"{'; '.join(told)}; most frequent: {frequent}"
+
+
+def percent(share: float) -> str:
+    """Two digits that count, however small the share is."""
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
