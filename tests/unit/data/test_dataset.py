@@ -190,7 +190,10 @@ def test_unknown_pieces_are_counted_in_every_part(tmp_path: Path) -> None:
     for name, pairs in rows.items():
         (tmp_path / name).write_text("".join(f"{src}\t{tgt}\n" for src, tgt in pairs), encoding="utf-8")
     source = {name: {"kind": "tsv", "path": str(tmp_path / name)} for name in rows}
-    data = {"train": source["train"], "valid": source["valid"], "test": {"t": source["test"]}, "store": str(tmp_path)}
+    data = {
+        "train": source["train"], "valid": source["valid"], "test": {"t": source["test"]}, "store": str(tmp_path),
+        "cleaning": {"drop_overlap": False, "max_ratio": 1000.0},
+    }  # fmt: skip
     corpus = prepare_corpus(DataConfig.model_validate(data))
     tokenizer = Tokenizer.train(TokenizerConfig(type="char", vocab_size=20), corpus, tmp_path / "tok")
     encoded = encode_corpus(corpus, tokenizer, 5, tmp_path)

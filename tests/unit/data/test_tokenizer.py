@@ -153,7 +153,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     for name in ("train", "valid"):
         (folder / name).write_text("".join(f"a b\t{line}\n" for line in AS_WRITTEN.values()) * 3, encoding="utf-8")
     sources = {name: {"kind": "tsv", "path": str(folder / name)} for name in ("train", "valid")}
-    cleaning = {"drop_duplicates": False, "drop_overlap": False}
+    cleaning = {"drop_duplicates": False, "drop_overlap": False, "max_ratio": 1000.0}
     return prepare_corpus(DataConfig.model_validate({**sources, "store": str(folder / "store"), "cleaning": cleaning}))
 
 
