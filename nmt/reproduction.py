@@ -57,7 +57,7 @@ def differences(one: Run, other: Run) -> Iterator[str]:
 
 def folders(run: Run) -> list[Path]:
     """What of a run holds tensors: its checkpoints and its final model."""
-    return [*list_checkpoints(run.checkpoints), *([run.model] if run.finished else [])]
+    return [*list_checkpoints(run.checkpoints), *([run.model] if run.has_model else [])]
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -566,4 +566,4 @@ def test_a_forged_checkpoint_is_not_executed(place, capfd):
         line = refused(place, arguments, capfd)
         assert "model.safetensors: cannot be read: " in line
     assert not (place.path / "executed").exists()
-    assert Run(place.run).finished
+    assert Run(place.run).has_model
