@@ -20,7 +20,7 @@ from nmt import __version__
 
 LIBRARIES = ("torch", "numpy", "sentencepiece", "sacrebleu")
 # Compared when a training resumes, most important first. A commit is told by `code`; other ranks have a warning.
-COMPARED = ("precision", "device", "device_name", "threads", "nmt", "code", "python", *LIBRARIES)
+COMPARED = ("precision", "device", "device_name", "deterministic", "threads", "nmt", "code", "python", *LIBRARIES)
 
 
 def environment(device: torch.device, dtype: torch.dtype, ranks: int = 1) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def environment(device: torch.device, dtype: torch.dtype, ranks: int = 1) -> dic
 
     Returns:
         ``nmt`` (version), ``code`` (digest of the package's source files), ``commit`` (of a git checkout, else None),
-        ``python``, one version for each of :data:`LIBRARIES`, ``device``, ``device_name``, ``precision``, ``threads``,
-        ``ranks``, ``command`` (list of arguments) and ``started`` (time in UTC, ISO 8601).
+        ``python``, one version for each of :data:`LIBRARIES`, ``device``, ``device_name``, ``precision``,
+        ``deterministic``, ``threads``, ``ranks``, ``command`` (arguments) and ``started`` (time in UTC, ISO 8601).
     """
     return {
         "nmt": __version__,
@@ -44,6 +44,7 @@ def environment(device: torch.device, dtype: torch.dtype, ranks: int = 1) -> dic
         "device": device.type,
         "device_name": _device_name(device),
         "precision": precision_name(dtype),
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "threads": torch.get_num_threads(),
         "ranks": ranks,
         "command": [os.fsencode(part).decode("utf-8", "replace") for part in sys.argv],
