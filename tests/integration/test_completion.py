@@ -18,7 +18,6 @@ from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
 from nmt.training.trainer import Trainer
 from nmt.translation import Translator
-from tests.integration.test_bad_input import as_nobody
 
 LEARN = ["train.optimizer.lr=0.01", "train.schedule.warmup_steps=2", "train.score=loss", "train.precision=fp32"]
 TRAIN = ["train", "c.yaml", "--set", *LEARN]
@@ -274,19 +273,6 @@ def test_files_of_ones_own_are_stored_apart(place, capsys):
     assert {path.name: path.read_bytes() for path in (place.run / "evaluation").glob("*.*")} == stored
     assert main(["train", "c.yaml"]) == 0
     assert "This run is finished" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("arguments", [[], ["--src", "test.src", "--ref", "test.tgt"]])
-def test_scores_that_cannot_be_stored_are_shown(place, capsys, caplog, arguments):
-    for path in [place.run, *place.run.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    with as_nobody():
-        assert main(["evaluate", "c", *arguments]) == 0
-    out = capsys.readouterr().out
-    assert "BLEU" in out
-    assert "stored in" not in out
-    assert "are not stored: runs/c/evaluation" in caplog.text
-    assert "Permission denied" in caplog.text
 
 
 # --------------------------------------------------------------------------------------------------- environment
