@@ -191,7 +191,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     _loaded()
     prepared = pipeline.prepare(config)
-    print(f"prepared {prepared.encoded.path}; next: nmt train {arguments.config}")
+    overrides = ["--set", *arguments.overrides] if arguments.overrides else []
+    print(f"prepared {prepared.encoded.path}; next: {_own_name()} train {shlex.join([arguments.config, *overrides])}")
 
 
 def _train(arguments: argparse.Namespace) -> None:

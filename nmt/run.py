@@ -2,13 +2,13 @@
 
 runs/NAME/
     config.yaml       the resolved configuration
-    manifest.json     corpora, cleaning counts, sizes, checksums
+    manifest.json     corpora, cleaning counts, sizes, checksums, environment of the first start
     tokenizer/        SentencePiece model(s)
     checkpoints/      to go on from
     model/            the final weights, once training has ended
     metrics.jsonl     every number TensorBoard shows
     tensorboard/
-    evaluation/       hypotheses, scores and signatures of each test set
+    evaluation/       hypotheses, scores and signatures of each test set, and what they are of (:mod:`nmt.results`)
     ctranslate2/      the final weights as a CTranslate2 model, once it was asked for
     export/           what nmt export made, unless it was told another place
 """
