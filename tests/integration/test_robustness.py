@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_run_is_refused(task, capsys):
 def test_torture(task, family, part):
     """A short run of scripts/torture.py: real kills of a real process, subword sampling on."""
     sampling = {"vocab_size": 36, "sampling": {"alpha": 0.3}}
-    train = {"max_steps": 400, "checkpoint_every": 10, "validate_every": 100, "ema_decay": 0.99}
+    train = {"max_steps": 240, "checkpoint_every": 10, "validate_every": 60, "ema_decay": 0.99}
     path = str(task.config_file(family, tokenizer=sampling, train=train))
     command = [sys.executable, "scripts/torture.py", path, "--kills", "3", "--seed", "1", "--part", part]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
