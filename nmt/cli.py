@@ -191,7 +191,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     _loaded()
     prepared = pipeline.prepare(config)
-    print(f"prepared {prepared.encoded.path}; next: nmt train {arguments.config}")
+    overrides = ["--set", *arguments.overrides] if arguments.overrides else []
+    print(f"prepared {prepared.encoded.path}; next: {_own_name()} train {shlex.join([arguments.config, *overrides])}")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -221,9 +222,10 @@ def _train(arguments: argparse.Namespace) -> None:
 def _next_steps(run: Path) -> str:
     """Commands for a finished run, to paste into a shell: with make in a checkout, without it elsewhere."""
     nmt, name = _own_name(), shlex.quote(str(run))
-    watch = f"{shlex.quote(sys.executable)} -m tensorboard.main --logdir {name}"
+    watch = f"{_python()} -m tensorboard.main --logdir {name}"
+    by_make = Path("Makefile").is_file() and name == str(run)  # make splits a path at its spaces
     commands = {
-        f"make tensorboard RUN={name}" if Path("Makefile").is_file() else watch: "curves, samples and attention maps",
+        f"make tensorboard RUN={name}" if by_make else watch: "curves, samples and attention maps",
         f"{nmt} translate {name} -i FILE": "translate a file, or standard input",
         f"{nmt} evaluate {name}": "score the test sets again",
     }
@@ -234,8 +236,19 @@ def _next_steps(run: Path) -> str:
 def _own_name() -> str:
     """How to call this program again: it is often not on the path, as in a virtual environment that make uses."""
     if Path(sys.argv[0]).name != "nmt":
-        return "python -m nmt"
-    return "nmt" if shutil.which("nmt") else os.path.relpath(sys.argv[0])
+        return f"{_python()} -m nmt"
+    return "nmt" if _is_on_path("nmt", sys.argv[0]) else shlex.quote(os.path.relpath(sys.argv[0]))
+
+
+def _python() -> str:
+    """How to call the interpreter that runs this program."""
+    return "python" if _is_on_path("python", sys.executable) else shlex.quote(sys.executable)
+
+
+def _is_on_path(name: str, program: str) -> bool:
+    """Whether the shell runs ``program`` by this name. Links are not followed: they tell environments apart."""
+    found = shutil.which(name)
+    return found is not None and os.path.abspath(found) == os.path.abspath(shutil.which(program) or program)
 
 
 def _translate(arguments: argparse.Namespace) -> None:
@@ -498,11 +511,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 "line n of one must go with line n of the other"
             )
         name = Path(arguments.src).name
-        scores = {name: pipeline.evaluate_lines(run, name, *lines)}
+        found = {name: pipeline.evaluate_lines(run, name, *lines)}
     else:
-        scores = pipeline.evaluate(run, arguments.set_name)
-    print(evaluation.table(scores))
-    print(f"\nstored in {run.evaluation}/")
+        found = pipeline.evaluate(run, arguments.set_name)
+    print(evaluation.table({name: one.scores for name, one in found.items()}))
+    if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
+        print(f"\nstored in {', '.join(stored)}")
 
 
 def _config(arguments: argparse.Namespace) -> None:

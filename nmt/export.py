@@ -5,15 +5,17 @@ Nothing here imports PyTorch before it is needed: a run that CTranslate2 has tra
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nmt import __version__
@@ -22,7 +24,7 @@ from nmt.config import Config, SearchConfig, TransformerConfig, digest
 from nmt.data.lines import open_text, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
-from nmt.errors import CheckpointError, DataError, ExportError
+from nmt.errors import DataError, ExportError
 from nmt.files import new_directory, sha256, write_json, write_text
 from nmt.run import Run
 from nmt.search.limits import ResolvedSearch, resolve_search
@@ -106,7 +108,7 @@ def load_translator(
     """As :func:`nmt.pipeline.load_translator`, with CTranslate2 for an engine.
 
     The CTranslate2 model is made of the run's final weights (the best so far, while it is not finished) and kept in the
-    run for the next time.
+    run for the next time; of a run that cannot be written to, in a temporary folder.
 
     Raises:
         ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers.
@@ -129,33 +131,42 @@ def load_translator(
 
         return pipeline.load_translator(run, overrides, device)
 
-    weights = _final_checksum(run) if run.finished else _checksum(own())
+    weights = run.model_checksum() if run.has_model else _checksum(own())
     key = digest(weights, config.model, tokenizer.fingerprint, _positions(search), FORMAT, version)
     path = run.ctranslate2 / key
-    if not _whole(path):
-        log.info("writing the CTranslate2 model of this run, once, into %s", path)
-        with _folder(path, replace=path.exists()) as folder:
-            _write(folder, own(), {"ctranslate2": version, "run": run.path.name}, None)
-        for other in run.ctranslate2.iterdir():  # of earlier weights
-            if other != path and not other.name.startswith("."):
-                shutil.rmtree(other, ignore_errors=True)
+    if _whole(path):
+        if unfinished := run.unfinished():
+            log.warning("%s", unfinished)
+    else:
+        path = _kept(path, lambda folder: _write(folder, own(), {"ctranslate2": version, "run": run.path.name}, None))
     keep_freed_memory()
     engine = CTranslate2Engine(path, tokenizer, search, where, config.train.threads, lambda: own().engine)
     longest = limits.longest_source if limits is not None else None
     return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
 
 
+def _kept(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a CTranslate2 model where the run keeps it, or where this process has it to its end; return the folder."""
+    log.info("writing the CTranslate2 model of this run, once, into %s", path)
+    try:
+        with new_directory(path, replace=path.exists()) as folder:
+            write(folder)
+        for other in path.parent.iterdir():  # of earlier weights
+            if other != path and not other.name.startswith("."):
+                shutil.rmtree(other, ignore_errors=True)
+        return path
+    except OSError as error:
+        reason = error.strerror or error
+        log.warning("%s: cannot be written: %s; using a temporary folder, for this command only", path, reason)
+    temporary = TemporaryDirectory(prefix="nmt-")
+    atexit.register(temporary.cleanup)
+    with _folder(Path(temporary.name) / path.name, replace=False) as folder:
+        write(folder)
+    return Path(temporary.name) / path.name
+
+
 def _device(config: Config) -> str:
     return "auto" if config.train.device == "mps" else config.train.device  # CTranslate2 has no code for Apple's GPUs
-
-
-def _final_checksum(run: Run) -> str:
-    """The checksum of a finished run's weights, without reading them."""
-    path = run.model / "model.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"]["model.safetensors"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{run.model}: damaged: model.json: {error!r}") from None
 
 
 def _checksum(own: Translator[TorchEngine]) -> str:

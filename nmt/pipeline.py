@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from nmt.allocator import keep_freed_memory
 from nmt.config import Config, SearchConfig, digest, fixed_settings
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
-from nmt.data.corpus import Corpus, TextPart, prepare_corpus, sets_of_run
+from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
 from nmt.data.provenance import key_settings, verify_entry
 from nmt.data.tokenizer import Tokenizer
@@ -37,18 +37,20 @@ from nmt.device import (
     use_device,
 )
 from nmt.engines.pytorch import TorchEngine
+from nmt.environment import environment, precision_name
 from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation import Scores, score
 from nmt.fidelity import RoundTrip, unknown_summary
-from nmt.files import new_directory, write_json, write_text
+from nmt.files import new_directory, write_json
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
+from nmt.results import Basis, Results
 from nmt.run import Run
-from nmt.search.limits import LengthLimits, default_batch_tokens, resolve_search
+from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.training import checkpoint as checkpoints
 from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
-from nmt.training.reporting import record_hyperparameters
+from nmt.training.reporting import record_final_metrics
 from nmt.training.trainer import Trainer, Validation
 from nmt.translation import Notice, Notices, Translation, Translator
 from nmt.world import ALONE, World
@@ -112,8 +114,11 @@ def _recorded(run: Run) -> dict[str, Any] | None:
     return manifest
 
 
-def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
-    """Copy what the run needs to be used without the store: configuration, tokenizer, and the account of the data."""
+def _adopt(prepared: Prepared, config: Config, run: Run, about: dict[str, Any]) -> None:
+    """Copy what the run needs to be used without the store: configuration, tokenizer, and the account of the data.
+
+    Settings of a run that has a final model are adopted once there is a model of these settings.
+    """
     if not run.started:
         with new_directory(run.tokenizer) as aside:
             shutil.copytree(prepared.tokenizer.path, aside, dirs_exist_ok=True)
@@ -123,9 +128,11 @@ def _adopt(prepared: Prepared, config: Config, run: Run) -> None:
             "encoded": prepared.encoded.manifest,
             "limits": prepared.encoded.limits.model_dump(),
             "round_trip": asdict(prepared.round_trip),
+            "environment": about,
         }
         write_json(run.manifest_path, manifest)
-    write_text(run.config_path, config.to_yaml())
+    if not run.has_model:
+        run.save_config(config)
 
 
 # ---------------------------------------------------------------------------------------------------------------- train
@@ -158,31 +165,54 @@ def train(config: Config, world: World = ALONE) -> Trained:
         prepared = world.main_first(lambda: prepare(config, run))
         trainer = build_trainer(config, run, prepared, device, dtype, world)
         resumed = trainer.resume(log.warning)
-        world.first(lambda: _adopt(prepared, config, run))
-        already = world.first(lambda: run.finished and trainer.reason_to_stop() is not None)
+        world.first(lambda: _adopt(prepared, config, run, trainer.environment))
+        already = world.first(lambda: trainer.is_finished(log.warning))
         if not already:
             log.info("%s", _plan(config, prepared, trainer, resumed))
             reason = trainer.fit()
             origin = world.first(lambda: trainer.finish(log.warning))
+            world.first(lambda: run.save_config(config))
             log.info(
                 "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
-        names = prepared.corpus.tests or ["valid"]
-        stored = world.first(lambda: {name: _stored_scores(run, name) for name in names if already})
-        scores = {name: found for name, found in stored.items() if found}
-        if len(scores) < len(names):
-            translator = _translator(
-                trainer.model, prepared.tokenizer, config, config.search, device, prepared.encoded.limits
-            )
-            world.first(lambda: load_final(run, trainer.model, prepared.tokenizer))
-            world.copy(trainer.model)
-            scores = {name: _evaluate_part(run, translator, prepared.corpus, name, config, world) for name in names}
-            finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
-            world.first(lambda: record_hyperparameters(run, config, finals))
-        samples = world.first(lambda: _samples(run, prepared.corpus, names[0]))
+        scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
+        world.first(lambda: _conclude(run, config, scores, trainer))
+        samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
         return Trained(run, trainer.progress.step, already, scores, samples)
+
+
+def _evaluate_run(
+    run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, device: torch.device, world: World
+) -> dict[str, Scores]:
+    """Scores of the final model on every test set: those stored of exactly this model and these settings, else new."""
+    sets, results = _test_sets(prepared.corpus), Results(run)
+    translator = _translator(model, prepared.tokenizer, config, config.search, device, prepared.encoded.limits)
+    bases, stored = world.first(lambda: _stored(results, sets, run.model_checksum(), translator.search, config))
+    if missing := [one for one in sets if stored[one.name] is None]:
+        world.first(lambda: load_final(run, model, prepared.tokenizer))
+        world.copy(model)
+    for one in missing:
+        found, hypotheses = _evaluate(translator, one, config, world)
+        world.first(partial(results.store, one.name, bases[one.name], found, hypotheses))
+        stored[one.name] = found
+    return {name: found for name, found in stored.items() if found is not None}
+
+
+def _stored(
+    results: Results, sets: Sequence[TestSet], model: str, search: ResolvedSearch, config: Config
+) -> tuple[dict[str, Basis], dict[str, Scores | None]]:
+    """What scores of each test set must be of, and those stored that are."""
+    bases = {one.name: one.basis(model, search, config) for one in sets}
+    return bases, {name: results.find(name, basis) for name, basis in bases.items()}
+
+
+def _conclude(run: Run, config: Config, scores: Mapping[str, Scores], trainer: Trainer) -> None:
+    """What completes a run once it is scored; done again, it changes nothing."""
+    finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
+    record_final_metrics(run, config, finals, trainer.progress.step, trainer.progress.files)
+    run.save_config(config)
 
 
 def _set_up(config: Config) -> tuple[torch.device, torch.dtype]:
@@ -203,12 +233,11 @@ def _opened(run: Run, config: Config) -> Iterator[None]:
         yield
 
 
-def _samples(run: Run, corpus: Corpus, name: str, count: int = 3) -> list[tuple[str, str, str]]:
+def _samples(run: Run, one: TestSet, count: int = 3) -> list[tuple[str, str, str]]:
     """A few lines of an evaluated set, spread over it."""
-    part = _part(corpus, name)
-    hypotheses = (run.evaluation / f"{name}.hyp").read_text(encoding="utf-8").split("\n")
-    lines = [(2 * i + 1) * len(part) // (2 * count) for i in range(count)]
-    return [(part.src(i), part.tgt(i), hypotheses[i]) for i in lines]
+    hypotheses = Results(run).hypotheses(one.name)
+    lines = [(2 * i + 1) * len(hypotheses) // (2 * count) for i in range(count)]
+    return [(one.sources[i], one.references[i], hypotheses[i]) for i in lines]
 
 
 def build_trainer(
@@ -225,7 +254,8 @@ def build_trainer(
     order = TrainingOrder(dataset, budget, world.size * config.train.accumulate, config.seed, reader.room)
     validator = Validator(config, prepared, device, world)
     identity = _identity(config, tokenizer, prepared)
-    return Trainer(config, run, model, reader, order, validator, identity, device, dtype, world)
+    about = environment(device, dtype, world.size)
+    return Trainer(config, run, model, reader, order, validator, identity, about, device, dtype, world)
 
 
 def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
@@ -253,7 +283,6 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
     ]
     if config.train.patience:
         limits.append(f"{config.train.patience} validations without a better {config.train.score}")
-    kind = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[trainer.dtype]
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     others = f", in each of {world.size} processes" if world.size > 1 else ""
     exact = (
@@ -273,7 +302,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens a side",
         f"until       {', or '.join(limits)}",
-        f"device      {trainer.device}{threads}, {kind}{others}; {exact}",
+        f"device      {trainer.device}{threads}, {precision_name(trainer.dtype)}{others}; {exact}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
 
@@ -410,31 +439,42 @@ def _translate(
     return world.collect([best[0] for best in found])
 
 
-def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> None:
-    """Load the final weights of a finished run, or the best so far of an unfinished one.
+def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:
+    """Load the final weights of a run, or the best so far where there are none yet; return their SHA-256.
 
     Raises:
         CheckpointError: they are damaged, or of another model or tokenizer.
         RunError: there are none yet.
     """
-    if run.finished:
+    if run.has_model:
         weights, info = checkpoints.read_model(run.model)
-        identity, where = info["identity"], run.model
+        identity, where, checksum = info["identity"], run.model, info["sha256"]["model.safetensors"]
+        if unfinished := run.unfinished():
+            log.warning("%s", unfinished)
     else:
         best = checkpoints.ranked(run.checkpoints, log.warning)
         if not best:
             raise RunError(f"{run.path}: holds no validated checkpoint yet; train it first (nmt train)")
         log.warning("%s is not finished: using the best checkpoint so far, %s", run.path, best[0].path.name)
         weights, identity, where = best[0].weights, best[0].state["identity"], best[0].path
+        checksum = best[0].weights_sha256
     if identity["tokenizer"] != tokenizer.fingerprint:
         raise CheckpointError(f"{where}: was trained with another tokenizer than the one in {tokenizer.path}")
     checkpoints.load_weights(model, weights, where)
+    return str(checksum)
 
 
 def load_translator(
     run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None
 ) -> Translator[TorchEngine]:
     """A translator from a run directory, with ``overrides`` of its search settings (such as ``beam_size``)."""
+    return _load_translator(run, overrides, device)[0]
+
+
+def _load_translator(
+    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None
+) -> tuple[Translator[TorchEngine], str]:
+    """The translator, and the SHA-256 of its weights."""
     config = run.load_config()
     where = resolve_device(device or ("auto" if config.train.device == "auto" else config.train.device))
     set_threads(config.train.threads)
@@ -442,12 +482,50 @@ def load_translator(
     keep_freed_memory()
     tokenizer = Tokenizer.load(run.tokenizer)
     model = _new_model(config, tokenizer)
-    load_final(run, model, tokenizer)
+    checksum = load_final(run, model, tokenizer)
     search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
-    return _translator(model.to(where), tokenizer, config, search, where, run.length_limits())
+    return _translator(model.to(where), tokenizer, config, search, where, run.length_limits()), checksum
 
 
-def evaluate(run: Run, only: str | None = None) -> dict[str, Scores]:
+@dataclass(frozen=True)
+class TestSet:
+    """Lines to translate and to score.
+
+    Attributes:
+        name: of its results: that of the test set, or ``valid``.
+    """
+
+    name: str
+    sources: Sequence[str]
+    references: Sequence[str]
+
+    @classmethod
+    def of(cls, corpus: Corpus, part: str) -> TestSet:
+        text = corpus.part(part)
+        return cls(part.removeprefix("test."), text.sources(), text.targets())
+
+    def basis(self, model: str, search: ResolvedSearch, config: Config) -> Basis:
+        """What scores of it are of, with the weights of that checksum."""
+        return Basis.of(model, search, config.evaluation, self.sources, self.references)
+
+
+def _test_sets(corpus: Corpus) -> list[TestSet]:
+    """The test sets; the validation set where there are none."""
+    return [TestSet.of(corpus, part) for part in [f"test.{name}" for name in corpus.tests] or ["valid"]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """
+    Attributes:
+        stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
+    """
+
+    scores: Scores
+    stored: Path | None
+
+
+def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run."""
     config = run.load_config()
     tests = list(config.data.test)
@@ -455,59 +533,46 @@ def evaluate(run: Run, only: str | None = None) -> dict[str, Scores]:
         raise DataError(f"{only}: no such set in this run; there are: {', '.join(['valid', *tests])}")
     if not tests and only is None:
         raise DataError(f"{run.config_path}: data.test names no test set; use --set-name valid, or --src and --ref")
-    names = [only] if only else tests
     recorded = _recorded(run)
-    parts = [name if name == "valid" else f"test.{name}" for name in names]
+    parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
-    translator = load_translator(run)
-    return {name: _evaluate_part(run, translator, corpus, name, config) for name in names}
+    translator, model = _load_translator(run)
+    results = Results(run)
+    return {
+        one.name: _evaluated(results.store, translator, one, model, config)
+        for one in (TestSet.of(corpus, part) for part in parts)
+    }
 
 
-def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Scores:
-    """Score lines of one's own under ``name``."""
-    return _evaluate(run, load_translator(run), name, sources, references, run.load_config())
+def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Evaluated:
+    """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
+    translator, model = _load_translator(run)
+    one = TestSet(name, sources, references)
+    return _evaluated(Results(run).store_file, translator, one, model, run.load_config())
 
 
-def _evaluate_part(
-    run: Run, translator: Translator[Any], corpus: Corpus, name: str, config: Config, world: World = ALONE
-) -> Scores:
-    part = _part(corpus, name)
-    return _evaluate(run, translator, name, part.sources(), part.targets(), config, world)
-
-
-def _stored_scores(run: Run, name: str) -> Scores | None:
+def _evaluated(
+    store: Callable[[str, Basis, Scores, list[str]], Path],
+    translator: Translator[TorchEngine],
+    one: TestSet,
+    model: str,
+    config: Config,
+) -> Evaluated:
+    """Scores, stored where that is possible: a run that can only be read can be scored all the same."""
+    scores, hypotheses = _evaluate(translator, one, config)
     try:
-        stored = json.loads((run.evaluation / f"{name}.json").read_text(encoding="utf-8"))
-        return Scores(stored["bleu"], stored["chrf"], stored["ter"], stored["signatures"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _part(corpus: Corpus, name: str) -> TextPart:
-    return corpus.part(name if name == "valid" else f"test.{name}")
+        return Evaluated(scores, store(one.name, one.basis(model, translator.search, config), scores, hypotheses))
+    except OSError as error:
+        where = error.filename or one.name
+        log.warning("the scores of %s are not stored: %s: %s", one.name, where, error.strerror or error)
+        return Evaluated(scores, None)
 
 
 def _evaluate(
-    run: Run,
-    translator: Translator[Any],
-    name: str,
-    sources: Sequence[str],
-    references: Sequence[str],
-    config: Config,
-    world: World = ALONE,
-) -> Scores:
+    translator: Translator[TorchEngine], one: TestSet, config: Config, world: World = ALONE
+) -> tuple[Scores, list[str]]:
+    """Scores and translations; all ranks have them."""
     notices = Notices(log.warning)
-    hypotheses = [found.text for found in _translate(translator, sources, world, notices)]
+    hypotheses = [found.text for found in _translate(translator, one.sources, world, notices)]
     notices.close()
-    return world.first(lambda: _store(run, translator, name, hypotheses, references, config))
-
-
-def _store(
-    run: Run, translator: Translator[Any], name: str, hypotheses: list[str], references: Sequence[str], config: Config
-) -> Scores:
-    scores = score(hypotheses, references, config.evaluation)
-    run.evaluation.mkdir(exist_ok=True)
-    write_text(run.evaluation / f"{name}.hyp", "".join(f"{line}\n" for line in hypotheses))
-    search = translator.search.model_dump(mode="json")
-    write_json(run.evaluation / f"{name}.json", {"sentences": len(hypotheses), **scores.as_dict(), "search": search})
-    return scores
+    return world.first(lambda: score(hypotheses, one.references, config.evaluation)), hypotheses

@@ -23,7 +23,7 @@ def differences(one: Run, other: Run) -> Iterator[str]:
 
     Compared are every tensor of every checkpoint and of the final model (weights, averages, optimizer, generators), the
     progress and scores in the checkpoints, every line of ``metrics.jsonl``, every TensorBoard scalar, and the
-    hypotheses of the test sets.
+    hypotheses and scores of the test sets.
     """
     names = [[path.name for path in folders(run)] for run in (one, other)]
     if names[0] != names[1]:
@@ -49,7 +49,7 @@ def differences(one: Run, other: Run) -> Iterator[str]:
         yield "metrics.jsonl"
     if _scalars(one) != _scalars(other):
         yield "TensorBoard scalars"
-    for file in sorted({path.name for run in (one, other) for path in run.evaluation.glob("*.hyp")}):
+    for file in sorted({path.name for run in (one, other) for path in run.evaluation.glob("*.*")}):
         texts = [path.read_bytes() if (path := run.evaluation / file).is_file() else None for run in (one, other)]
         if texts[0] != texts[1]:
             yield f"evaluation/{file}"
@@ -57,7 +57,7 @@ def differences(one: Run, other: Run) -> Iterator[str]:
 
 def folders(run: Run) -> list[Path]:
     """What of a run holds tensors: its checkpoints and its final model."""
-    return [*list_checkpoints(run.checkpoints), *([run.model] if run.finished else [])]
+    return [*list_checkpoints(run.checkpoints), *([run.model] if run.has_model else [])]
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -2,13 +2,13 @@
 
 runs/NAME/
     config.yaml       the resolved configuration
-    manifest.json     corpora, cleaning counts, sizes, checksums
+    manifest.json     corpora, cleaning counts, sizes, checksums, environment of the first start
     tokenizer/        SentencePiece model(s)
     checkpoints/      to go on from
     model/            the final weights, once training has ended
     metrics.jsonl     every number TensorBoard shows
     tensorboard/
-    evaluation/       hypotheses, scores and signatures of each test set
+    evaluation/       hypotheses, scores and signatures of each test set, and what they are of (:mod:`nmt.results`)
     ctranslate2/      the final weights as a CTranslate2 model, once it was asked for
     export/           what nmt export made, unless it was told another place
 """
@@ -38,7 +38,8 @@ from nmt.config import (
     load_stored_yaml,
     validate_config,
 )
-from nmt.errors import ConfigError, RunError
+from nmt.errors import CheckpointError, ConfigError, RunError
+from nmt.files import write_text
 from nmt.search.limits import LengthLimits
 
 
@@ -83,7 +84,8 @@ class Run:
         return self.path / "ctranslate2"
 
     @property
-    def finished(self) -> bool:
+    def has_model(self) -> bool:
+        """Whether final weights are there. The training may have been taken further since; see :meth:`unfinished`."""
         return (self.model / "model.json").is_file()
 
     @classmethod
@@ -133,6 +135,24 @@ class Run:
             raise RunError(f"{self.config_path}: is damaged: it is not a mapping of keys to values")
         return {"defaults": 1, **raw}  # the first version did not write its number
 
+    def model_checksum(self) -> str:
+        """The SHA-256 of the final weights, as recorded; they are not read.
+
+        Raises:
+            CheckpointError: the record cannot be read.
+        """
+        path = self.model / "model.json"
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["sha256"]["model.safetensors"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.model}: damaged: model.json: {error!r}") from None
+
+    def save_config(self, config: Config) -> None:
+        """Record a configuration as the run's; nothing is written where it is that already."""
+        text = config.to_yaml()
+        if not self.config_path.is_file() or self.config_path.read_bytes() != text.encode():
+            write_text(self.config_path, text)
+
     def load_manifest(self) -> dict[str, Any]:
         try:
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
@@ -160,7 +180,28 @@ class Run:
     @property
     def started(self) -> bool:
         """Whether it holds anything that another configuration would contradict."""
-        return self.finished or self.checkpoints.is_dir()
+        return self.has_model or self.checkpoints.is_dir()
+
+    def unfinished(self) -> str | None:
+        """In a line, that the run was trained further than its final model; None where it was not.
+
+        No checksums are compared: this answers at once.
+        """
+        try:
+            model = json.loads((self.model / "model.json").read_text(encoding="utf-8"))
+            last = max(self.checkpoints.glob("step-*[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
+            progress = json.loads((last / "state.json").read_text(encoding="utf-8"))["progress"]
+            # A model.json of before the last step was recorded tells it by the time trained.
+            key, recorded = ("step", "last_step") if "last_step" in model else ("seconds", "training_seconds")
+            if progress[key] <= model[recorded]:
+                return None
+            steps = ", ".join(map(str, model["steps"]))
+            return (
+                f"{self.path} is not finished: a training up to step {progress['step']} is saved, but its final model "
+                f"is still that of step {steps}, which is used; nmt train resumes the training"
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # no model, no checkpoint, or damaged: whoever reads the weights says so
 
     def check(self, config: Config) -> None:
         """Make sure that a configuration continues what is already here.

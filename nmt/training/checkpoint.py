@@ -5,7 +5,8 @@
         ema.safetensors         averaged weights, when train.ema_decay is set
         optimizer.safetensors   Adam's moments and step counts, named like the weights
         random.safetensors      states of PyTorch's generators (CPU, and the CUDA device), of every rank
-        state.json              format, progress, score, identity of the run, states of Python's and NumPy's generators,
+        state.json              format, progress, score, identity of the run, environment (code, libraries, device,
+                                precision; none before it was recorded), states of Python's and NumPy's generators,
                                 what the ranks other than the first have of their own, checksums of the other
                                 files and of itself
 
@@ -78,9 +79,24 @@ class Checkpoint:
         return _read_tensors(self.path / f"{name}.safetensors")
 
     @property
+    def environment(self) -> dict[str, Any] | None:
+        """What its bits depend on beside the settings; None where that was not recorded."""
+        found: dict[str, Any] | None = self.state.get("environment")
+        return found
+
+    @property
     def weights(self) -> dict[str, Tensor]:
         """The weights to translate with: the moving average where there is one."""
-        return self.tensors("ema" if "ema.safetensors" in self.state["sha256"] else "model")
+        return self.tensors(self._translated)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Checksum of the file that :attr:`weights` are read from."""
+        return str(self.state["sha256"][f"{self._translated}.safetensors"])
+
+    @property
+    def _translated(self) -> str:
+        return "ema" if "ema.safetensors" in self.state["sha256"] else "model"
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -130,6 +146,7 @@ def save(
     score: float | None,
     scheduled: bool,
     identity: Mapping[str, Any],
+    environment: Mapping[str, Any],
     ranks: Sequence[RankState],
 ) -> Path:
     """Write one checkpoint under ``directory``; a crash at any moment leaves it whole or absent.
@@ -137,6 +154,7 @@ def save(
     Args:
         scheduled: False for one written only because a signal came. It does not count among the last that are kept or
             averaged, so that interruptions do not change what a training leaves.
+        environment: what :func:`nmt.environment.environment` returned in this process.
         ranks: the states of all, this one's (the first's) included.
 
     Raises:
@@ -162,6 +180,7 @@ def save(
             "score": score,
             "scheduled": scheduled,
             "identity": dict(identity),
+            "environment": dict(environment),
             "python_random": ranks[0].python,
             "numpy_random": ranks[0].numpy,
             "others": [rank.as_dict() for rank in ranks[1:]],
@@ -200,8 +219,17 @@ def read_model(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: they are damaged or of an unknown format.
     """
-    info = _verified(directory, "model.json")
+    info = read_origin(directory)
     return _read_tensors(directory / "model.safetensors"), info
+
+
+def read_origin(directory: Path) -> dict[str, Any]:
+    """The account of where the final weights of a run come from; the weights are verified, not read.
+
+    Raises:
+        CheckpointError: as :func:`read_model`.
+    """
+    return _verified(directory, "model.json")
 
 
 # -------------------------------------------------------------------------------------------------------------- finding

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from nmt.config import Config, flatten
+from nmt.config import Config, digest, flatten
+from nmt.files import fsync
 from nmt.run import Run
 from nmt.training.figures import attention_image
 
@@ -130,13 +132,33 @@ class Silence(Reporter):
         pass
 
 
-def record_hyperparameters(run: Run, config: Config, metrics: Mapping[str, float]) -> None:
-    """The configuration's scalars beside the final metrics, for TensorBoard's HPARAMS page."""
+def record_final_metrics(
+    run: Run, config: Config, metrics: Mapping[str, float], step: int, lengths: Mapping[str, int]
+) -> None:
+    """The final metrics at the last step, and the configuration's scalars beside them for TensorBoard's HPARAMS page.
+
+    They have an event file to themselves, whose name says what it holds: it is put in place whole, and only where it is
+    not there already. Whatever else no checkpoint knows, such as the final metrics of fewer steps, is removed.
+
+    Args:
+        lengths: the files that the last checkpoint knows.
+    """
     values = {
         k: v for k, v in flatten(config.model_dump(mode="json")).items() if isinstance(v, bool | int | float | str)
     }
-    with SummaryWriter(str(run.tensorboard)) as writer:
-        for summary in hparams(values, dict(metrics)):
-            writer.file_writer.add_summary(summary)
-        for name, value in metrics.items():
-            writer.add_scalar(name, value)
+    suffix = f".final-{digest(values, dict(metrics), step)}"
+    run.tensorboard.mkdir(parents=True, exist_ok=True)
+    if not any(run.tensorboard.glob(f"events.*{suffix}")):
+        with TemporaryDirectory(prefix=".final.", suffix=".tmp", dir=run.path) as folder:
+            with SummaryWriter(folder, filename_suffix=suffix) as writer:
+                for summary in hparams(values, dict(metrics)):
+                    writer.file_writer.add_summary(summary)
+                for name, value in metrics.items():
+                    writer.add_scalar(name, value, step)
+            for path in Path(folder).iterdir():
+                fsync(path)
+                path.replace(run.tensorboard / path.name)
+    for path in run.tensorboard.glob("events.*"):
+        if not path.name.endswith(suffix) and str(path.relative_to(run.path)) not in lengths:
+            path.unlink()
+    fsync(run.tensorboard)

@@ -19,6 +19,7 @@ from torch import Tensor
 from nmt.config import Config, config_diff
 from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
 from nmt.device import autocast
+from nmt.environment import changes
 from nmt.errors import CheckpointError, NmtError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
@@ -84,6 +85,8 @@ class Trainer:
     Args:
         identity: what a checkpoint must agree on to be resumed: the lasting settings of its ``configuration``, and
             hashes of the ``tokenizer`` and the ``data``.
+        environment: code, libraries, device and precision (:func:`nmt.environment.environment`); recorded, and compared
+            when the run is resumed.
         validate: runs a validation of the model it is given (in evaluation mode).
         order: the batches of each update, of all ranks together.
         world: the processes that train this model.
@@ -98,13 +101,15 @@ class Trainer:
         order: TrainingOrder,
         validate: Callable[[Seq2Seq[Any]], Validation],
         identity: dict[str, Any],
+        environment: dict[str, Any],
         device: torch.device,
         dtype: torch.dtype,
         world: World,
     ):
         self.config, self.train_config, self.run = config, config.train, run
         self.model, self.reader, self.order, self.validate = model, reader, order, validate
-        self.identity, self.device, self.dtype, self.world = identity, device, dtype, world
+        self.identity, self.environment = identity, environment
+        self.device, self.dtype, self.world = device, dtype, world
         parallel = world.parallel(model)
         self.forward = torch.compile(parallel, dynamic=True) if config.train.compile else parallel
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -138,6 +143,8 @@ class Trainer:
         self.saved_step = self.progress.step
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(self.progress.scaler)
+        if differing := changes(last.environment, self.environment):
+            warn(f"warning: {last.path}: was saved under another environment, which may change the bits ({differing})")
         if last.ranks != self.world.size:
             warn(
                 f"{last.path}: was saved by {last.ranks} process(es) and goes on with {self.world.size}: the data goes "
@@ -188,6 +195,7 @@ class Trainer:
         self.window = self._window()
         if progress.step == 0:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
+        self.world.first(self._prune)  # what a kill between a save and its pruning has left
         self._clock = time.monotonic()
         updates = prefetch(self._read_updates)
         self.model.train()
@@ -539,6 +547,7 @@ class Trainer:
                 score=progress.score if validated else None,
                 scheduled=scheduled,
                 identity=self.identity,
+                environment=self.environment,
                 ranks=ranks,
             )
         except OSError as error:
@@ -548,12 +557,34 @@ class Trainer:
                 raise TrainingError(f"{reason}; {kept}; make room and run the same command again") from error
             self.reporter.line(f"{reason}; {kept}; going on (train.on_save_error: continue)")
             return False
+        self._prune()
+        return True
+
+    def _prune(self) -> None:
+        c = self.train_config
         try:
             checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last)
         except OSError as error:
             where = error.filename or self.run.checkpoints
             self.reporter.line(f"warning: {where}: an old checkpoint could not be deleted: {error.strerror or error}")
-        return True
+
+    # ----------------------------------------------------------------------------------------------------- final model
+
+    def is_finished(self, warn: Callable[[str], None]) -> bool:
+        """Whether the training has reached its end and the run's final model is what :meth:`finish` would write now."""
+        if self.reason_to_stop() is None or not self.run.has_model:
+            return False
+        try:
+            found = checkpoints.read_origin(self.run.model)
+        except checkpoints.OtherFormatError:
+            raise
+        except CheckpointError as error:
+            warn(f"{error}; making it again from the checkpoints")
+            return False
+        expected = self._origin(self._chosen(warn))
+        # A model of before these were recorded is told by the time trained, which no two checkpoints share.
+        keys = ["last_step", "weights"] if "last_step" in found else ["training_seconds"]
+        return all(found.get(key) == expected[key] for key in ("steps", "averaged", *keys))
 
     def finish(self, warn: Callable[[str], None]) -> dict[str, Any]:
         """Write the final model: the best checkpoint, or the mean of several (``train.average``); return its origin.
@@ -561,6 +592,16 @@ class Trainer:
         Raises:
             CheckpointError: there is no whole checkpoint to make it from.
         """
+        chosen = self._chosen(warn)
+        weights = chosen[0].weights if len(chosen) == 1 else mean_weights([one.weights for one in chosen])
+        origin = self._origin(chosen)
+        checkpoints.save_model(self.run.model, weights, {**origin, "environment": self.environment})
+        checkpoints.load_weights(self.model, weights, self.run.model)
+        self.model.eval()
+        return origin
+
+    def _chosen(self, warn: Callable[[str], None]) -> list[checkpoints.Checkpoint]:
+        """The checkpoints that the final model is made from."""
         c, folder = self.train_config, self.run.checkpoints
         if c.average is not None and c.average_of == "last":
             chosen = [one for one in checkpoints.whole(folder, warn) if one.scheduled][-c.average :]
@@ -568,17 +609,18 @@ class Trainer:
             chosen = checkpoints.ranked(folder, warn)[: c.average or 1]
         if not chosen:
             raise CheckpointError(f"{folder}: no whole checkpoint is left to make the final model from")
-        weights = chosen[0].weights if len(chosen) == 1 else mean_weights([one.weights for one in chosen])
-        info = {
+        return chosen
+
+    def _origin(self, chosen: Sequence[checkpoints.Checkpoint]) -> dict[str, Any]:
+        """What ``model.json`` says of the final model: of which weights it is, and of how far a training."""
+        return {
             "steps": [one.step for one in chosen],
+            "weights": [one.weights_sha256 for one in chosen],
             "averaged": self.ema is not None or len(chosen) > 1,
+            "last_step": self.progress.step,
             "identity": self.identity,
             "training_seconds": self.progress.seconds,
         }
-        checkpoints.save_model(self.run.model, weights, info)
-        checkpoints.load_weights(self.model, weights, self.run.model)
-        self.model.eval()
-        return info
 
 
 def _total(windows: Sequence[Sequence[float]]) -> list[float]:

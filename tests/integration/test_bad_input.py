@@ -12,6 +12,7 @@ import pickle
 import random
 import re
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -91,6 +92,14 @@ CONFIGS: list[tuple[bytes, str]] = [
      "c.yaml:10: train: averaging 9 checkpoints needs keep_last of at least that, not 2"),
     (BASE.replace(b"type: rnn", b"type: gru"), 'c.yaml:9: model.type: "gru" is not known; one of: rnn, transformer'),
     (BASE.replace(b"d_model: 16", b"d_model: .nan"), "c.yaml:9: model.d_model: NaN (number) should be an integer"),
+    (BASE.replace(b"{tiny:", b"{valid:"),
+     "c.yaml: data.test.valid: results would have the file names of the validation set; rename the test set"),
+    (BASE.replace(b"{tiny:", b"{VALID:"),
+     "c.yaml: data.test.VALID: results would have the file names of the validation set; rename the test set"),
+    (BASE.replace(b"{tiny:", b"{a: {kind: holdout, fraction: 0.1}, A:"),
+     "c.yaml: data.test.A: results would have the file names of data.test.a; rename the test set"),
+    (BASE.replace(b"{tiny:", b"{" + b"x" * 101 + b":"),
+     "c.yaml: data.test.xxxxxxxxxxxxxxxxxxxx...: a name of 101 characters; at most 100 fit"),
     (BASE + b"name: ../x\n",
      'c.yaml:12: name: "../x" must be letters, digits, \'_\', \'-\' and \'.\', not starting with \'.\' or \'-\''),
 ]  # fmt: skip
@@ -386,8 +395,6 @@ ACCESS: dict[str, tuple[str, int, list[str], str]] = {
     "run": ("runs/c", 0o555, ["train", "c.yaml"], "runs/c: cannot be written to: Permission denied"),
     "store": ("store", 0o555, ["prepare", "c.yaml", "--set", "data.cleaning.max_ratio=3"],
         "store/corpus-*: cannot be written: Permission denied; check space and permissions"),
-    "scores": ("runs/c/evaluation", 0o555, ["evaluate", "c"],
-        "runs/c/evaluation/*: Permission denied; check space, owner and mode"),
 }  # fmt: skip
 
 
@@ -399,6 +406,36 @@ def test_no_access(open_place, capfd, case):
     (open_place.path / name).chmod(mode)
     line = refused(open_place, arguments, capfd, as_nobody)
     assert re.fullmatch(re.escape(expected).replace(r"\*", ".*"), line), line
+
+
+@pytest.mark.parametrize("arguments", [[], ["--src", "test.src", "--ref", "test.tgt"]])
+def test_scores_that_cannot_be_stored_are_shown(open_place, capsys, caplog, arguments):
+    read_only(open_place.run)
+    with as_nobody():
+        assert main(["evaluate", "c", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "BLEU" in out
+    assert "stored in" not in out
+    assert "are not stored: runs/c/evaluation" in caplog.text
+    assert "Permission denied" in caplog.text
+
+
+def test_a_ctranslate2_model_that_cannot_be_kept_serves_once(open_place, monkeypatch, caplog, tmp_path):
+    pytest.importorskip("ctranslate2")
+    sizes = "{type: transformer, d_model: 16, d_ff: 16, num_heads: 2, encoder_layers: 1, decoder_layers: 1}"
+    assert main(["train", "c.yaml", "--set", "name=t", f"model={sizes}"]) == 0
+    assert main(["translate", "t", "-i", "test.src", "-o", "expected"]) == 0
+    read_only(open_place.path / "runs" / "t")
+    monkeypatch.setattr(tempfile, "tempdir", str(open_place.path / "store"))
+    with as_nobody():
+        assert main(["translate", "t", "-i", "test.src", "-o", "store/found", "--engine", "ctranslate2"]) == 0
+    assert "cannot be written: Permission denied; using a temporary folder, for this command only" in caplog.text
+    assert Path("store/found").read_text() == Path("expected").read_text()
+
+
+def read_only(folder: Path) -> None:
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
 
 
 # ---------------------------------------------------------------------------------------------------- text to translate
@@ -566,4 +603,4 @@ def test_a_forged_checkpoint_is_not_executed(place, capfd):
         line = refused(place, arguments, capfd)
         assert "model.safetensors: cannot be read: " in line
     assert not (place.path / "executed").exists()
-    assert Run(place.run).finished
+    assert Run(place.run).has_model

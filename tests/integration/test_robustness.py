@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,13 +155,24 @@ def test_a_checkpoint_of_another_run_is_refused(task, capsys):
     )
 
 
-@pytest.mark.parametrize("family", ["rnn", "transformer"])
-def test_torture(task, family):
+@pytest.mark.parametrize(("family", "part"), [("rnn", "first"), ("transformer", "further")])
+def test_torture(task, family, part):
     """A short run of scripts/torture.py: real kills of a real process, subword sampling on."""
     sampling = {"vocab_size": 36, "sampling": {"alpha": 0.3}}
-    train = {"max_steps": 400, "checkpoint_every": 10, "validate_every": 100, "ema_decay": 0.99}
+    train = {"max_steps": 240, "checkpoint_every": 10, "validate_every": 60, "ema_decay": 0.99}
     path = str(task.config_file(family, tokenizer=sampling, train=train))
-    command = [sys.executable, "scripts/torture.py", path, "--kills", "3", "--seed", "1"]
+    command = [sys.executable, "scripts/torture.py", path, "--kills", "3", "--seed", "1", "--part", part]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "3 kills, 0 differences" in result.stdout
+    assert re.search(rf"{part}: [23] kills, 0 disturbed calls, 0 differences", result.stdout)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_torture_at_a_call(task):
+    path = str(task.config_file("rnn", train={"max_steps": 4, "validate_every": 2}))
+    command = [sys.executable, "scripts/torture.py", path, "--kills", "0", "--calls", "1", "--part", "further"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if "ptrace" in result.stderr:
+        pytest.skip("tracing is not permitted here")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 kills, 1 disturbed calls, 0 differences" in result.stdout

@@ -26,6 +26,7 @@ def make(path, step=1, score=None, width=3, scheduled=True):
         score=score,
         scheduled=scheduled,
         identity={"data": "x"},
+        environment={},
         ranks=[checkpoints.RankState.now()],
     )
     return saved, model, optimizer
