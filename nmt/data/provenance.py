@@ -27,7 +27,7 @@ from nmt.config import (
     as_list,
     digest,
 )
-from nmt.data.hub import load_hub
+from nmt.data.hub import check_card, load_hub
 from nmt.data.lines import cannot_open, check_regular
 from nmt.data.sources import Source
 from nmt.errors import DataError
@@ -198,11 +198,16 @@ def describe(source: Source | HoldoutSource, hashes: FileHashes, lenient: bool =
 
 
 def _folder_files(source: HubSource) -> list[str]:
-    """The files of a local folder, and those elsewhere that its README names as data."""
+    """The files of a local folder, and those elsewhere on this machine that its README names as data.
+
+    Raises:
+        DataError: the README names data elsewhere on the network.
+    """
     folder = Path(source.path)
     files = sorted(str(p) for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     if not (folder / "README.md").is_file():
         return files
+    check_card(source.path)
     import datasets
 
     try:

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 from nmt.config import TrainSource
 from nmt.data import lines as lines_module
 from nmt.data.lines import MAX_LINE, lookup, open_text, read_lines, unpacked
+from nmt.data.provenance import FileHashes, describe
 from nmt.data.sources import read_pairs
 from nmt.errors import DataError
 
@@ -351,11 +352,15 @@ def test_csv_with_the_types_of_a_dataset_card(here: Path) -> None:
 
 
 @pytest.mark.parametrize("card", ["https://example.org/a.csv", "[hf://datasets/a/b/c.csv]", "{train: 'zip://a::b'}"])
-def test_a_card_that_names_data_elsewhere(here: Path, card: str) -> None:
+def test_a_card_that_names_data_elsewhere(here: Path, monkeypatch: pytest.MonkeyPatch, card: str) -> None:
     (here / "d").mkdir()
     (here / "d/a.csv").write_text("en,de\none,eins\n")
     (here / "d/README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {card}\n---\n")
     assert " as data, which is not in this folder; download it" in message(kind="hub", path="d")
+    monkeypatch.setattr("datasets.load_dataset_builder", None)  # which would fetch it
+    source = TypeAdapter(TrainSource).validate_python({"kind": "hub", "path": "d"})
+    with pytest.raises(DataError, match="which is not in this folder"):
+        describe(source, FileHashes(here / "store"))
 
 
 def test_csv_as_pandas_reads_it(here: Path) -> None:
