@@ -307,7 +307,7 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
         refuse(arguments, expected, capsys)
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     for arguments in (["translate", run, "-i", source, *ENGINE], ["export", run, *to]):
-        refuse(arguments, "pip install 'nmt[ctranslate2]'", capsys)
+        refuse(arguments, "pip install ctranslate2", capsys)
     monkeypatch.undo()
     shutil.move(task.folder / "store", task.folder / "gone")
     refuse(["export", run, *to], "name a file of source sentences with --check", capsys)

@@ -101,6 +101,7 @@ def test_prepare_says_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Path("c.yaml").write_text(
         "data:\n  train: {kind: text, src: train.en, tgt: train.zh}\n"
         "  valid: {kind: text, src: valid.en, tgt: valid.zh}\n"
+        "  cleaning: {drop_overlap: false, max_ratio: 1000}\n"
         "model: {type: rnn}\ntrain: {max_steps: 1}\n"
     )
     with caplog.at_level(logging.INFO):
