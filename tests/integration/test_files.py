@@ -245,7 +245,8 @@ def test_no_space_for_the_tokenizer(place, capfd, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", no_space)
         line = failed(arguments, capfd, 1)
-    assert line == f"runs/d/tokenizer/joint.model: {os.strerror(errno.EDQUOT)}; check space, owner and mode"
+    assert line.startswith("runs/d/tokenizer/")
+    assert line.endswith(f": {os.strerror(errno.EDQUOT)}; check space, owner and mode")
     assert main(arguments) == 0
 
 
@@ -337,15 +338,15 @@ def test_long_names(place, capfd):
     shutil.copy("test.src", name)
     assert main(["translate", "c", "-i", name, "-o", f"{name}.out"[-255:]]) == 0
     assert main(["evaluate", "c", "--src", name, "--ref", "test.tgt"]) == 0
-    assert (place.run / "evaluation" / f"{name}.json").exists()
     shutil.copy("test.src", "y" * 255)
-    assert "the name is too long" in failed(["evaluate", "c", "--src", "y" * 255, "--ref", "test.tgt"], capfd)
+    assert main(["evaluate", "c", "--src", "y" * 255, "--ref", "test.tgt"]) == 0
+    assert len(list((place.run / "evaluation" / "files").glob("*.json"))) == 2
 
 
 def test_commands_that_are_suggested_can_be_typed(place, capfd):
     place.write("my c.yaml", b"name: d\nruns: my runs\n" + BASE)
     assert main(["prepare", "my c.yaml"]) == 0
-    assert "next: nmt train 'my c.yaml'" in capfd.readouterr().out
+    assert "train 'my c.yaml'" in capfd.readouterr().out
     assert main(["train", "my c.yaml"]) == 0
     out = capfd.readouterr().out
     assert "translate 'my runs/d' -i FILE" in out
