@@ -9,20 +9,20 @@ import io
 import json
 import logging
 import os
-import secrets
 import shlex
 import shutil
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from nmt import __version__
 from nmt.allocator import restart_without_caches
 from nmt.errors import DataError, NmtError
+from nmt.files import replacing
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -426,17 +426,20 @@ def _writing(path: str | None) -> Iterator[IO[str]]:
         with _open(path, "a", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    aside = target.with_name(f".nmt-{os.getpid()}-{secrets.token_hex(4)}.tmp")  # shorter than any limit of names
+    opened = False
     try:
-        with _open(str(aside), "x", path, encoding="utf-8", newline="\n") as file:
+        with (
+            replacing(target, _keep_partial) as descriptor,
+            open(descriptor, "w", encoding="utf-8", newline="\n") as file,
+        ):
+            opened = True
             yield file
-        if target.exists():
-            shutil.copymode(target, aside)
-        aside.replace(target)
-    finally:
-        with suppress(OSError):
-            if aside.exists():
-                _keep_partial(aside, target)
+    except OSError as error:
+        if error.filename != str(target):
+            raise
+        if not opened:
+            raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def _target(path: str) -> Path | None:

@@ -5,12 +5,11 @@ Nothing here imports PyTorch before it is needed: a run that CTranslate2 has tra
 
 from __future__ import annotations
 
-import atexit
 import hashlib
-import json
 import logging
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,8 +23,23 @@ from nmt.config import Config, SearchConfig, TransformerConfig, digest
 from nmt.data.lines import open_text, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.engines.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
-from nmt.errors import DataError, ExportError
-from nmt.files import new_directory, sha256, write_json, write_text
+from nmt.errors import CheckpointError, DataError, ExportError
+from nmt.files import (
+    UnreadableError,
+    accounts,
+    clear,
+    fill_in_place,
+    foreign,
+    new_directory,
+    present,
+    recover,
+    remove,
+    seal,
+    signals_raise,
+    verified,
+    write_text,
+)
+from nmt.locks import waiting_lock
 from nmt.run import Run
 from nmt.search.limits import ResolvedSearch, resolve_search
 from nmt.translation import Translator
@@ -35,8 +49,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the folder; another number means another key
+FORMAT = 2  # of the folder; another number means another key
 ACCOUNT = "nmt.json"  # what a folder holds, and where it comes from
+_MODEL = ("config.json", "model.bin")  # files of every CTranslate2 model; those of the vocabulary differ
 WEIGHT_TYPES = ("int8", "float16")  # other than float32
 
 CHECKED_LINES = 500
@@ -64,9 +79,7 @@ def _positions(search: ResolvedSearch) -> int:
     return max(search.max_source_tokens, longest) + 1
 
 
-def _write(
-    folder: Path, own: Translator[TorchEngine], account: Mapping[str, Any], quantize: str | None
-) -> float | None:
+def _write(folder: Path, own: Translator[TorchEngine], quantize: str | None) -> float | None:
     """Write the model into ``folder`` and compare its log-probabilities with those it was made of.
 
     Returns:
@@ -84,19 +97,26 @@ def _write(
             f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "
             f"by {difference:.2g}, allowed is {MAX_DIFFERENCE:g}); it was not kept; please report this"
         )
-    sums = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-    about = {"format": FORMAT, "nmt": __version__, **account, "weights": quantize or "float32"}
-    write_json(folder / ACCOUNT, {**about, "sha256": sums})
     return difference
 
 
+def _seal(folder: Path, account: Mapping[str, Any], quantize: str | None) -> None:
+    seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **account, "weights": quantize or "float32"})
+
+
 def _whole(folder: Path) -> bool:
-    """Whether a folder is there as it was written. CTranslate2 itself would load any bits."""
+    """Whether a folder is there as it was written. CTranslate2 itself would load any bits.
+
+    Raises:
+        UnreadableError: it cannot be read now, whole or not.
+    """
     try:
-        sums = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))["sha256"]
-        return all(sha256(folder / name) == expected for name, expected in sums.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        verified(folder, ACCOUNT, FORMAT, _MODEL)
+    except UnreadableError:
+        raise
+    except CheckpointError:
         return False
+    return True
 
 
 # -------------------------------------------------------------------------------------------- nmt translate --engine
@@ -134,35 +154,47 @@ def load_translator(
     weights = run.model_checksum() if run.has_model else _checksum(own())
     key = digest(weights, config.model, tokenizer.fingerprint, _positions(search), FORMAT, version)
     path = run.ctranslate2 / key
-    if _whole(path):
-        if unfinished := run.unfinished():
-            log.warning("%s", unfinished)
-    else:
-        path = _kept(path, lambda folder: _write(folder, own(), {"ctranslate2": version, "run": run.path.name}, None))
-    keep_freed_memory()
-    engine = CTranslate2Engine(path, tokenizer, search, where, config.train.threads, lambda: own().engine)
     longest = limits.longest_source if limits is not None else None
-    return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
+    keep_freed_memory()
+
+    def translator(folder: Path) -> Translator[CTranslate2Engine]:
+        engine = CTranslate2Engine(folder, tokenizer, search, where, config.train.threads, lambda: own().engine)
+        return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
+
+    for _ in range(3):  # between writing and loading, a process with other weights may delete it
+        with waiting_lock(run.ctranslate2, shared=True):
+            if _whole(path):
+                found = translator(path)
+                if unfinished := run.unfinished():
+                    log.warning("%s", unfinished)
+                return found
+        made = own()
+        try:
+            _keep(run, path, made, {"ctranslate2": version, "run": run.path.name})
+        except OSError as error:
+            reason = error.strerror or error
+            log.warning("%s: cannot be written: %s; using a temporary folder, for this command only", path, reason)
+            with signals_raise(), TemporaryDirectory(prefix="nmt-") as folder, _writing(Path(folder)):
+                _write(Path(folder), made, None)
+                return translator(Path(folder))  # which reads all of it into memory
+    raise ExportError(f"{path}: is replaced by other processes all the time; run the same command again")
 
 
-def _kept(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a CTranslate2 model where the run keeps it, or where this process has it to its end; return the folder."""
-    log.info("writing the CTranslate2 model of this run, once, into %s", path)
-    try:
-        with new_directory(path, replace=path.exists()) as folder:
-            write(folder)
-        for other in path.parent.iterdir():  # of earlier weights
+def _keep(run: Run, path: Path, own: Translator[TorchEngine], account: Mapping[str, Any]) -> None:
+    """Write the CTranslate2 model of the run into ``path``, unless another process has by now."""
+    run.refuse_links()
+    run.ctranslate2.mkdir(exist_ok=True)
+    with signals_raise(), waiting_lock(run.ctranslate2):
+        recover(run.ctranslate2)
+        if _whole(path):
+            return
+        log.info("writing the CTranslate2 model of this run, once, into %s", path)
+        with new_directory(path) as folder:
+            _write(folder, own, None)
+            _seal(folder, account, None)
+        for other in run.ctranslate2.iterdir():  # of earlier weights
             if other != path and not other.name.startswith("."):
-                shutil.rmtree(other, ignore_errors=True)
-        return path
-    except OSError as error:
-        reason = error.strerror or error
-        log.warning("%s: cannot be written: %s; using a temporary folder, for this command only", path, reason)
-    temporary = TemporaryDirectory(prefix="nmt-")
-    atexit.register(temporary.cleanup)
-    with _folder(Path(temporary.name) / path.name, replace=False) as folder:
-        write(folder)
-    return Path(temporary.name) / path.name
+                remove(other)
 
 
 def _device(config: Config) -> str:
@@ -231,7 +263,8 @@ def export(
 
     Args:
         quantize: one of :data:`WEIGHT_TYPES`; None keeps float32.
-        output: the folder to make; an earlier export there is replaced. Default: one under ``export/`` in the run.
+        output: the folder to make; an earlier export there is replaced if it holds that and nothing else. Default: one
+            under ``export/`` in the run.
 
     Returns:
         The folder, and what the check found.
@@ -245,35 +278,64 @@ def export(
     config = run.load_config()
     _check_expressible(run, config)
     version = import_ctranslate2().__version__
-    output = output or run.path / "export" / f"ctranslate2-{quantize or 'float32'}"
-    if output.exists() and not (output / ACCOUNT).is_file() and not (output.is_dir() and not any(output.iterdir())):
-        raise ExportError(f"{output}: is there and is no earlier export; name another folder")
+    if output is None:
+        run.refuse_links()
+        output = run.path / "export" / f"ctranslate2-{quantize or 'float32'}"
+        recover(output.parent)
+    target = Path(os.path.realpath(output))  # of a link, the folder that it leads to
+    with _writing(output):
+        _refuse_foreign(target, output)
     lines = _check_lines(run, config, check)
 
     from nmt import pipeline
 
     own = pipeline.load_translator(run)
     account = {"ctranslate2": version, "run": run.path.name, "search": own.search.model_dump(mode="json")}
-    with _folder(output.absolute(), replace=True) as folder:
-        difference = _write(folder, own, account, quantize)
-        for model in own.tokenizer.path.glob("*.model"):
-            shutil.copy(model, folder)
-        log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
-        found = _compare(folder, own, lines, config, difference)
-        _judge(found, quantize)
-        write_json(folder / ACCOUNT, {**json.loads((folder / ACCOUNT).read_text()), "check": asdict(found)})
-        write_text(folder / "README.md", _readme(run, own, config, quantize))
+    with _writing(output), signals_raise():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        clear(target)
+        with fill_in_place(target, ACCOUNT) if present(target) else new_directory(target, replace=False) as folder:
+            difference = _write(folder, own, quantize)
+            for model in own.tokenizer.path.glob("*.model"):
+                shutil.copyfile(model, folder / model.name)
+            log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
+            found = _compare(folder, own, lines, config, difference)
+            _judge(found, quantize)
+            write_text(folder / "README.md", _readme(run, own, config, quantize))
+            _seal(folder, {**account, "check": asdict(found)}, quantize)
+            _refuse_foreign(target, output)  # much may have happened since the first look
     return output, found
 
 
+def _refuse_foreign(folder: Path, name: Path) -> None:
+    """Make sure that an export to ``folder`` replaces nothing but an earlier export, as it was written.
+
+    Args:
+        name: what the user calls the folder.
+
+    Raises:
+        ExportError: it holds anything else; the first such file is named.
+    """
+    if not present(folder):
+        return
+    if not folder.is_dir():
+        raise ExportError(f"{name}: is there and is no earlier export, but a file; name another folder")
+    known = [account for account in accounts(folder, ACCOUNT) if "check" in account]
+    found = foreign(folder, ACCOUNT, known)
+    if found == "lost+found" and folder.is_mount():
+        found = None
+    if found is not None:
+        raise ExportError(f"{name}: is there and is no earlier export, for it holds {found}; name another folder")
+
+
 @contextmanager
-def _folder(path: Path, replace: bool) -> Iterator[Path]:
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with new_directory(path, replace=replace) as folder:
-            yield folder
+        yield
     except OSError as error:
+        where = error.filename or path
         raise ExportError(
-            f"{path}: cannot be written: {error.strerror or error}; check space and permissions"
+            f"{where}: cannot be written: {error.strerror or error}; check space and permissions"
         ) from None
 
 
@@ -286,7 +348,7 @@ def _check_lines(run: Run, config: Config, file: Path | None) -> _Lines:
         from nmt.data.corpus import Corpus
         from nmt.data.provenance import read_manifest
 
-        folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
+        folder = Path(config.data.store) / f"corpus-{run.load_manifest().get('key')}"
         if not folder.is_dir():
             raise DataError(
                 f"{folder}: the prepared corpus is not there any more, whose validation set would check the export; "

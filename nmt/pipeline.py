@@ -41,7 +41,7 @@ from nmt.environment import environment, precision_name
 from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation import Scores, score
 from nmt.fidelity import RoundTrip, unknown_summary
-from nmt.files import new_directory, write_json
+from nmt.files import new_directory, same_files, write_json
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
 from nmt.results import Basis, Results
@@ -119,9 +119,12 @@ def _adopt(prepared: Prepared, config: Config, run: Run, about: dict[str, Any]) 
 
     Settings of a run that has a final model are adopted once there is a model of these settings.
     """
+    run.check_held()
     if not run.started:
-        with new_directory(run.tokenizer) as aside:
-            shutil.copytree(prepared.tokenizer.path, aside, dirs_exist_ok=True)
+        if not same_files(prepared.tokenizer.path, run.tokenizer):  # after a first start that failed, on a full disk
+            with new_directory(run.tokenizer) as aside:
+                for file in prepared.tokenizer.path.iterdir():
+                    shutil.copyfile(file, aside / file.name)
         manifest = {
             **prepared.corpus.manifest,
             "tokenizer": prepared.tokenizer.fingerprint,

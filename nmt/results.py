@@ -92,7 +92,7 @@ class Results:
     """The results in a run directory."""
 
     def __init__(self, run: Run):
-        self.folder, self.model = run.evaluation, run.model / "model.json"
+        self.run, self.folder, self.model = run, run.evaluation, run.model / "model.json"
 
     def find(self, name: str, basis: Basis) -> Scores | None:
         """Stored scores of test set ``name`` on exactly this basis; None where there are none.
@@ -117,6 +117,7 @@ class Results:
         Returns:
             The JSON file.
         """
+        self._check()
         record = _read(self.folder / name)
         if record is not None and not basis.is_of(record):
             self._make_way(name)
@@ -124,12 +125,21 @@ class Results:
 
     def store_file(self, file: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
         """Put a result of a named file apart from those of the test sets; returns the JSON file."""
+        self._check()
         stem = file.encode()[:100].decode(errors="ignore")  # names have an end, at 255 bytes
         return _write(self.folder / "files" / f"{stem}.{basis.id}", basis, scores, hypotheses)
 
     def hypotheses(self, name: str) -> list[str]:
         """The stored translations of a test set."""
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]
+
+    def _check(self) -> None:
+        """
+        Raises:
+            RunError: the run is another one by now, or holds links that lead out of it.
+        """
+        self.run.check_held()
+        self.run.refuse_links()
 
     def _earlier(self, name: str, identifier: str) -> Path:
         return self.folder / "earlier" / f"{name}.{identifier}"

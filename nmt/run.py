@@ -4,24 +4,28 @@ runs/NAME/
     config.yaml       the resolved configuration
     manifest.json     corpora, cleaning counts, sizes, checksums, environment of the first start
     tokenizer/        SentencePiece model(s)
-    checkpoints/      to go on from
+    checkpoints/      to resume from
     model/            the final weights, once training has ended
     metrics.jsonl     every number TensorBoard shows
     tensorboard/
     evaluation/       hypotheses, scores and signatures of each test set, and what they are of (:mod:`nmt.results`)
     ctranslate2/      the final weights as a CTranslate2 model, once it was asked for
     export/           what nmt export made, unless it was told another place
+    unsaved-N.jsonl   metrics of a start that ended before its first checkpoint
+    .saved            made with the first checkpoint; a run that has it is never trained from step 0 again
+    .lock             see nmt/locks.py
+
+The run directory itself may be reached by a link. Links inside it are not followed to write.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import socket
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +43,18 @@ from nmt.config import (
     validate_config,
 )
 from nmt.errors import CheckpointError, ConfigError, RunError
-from nmt.files import write_text
+from nmt.files import UnreadableError, present, recover, unshare, write_text
+from nmt.locks import RunLock
 from nmt.search.limits import LengthLimits
 
+_REPLACED = ("config.yaml", "manifest.json", ".saved", "tokenizer", "model")  # by write_text and new_directory
+_CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
 
-@dataclass(frozen=True)
+
+@dataclass
 class Run:
     path: Path
+    _held: RunLock | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def config_path(self) -> Path:
@@ -86,7 +95,7 @@ class Run:
     @property
     def has_model(self) -> bool:
         """Whether final weights are there. The training may have been taken further since; see :meth:`unfinished`."""
-        return (self.model / "model.json").is_file()
+        return present(self.model / "model.json")
 
     @classmethod
     def open(cls, name: str, runs: str = "runs") -> Run:
@@ -144,7 +153,9 @@ class Run:
         path = self.model / "model.json"
         try:
             return str(json.loads(path.read_text(encoding="utf-8"))["sha256"]["model.safetensors"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise UnreadableError(f"{path}: cannot be read: {error.strerror}; run the same command again") from None
+        except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self.model}: damaged: model.json: {error!r}") from None
 
     def save_config(self, config: Config) -> None:
@@ -154,10 +165,17 @@ class Run:
             write_text(self.config_path, text)
 
     def load_manifest(self) -> dict[str, Any]:
+        """The account of the data the run was trained on.
+
+        Raises:
+            RunError: it cannot be read, or is not what was written there.
+        """
         try:
-            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.manifest_path}: cannot be read: {error}") from None
+        if not isinstance(manifest, dict):
+            raise RunError(f"{self.manifest_path}: damaged: is no JSON object")
         return manifest
 
     def length_limits(self) -> LengthLimits | None:
@@ -180,7 +198,38 @@ class Run:
     @property
     def started(self) -> bool:
         """Whether it holds anything that another configuration would contradict."""
-        return self.has_model or self.checkpoints.is_dir()
+        return self.has_model or self.has_saved
+
+    @property
+    def has_saved(self) -> bool:
+        """Whether a checkpoint was ever saved, also when it is damaged or deleted by now."""
+        try:
+            names = os.listdir(self.checkpoints)
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        return present(self.path / ".saved") or any(_CHECKPOINT.fullmatch(name) for name in names)
+
+    def note_saved(self) -> None:
+        """Record, once, that there is a checkpoint; see :attr:`has_saved`."""
+        if not present(self.path / ".saved"):
+            write_text(self.path / ".saved", "A checkpoint was saved in this run: it is not to start from step 0.\n")
+
+    def begin(self) -> None:
+        """Make sure that a training may start from step 0 here, and put the metrics of one that came to nothing away.
+
+        Raises:
+            RunError: the run was trained before, but its checkpoints are gone.
+        """
+        if self.started:
+            raise RunError(
+                f"{self.path}: was trained before, but {self.checkpoints} holds no checkpoint to resume from; put one "
+                "back from a backup, move the run directory away, or train under another name (--set name=...)"
+            )
+        if present(self.metrics) and self.metrics.stat().st_size:
+            number = 1
+            while os.path.lexists(aside := self.path / f"unsaved-{number}.jsonl"):
+                number += 1
+            self.metrics.rename(aside)
 
     def unfinished(self) -> str | None:
         """In a line, that the run was trained further than its final model; None where it was not.
@@ -221,26 +270,53 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the run for writing. The system drops the lock with the process, so a dead one never blocks.
 
+        What a killed process left half done is tidied up.
+
         Raises:
-            RunError: another process holds it, which is named, or the directory cannot be written to.
+            RunError: another process holds it, which is named, the directory cannot be written to, or it holds links.
         """
-        path = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
         except OSError as error:
             raise RunError(f"{self.path}: cannot be written to: {error.strerror}") from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise RunError(f"{self.path}: is in use by {holder}; wait for it or stop it") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+        self.refuse_links()
+        self._held = RunLock(self.path)
+        try:
+            recover(self.path, _REPLACED)
+            recover(self.evaluation)
+            for path in (self.metrics, *self.tensorboard.glob("events.*")):
+                unshare(path)
             yield
+        finally:
+            self._held.close()
+            self._held = None
+
+    def check_held(self) -> None:
+        """Before writing: make sure that the run is still the one that was locked, if it was.
+
+        Raises:
+            RunError: it was removed, renamed or replaced meanwhile.
+        """
+        if self._held is not None:
+            self._held.check()
+
+    def refuse_links(self) -> None:
+        """Make sure that nothing that is to be written to leads out of the run directory.
+
+        Raises:
+            RunError: something is a link, or neither a file nor a folder.
+        """
+        folders = [self.tokenizer, self.checkpoints, self.model, self.tensorboard, self.evaluation, self.ctranslate2]
+        folders += [self.path / "export"]
+        files = [self.path / ".lock", self.path / ".lock.claim", self.metrics, *self.tensorboard.glob("events.*")]
+        for path in [*folders, *files]:
+            if path.is_symlink():
+                raise RunError(
+                    f"{path}: is a link (to {os.readlink(path)}); nmt does not write through links in a run directory; "
+                    "replace it by what it leads to, or train under another name (--set name=...)"
+                )
+            if os.path.lexists(path) and not (path.is_dir() if path in folders else path.is_file()):
+                raise RunError(f"{path}: is not a {'folder' if path in folders else 'regular file'}; remove it")
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -15,8 +15,9 @@ Which one is the last or the best is read off the directories themselves, so it 
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
+import os
 import random
 import re
 import shutil
@@ -31,15 +32,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nmt.errors import CheckpointError
-from nmt.files import new_directory, recover, sha256, write_json
+from nmt.errors import CheckpointError, TrainingError
+from nmt.files import OtherFormatError, UnreadableError, new_directory, present, recover, seal, verified
 
 FORMAT = 2
+_TENSORS = ("model.safetensors", "optimizer.safetensors", "random.safetensors")  # of every checkpoint
 NAME = re.compile(r"step-(\d{8,})")
-
-
-class OtherFormatError(CheckpointError):
-    """A whole checkpoint that another version of nmt wrote."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +159,7 @@ def save(
         OSError: the disk is full, or writing failed in another way; nothing half-written is left.
     """
     path = directory / f"step-{progress['step']:08d}"
+    directory.mkdir(exist_ok=True)  # not the run: one that is gone is not made again
     with new_directory(path) as aside:
         files = {
             "model": weights_of(model),
@@ -169,11 +168,8 @@ def save(
         }
         if ema is not None:
             files["ema"] = dict(ema)
-        try:
-            for name, tensors in files.items():
-                save_file({k: v.contiguous() for k, v in tensors.items()}, aside / f"{name}.safetensors")
-        except SafetensorError as error:  # safetensors wraps the system's error in its own
-            raise OSError(str(error)) from error
+        for name, tensors in files.items():
+            _write_tensors(tensors, aside / f"{name}.safetensors")
         state = {
             "format": FORMAT,
             "progress": dict(progress),
@@ -185,8 +181,17 @@ def save(
             "numpy_random": ranks[0].numpy,
             "others": [rank.as_dict() for rank in ranks[1:]],
         }
-        _seal(aside, "state.json", state)
+        seal(aside, "state.json", state)
     return path
+
+
+def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+    except SafetensorError as error:  # it wraps the system's error in its own
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -207,10 +212,20 @@ def _of_rank(rank: int, name: str) -> str:
 
 
 def save_model(directory: Path, weights: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write the final weights of a run, with an account of where they come from."""
-    with new_directory(directory) as aside:
-        save_file({k: v.contiguous() for k, v in weights.items()}, aside / "model.safetensors")
-        _seal(aside, "model.json", {"format": FORMAT, **info})
+    """Write the final weights of a run, with an account of where they come from.
+
+    Raises:
+        TrainingError: they cannot be written; what was there before is left.
+    """
+    try:
+        with new_directory(directory) as aside:
+            _write_tensors(weights, aside / "model.safetensors")
+            seal(aside, "model.json", {"format": FORMAT, **info})
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or directory}: the final model could not be saved: {error.strerror or error}; all "
+            "checkpoints are kept; make room and run the same command again"
+        ) from error
 
 
 def read_model(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -218,6 +233,7 @@ def read_model(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         CheckpointError: they are damaged or of an unknown format.
+        UnreadableError: they cannot be read now.
     """
     info = read_origin(directory)
     return _read_tensors(directory / "model.safetensors"), info
@@ -229,7 +245,7 @@ def read_origin(directory: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as :func:`read_model`.
     """
-    return _verified(directory, "model.json")
+    return verified(directory, "model.json", FORMAT, ["model.safetensors"])
 
 
 # -------------------------------------------------------------------------------------------------------------- finding
@@ -240,8 +256,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: something is missing, damaged, or of a format this version does not know.
+        UnreadableError: something cannot be read now, whole or not.
     """
-    checkpoint = Checkpoint(path, _verified(path, "state.json"))
+    checkpoint = Checkpoint(path, verified(path, "state.json", FORMAT, _TENSORS))
     try:
         if checkpoint.step < 0 or not isinstance(checkpoint.score, float | int | None):
             raise ValueError("impossible step or score")
@@ -250,46 +267,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _seal(folder: Path, account: str, state: dict[str, Any]) -> None:
-    """Write the JSON file that holds the checksums of a folder's files and of its own content."""
-    state = {**state, "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())}}
-    write_json(folder / account, {**state, "checksum": _content_hash(state)})
-
-
-def _content_hash(state: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def _verified(path: Path, account: str) -> dict[str, Any]:
-    """The JSON file that lists a folder's checksums, after comparing them."""
-    try:
-        state = json.loads((path / account).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise CheckpointError(f"{path}: damaged: {account} {reason}") from None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: damaged: {account} is no JSON object")
-    checksum, found = state.pop("checksum", None), state.get("format")
-    if checksum not in (None, _content_hash(state)):
-        raise CheckpointError(f"{path}: damaged: {account} does not match its checksum")
-    if found != FORMAT:
-        raise OtherFormatError(f"{path}: has format {found}; this version of nmt reads format {FORMAT}")
-    if checksum is None:
-        raise CheckpointError(f"{path}: damaged: {account} holds no checksum of itself")
-    try:
-        for name, expected in state["sha256"].items():
-            if Path(name).name != name or sha256(path / name) != expected:
-                raise CheckpointError(f"{path}: damaged: {name} does not match its checksum")
-    except OSError as error:
-        raise CheckpointError(f"{path}: damaged: {error.filename}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: damaged: {account}: {error!r}") from None
-    return state
-
-
 def list_checkpoints(directory: Path) -> list[Path]:
     """Paths of the checkpoints in a folder, oldest first; leftovers of a killed writer are not among them."""
-    if not directory.is_dir():
+    if not present(directory):
         return []
     return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name)), key=lambda p: int(p.name[5:]))
 
@@ -298,22 +278,22 @@ def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None
     """The newest whole checkpoint; damaged ones newer than it are named and set aside, not deleted.
 
     Raises:
-        CheckpointError: there are checkpoints, but every one is damaged, or the newest whole one is of another format.
+        CheckpointError: there are checkpoints, but every one is damaged, now or at an earlier call, or the newest whole
+            one is of another format.
+        UnreadableError: one cannot be read now. It may be whole: nothing is set aside.
     """
-    damaged = []
     recover(directory)
     for path in reversed(list_checkpoints(directory)):
         try:
             return open_checkpoint(path)
         except OtherFormatError:
             raise
+        except UnreadableError as error:
+            raise UnreadableError(f"{error}, or move {path.name} away to resume from the one before it") from None
         except CheckpointError as error:
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            damaged.append(aside)
+            aside = _set_aside(path)
             warn(f"{error}; set aside as {aside.name}")
-    if damaged:
+    if any(directory.glob("damaged-*")):
         raise CheckpointError(
             f"{directory}: no whole checkpoint is left; the damaged ones are kept as damaged-step-*; "
             "restore one from a backup, or move the run directory away to start anew"
@@ -321,13 +301,30 @@ def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None
     return None
 
 
+def _set_aside(path: Path) -> Path:
+    """Give a damaged checkpoint another name, one that no other has."""
+    aside, number = path.with_name(f"damaged-{path.name}"), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"damaged-{path.name}-{number}")
+    return path.rename(aside)
+
+
 def whole(directory: Path, warn: Callable[[str], None]) -> list[Checkpoint]:
-    """The checkpoints in a folder, oldest first; damaged ones are named and left out."""
+    """The checkpoints in a folder, oldest first; damaged ones are named and left out.
+
+    Raises:
+        UnreadableError: one cannot be read now. Without it another would be the best.
+    """
     found = []
     for path in list_checkpoints(directory):
         try:
             found.append(open_checkpoint(path))
         except CheckpointError as error:
+            if not present(path):
+                continue  # deleted meanwhile by the training that this run is still in
+            if isinstance(error, UnreadableError):
+                raise
             warn(f"{error}; left out")
     return found
 
@@ -345,14 +342,15 @@ def prune(directory: Path, keep_best: int, keep_last: int) -> None:
         try:
             state = json.loads((path / "state.json").read_text(encoding="utf-8"))
             found[path] = (state["score"], state["scheduled"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: never deleted here, a person may want to look at it
     best = sorted((p for p in found if found[p][0] is not None), key=lambda p: (-found[p][0], int(p.name[5:])))
     scheduled = [p for p in found if found[p][1]]
     kept = {*best[:keep_best], *scheduled[-keep_last:], *list(found)[-1:]}
     for path in found:
         if path not in kept:  # under its name it is whole to the last moment; recover() finishes what a crash leaves
-            shutil.rmtree(path.rename(path.with_name(f".{path.name}.tmp")))
+            doomed = path.rename(path.with_name(f".{path.name}.tmp"))
+            doomed.unlink() if doomed.is_symlink() else shutil.rmtree(doomed)
 
 
 # -------------------------------------------------------------------------------------------------------------- loading

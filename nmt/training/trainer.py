@@ -21,6 +21,7 @@ from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
 from nmt.device import autocast
 from nmt.environment import changes
 from nmt.errors import CheckpointError, NmtError, TrainingError
+from nmt.files import OtherFormatError, UnreadableError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
@@ -161,7 +162,10 @@ class Trainer:
     def _last_checkpoint(self, warn: Callable[[str], None]) -> checkpoints.Checkpoint | None:
         last = checkpoints.last_good(self.run.checkpoints, warn)
         if last is None:
+            self.run.begin()
             return None
+        with suppress(OSError):
+            self.run.note_saved()
         there, here = last.state["identity"], self.identity
         if differing := config_diff(there["configuration"], self.config):
             raise CheckpointError(f"{last.path}: is of another configuration ({differing})")
@@ -447,6 +451,7 @@ class Trainer:
             self.reporter.progress(self.progress.step, f"loss {self.window[0] / self.window[5]:.3f}")
 
     def _log(self) -> None:
+        self.world.first(self.run.check_held)
         w = dict(zip(WINDOW, _total(self.world.exchange(self.window.tolist())), strict=True))
         self.window.zero_()
         step, tokens = self.progress.step, max(1.0, w["tokens"])  # no token counts where every update was skipped
@@ -476,6 +481,7 @@ class Trainer:
         with self.ema.applied() if self.ema is not None else nullcontext():
             result = self.validate(self.model)
         self.model.train()
+        self.world.first(self.run.check_held)
         score = result.metrics["valid/bleu"] if c.score == "bleu" else -result.metrics["valid/loss"]
         progress.score, progress.validated_step, progress.validation_due = score, progress.step, False
         better = progress.best_score is None or score > progress.best_score
@@ -525,6 +531,7 @@ class Trainer:
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
     def _save(self, scheduled: bool = True) -> None:
+        self.world.first(self.run.check_held)
         progress = self.progress
         progress.window = self.window.tolist()
         progress.files = self.reporter.lengths()
@@ -557,6 +564,8 @@ class Trainer:
                 raise TrainingError(f"{reason}; {kept}; make room and run the same command again") from error
             self.reporter.line(f"{reason}; {kept}; going on (train.on_save_error: continue)")
             return False
+        with suppress(OSError):
+            self.run.note_saved()
         self._prune()
         return True
 
@@ -576,7 +585,7 @@ class Trainer:
             return False
         try:
             found = checkpoints.read_origin(self.run.model)
-        except checkpoints.OtherFormatError:
+        except (OtherFormatError, UnreadableError):
             raise
         except CheckpointError as error:
             warn(f"{error}; making it again from the checkpoints")
@@ -591,7 +600,10 @@ class Trainer:
 
         Raises:
             CheckpointError: there is no whole checkpoint to make it from.
+            TrainingError: the disk is full, or writing failed in another way.
+            RunError: the run directory is another one by now.
         """
+        self.run.check_held()
         chosen = self._chosen(warn)
         weights = chosen[0].weights if len(chosen) == 1 else mean_weights([one.weights for one in chosen])
         origin = self._origin(chosen)

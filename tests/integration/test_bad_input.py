@@ -25,6 +25,7 @@ from nmt import pipeline
 from nmt.cli import main
 from nmt.config import load_config
 from nmt.errors import CheckpointError
+from nmt.files import seal
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
 from tests.conftest import BASE, Place
@@ -389,7 +390,8 @@ ACCESS: dict[str, tuple[str, int, list[str], str]] = {
     "tokenizer": ("runs/c/tokenizer/joint.model", 0, TRANSLATE,
         "runs/c/tokenizer/joint.model: cannot be read: Permission denied"),
     "model": ("runs/c/model/model.safetensors", 0, TRANSLATE,
-        "runs/c/model: damaged: runs/c/model/model.safetensors: Permission denied"),
+        "runs/c/model/model.safetensors: cannot be read: Permission denied; nothing was changed; run the same command "
+        "again when it can be read"),
     "text": ("test.src", 0, TRANSLATE, "test.src: no permission to read it; check its owner and mode"),
     "runs": ("runs", 0o555, ["train", "c.yaml", "--set", "name=d"], "runs/d: cannot be written to: Permission denied"),
     "run": ("runs/c", 0o555, ["train", "c.yaml"], "runs/c: cannot be written to: Permission denied"),
@@ -594,11 +596,11 @@ def test_a_forged_checkpoint_is_not_executed(place, capfd):
         (path / "state.json").unlink()
         for name in ("model", "optimizer", "random"):
             (path / f"{name}.safetensors").write_bytes(PICKLE)
-        checkpoints._seal(path, "state.json", state)
+        seal(path, "state.json", state)
     (place.run / "model" / "model.safetensors").write_bytes(PICKLE)
     info = yaml.safe_load((place.run / "model" / "model.json").read_text())
     (place.run / "model" / "model.json").unlink()
-    checkpoints._seal(place.run / "model", "model.json", {k: info[k] for k in info if k not in ("sha256", "checksum")})
+    seal(place.run / "model", "model.json", {k: info[k] for k in info if k not in ("sha256", "checksum")})
     for arguments in (["train", "c.yaml", "--set", "train.max_steps=6"], TRANSLATE):
         line = refused(place, arguments, capfd)
         assert "model.safetensors: cannot be read: " in line

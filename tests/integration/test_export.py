@@ -1,6 +1,8 @@
 """Translating through CTranslate2, and exporting for it, by the commands a user types."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -167,7 +169,164 @@ def test_an_unfinished_run_translates_with_its_best_checkpoint(task, run, caplog
     assert kept(run) == folders
 
 
+@pytest.mark.parametrize("content", ['{"sha256": {"/dev/zero": "x"}}', '{"sha256": {"../../config.yaml": "x"}}',
+                                     '{"sha256": {}}', "{}", "[1]", "null", "5", "{"])  # fmt: skip
+def test_an_account_of_another_kind_has_the_model_written_anew(task, run, content):
+    source = str(task.paths["test.src"])
+    expected = translate(run, "-i", source, *ENGINE)
+    (folder,) = kept(run)
+    (folder / "model.bin").write_bytes(b"damaged")
+    (folder / export.ACCOUNT).write_text(content)
+    assert translate(run, "-i", source, *ENGINE) == expected
+    assert export._whole(folder)
+
+
+def test_what_kills_left_is_cleared(task, run):
+    source = str(task.paths["test.src"])
+    expected = translate(run, "-i", source, *ENGINE)
+    (folder,) = kept(run)
+    for name in (f".{folder.name}.old", f".{folder.name}.1-0123abcd.old", f".{folder.name}.1-0123abcd.tmp"):
+        shutil.copytree(folder, folder.with_name(name))
+    (folder / "model.bin").write_bytes(b"damaged")
+    assert translate(run, "-i", source, *ENGINE) == expected
+    assert kept(run) == [folder]
+
+
+def test_a_run_that_cannot_be_written_to_is_translated(task, run, caplog, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    source = str(task.paths["test.src"])
+    expected = translate(run, "-i", source)
+    monkeypatch.setattr(export, "new_directory", fail)
+    assert translate(run, "-i", source, *ENGINE) == expected
+    assert "cannot be written: Read-only file system; using a temporary folder, for this command only" in caplog.text
+    assert kept(run) == []
+
+
+def test_several_at_once_over_a_damaged_model(task, run, tmp_path):
+    source = str(task.paths["test.src"])
+    expected = translate(run, "-i", source, *ENGINE)
+    (folder,) = kept(run)
+    for number in range(2):
+        (folder / "model.bin").write_bytes(b"damaged")
+        command = [sys.executable, "-m", "nmt", "translate", run, "-i", source, *ENGINE]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+        for process in started:
+            out, err = process.communicate()
+            assert process.returncode == 0, (number, err)
+            assert out.decode() == expected
+        assert kept(run) == [folder]
+
+
 # ------------------------------------------------------------------------------------------------------------- export
+
+
+def exported(run, output, *options):
+    return ["export", run, "--to", "ctranslate2", "-o", str(output), "--check", str(Path(run) / "lines"), *options]
+
+
+@pytest.fixture
+def checked(run):
+    """A run with a few lines to check an export with."""
+    (Path(run) / "lines").write_text("one two\nthree four five\n")
+    return run
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("nmt.json", '{"my": "settings"}'), ("nmt.json", '{"format": 2, "sha256": {"thesis.tex": "x"}, "check": {}}'),
+     ("nmt.json", "[1]"), ("nmt.json", "null"), ("nmt.json", ""), ("model.json", "{}")],
+)  # fmt: skip
+def test_a_folder_of_somebody_else_is_left_alone(checked, tmp_path, capsys, name, text):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / name).write_text(text)
+    (folder / "thesis.tex").write_text("thesis")
+    before = content(folder)
+    refuse(exported(checked, folder), f"is there and is no earlier export, for it holds {name}", capsys)
+    assert content(folder) == before
+
+
+def test_what_was_added_to_an_export_or_altered_in_it_is_left_alone(checked, tmp_path, capsys):
+    folder = tmp_path / "published"
+    assert main(exported(checked, folder)) == 0
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("history")
+    cases = {".git": lambda: shutil.rmtree(folder / ".git")}
+    (folder / "CARD.md").write_text("model card")
+    cases["CARD.md"] = (folder / "CARD.md").unlink
+    for name in ("README.md", next(folder.glob("*.model")).name):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole + b"more")
+        cases[f"{name} (altered)"] = lambda path=folder / name, whole=whole: path.write_bytes(whole)
+    (folder / "config.json").rename(tmp_path / "config.json")
+    (folder / "config.json").symlink_to(tmp_path / "config.json")
+    cases["config.json"] = lambda: (folder / "config.json").unlink()
+    for name in sorted(cases):
+        before = content(folder)
+        refuse(exported(checked, folder), f"for it holds {name}; name another folder", capsys)
+        assert content(folder) == before
+        cases[name]()
+    assert main(exported(checked, folder)) == 0
+    assert (folder / "config.json").is_file()
+    assert (tmp_path / "config.json").is_file()
+
+
+def test_the_kept_model_of_a_run_is_no_export(task, checked, capsys):
+    translate(checked, "-i", str(task.paths["test.src"]), *ENGINE)
+    (folder,) = kept(checked)
+    refuse(exported(checked, folder), "is there and is no earlier export, for it holds config.json", capsys)
+
+
+def test_an_export_goes_where_a_link_leads_and_into_the_current_folder(checked, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for quantize in ([], ["--quantize", "int8"], []):
+        assert main(exported(checked, tmp_path / "link", *quantize)) == 0
+        assert (tmp_path / "link").is_symlink()
+        weights = "int8" if quantize else "float32"
+        assert json.loads((tmp_path / "real" / "nmt.json").read_text())["weights"] == weights
+    monkeypatch.chdir(tmp_path / "real")
+    assert main(exported(checked, ".")) == 0
+    assert Path("nmt.json").is_file()
+    assert not list(Path().glob(".*"))
+
+
+def test_an_export_into_an_empty_mounted_folder(checked, tmp_path):
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], check=False, capture_output=True).returncode:
+        pytest.skip("mounting needs the superuser")
+    try:
+        for _ in range(2):
+            assert main(exported(checked, folder)) == 0
+        assert (folder / "nmt.json").is_file()
+        (folder / "lost+found").mkdir()
+        assert main(exported(checked, folder)) == 0
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_export_on_a_full_disk(checked, tmp_path, capsys, monkeypatch, there):
+    def no_space(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+    folder = tmp_path / "out"
+    if there:
+        assert main(exported(checked, folder)) == 0
+    before = content(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", no_space)
+        refuse(exported(checked, folder), ".model: cannot be written: No space left", capsys)
+    assert content(tmp_path) == before
+    assert main(exported(checked, folder)) == 0
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8", "float16"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nmt import pipeline
+from nmt import files, pipeline
 from nmt.data.batching import Reader
 from nmt.reproduction import differences
 from nmt.run import Run
@@ -87,7 +87,7 @@ def test_kills_at_the_worst_moments(hard, monkeypatch, moment):
         if moment == "during validation":
             patch.setattr(pipeline.Validator, "__call__", killed(pipeline.Validator.__call__))
         elif moment == "while writing a checkpoint":
-            patch.setattr(checkpoints, "write_json", killed(checkpoints.write_json))
+            patch.setattr(files, "write_json", killed(files.write_json))
         else:
             patch.setattr(checkpoints, "prune", killed(checkpoints.prune))
         for _ in range(10):

@@ -16,6 +16,7 @@ from nmt.cli import main
 from nmt.config import load_config
 from nmt.data.corpus import prepare_corpus
 from nmt.errors import DataError
+from nmt.files import seal
 from nmt.training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def test_checkpoints_are_never_unpickled(place, name):
         (path / "state.json").unlink()
         if name != "state.json":
             (path / name).write_bytes(pickle.dumps(Bomb()))
-            checkpoints._seal(path, "state.json", state)
+            seal(path, "state.json", state)
         else:
             (path / name).write_bytes(pickle.dumps(Bomb()))
     assert main(["train", "c.yaml", "--set", "train.max_steps=6"]) == 2

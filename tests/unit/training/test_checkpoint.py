@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from nmt import files
 from nmt.errors import CheckpointError
 from nmt.training import checkpoint as checkpoints
 
@@ -160,7 +161,7 @@ def test_a_crash_while_writing_leaves_no_checkpoint(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "write_json", fail)
+    monkeypatch.setattr(files, "write_json", fail)
     with pytest.raises(OSError, match="No space"):
         make(tmp_path)
     assert list(tmp_path.iterdir()) == []

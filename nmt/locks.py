@@ -1,0 +1,293 @@
+"""One process at a time: locks of the system (``flock``), and a lock file where the file system has none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import secrets
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nmt.errors import RunError
+
+log = logging.getLogger(__name__)
+
+NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+# NFS without lockd, Lustre without -o flock, some FUSE file systems.
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+
+REFRESH = 60.0  # seconds between two signs of life of the holder of a lock file
+STALE = 600.0  # seconds without a sign of life after which a holder that cannot be looked at is taken for dead
+
+
+class NoLocksError(Exception):
+    """The file system, or the operating system, has no ``flock``."""
+
+
+def flock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file; the system drops the lock with the process.
+
+    Returns:
+        False if another process holds it (never with ``wait``).
+
+    Raises:
+        NoLocksError: there are no such locks here.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        raise NoLocksError("the operating system has no flock") from None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            raise NoLocksError(error.strerror) from None
+        raise
+    return True
+
+
+@contextmanager
+def waiting_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock on a folder, and wait for those that hold it.
+
+    Without effect where the folder is not there or its file system has no locks of folders.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(NoLocksError, OSError):
+            flock(descriptor, shared=shared, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file to write, and nothing else: no link is followed, no pipe waited for.
+
+    Raises:
+        OSError: ``path`` is a link (ELOOP) or no regular file (EINVAL), or cannot be opened.
+    """
+    descriptor = os.open(path, flags | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return descriptor
+
+
+class RunLock:
+    """The right to write in a folder, held by one process from construction to :meth:`close`.
+
+    The lock is a ``flock`` on ``.lock`` in the folder, or a :class:`_Claim` where the file system has no ``flock``.
+
+    Raises:
+        RunError: another process holds it, which is named, or the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, folder / ".lock"
+        self.claim: _Claim | None = None
+        try:
+            self._open()
+            if os.fstat(self.descriptor).st_nlink > 1:  # cp -l makes such: what is written here must not appear there
+                self.path.unlink()
+                self.close()
+                self._open()
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR):
+                raise RunError(f"{self.path}: is not a regular file; remove it") from None
+            raise RunError(f"{folder}: cannot be written to: {error.strerror}") from None
+        with suppress(OSError):  # only for people
+            os.truncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def _open(self) -> None:
+        while True:
+            self.descriptor = open_regular(self.path, os.O_RDWR | os.O_CREAT)
+            try:
+                self._acquire()
+            except BaseException:
+                os.close(self.descriptor)
+                raise
+            if self._in_place():
+                return
+            self.close()  # the file was replaced between opening and locking
+
+    def _acquire(self) -> None:
+        claim = _Claim(self.folder / ".lock.claim")
+        try:
+            if flock(self.descriptor):
+                holder = claim.holder()  # on a machine that sees no locks of this file system
+                if holder is None:
+                    return
+            else:
+                holder = os.pread(self.descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+        except NoLocksError as error:
+            holder = claim.take()
+            if holder is None:
+                self.claim = claim
+                log.warning(
+                    "%s: there are no file locks here (%s); %s is used instead: after a kill or a crash on another "
+                    "machine the run stays locked for %d minutes",
+                    self.folder, error, claim.path, STALE // 60,
+                )  # fmt: skip
+                return
+        raise RunError(f"{self.folder}: is in use by {holder}; wait for it or stop it")
+
+    def _in_place(self) -> bool:
+        """Whether the file that is locked is still the one in the folder."""
+        try:
+            there, here = os.stat(self.path, follow_symlinks=False), os.fstat(self.descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def check(self) -> None:
+        """
+        Raises:
+            RunError: the folder is another one by now, or another process may have taken the lock.
+        """
+        with suppress(OSError):  # that a path cannot be read right now says nothing about who holds it
+            claimed = os.path.lexists(self.folder / ".lock.claim")
+            if not self._in_place() or (claimed if self.claim is None else not self.claim.held()):
+                raise RunError(
+                    f"{self.folder}: the run directory was removed, renamed or replaced, or its .lock was removed, "
+                    "while this process was using it; nothing more is written there; start again under another name "
+                    "(--set name=...), or put the run directory back and run the same command again"
+                )
+
+    def close(self) -> None:
+        if self.claim is not None:
+            self.claim.release()
+            self.claim = None
+        os.close(self.descriptor)
+
+
+class _Claim:
+    """A lock file that one process alone can create (``O_EXCL``), with an account of that process.
+
+    A holder on this machine is looked up: it is dead when no process of its number and start time is left. One on
+    another machine is taken for dead when the file was not touched for :data:`STALE` seconds.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.account = {
+            "process": os.getpid(), "host": socket.gethostname(), "started": _start_time(os.getpid()),
+            "system": _system(), "token": secrets.token_hex(8),
+        }  # fmt: skip
+        self.released = threading.Event()
+
+    def holder(self) -> str | None:
+        """Who else holds the claim, in words; None if nobody does, that of a dead process being removed."""
+        while (other := self._read(self.path)) is not None:
+            if self._alive(other):
+                return f"process {other.get('process', '?')} on {other.get('host', 'an unknown host')}"
+            self._remove(other)
+        return None
+
+    def take(self) -> str | None:
+        """Hold the claim until :meth:`release`, and return None; or who else does, as :meth:`holder`."""
+        while not self._create():
+            if (other := self.holder()) is not None:
+                return other
+        threading.Thread(target=self._refresh, daemon=True, name="nmt lock").start()
+        return None
+
+    def _create(self) -> bool:
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o666)
+        except FileExistsError:
+            return False
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(self.account, file)
+        except OSError:  # a full disk
+            self.path.unlink()
+            raise
+        return True
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any] | None:
+        """What a claim holds, empty if that cannot be read; None where there is no claim."""
+        try:
+            account = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:  # its maker is about to write it, or died before
+            return {}
+        return account if isinstance(account, dict) else {}
+
+    def _alive(self, other: dict[str, Any]) -> bool:
+        if other.get("system") is not None and other["system"] == self.account["system"]:
+            return _start_time(other.get("process", 0)) == other.get("started", "")
+        return self._age() < STALE
+
+    def _age(self) -> float:
+        """Seconds since the claim was touched, by the clock of the file system."""
+        probe = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _remove(self, dead: dict[str, Any]) -> None:
+        """Remove the claim of a dead process, unless another has replaced it already."""
+        aside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return
+        if self._read(aside) != dead:
+            aside.rename(self.path)
+        else:
+            aside.unlink()
+
+    def _refresh(self) -> None:
+        while not self.released.wait(REFRESH):
+            with suppress(OSError):
+                if self.held():
+                    os.utime(self.path)
+
+    def held(self) -> bool:
+        return self._read(self.path) == self.account
+
+    def release(self) -> None:
+        self.released.set()
+        with suppress(OSError):
+            if self.held():
+                self.path.unlink()
+
+
+def _system() -> str | None:
+    """This boot of this machine and this space of process numbers; None where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _start_time(process: int) -> str | None:
+    """When a process of this machine started, in clock ticks since the boot; None if no such process runs."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        state, *rest = text.rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]
+    except (OSError, IndexError, ValueError):
+        return None
