@@ -40,6 +40,8 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "tokenizer.normalization": "nmt_nfkc",
         "tokenizer.sampling.alpha": 0.1,
         "tokenizer.sampling.method": "line",
+        "evaluation.tokenize": "13a",
+        "evaluation.ter_asian_support": False,
     },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
@@ -577,8 +579,15 @@ class SearchConfig(Section):
 
 
 class EvaluationConfig(Section):
-    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = Field(
-        "13a", description="sacreBLEU's tokenizer for BLEU"
+    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] | None = Field(
+        None,
+        description="sacreBLEU's tokenizer for BLEU; null: the one for data.tgt_lang, as sacreBLEU's command chooses it"
+        " (zh, ja-mecab, ko-mecab, else 13a), and char for other languages without spaces, such as Thai",
+    )
+    ter_asian_support: bool | None = Field(
+        None,
+        description="TER of single characters for Chinese and Japanese text (sacreBLEU's --ter-normalized"
+        " --ter-asian-support); null: where the target language is Chinese, Japanese or Korean",
     )
     lowercase: bool = Field(False, description="score BLEU, chrF and TER without case")
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nmt.allocator import keep_freed_memory
-from nmt.config import Config, SearchConfig, digest, fixed_settings
+from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
@@ -39,7 +39,7 @@ from nmt.device import (
 from nmt.engines.pytorch import TorchEngine
 from nmt.environment import environment, precision_name
 from nmt.errors import CheckpointError, DataError, RunError
-from nmt.evaluation import Scores, score
+from nmt.evaluation import Scores, resolve, score
 from nmt.fidelity import RoundTrip, unknown_summary
 from nmt.files import new_directory, write_json
 from nmt.models.build import build_model, count_parameters
@@ -66,6 +66,7 @@ class Prepared:
     tokenizer: Tokenizer
     encoded: EncodedCorpus
     round_trip: RoundTrip
+    evaluation: EvaluationConfig  # with the choices made that depend on the target language
 
 
 # -------------------------------------------------------------------------------------------------------------- prepare
@@ -77,6 +78,7 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     Args:
         run: one that may have been started. Then the corpus is the one it was started with, see :func:`prepare_corpus`.
     """
+    resolve(config.evaluation, config.data.tgt_lang, [], lambda _: None)  # a missing package is told at once
     corpus = prepare_corpus(config.data, _recorded(run) if run else None)
     log.info("%s", corpus.summary())
     store = Path(config.data.store)
@@ -95,9 +97,10 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     log.info("%s", encoded.summary())
     if unknown := unknown_summary(encoded.unknown, config.tokenizer):
         log.info("%s", unknown)
-    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, config.evaluation)
+    evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
+    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
     log.info("%s", round_trip.summary(config.tokenizer))
-    return Prepared(corpus, tokenizer, encoded, round_trip)
+    return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 
 def _recorded(run: Run) -> dict[str, Any] | None:
@@ -163,6 +166,7 @@ def train(config: Config, world: World = ALONE) -> Trained:
     with ExitStack() as held:
         world.first(lambda: held.enter_context(_opened(run, config)))
         prepared = world.main_first(lambda: prepare(config, run))
+        config = config.model_copy(update={"evaluation": world.first(lambda: prepared.evaluation)})
         trainer = build_trainer(config, run, prepared, device, dtype, world)
         resumed = trainer.resume(log.warning)
         world.first(lambda: _adopt(prepared, config, run, trainer.environment))
