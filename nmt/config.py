@@ -42,6 +42,7 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "tokenizer.sampling.method": "line",
         "evaluation.tokenize": "13a",
         "evaluation.ter_asian_support": False,
+        "train.selection": "score",
     },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
@@ -471,9 +472,18 @@ class TrainConfig(Section):
         json_schema_extra=RESUMABLE,
     )
     patience: Positive | None = Field(
-        None, description="stop after this many validations without a better score", json_schema_extra=RESUMABLE
+        None, description="stop after this many validations without progress, see score", json_schema_extra=RESUMABLE
     )
-    score: Literal["bleu", "loss"] = Field("bleu", description="validation score that best, patience and plateau use")
+    score: Literal["bleu", "chrf", "loss"] = Field(
+        "bleu", description="validation score that the best checkpoint, patience and plateau go by; see selection"
+    )
+    selection: Literal["validated", "score"] = Field(
+        "validated",
+        description="validated: where score cannot tell (BLEU that rests on fewer than 10 matching 4-grams, equal"
+        " scores), chrF and then the loss decide, and a mean of weights becomes the final model only if it validates"
+        " better than the weights it stands for; score: by the score alone, and means of weights unseen",
+        json_schema_extra=RESUMABLE,
+    )
     label_smoothing: Probability = 0.1
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -481,16 +491,20 @@ class TrainConfig(Section):
         1.0, description="largest gradient norm; null: no clipping"
     )
     ema_decay: Probability | None = Field(
-        None, description="keep an exponential moving average of the weights, and validate and decode with it"
+        None,
+        description="keep an exponential moving average of the weights, and validate and decode with it. The decay of"
+        " step s is at most (1 + s) / (10 + s): 0.999 is reached at step 9,000",
     )
     average: Positive | None = Field(
         None,
-        description="final model: mean of this many checkpoints, see average_of; null: the best checkpoint",
+        description="final model: mean of this many checkpoints, see average_of, or the best checkpoint where that"
+        " validates better; null: the best checkpoint",
         json_schema_extra=RESUMABLE,
     )
     average_of: Literal["best", "last"] = Field(
         "last",
-        description="which checkpoints train.average takes: those with the best scores, or the last ones",
+        description="which checkpoints train.average takes: those with the best scores, or the last ones (where the"
+        " best one is not among them, it takes the place of the oldest)",
         json_schema_extra=RESUMABLE,
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -51,7 +51,8 @@ from nmt.training import checkpoint as checkpoints
 from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_final_metrics
-from nmt.training.trainer import Trainer, Validation
+from nmt.training.selection import TITLES, Quality, Ranking, varied
+from nmt.training.trainer import Trainer, Validation, describe
 from nmt.translation import Notice, Notices, Translation, Translator
 from nmt.world import ALONE, World
 
@@ -174,13 +175,15 @@ def train(config: Config, world: World = ALONE) -> Trained:
         if not already:
             log.info("%s", _plan(config, prepared, trainer, resumed))
             reason = trainer.fit()
-            origin = world.first(lambda: trainer.finish(log.warning))
+            origin = trainer.finish(log.warning)
             world.first(lambda: run.save_config(config))
             log.info(
                 "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
+            for line in describe(origin):
+                log.info("%s", line)
         scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
@@ -259,7 +262,39 @@ def build_trainer(
     validator = Validator(config, prepared, device, world)
     identity = _identity(config, tokenizer, prepared)
     about = environment(device, dtype, world.size)
-    return Trainer(config, run, model, reader, order, validator, identity, about, device, dtype, world)
+    formerly = scoring_settings(run.load_config(), validator) if run.started else None
+    return Trainer(
+        config,
+        run,
+        model,
+        reader,
+        order,
+        validator,
+        identity,
+        about,
+        device,
+        dtype,
+        world,
+        validator.settings,
+        formerly,
+    )
+
+
+def scoring_settings(config: Config, validator: Validator) -> dict[str, Any]:
+    """What the scores of a validation depend on, apart from the weights."""
+    search = _valid_search(config).model_dump(mode="json", exclude={"batch_tokens"})
+    return {
+        **{f"search.{key}": value for key, value in search.items()},
+        "evaluation.tokenize": config.evaluation.tokenize or "13a",
+        "evaluation.lowercase": config.evaluation.lowercase,
+        "validation set": validator.fingerprint,
+    }
+
+
+def _valid_search(config: Config) -> SearchConfig:
+    if config.train.valid_beam_size is None:
+        return config.search
+    return config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
 
 
 def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
@@ -286,7 +321,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         if getattr(config.train, key)
     ]
     if config.train.patience:
-        limits.append(f"{config.train.patience} validations without a better {config.train.score}")
+        limits.append(f"{config.train.patience} validations without a better {TITLES[config.train.score]}")
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     others = f", in each of {world.size} processes" if world.size > 1 else ""
     exact = (
@@ -326,9 +361,9 @@ class Validator:
         self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
         self.read: Callable[[Any], Batch] = reader.read
         self.sources, self.references = text.sources(), text.targets()
-        self.search = config.search
-        if config.train.valid_beam_size is not None:
-            self.search = config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
+        self.search = _valid_search(config)
+        self.fingerprint = digest(self.sources, self.references)
+        self.settings = scoring_settings(config, self)
         # Spread over the set, and never the blank line: the same few at each validation.
         count = min(config.train.samples, len(self.sources))
         self.shown = [i * len(self.sources) // count for i in range(count)] if count else []
@@ -370,8 +405,10 @@ class Validator:
                 continue
             if drawn is not None:
                 maps.append((str(n), *drawn))
-        distinct = len({t.text for t in found}) / len(found)
-        return Validation(metrics, distinct, samples, maps, self._at_limit(translator, found))
+        hypotheses = [t.text for t in found]
+        quality = Quality(loss, scores.bleu, scores.chrf, scores.matches, varied(hypotheses, self.references))
+        distinct = (len(set(hypotheses)), len(hypotheses))
+        return Validation(metrics, quality, distinct, samples, maps, self._at_limit(translator, found))
 
     def _at_limit(self, translator: Translator[TorchEngine], found: list[Translation]) -> list[str]:
         """A line on hypotheses that may have been cut, where there are any, or must be, where references are longer."""
@@ -456,7 +493,8 @@ def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:
         if unfinished := run.unfinished():
             log.warning("%s", unfinished)
     else:
-        best = checkpoints.ranked(run.checkpoints, log.warning)
+        c = run.load_config().train
+        best = checkpoints.ranked(run.checkpoints, log.warning, Ranking(c.score, c.selection == "validated").of_state)
         if not best:
             raise RunError(f"{run.path}: holds no validated checkpoint yet; train it first (nmt train)")
         log.warning("%s is not finished: using the best checkpoint so far, %s", run.path, best[0].path.name)
