@@ -436,7 +436,10 @@ class ScheduleConfig(Section):
     name: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "inverse_sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
     total_steps: Positive | None = Field(
-        None, description="cosine, linear: step at which the lowest rate is reached; default: train.max_steps"
+        None,
+        description="cosine, linear: step at which the lowest rate is reached; default: train.max_steps as it is at the"
+        " first start, which a later start with another train.max_steps does not change",
+        json_schema_extra=RESUMABLE,
     )
     min_lr: Annotated[float, Field(ge=0.0)] = Field(0.0, description="floor of the learning rate")
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="plateau: what the rate is multiplied by")
@@ -658,6 +661,16 @@ class Config(Section):
             if len(name) > 100:
                 raise ValueError(f"data.test.{name[:20]}...: a name of {len(name)} characters; at most 100 fit")
             seen[name.lower()] = f"data.test.{name}"
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_reaches_its_peak(self) -> Self:
+        schedule = self.train.schedule
+        if self.defaults >= 2 and schedule.total_steps is not None and schedule.total_steps < schedule.warmup_steps:
+            raise ValueError(
+                f"train.schedule.total_steps ({schedule.total_steps}) is under warmup_steps ({schedule.warmup_steps}): "
+                "the schedule would end before its peak; raise the one or lower the other"
+            )
         return self
 
     @model_validator(mode="after")

@@ -48,6 +48,7 @@ from nmt.results import Basis, Results
 from nmt.run import Run
 from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.training import checkpoint as checkpoints
+from nmt.training import plan
 from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_final_metrics
@@ -149,6 +150,8 @@ class Trained:
     already: bool  # the run was finished before this call
     scores: dict[str, Scores]  # of each test set
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
+    reason: str | None  # what ended the training
+    further: list[str]  # overrides with which it would continue
 
 
 def train(config: Config, world: World = ALONE) -> Trained:
@@ -166,14 +169,20 @@ def train(config: Config, world: World = ALONE) -> Trained:
     device, dtype = world.each(lambda: _set_up(config))
     with ExitStack() as held:
         world.first(lambda: held.enter_context(_opened(run, config)))
+        given, config = config, world.first(lambda: run.settle(config))
         prepared = world.main_first(lambda: prepare(config, run))
         config = config.model_copy(update={"evaluation": world.first(lambda: prepared.evaluation)})
         trainer = build_trainer(config, run, prepared, device, dtype, world)
         resumed = trainer.resume(log.warning)
+        if resumed and trainer.reason_to_stop() is None:
+            world.first(lambda: _check_schedule(given, config, run, trainer))
         world.first(lambda: _adopt(prepared, config, run, trainer.environment))
         already = world.first(lambda: trainer.is_finished(log.warning))
         if not already:
             log.info("%s", _plan(config, prepared, trainer, resumed))
+            epoch_steps = len(trainer.order.updates(trainer.progress.epoch))
+            for line in plan.expected(config.train, epoch_steps, len(prepared.corpus.part("valid"))):
+                log.info("%s", line)
             reason = trainer.fit()
             origin = trainer.finish(log.warning)
             world.first(lambda: run.save_config(config))
@@ -182,12 +191,21 @@ def train(config: Config, world: World = ALONE) -> Trained:
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
-            for line in describe(origin):
+            for line in [*describe(origin), *plan.result(config.train, trainer.progress.step)]:
                 log.info("%s", line)
         scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
-        return Trained(run, trainer.progress.step, already, scores, samples)
+        further = plan.further(config.train, trainer.progress)
+        return Trained(run, trainer.progress.step, already, scores, samples, trainer.reason_to_stop(), further)
+
+
+def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -> None:
+    """Tell, or refuse, what this start does to the learning rate of a run that is there."""
+    before = run.settle(run.load_config()).train
+    step = trainer.progress.step
+    if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, step):
+        log.warning("%s", line)
 
 
 def _evaluate_run(

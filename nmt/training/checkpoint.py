@@ -6,9 +6,9 @@
         optimizer.safetensors   Adam's moments and step counts, named like the weights
         random.safetensors      states of PyTorch's generators (CPU, and the CUDA device), of every rank
         state.json              format, progress, score and what it was made with, identity of the run, environment
-                                (code, libraries, device, precision; none before it was recorded), states of Python's and
-                                NumPy's generators, what the ranks other than the first have of their own, checksums of
-                                the other files and of itself
+                                (code, libraries, device, precision; none before it was recorded), states of
+                                Python's and NumPy's generators, what the ranks other than the first have of their own,
+                                checksums of the other files and of itself
 
 Which one is the last or the best is read off the directories themselves, so it can never disagree with them.
 """

@@ -24,6 +24,7 @@ from nmt.errors import CheckpointError, NmtError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
+from nmt.training import plan
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.optim import MovingAverage, borrowed, build_optimizer, learning_rate, mean_weights
 from nmt.training.reporting import Reporter, Silence
@@ -156,7 +157,7 @@ class Trainer:
         self.progress = Progress()
         self.window = self._window()
         self.saved_step = 0
-        self._told_unvaried = False
+        self._told_forecast = self._told_unvaried = False
         self.caught_signal = 0  # by this rank
         self.caught_save = False
         self.signal: int | None = None  # by any rank, which all know
@@ -235,6 +236,7 @@ class Trainer:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
         self.world.first(self._prune)  # what a kill between a save and its pruning has left
         self._clock = time.monotonic()
+        self._started = (progress.step, progress.seconds)
         updates = prefetch(self._read_updates)
         self.model.train()
         try:
@@ -500,6 +502,7 @@ class Trainer:
             "train/skipped": w["skipped"],
         }
         self.reporter.metrics_at(step, self.progress.epoch, metrics)
+        self._forecast()
         self.reporter.progress(step, f"loss {metrics['train/loss']:.3f}")
         if self.reporter.bar.disable or w["skipped"]:
             skipped = f"  {w['skipped']:.0f} updates skipped (not finite)" if w["skipped"] else ""
@@ -508,6 +511,16 @@ class Trainer:
                 f"ppl {metrics['train/ppl']:.2f}  lr {metrics['train/lr']:.2e}  "
                 f"{metrics['train/tokens_per_second']:,.0f} tokens/s{skipped}"
             )
+
+    def _forecast(self) -> None:
+        """Once in each start, when the speed is known: will the time limit end the schedule too early?"""
+        steps, seconds = self.progress.step - self._started[0], self.progress.seconds - self._started[1]
+        if self._told_forecast or steps < 20 or seconds <= 0:
+            return
+        self._told_forecast = True
+        epoch_steps = len(self.order.updates(self.progress.epoch))
+        for line in plan.forecast(self.train_config, self.progress, epoch_steps, steps / seconds):
+            self.reporter.line(line)
 
     def _validate(self) -> None:
         progress = self.progress
