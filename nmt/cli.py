@@ -209,9 +209,10 @@ def _train(arguments: argparse.Namespace) -> None:
         return
     run = trained.run.path
     if trained.already:
+        again = _command("train", arguments, trained.further)
         print(
-            f"This run is finished ({trained.steps} steps). To train it further, raise its limit: --set "
-            "train.max_steps=...; to train another, give it a name: --set name=..."
+            f"This run is finished ({trained.steps} steps). To train it further, raise what ended it, "
+            f"{trained.reason}:\n  {again}\nTo train another, give it a name: --set name=..."
         )
     print("\n" + evaluation.table(trained.scores) + "\n")
     for source, reference, hypothesis in trained.samples:
@@ -231,6 +232,13 @@ def _next_steps(run: Path) -> str:
     }
     width = max(map(len, commands))
     return "\n".join(f"  {command:<{width}}   {what}" for command, what in commands.items())
+
+
+def _command(name: str, arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
+    """The command of a configuration with further overrides, ready to be pasted into a shell."""
+    keys = [override.partition("=")[0] for override in overrides]
+    kept = [given for given in arguments.overrides if given.partition("=")[0] not in keys]
+    return shlex.join([*_own_name().split(), name, arguments.config, "--set", *kept, *overrides])
 
 
 def _own_name() -> str:
@@ -523,7 +531,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> None:
-    from nmt.config import json_schema, load_config
+    from nmt.config import json_schema
     from nmt.errors import ConfigError
 
     if arguments.schema:
@@ -531,6 +539,9 @@ def _config(arguments: argparse.Namespace) -> None:
     elif arguments.config is None:
         raise ConfigError("name a configuration file, or ask for --schema")
     else:
-        config = load_config(arguments.config, arguments.overrides)
+        from nmt.run import Run, load_experiment
+
+        config = load_experiment(arguments.config, arguments.overrides)
+        config = Run.of(config).settle(config)
         unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")  # else YAML's escapes, for the same values
         print(config.to_yaml(allow_unicode=unicode), end="")

@@ -40,6 +40,9 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "tokenizer.normalization": "nmt_nfkc",
         "tokenizer.sampling.alpha": 0.1,
         "tokenizer.sampling.method": "line",
+        "evaluation.tokenize": "13a",
+        "evaluation.ter_asian_support": False,
+        "train.selection": "score",
     },
 }
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
@@ -433,7 +436,10 @@ class ScheduleConfig(Section):
     name: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "inverse_sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
     total_steps: Positive | None = Field(
-        None, description="cosine, linear: step at which the lowest rate is reached; default: train.max_steps"
+        None,
+        description="cosine, linear: step at which the lowest rate is reached; default: train.max_steps as it is at the"
+        " first start, which a later start with another train.max_steps does not change",
+        json_schema_extra=RESUMABLE,
     )
     min_lr: Annotated[float, Field(ge=0.0)] = Field(0.0, description="floor of the learning rate")
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="plateau: what the rate is multiplied by")
@@ -469,9 +475,18 @@ class TrainConfig(Section):
         json_schema_extra=RESUMABLE,
     )
     patience: Positive | None = Field(
-        None, description="stop after this many validations without a better score", json_schema_extra=RESUMABLE
+        None, description="stop after this many validations without progress, see score", json_schema_extra=RESUMABLE
     )
-    score: Literal["bleu", "loss"] = Field("bleu", description="validation score that best, patience and plateau use")
+    score: Literal["bleu", "chrf", "loss"] = Field(
+        "bleu", description="validation score that the best checkpoint, patience and plateau go by; see selection"
+    )
+    selection: Literal["validated", "score"] = Field(
+        "validated",
+        description="validated: where score cannot tell (BLEU that rests on fewer than 10 matching 4-grams, equal"
+        " scores), chrF and then the loss decide, and a mean of weights becomes the final model only if it validates"
+        " better than the weights it stands for; score: by the score alone, and means of weights unseen",
+        json_schema_extra=RESUMABLE,
+    )
     label_smoothing: Probability = 0.1
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -479,16 +494,20 @@ class TrainConfig(Section):
         1.0, description="largest gradient norm; null: no clipping"
     )
     ema_decay: Probability | None = Field(
-        None, description="keep an exponential moving average of the weights, and validate and decode with it"
+        None,
+        description="keep an exponential moving average of the weights, and validate and decode with it. The decay of"
+        " step s is at most (1 + s) / (10 + s): 0.999 is reached at step 9,000",
     )
     average: Positive | None = Field(
         None,
-        description="final model: mean of this many checkpoints, see average_of; null: the best checkpoint",
+        description="final model: mean of this many checkpoints, see average_of, or the best checkpoint where that"
+        " validates better; null: the best checkpoint",
         json_schema_extra=RESUMABLE,
     )
     average_of: Literal["best", "last"] = Field(
         "last",
-        description="which checkpoints train.average takes: those with the best scores, or the last ones",
+        description="which checkpoints train.average takes: those with the best scores, or the last ones (where the"
+        " best one is not among them, it takes the place of the oldest)",
         json_schema_extra=RESUMABLE,
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
@@ -577,8 +596,15 @@ class SearchConfig(Section):
 
 
 class EvaluationConfig(Section):
-    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = Field(
-        "13a", description="sacreBLEU's tokenizer for BLEU"
+    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] | None = Field(
+        None,
+        description="sacreBLEU's tokenizer for BLEU; null: the one for data.tgt_lang, as sacreBLEU's command chooses it"
+        " (zh, ja-mecab, ko-mecab, else 13a), and char for other languages without spaces, such as Thai",
+    )
+    ter_asian_support: bool | None = Field(
+        None,
+        description="TER of single characters for Chinese and Japanese text (sacreBLEU's --ter-normalized"
+        " --ter-asian-support); null: where the target language is Chinese, Japanese or Korean",
     )
     lowercase: bool = Field(False, description="score BLEU, chrF and TER without case")
 
@@ -635,6 +661,16 @@ class Config(Section):
             if len(name) > 100:
                 raise ValueError(f"data.test.{name[:20]}...: a name of {len(name)} characters; at most 100 fit")
             seen[name.lower()] = f"data.test.{name}"
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_reaches_its_peak(self) -> Self:
+        schedule = self.train.schedule
+        if self.defaults >= 2 and schedule.total_steps is not None and schedule.total_steps < schedule.warmup_steps:
+            raise ValueError(
+                f"train.schedule.total_steps ({schedule.total_steps}) is under warmup_steps ({schedule.warmup_steps}): "
+                "the schedule would end before its peak; raise the one or lower the other"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,21 +7,29 @@ them comparable with those of others (Post 2018).
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
-from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from nmt.config import EvaluationConfig
 from nmt.errors import ConfigError, DataError
+from nmt.languages import Writing, writing_of_code, writing_of_text
 
 Metric = Literal["bleu", "chrf", "ter"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+_TOKENIZERS: dict[Writing, Literal["zh", "ja-mecab", "ko-mecab", "char"]] = {
+    "chinese": "zh",
+    "japanese": "ja-mecab",
+    "korean": "ko-mecab",
+    "unspaced": "char",
+}
 _TITLES: dict[Metric, str] = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
 
 
@@ -40,6 +48,7 @@ class Scores:
     chrf: float
     ter: float
     signatures: dict[str, str]
+    matches: int | None = None  # 4-grams of the hypotheses found in their references: what BLEU rests on
 
     def as_dict(self) -> dict[str, float | dict[str, str]]:
         """Plain data for JSON: the metrics asked for and ``signatures``."""
@@ -64,11 +73,59 @@ def score(
     _check_counts(hypotheses, references=references)
     values = dict.fromkeys(METRICS, math.nan)
     signatures: dict[str, str] = {}
+    matches = None
     for name in metrics:
         metric = _metric(name, config)
-        values[name] = float(metric.corpus_score(hypotheses, [references]).score)
+        found = metric.corpus_score(hypotheses, [references])
+        values[name] = float(found.score)
         signatures[name] = str(metric.get_signature())
-    return Scores(**values, signatures=signatures)
+        if isinstance(found, BLEUScore):
+            matches = int(found.counts[-1])
+    return Scores(**values, signatures=signatures, matches=matches)
+
+
+def resolve(
+    config: EvaluationConfig, language: str, references: Sequence[str], say: Callable[[str], None]
+) -> EvaluationConfig:
+    """The evaluation settings with every choice made that depends on the target language.
+
+    A tokenizer that is null is the one that sacreBLEU's command takes for the language, and characters for a language
+    without spaces that sacreBLEU does not know. The text decides where the code says nothing.
+
+    Args:
+        language: target language code, see :mod:`nmt.languages`.
+        references: target text, such as that of the validation set.
+        say: is told of each choice that may surprise.
+
+    Raises:
+        ConfigError: ``evaluation.tokenize`` names a tokenizer whose package is not installed.
+    """
+    written, text = writing_of_code(language), writing_of_text(references)
+    seen = written or text
+    tokenize = config.tokenize
+    if tokenize is None:
+        tokenize = _TOKENIZERS[seen] if seen else "13a"
+        if seen and not written:
+            say(
+                f"evaluation.tokenize: {tokenize}, because the target text has no spaces between words "
+                f"(data.tgt_lang: {language})"
+            )
+        try:
+            _metric("bleu", config.model_copy(update={"tokenize": tokenize}))
+        except ConfigError as error:
+            say(f"warning: {error}. Until then BLEU is computed on characters, and its signature says tok:char")
+            tokenize = "char"
+    elif text and tokenize in ("13a", "intl", "none"):
+        say(
+            f"warning: evaluation.tokenize: {tokenize} splits at spaces, which the target text has not: BLEU and the "
+            f"choice of the best checkpoint say little. Leave it out for {_TOKENIZERS[written or text]}"
+        )
+    asian = config.ter_asian_support
+    if asian is None:
+        asian = seen in ("chinese", "japanese", "korean") or tokenize in ("zh", "ja-mecab", "ko-mecab")
+    resolved = config.model_copy(update={"tokenize": tokenize, "ter_asian_support": asian})
+    _metric("bleu", resolved)
+    return resolved
 
 
 def bleu_by_length(
@@ -132,15 +189,17 @@ def table(rows: Mapping[str, Scores]) -> str:
 def _metric(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
     if name == "chrf":
         return CHRF(lowercase=config.lowercase)
-    if name == "ter":
-        return TER(case_sensitive=not config.lowercase)
+    if name == "ter":  # sacreBLEU splits Asian characters only where it normalizes
+        asian = bool(config.ter_asian_support)
+        return TER(case_sensitive=not config.lowercase, normalized=asian, asian_support=asian)
+    tokenize = config.tokenize or "13a"
     try:
-        return BLEU(tokenize=config.tokenize, lowercase=config.lowercase)
+        return BLEU(tokenize=tokenize, lowercase=config.lowercase)
     except (RuntimeError, ImportError):
-        extra = config.tokenize.removesuffix("-mecab")
+        extra = tokenize.removesuffix("-mecab")
         raise ConfigError(
-            f"evaluation.tokenize: {config.tokenize} needs packages that are not installed: "
-            f"pip install 'sacrebleu[{extra}]'"
+            f"evaluation.tokenize: {tokenize} needs packages that are not installed: "
+            f"{sys.executable} -m pip install 'sacrebleu[{extra}]', or set evaluation.tokenize: char"
         ) from None
 
 

@@ -98,10 +98,10 @@ def seal(folder: Path, account: str, state: Mapping[str, Any]) -> None:
     """Write the JSON file that holds the checksums of a folder's files and of its own content."""
     sums = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.name != account}
     state = {**state, "sha256": sums}
-    write_json(folder / account, {**state, "checksum": _content_hash(state)})
+    write_json(folder / account, {**state, "checksum": content_hash(state)})
 
 
-def _content_hash(state: Mapping[str, Any]) -> str:
+def content_hash(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
@@ -119,7 +119,7 @@ def verified(folder: Path, account: str, version: int, needed: Collection[str]) 
     """
     state = _read_account(folder, account)
     checksum, found = state.pop("checksum", None), state.get("format")
-    if checksum not in (None, _content_hash(state)):
+    if checksum not in (None, content_hash(state)):
         raise CheckpointError(f"{folder}: damaged: {account} does not match its checksum")
     if found != version:
         raise OtherFormatError(f"{folder}: has format {found}; this version of nmt reads format {version}")
@@ -397,7 +397,7 @@ def accounts(folder: Path, account: str) -> list[dict[str, Any]]:
         with suppress(CheckpointError):
             state = _read_account(file.parent, account)
             sums = state.get("sha256")
-            sealed = state.pop("checksum", None) == _content_hash(state)
+            sealed = state.pop("checksum", None) == content_hash(state)
             if sealed and isinstance(sums, dict) and all(map(_is_file_name, sums)):
                 found.append(state)
     return found

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nmt.allocator import keep_freed_memory
-from nmt.config import Config, SearchConfig, digest, fixed_settings
+from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
@@ -39,7 +39,7 @@ from nmt.device import (
 from nmt.engines.pytorch import TorchEngine
 from nmt.environment import environment, precision_name
 from nmt.errors import CheckpointError, DataError, RunError
-from nmt.evaluation import Scores, score
+from nmt.evaluation import Scores, resolve, score
 from nmt.fidelity import RoundTrip, unknown_summary
 from nmt.files import new_directory, same_files, write_json
 from nmt.models.build import build_model, count_parameters
@@ -48,10 +48,12 @@ from nmt.results import Basis, Results
 from nmt.run import Run
 from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.training import checkpoint as checkpoints
+from nmt.training import plan
 from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_final_metrics
-from nmt.training.trainer import Trainer, Validation
+from nmt.training.selection import TITLES, Quality, Ranking, varied
+from nmt.training.trainer import Trainer, Validation, describe
 from nmt.translation import Notice, Notices, Translation, Translator
 from nmt.world import ALONE, World
 
@@ -66,6 +68,7 @@ class Prepared:
     tokenizer: Tokenizer
     encoded: EncodedCorpus
     round_trip: RoundTrip
+    evaluation: EvaluationConfig  # with the choices made that depend on the target language
 
 
 # -------------------------------------------------------------------------------------------------------------- prepare
@@ -77,6 +80,7 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     Args:
         run: one that may have been started. Then the corpus is the one it was started with, see :func:`prepare_corpus`.
     """
+    resolve(config.evaluation, config.data.tgt_lang, [], lambda _: None)  # a missing package is told at once
     corpus = prepare_corpus(config.data, _recorded(run) if run else None)
     log.info("%s", corpus.summary())
     store = Path(config.data.store)
@@ -95,9 +99,10 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     log.info("%s", encoded.summary())
     if unknown := unknown_summary(encoded.unknown, config.tokenizer):
         log.info("%s", unknown)
-    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, config.evaluation)
+    evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
+    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
     log.info("%s", round_trip.summary(config.tokenizer))
-    return Prepared(corpus, tokenizer, encoded, round_trip)
+    return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 
 def _recorded(run: Run) -> dict[str, Any] | None:
@@ -148,6 +153,8 @@ class Trained:
     already: bool  # the run was finished before this call
     scores: dict[str, Scores]  # of each test set
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
+    reason: str | None  # what ended the training
+    further: list[str]  # overrides with which it would continue
 
 
 def train(config: Config, world: World = ALONE) -> Trained:
@@ -165,25 +172,43 @@ def train(config: Config, world: World = ALONE) -> Trained:
     device, dtype = world.each(lambda: _set_up(config))
     with ExitStack() as held:
         world.first(lambda: held.enter_context(_opened(run, config)))
+        given, config = config, world.first(lambda: run.settle(config))
         prepared = world.main_first(lambda: prepare(config, run))
+        config = config.model_copy(update={"evaluation": world.first(lambda: prepared.evaluation)})
         trainer = build_trainer(config, run, prepared, device, dtype, world)
         resumed = trainer.resume(log.warning)
+        if resumed and trainer.reason_to_stop() is None:
+            world.first(lambda: _check_schedule(given, config, run, trainer))
         world.first(lambda: _adopt(prepared, config, run, trainer.environment))
         already = world.first(lambda: trainer.is_finished(log.warning))
         if not already:
             log.info("%s", _plan(config, prepared, trainer, resumed))
+            epoch_steps = len(trainer.order.updates(trainer.progress.epoch))
+            for line in plan.expected(config.train, epoch_steps, len(prepared.corpus.part("valid"))):
+                log.info("%s", line)
             reason = trainer.fit()
-            origin = world.first(lambda: trainer.finish(log.warning))
+            origin = trainer.finish(log.warning)
             world.first(lambda: run.save_config(config))
             log.info(
                 "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
+            for line in [*describe(origin), *plan.result(config.train, trainer.progress.step)]:
+                log.info("%s", line)
         scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
-        return Trained(run, trainer.progress.step, already, scores, samples)
+        further = plan.further(config.train, trainer.progress)
+        return Trained(run, trainer.progress.step, already, scores, samples, trainer.reason_to_stop(), further)
+
+
+def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -> None:
+    """Tell, or refuse, what this start does to the learning rate of a run that is there."""
+    before = run.settle(run.load_config()).train
+    step = trainer.progress.step
+    if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, step):
+        log.warning("%s", line)
 
 
 def _evaluate_run(
@@ -258,7 +283,39 @@ def build_trainer(
     validator = Validator(config, prepared, device, world)
     identity = _identity(config, tokenizer, prepared)
     about = environment(device, dtype, world.size)
-    return Trainer(config, run, model, reader, order, validator, identity, about, device, dtype, world)
+    formerly = scoring_settings(run.load_config(), validator) if run.started else None
+    return Trainer(
+        config,
+        run,
+        model,
+        reader,
+        order,
+        validator,
+        identity,
+        about,
+        device,
+        dtype,
+        world,
+        validator.settings,
+        formerly,
+    )
+
+
+def scoring_settings(config: Config, validator: Validator) -> dict[str, Any]:
+    """What the scores of a validation depend on, apart from the weights."""
+    search = _valid_search(config).model_dump(mode="json", exclude={"batch_tokens"})
+    return {
+        **{f"search.{key}": value for key, value in search.items()},
+        "evaluation.tokenize": config.evaluation.tokenize or "13a",
+        "evaluation.lowercase": config.evaluation.lowercase,
+        "validation set": validator.fingerprint,
+    }
+
+
+def _valid_search(config: Config) -> SearchConfig:
+    if config.train.valid_beam_size is None:
+        return config.search
+    return config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
 
 
 def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
@@ -285,7 +342,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         if getattr(config.train, key)
     ]
     if config.train.patience:
-        limits.append(f"{config.train.patience} validations without a better {config.train.score}")
+        limits.append(f"{config.train.patience} validations without a better {TITLES[config.train.score]}")
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     others = f", in each of {world.size} processes" if world.size > 1 else ""
     exact = (
@@ -325,9 +382,9 @@ class Validator:
         self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
         self.read: Callable[[Any], Batch] = reader.read
         self.sources, self.references = text.sources(), text.targets()
-        self.search = config.search
-        if config.train.valid_beam_size is not None:
-            self.search = config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
+        self.search = _valid_search(config)
+        self.fingerprint = digest(self.sources, self.references)
+        self.settings = scoring_settings(config, self)
         # Spread over the set, and never the blank line: the same few at each validation.
         count = min(config.train.samples, len(self.sources))
         self.shown = [i * len(self.sources) // count for i in range(count)] if count else []
@@ -369,8 +426,10 @@ class Validator:
                 continue
             if drawn is not None:
                 maps.append((str(n), *drawn))
-        distinct = len({t.text for t in found}) / len(found)
-        return Validation(metrics, distinct, samples, maps, self._at_limit(translator, found))
+        hypotheses = [t.text for t in found]
+        quality = Quality(loss, scores.bleu, scores.chrf, scores.matches, varied(hypotheses, self.references))
+        distinct = (len(set(hypotheses)), len(hypotheses))
+        return Validation(metrics, quality, distinct, samples, maps, self._at_limit(translator, found))
 
     def _at_limit(self, translator: Translator[TorchEngine], found: list[Translation]) -> list[str]:
         """A line on hypotheses that may have been cut, where there are any, or must be, where references are longer."""
@@ -455,7 +514,8 @@ def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:
         if unfinished := run.unfinished():
             log.warning("%s", unfinished)
     else:
-        best = checkpoints.ranked(run.checkpoints, log.warning)
+        c = run.load_config().train
+        best = checkpoints.ranked(run.checkpoints, log.warning, Ranking(c.score, c.selection == "validated").of_state)
         if not best:
             raise RunError(f"{run.path}: holds no validated checkpoint yet; train it first (nmt train)")
         log.warning("%s is not finished: using the best checkpoint so far, %s", run.path, best[0].path.name)

@@ -108,7 +108,7 @@ class Results:
                 self._make_way(name)
                 _move(earlier, here)
             values = {metric: float(record.get(metric, math.nan)) for metric in METRICS}
-            return Scores(**values, signatures=record["signatures"])
+            return Scores(values["bleu"], values["chrf"], values["ter"], record["signatures"])
         return None
 
     def store(self, name: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:

@@ -266,6 +266,21 @@ class Run:
                 "name (--set name=...) or remove the run"
             )
 
+    def settle(self, config: Config) -> Config:
+        """The configuration with what the first start settles: where a cosine or linear schedule ends.
+
+        A later start with other limits leaves the schedule as it is, and so the learning rate of every step taken.
+        """
+        schedule = config.train.schedule
+        if schedule.name not in ("cosine", "linear") or schedule.total_steps is not None:
+            return config
+        first = self.load_config().train if self.started else config.train
+        end = first.schedule.total_steps or first.max_steps
+        if end is None:
+            return config
+        schedule = schedule.model_copy(update={"total_steps": max(end, schedule.warmup_steps)})
+        return config.model_copy(update={"train": config.train.model_copy(update={"schedule": schedule})})
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for writing. The system drops the lock with the process, so a dead one never blocks.

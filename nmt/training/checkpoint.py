@@ -5,10 +5,10 @@
         ema.safetensors         averaged weights, when train.ema_decay is set
         optimizer.safetensors   Adam's moments and step counts, named like the weights
         random.safetensors      states of PyTorch's generators (CPU, and the CUDA device), of every rank
-        state.json              format, progress, score, identity of the run, environment (code, libraries, device,
-                                precision; none before it was recorded), states of Python's and NumPy's generators,
-                                what the ranks other than the first have of their own, checksums of the other
-                                files and of itself
+        state.json              format, progress, score and what it was made with, identity of the run, environment
+                                (code, libraries, device, precision; none before it was recorded), states of
+                                Python's and NumPy's generators, what the ranks other than the first have of their own,
+                                checksums of the other files and of itself
 
 Which one is the last or the best is read off the directories themselves, so it can never disagree with them.
 """
@@ -22,6 +22,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nmt.errors import CheckpointError, TrainingError
-from nmt.files import OtherFormatError, UnreadableError, new_directory, present, recover, seal, verified
+from nmt.files import (
+    OtherFormatError,
+    UnreadableError,
+    content_hash,
+    new_directory,
+    present,
+    recover,
+    seal,
+    verified,
+    write_json,
+)
 
 FORMAT = 2
 _TENSORS = ("model.safetensors", "optimizer.safetensors", "random.safetensors")  # of every checkpoint
@@ -93,6 +104,11 @@ class Checkpoint:
         return str(self.state["sha256"][f"{self._translated}.safetensors"])
 
     @property
+    def model_sha256(self) -> str:
+        """Checksum of the file of the raw weights."""
+        return str(self.state["sha256"]["model.safetensors"])
+
+    @property
     def _translated(self) -> str:
         return "ema" if "ema.safetensors" in self.state["sha256"] else "model"
 
@@ -146,10 +162,14 @@ def save(
     identity: Mapping[str, Any],
     environment: Mapping[str, Any],
     ranks: Sequence[RankState],
+    quality: Mapping[str, Any] | None = None,
+    scored_with: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one checkpoint under ``directory``; a crash at any moment leaves it whole or absent.
 
     Args:
+        score, quality: of the validation at this step, None where there was none.
+        scored_with: the settings that this validation depends on.
         scheduled: False for one written only because a signal came. It does not count among the last that are kept or
             averaged, so that interruptions do not change what a training leaves.
         environment: what :func:`nmt.environment.environment` returned in this process.
@@ -174,6 +194,8 @@ def save(
             "format": FORMAT,
             "progress": dict(progress),
             "score": score,
+            "quality": quality,
+            "scored_with": scored_with,
             "scheduled": scheduled,
             "identity": dict(identity),
             "environment": dict(environment),
@@ -192,6 +214,13 @@ def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
+
+
+def amend(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
+    """Replace entries of ``state.json`` in one step; the weights stay as they are."""
+    state = {**checkpoint.state, **changes}
+    write_json(checkpoint.path / "state.json", {**state, "checksum": content_hash(state)})
+    return Checkpoint(checkpoint.path, state)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -310,14 +339,25 @@ def _set_aside(path: Path) -> Path:
     return path.rename(aside)
 
 
-def whole(directory: Path, warn: Callable[[str], None]) -> list[Checkpoint]:
-    """The checkpoints in a folder, oldest first; damaged ones are named and left out.
+def states(directory: Path) -> dict[Path, dict[str, Any]]:
+    """The ``state.json`` of each checkpoint, oldest first; one that is damaged is left out. Weights are not read."""
+    found = {}
+    for path in list_checkpoints(directory):
+        with suppress(OSError, ValueError, RecursionError):
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if isinstance(state, dict) and state.pop("checksum", None) == content_hash(state):
+                found[path] = state
+    return found
+
+
+def whole(directory: Path, warn: Callable[[str], None], paths: Sequence[Path] | None = None) -> list[Checkpoint]:
+    """The checkpoints in a folder, or those at ``paths``, oldest first; damaged ones are named and left out.
 
     Raises:
         UnreadableError: one cannot be read now. Without it another would be the best.
     """
     found = []
-    for path in list_checkpoints(directory):
+    for path in list_checkpoints(directory) if paths is None else paths:
         try:
             found.append(open_checkpoint(path))
         except CheckpointError as error:
@@ -329,22 +369,30 @@ def whole(directory: Path, warn: Callable[[str], None]) -> list[Checkpoint]:
     return found
 
 
-def ranked(directory: Path, warn: Callable[[str], None]) -> list[Checkpoint]:
-    """Whole checkpoints with a validation score, best first; of equal scores the earlier one first."""
-    scored = [one for one in whole(directory, warn) if one.score is not None]
-    return sorted(scored, key=lambda c: (-(c.score or 0.0), c.step))
+RankOf = Callable[[Mapping[str, Any]], tuple[float, ...] | None]  # of a state.json; None: not validated
 
 
-def prune(directory: Path, keep_best: int, keep_last: int) -> None:
-    """Delete checkpoints that are neither among the best nor among the last. Scores are read, weights are not."""
-    found = {}
-    for path in list_checkpoints(directory):
-        try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            found[path] = (state["score"], state["scheduled"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: never deleted here, a person may want to look at it
-    best = sorted((p for p in found if found[p][0] is not None), key=lambda p: (-found[p][0], int(p.name[5:])))
+def by_score(state: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """The rank by the score alone."""
+    return None if state["score"] is None else (float(state["score"]),)
+
+
+def ranked(directory: Path, warn: Callable[[str], None], rank: RankOf = by_score) -> list[Checkpoint]:
+    """Whole checkpoints that were validated, best first; of equal ones the earlier one first."""
+    found = [(value, one) for one in whole(directory, warn) if (value := rank(one.state)) is not None]
+    return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]  # stable: oldest first
+
+
+def prune(directory: Path, keep_best: int, keep_last: int, rank: RankOf = by_score) -> None:
+    """Delete checkpoints that are neither among the best nor among the last.
+
+    A damaged one is never deleted here: a person may want to look at it.
+    """
+    found: dict[Path, tuple[tuple[float, ...] | None, bool]] = {}
+    for path, state in states(directory).items():
+        if "score" in state and "scheduled" in state:
+            found[path] = (rank(state), state["scheduled"])
+    best = sorted((p for p in found if found[p][0] is not None), key=lambda p: found[p][0] or (), reverse=True)
     scheduled = [p for p in found if found[p][1]]
     kept = {*best[:keep_best], *scheduled[-keep_last:], *list(found)[-1:]}
     for path in found:

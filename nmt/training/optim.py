@@ -88,15 +88,29 @@ class MovingAverage:
             average.copy_(tensors[name])
 
     @contextmanager
-    @torch.no_grad()
     def applied(self) -> Iterator[None]:
         """The model runs on the average inside the block."""
-        raw = [p.detach().clone() for p in self.parameters]
-        torch._foreach_copy_(self.parameters, self.average)
-        try:
+        with _lent(self.parameters, self.average):
             yield
-        finally:
-            torch._foreach_copy_(self.parameters, raw)
+
+
+@contextmanager
+def borrowed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """The model runs on other weights, those of all its parameters by name, inside the block."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    with _lent(parameters, [weights[name] for name in names]):
+        yield
+
+
+@contextmanager
+@torch.no_grad()
+def _lent(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    raw = [p.detach().clone() for p in parameters]
+    torch._foreach_copy_(list(parameters), list(values))
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(list(parameters), raw)
 
 
 def mean_weights(models: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -7,9 +7,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,11 @@ from nmt.files import OtherFormatError, UnreadableError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
+from nmt.training import plan
 from nmt.training.loss import projected_cross_entropy
-from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
+from nmt.training.optim import MovingAverage, borrowed, build_optimizer, learning_rate, mean_weights
 from nmt.training.reporting import Reporter, Silence
+from nmt.training.selection import TITLES, UNKNOWN, Quality, Ranking
 from nmt.world import World
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
@@ -65,6 +67,10 @@ class Progress:
     window: list[float] = field(default_factory=lambda: [0.0] * len(WINDOW))
     files: dict[str, int] = field(default_factory=dict)  # length of each metrics file, see Reporter
     scaler: dict[str, Any] = field(default_factory=dict)  # fp16 loss scaling
+    best: dict[str, Any] | None = None  # quality of the best validation
+    quality: dict[str, Any] | None = None  # of the last validation
+    scored_with: dict[str, Any] | None = None  # the settings that the validation scores depend on
+    lowest_loss: float | None = None  # of all validations
     bad_steps: int = 0  # updates skipped in a row, where that is known at each step
     first_loss: float | None = None  # of the first validation
 
@@ -74,10 +80,36 @@ class Validation:
     """What a validation found: metrics by TensorBoard name, and samples to show."""
 
     metrics: dict[str, float]
-    distinct: float  # share of hypotheses that are different from each other
+    quality: Quality
+    distinct: tuple[int, int]  # different hypotheses, and hypotheses
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     maps: list[tuple[str, Tensor, list[str], list[str]]]  # name, weights [T, S], source and target subwords
     notes: list[str] = field(default_factory=list)  # lines for people
+
+
+def describe(origin: dict[str, Any]) -> list[str]:
+    """In words, by what the final model was chosen where not by the score asked for, and what others scored.
+
+    Args:
+        origin: what :meth:`Trainer.finish` returned.
+    """
+    candidates, lines = origin["candidates"], []
+    if (measure := origin["chosen_by"]) != origin["score"]:
+        lines.append(
+            f"the final model was chosen by {TITLES[measure]}: {TITLES[origin['score']]} in validation says too "
+            "little (too few matching 4-grams, or translations that do not differ)"
+        )
+
+    def words(one: dict[str, Any]) -> str:
+        steps = ", ".join(map(str, one["steps"]))
+        kind = "mean of steps" if len(one["steps"]) > 1 else "moving average of step" if one["averaged"] else "step"
+        return f"{kind} {steps} ({Quality.of({'quality': one}, 'loss')})"
+
+    if len(candidates) > 1:
+        chosen = next(one for one in candidates if one["chosen"])
+        others = "; ".join(words(one) for one in candidates if one is not chosen)
+        lines.append(f"final model: {words(chosen)}, not worse in validation than {others}")
+    return lines
 
 
 class Trainer:
@@ -89,6 +121,8 @@ class Trainer:
         environment: code, libraries, device and precision (:func:`nmt.environment.environment`); recorded, and compared
             when the run is resumed.
         validate: runs a validation of the model it is given (in evaluation mode).
+        scored_with: the settings that the scores of a validation depend on.
+        formerly: those of the run's last start, for checkpoints that do not record them.
         order: the batches of each update, of all ranks together.
         world: the processes that train this model.
     """
@@ -106,11 +140,15 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         world: World,
+        scored_with: dict[str, Any] | None = None,
+        formerly: dict[str, Any] | None = None,
     ):
         self.config, self.train_config, self.run = config, config.train, run
         self.model, self.reader, self.order, self.validate = model, reader, order, validate
         self.identity, self.environment = identity, environment
         self.device, self.dtype, self.world = device, dtype, world
+        self.scored_with, self.formerly = scored_with or {}, formerly
+        self.ranking = Ranking(config.train.score, config.train.selection == "validated")
         parallel = world.parallel(model)
         self.forward = torch.compile(parallel, dynamic=True) if config.train.compile else parallel
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -120,6 +158,7 @@ class Trainer:
         self.progress = Progress()
         self.window = self._window()
         self.saved_step = 0
+        self._told_forecast = self._told_unvaried = False
         self.caught_signal = 0  # by this rank
         self.caught_save = False
         self.signal: int | None = None  # by any rank, which all know
@@ -201,12 +240,14 @@ class Trainer:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
         self.world.first(self._prune)  # what a kill between a save and its pruning has left
         self._clock = time.monotonic()
+        self._started = (progress.step, progress.seconds)
         updates = prefetch(self._read_updates)
         self.model.train()
         try:
             with self._signals():
                 if self.device.type == "cuda":
                     self.world.each(self._try_longest_batch)
+                self._score_again()
                 while True:
                     self._agree()
                     self._stop_if_asked()
@@ -382,7 +423,7 @@ class Trainer:
         if c.max_minutes and p.seconds >= 60 * c.max_minutes:
             return f"max_minutes ({c.max_minutes:g})"
         if c.patience and p.stale_validations >= c.patience:
-            return f"patience ({c.patience} validations without a better {c.score})"
+            return f"patience ({c.patience} validations without a better {TITLES[c.score]})"
         return None
 
     def _validation_is_due(self, epoch_ended: bool) -> bool:
@@ -466,6 +507,7 @@ class Trainer:
             "train/skipped": w["skipped"],
         }
         self.reporter.metrics_at(step, self.progress.epoch, metrics)
+        self._forecast()
         self.reporter.progress(step, f"loss {metrics['train/loss']:.3f}")
         if self.reporter.bar.disable or w["skipped"]:
             skipped = f"  {w['skipped']:.0f} updates skipped (not finite)" if w["skipped"] else ""
@@ -475,25 +517,24 @@ class Trainer:
                 f"{metrics['train/tokens_per_second']:,.0f} tokens/s{skipped}"
             )
 
+    def _forecast(self) -> None:
+        """Once in each start, when the speed is known: will the time limit end the schedule too early?"""
+        steps, seconds = self.progress.step - self._started[0], self.progress.seconds - self._started[1]
+        if self._told_forecast or steps < 20 or seconds <= 0:
+            return
+        self._told_forecast = True
+        epoch_steps = len(self.order.updates(self.progress.epoch))
+        for line in plan.forecast(self.train_config, self.progress, epoch_steps, steps / seconds):
+            self.reporter.line(line)
+
     def _validate(self) -> None:
-        progress, c = self.progress, self.train_config
+        progress = self.progress
         self.model.eval()
         with self.ema.applied() if self.ema is not None else nullcontext():
             result = self.validate(self.model)
         self.model.train()
         self.world.first(self.run.check_held)
-        score = result.metrics["valid/bleu"] if c.score == "bleu" else -result.metrics["valid/loss"]
-        progress.score, progress.validated_step, progress.validation_due = score, progress.step, False
-        better = progress.best_score is None or score > progress.best_score
-        if better:
-            progress.best_score, progress.best_step = score, progress.step
-            progress.stale_validations = progress.plateau_stale = 0
-        else:
-            progress.stale_validations += 1
-            progress.plateau_stale += 1
-            if progress.plateau_stale > c.schedule.patience:
-                progress.plateau_cuts += 1
-                progress.plateau_stale = 0
+        better = self._record(result.quality)
         now = time.monotonic()
         progress.seconds += now - self._clock  # training time, but not the window's: tokens/s is of updates alone
         self._clock = now
@@ -505,27 +546,130 @@ class Trainer:
         self._warn_if_stuck(result)
         for note in result.notes:
             self.reporter.line(note)
-        m = result.metrics
+        m, measure = result.metrics, self.ranking.measure(result.quality)
+        by = "" if measure == self.train_config.score else f" by {TITLES[measure]}"
         self.reporter.line(
             f"step {progress.step}  valid: loss {m['valid/loss']:.3f}  ppl {m['valid/ppl']:.2f}  "
             f"accuracy {m['valid/accuracy']:.3f}  BLEU {m['valid/bleu']:.2f}  chrF {m['valid/chrf']:.2f}"
-            f"{'  (best)' if better else ''}  {progress.seconds / 60:.1f} min"
+            f"{f'  (best{by})' if better else ''}  {progress.seconds / 60:.1f} min"
         )
+
+    def _record(self, quality: Quality) -> bool:
+        """Take a validation into account for the best, patience and the plateau; returns whether it is the best."""
+        progress, c = self.progress, self.train_config
+        progress.score = self._score(quality)
+        progress.quality, progress.validated_step, progress.validation_due = quality.as_dict(), progress.step, False
+        better = self.ranking.better(quality, self._best())
+        if better:
+            progress.best, progress.best_score, progress.best_step = quality.as_dict(), progress.score, progress.step
+        progress.scored_with = self.scored_with
+        # Where the score cannot tell, a loss that falls is progress too.
+        falling = progress.lowest_loss is None or quality.loss < progress.lowest_loss
+        if falling:
+            progress.lowest_loss = quality.loss
+        undecided = self.ranking.measure(quality) != c.score or progress.score == progress.best_score
+        if better or (falling and undecided and self.ranking.fallback):
+            progress.stale_validations = progress.plateau_stale = 0
+            return better
+        progress.stale_validations += 1
+        progress.plateau_stale += 1
+        if progress.plateau_stale > c.schedule.patience:
+            progress.plateau_cuts += 1
+            progress.plateau_stale = 0
+        return False
+
+    def _best(self) -> Quality | None:
+        """The best validation so far; earlier versions recorded its score alone."""
+        return Quality.of({"quality": self.progress.best, "score": self.progress.best_score}, self.train_config.score)
+
+    def _score_again(self) -> None:
+        """Validate the kept checkpoints again whose scores cannot be compared with those to come.
+
+        They were made under other settings of the search or the evaluation, or not recorded whole.
+        """
+        progress = self.progress
+        former = progress.scored_with or self.formerly or self.scored_with
+        kept = self.world.first(self._outdated_checkpoints)
+        if not kept and former == self.scored_with:
+            return
+        changed = sorted(key for key, value in self.scored_with.items() if former.get(key) != value)
+        if changed:
+            differing = ", ".join(f"{key}: {former.get(key)}, now {self.scored_with[key]}" for key in changed)
+            self.reporter.line(
+                f"warning: settings of the validation changed ({differing}), and scores of before and after cannot be "
+                f"compared: {len(kept)} kept checkpoint(s) are scored again, and patience counts from 0"
+            )
+        for one in kept:
+            self._score_checkpoint(one)
+        best = self.world.first(lambda: next(iter(self._ranked(lambda _: None)), None))
+        quality_of_best = Quality.of(best.state, self.train_config.score) if best else None
+        progress.best = quality_of_best.as_dict() if quality_of_best else None
+        progress.best_score, progress.best_step = (best.score, best.step) if best else (None, 0)
+        progress.stale_validations = progress.plateau_stale = 0
+        progress.scored_with = self.scored_with
+        self._clock = time.monotonic()
+
+    def _score_checkpoint(self, one: checkpoints.Checkpoint) -> None:
+        """Validate a checkpoint and put what was found into it."""
+        quality = self._quality(self.world.each(lambda: one.weights))
+        changes = {"quality": quality.as_dict(), "score": self._score(quality), "scored_with": self.scored_with}
+        self.world.first(lambda: checkpoints.amend(one, **changes))
+        self.reporter.line(f"step {one.step}  scored again: {quality}")
+
+    def _score(self, quality: Quality) -> float:
+        """The number that train.score asks for, higher is better."""
+        score: float = -quality.loss if self.train_config.score == "loss" else getattr(quality, self.train_config.score)
+        return score
+
+    def _outdated_checkpoints(self) -> list[checkpoints.Checkpoint]:
+        """Whole checkpoints to score again; the damaged are named where the final model is made."""
+        states = checkpoints.states(self.run.checkpoints)
+        outdated = [path for path, state in states.items() if self._outdated(state)]
+        return checkpoints.whole(self.run.checkpoints, lambda _: None, outdated)
+
+    def _outdated(self, state: Mapping[str, Any]) -> bool:
+        """Whether the score of a checkpoint cannot be compared with those of today's validations."""
+        quality = Quality.of(state, self.train_config.score)
+        if quality is None:
+            return False
+        made_with = state.get("scored_with") or self.formerly or self.scored_with
+        return made_with != self.scored_with or (self.ranking.fallback and not quality.complete)
+
+    def _ranked(self, warn: Callable[[str], None]) -> list[checkpoints.Checkpoint]:
+        return checkpoints.ranked(self.run.checkpoints, warn, self.ranking.of_state)
+
+    def _quality(self, weights: Mapping[str, Tensor]) -> Quality:
+        """Of the model with other weights."""
+        training = self.model.training
+        self.model.eval()
+        with borrowed(self.model, weights):
+            quality = self.validate(self.model).quality
+        self.model.train(training)
+        return quality
 
     def _warn_if_stuck(self, result: Validation) -> None:
         """Two signs of a training that leads nowhere, with their usual causes."""
-        progress, loss = self.progress, result.metrics["valid/loss"]
+        progress, warmup = self.progress, self.train_config.schedule.warmup_steps
         if progress.first_loss is None:
-            progress.first_loss = loss
-        elif loss > 0.99 * progress.first_loss and progress.step >= self.train_config.schedule.warmup_steps:
+            progress.first_loss = result.quality.loss
+        elif (
+            (progress.lowest_loss or 0.0) > 0.99 * progress.first_loss  # no validation was ever better
+            and progress.step >= warmup
+            and result.metrics["valid/accuracy"] < 0.9
+        ):
             self.reporter.line(
                 "warning: the validation loss has not moved since the first validation; the learning rate may be far "
                 "too high or too low, or source and target lines may not belong together"
             )
-        if result.distinct <= 0.05:
+        if not result.quality.varied and (progress.step >= warmup or not self._told_unvaried):
+            self._told_unvaried = True  # in the warm-up, once
+            different, lines = result.distinct
+            rising = f"; the learning rate is still warming up ({progress.step:,} of {warmup:,} steps)"
             self.reporter.line(
-                f"warning: only {result.distinct:.1%} of the validation hypotheses differ from each other: the model "
-                "ignores the source; it may need more steps, a lower learning rate, or a look at how the lines pair up"
+                f"warning: the {lines:,} validation translations are only {different:,} different sentence(s): the "
+                "model does not use the source yet. This is usual in the first few hundred steps"
+                f"{rising if progress.step < warmup else ''}. If it stays, check that the source and target files are "
+                "aligned line by line, and try another learning rate"
             )
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
@@ -552,6 +696,8 @@ class Trainer:
                 ema=self.ema.tensors() if self.ema is not None else None,
                 progress=asdict(progress),
                 score=progress.score if validated else None,
+                quality=progress.quality if validated else None,
+                scored_with=self.scored_with if validated else None,
                 scheduled=scheduled,
                 identity=self.identity,
                 environment=self.environment,
@@ -572,7 +718,7 @@ class Trainer:
     def _prune(self) -> None:
         c = self.train_config
         try:
-            checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last)
+            checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last, self.ranking.of_state)
         except OSError as error:
             where = error.filename or self.run.checkpoints
             self.reporter.line(f"warning: {where}: an old checkpoint could not be deleted: {error.strerror or error}")
@@ -590,48 +736,106 @@ class Trainer:
         except CheckpointError as error:
             warn(f"{error}; making it again from the checkpoints")
             return False
-        expected = self._origin(self._chosen(warn))
+        candidates = self._candidates(warn)
+        if "candidates" in found:  # which of them is better does not change: their validations are deterministic
+            stored = [{key: one.get(key) for key in ("steps", "weights", "averaged")} for one in found["candidates"]]
+            return stored == [one.identity() for one in candidates] and found["last_step"] == self.progress.step
+        expected = self._origin(candidates[0])
         # A model of before these were recorded is told by the time trained, which no two checkpoints share.
         keys = ["last_step", "weights"] if "last_step" in found else ["training_seconds"]
         return all(found.get(key) == expected[key] for key in ("steps", "averaged", *keys))
 
     def finish(self, warn: Callable[[str], None]) -> dict[str, Any]:
-        """Write the final model: the best checkpoint, or the mean of several (``train.average``); return its origin.
+        """Write the final model and return its origin.
+
+        It is the best checkpoint or the mean of several (``train.average``). A mean, and a moving average of the
+        weights, is validated beside what it stands for, and the better is taken (``train.selection: validated``).
 
         Raises:
             CheckpointError: there is no whole checkpoint to make it from.
             TrainingError: the disk is full, or writing failed in another way.
             RunError: the run directory is another one by now.
         """
-        self.run.check_held()
-        chosen = self._chosen(warn)
-        weights = chosen[0].weights if len(chosen) == 1 else mean_weights([one.weights for one in chosen])
-        origin = self._origin(chosen)
-        checkpoints.save_model(self.run.model, weights, {**origin, "environment": self.environment})
+        self.world.first(self.run.check_held)
+        candidates = self.world.first(lambda: self._candidates(warn))
+        if len(candidates) > 1:
+            candidates = [self._validated(one) for one in candidates]
+        chosen = max(candidates, key=lambda one: self.ranking.of(one.quality))  # of equal ones the first
+        weights = self.world.each(chosen.weights)
+        origin = {
+            **self._origin(chosen),
+            "score": self.train_config.score,
+            "chosen_by": self.ranking.measure(chosen.quality),
+            "candidates": [{**one.identity(), **one.quality.as_dict(), "chosen": one is chosen} for one in candidates],
+        }
+        info = {**origin, "environment": self.environment}
+        self.world.first(lambda: checkpoints.save_model(self.run.model, weights, info))
         checkpoints.load_weights(self.model, weights, self.run.model)
         self.model.eval()
         return origin
 
-    def _chosen(self, warn: Callable[[str], None]) -> list[checkpoints.Checkpoint]:
-        """The checkpoints that the final model is made from."""
-        c, folder = self.train_config, self.run.checkpoints
-        if c.average is not None and c.average_of == "last":
-            chosen = [one for one in checkpoints.whole(folder, warn) if one.scheduled][-c.average :]
-        else:
-            chosen = checkpoints.ranked(folder, warn)[: c.average or 1]
-        if not chosen:
-            raise CheckpointError(f"{folder}: no whole checkpoint is left to make the final model from")
-        return chosen
-
-    def _origin(self, chosen: Sequence[checkpoints.Checkpoint]) -> dict[str, Any]:
+    def _origin(self, chosen: Candidate) -> dict[str, Any]:
         """What ``model.json`` says of the final model: of which weights it is, and of how far a training."""
         return {
-            "steps": [one.step for one in chosen],
-            "weights": [one.weights_sha256 for one in chosen],
-            "averaged": self.ema is not None or len(chosen) > 1,
+            **chosen.identity(),
             "last_step": self.progress.step,
             "identity": self.identity,
             "training_seconds": self.progress.seconds,
+        }
+
+    def _candidates(self, warn: Callable[[str], None]) -> list[Candidate]:
+        """What the final model may be, what was asked for first."""
+        c, folder, ema = self.train_config, self.run.checkpoints, self.ema is not None
+        ranked = self._ranked(warn)
+        chosen = ranked[: c.average or 1]
+        if c.average is not None and c.average_of == "last":
+            chosen = [one for one in checkpoints.whole(folder, warn) if one.scheduled][-c.average :]
+            if self.ranking.fallback and ranked and ranked[0].step not in [one.step for one in chosen]:
+                chosen = [ranked[0], *chosen[1:]]  # patience ends a training when all the last ones are worse
+        if not chosen:
+            raise CheckpointError(f"{folder}: no whole checkpoint is left to make the final model from")
+        if c.average is not None and len(chosen) < c.average:
+            warn(f"warning: train.average: {c.average}, but there are only {len(chosen)} checkpoint(s) to average")
+        asked = Candidate(chosen, averaged=ema or len(chosen) > 1)
+        best = Candidate(ranked[:1], averaged=ema)
+        if len(chosen) == 1:
+            asked = replace(asked, quality=Quality.of(chosen[0].state, c.score) or UNKNOWN)
+        if not self.ranking.fallback or not ranked:
+            return [asked]
+        best = replace(best, quality=Quality.of(ranked[0].state, c.score) or UNKNOWN)
+        raw = [Candidate(ranked[:1], averaged=False)] if ema else []
+        return [asked, *([best] if len(chosen) > 1 else []), *raw]
+
+    def _validated(self, one: Candidate) -> Candidate:
+        if one.quality.complete:
+            return one
+        return replace(one, quality=self._quality(self.world.each(one.weights)))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights that may become the final model.
+
+    Attributes:
+        averaged: whether they are a mean of several checkpoints, or of the steps of one (``train.ema_decay``).
+    """
+
+    checkpoints: list[checkpoints.Checkpoint]
+    averaged: bool
+    quality: Quality = UNKNOWN
+
+    def weights(self) -> dict[str, Tensor]:
+        if len(self.checkpoints) > 1:
+            return mean_weights([one.weights for one in self.checkpoints])
+        return self.checkpoints[0].weights if self.averaged else self.checkpoints[0].tensors("model")
+
+    def identity(self) -> dict[str, Any]:
+        """Which weights they are."""
+        raw = len(self.checkpoints) == 1 and not self.averaged
+        return {
+            "steps": [one.step for one in self.checkpoints],
+            "weights": [one.model_sha256 if raw else one.weights_sha256 for one in self.checkpoints],
+            "averaged": self.averaged,
         }
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from nmt.cli import main
+from nmt.run import load_experiment
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "runs-9b825eb.tar.xz"
 
@@ -54,6 +56,24 @@ def test_a_run_resumes_from_a_configuration_with_a_later_key(old):
     text = Path("transformer.yaml").read_text()
     Path("transformer.yaml").write_text(text + "evaluation: {lowercase: false}\ndefaults: 1\n")
     assert main(["train", "transformer.yaml"]) == 0
+
+
+def test_checkpoints_with_a_score_alone_are_scored_again_where_other_measures_may_decide(old, caplog):
+    assert main(["train", "transformer.yaml", "--set", "train.selection=validated"]) == 0
+    assert "step 4  scored again: BLEU" in caplog.text
+    states = [
+        json.loads(path.read_text()) for path in sorted(Path("runs/transformer/checkpoints").glob("*/state.json"))
+    ]
+    assert all(state["quality"]["matches"] is not None for state in states if state["score"] is not None)
+
+
+def test_scores_keep_their_tokenizer(old):
+    text = Path("transformer.yaml").read_text()
+    Path("transformer.yaml").write_text(text.replace("tgt_lang: de", "tgt_lang: zh"))
+    raw = yaml.safe_load(Path("runs/transformer/config.yaml").read_text())
+    assert raw["evaluation"]["tokenize"] == "13a"
+    assert load_experiment("transformer.yaml").evaluation.tokenize == "13a"
+    assert load_experiment("transformer.yaml", ["name=new"]).evaluation.tokenize is None
 
 
 def test_a_run_refuses_another_configuration_and_names_the_difference(old, capsys):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import sacrebleu
 
 from nmt.config import EvaluationConfig
 from nmt.errors import ConfigError, DataError
-from nmt.evaluation import Scores, bleu_by_length, score, table
+from nmt.evaluation import Scores, bleu_by_length, resolve, score, table
 
 REFERENCES = ["The cat sat on the mat.", "There is a Dog in the garden, isn't there?", "He reads 3.5 books."]
 HYPOTHESES = ["the cat sat on a mat.", "There is a dog in the garden, is it?", "He reads three books here."]
@@ -87,8 +91,8 @@ def test_missing_tokenizer_says_how_to_install(language: str, monkeypatch: pytes
     with pytest.raises(ConfigError) as error:
         score(HYPOTHESES, REFERENCES, config)
     assert str(error.value) == (
-        f"evaluation.tokenize: {language}-mecab needs packages that are not installed"
-        f": pip install 'sacrebleu[{language}]'"
+        f"evaluation.tokenize: {language}-mecab needs packages that are not installed: {sys.executable} -m pip install "
+        f"'sacrebleu[{language}]', or set evaluation.tokenize: char"
     )
 
 
@@ -128,3 +132,81 @@ def test_table_is_aligned_and_names_each_signature_once() -> None:
             "TER: nrefs:1|case:lc",
         ]
     )
+
+
+# ---------------------------------------------------------------------------------------------------- target language
+
+CHINESE = ["他们去了商店，买了三个苹果。", "我从不喜欢花！", "这本书有 35 页。"]
+EDITED = ["他们去了商店，买了两个苹果。", "我从不喜欢水！", "这书有 35 页。"]
+THAI = ["เขาไปตลาดเพื่อซื้อผลไม้", "ฉันไม่ชอบดอกไม้"]
+
+
+def from_command(folder: Path, hypotheses: list[str], references: list[str], *options: str) -> tuple[float, str]:
+    """Score and signature by sacreBLEU's own command."""
+    for name, lines in (("hyp", hypotheses), ("ref", references)):
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", str(folder / "ref"), "-i", str(folder / "hyp"), *options, "-w", "8"]
+    found = json.loads(subprocess.run([*command, "-f", "json"], check=True, capture_output=True, text=True).stdout)
+    return found["score"], found["signature"]
+
+
+@pytest.mark.parametrize(
+    ("language", "bleu", "ter"),
+    [
+        ("zh", ["-l", "en-zh"], ["--ter-normalized", "--ter-asian-support"]),
+        ("zho_Hant", ["-tok", "zh"], ["--ter-normalized", "--ter-asian-support"]),
+        ("tgt", ["-tok", "zh"], ["--ter-normalized", "--ter-asian-support"]),  # seen from the text
+        ("de", ["-l", "en-de"], []),
+    ],
+)
+def test_scores_are_those_of_sacrebleu_s_command_for_the_language(
+    tmp_path: Path, language: str, bleu: list[str], ter: list[str]
+) -> None:
+    hypotheses, references = (HYPOTHESES, REFERENCES) if language == "de" else (EDITED, CHINESE)
+    said: list[str] = []
+    config = resolve(EvaluationConfig(), language, references, said.append)
+    scores = score(hypotheses, references, config)
+    value, signature = from_command(tmp_path, hypotheses, references, *bleu)
+    assert scores.bleu == pytest.approx(value, abs=1e-6)
+    assert scores.signatures["bleu"] == signature
+    value, signature = from_command(tmp_path, hypotheses, references, "-m", "ter", "--ter-case-sensitive", *ter)
+    assert scores.ter == pytest.approx(value, abs=1e-6)
+    assert scores.signatures["ter"] == signature
+    assert bool(said) == (language == "tgt")
+
+
+@pytest.mark.parametrize("language", ["th", "tha_Thai", "lo", "km", "my", "bo", "dz", "tgt"])
+def test_languages_without_spaces_are_scored_by_characters(tmp_path: Path, language: str) -> None:
+    config = resolve(EvaluationConfig(), language, THAI, lambda _: None)
+    assert score(THAI, THAI, config).bleu == pytest.approx(100)
+    assert config.tokenize == "char"
+
+
+@pytest.mark.parametrize(("language", "name"), [("ja", "ja-mecab"), ("ko", "ko-mecab")])
+def test_a_missing_default_tokenizer_falls_back_to_characters_and_says_so(
+    language: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{language}_mecab.MeCab", None)
+    said: list[str] = []
+    config = resolve(EvaluationConfig(), language, [], said.append)
+    assert config.tokenize == "char"
+    assert f"{name} needs packages that are not installed: " in said[0]
+    assert f"pip install 'sacrebleu[{language}]'" in said[0]
+    assert "tok:char" in score(["a b"], ["a b"], config, ["bleu"]).signatures["bleu"]
+
+
+def test_a_tokenizer_that_is_given_is_kept() -> None:
+    said: list[str] = []
+    config = resolve(EvaluationConfig(tokenize="13a"), "zh", CHINESE, said.append)
+    assert config.tokenize == "13a"
+    assert "13a splits at spaces" in said[0]
+    resolve(EvaluationConfig(tokenize="none"), "zh", ["他们 去 了 商店 。"], pytest.fail)  # divided into words
+    config = resolve(EvaluationConfig(tokenize="intl", ter_asian_support=False), "de", REFERENCES, pytest.fail)
+    assert (config.tokenize, config.ter_asian_support) == ("intl", False)
+    with pytest.raises(ConfigError, match="ko-mecab needs packages"):
+        resolve(EvaluationConfig(tokenize="ko-mecab"), "de", [], pytest.fail)
+
+
+def test_matching_4_grams_are_counted() -> None:
+    assert score(["a b c d e x"], ["a b c d e f"], EvaluationConfig(), ["bleu"]).matches == 2
+    assert score(["a b"], ["a b"], EvaluationConfig(), ["chrf"]).matches is None

@@ -1,0 +1,122 @@
+"""Schedules when a run resumes with other limits, and the commands that train a finished run further."""
+
+import json
+import shlex
+
+import pytest
+import yaml
+
+from nmt.cli import main
+from nmt.run import Run
+from nmt.training.optim import learning_rate
+from nmt.training.trainer import Trainer
+from tests.runs import EVERY_2, origin, train, validations
+
+
+def rates(run: Run) -> dict[int, float]:
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return {row["step"]: row["train/lr"] for row in rows if "train/lr" in row}
+
+
+COSINE = {**EVERY_2, "log_every": 1, "schedule": {"name": "cosine", "warmup_steps": 2}}
+
+
+def test_raising_max_steps_keeps_the_schedule_unless_it_is_stretched(task, capsys, caplog):
+    run = train(task, train=COSINE)
+    assert run.load_config().train.schedule.total_steps == 10
+    before = rates(run)
+    file = str(task.config_file("rnn", train=COSINE))
+    saved = (run.config_path.read_text(), origin(run))
+    assert main(["train", file, "--set", "train.max_steps=20"]) == 2
+    assert "the cosine schedule of this run ends at step 10 with a rate of 0" in capsys.readouterr().err
+    assert (run.config_path.read_text(), origin(run)) == saved
+    capsys.readouterr()
+    assert main(["config", file, "--set", "train.max_steps=20"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["train"]["schedule"]["total_steps"] == 10
+
+    assert main(["train", file, "--set", "train.max_steps=20", "train.schedule.total_steps=20"]) == 0
+    assert "train.schedule.total_steps is 10 in the run, 20 now" in caplog.text
+    config = run.load_config().train
+    assert config.schedule.total_steps == 20
+    assert rates(run) == pytest.approx({**before, **{s: learning_rate(s, config) for s in range(11, 21)}})
+
+
+def test_a_run_of_an_earlier_version_keeps_the_end_that_its_max_steps_gave(task):
+    run = train(task, train=COSINE, defaults=1)
+    raw = yaml.safe_load(run.config_path.read_text())
+    raw["train"]["schedule"]["total_steps"] = None  # as an earlier version wrote it
+    run.config_path.write_text(yaml.safe_dump(raw))
+    now = task.config("rnn", train={**COSINE, "max_steps": 20})
+    assert run.settle(now).train.schedule.total_steps == 10
+    assert Run(task.folder / "new").settle(now).train.schedule.total_steps == 20
+    file = str(task.config_file("rnn", train=COSINE, defaults=1))
+    assert main(["train", file, "--set", "train.max_steps=20"]) == 2
+
+
+def test_a_floor_lets_a_finished_schedule_train_on(task):
+    section = {**COSINE, "schedule": {"name": "linear", "warmup_steps": 2, "min_lr": 1e-5}}
+    run = train(task, train=section)
+    before = rates(run)
+    train(task, overrides=["train.max_steps=12"], train=section)
+    assert rates(run) == pytest.approx({**before, 11: 1e-5, 12: 1e-5})
+
+
+def test_an_interrupted_run_keeps_its_schedule(task, monkeypatch):
+    whole = train(task, "whole", train=COSINE)
+    update = Trainer._update
+
+    def killed(self, batches):
+        update(self, batches)
+        if self.progress.step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", killed)
+        assert main(["train", str(task.config_file("rnn", train=COSINE))]) == 130
+    run = train(task, train=COSINE)
+    assert rates(run) == rates(whole)
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"max_steps": 4}, "max_steps (4)"),
+        ({"max_steps": 4, "schedule": {"name": "linear", "warmup_steps": 1}}, "max_steps (4)"),
+        ({"max_steps": None, "max_epochs": 1, "validate_every": "epoch"}, "max_epochs (1)"),
+        ({"max_steps": None, "max_minutes": 0.005}, "max_minutes (0.005)"),
+        ({"max_steps": 90, "patience": 1, "optimizer": {"lr": 1e-12}}, "patience (1 validations"),
+    ],
+)  # fmt: skip
+def test_the_command_that_a_finished_run_prints_trains_it_further(task, capsys, limits, named):
+    file = str(task.config_file("rnn", train={**EVERY_2, "batch_tokens": 512, **limits}))
+    common = ["--set", "train.log_every=7", "search.beam_size=2"]
+    assert main(["train", file, *common]) == 0
+    capsys.readouterr()
+    assert main(["train", file, *common]) == 0
+    [finished, printed, *_] = capsys.readouterr().out.splitlines()
+    assert named in finished
+    run = Run(task.folder / "runs" / "run")
+    steps = validations(run)[-1]["step"]
+    command = shlex.split(printed)
+    arguments = command[command.index("train") :]
+    assert {"train.log_every=7", "search.beam_size=2"} <= set(arguments)
+    assert main(arguments) == 0
+    assert validations(run)[-1]["step"] > steps
+    assert capsys.readouterr().out.startswith("\n")  # the scores, not "This run is finished"
+
+
+def test_a_schedule_that_ends_before_its_peak_is_refused(task, capsys):
+    section = {**EVERY_2, "schedule": {"name": "linear", "warmup_steps": 1000, "total_steps": 500}}
+    assert main(["train", str(task.config_file("rnn", train=section))]) == 2
+    said = capsys.readouterr().err
+    assert "train.schedule.total_steps (500) is under warmup_steps (1000)" in said
+    assert len(said.splitlines()) == 1
+    config = str(task.config_file("rnn", train=section, defaults=1))
+    assert main(["config", config]) == 0  # an earlier version accepted it
+
+
+def test_what_does_not_fit_is_told_before_and_after(task, caplog):
+    train(task, train={**EVERY_2, "schedule": {"name": "cosine", "warmup_steps": 4, "total_steps": 40}})
+    assert "the validation set has 20 lines" in caplog.text
+    assert "the cosine schedule ends at step 40, but the run at step 10" in caplog.text
+    assert "the learning rate was still" in caplog.text

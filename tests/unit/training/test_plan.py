@@ -1,0 +1,113 @@
+"""Limits and schedules that do not fit each other; expected rates by the formula of each schedule."""
+
+import math
+
+import pytest
+
+from nmt.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from nmt.errors import ConfigError
+from nmt.training import plan
+from nmt.training.optim import learning_rate
+from nmt.training.trainer import Progress
+
+
+def config(name="cosine", warmup_steps=100, total_steps=None, min_lr=0.0, **limits):
+    schedule = ScheduleConfig(name=name, warmup_steps=warmup_steps, total_steps=total_steps, min_lr=min_lr)
+    return TrainConfig(optimizer=OptimizerConfig(lr=1e-3), schedule=schedule, **limits)
+
+
+def cosine(step, end, warmup=100):
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (end - warmup)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"name": "inverse_sqrt", "warmup_steps": 1000, "max_epochs": 20},
+         "warmup_steps (1,000) is longer than the run, 300 steps (20 epochs of 15 steps): the learning rate "
+         "reaches 30%"),
+        ({"name": "linear", "max_steps": 50}, "warmup_steps (100) is longer than the run, 50 steps: the learning rate "
+         "reaches 50% of its peak. Set it to about 5"),
+        ({"total_steps": 700, "max_epochs": 20}, "the cosine schedule ends at step 700, but the run at step 300 (20 "
+         f"epochs of 15 steps): the learning rate will still be {cosine(300, 700):.0%} of its peak"),
+        ({"total_steps": 200, "max_steps": 300}, "ends at step 200, but the run at step 300; in the steps between"),
+        ({"max_steps": 300}, None),
+        ({"name": "inverse_sqrt", "max_steps": 300}, None),
+        ({"total_steps": 310, "max_epochs": 20}, None),
+        ({"total_steps": 700, "patience": 3}, None),
+    ],
+)  # fmt: skip
+def test_what_is_known_before_the_first_step(settings, said):
+    found = plan.expected(config(**settings), 15, 1000)
+    assert (said in found[0]) if said else not found
+
+
+def test_few_validation_lines():
+    assert "26 lines: on fewer than 200" in plan.expected(config(max_steps=300), 15, 26)[0]
+
+
+def test_a_time_limit_that_ends_before_the_schedule():
+    limited = config(max_steps=1400, max_minutes=4)
+    progress = Progress(step=50, seconds=15.0)
+    [line] = plan.forecast(limited, progress, 100, 3.0)  # 50 + 225 s * 3 = 725
+    assert f"step 725 (max_minutes: 4, at 3 steps/s): the learning rate will still be {cosine(725, 1400):.0%}" in line
+    assert plan.forecast(limited, progress, 100, 100.0) == []
+    assert plan.forecast(config(max_steps=1400), progress, 100, 3.0) == []
+    [line] = plan.forecast(config("inverse_sqrt", 1000, max_minutes=4), progress, 100, 3.0)
+    assert "warmup_steps (1,000) is longer than the run, 725 steps" in line
+
+
+def test_what_the_schedule_had_not_done_at_the_end():
+    [line] = plan.result(config(max_steps=1400), 725)
+    assert f"still {cosine(725, 1400):.0%} of its peak" in line
+    [line] = plan.result(config(max_steps=1400), 30)
+    assert "ended in the warm-up (step 30 of 100): the learning rate reached 30% of its peak" in line
+    assert plan.result(config(max_steps=1400), 1390) == []
+    assert plan.result(config("inverse_sqrt", max_steps=1400), 725) == []
+
+
+def test_a_schedule_at_rate_0_is_not_trained_further_without_a_choice():
+    first, raised = config(total_steps=200, max_steps=200), config(total_steps=200, max_steps=400)
+    with pytest.raises(ConfigError, match=r"later steps change nothing.*--set train.schedule.total_steps=400") as error:
+        plan.check_resumed(first, raised, None, 200)
+    assert f"the rate of step 201 is then {1e-3 * cosine(201, 400):.2e}" in str(error.value)
+    chosen = config(total_steps=400, max_steps=400)
+    said = plan.check_resumed(first, chosen, 400, 200)
+    assert "total_steps is 200 in the run, 400 now" in said
+    assert f"is {1e-3 * cosine(201, 400):.2e} instead of 0.00e+00" in said
+    assert plan.check_resumed(first, first, None, 100) is None
+    floor = [config(total_steps=200, max_steps=steps, min_lr=1e-5) for steps in (200, 400)]
+    assert plan.check_resumed(*floor, None, 200) is None
+    # A run that was started so resumes after an interruption.
+    odd = config(total_steps=200, max_steps=400)
+    assert plan.check_resumed(odd, odd, 200, 300) is None
+    with pytest.raises(ConfigError, match=r"train\.max_minutes: the cosine"):
+        plan.check_resumed(config(total_steps=200, max_minutes=1), config(total_steps=200, max_minutes=2), 200, 200)
+
+
+@pytest.mark.parametrize(
+    ("settings", "progress", "expected"),
+    [
+        ({"name": "constant", "max_steps": 80}, {"step": 80}, ["train.max_steps=160"]),
+        ({"name": "constant", "max_steps": 80, "patience": 2}, {"step": 12, "stale_validations": 2},
+         ["train.patience=4"]),
+        ({"name": "constant", "max_epochs": 3}, {"step": 12, "epoch": 3}, ["train.max_epochs=6"]),
+        ({"name": "constant", "max_minutes": 0.5}, {"step": 12, "seconds": 31.0}, ["train.max_minutes=1.1"]),
+        ({"max_steps": 800, "total_steps": 800}, {"step": 800},
+         ["train.max_steps=1600", "train.schedule.total_steps=1600"]),
+        ({"max_epochs": 8, "total_steps": 800}, {"step": 900, "epoch": 8},
+         ["train.max_epochs=16", "train.schedule.total_steps=1800"]),
+        ({"max_steps": 800, "patience": 1}, {"step": 800, "stale_validations": 1},
+         ["train.max_steps=1600", "train.patience=2", "train.schedule.total_steps=1600"]),
+        ({"max_steps": 800, "patience": 1}, {"step": 300, "stale_validations": 1}, ["train.patience=2"]),
+    ],
+)  # fmt: skip
+def test_what_to_raise(settings, progress, expected):
+    assert plan.further(config(**settings), Progress(**progress)) == expected
+
+
+def test_every_schedule_keeps_the_rates_of_the_steps_taken_when_max_steps_is_raised():
+    for name in ("inverse_sqrt", "cosine", "linear", "constant", "plateau"):
+        end = 200 if name in ("cosine", "linear") else None
+        before, after = (config(name, total_steps=end, max_steps=steps) for steps in (200, 400))
+        assert [learning_rate(s, before) for s in range(1, 201)] == [learning_rate(s, after) for s in range(1, 201)]
