@@ -613,6 +613,7 @@ class Trainer:
         """Validate a checkpoint and put what was found into it."""
         quality = self._quality(self.world.each(lambda: one.weights))
         changes = {"quality": quality.as_dict(), "score": self._score(quality), "scored_with": self.scored_with}
+        self.world.first(self.run.check_held)
         self.world.first(lambda: checkpoints.amend(one, **changes))
         self.reporter.line(f"step {one.step}  scored again: {quality}")
 
