@@ -70,7 +70,7 @@ def further(ends, tmp_path, monkeypatch) -> Path:
 MOMENTS = {
     "before the last checkpoint is pruned": (checkpoints, "prune", 2),
     "before the final model": (Trainer, "finish", 1),
-    "while the final model is written": (checkpoints, "_seal", 3),
+    "while the final model is written": (checkpoints, "seal", 3),
     "before its settings are adopted": (Run, "save_config", 1),
     "before the evaluation": (pipeline, "_evaluate", 1),
     "before the scores are stored": (Results, "store", 1),
@@ -218,13 +218,13 @@ def age(run: Path) -> None:
     info = json.loads((run / "model" / "model.json").read_text())
     (run / "model" / "model.json").unlink()
     kept = ("format", "steps", "averaged", "identity", "training_seconds")
-    checkpoints._seal(run / "model", "model.json", {key: info[key] for key in kept})
+    checkpoints.seal(run / "model", "model.json", {key: info[key] for key in kept})
     kept = ("sentences", "bleu", "chrf", "ter", "signatures", "search")
     (run / "evaluation" / "tiny.json").write_text(json.dumps({key: record(run)[key] for key in kept}))
     for path in checkpoints.list_checkpoints(run / "checkpoints"):
         state = checkpoints.open_checkpoint(path).state
         (path / "state.json").unlink()
-        checkpoints._seal(path, "state.json", {k: state[k] for k in state if k not in ("environment", "sha256")})
+        checkpoints.seal(path, "state.json", {k: state[k] for k in state if k not in ("environment", "sha256")})
 
 
 def test_a_run_finished_by_an_earlier_version_is_finished(further, monkeypatch, capsys):
@@ -305,6 +305,6 @@ def test_a_checkpoint_without_a_recorded_environment_is_resumed_without_a_word(p
     for path in checkpoints.list_checkpoints(place.run / "checkpoints"):
         state = checkpoints.open_checkpoint(path).state
         (path / "state.json").unlink()
-        checkpoints._seal(path, "state.json", {k: state[k] for k in state if k not in ("environment", "sha256")})
+        checkpoints.seal(path, "state.json", {k: state[k] for k in state if k not in ("environment", "sha256")})
     assert main(["train", "c.yaml", "--set", "train.max_steps=5"]) == 0
     assert "environment" not in caplog.text

@@ -213,7 +213,7 @@ def test_a_sealed_folder_is_verified(tmp_path):
 def test_an_account_names_files_of_its_folder_alone(tmp_path, name):
     fill(tmp_path / "x")
     state = {"format": 1, "sha256": {name: "0"}}
-    files.write_json(tmp_path / "x" / "account.json", {**state, "checksum": files._content_hash(state)})
+    files.write_json(tmp_path / "x" / "account.json", {**state, "checksum": files.content_hash(state)})
     with pytest.raises(CheckpointError, match="damaged"):
         files.verified(tmp_path / "x", "account.json", 1, [])
     assert files.accounts(tmp_path / "x", "account.json") == []
