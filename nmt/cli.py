@@ -11,18 +11,20 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from nmt import __version__
+from nmt import __version__, signals
 from nmt.allocator import restart_without_caches
 from nmt.errors import DataError, NmtError
 from nmt.files import replacing
+from nmt.streams import closed, open_standard_streams
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,16 +42,22 @@ _loading = False  # whether main has turned Python's garbage collector off
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 a mistake the user can mend, 128+n a signal."""
+    open_standard_streams()
     arguments = _parser().parse_args(argv)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     if argv is None:  # a program of its own, that has loaded nothing yet
+        signals.ignore_save()  # until there is something to save
         if arguments.command is _train:
             restart_without_caches()
         global _loading
         _loading = True
         gc.disable()  # until _loaded
-    return guarded("nmt", lambda: arguments.command(arguments), arguments.debug)
+    with signals.ending():
+        code = guarded("nmt", lambda: arguments.command(arguments), arguments.debug)
+    if argv is None:
+        signals.ignore_save()
+    return code
 
 
 def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -> int:
@@ -63,33 +71,65 @@ def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -
             if isinstance(stream, io.TextIOWrapper):  # of a character that a terminal cannot show, its number is shown
                 stream.reconfigure(errors="backslashreplace")
         program()
-        sys.stdout.flush()
-    except NmtError as error:
-        if debug:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            error.filename = "standard output"
             raise
-        for line in str(error).splitlines():
-            print(f"{name}: {line}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return 130
-    except OSError as error:  # a file or folder that nothing closer to it spoke of
-        if debug:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{name}: {where}{error.strerror or error}; check space, owner and mode", file=sys.stderr)
-        return 2 if isinstance(error, PermissionError) or error.errno == errno.EROFS else 1
+        return 0
+    except KeyboardInterrupt as error:
+        return _stopped(name, signals.number_of(error))
     except Exception as error:
+        if signals.heard.ended and str(error) and not isinstance(error, signals.Interrupted):
+            # A library has put an exception of its own in place of ours.
+            return _stopped(name, signals.heard.ended)
+        if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
+            return 141
         if debug:
             raise
-        text = " ".join(str(error).split()) or "no message"
-        advice = "" if debug is None else " (run again with --debug for the traceback)"
-        print(f"{name}: {type(error).__name__}: {text}{advice}", file=sys.stderr)
-        return 1
-    return 0
+        lines, code = _explained(error, debug)
+        _say(name, *lines)
+        return code
+    finally:
+        _discard_unwritable()
+
+
+def _explained(error: Exception, debug: bool | None) -> tuple[list[str], int]:
+    """The lines for people and the exit code of what stopped a program."""
+    if isinstance(error, NmtError):
+        return str(error).splitlines(), error.exit_code
+    if isinstance(error, OSError):  # a file or folder that nothing closer to it spoke of
+        where = f"{error.filename}: " if error.filename else ""
+        code = 2 if isinstance(error, PermissionError) or error.errno == errno.EROFS else 1
+        return [f"{where}{error.strerror or error}; check space, owner and mode"], code
+    text = " ".join(str(error).split()) or "no message"
+    advice = "" if debug is None else " (run again with --debug for the traceback)"
+    return [f"{type(error).__name__}: {text}{advice}"], 1
+
+
+def _stopped(name: str, number: int) -> int:
+    _say(name, "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}")
+    return 128 + number
+
+
+def _say(name: str, *lines: str) -> None:
+    """Lines on standard error; where nobody reads it, the exit code says enough."""
+    with suppress(OSError, ValueError):
+        for line in lines:
+            print(f"{name}: {line}", file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _discard_unwritable() -> None:
+    """Discard what the standard streams hold and cannot write: Python would fail again at the exit, with code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except ValueError:  # it is closed
+            pass
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -400,6 +440,8 @@ def _input(path: str | None) -> Iterator[IO[bytes]]:
     from nmt.data.lines import open_text, unpacked
 
     if path is None:
+        if "input" in closed:
+            raise DataError("standard input is closed; name a file with -i")
         yield sys.stdin.buffer if sys.stdin.isatty() else unpacked(sys.stdin.buffer, "standard input")
         return
     with open_text(path) as file:
@@ -425,6 +467,8 @@ def _writing(path: str | None) -> Iterator[IO[str]]:
         DataError: the file cannot be written.
     """
     if path is None:
+        if "output" in closed:
+            raise DataError("standard output is closed; name a file with -o")
         if not sys.stdout.isatty():
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
         yield sys.stdout
@@ -534,6 +578,8 @@ def _config(arguments: argparse.Namespace) -> None:
     from nmt.config import json_schema
     from nmt.errors import ConfigError
 
+    if "output" in closed:
+        raise ConfigError("standard output is closed, so that nothing can be printed")
     if arguments.schema:
         print(json.dumps(json_schema(), indent=2))
     elif arguments.config is None:

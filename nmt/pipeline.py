@@ -10,19 +10,20 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nmt.allocator import keep_freed_memory
-from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings
+from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings, flatten
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
@@ -47,6 +48,7 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.results import Basis, Results
 from nmt.run import Run
 from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
+from nmt.signals import Interrupted, Paused, number_of
 from nmt.training import checkpoint as checkpoints
 from nmt.training import plan
 from nmt.training.figures import MAX_POSITIONS
@@ -58,6 +60,8 @@ from nmt.translation import Notice, Notices, Translation, Translator
 from nmt.world import ALONE, World
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ def train(config: Config, world: World = ALONE) -> Trained:
     """
     run = Run.of(config)
     device, dtype = world.each(lambda: _set_up(config))
+    world.compare({"precision": dtype, "device": device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
         world.first(lambda: held.enter_context(_opened(run, config)))
         given, config = config, world.first(lambda: run.settle(config))
@@ -187,6 +192,7 @@ def train(config: Config, world: World = ALONE) -> Trained:
             for line in plan.expected(config.train, epoch_steps, len(prepared.corpus.part("valid"))):
                 log.info("%s", line)
             reason = trainer.fit()
+            held.enter_context(_ended_when_trained(run, world))
             origin = trainer.finish(log.warning)
             world.first(lambda: run.save_config(config))
             log.info(
@@ -216,7 +222,7 @@ def _evaluate_run(
 ) -> dict[str, Scores]:
     """Scores of the final model on every test set: those stored of exactly this model and these settings, else new."""
     sets, results = _test_sets(prepared.corpus), Results(run)
-    translator = _translator(model, prepared.tokenizer, config, config.search, device, prepared.encoded.limits)
+    translator = _translator(model, prepared.tokenizer, config, config.search, device, prepared.encoded.limits, world)
     bases, stored = world.first(lambda: _stored(results, sets, run.model_checksum(), translator.search, config))
     if missing := [one for one in sets if stored[one.name] is None]:
         world.first(lambda: load_final(run, model, prepared.tokenizer))
@@ -251,6 +257,20 @@ def _set_up(config: Config) -> tuple[torch.device, torch.dtype]:
     device = resolve_device(config.train.device)
     use_device(device)
     return device, resolve_precision(config.train.precision, device)
+
+
+@contextmanager
+def _ended_when_trained(run: Run, world: World) -> Iterator[None]:
+    """Inside, a signal ends a program that has all of its training saved."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        number = number_of(error)
+        reason = (
+            f"stopped by {signal.Signals(number).name} after the training; {run.path} holds all of it, and the same "
+            "command evaluates it"
+        )
+        raise world.common(Interrupted(reason, number)) from None
 
 
 @contextmanager
@@ -390,18 +410,27 @@ class Validator:
         self.shown = [i * len(self.sources) // count for i in range(count)] if count else []
 
     def __call__(self, model: Seq2Seq[Any]) -> Validation:
+        """
+        Raises:
+            Paused: on all ranks, a postponed signal asks one of them to stop.
+        """
+        translator = _translator(model, self.tokenizer, self.config, self.search, self.device, self.limits, self.world)
+        batches = _paused_together(lambda: self._losses(model), self.world)
+        found = _paused_together(lambda: _translate_block(translator, self.sources, self.world), self.world)
+        return self.world.first(lambda: self._judge(translator, batches, found))
+
+    def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:
+        """Of each of this rank's batches log likelihood, right words and words."""
         batches: list[tuple[float, int, int]] = []
         with torch.inference_mode():
             for rows in self.plan[self.world.block(len(self.plan))]:
+                self.world.pulse()
                 batch = self.read(rows).to(self.device)
                 hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))  # [M, D]
                 targets = batch.at_real(batch.tgt_out)  # [M]
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
                 batches.append((float(loss.nll), int(loss.correct), len(targets)))
-        batches = self.world.collect(batches)
-        translator = _translator(model, self.tokenizer, self.config, self.search, self.device, self.limits)
-        found = _translate(translator, self.sources, self.world)
-        return self.world.first(lambda: self._judge(translator, batches, found))
+        return batches
 
     def _judge(
         self, translator: Translator[TorchEngine], batches: list[tuple[float, int, int]], found: list[Translation]
@@ -477,6 +506,7 @@ def _translator(
     search: SearchConfig,
     device: torch.device,
     limits: LengthLimits | None,
+    world: World = ALONE,
 ) -> Translator[TorchEngine]:
     """On CUDA, products are in the precision of the training; elsewhere in that of the weights."""
     on_cuda = device.type == "cuda"
@@ -484,7 +514,7 @@ def _translator(
     budget = default_batch_tokens(device.type, memory)
     search = resolve_search(search, limits, config.data.cleaning.max_tokens, budget)
     dtype = resolve_precision(config.train.precision, device) if on_cuda else torch.float32
-    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype)
+    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype, world.pulse)
     longest = limits.longest_source if limits is not None else None
     return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
 
@@ -493,12 +523,39 @@ def _translate(
     translator: Translator[Any], lines: Sequence[str], world: World, warn: Callable[[Notice], None] | None = None
 ) -> list[Translation]:
     """The best translation of each line; the ranks share the lines out, and all of them have all translations."""
-    block, notices = world.block(len(lines)), list[Notice]()
-    found = world.each(lambda: translator.translate(lines[block], warn=notices.append, first_line=block.start + 1))
+    notices = list[Notice]()
+    found = world.each(lambda: _translate_block(translator, lines, world, notices.append))
     for notice in world.collect(notices):
         if warn is not None:
             warn(notice)
-    return world.collect([best[0] for best in found])
+    return world.collect(found)
+
+
+def _translate_block(
+    translator: Translator[Any], lines: Sequence[str], world: World, warn: Callable[[Notice], None] | None = None
+) -> list[Translation]:
+    """The best translation of each of this rank's lines."""
+    block = world.block(len(lines))
+    return [best[0] for best in translator.translate(lines[block], warn=warn, first_line=block.start + 1)]
+
+
+def _paused_together(work: Callable[[], list[T]], world: World) -> list[T]:
+    """What all ranks made, one after another, of work that a signal to any of them pauses on all.
+
+    Raises:
+        Paused: a signal did.
+    """
+
+    def unless_paused() -> list[T] | None:
+        try:
+            return work()
+        except Paused:
+            return None
+
+    made = world.gather(world.each(unless_paused))
+    if any(part is None for part in made):
+        raise Paused
+    return [item for part in made for item in part or []]
 
 
 def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:

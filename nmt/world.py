@@ -1,19 +1,20 @@
 """How the processes of one training agree: here the only one; :mod:`nmt.distributed` has the several of torchrun.
 
 The processes are called ranks and counted from 0. Callers use the same calls whatever their number and never ask for
-it. Every method except :meth:`World.block`, :meth:`World.common` and :meth:`World.apart` is a meeting: all ranks call
-it, in the same order, or they wait for each other forever.
+it. Every method except :meth:`World.block`, :meth:`World.pulse`, :meth:`World.common` and :meth:`World.apart` is a
+meeting: all ranks call it, in the same order, or they wait for each other until the time limit of a step.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from nmt.errors import NmtError
+from nmt.signals import Paused, heard
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +54,7 @@ class World:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def first(self, work: Callable[[], T]) -> T:
-        """Rank 0 does the work while the others wait, however long it takes; all get the result.
+        """Rank 0 does the work while the others wait, for as long as its process runs; all get the result.
 
         Raises:
             Elsewhere: on the other ranks, where the work failed on rank 0.
@@ -62,6 +63,9 @@ class World:
 
     def each(self, work: Callable[[], T]) -> T:
         """Every rank does the work and has its own result. There must be no meeting in it.
+
+        Work that may take long calls :meth:`pulse` on the way; a rank that does not do so for the time limit of a step
+        is taken to hang.
 
         Raises:
             Elsewhere: where the work went well here, or failed too, but failed on a rank before this one.
@@ -74,6 +78,15 @@ class World:
         self.first(lambda: done.append(work()))
         return self.each(lambda: done[0] if done else work())
 
+    def pulse(self) -> None:
+        """Show, between the pieces of long work, that this rank is alive.
+
+        Raises:
+            Paused: a postponed signal asks a rank to stop (:func:`nmt.signals.postponing`).
+        """
+        if heard.stop:
+            raise Paused
+
     # ----------------------------------------------------------------------------------------------- telling each other
 
     def gather(self, value: T) -> list[T]:
@@ -83,6 +96,14 @@ class World:
     def exchange(self, numbers: Sequence[float]) -> list[list[float]]:
         """As :meth:`gather` for a few numbers, as many on each rank; cheap enough for every step."""
         return [list(numbers)]
+
+    def compare(self, facts: Mapping[str, object]) -> None:
+        """Make sure that all ranks have the same ``facts``, which have the same keys everywhere.
+
+        Raises:
+            RunError: they differ; which ranks, and in what, is named.
+            Elsewhere: the same, on the ranks other than the first.
+        """
 
     def collect(self, items: Sequence[T]) -> list[T]:
         """What the ranks made of their blocks, as one row again."""

@@ -26,6 +26,7 @@ class TorchEngine:
     Args:
         model: on ``device``; in evaluation mode while it is searched, and back in its own mode afterwards.
         precision: autocast type, or None for the model's own.
+        pulse: called before each step of a search; it may end the search by an exception.
     """
 
     def __init__(
@@ -35,12 +36,13 @@ class TorchEngine:
         search: SearchConfig,
         device: torch.device,
         precision: torch.dtype | None = None,
+        pulse: Callable[[], None] = lambda: None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.config = resolve_search(search)
         self.device = device
-        self.precision = precision
+        self.precision, self.pulse = precision, pulse
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
         self.progress: Callable[[int], object] = lambda count: None
 
@@ -85,7 +87,7 @@ class TorchEngine:
         src_mask = torch.arange(src.size(1)) <= lengths.unsqueeze(1)  # [B, S]
         memory = self.model.encode(src.to(self.device), src_mask.to(self.device))
         return beam_search(
-            self.model.step,
+            self._step,
             self.model.init_state(memory, beam_size),
             torch.tensor(max_lengths, device=self.device),
             beam_size=beam_size,
@@ -95,6 +97,10 @@ class TorchEngine:
             nbest=nbest,
             forbidden=(tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
         )
+
+    def _step(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        self.pulse()
+        return self.model.step(tokens, state)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.precision is None else torch.autocast(self.device.type, self.precision)

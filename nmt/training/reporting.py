@@ -6,25 +6,129 @@ twice and none is missing, wherever the run was interrupted.
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import logging
+import os
+import socket
+import struct
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from nmt.config import Config, digest, flatten
+from nmt.errors import TrainingError
 from nmt.files import fsync
 from nmt.run import Run
 from nmt.training.figures import attention_image
 
 log = logging.getLogger(__name__)
+
+
+class RecordFile:
+    """A file that grows by whole records. Those that could not be written stay in memory and are tried again.
+
+    The file is opened when the first record is written.
+    """
+
+    limit = 16 << 20  # bytes kept in memory; what comes beyond them is lost
+
+    def __init__(self, path: Path):
+        self.path, self.lost = path, 0
+        self._pending = bytearray()
+        self._file: io.FileIO | None = None
+
+    def add(self, record: bytes) -> None:
+        if len(self._pending) + len(record) > self.limit:
+            self.lost += 1
+        else:
+            self._pending += record
+
+    def write(self) -> None:
+        """Write all records that are pending.
+
+        Raises:
+            OSError: none of them was written.
+        """
+        if not self._pending:
+            return
+        try:
+            if self._file is None:
+                self._file = io.FileIO(self.path, "ab")
+            start = os.fstat(self._file.fileno()).st_size
+            try:
+                left = bytes(self._pending)
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:
+                with suppress(OSError):
+                    self._file.truncate(start)
+                raise
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+        self._pending.clear()
+
+    def sync(self) -> None:
+        """Write all records, and force the file to disk."""
+        self.write()
+        if self._file is not None:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                error.filename = str(self.path)
+                raise
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class EventFile(RecordFile):
+    """A new file of TensorBoard events."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, folder: Path, suffix: str = ""):
+        host, number = socket.gethostname(), next(self._numbers)
+        super().__init__(folder / f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{number}{suffix}")
+        self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add_event(self, event: Any) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        self.add(record.getvalue())
+
+    def flush(self) -> None:
+        """What PyTorch's writer calls now and then; here records are written by :meth:`write` alone."""
+
+
+class EventWriter(SummaryWriter):
+    """PyTorch's writer without its thread, whose errors nobody catches: records wait in ``file`` until it is told."""
+
+    def __init__(self, folder: Path, suffix: str = ""):
+        self.file = EventFile(folder, suffix)
+        super().__init__(str(folder))
+
+    def _get_file_writer(self) -> FileWriter:
+        writer = FileWriter.__new__(FileWriter)
+        writer.event_writer = self.file
+        self.file_writer = writer  # type: ignore[assignment]
+        self.all_writers = {self.file.path.parent: writer}  # type: ignore[assignment]
+        return writer
 
 
 class Reporter:
@@ -33,39 +137,96 @@ class Reporter:
     Args:
         lengths: what :meth:`lengths` returned when the checkpoint to go on from was written; empty for a fresh start.
         step, max_steps: for the progress bar, which is drawn only on a terminal.
+        on_error: what follows when a file cannot be written (``train.on_save_error``).
+
+    Raises:
+        TrainingError: from any method, a file cannot be written and ``on_error`` is ``stop``.
     """
 
-    def __init__(self, run: Run, lengths: Mapping[str, int], step: int = 0, max_steps: int | None = None):
-        self.run = run
-        run.tensorboard.mkdir(parents=True, exist_ok=True)
-        for path in self._files():
-            name = str(path.relative_to(run.path))
-            if name not in lengths:
-                path.unlink()
-            else:
-                with path.open("r+b") as file:
-                    file.truncate(lengths[name])
-        self.metrics = run.metrics.open("a", encoding="utf-8")
-        self.writer = SummaryWriter(str(run.tensorboard))
+    def __init__(
+        self,
+        run: Run,
+        lengths: Mapping[str, int],
+        step: int = 0,
+        max_steps: int | None = None,
+        on_error: Literal["stop", "continue"] = "stop",
+    ):
+        self.run, self.on_error = run, on_error
+        self.failing = False
+        terminal = sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(
-            total=max_steps, initial=step, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty(), leave=False
+            total=max_steps, initial=step, unit="step", dynamic_ncols=True, disable=not terminal, leave=False
         )
+        self.metrics = RecordFile(run.metrics)
+        self.writer = EventWriter(run.tensorboard)
+        with self._writing():
+            run.tensorboard.mkdir(parents=True, exist_ok=True)
+        self._cut_back(lengths)
+
+    def _cut_back(self, lengths: Mapping[str, int]) -> None:
+        """Leave of each file what was there when the checkpoint was written."""
+        for path in self._files():
+            if str(path.relative_to(self.run.path)) not in lengths:
+                path.unlink()
+        for name, length in lengths.items():
+            path = self.run.path / name
+            found = path.stat().st_size if path.is_file() else 0
+            if found >= length and path.is_file():
+                os.truncate(path, length)
+                continue
+            # After a power loss, a file that was not forced to disk may be shorter than recorded.
+            whole = _whole_records(path) if path == self.run.metrics else _whole_events(path)
+            if path.is_file():
+                os.truncate(path, whole)
+            self.line(
+                f"warning: {path}: has {found:,} bytes instead of the {length:,} that the checkpoint records, as after "
+                f"a power loss; cut to its {whole:,} bytes of whole records, so that some earlier metrics are missing"
+            )
 
     def _files(self) -> list[Path]:
         return [p for p in [self.run.metrics, *sorted(self.run.tensorboard.glob("events.*"))] if p.is_file()]
 
     def lengths(self) -> dict[str, int]:
-        """Bytes written so far to each file, all of them on their way to disk."""
-        self.metrics.flush()
-        self.writer.flush()
+        """Bytes written so far to each file, all of them forced to disk."""
+        with self._writing():
+            self.metrics.sync()
+            self.writer.file.sync()
+            fsync(self.run.tensorboard)
+            fsync(self.run.path)
         return {str(path.relative_to(self.run.path)): path.stat().st_size for path in self._files()}
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """End the training when a file cannot be written, or warn once and keep the records in memory."""
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self.run.path
+            reason = f"{where}: metrics cannot be written: {error.strerror or error}"
+            if self.on_error == "stop":
+                raise TrainingError(
+                    f"{reason}; the last checkpoint is kept; make room and run the same command again"
+                ) from error
+            if not self.failing:
+                self.line(f"warning: {reason}; continuing (train.on_save_error: continue)")
+            self.failing = True
+            return
+        if self.failing:
+            self.failing = False
+            lost = self.metrics.lost + self.writer.file.lost
+            self.line(f"metrics can be written again{f'; {lost} records are lost' if lost else ''}")
+
+    def _write(self) -> None:
+        with self._writing():
+            self.metrics.write()
+            self.writer.file.write()
 
     def metrics_at(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         """Record named numbers of one step."""
-        self.metrics.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
-        self.metrics.flush()
+        self.metrics.add((json.dumps({"step": step, "epoch": epoch, **values}) + "\n").encode())
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
+        self._write()
 
     def progress(self, step: int, text: str) -> None:
         self.bar.set_postfix_str(text, refresh=False)
@@ -98,16 +259,29 @@ class Reporter:
             return
         self.writer.add_image(f"attention/{name}", image, step, dataformats="HWC")
 
+    def try_to(self, what: str, show: Callable[[], None]) -> None:
+        """Show something for people; a failure is a warning, except that of :meth:`_writing`."""
+        try:
+            show()
+        except TrainingError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            self.line(f"warning: {what} could not be shown: {type(error).__name__}: {reason}")
+
     def close(self) -> None:
         self.bar.close()
-        self.writer.close()
+        with suppress(OSError):
+            self.metrics.write()
+            self.writer.file.write()
         self.metrics.close()
+        self.writer.file.close()
 
 
 class Silence(Reporter):
     """What the ranks other than the first report to: the same calls, of which nothing is seen."""
 
-    def __init__(self, *_: Any):
+    def __init__(self) -> None:
         self.bar = tqdm(disable=True)
 
     def lengths(self) -> dict[str, int]:
@@ -150,15 +324,45 @@ def record_final_metrics(
     run.tensorboard.mkdir(parents=True, exist_ok=True)
     if not any(run.tensorboard.glob(f"events.*{suffix}")):
         with TemporaryDirectory(prefix=".final.", suffix=".tmp", dir=run.path) as folder:
-            with SummaryWriter(folder, filename_suffix=suffix) as writer:
-                for summary in hparams(values, dict(metrics)):
-                    writer.file_writer.add_summary(summary)
-                for name, value in metrics.items():
-                    writer.add_scalar(name, value, step)
-            for path in Path(folder).iterdir():
-                fsync(path)
-                path.replace(run.tensorboard / path.name)
+            writer = EventWriter(Path(folder), suffix)
+            for summary in hparams(values, dict(metrics)):
+                writer._get_file_writer().add_summary(summary)
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, step)
+            try:
+                writer.file.sync()
+            finally:
+                writer.file.close()
+            writer.file.path.replace(run.tensorboard / writer.file.path.name)
     for path in run.tensorboard.glob("events.*"):
         if not path.name.endswith(suffix) and str(path.relative_to(run.path)) not in lengths:
             path.unlink()
     fsync(run.tensorboard)
+
+
+def _whole_records(path: Path) -> int:
+    """How many bytes of a file of JSON lines are whole lines, up to the first that holds a NUL character."""
+    content = path.read_bytes() if path.is_file() else b""
+    content = content.partition(b"\0")[0]
+    return content.rfind(b"\n") + 1
+
+
+def _whole_events(path: Path) -> int:
+    """How many bytes of a TensorBoard file are whole records.
+
+    A record is its length (8 bytes), a checksum of that (4), data, and a checksum of these (4).
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    ends = [0]
+    while (start := ends[-1]) + 12 <= len(content):
+        length, checksum = struct.unpack_from("<QI", content, start)
+        if masked_crc32c(content[start : start + 8]) != checksum or start + length + 16 > len(content):
+            break
+        ends.append(start + length + 16)
+    # The data of a record that was not forced to disk may be missing though there is room for it; most likely the last.
+    while len(ends) > 1:
+        data = content[ends[-2] + 12 : ends[-1] - 4]
+        if masked_crc32c(data) == struct.unpack_from("<I", content, ends[-1] - 4)[0]:
+            break
+        ends.pop()
+    return ends[-1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from nmt.config import Config, config_diff
 from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
 from nmt.device import autocast
 from nmt.environment import changes
-from nmt.errors import CheckpointError, NmtError, TrainingError
+from nmt.errors import CheckpointError, TrainingError
 from nmt.files import OtherFormatError, UnreadableError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import Run
+from nmt.signals import Interrupted, Paused, heard, postponing
 from nmt.training import checkpoint as checkpoints
 from nmt.training import plan
 from nmt.training.loss import projected_cross_entropy
@@ -33,14 +34,6 @@ from nmt.training.selection import TITLES, UNKNOWN, Quality, Ranking
 from nmt.world import World
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
-
-
-class Interrupted(NmtError):
-    """A signal asked the training to stop; its state is saved."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
 
 
 WINDOW = ("smoothed", "nll", "grad_norm", "updates", "skipped", "tokens", "padding", "positions", "seconds")
@@ -159,8 +152,6 @@ class Trainer:
         self.window = self._window()
         self.saved_step = 0
         self._told_forecast = self._told_unvaried = False
-        self.caught_signal = 0  # by this rank
-        self.caught_save = False
         self.signal: int | None = None  # by any rank, which all know
         self.save_asked = False
         # The last updates: which examples, and whether the gradient was finite (a tensor on the device).
@@ -233,8 +224,7 @@ class Trainer:
             TrainingError: the loss is no number any more, the device's memory does not suffice, or the disk is full.
         """
         progress = self.progress
-        reporter = Reporter if self.world.is_main else Silence
-        self.reporter = reporter(self.run, progress.files, progress.step, self.train_config.max_steps)
+        self.reporter = self.world.each(self._report)
         self.window = self._window()
         if progress.step == 0:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
@@ -244,7 +234,7 @@ class Trainer:
         updates = prefetch(self._read_updates)
         self.model.train()
         try:
-            with self._signals():
+            with postponing(acknowledge=self.world.is_main):
                 if self.device.type == "cuda":
                     self.world.each(self._try_longest_batch)
                 self._score_again()
@@ -265,16 +255,26 @@ class Trainer:
                     self._tick()
                     if progress.step % self.train_config.log_every == 0:
                         self._log()
+                        self._count_time()
                     progress.validation_due = self._validation_is_due(is_last)
                     if not progress.validation_due and self._checkpoint_is_due():
                         self._save()
                 if progress.validated_step != progress.step:
                     self._validate()
                     self._save()
+                self._agree()
+                self._stop_if_asked()
+                self._stop_if_unsaved()
                 return reason
         finally:
             updates.close()
             self.reporter.close()
+
+    def _report(self) -> Reporter:
+        if not self.world.is_main:
+            return Silence()
+        progress, c = self.progress, self.train_config
+        return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
 
     def _window(self) -> Tensor:
         """The sums since the last line of metrics, on the device: adding to them waits for nothing."""
@@ -434,33 +434,10 @@ class Trainer:
         every = self.train_config.checkpoint_every
         return every is not None and self.progress.step % every == 0
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop after the step, SIGUSR1 to save after it; a second SIGINT ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, _: Any) -> None:
-            if self.caught_signal == number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.caught_signal = number
-
-        def ask_save(_: int, __: Any) -> None:
-            self.caught_save = True
-
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, ask_save)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _agree(self) -> None:
         """The clock of rank 0 and the signals of any rank hold for all."""
-        told = self.world.exchange([self.progress.seconds, self.caught_signal, self.caught_save])
-        self.caught_save = False
+        told = self.world.exchange([self.progress.seconds, heard.stop, heard.save])
+        heard.save = False
         self.progress.seconds = told[0][0]
         self.signal = max(int(number) for _, number, _ in told) or None
         self.save_asked = any(save for _, _, save in told)
@@ -469,9 +446,9 @@ class Trainer:
         if not self.save_asked and self.signal is None:
             return
         step = self.progress.step
-        if self.saved_step != step:
+        if self.saved_step != step:  # at step 0 there is nothing to save
             self._save(scheduled=False)
-        if self.save_asked and self.saved_step == step:
+        if self.save_asked and self.saved_step == step > 0:
             self.reporter.line(f"step {step}  saved, as SIGUSR1 asked")
         self.save_asked = False
         if self.signal is not None:
@@ -480,14 +457,29 @@ class Trainer:
             error = Interrupted(f"stopped by {name} at step {step}, {kept}; the same command goes on", self.signal)
             raise self.world.common(error)
 
+    def _stop_if_unsaved(self) -> None:
+        """No final model is made of a training whose last steps are not saved (``train.on_save_error: continue``)."""
+        if self.saved_step != self.progress.step:
+            kept = f"up to step {self.saved_step}" if self.saved_step else "nothing of it"
+            raise self.world.common(
+                TrainingError(
+                    f"step {self.progress.step}: the training has ended, but its last checkpoint could not be saved "
+                    f"({kept} is saved); make room and run the same command again"
+                )
+            )
+
     # ----------------------------------------------------------------------------------------- metrics and validations
 
-    def _tick(self) -> None:
-        """Count the time since the last tick as training."""
+    def _count_time(self, of_updates: bool = False) -> None:
+        """Count the time since the last call as training, and as time of updates, from which tokens/s is computed."""
         now = time.monotonic()
         self.progress.seconds += now - self._clock
-        self.window[8] += now - self._clock
+        if of_updates:
+            self.window[8] += now - self._clock
         self._clock = now
+
+    def _tick(self) -> None:
+        self._count_time(of_updates=True)
         if self.device.type == "cpu":  # elsewhere reading a number would wait for the device
             self.reporter.progress(self.progress.step, f"loss {self.window[0] / self.window[5]:.3f}")
 
@@ -529,20 +521,16 @@ class Trainer:
 
     def _validate(self) -> None:
         progress = self.progress
-        self.model.eval()
-        with self.ema.applied() if self.ema is not None else nullcontext():
-            result = self.validate(self.model)
-        self.model.train()
+        result = self._validate_model()
         self.world.first(self.run.check_held)
         better = self._record(result.quality)
-        now = time.monotonic()
-        progress.seconds += now - self._clock  # training time, but not the window's: tokens/s is of updates alone
-        self._clock = now
+        self._count_time()
         self.reporter.metrics_at(progress.step, progress.epoch, result.metrics)
         if result.samples:
-            self.reporter.samples(progress.step, result.samples)
+            self.reporter.try_to("samples", partial(self.reporter.samples, progress.step, result.samples))
         for name, weights, src, tgt in result.maps:
-            self.reporter.attention(progress.step, name, weights, src, tgt)
+            show = partial(self.reporter.attention, progress.step, name, weights, src, tgt)
+            self.reporter.try_to(f"attention map {name}", show)
         self._warn_if_stuck(result)
         for note in result.notes:
             self.reporter.line(note)
@@ -553,6 +541,28 @@ class Trainer:
             f"accuracy {m['valid/accuracy']:.3f}  BLEU {m['valid/bleu']:.2f}  chrF {m['valid/chrf']:.2f}"
             f"{f'  (best{by})' if better else ''}  {progress.seconds / 60:.1f} min"
         )
+
+    def _validate_model(self) -> Validation:
+        """Validate the model, or the average of its weights.
+
+        Raises:
+            Interrupted: a signal came; the state is saved, and the validation is repeated when the run is resumed.
+        """
+        self.model.eval()
+        try:
+            with self.ema.applied() if self.ema is not None else nullcontext():
+                return self.validate(self.model)
+        except Paused:
+            self.progress.validation_due = True
+        finally:
+            self.model.train()
+        raise self._interrupted()
+
+    def _interrupted(self) -> BaseException:
+        """Save the state where a signal has paused a validation, and raise what ends the training."""
+        self._agree()
+        self._stop_if_asked()
+        return AssertionError("a validation is paused only by a signal")
 
     def _record(self, quality: Quality) -> bool:
         """Take a validation into account for the best, patience and the plateau; returns whether it is the best."""
@@ -599,8 +609,11 @@ class Trainer:
                 f"warning: settings of the validation changed ({differing}), and scores of before and after cannot be "
                 f"compared: {len(kept)} kept checkpoint(s) are scored again, and patience counts from 0"
             )
-        for one in kept:
-            self._score_checkpoint(one)
+        try:
+            for one in kept:
+                self._score_checkpoint(one)
+        except Paused:  # those that are left are scored when the run is resumed
+            raise self._interrupted() from None
         best = self.world.first(lambda: next(iter(self._ranked(lambda _: None)), None))
         quality_of_best = Quality.of(best.state, self.train_config.score) if best else None
         progress.best = quality_of_best.as_dict() if quality_of_best else None
@@ -643,10 +656,11 @@ class Trainer:
         """Of the model with other weights."""
         training = self.model.training
         self.model.eval()
-        with borrowed(self.model, weights):
-            quality = self.validate(self.model).quality
-        self.model.train(training)
-        return quality
+        try:
+            with borrowed(self.model, weights):
+                return self.validate(self.model).quality
+        finally:
+            self.model.train(training)
 
     def _warn_if_stuck(self, result: Validation) -> None:
         """Two signs of a training that leads nowhere, with their usual causes."""
@@ -678,12 +692,14 @@ class Trainer:
     def _save(self, scheduled: bool = True) -> None:
         self.world.first(self.run.check_held)
         progress = self.progress
+        self._count_time()
         progress.window = self.window.tolist()
         progress.files = self.reporter.lengths()
         progress.scaler = self.scaler.state_dict()
         ranks = self.world.gather(checkpoints.RankState.now(progress.window))
         if self.world.first(lambda: self._write(ranks, scheduled)):
             self.saved_step = progress.step
+        self._count_time()
 
     def _write(self, ranks: list[checkpoints.RankState], scheduled: bool) -> bool:
         """Write a checkpoint and delete those it replaces; False where that failed but the training may go on."""

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from nmt import distributed, pipeline
 from nmt.cli import guarded, main
 from nmt.data.batching import TrainingOrder
-from nmt.errors import DataError
+from nmt.engines.pytorch import TorchEngine
+from nmt.errors import DataError, TrainingError
 from nmt.reproduction import differences
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
@@ -397,6 +398,93 @@ def _wait_and_hang(rank, log):
             time.sleep(8)
             os._exit(3)
         world.exchange([2])
+
+
+def _work_and_hang(rank, log, how):
+    """Rank 1 works for longer than a step may take and shows that it is alive; then it or rank 0 hangs."""
+    distributed.STEP_TIMEOUT, distributed.BEAT, distributed.GRACE = timedelta(seconds=3), 0.1, 0.1
+
+    def program():
+        with join() as world:
+            pids = world.gather(os.getpid())
+
+            def work():
+                until = time.monotonic() + (4 if rank == 1 else 0)
+                while time.monotonic() < until:
+                    world.pulse()
+                    time.sleep(0.01)
+
+            world.each(work)
+            try:
+                if how == "sleeps":
+                    world.each(lambda: time.sleep(60) if rank == 1 else None)
+                else:
+                    world.first(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+            except TrainingError:
+                os.kill(pids[1 - rank], signal.SIGKILL)
+                raise
+
+    return guarded("nmt", program)
+
+
+@pytest.mark.parametrize(("how", "hanging"), [("sleeps", 1), ("is stopped", 0)])
+def test_work_that_shows_life_goes_on_and_a_hanging_rank_is_named(task, how, hanging):
+    ranks = Ranks(task.folder, 2, _work_and_hang, how)
+    assert ranks.codes[hanging] == -signal.SIGKILL
+    assert ranks.codes[1 - hanging] == 1
+    names = [rf"rank {rank} \(process \d+ on \S+\)" for rank in (0, 1)]
+    said = rf"{names[hanging]} hangs: it has shown no sign of life for 0:00:03 while {names[1 - hanging]} waited for it"
+    assert re.search(f"^nmt: .*{said}", ranks.output[1 - hanging], re.MULTILINE), ranks.output
+
+
+def _differ(rank, log, config, name, values):
+    patch = {"code": (distributed, "source_digest"), "precision": (pipeline, "resolve_precision")}[name]
+    setattr(*patch, lambda *_: values[rank])
+    return main(["train", str(config)])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("code", ["one", "two"], "source code of nmt: one on {}, two on {};"),
+        ("precision", [torch.bfloat16, torch.float32], "precision: torch.bfloat16 on {}, torch.float32 on {};"),
+    ],
+)
+def test_ranks_that_are_not_alike_are_refused(task, name, values, said):
+    ranks = Ranks(task.folder, 2, _differ, task.config_file("rnn"), name, values)
+    assert ranks.codes == [2, 2]
+    said = said.format(*(rf"rank {rank} \(process \d+ on \S+\)" for rank in (0, 1)))
+    assert re.fullmatch(f"nmt: the processes of one training must be alike, but differ in {said} .*\n", ranks.output[0])
+    assert ranks.output[1] == ""
+    assert not (task.folder / "store").exists()
+
+
+def _interrupted_validation(rank, log, config):
+    """Rank 1 is sent a signal in the search of the first validation."""
+    step = TorchEngine._step
+
+    def signalled(self, *arguments):
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            TorchEngine._step = step
+        else:
+            time.sleep(0.2)  # rank 0 has the most of its share before it when it learns of the signal
+        return step(self, *arguments)
+
+    TorchEngine._step = signalled
+    return main(["train", str(config)])
+
+
+def test_a_signal_to_one_rank_ends_a_validation_on_all(task, monkeypatch):
+    changes = {"max_steps": 6, "validate_every": 3}
+    whole, broken = (task.config_file("rnn", name, train=changes) for name in ("whole", "broken"))
+    stopped = Ranks(task.folder, 2, _interrupted_validation, broken)
+    assert stopped.codes == [143, 143], stopped.output
+    assert "nmt: stopped by SIGTERM at step 3, all saved; the same command goes on" in stopped.output[0]
+    assert stopped.output[1] == ""
+    assert last_checkpoint(run_of(task, "broken")).state["progress"]["validation_due"]
+    assert train(task, 2, whole).codes == train(task, 2, broken).codes == [0, 0]
+    assert list(differences(run_of(task, "whole"), run_of(task, "broken"))) == []
 
 
 def _end_alone(rank, log, how):

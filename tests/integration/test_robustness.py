@@ -8,15 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.errors import RunError
+from nmt.errors import RunError, TrainingError
+from nmt.reproduction import differences
 from nmt.run import Run
 from nmt.training import checkpoint as checkpoints
+from nmt.training import trainer
+from nmt.training.reporting import Reporter
 from nmt.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +83,137 @@ def test_when_asked_a_failed_save_does_not_stop_the_training(task, monkeypatch):
     changes = {"max_steps": 6, "checkpoint_every": 3, "on_save_error": "continue"}
     pipeline.train(task.config("rnn", train=changes))
     assert calls == [3, 6, 6]  # at step 6 as due, and again with the score of the final validation
+
+
+@contextmanager
+def disk_with_room_for(size: int):
+    """Files that would grow beyond ``size`` bytes cannot be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_metrics_that_cannot_be_written_end_the_training_in_one_line(task, monkeypatch, capsys):
+    update, full = Trainer._update, ExitStack()
+
+    def spied(self, batches):
+        update(self, batches)
+        full.enter_context(disk_with_room_for(100))
+
+    path = str(task.config_file("rnn", train={"max_steps": 9, "log_every": 1, "validate_every": 9}))
+    with full, monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", spied)
+        assert main(["train", path]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("nmt: ")] == lines[-1:]
+    assert re.fullmatch(r"nmt: \S+/metrics.jsonl: metrics cannot be written: File too large; the last .*", lines[-1])
+    assert "Traceback" not in "".join(lines)
+    assert main(["train", path]) == 0
+
+
+def test_when_asked_metrics_that_cannot_be_written_do_not_stop_the_training(task, monkeypatch, caplog):
+    update, full = Trainer._update, ExitStack()
+
+    def spied(self, batches):
+        update(self, batches)
+        if self.progress.step == 3:
+            full.enter_context(disk_with_room_for(1_000))
+        if self.progress.step == 7:
+            full.close()
+
+    changes = {"max_steps": 9, "log_every": 1, "checkpoint_every": 2, "validate_every": 9, "on_save_error": "continue"}
+    whole, broken = (task.config_file("rnn", name, train=changes) for name in ("whole", "broken"))
+    assert main(["train", str(whole)]) == 0
+    with full, monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", spied)
+        caplog.clear()
+        assert main(["train", str(broken)]) == 0
+    lines = caplog.messages
+    assert sum("metrics cannot be written" in line for line in lines) == 1
+    assert sum("the checkpoint could not be saved" in line for line in lines) == 2  # of steps 4 and 6
+    assert "metrics can be written again" in lines
+    assert list(differences(*(Run(task.folder / "runs" / name) for name in ("whole", "broken")))) == []
+
+
+def test_a_training_whose_end_is_not_saved_has_no_model(task, monkeypatch, capsys):
+    path = str(task.config_file("rnn", train={"max_steps": 4, "checkpoint_every": 2, "on_save_error": "continue"}))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "new_directory", with_a_full_disk(checkpoints.new_directory, "step-00000004"))
+        assert main(["train", path]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        "nmt: step 4: the training has ended, but its last checkpoint could not be saved (up to step 2"
+    )
+    assert main(["train", path]) == 0
+
+
+def test_a_model_that_cannot_be_written_says_so_in_one_line(task, capsys):
+    path = str(task.config_file("rnn", train={"max_steps": 4}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "new_directory", with_a_full_disk(checkpoints.new_directory, "model"))
+        assert main(["train", path]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    model = task.folder / "runs" / "run" / "model"
+    assert last.startswith(f"nmt: {model}/model.safetensors: the final model could not be saved: "), last
+    assert last.endswith("make room and run the same command again")
+    assert not model.exists()
+    assert main(["train", path]) == 0
+
+
+def with_a_full_disk(new_directory, name: str):
+    @contextmanager
+    def replaced(path, **options):
+        with new_directory(path, **options) as aside, disk_with_room_for(1_000 if path.name == name else 2**40):
+            yield aside
+
+    return replaced
+
+
+def test_a_run_without_any_checkpoint_may_have_other_settings(task, monkeypatch):
+    """What a first save for which there was no room leaves."""
+    config = task.config("rnn")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "new_directory", with_a_full_disk(checkpoints.new_directory, "step-00000010"))
+        with pytest.raises(TrainingError, match="there is none before it"):
+            pipeline.train(config)
+    pipeline.train(task.config("rnn", model={"type": "rnn", "d_model": 16, "d_hidden": 16}))
+
+
+def test_samples_and_pictures_cannot_end_a_training(task, monkeypatch, caplog):
+    monkeypatch.setattr(Reporter, "samples", lambda *_: [][0])
+    monkeypatch.setattr(Reporter, "attention", lambda *_: [][0])
+    assert main(["train", str(task.config_file("rnn", train={"max_steps": 2, "samples": 1}))]) == 0
+    assert "warning: samples could not be shown: IndexError: list index out of range" in caplog.messages
+    assert "warning: attention map 0 could not be shown: IndexError: list index out of range" in caplog.messages
+
+
+def test_the_speed_is_that_of_updates_alone(task, monkeypatch):
+    """Neither a validation nor what is shown and saved after it counts."""
+    clock, times = [0.0], {Trainer._update: 1.0, Reporter.samples: 100.0, checkpoints.save: 1000.0}
+
+    def taking(original):
+        def wrapped(*arguments, **options):
+            clock[0] += times[original]
+            return original(*arguments, **options)
+
+        return wrapped
+
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Trainer, "_update", taking(Trainer._update))
+    monkeypatch.setattr(Reporter, "samples", taking(Reporter.samples))
+    monkeypatch.setattr(checkpoints, "save", taking(checkpoints.save))
+    changes = {"max_steps": 8, "log_every": 2, "validate_every": 4, "checkpoint_every": 2, "samples": 1}
+    config = task.config("rnn", train=changes)
+    pipeline.train(config)
+    logged = [json.loads(line) for line in Run.of(config).metrics.read_text().splitlines()]
+    speeds = [m["train/tokens_per_second"] for m in logged if "train/loss" in m]
+    assert len(speeds) == 4
+    assert all(100 < speed < 400 for speed in speeds)  # about 250 tokens an update, which takes 1 s
+    last = checkpoints.last_good(Run.of(config).checkpoints, pytest.fail)
+    assert last.state["progress"]["seconds"] == 8 + 2 * 100 + 3 * 1000
 
 
 def test_gradients_that_stay_infinite_end_the_training_and_name_the_sentences(task, capsys):

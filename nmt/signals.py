@@ -1,0 +1,175 @@
+"""Signals that ask a program to stop or to save.
+
+Two ways to hear them. Inside :func:`ending` a signal that asks to stop raises :class:`Ended` at once: all files are
+written under temporary names, so a program can end anywhere. Inside :func:`postponing` it is only noted in
+:data:`heard`, and the program stops where its state can be saved.
+
+A signal to stop that was ignored when the program was started (``nohup``, a background job of a script) stays ignored.
+A process with number 1, as in a container, hears signals only through a handler, so every command has one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from nmt.errors import NmtError
+
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAVE = signal.SIGUSR1
+PATIENCE = 3.0  # seconds that the main thread has to react, for it may be inside a long call of a library
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Interrupted(NmtError):
+    """A signal asked the program to stop; its state is saved."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asked the program to end at once; as with Ctrl-C, nothing should catch it and continue."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+
+class Paused(Exception):
+    """A signal came in the middle of work that is repeated later."""
+
+
+@dataclass
+class Heard:
+    """What signals have asked for."""
+
+    stop: int = 0  # number of the postponed signal that asks to stop
+    save: bool = False
+    ended: int = 0  # number of the signal for which Ended was raised
+
+
+heard = Heard()
+
+
+def number_of(error: KeyboardInterrupt) -> int:
+    return error.number if isinstance(error, Ended) else int(signal.SIGINT)
+
+
+def say(text: str) -> None:
+    """Write one line to standard error, past all buffers, so that any thread may do it at any moment."""
+    with suppress(OSError, ValueError, AttributeError):
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of a progress bar
+        os.write(sys.stderr.fileno(), f"{clear}{text}\n".encode())
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Inside, SIGINT, SIGTERM and SIGHUP raise :class:`Ended`, and SIGUSR1 is noted.
+
+    A main thread that does not react, because it is inside a library, is ended without its cooperation.
+    """
+    reacted = threading.Event()
+    heard.stop, heard.save, heard.ended = 0, False, 0
+
+    def end(number: int, _: Any) -> None:
+        reacted.set()
+        heard.ended = number
+        raise Ended(number)
+
+    def watch(number: int) -> None:
+        if number in STOP and not reacted.wait(PATIENCE):
+            say(f"nmt: stopped by {signal.Signals(number).name}")
+            os._exit(128 + number)
+
+    with _handling({**dict.fromkeys(STOP, end), SAVE: _note_save}, watch):
+        yield
+
+
+@contextmanager
+def postponing(acknowledge: bool = True) -> Iterator[None]:
+    """Inside, the signals are noted; a second SIGINT raises :class:`Ended`.
+
+    A signal that nobody has acted upon by the end of the block is sent again.
+
+    Args:
+        acknowledge: tell at once, on standard error, that a signal was heard.
+    """
+    reacted, told = threading.Event(), set[int]()
+    heard.stop = 0
+
+    def note(number: int, _: Any) -> None:
+        if heard.stop == number == signal.SIGINT:
+            reacted.set()
+            raise Ended(number)
+        heard.stop = number
+
+    def watch(number: int) -> None:
+        if number not in STOP:
+            return
+        if number not in told:
+            told.add(number)
+            again = "; press Ctrl-C again to stop at once, without saving" if number == signal.SIGINT else ""
+            if acknowledge:
+                say(f"{signal.Signals(number).name}: saving and stopping{again}")
+        elif number == signal.SIGINT and not reacted.wait(PATIENCE):
+            os._exit(128 + number)
+
+    try:
+        with _handling({**dict.fromkeys(STOP, note), SAVE: _note_save}, watch):
+            yield
+    except BaseException:
+        heard.stop = 0
+        raise
+    if left := heard.stop:
+        heard.stop = 0
+        signal.raise_signal(left)
+
+
+def ignore_save() -> None:
+    """Ignore SIGUSR1 from here on, where a program has nothing left to save."""
+    with suppress(ValueError):  # not the main thread
+        signal.signal(SAVE, signal.SIG_IGN)
+
+
+def _note_save(_: int, __: Any) -> None:
+    heard.save = True
+
+
+@contextmanager
+def _handling(handlers: Mapping[int, Handler], watch: Callable[[int], None]) -> Iterator[None]:
+    """Install handlers, except of signals that are ignored; ``watch`` hears of each signal at once, in a thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def listen() -> None:
+        while number := os.read(reading, 1):
+            watch(number[0])
+        os.close(reading)
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if number == SAVE or signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+        signal.set_wakeup_fd(wakeup)
+        os.close(writing)
