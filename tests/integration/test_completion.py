@@ -218,6 +218,8 @@ def age(run: Path) -> None:
     info = json.loads((run / "model" / "model.json").read_text())
     (run / "model" / "model.json").unlink()
     kept = ("format", "steps", "averaged", "identity", "training_seconds")
+    last = checkpoints.open_checkpoint(checkpoints.list_checkpoints(run / "checkpoints")[-1])
+    info["training_seconds"] = last.state["progress"]["seconds"]  # that version counted no time after the last save
     checkpoints.seal(run / "model", "model.json", {key: info[key] for key in kept})
     kept = ("sentences", "bleu", "chrf", "ter", "signatures", "search")
     (run / "evaluation" / "tiny.json").write_text(json.dumps({key: record(run)[key] for key in kept}))
