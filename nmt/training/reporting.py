@@ -66,21 +66,26 @@ class RecordFile:
         if not self._pending:
             return
         try:
-            if self._file is None:
-                self._file = io.FileIO(self.path, "ab")
-            start = os.fstat(self._file.fileno()).st_size
+            file = self.open()
+            start = os.fstat(file.fileno()).st_size
             try:
                 left = bytes(self._pending)
                 while left:
-                    left = left[self._file.write(left) :]
+                    left = left[file.write(left) :]
             except OSError:
                 with suppress(OSError):
-                    self._file.truncate(start)
+                    file.truncate(start)
                 raise
         except OSError as error:
             error.filename = str(self.path)
             raise
         self._pending.clear()
+
+    def open(self) -> io.FileIO:
+        """Open the file, unless it is open. What is written later goes there, whatever has its path by then."""
+        if self._file is None:
+            self._file = io.FileIO(self.path, "ab")
+        return self._file
 
     def sync(self) -> None:
         """Write all records, and force the file to disk."""
@@ -162,6 +167,9 @@ class Reporter:
         with self._writing():
             run.tensorboard.mkdir(parents=True, exist_ok=True)
         self._cut_back(lengths)
+        with self._writing():
+            self.metrics.open()
+            self.writer.file.open()
 
     def _cut_back(self, lengths: Mapping[str, int]) -> None:
         """Leave of each file what was there when the checkpoint was written."""
