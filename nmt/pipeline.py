@@ -368,7 +368,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
     exact = (
         "same bits from the same seed"
         if trainer.device.type == "cpu" or config.train.deterministic
-        else ("not the same bits each time (train.deterministic: true makes it so, and slower)")
+        else "not the same bits each time; train.deterministic: true makes it so"
     )
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
