@@ -456,19 +456,21 @@ class Validator:
             if drawn is not None:
                 maps.append((str(n), *drawn))
         hypotheses = [t.text for t in found]
-        quality = Quality(loss, scores.bleu, scores.chrf, scores.matches, varied(hypotheses, self.references))
+        cut = sum(t.at_limit for t in found)
+        different, ended = varied(hypotheses, self.references), 2 * cut <= len(found)
+        quality = Quality(loss, scores.bleu, scores.chrf, scores.matches, different, ended)
         distinct = (len(set(hypotheses)), len(hypotheses))
-        return Validation(metrics, quality, distinct, samples, maps, self._at_limit(translator, found))
+        return Validation(metrics, quality, distinct, samples, maps, self._at_limit(translator, cut))
 
-    def _at_limit(self, translator: Translator[TorchEngine], found: list[Translation]) -> list[str]:
+    def _at_limit(self, translator: Translator[TorchEngine], reached: int) -> list[str]:
         """A line on hypotheses that may have been cut, where there are any, or must be, where references are longer."""
-        search, reached = translator.search, sum(t.at_limit for t in found)
+        search = translator.search
         limits = [translator.max_length(min(length, search.max_source_tokens)) for length in self.lengths[0].tolist()]
         longer = int((self.lengths[1] > limits).sum())
         if not reached and not longer:
             return []
         return [
-            f"{reached:,} of {len(found):,} validation hypotheses are as long as the search allows "
+            f"{reached:,} of {len(self.sources):,} validation hypotheses are as long as the search allows "
             f"({search.max_length_ratio:g} times the source and {search.max_length_offset} subwords: "
             f"search.max_length_ratio, max_length_offset), {longer:,} of the references are longer"
         ]

@@ -35,6 +35,8 @@ class Quality:
         bleu, chrf: in percent.
         matches: 4-grams of the hypotheses that are in their references; None where that was not recorded.
         varied: whether the hypotheses differ with the sources, see :func:`varied`.
+        ended: whether most hypotheses end before the limit of length. A model that repeats a word up to the limit has
+            a chrF of 20 and more against references that hold the word.
     """
 
     loss: float = math.nan
@@ -42,6 +44,7 @@ class Quality:
     chrf: float = math.nan
     matches: int | None = None
     varied: bool = True
+    ended: bool = True
 
     @classmethod
     def of(cls, state: Mapping[str, Any], score: Score) -> Quality | None:
@@ -63,7 +66,7 @@ class Quality:
 
     def measure(self, score: Score) -> Score:
         """The measure that ranks it: ``score``, or the first one that can tell."""
-        if score == "loss" or not self.varied:
+        if score == "loss" or not (self.varied and self.ended):
             return "loss"
         matched = self.matches >= ENOUGH_MATCHES if self.matches is not None else self.bleu > 0
         if score == "bleu" and matched:

@@ -90,7 +90,7 @@ def describe(origin: dict[str, Any]) -> list[str]:
     if (measure := origin["chosen_by"]) != origin["score"]:
         lines.append(
             f"the final model was chosen by {TITLES[measure]}: {TITLES[origin['score']]} in validation says too "
-            "little (too few matching 4-grams, or translations that do not differ)"
+            "little (too few matching 4-grams, or translations that do not differ or never end)"
         )
 
     def words(one: dict[str, Any]) -> str:
