@@ -24,7 +24,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -341,7 +341,15 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: as :func:`nmt.config.load_config`.
         RunError: the configuration stored in the run cannot be read.
     """
-    config = load_config(path, overrides)
+    try:
+        config = load_config(path, overrides)
+    except ConfigError:
+        # The first version ignored keys that have no effect; a run that it started must not be refused for them.
+        with suppress(ConfigError):
+            config = load_config(path, [*overrides, "defaults=1"])
+            if (run := Run.of(config)).started and run.defaults == 1:
+                return config
+        raise
     run = Run.of(config)
     if run.started and "defaults" not in config.model_fields_set and (version := run.defaults) != config.defaults:
         return load_config(path, [*overrides, f"defaults={version}"])

@@ -106,3 +106,11 @@ def test_a_run_resumes_where_its_corpus_has_moved(old, name):
     expected, found = load_file(f"expected/{name}.safetensors"), load_file(f"runs/{name}/model/model.safetensors")
     for key, tensor in expected.items():
         torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_a_key_without_effect_stops_no_run_of_the_first_version(old, capsys):
+    text = Path("transformer.yaml").read_text().replace("name: cosine,", "name: cosine, factor: 0.7,")
+    Path("transformer.yaml").write_text(text)
+    assert main(["train", "transformer.yaml", "--set", "name=another"]) == 2
+    assert "train.schedule.factor: 0.7 has no effect" in capsys.readouterr().err
+    assert main(["train", "transformer.yaml"]) == 0
