@@ -212,6 +212,8 @@ def train(config: Config, world: World = ALONE) -> Trained:
 def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -> None:
     """Tell, or refuse, what this start does to the learning rate of a run that is there."""
     before = run.settle(run.load_config()).train
+    if (end := run.schedule_end()) is not None:
+        before = plan.with_end(before, end)
     step = trainer.progress.step
     if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, step):
         log.warning("%s", line)
@@ -343,6 +345,7 @@ def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[
         "configuration": fixed_settings(config),
         "tokenizer": tokenizer.fingerprint,
         "data": prepared.corpus.key,
+        "schedule_end": config.train.schedule.total_steps,
     }
 
 

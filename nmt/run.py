@@ -238,8 +238,7 @@ class Run:
         """
         try:
             model = json.loads((self.model / "model.json").read_text(encoding="utf-8"))
-            last = max(self.checkpoints.glob("step-*[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
-            progress = json.loads((last / "state.json").read_text(encoding="utf-8"))["progress"]
+            progress = self._last_state()["progress"]
             # A model.json of before the last step was recorded tells it by the time trained.
             key, recorded = ("step", "last_step") if "last_step" in model else ("seconds", "training_seconds")
             if progress[key] <= model[recorded]:
@@ -275,11 +274,27 @@ class Run:
         if schedule.name not in ("cosine", "linear") or schedule.total_steps is not None:
             return config
         first = self.load_config().train if self.started else config.train
-        end = first.schedule.total_steps or first.max_steps
+        end = self.schedule_end() or first.schedule.total_steps or first.max_steps
         if end is None:
             return config
         schedule = schedule.model_copy(update={"total_steps": max(end, schedule.warmup_steps)})
         return config.model_copy(update={"train": config.train.model_copy(update={"schedule": schedule})})
+
+    def _last_state(self) -> Any:
+        """``state.json`` of the newest checkpoint, not verified; OSError or ValueError where there is none to read."""
+        last = max(self.checkpoints.glob("step-*[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
+        return json.loads((last / "state.json").read_text(encoding="utf-8"))
+
+    def schedule_end(self) -> int | None:
+        """The end of the schedule under which the last checkpoint was trained; None where that is not recorded.
+
+        ``config.yaml`` describes the final model, which may be older.
+        """
+        try:
+            end = self._last_state()["identity"]["schedule_end"]
+            return end if isinstance(end, int) and end > 0 else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # no checkpoint, one of an earlier version, or damaged: whoever reads the weights says so
 
     @contextmanager
     def lock(self) -> Iterator[None]:

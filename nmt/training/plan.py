@@ -126,7 +126,7 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, step
     beyond = given is None and now.max_steps is not None and now.max_steps > end
     if now.schedule.min_lr == 0 and (beyond or (raised and step >= end)):
         longer = now.max_steps if now.max_steps and now.max_steps > end else 2 * max(step, end)
-        rate, key = learning_rate(step + 1, _with_end(now, longer)), raised[0] if raised else "max_steps"
+        rate, key = learning_rate(step + 1, with_end(now, longer)), raised[0] if raised else "max_steps"
         raise ConfigError(
             f"train.{key}: the {now.schedule.name} schedule of this run ends at step {end:,} with a rate of 0: later "
             f"steps change nothing. To train further, stretch it with --set train.schedule.total_steps={longer}: "
@@ -152,5 +152,5 @@ def further(config: TrainConfig, progress: Progress) -> list[str]:
     return [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in raised.items()]
 
 
-def _with_end(config: TrainConfig, end: int) -> TrainConfig:
+def with_end(config: TrainConfig, end: int) -> TrainConfig:
     return config.model_copy(update={"schedule": config.schedule.model_copy(update={"total_steps": end})})

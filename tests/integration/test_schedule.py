@@ -41,6 +41,43 @@ def test_raising_max_steps_keeps_the_schedule_unless_it_is_stretched(task, capsy
     assert rates(run) == pytest.approx({**before, **{s: learning_rate(s, config) for s in range(11, 21)}})
 
 
+def test_a_stretched_schedule_is_that_of_the_run_once_a_checkpoint_has_it(task, monkeypatch, caplog):
+    train(task, train=COSINE)
+    stretched = ["train.max_steps=20", "train.schedule.total_steps=40"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 14)
+        assert main(["train", str(task.config_file("rnn", train=COSINE)), "--set", *stretched]) == 130
+    caplog.clear()
+    run = train(task, overrides=stretched, train=COSINE)
+    assert "train.schedule.total_steps is" not in caplog.text  # it has been 40 since step 11
+    config = run.load_config().train
+    assert config.schedule.total_steps == 40
+    assert {s: rates(run)[s] for s in range(11, 21)} == pytest.approx(
+        {s: learning_rate(s, config) for s in range(11, 21)}
+    )
+
+
+def test_the_first_command_after_a_stretched_start_records_the_schedule_that_was_used(task, monkeypatch):
+    train(task, train=COSINE)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 14)
+        stretched = ["train.max_steps=20", "train.schedule.total_steps=40"]
+        assert main(["train", str(task.config_file("rnn", train=COSINE)), "--set", *stretched]) == 130
+    run = train(task, train=COSINE)
+    assert run.load_config().train.schedule.total_steps == 40
+
+
+def stop_after(patch, step):
+    update = Trainer._update
+
+    def stopped(self, batches):
+        update(self, batches)
+        if self.progress.step == step:
+            raise KeyboardInterrupt
+
+    patch.setattr(Trainer, "_update", stopped)
+
+
 def test_a_run_of_an_earlier_version_keeps_the_end_that_its_max_steps_gave(task):
     run = train(task, train=COSINE, defaults=1)
     raw = yaml.safe_load(run.config_path.read_text())
@@ -63,15 +100,8 @@ def test_a_floor_lets_a_finished_schedule_train_on(task):
 
 def test_an_interrupted_run_keeps_its_schedule(task, monkeypatch):
     whole = train(task, "whole", train=COSINE)
-    update = Trainer._update
-
-    def killed(self, batches):
-        update(self, batches)
-        if self.progress.step == 5:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", killed)
+        stop_after(patch, 5)
         assert main(["train", str(task.config_file("rnn", train=COSINE))]) == 130
     run = train(task, train=COSINE)
     assert rates(run) == rates(whole)
