@@ -324,23 +324,31 @@ def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
         OSError: writing failed; its ``filename`` tells the file by the name it was to have.
     """
     aside = _aside(path, "tmp")
-    descriptor = -1
     try:
-        aside.mkdir()
-        with suppress(OSError):
-            descriptor = os.open(aside, os.O_RDONLY)
-            _mark_in_use(descriptor)
-        mode = aside.stat().st_mode & 0o666
-        yield aside
-        _complete(aside, mode)
-        _put_in_place(aside, path, replace)
-        fsync(path.parent)
+        with _made(aside) as mode:
+            yield aside
+            _complete(aside, mode)
+            _put_in_place(aside, path, replace)
+            fsync(path.parent)
     except OSError as error:
         raise _named(error, aside, path) from error
     finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[int]:
+    """Make a temporary folder that counts as in use until the block ends; yields the rights that its files need."""
+    folder.mkdir()
+    descriptor = -1
+    try:
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            _mark_in_use(descriptor)
+        yield folder.stat().st_mode & 0o666
+    finally:
         if descriptor >= 0:
             os.close(descriptor)
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _complete(folder: Path, mode: int) -> None:
@@ -363,31 +371,23 @@ def fill_in_place(folder: Path, account: str) -> Iterator[Path]:
         account: the name under which the block seals the folder.
     """
     aside = _aside(folder / account, "tmp")
-    descriptor = -1
     try:
-        aside.mkdir()
-        with suppress(OSError):
-            descriptor = os.open(aside, os.O_RDONLY)
-            _mark_in_use(descriptor)
-        mode = aside.stat().st_mode & 0o666
-        try:
-            yield aside
-            _complete(aside, mode)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        for name in {name for one in accounts(folder, account) for name in one["sha256"]}:
-            (folder / name).unlink(missing_ok=True)
-        for file in sorted(aside.iterdir(), key=lambda file: file.name == account):
-            file.rename(folder / file.name)
-        aside.rmdir()
-        fsync(folder)
-        clear(folder / account)
+        with _made(aside) as mode:
+            try:
+                yield aside
+                _complete(aside, mode)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            for name in {name for one in accounts(folder, account) for name in one["sha256"]}:
+                (folder / name).unlink(missing_ok=True)
+            for file in sorted(aside.iterdir(), key=lambda file: file.name == account):
+                file.rename(folder / file.name)
+            aside.rmdir()
+            fsync(folder)
+            clear(folder / account)
     except OSError as error:
         raise _named(error, aside, folder) from error
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def accounts(folder: Path, account: str) -> list[dict[str, Any]]:
