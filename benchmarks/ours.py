@@ -15,10 +15,10 @@ from nmt import __version__, pipeline
 from nmt.config import validate_config
 from nmt.data.batching import Batch
 from nmt.data.tokenizer import Tokenizer
-from nmt.device import autocast, resolve_device, resolve_precision
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run import Run
+from nmt.run.directory import Run
+from nmt.runtime.device import autocast, resolve_device, resolve_precision
 from nmt.training.loss import projected_cross_entropy
 
 

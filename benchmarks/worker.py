@@ -51,7 +51,7 @@ def set_up_process(threads: int, allocator: str) -> None:
     torch.set_num_threads(threads)
     if allocator == "tuned":
         sys.path.insert(0, str(Path(__file__).parents[1]))
-        from nmt.allocator import keep_freed_memory
+        from nmt.runtime.memory import keep_freed_memory
 
         keep_freed_memory()
 

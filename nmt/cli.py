@@ -20,20 +20,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from nmt import __version__, signals
-from nmt.allocator import restart_without_caches
+from nmt import __version__
 from nmt.errors import DataError, NmtError
-from nmt.files import replacing
-from nmt.streams import closed, open_standard_streams
+from nmt.runtime import signals
+from nmt.runtime.memory import restart_without_caches
+from nmt.runtime.streams import closed, open_standard_streams
+from nmt.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from nmt.config import DataConfig
-    from nmt.engines.ctranslate2 import CTranslate2Engine
-    from nmt.engines.pytorch import TorchEngine
-    from nmt.run import Run
-    from nmt.translation import Engine, Translation, Translator
+    from nmt.run.directory import Run
+    from nmt.translation.ctranslate2 import CTranslate2Engine
+    from nmt.translation.pytorch import TorchEngine
+    from nmt.translation.translator import Engine, Translation, Translator
 
 log = logging.getLogger("nmt")
 
@@ -224,7 +225,7 @@ def _loaded() -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from nmt.run import load_experiment
+    from nmt.run.directory import load_experiment
 
     config = load_experiment(arguments.config, arguments.overrides)
     from nmt import pipeline
@@ -236,12 +237,13 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from nmt.run import load_experiment
-    from nmt.world import join
+    from nmt.run.directory import load_experiment
+    from nmt.runtime.ranks import join
 
     with join() as world:
         config = world.first(lambda: load_experiment(arguments.config, arguments.overrides))
-        from nmt import evaluation, pipeline
+        from nmt import pipeline
+        from nmt.evaluation import scores
 
         _loaded()
         trained = pipeline.train(config, world)
@@ -254,7 +256,7 @@ def _train(arguments: argparse.Namespace) -> None:
             f"This run is finished ({trained.steps} steps). To train it further, raise what ended it, "
             f"{trained.reason}:\n  {again}\nTo train another, give it a name: --set name=..."
         )
-    print("\n" + evaluation.table(trained.scores) + "\n")
+    print("\n" + scores.table(trained.scores) + "\n")
     for source, reference, hypothesis in trained.samples:
         print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")
     print(f"The run is in {run}. Next:\n{_next_steps(run)}")
@@ -320,14 +322,14 @@ def translate_file(
     The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``). Lines are
     translated as soon as no further one arrives; those of a file, many at a time.
     """
-    from nmt.run import Run
+    from nmt.run.directory import Run
 
     for option, value in (("--beam-size", beam_size), ("--nbest", nbest)):
         if value is not None and value < 1:
             raise DataError(f"{option} {value}: must be 1 or more")
     opened = Run.open(run)
-    from nmt.line_stream import LineStream
-    from nmt.translation import Notices
+    from nmt.translation.line_stream import LineStream
+    from nmt.translation.translator import Notices
 
     with _input(input) as stream, _writing(output) as out, _progress(input, output) as progress:
         notices = Notices(progress.tell)
@@ -357,7 +359,7 @@ def _translator(
 ) -> Translator[TorchEngine] | Translator[CTranslate2Engine]:
     load: Callable[..., Translator[Any]]
     if engine == "ctranslate2":
-        from nmt.export import load_translator as load
+        from nmt.interop.export import load_translator as load
     else:
         from nmt.pipeline import load_translator as load
     width = max(beam_size, nbest) if beam_size else None
@@ -536,10 +538,10 @@ def _open(path: str, mode: str, name: str | None = None, **options: Any) -> IO[A
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from nmt.run import Run
+    from nmt.run.directory import Run
 
     run = Run.open(arguments.run)
-    from nmt.export import export
+    from nmt.interop.export import export
 
     _loaded()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
@@ -549,12 +551,13 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from nmt.run import Run
+    from nmt.run.directory import Run
 
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one of references")
     run = Run.open(arguments.run)
-    from nmt import evaluation, pipeline
+    from nmt import pipeline
+    from nmt.evaluation import scores
 
     _loaded()
     if arguments.src is not None:
@@ -569,7 +572,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         found = {name: pipeline.evaluate_lines(run, name, *lines)}
     else:
         found = pipeline.evaluate(run, arguments.set_name)
-    print(evaluation.table({name: one.scores for name, one in found.items()}))
+    print(scores.table({name: one.scores for name, one in found.items()}))
     if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
         print(f"\nstored in {', '.join(stored)}")
 
@@ -585,7 +588,7 @@ def _config(arguments: argparse.Namespace) -> None:
     elif arguments.config is None:
         raise ConfigError("name a configuration file, or ask for --schema")
     else:
-        from nmt.run import Run, load_experiment
+        from nmt.run.directory import Run, load_experiment
 
         config = load_experiment(arguments.config, arguments.overrides)
         config = Run.of(config).settle(config)

@@ -22,14 +22,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.allocator import keep_freed_memory
 from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings, flatten
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
 from nmt.data.provenance import key_settings, verify_entry
 from nmt.data.tokenizer import Tokenizer
-from nmt.device import (
+from nmt.errors import CheckpointError, DataError, RunError
+from nmt.evaluation.fidelity import RoundTrip, unknown_summary
+from nmt.evaluation.results import Basis, Results
+from nmt.evaluation.scores import Scores, resolve, score
+from nmt.models.build import build_model, count_parameters
+from nmt.models.seq2seq import Seq2Seq
+from nmt.run import checkpoint as checkpoints
+from nmt.run.directory import Run
+from nmt.runtime.device import (
     resolve_device,
     resolve_precision,
     seed_everything,
@@ -37,27 +44,20 @@ from nmt.device import (
     set_threads,
     use_device,
 )
-from nmt.engines.pytorch import TorchEngine
-from nmt.environment import environment, precision_name
-from nmt.errors import CheckpointError, DataError, RunError
-from nmt.evaluation import Scores, resolve, score
-from nmt.fidelity import RoundTrip, unknown_summary
-from nmt.files import new_directory, same_files, write_json
-from nmt.models.build import build_model, count_parameters
-from nmt.models.seq2seq import Seq2Seq
-from nmt.results import Basis, Results
-from nmt.run import Run
+from nmt.runtime.environment import environment, precision_name
+from nmt.runtime.memory import keep_freed_memory
+from nmt.runtime.ranks import ALONE, World
+from nmt.runtime.signals import Interrupted, Paused, number_of
 from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
-from nmt.signals import Interrupted, Paused, number_of
-from nmt.training import checkpoint as checkpoints
+from nmt.storage.atomic import new_directory, same_files, write_json
 from nmt.training import plan
 from nmt.training.figures import MAX_POSITIONS
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_final_metrics
 from nmt.training.selection import TITLES, Quality, Ranking, varied
 from nmt.training.trainer import Trainer, Validation, describe
-from nmt.translation import Notice, Notices, Translation, Translator
-from nmt.world import ALONE, World
+from nmt.translation.pytorch import TorchEngine
+from nmt.translation.translator import Notice, Notices, Translation, Translator
 
 log = logging.getLogger(__name__)
 

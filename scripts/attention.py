@@ -8,7 +8,7 @@ import sys
 
 from nmt.cli import guarded
 from nmt.pipeline import attention_map, load_translator
-from nmt.run import Run
+from nmt.run.directory import Run
 from nmt.training.figures import attention_figure
 
 

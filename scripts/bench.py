@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarking import ROOT, BenchmarkError, command, machine
 
 from nmt.cli import guarded
-from nmt.files import write_text
+from nmt.storage.atomic import write_text
 
 QUICK = {"train": ["--quick"], "decode": ["--quick"], "data": ["--pairs", "20000", "--repeats", "1", "--steps", "20"]}
 

@@ -44,9 +44,9 @@ from benchmarking import (
 from nmt.cli import guarded
 from nmt.config import Config, TransformerConfig, digest, validate_config
 from nmt.data.lines import open_text, read_lines
-from nmt.files import write_text
-from nmt.run import Run
+from nmt.run.directory import Run
 from nmt.search.limits import resolve_search
+from nmt.storage.atomic import write_text
 
 SAME_LOGITS = 1e-3  # largest difference of two logits that are computed alike in fp32
 # transformers has no other length penalty: the sum of log probabilities by length ** alpha.

@@ -19,12 +19,12 @@ import torch
 from benchmarking import command, machine, ratios, spread
 
 from nmt import pipeline
-from nmt.allocator import keep_freed_memory
 from nmt.cli import guarded
 from nmt.config import Config, load_config
 from nmt.data.batching import Batch
-from nmt.device import resolve_device, resolve_precision, set_deterministic, set_threads
-from nmt.run import Run
+from nmt.run.directory import Run
+from nmt.runtime.device import resolve_device, resolve_precision, set_deterministic, set_threads
+from nmt.runtime.memory import keep_freed_memory
 from nmt.training.reporting import Silence
 from nmt.training.trainer import Trainer
 

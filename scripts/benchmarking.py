@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 import nmt
-from nmt.allocator import WITHOUT_CACHES
-from nmt.cores import usable_cores
 from nmt.errors import NmtError
-from nmt.files import write_json, write_text
+from nmt.runtime.memory import WITHOUT_CACHES
+from nmt.runtime.threads import usable_cores
+from nmt.storage.atomic import write_json, write_text
 
 ROOT = Path(__file__).parents[1]
 CONTESTANTS = ROOT / "benchmarks"

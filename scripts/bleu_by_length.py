@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from nmt.cli import guarded
 from nmt.data.corpus import sets_of_run
-from nmt.evaluation import bleu_by_length
-from nmt.run import Run
+from nmt.evaluation.scores import bleu_by_length
+from nmt.run.directory import Run
 
 
 def main() -> None:

@@ -29,9 +29,9 @@ from safetensors.torch import load_file
 from nmt.cli import guarded
 from nmt.config import load_config
 from nmt.errors import ConfigError
-from nmt.reproduction import differences, folders
-from nmt.run import Run
-from nmt.training.checkpoint import list_checkpoints
+from nmt.run.checkpoint import list_checkpoints
+from nmt.run.differences import differences, folders
+from nmt.run.directory import Run
 
 CALLS = (
     "rename", "renameat", "renameat2", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "fsync", "fdatasync",

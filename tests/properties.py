@@ -34,10 +34,10 @@ from nmt.cli import main as nmt_main
 from nmt.cli import translate_file
 from nmt.config import JsonlSource, SearchConfig, TextSource, TsvSource, load_config
 from nmt.data.sources import read_pairs
-from nmt.engines.pytorch import TorchEngine
 from nmt.errors import CheckpointError, ConfigError, DataError, NmtError
-from nmt.training import checkpoint as checkpoints
-from nmt.translation import Translator
+from nmt.run import checkpoint as checkpoints
+from nmt.translation.pytorch import TorchEngine
+from nmt.translation.translator import Translator
 from tests.conftest import BASE, Place, make_place
 from tests.unit.test_translation import LETTERS, Copier, Letters
 

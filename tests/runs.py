@@ -5,7 +5,7 @@ import json
 import torch
 
 from nmt.cli import main
-from nmt.run import Run
+from nmt.run.directory import Run
 
 EVERY_2 = {"max_steps": 10, "validate_every": 2, "batch_tokens": 128, "schedule": {"name": "constant"}}
 

@@ -37,7 +37,7 @@ from nmt.data.provenance import (
 )
 from nmt.data.sources import Pairs, Source, read_pairs
 from nmt.errors import DataError
-from nmt.files import build_once, sha256, write_json
+from nmt.storage.atomic import build_once, sha256, write_json
 
 log = logging.getLogger(__name__)
 

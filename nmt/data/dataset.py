@@ -26,8 +26,8 @@ from nmt.data.provenance import read_manifest, verify_entry
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.unknown import UnknownCount, count_unknown
 from nmt.errors import DataError
-from nmt.files import build_once, sha256, write_json
 from nmt.search.limits import LengthLimits, learn_limits
+from nmt.storage.atomic import build_once, sha256, write_json
 
 log = logging.getLogger(__name__)
 

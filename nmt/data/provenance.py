@@ -31,7 +31,7 @@ from nmt.data.hub import check_card, load_hub
 from nmt.data.lines import cannot_open, check_regular
 from nmt.data.sources import Source
 from nmt.errors import DataError
-from nmt.files import sha256, write_json
+from nmt.storage.atomic import sha256, write_json
 
 Entry = dict[str, Any]
 GRAIN = 2 * 10**9  # nanoseconds within which a file may change twice and show one time (FAT; others are finer)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import sentencepiece as spm
 
 from nmt.config import SamplingConfig, TokenizerConfig
-from nmt.cores import usable_cores
 from nmt.errors import TokenizerError
-from nmt.files import build_once, sha256, write_json
+from nmt.runtime.threads import usable_cores
+from nmt.storage.atomic import build_once, sha256, write_json
 
 if TYPE_CHECKING:
     from nmt.data.corpus import Corpus, TextPart

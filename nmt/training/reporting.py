@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from nmt.config import Config, digest, flatten
 from nmt.errors import TrainingError
-from nmt.files import fsync
-from nmt.run import Run
+from nmt.run.directory import Run
+from nmt.storage.atomic import fsync
 from nmt.training.figures import attention_image
 
 log = logging.getLogger(__name__)

@@ -18,20 +18,20 @@ from torch import Tensor
 
 from nmt.config import Config, config_diff
 from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
-from nmt.device import autocast
-from nmt.environment import changes
 from nmt.errors import CheckpointError, TrainingError
-from nmt.files import OtherFormatError, UnreadableError
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run import Run
-from nmt.signals import Interrupted, Paused, heard, postponing
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.directory import Run
+from nmt.runtime.device import autocast
+from nmt.runtime.environment import changes
+from nmt.runtime.ranks import World
+from nmt.runtime.signals import Interrupted, Paused, heard, postponing
+from nmt.storage.atomic import OtherFormatError, UnreadableError
 from nmt.training import plan
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.optim import MovingAverage, borrowed, build_optimizer, learning_rate, mean_weights
 from nmt.training.reporting import Reporter, Silence
 from nmt.training.selection import TITLES, UNKNOWN, Quality, Ranking
-from nmt.world import World
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
@@ -111,8 +111,8 @@ class Trainer:
     Args:
         identity: what a checkpoint must agree on to be resumed: the lasting settings of its ``configuration``, and
             hashes of the ``tokenizer`` and the ``data``.
-        environment: code, libraries, device and precision (:func:`nmt.environment.environment`); recorded, and compared
-            when the run is resumed.
+        environment: code, libraries, device and precision (:func:`nmt.runtime.environment.environment`); recorded, and
+            compared when the run is resumed.
         validate: runs a validation of the model it is given (in evaluation mode).
         scored_with: the settings that the scores of a validation depend on.
         formerly: those of the run's last start, for checkpoints that do not record them.

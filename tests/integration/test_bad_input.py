@@ -25,9 +25,9 @@ from nmt import pipeline
 from nmt.cli import main
 from nmt.config import load_config
 from nmt.errors import CheckpointError
-from nmt.files import seal
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.directory import Run
+from nmt.storage.atomic import seal
 from tests.conftest import BASE, Place
 
 

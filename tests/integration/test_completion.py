@@ -10,14 +10,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nmt import environment, pipeline
+from nmt import pipeline
 from nmt.cli import main
-from nmt.reproduction import differences
-from nmt.results import Results
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.evaluation.results import Results
+from nmt.run import checkpoint as checkpoints
+from nmt.run.differences import differences
+from nmt.run.directory import Run
+from nmt.runtime import environment
 from nmt.training.trainer import Trainer
-from nmt.translation import Translator
+from nmt.translation.translator import Translator
 
 LEARN = ["train.optimizer.lr=0.01", "train.schedule.warmup_steps=2", "train.score=loss", "train.precision=fp32"]
 TRAIN = ["train", "c.yaml", "--set", *LEARN]

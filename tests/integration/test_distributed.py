@@ -18,16 +18,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nmt import distributed, pipeline
+from nmt import pipeline
 from nmt.cli import guarded, main
 from nmt.data.batching import TrainingOrder
-from nmt.engines.pytorch import TorchEngine
 from nmt.errors import DataError, TrainingError
-from nmt.reproduction import differences
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.differences import differences
+from nmt.run.directory import Run
+from nmt.runtime import torchrun
+from nmt.runtime.ranks import Elsewhere, join
 from nmt.training.trainer import WINDOW, Interrupted, Trainer
-from nmt.world import Elsewhere, join
+from nmt.translation.pytorch import TorchEngine
 from tests.conftest import MODELS, Task
 from tests.integration.test_resume import HARD
 
@@ -38,7 +39,7 @@ TORCHRUN = [sys.executable, "-m", *LAUNCHER, "-m", "nmt", "train"]
 # Ranks are forked from one process that has imported all they need (torch imports the last two late) and run nothing:
 # starting them costs next to nothing.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["nmt.pipeline", "nmt.distributed", "nmt.cli", "torch._dynamo", "pandas"])
+processes.set_forkserver_preload(["nmt.pipeline", "nmt.runtime.torchrun", "nmt.cli", "torch._dynamo", "pandas"])
 
 
 class Ranks:
@@ -389,7 +390,7 @@ def test_meetings(task):
 
 
 def _wait_and_hang(rank, log):
-    distributed.STEP_TIMEOUT, distributed.GRACE = timedelta(seconds=4), 0.1
+    torchrun.STEP_TIMEOUT, torchrun.GRACE = timedelta(seconds=4), 0.1
     with join() as world:
         world.first(lambda: time.sleep(5))  # rank 0 works alone for longer than a step may take
         world.exchange([1])
@@ -402,7 +403,7 @@ def _wait_and_hang(rank, log):
 
 def _work_and_hang(rank, log, how):
     """Rank 1 works for longer than a step may take and shows that it is alive; then it or rank 0 hangs."""
-    distributed.STEP_TIMEOUT, distributed.BEAT, distributed.GRACE = timedelta(seconds=3), 0.1, 0.1
+    torchrun.STEP_TIMEOUT, torchrun.BEAT, torchrun.GRACE = timedelta(seconds=3), 0.1, 0.1
 
     def program():
         with join() as world:
@@ -438,7 +439,7 @@ def test_work_that_shows_life_goes_on_and_a_hanging_rank_is_named(task, how, han
 
 
 def _differ(rank, log, config, name, values):
-    patch = {"code": (distributed, "source_digest"), "precision": (pipeline, "resolve_precision")}[name]
+    patch = {"code": (torchrun, "source_digest"), "precision": (pipeline, "resolve_precision")}[name]
     setattr(*patch, lambda *_: values[rank])
     return main(["train", str(config)])
 
@@ -489,7 +490,7 @@ def test_a_signal_to_one_rank_ends_a_validation_on_all(task, monkeypatch):
 
 def _end_alone(rank, log, how):
     """Rank 1 fails or is killed while rank 0 waits for it; nobody is there to end rank 0, as torchrun would."""
-    distributed.GRACE = 0.1
+    torchrun.GRACE = 0.1
 
     def program():
         with join() as world:

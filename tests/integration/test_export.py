@@ -13,13 +13,13 @@ import pytest
 import sacrebleu
 import yaml
 
-from nmt import export
 from nmt.cli import main
 from nmt.data.corpus import Corpus
 from nmt.data.provenance import read_manifest
 from nmt.data.tokenizer import Tokenizer
-from nmt.engines.ctranslate2 import import_ctranslate2
 from nmt.errors import ExportError
+from nmt.interop import export
+from nmt.translation.ctranslate2 import import_ctranslate2
 from tests.conftest import Task
 
 try:

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 
 from nmt.cli import main
 from nmt.errors import RunError
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.directory import Run
 from nmt.training.trainer import Trainer
 from tests.conftest import BASE
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from nmt.cli import main
-from nmt.run import Run
+from nmt.run.directory import Run
 from tests.runs import EVERY_2
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nmt import files, pipeline
+from nmt import pipeline
 from nmt.data.batching import Reader
-from nmt.reproduction import differences
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.differences import differences
+from nmt.run.directory import Run
+from nmt.storage import atomic
 from nmt.training.trainer import Interrupted, Trainer
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages, patience, a plateau schedule.
@@ -87,7 +88,7 @@ def test_kills_at_the_worst_moments(hard, monkeypatch, moment):
         if moment == "during validation":
             patch.setattr(pipeline.Validator, "__call__", killed(pipeline.Validator.__call__))
         elif moment == "while writing a checkpoint":
-            patch.setattr(files, "write_json", killed(files.write_json))
+            patch.setattr(atomic, "write_json", killed(atomic.write_json))
         else:
             patch.setattr(checkpoints, "prune", killed(checkpoints.prune))
         for _ in range(10):

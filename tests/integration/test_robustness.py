@@ -16,9 +16,9 @@ import pytest
 from nmt import pipeline
 from nmt.cli import main
 from nmt.errors import RunError, TrainingError
-from nmt.reproduction import differences
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.differences import differences
+from nmt.run.directory import Run
 from nmt.training import trainer
 from nmt.training.reporting import Reporter
 from nmt.training.trainer import Trainer
@@ -37,7 +37,7 @@ def test_a_second_training_is_refused_and_told_who_holds_the_run(task):
 
 def test_a_lock_left_by_a_dead_process_does_not_block(task):
     run = Run.of(task.config("rnn"))
-    code = "import sys, os; from nmt.run import Run; from pathlib import Path\n"
+    code = "import sys, os; from nmt.run.directory import Run; from pathlib import Path\n"
     code += "with Run(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(run.path)], check=False)
     assert (run.path / ".lock").exists()

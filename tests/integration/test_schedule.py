@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from nmt.cli import main
-from nmt.run import Run
+from nmt.run.directory import Run
 from nmt.training.optim import learning_rate
 from nmt.training.trainer import Trainer
 from tests.runs import EVERY_2, origin, train, validations

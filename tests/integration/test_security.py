@@ -16,8 +16,8 @@ from nmt.cli import main
 from nmt.config import load_config
 from nmt.data.corpus import prepare_corpus
 from nmt.errors import DataError
-from nmt.files import seal
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.storage.atomic import seal
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from nmt import pipeline, signals
+from nmt import pipeline
 from nmt.cli import main
 from nmt.data import tokenizer
-from nmt.reproduction import differences
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.differences import differences
+from nmt.run.directory import Run
+from nmt.runtime import signals
+from nmt.runtime.ranks import World
 from nmt.training.trainer import Interrupted, Trainer
-from nmt.world import World
 
 ROOT = Path(__file__).parents[2]
 NMT = [sys.executable, "-m", "nmt"]
@@ -172,7 +173,8 @@ def test_preparing_ends_at_once_and_leaves_nothing_half_written(task, monkeypatc
 
 STUCK = """
 import ctypes, sys
-from nmt import cli, signals
+from nmt.runtime import signals
+from nmt import cli
 mutex = ctypes.create_string_buffer(128)
 lock = ctypes.CDLL(None).pthread_mutex_lock
 lock(mutex)

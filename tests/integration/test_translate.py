@@ -12,7 +12,7 @@ import pytest
 from nmt import cli
 from nmt.cli import main
 from nmt.config import load_config
-from nmt.translation import Translator
+from nmt.translation.translator import Translator
 
 NMT = [sys.executable, "-m", "nmt"]
 
@@ -113,7 +113,7 @@ def test_what_was_translated_before_an_error_is_kept(place, monkeypatch, caplog,
 
     original = Translator.translate
     monkeypatch.setattr(Translator, "translate", translate)
-    monkeypatch.setattr("nmt.line_stream.BLOCK_LINES", 3)
+    monkeypatch.setattr("nmt.translation.line_stream.BLOCK_LINES", 3)
     place.write("in", b"one\n" * 5)
     place.write("out", b"earlier\n")
     for name in ("out.partial", "out.partial2"):

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from nmt.cli import main
-from nmt.run import load_experiment
+from nmt.run.directory import load_experiment
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "runs-9b825eb.tar.xz"
 

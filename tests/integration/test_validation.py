@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
-from nmt import export, pipeline
+from nmt import pipeline
 from nmt.cli import main
+from nmt.interop import export
 from nmt.models.rnn import RNN
-from nmt.run import Run
+from nmt.run.directory import Run
 
 SHORT = {"max_steps": 2, "validate_every": 2}
 

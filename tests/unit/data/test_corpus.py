@@ -37,7 +37,7 @@ from nmt.data.corpus import (
 from nmt.data.lines import read_lines
 from nmt.data.sources import read_pairs
 from nmt.errors import DataError
-from nmt.files import build_once
+from nmt.storage.atomic import build_once
 
 MULTI30K = Path(__file__).parents[3].parent / "shared/data/multi30k"
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.proto.event_pb2 import Event
 
 from nmt.errors import TrainingError
-from nmt.run import Run
+from nmt.run.directory import Run
 from nmt.training.reporting import EventWriter, RecordFile, Reporter
 
 

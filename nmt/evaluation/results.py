@@ -1,0 +1,210 @@
+"""Stored results of evaluations; each says what it is of, and is used for nothing else.
+
+runs/NAME/evaluation/
+    SET.hyp, SET.json      a test set: translations; scores, signatures, and what they are of
+    earlier/SET.ID.*       of the same set, with another model, search, metric or other data
+    files/FILE.ID.*        of a file that ``nmt evaluate --src`` named
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.config import FORMER_DEFAULTS, EvaluationConfig, digest
+from nmt.evaluation.scores import METRICS, Scores, score
+from nmt.run.directory import Run
+from nmt.search.limits import ResolvedSearch
+from nmt.storage.atomic import fsync, write_json, write_text
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What scores are of. Two results are interchangeable where all of it is equal.
+
+    Attributes:
+        model: SHA-256 of the file of weights.
+        search: the settings that the translations were searched with; the size of batches is not one of them.
+        signatures: of the metrics, without sacreBLEU's version.
+        data: SHA-256 of the sources and references.
+        sentences: number of sources.
+    """
+
+    model: str
+    search: dict[str, Any]
+    signatures: dict[str, str]
+    data: str
+    sentences: int
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        search: ResolvedSearch,
+        evaluation: EvaluationConfig,
+        sources: Sequence[str],
+        references: Sequence[str],
+    ) -> Basis:
+        sums = hashlib.sha256()
+        for lines in (sources, references):
+            for line in lines:
+                sums.update(line.encode() + b"\n")
+            sums.update(b"\n\n")
+        signatures = score(["x"], ["x"], evaluation).signatures  # of any text: they tell settings
+        return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))
+
+    @property
+    def id(self) -> str:
+        """A short name for files."""
+        return digest(self.model, self.search, self.signatures, self.data)
+
+    def is_of(self, record: Mapping[str, Any]) -> bool:
+        """Whether a stored record says that it is on this basis.
+
+        Search settings that were added since count as what their absence meant.
+        """
+        former = {k.removeprefix("search."): v for k, v in FORMER_DEFAULTS[1].items() if k.startswith("search.")}
+        try:
+            return (
+                all(record[key] == getattr(self, key) for key in ("model", "data") if "model" in record)
+                and record["sentences"] == self.sentences
+                and _unversioned(record["signatures"]) == self.signatures
+                and _settings(ResolvedSearch.model_validate({**former, **record["search"]})) == self.search
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+
+
+def _settings(search: ResolvedSearch) -> dict[str, Any]:
+    return search.model_dump(mode="json", exclude={"batch_tokens"})
+
+
+def _unversioned(signatures: Mapping[str, str]) -> dict[str, str]:
+    return {metric: signature.partition("|version:")[0] for metric, signature in signatures.items()}
+
+
+class Results:
+    """The results in a run directory."""
+
+    def __init__(self, run: Run):
+        self.run, self.folder, self.model = run, run.evaluation, run.model / "model.json"
+
+    def find(self, name: str, basis: Basis) -> Scores | None:
+        """Stored scores of test set ``name`` on exactly this basis; None where there are none.
+
+        Those found among the earlier ones are put back under the name of the set.
+        """
+        here, earlier = self.folder / name, self._earlier(name, basis.id)
+        for stem in (here, earlier):
+            record = _read(stem)
+            if record is None or not basis.is_of(record) or not self._is_whole(record, stem):
+                continue
+            if stem == earlier:
+                self._make_way(name)
+                _move(earlier, here)
+            values = {metric: float(record.get(metric, math.nan)) for metric in METRICS}
+            return Scores(values["bleu"], values["chrf"], values["ter"], record["signatures"])
+        return None
+
+    def store(self, name: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
+        """Put a result under the name of its test set; one on another basis moves to the earlier ones.
+
+        Returns:
+            The JSON file.
+        """
+        self._check()
+        record = _read(self.folder / name)
+        if record is not None and not basis.is_of(record):
+            self._make_way(name)
+        return _write(self.folder / name, basis, scores, hypotheses)
+
+    def store_file(self, file: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
+        """Put a result of a named file apart from those of the test sets; returns the JSON file."""
+        self._check()
+        stem = file.encode()[:100].decode(errors="ignore")  # names have an end, at 255 bytes
+        return _write(self.folder / "files" / f"{stem}.{basis.id}", basis, scores, hypotheses)
+
+    def hypotheses(self, name: str) -> list[str]:
+        """The stored translations of a test set."""
+        return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]
+
+    def _check(self) -> None:
+        """
+        Raises:
+            RunError: the run is another one by now, or holds links that lead out of it.
+        """
+        self.run.check_held()
+        self.run.refuse_links()
+
+    def _earlier(self, name: str, identifier: str) -> Path:
+        return self.folder / "earlier" / f"{name}.{identifier}"
+
+    def _make_way(self, name: str) -> None:
+        """Move a stored result to the earlier ones."""
+        here = self.folder / name
+        record = _read(here)
+        if record is not None:
+            parts = [record.get(key) for key in ("model", "search", "signatures", "data")]
+            if isinstance(parts[2], dict):
+                parts[2] = _unversioned(parts[2])
+            earlier = self._earlier(name, digest(*parts))
+            earlier.parent.mkdir(exist_ok=True)
+            _move(here, earlier)
+
+    def _is_whole(self, record: Mapping[str, Any], stem: Path) -> bool:
+        """Whether the translations are those that the record is of."""
+        try:
+            text = _path(stem, "hyp").read_bytes()
+            if "model" in record:
+                return bool(record["hypotheses"] == hashlib.sha256(text).hexdigest())
+            # A record of before model and data were recorded: it was written after its model, so that a newer model
+            # is another one.
+            if _path(stem, "json").stat().st_mtime_ns < self.model.stat().st_mtime_ns:
+                return False
+            return text.count(b"\n") == record["sentences"]
+        except (OSError, KeyError):
+            return False
+
+
+def _path(stem: Path, extension: str) -> Path:
+    return stem.with_name(f"{stem.name}.{extension}")
+
+
+def _read(stem: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(_path(stem, "json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
+    """Write translations first, then what they are of: translations without it are nobody's."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{line}\n" for line in hypotheses)
+    write_text(_path(stem, "hyp"), text)
+    record = {
+        "sentences": basis.sentences,
+        **scores.as_dict(),
+        "search": basis.search,
+        "model": basis.model,
+        "data": basis.data,
+        "hypotheses": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    write_json(_path(stem, "json"), record)
+    return _path(stem, "json")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move translations, then the record: a kill between the two leaves a record without translations, which is moved
+    again."""
+    for extension in ("hyp", "json"):
+        if _path(source, extension).exists():
+            _path(source, extension).replace(_path(target, extension))
+    fsync(target.parent)
+    fsync(source.parent)

@@ -1,0 +1,214 @@
+"""Scores of translations: sacreBLEU, always on plain text against the raw references.
+
+The numbers during training and the final ones come from the same :func:`score`, with the signatures that make
+them comparable with those of others (Post 2018).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+from sacrebleu.metrics.bleu import BLEU, BLEUScore
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
+
+from nmt.config import EvaluationConfig
+from nmt.errors import ConfigError, DataError
+from nmt.evaluation.languages import Writing, writing_of_code, writing_of_text
+
+Metric = Literal["bleu", "chrf", "ter"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+_TOKENIZERS: dict[Writing, Literal["zh", "ja-mecab", "ko-mecab", "char"]] = {
+    "chinese": "zh",
+    "japanese": "ja-mecab",
+    "korean": "ko-mecab",
+    "unspaced": "char",
+}
+_TITLES: dict[Metric, str] = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Corpus scores in percent; nan where a metric was not asked for.
+
+    Attributes:
+        bleu: BLEU (Papineni et al. 2002), higher is better.
+        chrf: chrF2 (Popović 2015), higher is better.
+        ter: translation edit rate (Snover et al. 2006), lower is better.
+        signatures: metric to full sacreBLEU signature, for the metrics asked for.
+    """
+
+    bleu: float
+    chrf: float
+    ter: float
+    signatures: dict[str, str]
+    matches: int | None = None  # 4-grams of the hypotheses found in their references: what BLEU rests on
+
+    def as_dict(self) -> dict[str, float | dict[str, str]]:
+        """Plain data for JSON: the metrics asked for and ``signatures``."""
+        return {
+            **{name: getattr(self, name) for name in METRICS if name in self.signatures},
+            "signatures": dict(self.signatures),
+        }
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    config: EvaluationConfig,
+    metrics: Sequence[Metric] = METRICS,
+) -> Scores:
+    """Score a corpus. TER takes far longer than the others; leave it out of ``metrics`` where time matters.
+
+    Raises:
+        ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
+        DataError: the numbers of hypotheses and references differ, or both are 0.
+    """
+    _check_counts(hypotheses, references=references)
+    values = dict.fromkeys(METRICS, math.nan)
+    signatures: dict[str, str] = {}
+    matches = None
+    for name in metrics:
+        metric = _metric(name, config)
+        found = metric.corpus_score(hypotheses, [references])
+        values[name] = float(found.score)
+        signatures[name] = str(metric.get_signature())
+        if isinstance(found, BLEUScore):
+            matches = int(found.counts[-1])
+    return Scores(**values, signatures=signatures, matches=matches)
+
+
+def resolve(
+    config: EvaluationConfig, language: str, references: Sequence[str], say: Callable[[str], None]
+) -> EvaluationConfig:
+    """The evaluation settings with every choice made that depends on the target language.
+
+    A tokenizer that is null is the one that sacreBLEU's command takes for the language, and characters for a language
+    without spaces that sacreBLEU does not know. The text decides where the code says nothing.
+
+    Args:
+        language: target language code, see :mod:`nmt.evaluation.languages`.
+        references: target text, such as that of the validation set.
+        say: is told of each choice that may surprise.
+
+    Raises:
+        ConfigError: ``evaluation.tokenize`` names a tokenizer whose package is not installed.
+    """
+    written, text = writing_of_code(language), writing_of_text(references)
+    seen = written or text
+    tokenize = config.tokenize
+    if tokenize is None:
+        tokenize = _TOKENIZERS[seen] if seen else "13a"
+        if seen and not written:
+            say(
+                f"evaluation.tokenize: {tokenize}, because the target text has no spaces between words "
+                f"(data.tgt_lang: {language})"
+            )
+        try:
+            _metric("bleu", config.model_copy(update={"tokenize": tokenize}))
+        except ConfigError as error:
+            say(f"warning: {error}. Until then BLEU is computed on characters, and its signature says tok:char")
+            tokenize = "char"
+    elif text and tokenize in ("13a", "intl", "none"):
+        say(
+            f"warning: evaluation.tokenize: {tokenize} splits at spaces, which the target text has not: BLEU and the "
+            f"choice of the best checkpoint say little. Leave it out for {_TOKENIZERS[written or text]}"
+        )
+    asian = config.ter_asian_support
+    if asian is None:
+        asian = seen in ("chinese", "japanese", "korean") or tokenize in ("zh", "ja-mecab", "ko-mecab")
+    resolved = config.model_copy(update={"tokenize": tokenize, "ter_asian_support": asian})
+    _metric("bleu", resolved)
+    return resolved
+
+
+def bleu_by_length(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    sources: Sequence[str],
+    edges: Sequence[int],
+    config: EvaluationConfig,
+) -> list[tuple[str, int, float]]:
+    """Corpus BLEU in bins of source length, as Bahdanau et al. 2015, figure 2, plot it.
+
+    Args:
+        edges: growing upper ends of the bins, in words; a last bin takes the longer sentences. (10, 20) makes
+            the bins "1-10" (empty sources too), "11-20" and "21+".
+
+    Returns:
+        (label, number of sentences, BLEU) of the bins that hold a sentence, shortest first.
+
+    Raises:
+        ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
+        DataError: the numbers of hypotheses, references and sources differ, or are 0.
+        ValueError: ``edges`` do not grow, or one is under 1.
+    """
+    _check_counts(hypotheses, references=references, sources=sources)
+    starts = [1, *(edge + 1 for edge in edges)]
+    if any(after <= before for before, after in pairwise(starts)):
+        raise ValueError(f"edges must grow and be at least 1, found {list(edges)}")
+    labels = [f"{start}-{edge}" for start, edge in zip(starts, edges, strict=False)] + [f"{starts[-1]}+"]
+    bins: list[list[int]] = [[] for _ in labels]
+    for index, source in enumerate(sources):
+        bins[bisect_left(edges, len(source.split()))].append(index)
+    return [
+        (
+            label,
+            len(members),
+            score([hypotheses[i] for i in members], [references[i] for i in members], config, ["bleu"]).bleu,
+        )
+        for label, members in zip(labels, bins, strict=True)
+        if members
+    ]
+
+
+def table(rows: Mapping[str, Scores]) -> str:
+    """The scores of test sets, by name, as aligned plain text, with the signatures below."""
+    metrics = [metric for metric in METRICS if any(metric in scores.signatures for scores in rows.values())]
+    cells = [["test set", *(_TITLES[metric] for metric in metrics)]]
+    for name, scores in rows.items():
+        values = [getattr(scores, metric) for metric in metrics]
+        cells.append([name, *("-" if math.isnan(value) else f"{value:.2f}" for value in values)])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    signatures = [
+        f"{_TITLES[metric]}: {scores.signatures[metric]}"
+        for metric in metrics
+        for scores in rows.values()
+        if metric in scores.signatures
+    ]
+    return "\n".join([*lines, "", *dict.fromkeys(signatures)])  # once each: test sets share them
+
+
+def _metric(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
+    if name == "chrf":
+        return CHRF(lowercase=config.lowercase)
+    if name == "ter":  # sacreBLEU splits Asian characters only where it normalizes
+        asian = bool(config.ter_asian_support)
+        return TER(case_sensitive=not config.lowercase, normalized=asian, asian_support=asian)
+    tokenize = config.tokenize or "13a"
+    try:
+        return BLEU(tokenize=tokenize, lowercase=config.lowercase)
+    except (RuntimeError, ImportError):
+        extra = tokenize.removesuffix("-mecab")
+        raise ConfigError(
+            f"evaluation.tokenize: {tokenize} needs packages that are not installed: "
+            f"{sys.executable} -m pip install 'sacrebleu[{extra}]', or set evaluation.tokenize: char"
+        ) from None
+
+
+def _check_counts(hypotheses: Sequence[str], **others: Sequence[str]) -> None:
+    for name, lines in others.items():
+        if len(lines) != len(hypotheses):
+            raise DataError(
+                f"cannot score {len(hypotheses)} hypotheses against {len(lines)} {name}; "
+                "line n of one must go with line n of the other"
+            )
+    if not hypotheses:
+        raise DataError("nothing to score: there are no hypotheses")

@@ -1,0 +1,82 @@
+"""Whether two trainings came out the same, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nmt.run.checkpoint import list_checkpoints
+from nmt.run.directory import Run
+
+# Measures of time, and lengths of files that hold them: of the process, not of the training.
+VOLATILE = ("seconds", "window", "files", "train/tokens_per_second")
+
+
+def differences(one: Run, other: Run) -> Iterator[str]:
+    """Name everything in which two finished runs differ, but for measures of time.
+
+    Compared are every tensor of every checkpoint and of the final model (weights, averages, optimizer, generators), the
+    progress and scores in the checkpoints, every line of ``metrics.jsonl``, every TensorBoard scalar, and the
+    hypotheses and scores of the test sets.
+    """
+    names = [[path.name for path in folders(run)] for run in (one, other)]
+    if names[0] != names[1]:
+        yield f"checkpoints: {', '.join(names[0])} against {', '.join(names[1])}"
+        return
+    for mine, theirs in zip(folders(one), folders(other), strict=True):
+        for file in sorted({path.name for folder in (mine, theirs) for path in folder.glob("*.safetensors")}):
+            a, b = _tensors(mine / file), _tensors(theirs / file)
+            for name in sorted(a.keys() | b.keys()):
+                if name not in a or name not in b or not torch.equal(a[name], b[name]):
+                    yield f"{mine.name}/{file}: {name}"
+        if (mine / "state.json").is_file():
+            first, second = (json.loads((path / "state.json").read_text(encoding="utf-8")) for path in (mine, theirs))
+            for key in ("score", "scheduled", "python_random", "numpy_random"):
+                if first[key] != second[key]:
+                    yield f"{mine.name}: {key}"
+            ranks = [[_stable(rank) for rank in state.get("others", [])] for state in (first, second)]
+            if ranks[0] != ranks[1]:
+                yield f"{mine.name}: generators of other ranks"
+            before, after = _stable(first["progress"]), _stable(second["progress"])
+            yield from (f"{mine.name}: progress: {key}" for key in before if before[key] != after.get(key))
+    if _metrics(one) != _metrics(other):
+        yield "metrics.jsonl"
+    if _scalars(one) != _scalars(other):
+        yield "TensorBoard scalars"
+    for file in sorted({path.name for run in (one, other) for path in run.evaluation.glob("*.*")}):
+        texts = [path.read_bytes() if (path := run.evaluation / file).is_file() else None for run in (one, other)]
+        if texts[0] != texts[1]:
+            yield f"evaluation/{file}"
+
+
+def folders(run: Run) -> list[Path]:
+    """What of a run holds tensors: its checkpoints and its final model."""
+    return [*list_checkpoints(run.checkpoints), *([run.model] if run.has_model else [])]
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path) if path.is_file() else {}
+
+
+def _stable(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in VOLATILE}
+
+
+def _metrics(run: Run) -> list[dict[str, Any]]:
+    return [_stable(json.loads(line)) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+
+
+def _scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
+    # Nothing purged: what is there twice must show. Sorted: files begun in one second come in any order.
+    events = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0}, purge_orphaned_data=False).Reload()
+    return {
+        tag: sorted((event.step, event.value) for event in events.Scalars(tag))
+        for tag in events.Tags()["scalars"]
+        if tag not in VOLATILE
+    }

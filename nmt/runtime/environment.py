@@ -1,0 +1,113 @@
+"""What the bits of a run depend on beside its settings: code, libraries, device, precision, processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmt import __version__
+
+LIBRARIES = ("torch", "numpy", "sentencepiece", "sacrebleu")
+# Compared when a training resumes, most important first. A commit is told by `code`; other ranks have a warning.
+COMPARED = ("precision", "device", "device_name", "deterministic", "threads", "nmt", "code", "python", *LIBRARIES)
+
+
+def environment(device: torch.device, dtype: torch.dtype, ranks: int = 1) -> dict[str, Any]:
+    """Plain data for ``manifest.json``, ``state.json`` and ``model.json``.
+
+    Args:
+        dtype: of matrix products in training, as resolved for ``device``.
+        ranks: processes that train together.
+
+    Returns:
+        ``nmt`` (version), ``code`` (digest of the package's source files), ``commit`` (of a git checkout, else None),
+        ``python``, one version for each of :data:`LIBRARIES`, ``device``, ``device_name``, ``precision``,
+        ``deterministic``, ``threads``, ``ranks``, ``command`` (arguments) and ``started`` (time in UTC, ISO 8601).
+    """
+    return {
+        "nmt": __version__,
+        "code": source_digest(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in LIBRARIES},
+        "device": device.type,
+        "device_name": _device_name(device),
+        "precision": precision_name(dtype),
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
+        "ranks": ranks,
+        "command": [os.fsencode(part).decode("utf-8", "replace") for part in sys.argv],
+        "started": _STARTED.isoformat(timespec="seconds"),
+    }
+
+
+_STARTED = datetime.now(UTC)
+
+
+def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """In words, what of the environment differs; empty where nothing does, or where ``before`` is not known."""
+    there = before or {}
+    differing = [key for key in COMPARED if there.get(key) is not None and there[key] != now[key]]
+    return "; ".join(f"{key}: {there[key]} there, {now[key]} now" for key in differing)
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+
+
+@cache
+def source_digest() -> str:
+    """16 hex digits of SHA-256 over the names and contents of the package's Python files."""
+    package, sums = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        sums.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+    return sums.hexdigest()[:16]
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the checkout that the package is run from; None where it is installed without one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    """The model of the GPU, or of the processor with the instructions that PyTorch uses on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else _processor()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,341 @@
+"""Several processes train one model, each on its own batches, on one machine or many; torchrun starts them.
+
+Three groups connect the ranks: one for what they tell each other at every step, one for waiting while a rank works for
+long, and one for the gradients (NCCL between CUDA devices; gloo otherwise, where it is the first again). Gloo runs on
+the processor and notices at once that a process at its other end is gone. It does not notice one that hangs: for that
+each rank leaves signs of life in torchrun's store, which those who wait look at.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch._C._distributed_c10d import PrefixStore
+from torch.nn.parallel import DistributedDataParallel
+
+from nmt import __version__
+from nmt.errors import DeviceError, NmtError, RunError, TrainingError
+from nmt.runtime.environment import source_digest
+from nmt.runtime.ranks import Elsewhere, World
+from nmt.runtime.signals import Paused, heard, number_of
+
+T = TypeVar("T")
+
+STEP_TIMEOUT = timedelta(minutes=30)  # no rank is honestly this far behind the others; one that is hangs
+GRADIENT_TIMEOUT = timedelta(minutes=10)  # the ranks have met just before
+PATIENCE = timedelta(days=7)  # while a rank works and shows that it is alive: prepares a corpus, validates
+BEAT = 1.0  # seconds between two signs of life
+GRACE = 5.0  # seconds that torchrun has to see which rank ended first
+
+
+class Ranks(World):
+    """One of the processes that torchrun started, known by the environment variables it sets.
+
+    Raises:
+        DeviceError: the environment tells of several processes, but not all that torchrun tells.
+    """
+
+    def __init__(self) -> None:
+        for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+            if name not in os.environ:
+                raise DeviceError(
+                    f"WORLD_SIZE is {os.environ['WORLD_SIZE']} in the environment, but {name} is not set; start "
+                    "several processes with torchrun, or unset WORLD_SIZE for one"
+                )
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        if not self.is_main:
+            logging.getLogger("nmt").setLevel(logging.ERROR)
+        dist.init_process_group("gloo", timeout=STEP_TIMEOUT)
+        self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._gradients: dist.ProcessGroup | None = None  # None: the group of init_process_group
+        self._parallel: DistributedDataParallel
+        self._watch = _Watch(self.rank, self.size)
+        self._names = self.gather(str(self))
+
+    def __enter__(self) -> Self:
+        try:
+            self.compare({"nmt": __version__, "PyTorch": torch.__version__, "source code of nmt": source_digest()})
+        except NmtError as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """End well together; or see to it that of several ranks that fail the one that failed first is heard.
+
+        Torchrun ends all processes as soon as one has failed, and names that one.
+        """
+        if error is None or isinstance(error, NmtError | KeyboardInterrupt):
+            self._watch.end()
+        if error is None:
+            dist.destroy_process_group()
+        elif isinstance(error, Elsewhere):
+            with suppress(RuntimeError):  # the connection breaks when that rank has ended, and so has said why
+                dist.recv(torch.empty(1), src=error.rank)
+        elif isinstance(error, KeyboardInterrupt):
+            if not self.is_main:
+                raise Elsewhere(128 + number_of(error)) from None
+        elif isinstance(error, NmtError):
+            if not self.is_main:
+                error.args = (f"{self}: {error}",)
+        elif isinstance(error, Exception):
+            # Most likely a connection that broke because another rank has died: let torchrun see that one first, and
+            # end this one.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._watch.say_lost()
+            time.sleep(GRACE)
+            reason = (str(error).splitlines() or ["no message"])[0]
+            lost = isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "nccl"))
+            if isinstance(error, RuntimeError) and lost:
+                raise TrainingError(
+                    f"{self}: lost contact with the other processes, of which one has died or hangs (no answer from "
+                    f"{self._silent()}; {reason}); torchrun's report on its machine names it; run the same command "
+                    "again to resume from the last checkpoint"
+                ) from error
+            if not self.is_main:
+                raise TrainingError(f"{self}: {type(error).__name__}: {reason}") from error
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} (process {os.getpid()} on {socket.gethostname()})"
+
+    def first(self, work: Callable[[], T]) -> T:
+        with self._watch:
+            return self._first(work)
+
+    def _first(self, work: Callable[[], T]) -> T:
+        told: list[Any] = [None, None]  # the result, and the exit code of a failure
+        if self.is_main:
+            try:
+                with self._watch.patience():
+                    told[0] = work()
+            except BaseException as error:
+                told[1] = _exit_code(error)
+                raise
+            finally:
+                dist.broadcast(torch.zeros(1), src=0, group=self._waiting)
+                dist.broadcast_object_list(told, src=0)
+        else:
+            self._wait_for([0], dist.broadcast(torch.zeros(1), src=0, group=self._waiting, async_op=True))
+            dist.broadcast_object_list(told, src=0)
+        if told[1] is not None:
+            raise Elsewhere(told[1])
+        result: T = told[0]
+        return result
+
+    def each(self, work: Callable[[], T]) -> T:
+        with self._watch:
+            return self._each(work)
+
+    def _each(self, work: Callable[[], T]) -> T:
+        result: list[T] = []
+        failure: Exception | None = None
+        try:
+            result.append(work())
+        except Exception as error:
+            failure = error
+        numbers = [torch.zeros(1) for _ in range(self.size)]
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        self._wait_for(others, dist.all_gather(numbers, torch.zeros(1), group=self._waiting, async_op=True))
+        codes = self.gather(None if failure is None else _exit_code(failure))
+        failed = [(rank, code) for rank, code in enumerate(codes) if code is not None]
+        if failure is not None and self.rank == failed[0][0]:
+            raise failure
+        if failed:
+            raise Elsewhere(failed[0][1], failed[0][0])
+        return result[0]
+
+    def main_first(self, work: Callable[[], T]) -> T:
+        def alive() -> T:
+            with self._watch.patience():
+                return work()
+
+        return super().main_first(alive)
+
+    def gather(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def compare(self, facts: Mapping[str, object]) -> None:
+        everyone, differing = self.gather(dict(facts)), []
+        for key in facts:
+            ranks: dict[str, list[str]] = {}
+            for name, each in zip(self._names, everyone, strict=True):
+                ranks.setdefault(str(each[key]), []).append(name)
+            if len(ranks) > 1:
+                found = (f"{value} on {_listed(names)}" for value, names in ranks.items())
+                differing.append(f"{key}: {', '.join(found)}")
+        if differing:
+            raise self.common(
+                RunError(
+                    f"the processes of one training must be alike, but differ in {'; '.join(differing)}; install the "
+                    "same nmt and PyTorch on all machines, and start all processes with the same settings"
+                )
+            )
+
+    def pulse(self) -> None:
+        self._watch.progress += 1
+        if heard.stop or self._watch.stop:
+            raise Paused
+
+    def _wait_for(self, ranks: Sequence[int], meeting: dist.Work) -> None:
+        """Wait for a meeting as long as all of ``ranks`` show that they are alive.
+
+        Raises:
+            TrainingError: one of them did not, for the time limit of a step.
+            RuntimeError: one of them has ended.
+        """
+        start, pause, limit = time.monotonic(), 0.0005, STEP_TIMEOUT.total_seconds()
+        while not meeting.is_completed():
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+            self._watch.progress += 1
+            now = time.monotonic()
+            silent = {rank: now - max(start, self._watch.since[rank]) for rank in ranks}
+            rank = max(ranks, key=lambda rank: silent[rank])
+            if silent[rank] <= limit:
+                continue
+            if self.rank and now - self._watch.answered > limit:
+                rank = 0  # nothing is known of any rank: the store is on the machine of the first
+            atexit.register(_leave)
+            raise TrainingError(
+                f"{self._names[rank]} hangs: it has shown no sign of life for {timedelta(seconds=int(limit))} while "
+                f"{self} waited for it; run the same command again to resume from the last checkpoint"
+            )
+        meeting.wait()
+
+    def _silent(self) -> str:
+        """The ranks that have not said that they lost contact, too."""
+        silent = [rank for rank in range(self.size) if rank != self.rank and rank not in self._watch.lost]
+        return _listed([self._names[rank] for rank in silent]) or "none"
+
+    def exchange(self, numbers: Sequence[float]) -> list[list[float]]:
+        own = torch.tensor(numbers, dtype=torch.float64)
+        everyone = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(everyone, own)
+        return [numbers.tolist() for numbers in everyone]
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        device = next(model.parameters()).device
+        if device.type == "mps":
+            raise self.common(DeviceError("train.device: several processes cannot share mps; use cpu, or one process"))
+        if device.type == "cuda":
+            self._gradients = dist.new_group(backend="nccl", timeout=GRADIENT_TIMEOUT)
+        self._parallel = DistributedDataParallel(model, process_group=self._gradients, gradient_as_bucket_view=True)
+        return self._parallel
+
+    def apart(self) -> AbstractContextManager[None]:
+        return self._parallel.no_sync()
+
+    def copy(self, model: nn.Module) -> None:
+        for parameter in model.parameters():
+            dist.broadcast(parameter.detach(), src=0, group=self._gradients)
+
+
+class _Watch:
+    """Shows the other ranks that this one is alive, and knows it of them: a thread that talks to torchrun's store.
+
+    It does so inside a ``with`` block only, while ranks work for long or wait for such work.
+
+    Attributes:
+        progress: grows while this rank gets on with its work.
+        since: for each rank, when it last was seen to get on.
+        stop: whether any rank has heard a signal to stop.
+        lost: the ranks that lost contact with another.
+        answered: when the store last answered.
+    """
+
+    def __init__(self, rank: int, size: int):
+        store = dist.distributed_c10d._get_default_store()
+        self._store = PrefixStore("nmt", store.clone())  # type: ignore[attr-defined]
+        self._rank, self._patient, self._lost = rank, 0, False
+        self.progress, self.stop, self.lost = 0, False, set[int]()
+        self.answered = time.monotonic()
+        self.since, self._seen = dict.fromkeys(range(size), self.answered), [""] * size
+        self._wake, self._needed, self._ended = threading.Event(), 0, False
+        self._publish()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with suppress(RuntimeError):  # the store is gone, and with it rank 0 or its machine; gloo notices that, too
+            while not self._ended:
+                if not self._needed and not self._lost:
+                    self._wake.wait()
+                    self._wake.clear()
+                    continue
+                self.progress += self._patient
+                self._publish()
+                found = [text.decode() for text in self._store.multi_get([f"alive{rank}" for rank in self.since])]
+                self.answered = time.monotonic()
+                for rank, (before, text) in enumerate(zip(self._seen, found, strict=True)):
+                    if text != before:
+                        self.since[rank] = self.answered
+                    if text.endswith("1"):
+                        self.lost.add(rank)
+                self._seen = found
+                self.stop = any(text.split()[1] != "0" for text in found)
+                self._wake.wait(BEAT)
+                self._wake.clear()
+
+    def _publish(self) -> None:
+        self._store.set(f"alive{self._rank}", f"{self.progress} {heard.stop} {int(self._lost)}")
+
+    def __enter__(self) -> None:
+        """Watch, until the block ends."""
+        self._needed += 1
+        self._wake.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._needed -= 1
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """Inside, this rank is alive as long as its process runs: nobody knows how long the work takes."""
+        self._patient += 1
+        try:
+            yield
+        finally:
+            self._patient -= 1
+
+    def say_lost(self) -> None:
+        self._lost = True
+        self._wake.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._wake.set()
+        self._thread.join(BEAT)  # the store may not answer any more
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _leave() -> None:
+    """End a process at its exit without waiting for a meeting that cannot take place any more."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, NmtError):
+        return error.exit_code
+    return 128 + number_of(error) if isinstance(error, KeyboardInterrupt) else 1

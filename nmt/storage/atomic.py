@@ -1,0 +1,520 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nmt.errors import CheckpointError, DataError
+from nmt.storage.locks import NO_FOLLOW, NoLocksError, flock
+
+log = logging.getLogger(__name__)
+
+_NAME_BYTES = 255  # of a file name, on nearly all file systems
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG}
+_LEFT = re.compile(r"\.(?P<name>.+?)(?P<suffix>\.\d+-[0-9a-f]{8})?\.(?P<kind>old|tmp)")  # see _aside
+
+
+class UnreadableError(CheckpointError):
+    """A file is there but cannot be read now, which says nothing about whether its content is whole."""
+
+
+class OtherFormatError(CheckpointError):
+    """A whole folder that another version of nmt wrote."""
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+@contextmanager
+def open_to_read(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file; anything else, such as a pipe or a device, could be read for ever.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder (EISDIR) or no file of another kind (EINVAL).
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+def sha256(path: Path) -> str:
+    with open_to_read(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def present(path: Path) -> bool:
+    """Whether a file or folder is there, which ``Path.exists`` also denies of what only cannot be looked at.
+
+    Raises:
+        OSError: the file system does not tell.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold files of the same names and contents, and no folders."""
+    sums: list[dict[str, str]] = []
+    for folder in (one, other):
+        try:
+            sums.append({file.name: sha256(file) for file in folder.iterdir()})
+        except OSError:
+            return False
+    return sums[0] == sums[1]
+
+
+# ---------------------------------------------------------------------------------------------------- sealed folders
+
+
+def seal(folder: Path, account: str, state: Mapping[str, Any]) -> None:
+    """Write the JSON file that holds the checksums of a folder's files and of its own content."""
+    sums = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.name != account}
+    state = {**state, "sha256": sums}
+    write_json(folder / account, {**state, "checksum": content_hash(state)})
+
+
+def content_hash(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def verified(folder: Path, account: str, version: int, needed: Collection[str]) -> dict[str, Any]:
+    """What :func:`seal` wrote, after comparing every checksum.
+
+    Args:
+        version: of the format; the account's must be the same.
+        needed: names of files that a whole folder has at least.
+
+    Raises:
+        OtherFormatError: the folder is of another version.
+        CheckpointError: something is missing or damaged, or the account names a file outside the folder.
+        UnreadableError: something cannot be read now.
+    """
+    state = _read_account(folder, account)
+    checksum, found = state.pop("checksum", None), state.get("format")
+    if checksum not in (None, content_hash(state)):
+        raise CheckpointError(f"{folder}: damaged: {account} does not match its checksum")
+    if found != version:
+        raise OtherFormatError(f"{folder}: has format {found}; this version of nmt reads format {version}")
+    if checksum is None:
+        raise CheckpointError(f"{folder}: damaged: {account} holds no checksum of itself")
+    sums = state.get("sha256")
+    if not isinstance(sums, dict):
+        raise CheckpointError(f"{folder}: damaged: {account} holds no checksums")
+    if missing := sorted(set(needed) - sums.keys()):
+        raise CheckpointError(f"{folder}: damaged: {account} does not list {missing[0]}")
+    for name, expected in sums.items():
+        if not _is_file_name(name):
+            raise CheckpointError(f"{folder}: damaged: {account} lists {name!r}, which is no file of this folder")
+        try:
+            whole = sha256(folder / name) == expected
+        except OSError as error:
+            _raise_unread(folder, name, error)
+        if not whole:
+            raise CheckpointError(f"{folder}: damaged: {name} does not match its checksum")
+    return state
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether this can only name something directly in a folder."""
+    return name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
+
+
+def _read_account(folder: Path, account: str) -> dict[str, Any]:
+    try:
+        with open_to_read(folder / account) as file:
+            state = json.loads(file.read().decode())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: damaged: {account} is missing") from None
+    except OSError as error:
+        _raise_unread(folder, account, error)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder}: damaged: {account} cannot be read ({error})") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{folder}: damaged: {account} is no JSON object")
+    return state
+
+
+def _raise_unread(folder: Path, name: str, error: OSError) -> NoReturn:
+    """Tell what is gone, or is no file at all, from what only cannot be read at the moment."""
+    if error.errno in _NO_FILE:
+        raise CheckpointError(f"{folder}: damaged: {folder / name}: {error.strerror}") from None
+    raise UnreadableError(
+        f"{folder / name}: cannot be read: {error.strerror or error}; nothing was changed; run the same command again "
+        "when it can be read"
+    ) from None
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+
+def fsync(path: Path) -> None:
+    """Force a file, or the entries of a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC or not path.is_dir():
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        _warn_of_folders(error.strerror)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _warn_of_folders(reason: str) -> None:
+    log.warning(
+        "the file system cannot force a folder to disk (%s): after a power failure the last files written may be "
+        "missing", reason,
+    )  # fmt: skip
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader, or a crash, sees the old text or the new one.
+
+    Raises:
+        OSError: it cannot be written; its ``filename`` is ``path``.
+    """
+    aside = _aside(path, "tmp")
+    try:
+        with aside.open("x", encoding="utf-8", newline="\n") as file:
+            _mark_in_use(file.fileno())
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        fsync(path.parent)
+    except OSError as error:
+        raise _named(error, aside, path) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def unshare(path: Path) -> None:
+    """Before a file is written to in place: make it one of its name alone, should it have others (``cp -l``)."""
+    if present(path) and path.stat().st_nlink > 1:
+        aside = _aside(path, "tmp")
+        try:
+            shutil.copyfile(path, aside)
+            aside.replace(path)
+        finally:
+            with suppress(OSError):
+                aside.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def replacing(path: Path, keep: Callable[[Path, Path], None] | None = None) -> Iterator[int]:
+    """A descriptor of a new file that takes the place of ``path`` when the block ends well, with its owner and mode.
+
+    The block closes the descriptor. Nothing is left under a temporary name otherwise, also where SIGTERM or SIGHUP ends
+    the process.
+
+    Args:
+        keep: what to do with the new file, whose name it is given, and ``path``, when the block fails.
+    """
+    clear(path)
+    aside = _aside(path, "tmp")
+    with signals_raise():
+        try:
+            before = path.stat() if present(path) else None
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if before is None else 0o600)
+            _mark_in_use(descriptor)
+            if before is not None:
+                for owner, group in ((-1, before.st_gid), (before.st_uid, -1)):
+                    with suppress(OSError):  # another's file in a shared folder
+                        os.chown(descriptor, owner, group)
+                with suppress(OSError):  # a file system without modes
+                    os.chmod(descriptor, stat.S_IMODE(before.st_mode))
+            yield descriptor
+            aside.replace(path)
+        except OSError as error:
+            raise _named(error, aside, path) from error
+        finally:
+            with suppress(OSError):
+                if keep is not None and aside.exists():
+                    keep(aside, path)
+            with suppress(OSError):
+                aside.unlink()
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the process by way of an exception, so that what is temporary is removed."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in names]
+    before = {n: signal.signal(n, end) for n in numbers if signal.getsignal(n) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _aside(path: Path, kind: str) -> Path:
+    """A hidden name beside ``path`` that no other process or thread writes to and that nobody can guess."""
+    suffix = f".{os.getpid()}-{secrets.token_hex(4)}.{kind}"
+    name = os.fsencode(path.name)[: _NAME_BYTES - 1 - len(suffix)].decode(errors="ignore")
+    return path.with_name(f".{name}{suffix}")
+
+
+def _named(error: OSError, aside: Path, path: Path) -> OSError:
+    """An error about a temporary file or folder, with the name that was to be its own."""
+    for name in (error.filename2, error.filename):
+        if isinstance(name, str | os.PathLike) and Path(name).is_relative_to(aside):
+            path = path / Path(name).relative_to(aside)
+            break
+    else:
+        if error.filename is not None:
+            return error
+    return OSError(error.errno, error.strerror or str(error), str(path))
+
+
+@contextmanager
+def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A folder to fill, put in place whole when the block ends well and removed when it does not.
+
+    Its files get the mode of any new file, whatever the library that writes them gives them. The folder that ``path``
+    is in must be there.
+
+    Args:
+        replace: a folder already at ``path`` is replaced by way of a second name, from which :func:`recover` brings it
+            back should a crash come between the two renames. If False, one that is there by the end stays, and the new
+            one is thrown away.
+
+    Raises:
+        OSError: writing failed; its ``filename`` tells the file by the name it was to have.
+    """
+    aside = _aside(path, "tmp")
+    try:
+        with _made(aside) as mode:
+            yield aside
+            _complete(aside, mode)
+            _put_in_place(aside, path, replace)
+            fsync(path.parent)
+    except OSError as error:
+        raise _named(error, aside, path) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[int]:
+    """Make a temporary folder that counts as in use until the block ends; yields the rights that its files need."""
+    folder.mkdir()
+    descriptor = -1
+    try:
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            _mark_in_use(descriptor)
+        yield folder.stat().st_mode & 0o666
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _complete(folder: Path, mode: int) -> None:
+    """Give the files of a folder at least these rights, and force it to disk."""
+    for file in folder.iterdir():
+        with suppress(OSError):  # a file system without modes
+            file.chmod(stat.S_IMODE(file.stat().st_mode) | mode)
+        fsync(file)
+    fsync(folder)
+
+
+@contextmanager
+def fill_in_place(folder: Path, account: str) -> Iterator[Path]:
+    """As :func:`new_directory` for a folder that must stay what it is: a mount point, a working directory.
+
+    The files are made in a folder inside it. When the block ends well, those that an earlier :func:`seal` lists are
+    deleted and the new ones take their place, the account last. What a crash leaves in between, the next call replaces.
+
+    Args:
+        account: the name under which the block seals the folder.
+    """
+    aside = _aside(folder / account, "tmp")
+    try:
+        with _made(aside) as mode:
+            try:
+                yield aside
+                _complete(aside, mode)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            for name in {name for one in accounts(folder, account) for name in one["sha256"]}:
+                (folder / name).unlink(missing_ok=True)
+            for file in sorted(aside.iterdir(), key=lambda file: file.name == account):
+                file.rename(folder / file.name)
+            aside.rmdir()
+            fsync(folder)
+            clear(folder / account)
+    except OSError as error:
+        raise _named(error, aside, folder) from error
+
+
+def accounts(folder: Path, account: str) -> list[dict[str, Any]]:
+    """What :func:`seal` has written of a folder, and of a :func:`fill_in_place` that a crash ended."""
+    found = []
+    for file in (folder / account, *folder.glob(f".{glob.escape(account)}.*.tmp/{glob.escape(account)}")):
+        with suppress(CheckpointError):
+            state = _read_account(file.parent, account)
+            sums = state.get("sha256")
+            sealed = state.pop("checksum", None) == content_hash(state)
+            if sealed and isinstance(sums, dict) and all(map(_is_file_name, sums)):
+                found.append(state)
+    return found
+
+
+def foreign(folder: Path, account: str, known: Sequence[Mapping[str, Any]]) -> str | None:
+    """The name of the first thing in a folder that is not, or not any more, as one of these accounts says."""
+    for path in sorted(folder.iterdir()):
+        match = _LEFT.fullmatch(path.name)
+        if match is not None and match["name"] == account and match["suffix"]:
+            continue
+        if path.is_symlink() or not path.is_file():
+            return path.name
+        if path.name == account:
+            if not known:
+                return path.name
+        elif not any(path.name in one["sha256"] for one in known):
+            return path.name
+        elif sha256(path) not in [one["sha256"].get(path.name) for one in known]:
+            return f"{path.name} (altered)"
+    return None
+
+
+def _put_in_place(aside: Path, path: Path, replace: bool) -> None:
+    """Rename ``aside`` to ``path``; what is there goes, or ``aside`` stays where it is."""
+    while True:
+        try:
+            aside.rename(path)
+            return
+        except OSError as error:
+            occupied = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            if not occupied and not (error.errno == errno.ENOTDIR and os.path.lexists(path)):
+                raise
+            if not replace:
+                if path.is_dir():
+                    return
+                raise
+        old = _aside(path, "old")
+        with suppress(FileNotFoundError):  # another process is replacing it as well
+            path.rename(old)
+            remove(old)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder as far as that is possible; of a link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def build_once(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, put at ``path`` whole when the block ends well.
+
+    If another process has put its own there meanwhile, that one stays and this is thrown away: both are made
+    from the same content. What a killed process left is removed after a day.
+
+    Raises:
+        DataError: the store cannot be written (permission, disk full).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another process is done with it, or clears it at the same time
+                if time.time() - max(p.stat().st_mtime for p in [left, *left.glob("*")]) > 24 * 3600:
+                    shutil.rmtree(left, ignore_errors=True)
+        with new_directory(path, replace=False) as aside:
+            yield aside
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be written: {reason}; check space and permissions") from None
+
+
+def recover(parent: Path, only: Collection[str] | None = None) -> None:
+    """Tidy up after a process that was killed inside :func:`new_directory` or :func:`write_text`.
+
+    Args:
+        parent: a folder in which nobody but this program makes hidden files of such names.
+        only: the names that leftovers are of; None for any.
+    """
+    for left in sorted(parent.glob(".*")):
+        match = _LEFT.fullmatch(left.name)
+        if match is None or (only is not None and match["name"] not in only):
+            continue
+        path = left.with_name(match["name"])
+        if match["kind"] == "old" and not os.path.lexists(path):
+            left.rename(path)
+        elif match["kind"] == "old" or not _in_use(left):
+            remove(left)
+
+
+def clear(path: Path) -> None:
+    """Remove the temporary files and folders that killed processes have left beside ``path``, in any folder."""
+    with suppress(OSError):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            match = _LEFT.fullmatch(left.name)
+            if match is not None and match["name"] == path.name and match["suffix"] and not _in_use(left):
+                remove(left)
+
+
+def _mark_in_use(descriptor: int) -> None:
+    """Tell those who clear up, for as long as the descriptor is open, that this file or folder is not left over."""
+    with suppress(NoLocksError, OSError):
+        flock(descriptor)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process is writing a temporary file or folder; one of today may be, where there are no locks."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    try:
+        return not flock(descriptor)
+    except (NoLocksError, OSError):
+        return time.time() - os.fstat(descriptor).st_mtime < 24 * 3600
+    finally:
+        os.close(descriptor)
