@@ -57,11 +57,11 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 	@$(BIN)/mypy
 
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick tries it out
-	@$(BIN)/python scripts/bench.py $(ARGS)
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed  ## install what bench compares with
 
-$(PEERS)/%/.installed: benchmarks/peers-%.txt
+$(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PYTHON) -m venv $(PEERS)/$*
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@

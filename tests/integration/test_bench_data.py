@@ -1,4 +1,4 @@
-"""scripts/bench_data.py: the corpora it grows, what it measures, the section it writes."""
+"""benchmarks/bench_data.py: the corpora it grows, what it measures, the section it writes."""
 
 import itertools
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import bench_data
 

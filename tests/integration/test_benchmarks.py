@@ -22,9 +22,9 @@ TINY = [
 
 
 @pytest.fixture
-def scripts(monkeypatch):
-    """Import a file of scripts/ by its name."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+def modules(monkeypatch):
+    """Import a file of benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module
 
 
@@ -32,7 +32,7 @@ def bench(name, folder, *options):
     """Run a benchmark, ours alone and tiny; its section, its numbers and what it said."""
     out = folder / "section.md"
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / name), *TINY, "--work", str(folder), "--out", str(out), *options],
+        [sys.executable, str(ROOT / "benchmarks" / name), *TINY, "--work", str(folder), "--out", str(out), *options],
         env={**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parents[1])}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -73,16 +73,16 @@ def test_decoding_trains_a_run_and_translates(tmp_path):
 
 def test_quick_says_what_is_missing(tmp_path):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "bench_train.py"), "--src", "only.en"],
+        [sys.executable, str(ROOT / "benchmarks" / "bench_train.py"), "--src", "only.en"],
         env={**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parents[1])}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "bench_train: --src and --tgt go together: one file of sources, one of their translations\n"
 
 
-def test_synthetic_corpus_is_like_multi30k(scripts, tmp_path):
-    benchmarking = scripts("benchmarking")
-    benchmarking.write_synthetic_corpus(tmp_path, pairs=4000, words=5000)
+def test_synthetic_corpus_is_like_multi30k(modules, tmp_path):
+    harness = modules("harness")
+    harness.write_synthetic_corpus(tmp_path, pairs=4000, words=5000)
     src, tgt = ([line.split() for line in (tmp_path / f"train.{side}").read_text().splitlines()] for side in
                 ("src", "tgt"))  # fmt: skip
     assert len(src) == len(tgt) == 4000
@@ -95,7 +95,7 @@ def test_synthetic_corpus_is_like_multi30k(scripts, tmp_path):
     counts = sorted(Counter(word for line in src for word in line).values(), reverse=True)
     assert counts[0] > 20 * counts[500]
     first = (tmp_path / "train.src").read_bytes()
-    benchmarking.write_synthetic_corpus(tmp_path, pairs=4000, words=5000)
+    harness.write_synthetic_corpus(tmp_path, pairs=4000, words=5000)
     assert (tmp_path / "train.src").read_bytes() == first
 
 
@@ -107,17 +107,17 @@ def test_synthetic_corpus_is_like_multi30k(scripts, tmp_path):
         ({"nll_before": 4.001}, "peer has another loss with the same weights: 4.001000 nats a token, ours 4.000000"),
     ],
 )
-def test_unequal_work_is_refused(scripts, change, message):
-    bench_train = scripts("bench_train")
+def test_unequal_work_is_refused(modules, change, message):
+    bench_train = modules("bench_train")
     ours = {"digest": "one", "parameters": 10, "nll_before": 4.0, "twin": True}
     bench_train.must_agree({"ours": ours, "peer": {**ours, "nll_before": 4.00001}})
-    with pytest.raises(scripts("benchmarking").BenchmarkError, match=message):
+    with pytest.raises(modules("harness").BenchmarkError, match=message):
         bench_train.must_agree({"ours": ours, "peer": {**ours, **change}})
 
 
-def test_training_tables(scripts):
+def test_training_tables(modules):
     """Ratios are taken round by round, shares against the matrix product of the same round; by hand."""
-    bench_train = scripts("bench_train")
+    bench_train = modules("bench_train")
     shared = {"versions": {"torch": "2"}, "parameters": 1000, "start_bytes": 2**20, "note": "", "precision": "fp32"}
     ours = {**shared, "peer": "", "twin": True, "seconds": [1.0, 2.0, 4.0], "peak_bytes": 3 * 2**20}
     peer = {**shared, "peer": "marian", "twin": True, "seconds": [3.0, 4.0, 6.0], "peak_bytes": 4 * 2**20}
@@ -139,8 +139,8 @@ def test_training_tables(scripts):
     assert lines[-2:] == ["| nmt | A | 2.00 (1.50 – 3.00) | 0.75 |", "| nmt | B | 2.00 (1.00 – 4.00) | 3.00 |"]
 
 
-def test_decoding_tables(scripts):
-    bench_decode = scripts("bench_decode")
+def test_decoding_tables(modules):
+    bench_decode = modules("bench_decode")
     shared = {"versions": {"torch": "2"}, "note": "", "peak_bytes": 2**20, "tokens": 12}
     own = {
         "nmt": {**shared, "seconds": [1.0, 2.0], "identical": 1.0},
@@ -162,11 +162,11 @@ def test_decoding_tables(scripts):
     )
 
 
-def test_a_contestant_that_fails_says_why(scripts, tmp_path):
-    benchmarking = scripts("benchmarking")
-    contestant = benchmarking.Contestant("some product", sys.executable, "matmul.py", 1, tmp_path)
+def test_a_contestant_that_fails_says_why(modules, tmp_path):
+    harness = modules("harness")
+    contestant = harness.Contestant("some product", sys.executable, "matmul.py", 1, tmp_path)
     message = r"some product: failed in 'start': KeyError: 'fp7'; see .*some-product\.log"
-    with contestant, pytest.raises(benchmarking.BenchmarkError, match=message):
+    with contestant, pytest.raises(harness.BenchmarkError, match=message):
         contestant.ask("start", threads=1, device="cpu", precision="fp7", size=2)
     assert contestant.process.poll() is not None
 
@@ -182,11 +182,11 @@ def peer(name):
 
 
 @pytest.mark.parametrize(("python", "name"), [peer("transformers"), peer("joeynmt")])
-def test_a_peer_trains_the_same_model(scripts, tmp_path, python, name):
+def test_a_peer_trains_the_same_model(modules, tmp_path, python, name):
     """With our weights it has our loss; without dropout it has our loss after updates, too: the same gradients."""
-    benchmarking = scripts("benchmarking")
-    arguments = benchmarking.parser("").parse_args([*TINY, "--work", str(tmp_path)])
-    config = benchmarking.experiment(arguments, "transformer", "parity")
+    harness = modules("harness")
+    arguments = harness.parser("").parse_args([*TINY, "--work", str(tmp_path)])
+    config = harness.experiment(arguments, "transformer", "parity")
     config["model"] = {**config["model"], "dropout": 0.0}
     config["train"] |= {"label_smoothing": 0.0}  # JoeyNMT spreads the smoothing over two words less
     task = {
@@ -194,14 +194,14 @@ def test_a_peer_trains_the_same_model(scripts, tmp_path, python, name):
         "precision": "fp32",
     }  # fmt: skip
     batches, weights = str(tmp_path / "batches.npz"), str(tmp_path / "weights.npz")
-    with benchmarking.Contestant("ours", sys.executable, "ours.py", 1, tmp_path) as ours:
+    with harness.Contestant("ours", sys.executable, "ours.py", 1, tmp_path) as ours:
         digest = ours.ask("start", task=task)["digest"]
         task |= ours.ask("write", batches=batches, weights=weights)["task"]
         expected = [ours.ask("nll")["nll"]]
         ours.ask("run", updates=3)
         expected.append(ours.ask("nll")["nll"])
     script = {"transformers": "peer_marian.py", "joeynmt": "peer_joeynmt.py"}[name]
-    with benchmarking.Contestant(name, python, script, 1, tmp_path) as other:
+    with harness.Contestant(name, python, script, 1, tmp_path) as other:
         assert other.ask("start", task=task)["digest"] == digest
         other.ask("load", weights=weights)
         found = [other.ask("nll")["nll"]]

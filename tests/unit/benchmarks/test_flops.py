@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nmt.config import RNNConfig, TransformerConfig
 from nmt.models.build import build_model
 
-FILE = Path(__file__).parents[3] / "benchmarks" / "flops.py"
+FILE = Path(__file__).parents[3] / "benchmarks" / "contestants" / "flops.py"
 BATCH, SRC, TGT, VOCAB, WIDTH = 3, 7, 5, 40, 16
 
 

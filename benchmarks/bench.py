@@ -1,6 +1,6 @@
 """Run every benchmark of this folder and write benchmarks/RESULTS.md from their sections.
 
-scripts/bench.py [--quick] [--only train decode data] [--repeats N] [--src FILE --tgt FILE --input FILE] [--out FILE]
+benchmarks/bench.py [--quick] [--only train decode data] [--repeats N] [--src FILE --tgt FILE --input FILE] [--out FILE]
 """
 
 import argparse
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarking import ROOT, BenchmarkError, command, machine
+from harness import ROOT, BenchmarkError, command, machine
 
 from nmt.cli import guarded
 from nmt.storage.atomic import write_text
@@ -35,7 +35,7 @@ def main() -> None:
     text = ["--src", arguments.src, "--tgt", arguments.tgt] if arguments.src else []
     head = header()
     for name in arguments.only:
-        script, section = ROOT / "scripts" / f"bench_{name}.py", arguments.work / f"{name}.md"
+        script, section = ROOT / "benchmarks" / f"bench_{name}.py", arguments.work / f"{name}.md"
         options = text + (["--input", arguments.input] if text and name == "decode" else [])
         options += ["--repeats", str(arguments.repeats)] if arguments.repeats else []
         options += QUICK[name] if arguments.quick else []

@@ -1,6 +1,6 @@
 """How preparing a corpus, and starting to train on it, scale with its size: time and resident memory.
 
-scripts/bench_data.py --pairs 100000 1000000 10000000 --repeats 5 --out benchmarks/data.md
+benchmarks/bench_data.py --pairs 100000 1000000 10000000 --repeats 5 --out benchmarks/data.md
 
 The corpora are the one of --src and --tgt (else the demo grammar's), repeated in new orders with seeded edits. Every
 measurement is of fresh processes in a temporary folder.
@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 
 import yaml
-from benchmarking import command, machine, publish, spread, table
+from harness import command, machine, publish, spread, table
 
 from nmt.cli import guarded
 from nmt.config import DemoSource, TextSource

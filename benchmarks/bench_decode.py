@@ -1,6 +1,6 @@
 """Measure decoding against ``generate`` of Hugging Face transformers, and nmt's CTranslate2 engine against CTranslate2.
 
-scripts/bench_decode.py [--quick] [--run RUN --input FILE | --src FILE --tgt FILE] [--out FILE]
+benchmarks/bench_decode.py [--quick] [--run RUN --input FILE | --src FILE --tgt FILE] [--out FILE]
 
 Without a run it trains one on the synthetic corpus, or on --src and --tgt: random weights would never end a sentence.
 MarianMTModel gets the run's weights, and must give its logits before anything is timed.
@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarking import (
+from harness import (
     CONTESTANTS,
     BenchmarkError,
     Contestant,

@@ -50,7 +50,7 @@ def set_up_process(threads: int, allocator: str) -> None:
     """``allocator``: ``default``, or ``tuned`` as nmt tunes it (with what the process was started with)."""
     torch.set_num_threads(threads)
     if allocator == "tuned":
-        sys.path.insert(0, str(Path(__file__).parents[1]))
+        sys.path.insert(0, str(Path(__file__).parents[2]))
         from nmt.runtime.memory import keep_freed_memory
 
         keep_freed_memory()

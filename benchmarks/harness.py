@@ -1,6 +1,6 @@
 """What the benchmarks in this folder share: contestants in processes of their own, alternated repeats, tables.
 
-The contestants themselves are in benchmarks/; see its README for what is measured and how.
+The contestants are in contestants/; see the README for what is measured and how.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nmt.runtime.threads import usable_cores
 from nmt.storage.atomic import write_json, write_text
 
 ROOT = Path(__file__).parents[1]
-CONTESTANTS = ROOT / "benchmarks"
+CONTESTANTS = ROOT / "benchmarks" / "contestants"
 
 
 class BenchmarkError(NmtError):
@@ -178,12 +178,12 @@ def _translation(source: npt.NDArray[np.int64], words: int) -> npt.NDArray[np.in
 
 
 class Contestant:
-    """A process that does one contestant's work when asked; see benchmarks/worker.py for the other end.
+    """A process that does one contestant's work when asked; see contestants/worker.py for the other end.
 
     Args:
         name: in tables.
         python: interpreter of its environment.
-        script: file in benchmarks/.
+        script: file in contestants/.
         log: folder for what it prints.
         allocator: ``tuned`` as ``nmt train`` tunes it, or ``default``.
     """

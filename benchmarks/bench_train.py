@@ -1,6 +1,6 @@
 """Measure training against Hugging Face's MarianMTModel and JoeyNMT: the same work, alternated, each in its process.
 
-scripts/bench_train.py [--quick] [--src FILE --tgt FILE] [--out FILE]
+benchmarks/bench_train.py [--quick] [--src FILE --tgt FILE] [--out FILE]
 
 Before anything is timed, every contestant must have the same batches, and each of the same architecture the same number
 of parameters and, with the same weights, the same loss. Afterwards the loss of each must have fallen.
@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarking import (
+from harness import (
     BenchmarkError,
     Contestant,
     alternate,

@@ -1,6 +1,6 @@
 """Measure what the safety of a run costs: checks at every step, checkpoints, deterministic algorithms.
 
-scripts/bench_safety.py CONFIG [--updates 20] [--rounds 9] [--set KEY=VALUE ...]
+benchmarks/bench_safety.py CONFIG [--updates 20] [--rounds 9] [--set KEY=VALUE ...]
 
 The same updates are made, in turn, by the trainer's loop and by a bare one: forward, backward, clipping, optimizer,
 nothing looked at. Checkpoints are written with all that makes them safe, once in every interval of the configuration.
@@ -16,7 +16,7 @@ from itertools import count, islice
 from pathlib import Path
 
 import torch
-from benchmarking import command, machine, ratios, spread
+from harness import command, machine, ratios, spread
 
 from nmt import pipeline
 from nmt.cli import guarded
