@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from nmt import __version__
+from nmt.arguments import Parser, choice
 from nmt.errors import DataError, NmtError
 from nmt.runtime import signals
 from nmt.runtime.memory import restart_without_caches
@@ -44,7 +45,11 @@ _loading = False  # whether main has turned Python's garbage collector off
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 a mistake the user can mend, 128+n a signal."""
     open_standard_streams()
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help()
+        return 0
+    arguments = parser.parse_args(argv)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     if argv is None:  # a program of its own, that has loaded nothing yet
@@ -133,71 +138,45 @@ def _discard_unwritable() -> None:
             pass
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nmt", description="Neural machine translation from one YAML file to BLEU.")
+EXAMPLES = """\
+examples:
+  nmt train demo                                    train and evaluate the built-in demonstration
+  nmt train demo --set train.max_steps=50 name=try  the same with other settings
+  nmt translate demo -i FILE -o FILE                translate a file with the trained run
+"""
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="nmt",
+        description="Neural machine translation from one YAML file to BLEU.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"nmt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.commands = commands.choices
 
-    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    def command(name: str, function: Callable[[argparse.Namespace], None], text: str) -> Parser:
+        sub: Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(command=function)
         sub.add_argument("--debug", action="store_true", help="show tracebacks")
         return sub
 
-    def config_arguments(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "config", metavar="CONFIG", help="YAML file of the experiment, or the name of a built-in one: demo"
-        )
-        sub.add_argument(
-            "--set",
-            dest="overrides",
-            metavar="KEY=VALUE",
-            nargs="+",
-            action="extend",
-            default=[],
-            help="override configuration keys: --set train.max_steps=100 seed=2",
-        )
+    _config_arguments(command("prepare", _prepare, "clean the corpus, train the tokenizer, encode the pairs (cached)"))
+    _config_arguments(command("train", _train, "train, or resume an unfinished run, then evaluate"))
+    _translate_arguments(command("translate", _translate, "translate lines with a trained run"))
+    _export_arguments(command("export", _export, "write a trained run for use in another program, and verify it"))
+    _evaluate_arguments(command("evaluate", _evaluate, "score a trained run with sacreBLEU"))
+    text = "print the resolved configuration, or the JSON schema of all keys"
+    _config_command_arguments(command("config", _config, text))
+    return parser
 
-    config_arguments(command("prepare", _prepare, "make the corpus, the tokenizer and the encoded pairs"))
-    config_arguments(command("train", _train, "train, or go on with an unfinished run, and evaluate"))
 
-    sub = command("translate", _translate, "translate lines with a trained run")
-    sub.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
-    sub.add_argument("-i", "--input", metavar="FILE", help="file to read (default: standard input)")
-    sub.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
-    sub.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
+def _config_arguments(sub: Parser, count: str | None = None) -> None:
     sub.add_argument(
-        "--nbest", type=int, default=1, metavar="N", help="N translations of each line, one under the other"
+        "config", metavar="CONFIG", nargs=count, help="YAML file of the experiment, or the name of a built-in one: demo"
     )
-    sub.add_argument("--scores", action="store_true", help="put the score before each translation, with a tab between")
-    sub.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
-    sub.add_argument(
-        "--strict", action="store_true", help="refuse text that is not UTF-8 instead of replacing what is not"
-    )
-    sub.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="override train.device")
-    sub.add_argument(
-        "--engine",
-        choices=["pytorch", "ctranslate2"],
-        default="pytorch",
-        help="what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)",
-    )
-
-    sub = command("export", _export, "write a trained run for use in another program, and verify it")
-    sub.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
-    sub.add_argument("--to", required=True, choices=["ctranslate2"], help="program to write it for")
-    sub.add_argument("--quantize", choices=["int8", "float16"], help="smaller weights (default: float32)")
-    sub.add_argument("-o", "--output", metavar="FOLDER", help="folder to make (default: RUN/export/...)")
-    sub.add_argument("--check", metavar="FILE", help="source lines to compare on (default: the validation set)")
-
-    sub = command("evaluate", _evaluate, "score a trained run with sacreBLEU")
-    sub.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
-    chosen = sub.add_mutually_exclusive_group()
-    chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
-    chosen.add_argument("--src", metavar="FILE", help="a source file of your own, with --ref")
-    sub.add_argument("--ref", metavar="FILE", help="reference translations of --src")
-
-    sub = command("config", _config, "print the resolved configuration, or the JSON schema of all keys")
-    sub.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file of the experiment, or a built-in name")
     sub.add_argument(
         "--set",
         dest="overrides",
@@ -205,10 +184,51 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         default=[],
-        help="override configuration keys",
+        help="override configuration keys: --set train.max_steps=100 seed=2",
     )
+
+
+def _config_command_arguments(sub: Parser) -> None:
+    _config_arguments(sub, "?")
     sub.add_argument("--schema", action="store_true", help="print the JSON schema, for editors")
-    return parser
+
+
+def _run_argument(sub: Parser) -> None:
+    sub.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
+
+
+def _choice(sub: Parser, option: str, key: str, allowed: Sequence[str], **more: Any) -> None:
+    sub.add_argument(option, type=choice(key, allowed), metavar=f"{{{','.join(allowed)}}}", **more)
+
+
+def _translate_arguments(sub: Parser) -> None:
+    _run_argument(sub)
+    sub.add_argument("-i", "--input", metavar="FILE", help="file to read (default: standard input)")
+    sub.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
+    sub.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
+    sub.add_argument("--nbest", type=int, default=1, metavar="N", help="print the N best translations of each line")
+    sub.add_argument("--scores", action="store_true", help="put the score before each translation, with a tab between")
+    sub.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
+    sub.add_argument("--strict", action="store_true", help="refuse text that is not UTF-8 instead of replacing it")
+    _choice(sub, "--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
+    text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
+    _choice(sub, "--engine", "engine", ["pytorch", "ctranslate2"], default="pytorch", help=text)
+
+
+def _export_arguments(sub: Parser) -> None:
+    _run_argument(sub)
+    _choice(sub, "--to", "to", ["ctranslate2"], required=True, help="program to write it for")
+    _choice(sub, "--quantize", "quantize", ["int8", "float16"], help="smaller weights (default: float32)")
+    sub.add_argument("-o", "--output", metavar="FOLDER", help="folder to make (default: RUN/export/...)")
+    sub.add_argument("--check", metavar="FILE", help="source lines to compare on (default: the validation set)")
+
+
+def _evaluate_arguments(sub: Parser) -> None:
+    _run_argument(sub)
+    chosen = sub.add_mutually_exclusive_group()
+    chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
+    chosen.add_argument("--src", metavar="FILE", help="a source file of your own, with --ref")
+    sub.add_argument("--ref", metavar="FILE", help="reference translations of --src")
 
 
 # Torch takes a second to import; each command imports what it needs, so that --help and mistakes answer at once.

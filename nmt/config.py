@@ -21,8 +21,11 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from nmt import advice
+from nmt.advice import KEYS, nearest, value_for
 from nmt.errors import ConfigError
 
 # Version of the defaults. A run keeps the version that it was started with, so that an upgrade changes no training.
@@ -69,7 +72,7 @@ Paths = str | Annotated[list[str], Field(min_length=1)]
 class TextSource(Section):
     """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
 
-    kind: Literal["text"]
+    kind: Literal["text"] = Field(description="two files with a sentence a line")
     src: Paths = Field(
         description="source file, or several read one after the other; a run knows its files by their SHA-256",
         json_schema_extra=RESUMABLE,
@@ -86,7 +89,7 @@ class TextSource(Section):
 class TsvSource(Section):
     """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
-    kind: Literal["tsv"]
+    kind: Literal["tsv"] = Field(description="tab-separated text")
     path: Paths = Field(
         description="file, or several read one after the other; a run knows its files by their SHA-256",
         json_schema_extra=RESUMABLE,
@@ -112,7 +115,7 @@ class TsvSource(Section):
 class JsonlSource(Section):
     """JSON lines, plain or compressed; a key may be dotted (``translation.en``)."""
 
-    kind: Literal["jsonl"]
+    kind: Literal["jsonl"] = Field(description="JSON lines")
     path: Paths = Field(
         description="file, or several read one after the other; a run knows its files by their SHA-256",
         json_schema_extra=RESUMABLE,
@@ -128,7 +131,7 @@ class HubSource(Section):
     key of another structure is dotted (``pair.en``).
     """
 
-    kind: Literal["hub"]
+    kind: Literal["hub"] = Field(description="a dataset of the Hugging Face hub, or local Parquet, JSON or CSV")
     path: str = Field(
         description="hub id (owner/name), local folder or local file, whose files a run knows by their SHA-256",
         json_schema_extra=RESUMABLE,
@@ -143,8 +146,8 @@ class HubSource(Section):
 class DemoSource(Section):
     """A part of the built-in English–German demo corpus, generated from a synchronous grammar."""
 
-    kind: Literal["demo"]
-    part: Literal["train", "valid", "test"]
+    kind: Literal["demo"] = Field(description="the built-in demo corpus")
+    part: Literal["train", "valid", "test"] = Field(description="part of the demo corpus")
     seed: int = Field(1, description="seed of the generated corpus; the same for all its parts")
 
 
@@ -154,7 +157,7 @@ class HoldoutSource(Section):
     See ``data.cleaning.apart`` for what the part has not in common with training.
     """
 
-    kind: Literal["holdout"]
+    kind: Literal["holdout"] = Field(description="a part split off the training data")
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(description="share of the training pairs")
     seed: int = Field(1, description="seed of the hash; parts with the same seed never overlap")
 
@@ -194,8 +197,8 @@ class CleaningConfig(Section):
 class DataConfig(Section):
     src_lang: Annotated[str, Field(min_length=1)] = Field("src", description="source language code")
     tgt_lang: Annotated[str, Field(min_length=1)] = Field("tgt", description="target language code")
-    train: TrainSource
-    valid: HeldSource
+    train: TrainSource = Field(description="training pairs")
+    valid: HeldSource = Field(description="validation pairs, which choose the best checkpoint")
     test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(
         default_factory=dict,
         description="named test sets; one that is added to a run is scored, and takes no pair out of its training part",
@@ -205,7 +208,7 @@ class DataConfig(Section):
         description="strict: refuse TSV rows of another width and TSV headers that are not declared, and take each CSV"
         " cell for text; lenient: accept both, and take CSV cells such as NA or None for missing",
     )
-    cleaning: CleaningConfig = CleaningConfig()
+    cleaning: CleaningConfig = Field(CleaningConfig(), description="rules that drop training pairs")
     store: str = Field(
         "data/prepared",
         description="folder of prepared corpora, shared by runs, keyed by content",
@@ -348,12 +351,14 @@ TIE_HELP = "all: source, target and output share one matrix; decoder: target and
 class RNNConfig(Section):
     """Recurrent encoder–decoder with attention (Bahdanau et al. 2015)."""
 
-    type: Literal["rnn"]
-    cell: Literal["gru", "lstm"] = "gru"
+    type: Literal["rnn"] = Field(description="recurrent encoder and decoder with attention")
+    cell: Literal["gru", "lstm"] = Field(
+        "gru", description="gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)"
+    )
     d_model: Positive = Field(256, description="width of the embeddings and of the deep output")
     d_hidden: Positive = Field(256, description="width of the recurrent state; the encoder has it in each direction")
-    encoder_layers: Positive = 1
-    decoder_layers: Positive = 1
+    encoder_layers: Positive = Field(1, description="layers of the encoder")
+    decoder_layers: Positive = Field(1, description="layers of the decoder")
     residual: bool = Field(False, description="add the input of each layer above the first to its output")
     attention: Literal["additive", "general", "dot", "scaled_dot", "euclidean", "none"] = Field(
         "additive", description="score of the alignment; none squeezes the source into one vector"
@@ -375,15 +380,21 @@ class RNNConfig(Section):
 class TransformerConfig(Section):
     """Transformer encoder–decoder (Vaswani et al. 2017)."""
 
-    type: Literal["transformer"]
+    type: Literal["transformer"] = Field(description="Transformer encoder and decoder")
     d_model: Positive = Field(512, description="width of the model")
     d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
     num_heads: Positive = Field(8, description="attention heads; divides d_model")
-    encoder_layers: Positive = 6
-    decoder_layers: Positive = 6
+    encoder_layers: Positive = Field(6, description="layers of the encoder")
+    decoder_layers: Positive = Field(6, description="layers of the decoder")
     norm: Literal["pre", "post"] = Field("pre", description="layer norm before each sublayer, or after its residual")
-    activation: Literal["relu", "gelu", "swiglu"] = "relu"
-    positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        "relu", description="of the feed-forward layers; swiglu has a third matrix (Shazeer 2020)"
+    )
+    positions: Literal["sinusoidal", "learned", "rotary"] = Field(
+        "sinusoidal",
+        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); rotary turns queries and"
+        " keys of self-attention (Su et al. 2021)",
+    )
     max_positions: Positive = Field(1024, description="longest sequence of learned positions")
     dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
     attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
@@ -423,18 +434,27 @@ ModelConfig = Annotated[RNNConfig | TransformerConfig, Field(discriminator="type
 
 
 class OptimizerConfig(Section):
-    name: Literal["adam", "adamw"] = "adam"
+    name: Literal["adam", "adamw"] = Field(
+        "adam",
+        description="adam (Kingma and Ba 2015), or adamw with decoupled weight decay (Loshchilov and Hutter 2019)",
+    )
     lr: Annotated[float, Field(gt=0.0)] = Field(1e-3, description="peak learning rate")
-    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.98]
-    eps: Annotated[float, Field(gt=0.0)] = 1e-9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = Field(
+        [0.9, 0.98], description="decay rates of the moment estimates"
+    )
+    eps: Annotated[float, Field(gt=0.0)] = Field(1e-9, description="added to the denominator of the update")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="strength of weight decay, for matrices only"
+    )
 
 
 class ScheduleConfig(Section):
     """Learning rate over steps; each schedule starts with a linear warmup from 0 to ``optimizer.lr``."""
 
-    name: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "inverse_sqrt"
-    warmup_steps: Annotated[int, Field(ge=0)] = 1000
+    name: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = Field(
+        "inverse_sqrt", description="shape of the learning rate after warmup"
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(1000, description="steps of the linear rise from 0")
     total_steps: Positive | None = Field(
         None,
         description="cosine, linear: step at which the lowest rate is reached; default: train.max_steps as it is at the"
@@ -487,9 +507,11 @@ class TrainConfig(Section):
         " better than the weights it stands for; score: by the score alone, and means of weights unseen",
         json_schema_extra=RESUMABLE,
     )
-    label_smoothing: Probability = 0.1
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    label_smoothing: Probability = Field(
+        0.1, description="probability mass spread over all subwords in the training loss (Szegedy et al. 2016)"
+    )
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="optimizer and peak learning rate")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="learning rate over steps")
     clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
         1.0, description="largest gradient norm; null: no clipping"
     )
@@ -616,13 +638,13 @@ class Config(Section):
         description="name of the run; default: the file name of the configuration"
     )
     runs: str = Field("runs", description="folder of the run directories", json_schema_extra=RESUMABLE)
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    data: DataConfig
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    model: ModelConfig
-    train: TrainConfig
-    search: SearchConfig = Field(SearchConfig(), json_schema_extra=RESUMABLE)
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), json_schema_extra=RESUMABLE)
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(1, description="seed of the weights, the batches and dropout")
+    data: DataConfig = Field(description="languages, corpora and cleaning")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="subword vocabulary")
+    model: ModelConfig = Field(description="model family and its sizes")
+    train: TrainConfig = Field(description="optimization, validation and checkpoints")
+    search: SearchConfig = Field(SearchConfig(), description="beam search", json_schema_extra=RESUMABLE)
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores", json_schema_extra=RESUMABLE)
     defaults: Annotated[int, Field(ge=1, le=DEFAULTS)] = Field(
         DEFAULTS,
         description="version of the defaults that omitted keys take; a run keeps the version it was started with",
@@ -735,15 +757,29 @@ def unused_keys(config: Config) -> list[tuple[str, Section, str, str]]:
     return found
 
 
+def _sections_of(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a value of this type may be."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections_of(inner)
+
+
+def all_keys(model: type[Section] | None = None, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Each dotted key of a configuration with its field; ``*`` is a key that the user chooses.
+
+    A key that several variants of a section have comes once for each.
+    """
+    for name, field in (model or Config).model_fields.items():
+        yield f"{path}{name}", field
+        free = ".*" if get_origin(field.annotation) is dict else ""
+        for inner in _sections_of(field.annotation):
+            yield from all_keys(inner, f"{path}{name}{free}.")
+
+
 @cache
 def _resumable_keys() -> re.Pattern[str]:
     """What matches the dotted keys, and all keys below them, that may differ when a run is resumed."""
-
-    def members(annotation: Any) -> Iterator[type[Section]]:
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield annotation
-        for inner in get_args(annotation):
-            yield from members(inner)
 
     def walk(model: type[Section], path: str) -> Iterator[str]:
         for name, field in model.model_fields.items():
@@ -752,7 +788,7 @@ def _resumable_keys() -> re.Pattern[str]:
                 yield where
                 continue
             free = r"\..+" if get_origin(field.annotation) is dict else ""  # keys that the user chooses
-            for inner in members(field.annotation):
+            for inner in _sections_of(field.annotation):
                 yield from walk(inner, rf"{where}{free}\.")
 
     return re.compile(rf"(?:{'|'.join(walk(Config, ''))})(?:\..*)?")
@@ -983,7 +1019,7 @@ def validate_config(raw: Mapping[str, Any], where: str, places: Mapping[Key, str
         problems = []
         for path, details in told[:MAX_PROBLEMS]:
             other = None if _is_literal(details) else literals.get(path)
-            problems.append(_explain(details, where, places or {}) + (f", or {other}" if other else ""))
+            problems.append(_explain(details, where, places or {}, f", or {other}" if other else ""))
         more = [f"{where}: {len(told) - MAX_PROBLEMS:,} more mistakes"] if len(told) > MAX_PROBLEMS else []
         raise ConfigError("\n".join([*dict.fromkeys(problems), *more])) from None
     except RecursionError:
@@ -1036,69 +1072,111 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _explain(error: ErrorDetails, where: str, places: Mapping[Key, str]) -> str:
+def _explain(error: ErrorDetails, where: str, places: Mapping[Key, str], other: str = "") -> str:
+    """One line for one mistake; ``other`` is what else the key would take."""
     # pydantic puts the tag of a union into the path (model.transformer.d_model); the user never wrote it.
     path = _user_path(error["loc"])
     place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), where)
     name, kind, value, context = dotted(path), error["type"], error.get("input"), error.get("ctx", {})
+    if kind == "union_tag_invalid":  # the mistake is at the tag, which has a place of its own
+        tag = context["discriminator"].strip("'")
+        place = places.get((*path, tag), place)
     if kind == "extra_forbidden":
-        allowed = _valid_keys(error["loc"][:-1])
-        near = difflib.get_close_matches(str(path[-1]), allowed, 1, cutoff=0.5)
-        advice = f"did you mean {near[0]}?" if near else "valid here: " + ", ".join(allowed)
-        return f"{place}: {name}: unknown key; {advice}"
+        return f"{place}: {name}: unknown key; {_key_advice(error['loc'])}"
     if kind == "missing":
         return f"{place}: {name}: missing; it has no default"
     if kind == "union_tag_not_found":
         tag = context["discriminator"].strip("'")
         return f"{place}: {dotted((*path, tag))}: missing; one of: {', '.join(_tags(error['loc']))}"
     if kind == "union_tag_invalid":
-        tag = context["discriminator"].strip("'")
         expected = _tags(error["loc"])
-        near = difflib.get_close_matches(str(context["tag"]), expected, 1)
-        advice = f"did you mean {near[0]}?" if near else f"one of: {', '.join(expected)}"
+        near = value_for(dotted((*path, tag)), str(context["tag"]), expected)
+        hint = f"did you mean {near}?" if near else f"one of: {', '.join(expected)}"
         if tag == "kind":
-            advice = _OTHER_KINDS.get(str(context["tag"]).lower(), advice)
-        return f"{place}: {dotted((*path, tag))}: {_show(context['tag'])} is not known; {advice}"
+            hint = advice.KINDS.get(str(context["tag"]).lower(), hint)
+        return f"{place}: {dotted((*path, tag))}: {_show(context['tag'])} is not known; {hint}"
     if kind == "value_error":
         return f"{place}: {name}: {context['error']}" if path else f"{place}: {context['error']}"
     if kind == "literal_error":
-        near = difflib.get_close_matches(str(value), re.findall(r"'([^']+)'", context["expected"]), 1)
-        advice = f" (did you mean {near[0]}?)" if near else ""
-        return f"{place}: {name}: {_show(value)} is not one of {context['expected']}{advice}"
+        expected = re.findall(r"'([^']+)'", context["expected"])
+        text = json.dumps(value) if isinstance(value, bool | int) else str(value)  # false, as it was written
+        near = value_for(name, text, expected)
+        hint = f" (did you mean {near}?)" if near else _default_advice(value, error["loc"])
+        return f"{place}: {name}: {_show(value)} is not one of {context['expected']}{hint}"
     if kind == "string_pattern_mismatch":
         return (
             f"{place}: {name}: {_show(value)} must be letters, digits, '_', '-' and '.', not starting with '.' or '-'"
         )
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{place}: {name}: must be a mapping of keys to values, not {_article(value)}"
+        return f"{place}: {name}: must be a mapping of keys to values, not {_article(value)}{_section_advice(error)}"
     if kind in ("too_short", "too_long"):
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return f"{place}: {name}: must have {bound} items, not {context['actual_length']}"
     message = error["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a integer", "an integer")
-    return f"{place}: {name}: {_show(value)} ({_kind(value)}) should be {message}"
+    hint = _default_advice(value, error["loc"])
+    return f"{place}: {name}: {_show(value)} ({_kind(value)}) should be {message}{other}{hint}"
 
 
-_FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
-_TABLE = "export it as tab-separated text (kind: tsv) or as two text files (kind: text)"
-# What to write for kinds of files that have no reader of their own, or go by another name.
-_OTHER_KINDS = {
-    "csv": f"read a CSV file with {_FILE}",
-    "parquet": f"read a Parquet file with {_FILE}",
-    "arrow": f"read an Arrow file with {_FILE}",
-    "json": f"read JSON lines with kind: jsonl, another JSON file with {_FILE}",
-    "ndjson": "read JSON lines with kind: jsonl",
-    "xlsx": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
-    "xls": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
-    "excel": f"save the workbook as CSV in UTF-8 and read that with {_FILE}",
-    "tmx": _TABLE,
-    "xliff": _TABLE,
-    "xml": _TABLE,
-    "moses": "read two text files with kind: text",
-    "plain": "read two text files with kind: text",
-    "huggingface": "read a dataset of the Hugging Face hub with kind: hub",
-    "hf": "read a dataset of the Hugging Face hub with kind: hub",
-    "datasets": "read a dataset of the Hugging Face hub with kind: hub",
-}
+def _key_advice(loc: tuple[str | int, ...]) -> str:
+    """What to write instead of an unknown key, with its section."""
+    *section, unknown = _user_path(loc)
+    word = str(unknown)
+    valid = _valid_keys(loc[:-1])
+    known = dict.fromkeys(key for key, _ in all_keys())
+    written = dotted((*section, unknown))
+    if owners := {tag for tag, keys in _variants(loc[:-1]).items() if word in keys}:
+        return f"it belongs to {' and '.join(sorted(owners))}; remove it, or start from a configuration of that type"
+    # A near key of the same section, a key of another toolkit, the same key of another section, any near key.
+    near = nearest(word, valid, 0.75)
+    habit = KEYS.get(word.lower().replace("-", "_"))
+    elsewhere = [key for key in known if key.rpartition(".")[2] == word]
+    if near is None and habit is not None and habit != written:
+        return f"did you mean {habit}?"
+    if near is None and elsewhere:
+        return f"did you mean {' or '.join(elsewhere[:3])}?"
+    near = near or nearest(word, valid, 0.5)
+    if near is not None:
+        return f"did you mean {dotted((*section, near))}?"
+    near = nearest(word, {key.rpartition(".")[2] for key in known}, 0.8)
+    if near is not None:
+        return f"did you mean {next(key for key in known if key.rpartition('.')[2] == near)}?"
+    return "valid here: " + ", ".join(valid)
+
+
+def key_for(word: str) -> str | None:
+    """The dotted key that was probably meant by ``word``, a key without its section or with a wrong one."""
+    known = [key for key, _ in all_keys()]
+    last = word.replace("-", "_").rpartition(".")[2]
+    if word in known or (word := word.replace("-", "_")) in known:
+        return word
+    if last.lower() in KEYS:
+        return KEYS[last.lower()]
+    near = next((key for key in known if key.rpartition(".")[2] == last), None)
+    return near or nearest(word, known, 0.8)
+
+
+def _section_advice(error: ErrorDetails) -> str:
+    """For ``schedule: cosine``, the key of the section that takes such a word."""
+    path, value = _user_path(error["loc"]), error.get("input")
+    if not isinstance(value, str):
+        return ""
+    union = _schema_at(error["loc"]).get("discriminator", {}).get("propertyName")
+    for tag in [union] if union else ["name", "type"]:
+        if tag == "kind" and value.lower() in advice.KINDS:
+            return f"; {advice.KINDS[value.lower()]}"
+        allowed = _tags(error["loc"]) if union else _schema_at((*error["loc"], tag)).get("enum", [])
+        if near := value_for(dotted((*path, tag)), value, allowed):
+            return f"; did you mean {dotted((*path, tag))}: {near}?"
+    return ""
+
+
+def _default_advice(value: Any, loc: tuple[str | int, ...]) -> str:
+    """For a word such as ``auto``, that leaving the key out takes the default."""
+    if not isinstance(value, str) or value.lower() not in ("auto", "default"):
+        return ""
+    schema = _schema_at(loc)
+    default = f", {json.dumps(schema['default'])}" if schema.get("default") is not None else ""
+    return f"; for the default{default}, leave the key out"
 
 
 def _article(value: Any) -> str:
@@ -1184,6 +1262,18 @@ def _valid_keys(loc: tuple[str | int, ...]) -> list[str]:
         if "$ref" in option:
             found += _schema()["$defs"][option["$ref"].rsplit("/", 1)[1]]["properties"]
     return found
+
+
+def _variants(loc: tuple[str | int, ...]) -> dict[str, list[str]]:
+    """For a section inside a union, the keys of the other variants, by ``type: NAME``."""
+    if not loc:
+        return {}
+    union = _schema_at(loc[:-1]).get("discriminator", {})
+    return {
+        f"{union['propertyName']}: {tag}": list(_schema()["$defs"][ref.rsplit("/", 1)[1]]["properties"])
+        for tag, ref in union.get("mapping", {}).items()
+        if tag != loc[-1]
+    }
 
 
 def _tags(loc: tuple[str | int, ...]) -> list[str]:

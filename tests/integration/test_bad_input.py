@@ -91,7 +91,8 @@ CONFIGS: list[tuple[bytes, str]] = [
      "c.yaml:10: train.max_steps: 0 (integer) should be greater than 0"),
     (BASE.replace(b"max_steps: 4", b"max_steps: 4, average: 9"),
      "c.yaml:10: train: averaging 9 checkpoints needs keep_last of at least that, not 2"),
-    (BASE.replace(b"type: rnn", b"type: gru"), 'c.yaml:9: model.type: "gru" is not known; one of: rnn, transformer'),
+    (BASE.replace(b"type: rnn", b"type: gru"), 'c.yaml:9: model.type: "gru" is not known; '
+     "did you mean rnn with model.cell: gru?"),
     (BASE.replace(b"d_model: 16", b"d_model: .nan"), "c.yaml:9: model.d_model: NaN (number) should be an integer"),
     (BASE.replace(b"{tiny:", b"{valid:"),
      "c.yaml: data.test.valid: results would have the file names of the validation set; rename the test set"),

@@ -302,7 +302,7 @@ def test_a_signal_to_torchrun_and_a_killed_rank(task):
 def test_a_mistake_is_told_once(task):
     ranks = train(task, 2, task.config_file("rnn", train={"max_step": 2}))
     assert ranks.codes == [2, 2]
-    assert re.fullmatch(r"nmt: .*: train.max_step: unknown key; did you mean max_steps\?\n", ranks.output[0])
+    assert re.fullmatch(r"nmt: .*: train.max_step: unknown key; did you mean train\.max_steps\?\n", ranks.output[0])
     assert ranks.output[1] == ""
 
     path = task.config_file("rnn", train={"max_steps": 2})

@@ -36,7 +36,7 @@ def message(tmp_path, text=BASE, *overrides):
 
 
 OVERRIDES = [
-    ("model.num_head=3", "--set: model.num_head: unknown key; did you mean num_heads?"),
+    ("model.num_head=3", "--set: model.num_head: unknown key; did you mean model.num_heads?"),
     ("model.num_heads=7", "c.yaml:5: model: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
     ("model.d_model=33 model.num_heads=3 model.positions=rotary",
      "c.yaml:5: model: rotary positions need an even head width, not 11"),
@@ -47,7 +47,7 @@ OVERRIDES = [
     ("modle.x=1", "--set: modle: unknown key; did you mean model?"),
     ("train.optimizer.betas=[0.9]", "--set: train.optimizer.betas: must have at least 2 items, not 1"),
     ("train.optimizer.betas=[0.9,2]", "--set: train.optimizer.betas[1]: 2 (integer) should be less than 1"),
-    ("model.type=transfomer", 'c.yaml:5: model.type: "transfomer" is not known; did you mean transformer?'),
+    ("model.type=transfomer", '--set: model.type: "transfomer" is not known; did you mean transformer?'),
     ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
@@ -62,7 +62,8 @@ OVERRIDES = [
      "c.yaml:1: data: the holdout parts take 95% of the training data; keep them under 90%"),
     ("tokenizer.sampling={alpha: 2.0}", 
      "--set: tokenizer.sampling.alpha: 2.0 (number) should be less than or equal to 1"),
-    ("tokenizer.sampling={alph: 0.1}", "--set: tokenizer.sampling.alph: unknown key; did you mean alpha?"),
+    ("tokenizer.sampling={alph: 0.1}", "--set: tokenizer.sampling.alph: unknown key; did you mean "
+     "tokenizer.sampling.alpha?"),
     ("tokenizer.sampling={nbest: 1}", "--set: tokenizer.sampling: nbest must be -1 (all segmentations) or at least 2"),
     ("tokenizer.sampling={nbest: 8} tokenizer.type=bpe",
      "c.yaml: tokenizer.sampling.nbest: 8 has no effect: a bpe model has no list of best segmentations; unigram has; "
@@ -71,7 +72,7 @@ OVERRIDES = [
      "--set: tokenizer.normalization: \"nfcc\" is not one of 'nmt_nfkc', 'nfkc', 'nmt_nfkc_cf', 'nfkc_cf', "
      "'whitespace' or 'identity' (did you mean nfkc?)"),
     ("tokenizer.normalization={target: identity}",
-     "--set: tokenizer.normalization.target: unknown key; did you mean tgt?"),
+     "--set: tokenizer.normalization.target: unknown key; did you mean tokenizer.normalization.tgt?"),
     ("tokenizer.vocab_size=7", "--set: tokenizer.vocab_size: 7 (integer) should be greater than or equal to 8"),
     ("tokenizer.vocab_size={src: 30}", "--set: tokenizer.vocab_size.tgt: missing; it has no default"),
     ("tokenizer.vocab_size={src: 30, tgt: 40}",
@@ -99,6 +100,27 @@ OVERRIDES = [
     ("x", "--set x: must be key=value, such as train.max_steps=100"),
     ("train..x=1", "--set train..x=1: must be key=value, such as train.max_steps=100"),
     ("train.max_steps.x=3", "--set train.max_steps.x=3: train.max_steps is not a mapping, it has no keys"),
+    ("train.devise=cpu", "--set: train.devise: unknown key; did you mean train.device?"),
+    ("train.Max-Steps=3", "--set: train.Max-Steps: unknown key; did you mean train.max_steps?"),
+    ("lr=0.1", "--set: lr: unknown key; did you mean train.optimizer.lr?"),
+    ("train.batch_size=3", "--set: train.batch_size: unknown key; did you mean train.batch_tokens?"),
+    ("model.d_hidden=3", "--set: model.d_hidden: unknown key; it belongs to type: rnn; remove it, or start from a "
+     "configuration of that type"),
+    ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, data, tokenizer, model, train, search, "
+     "evaluation, defaults"),
+    ("train.device=gpu", "--set: train.device: \"gpu\" is not one of 'auto', 'cpu', 'cuda' or 'mps' "
+     "(did you mean cuda?)"),
+    ("train.precision=float32", "--set: train.precision: \"float32\" is not one of 'auto', 'fp32', 'bf16' or 'fp16' "
+     "(did you mean fp32?)"),
+    ("train.precision=16", "--set: train.precision: 16 is not one of 'auto', 'fp32', 'bf16' or 'fp16' "
+     "(did you mean fp16?)"),
+    ("train.schedule=noam", "--set: train.schedule: must be a mapping of keys to values, not \"noam\" (text); "
+     "did you mean train.schedule.name: inverse_sqrt?"),
+    ("model.type=lstm", '--set: model.type: "lstm" is not known; did you mean rnn with model.cell: lstm?'),
+    ("train.max_steps=auto", '--set: train.max_steps: "auto" (text) should be an integer; for the default, leave the '
+     "key out"),
+    ("data.train=tmx", "--set: data.train: must be a mapping of keys to values, not \"tmx\" (text); export it as "
+     "tab-separated text (kind: tsv) or as two text files (kind: text)"),
     ("data.train={kind: csv}", "--set: data.train.kind: \"csv\" is not known; read a CSV file with {kind: hub, "
      "path: FILE, src_column: NAME, tgt_column: NAME}"),
     ("data.train={kind: tmx}", "--set: data.train.kind: \"tmx\" is not known; export it as tab-separated text "

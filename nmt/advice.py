@@ -1,0 +1,164 @@
+"""What to write instead of a name that nmt does not know: a near one, or nmt's name for what other toolkits call it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+# Values that other toolkits use, by the last part of the key (``train.device``: ``device``). What stands here is
+# shown in an error message; it is never accepted in silence. Keys of ``kind`` are advice in full sentences.
+VALUES: dict[str, dict[str, str]] = {
+    "device": {
+        "gpu": "cuda", "nvidia": "cuda", "cuda:0": "cuda", "0": "cuda", "rocm": "cuda", "metal": "mps", "apple": "mps",
+    },
+    "precision": {
+        "float32": "fp32", "float": "fp32", "single": "fp32", "full": "fp32", "32": "fp32", "tf32": "fp32",
+        "bfloat16": "bf16", "bfloat": "bf16", "float16": "fp16", "half": "fp16", "16": "fp16", "amp": "auto",
+        "mixed": "auto",
+    },
+    "quantize": {"bf16": "float16", "bfloat16": "float16", "fp16": "float16", "half": "float16", "8": "int8"},
+    "engine": {"torch": "pytorch", "ct2": "ctranslate2", "ctranslate": "ctranslate2"},
+    "to": {"ct2": "ctranslate2", "ctranslate": "ctranslate2"},
+    "attention": {
+        "bahdanau": "additive", "concat": "additive", "mlp": "additive", "luong": "general", "bilinear": "general",
+        "multiplicative": "general", "dot_product": "dot", "scaled": "scaled_dot", "l2": "euclidean",
+        "distance": "euclidean", "false": "none", "no": "none", "off": "none",
+    },
+    "cell": {"rnn": "gru"},
+    "norm": {"prenorm": "pre", "pre_ln": "pre", "postnorm": "post", "post_ln": "post"},
+    "activation": {"silu": "swiglu", "swish": "swiglu", "glu": "swiglu"},
+    "positions": {"sinusoid": "sinusoidal", "sin": "sinusoidal", "rope": "rotary", "absolute": "learned"},
+    "tie_embeddings": {"true": "all", "false": "none", "three-way": "all", "no": "none"},
+    "length_penalty": {"wu": "gnmt", "google": "gnmt", "mean": "average", "avg": "average", "no": "none"},
+    "score": {"chrf2": "chrf", "chrf++": "chrf", "sacrebleu": "bleu", "ppl": "loss", "perplexity": "loss"},
+    "schedule.name": {
+        "noam": "inverse_sqrt", "rsqrt": "inverse_sqrt", "invsqrt": "inverse_sqrt", "transformer": "inverse_sqrt",
+        "vaswani": "inverse_sqrt", "none": "constant", "fixed": "constant", "reducelronplateau": "plateau",
+        "reduce_on_plateau": "plateau", "cosine_annealing": "cosine", "polynomial": "linear",
+    },
+    "optimizer.name": {"adam_w": "adamw"},
+    "tokenizer.type": {
+        "sentencepiece": "unigram", "spm": "unigram", "subword": "unigram", "wordpiece": "bpe", "chars": "char",
+        "characters": "char", "words": "word", "whitespace": "word", "none": "word",
+    },
+    "model.type": {
+        "lstm": "rnn with model.cell: lstm", "gru": "rnn with model.cell: gru", "bilstm": "rnn with model.cell: lstm",
+        "recurrent": "rnn", "luong": "rnn with model.attention: general",
+        "bahdanau": "rnn with model.attention: additive", "attention": "transformer", "t5": "transformer",
+        "marian": "transformer",
+    },
+}  # fmt: skip
+
+_FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
+_TABLE = "export it as tab-separated text (kind: tsv) or as two text files (kind: text)"
+_WORKBOOK = f"save the workbook as CSV in UTF-8 and read that with {_FILE}"
+_HUB = "read a dataset of the Hugging Face hub with kind: hub"
+_PLAIN = "read two text files with kind: text"
+# What to write for kinds of data that have no reader of their own, or go by another name.
+KINDS = {
+    "csv": f"read a CSV file with {_FILE}",
+    "parquet": f"read a Parquet file with {_FILE}",
+    "arrow": f"read an Arrow file with {_FILE}",
+    "json": f"read JSON lines with kind: jsonl, another JSON file with {_FILE}",
+    "ndjson": "read JSON lines with kind: jsonl",
+    "xlsx": _WORKBOOK,
+    "xls": _WORKBOOK,
+    "excel": _WORKBOOK,
+    "tmx": _TABLE,
+    "xliff": _TABLE,
+    "xml": _TABLE,
+    "moses": _PLAIN,
+    "plain": _PLAIN,
+    "huggingface": _HUB,
+    "hf": _HUB,
+    "datasets": _HUB,
+}
+
+# Keys that other toolkits use, without the section: the key of nmt.
+KEYS = {
+    "learning_rate": "train.optimizer.lr",
+    "batch_size": "train.batch_tokens",
+    "max_tokens_per_batch": "train.batch_tokens",
+    "epochs": "train.max_epochs",
+    "num_epochs": "train.max_epochs",
+    "num_train_epochs": "train.max_epochs",
+    "steps": "train.max_steps",
+    "train_steps": "train.max_steps",
+    "max_updates": "train.max_steps",
+    "max_update": "train.max_steps",
+    "warmup": "train.schedule.warmup_steps",
+    "warmup_updates": "train.schedule.warmup_steps",
+    "scheduler": "train.schedule",
+    "lr_scheduler": "train.schedule",
+    "optim": "train.optimizer",
+    "gradient_accumulation_steps": "train.accumulate",
+    "update_freq": "train.accumulate",
+    "clip_grad": "train.clip_norm",
+    "max_grad_norm": "train.clip_norm",
+    "dtype": "train.precision",
+    "early_stopping": "train.patience",
+    "beam": "search.beam_size",
+    "num_beams": "search.beam_size",
+    "lenpen": "search.alpha",
+    "vocab": "tokenizer.vocab_size",
+    "source_lang": "data.src_lang",
+    "target_lang": "data.tgt_lang",
+    "hidden_size": "model.d_model",
+    "d_hid": "model.d_ff",
+    "ffn_dim": "model.d_ff",
+    "heads": "model.num_heads",
+    "num_attention_heads": "model.num_heads",
+    "num_encoder_layers": "model.encoder_layers",
+    "num_decoder_layers": "model.decoder_layers",
+}
+
+COMMANDS = {
+    "fit": "train",
+    "resume": "train",
+    "learn": "train",
+    "preprocess": "prepare",
+    "tokenize": "prepare",
+    "data": "prepare",
+    "decode": "translate",
+    "generate": "translate",
+    "predict": "translate",
+    "infer": "translate",
+    "inference": "translate",
+    "test": "evaluate",
+    "eval": "evaluate",
+    "score": "evaluate",
+    "bleu": "evaluate",
+    "convert": "export",
+    "schema": "config --schema",
+    "help": "--help",
+    "version": "--version",
+}
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name most like ``name``, whatever its case and hyphens; None where nothing is near."""
+
+    def plain(text: str) -> str:
+        return text.lower().replace("-", "_")
+
+    names = {plain(each): each for each in known}
+    found = difflib.get_close_matches(plain(name), names, 1, cutoff)
+    return names[found[0]] if found else None
+
+
+def value_for(key: str, value: str, allowed: Iterable[str]) -> str | None:
+    """The value that was probably meant by ``value`` for a dotted key: by habit, else the nearest allowed one.
+
+    >>> value_for("train.device", "gpu", ["auto", "cpu", "cuda", "mps"])
+    'cuda'
+    """
+    allowed = list(allowed)
+    name = value.lower().replace("-", "_").removeprefix("torch.")
+    table: dict[str, str] = {}
+    for owner, habits in VALUES.items():
+        if f".{key}".endswith(f".{owner}"):
+            table |= habits
+    meant = table.get(name) or table.get(value.lower())
+    if meant is not None and meant.split()[0] in allowed:
+        return meant
+    return nearest(value, allowed)
