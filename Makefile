@@ -9,7 +9,7 @@ OVERRIDES := $(if $(SET),--set $(SET))
 RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install prepare train evaluate translate tensorboard test lint bench bench-peers clean need-config need-run
+.PHONY: help install prepare train evaluate translate tensorboard test test-fast lint bench bench-peers clean need-config need-run
 
 help:  ## this list
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
@@ -48,13 +48,17 @@ translate: need-run $(VENV)/.installed  ## translate standard input with RUN
 tensorboard: $(VENV)/.installed  ## watch RUN, or all runs
 	@$(BIN)/tensorboard --logdir $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
-test: $(VENV)/.installed-dev  ## the tests
+test: $(VENV)/.installed-dev  ## all tests
 	@$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.installed-dev  ## ruff and mypy
+test-fast: $(VENV)/.installed-dev  ## the tests that are not marked slow: under a minute
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: $(VENV)/.installed-dev  ## ruff, mypy and the import rules of pyproject.toml
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --quiet
 
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick tries it out
 	@$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -258,7 +258,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import load_experiment
-    from nmt.runtime.ranks import join
+    from nmt.runtime.startup import join
 
     with join() as world:
         config = world.first(lambda: load_experiment(arguments.config, arguments.overrides))

@@ -7,7 +7,6 @@ meeting: all ranks call it, in the same order, or they wait for each other until
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -128,12 +127,3 @@ class World:
 
 
 ALONE = World()
-
-
-def join() -> World:
-    """The world this process belongs to: alone, or one of the ranks that torchrun says it started."""
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
-        return ALONE
-    from nmt.runtime.torchrun import Ranks  # imports torch, which takes a second or two
-
-    return Ranks()

@@ -26,7 +26,8 @@ from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime import torchrun
-from nmt.runtime.ranks import Elsewhere, join
+from nmt.runtime.ranks import Elsewhere
+from nmt.runtime.startup import join
 from nmt.training.trainer import WINDOW, Interrupted, Trainer
 from nmt.translation.pytorch import TorchEngine
 from tests.conftest import MODELS, Task

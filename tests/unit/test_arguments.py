@@ -20,7 +20,7 @@ MISTAKES = [
     ("train --config=demo", "nmt train: --config: unknown option; CONFIG stands without one: nmt train configs/"),
     ("train demo --max-steps 3", "nmt train: --max-steps: unknown option; did you mean --set train.max_steps=VALUE?"),
     ("train demo --lr=0.1", "nmt train: --lr: unknown option; did you mean --set train.optimizer.lr=0.1?"),
-    ("train demo --train.max_step 3", "nmt train: --train.max_step: unknown option; did you mean --set train.max_steps="),
+    ("train demo --train.max_step 3", "nmt train: --train.max_step: unknown option; did you mean --set train.max_"),
     ("train demo --zzz", "nmt train: --zzz: unknown option; valid here: --help, --debug, --set"),
     ("train demo seed.x=3", "nmt train: seed.x=3: overrides come after --set: --set seed.x=3"),
     ("translate r --inptu x", "nmt translate: --inptu: unknown option; did you mean --input?"),

@@ -3,7 +3,8 @@ import itertools
 import pytest
 
 from nmt.errors import DataError, DeviceError
-from nmt.runtime.ranks import ALONE, Elsewhere, World, join
+from nmt.runtime.ranks import ALONE, Elsewhere, World
+from nmt.runtime.startup import join
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

@@ -1,0 +1,137 @@
+"""Rules of this code base that no linter knows."""
+
+import ast
+import math
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import torch
+
+from nmt.config import RESUMABLE, OptimizerConfig, RNNConfig, ScheduleConfig, SearchConfig, TrainConfig, all_keys
+from nmt.models import attention
+from nmt.models.attention import Attention
+from nmt.search.scoring import LengthPenalty
+from nmt.training import optim
+from nmt.training.optim import learning_rate
+
+ROOT = Path(__file__).parents[2]
+LINES = 60
+# Functions that may be longer, with the reason.
+LONG = {
+    "nmt/search/beam.py:beam_search": "the algorithm in one piece, as its proof of the early stop reads it",
+    "benchmarks/bench_decode.py:ctranslate2_engine": "one comparison from its preparation to its numbers",
+}
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def lengths() -> dict[str, int]:
+    return {
+        f"{path.relative_to(ROOT)}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in sources("nmt", "scripts", "benchmarks")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+def test_functions_are_short():
+    found = lengths()
+    assert len(found) > 500
+    assert {name: count for name, count in found.items() if count > LINES and name not in LONG} == {}
+
+
+def test_exceptions_from_the_length_of_functions_are_needed():
+    found = lengths()
+    assert {name for name in LONG if found.get(name, 0) <= LINES} == set()
+
+
+# ------------------------------------------------------------------------------------------------------- configuration
+
+KEYS = list(all_keys())
+
+
+def test_every_key_has_a_description():
+    assert len(KEYS) > 100
+    assert [key for key, field in KEYS if not (field.description or "").strip()] == []
+
+
+def test_every_key_says_once_whether_it_may_change_on_resume():
+    """By ``RESUMABLE`` on the key or on the section around it; a key without it stays fixed."""
+    marked = {key for key, field in KEYS if field.json_schema_extra is not None}
+    assert all(field.json_schema_extra in (None, RESUMABLE) for _, field in KEYS)
+    assert {"search", "train.max_steps"} <= marked  # the mark is read from the right place
+    twice = [key for key in marked for other in marked if key.startswith(f"{other}.")]
+    assert twice == []
+
+
+def names(section: type, key: str) -> set[str]:
+    """The values of a key that is a Literal."""
+    annotation = section.model_fields[key].annotation
+    assert get_origin(annotation) is Literal
+    return {*get_args(annotation)}
+
+
+# ----------------------------------------------------------------------------------- names and their implementations
+
+
+def test_attention_scores_are_those_of_the_configuration():
+    configured = names(RNNConfig, "attention") - {"none"}
+    assert {*attention._PURE, "additive"} == configured
+    torch.manual_seed(0)
+    query, memory = torch.randn(2, 3, 4), torch.randn(2, 5, 6)
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    for name in sorted(configured):
+        module = Attention(name, d_query=4, d_memory=6, d_attention=8)
+        context, weights = module(query, module.read(memory, mask))
+        assert context.shape == (2, 3, 6)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
+
+
+def compared(module, function: str) -> set[str]:
+    """The strings that a function compares with, as in ``name == "cosine"``."""
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function)
+    return {
+        constant.value
+        for comparison in ast.walk(found)
+        if isinstance(comparison, ast.Compare)
+        for constant in ast.walk(comparison)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+    }
+
+
+def test_schedules_are_those_of_the_configuration():
+    """A name without an implementation would fall through to another one's curve."""
+
+    def curve(name: str) -> list[float]:
+        schedule = ScheduleConfig(name=name, warmup_steps=10, factor=0.5)
+        config = TrainConfig(max_steps=100, optimizer=OptimizerConfig(lr=1.0), schedule=schedule)
+        return [learning_rate(step, config, plateau_cuts=step // 30) for step in range(1, 101)]
+
+    configured = names(ScheduleConfig, "name")
+    curves = {name: curve(name) for name in configured}
+    assert all(math.isclose(curves[name][9], 1.0) for name in configured)  # the peak, after the warmup
+    for one, other in combinations(sorted(configured), 2):
+        assert curves[one] != curves[other], (one, other)
+    assert compared(optim, "learning_rate") <= configured
+
+
+def test_length_penalties_are_those_of_the_configuration():
+    configured = names(SearchConfig, "length_penalty")
+    assert configured == {*get_args(get_type_hints(LengthPenalty)["kind"])}
+    values = {name: LengthPenalty(name, alpha=0.7)(20) for name in configured}
+    assert len({*values.values()}) == len(configured)
+
+
+def test_every_module_says_what_it_is_for():
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sources("nmt", "scripts", "benchmarks")
+        if (tree := ast.parse(path.read_text(encoding="utf-8"))).body and not ast.get_docstring(tree)
+    ]
+    assert silent == []
