@@ -39,7 +39,7 @@ from nmt.run import checkpoint as checkpoints
 from nmt.translation.pytorch import TorchEngine
 from nmt.translation.translator import Translator
 from tests.conftest import BASE, Place, make_place
-from tests.unit.test_translation import LETTERS, Copier, Letters
+from tests.unit.translation.test_translator import LETTERS, Copier, Letters
 
 ODD = "\r\t\v\f\x1b\x1c\x85\u200b\u200f\u2028\u2029\ufeff\ufffd\U0001f469\u200d\U0001f467"
 LINE = st.one_of(

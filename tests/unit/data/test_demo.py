@@ -595,6 +595,7 @@ def corpus() -> dict[str, list[Pair]]:
     return generate(seed=1)
 
 
+@pytest.mark.slow
 def test_the_corpus_has_the_sizes_asked_for(corpus: dict[str, list[Pair]]) -> None:
     assert {split: len(pairs) for split, pairs in corpus.items()} == {"train": 24_000, "valid": 500, "test": 1_000}
 
@@ -630,6 +631,7 @@ def test_german_subordinate_clauses_are_set_off_by_commas(corpus: dict[str, list
     assert seen == conjunctions
 
 
+@pytest.mark.slow
 def test_a_source_always_has_the_same_translation() -> None:
     """Also beyond one corpus, which could not show two translations of one source."""
     writer = Writer(seed=2)
