@@ -58,7 +58,7 @@ lint: $(VENV)/.installed-dev  ## ruff, mypy and the import rules of pyproject.to
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache --quiet
+	@$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick tries it out
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
