@@ -25,29 +25,26 @@ from nmt.data.batching import Batch
 from nmt.run.directory import Run
 from nmt.runtime.device import resolve_device, resolve_precision, set_deterministic, set_threads
 from nmt.runtime.memory import keep_freed_memory
-from nmt.training.reporting import Silence
 from nmt.training.trainer import Trainer
 
 
 def guarded_updates(trainer: Trainer, batches: Sequence[Batch]) -> None:
     """The trainer's loop between two validations."""
     for batch in batches:
-        trainer._agree()
-        trainer._stop_if_asked()
-        trainer._update([batch])
-        trainer._stop_if_diverged()
-        trainer._tick()
+        trainer.heed_signals()
+        trainer.step([batch])
 
 
 def bare_updates(trainer: Trainer, batches: Sequence[Batch]) -> None:
     """The same updates, with nothing but the arithmetic."""
+    updater = trainer.updater
     for batch in batches:
-        batch = batch.to(trainer.device)
-        loss, _ = trainer._forward(batch)
+        batch = batch.to(updater.device)
+        loss, _ = updater.loss(batch)
         (loss / batch.tgt_tokens).backward()
-        torch.nn.utils.clip_grad_norm_(trainer.parameters, trainer.train_config.clip_norm or float("inf"))
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad(set_to_none=True)
+        torch.nn.utils.clip_grad_norm_(updater.parameters, updater.config.clip_norm or float("inf"))
+        updater.optimizer.step()
+        updater.optimizer.zero_grad(set_to_none=True)
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -75,8 +72,6 @@ def main() -> None:
             config, run, pipeline.prepare(config), device, resolve_precision(config.train.precision, device)
         )
         trainer.model.train()
-        trainer.reporter = Silence()
-        trainer._clock = time.monotonic()
         plan = (rows for epoch in count() for update in trainer.order.updates(epoch) for rows in update)
         batches = [trainer.reader.read(rows, 0) for rows in islice(plan, arguments.updates)]
 
@@ -99,7 +94,7 @@ def main() -> None:
         saves = []
         for _ in range(arguments.rounds):
             guarded_updates(trainer, batches[:1])
-            saves.append(seconds(trainer._save, device))
+            saves.append(seconds(trainer.save, device))
         size = sum(file.stat().st_size for file in Path(run.checkpoints).rglob("*") if file.is_file())
         kept = sum(1 for _ in run.checkpoints.glob("step-*"))
     report(config.name, arguments, times, saves, size / max(1, kept), intervals(config, trainer))

@@ -37,6 +37,7 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.runtime.device import (
+    Place,
     resolve_device,
     resolve_precision,
     seed_everything,
@@ -44,7 +45,7 @@ from nmt.runtime.device import (
     set_threads,
     use_device,
 )
-from nmt.runtime.environment import environment, precision_name
+from nmt.runtime.environment import precision_name
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.ranks import ALONE, World
 from nmt.runtime.signals import Interrupted, Paused, number_of
@@ -52,10 +53,12 @@ from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens
 from nmt.storage.atomic import new_directory, same_files, write_json
 from nmt.training import plan
 from nmt.training.figures import MAX_POSITIONS
+from nmt.training.final import describe
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_final_metrics
 from nmt.training.selection import TITLES, Quality, Ranking, varied
-from nmt.training.trainer import Trainer, Validation, describe
+from nmt.training.trainer import Trainer
+from nmt.training.validation import Validation
 from nmt.translation.pytorch import TorchEngine
 from nmt.translation.translator import Notice, Notices, Translation, Translator
 
@@ -304,23 +307,8 @@ def build_trainer(
     order = TrainingOrder(dataset, budget, world.size * config.train.accumulate, config.seed, reader.room)
     validator = Validator(config, prepared, device, world)
     identity = _identity(config, tokenizer, prepared)
-    about = environment(device, dtype, world.size)
     formerly = scoring_settings(run.load_config(), validator) if run.started else None
-    return Trainer(
-        config,
-        run,
-        model,
-        reader,
-        order,
-        validator,
-        identity,
-        about,
-        device,
-        dtype,
-        world,
-        validator.settings,
-        formerly,
-    )
+    return Trainer(config, run, model, reader, order, validator, identity, Place(device, dtype, world), formerly)
 
 
 def scoring_settings(config: Config, validator: Validator) -> dict[str, Any]:
@@ -357,7 +345,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
     """What is about to happen, for people."""
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
-    order, world = trainer.order, trainer.world
+    order, world = trainer.order, trainer.ranks
     steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
     limits = [
         f"{getattr(config.train, key):g} {key.removeprefix('max_')}"
@@ -366,11 +354,11 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
     ]
     if config.train.patience:
         limits.append(f"{config.train.patience} validations without a better {TITLES[config.train.score]}")
-    threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    threads = f" with {torch.get_num_threads()} threads" if trainer.place.device.type == "cpu" else ""
     others = f", in each of {world.size} processes" if world.size > 1 else ""
     exact = (
         "same bits from the same seed"
-        if trainer.device.type == "cpu" or config.train.deterministic
+        if trainer.place.device.type == "cpu" or config.train.deterministic
         else "not the same bits each time; train.deterministic: true makes it so"
     )
     start = (
@@ -385,7 +373,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens a side",
         f"until       {', or '.join(limits)}",
-        f"device      {trainer.device}{threads}, {precision_name(trainer.dtype)}{others}; {exact}",
+        f"device      {trainer.place.device}{threads}, {precision_name(trainer.place.dtype)}{others}; {exact}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
 

@@ -59,7 +59,7 @@ class Ours(worker.Training):
         }
 
     def update(self, number: int) -> None:
-        self.trainer._update([self.batches[number]])  # the loop's own step, not a copy of it
+        self.trainer.update([self.batches[number]])  # the loop's own step, not a copy of it
 
     def write(self, batches: str, weights: str) -> dict[str, Any]:
         """Write the batches and the fresh weights for the others, and say what a task with them is."""

@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import random
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from nmt.errors import DeviceError
+from nmt.runtime.ranks import ALONE, World
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model is trained, in which precision, and with which other processes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    ranks: World = ALONE
 
 
 def resolve_device(name: str) -> torch.device:

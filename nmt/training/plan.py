@@ -10,7 +10,7 @@ from nmt.errors import ConfigError
 from nmt.training.optim import learning_rate
 
 if TYPE_CHECKING:
-    from nmt.training.trainer import Progress
+    from nmt.training.progress import Progress
 
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 FEW_LINES = 200  # of validation, below which BLEU moves by several points from chance

@@ -27,8 +27,10 @@ from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime import torchrun
 from nmt.runtime.ranks import Elsewhere
+from nmt.runtime.signals import Interrupted
 from nmt.runtime.startup import join
-from nmt.training.trainer import WINDOW, Interrupted, Trainer
+from nmt.training.progress import SUMS
+from nmt.training.trainer import Trainer
 from nmt.translation.pytorch import TorchEngine
 from tests.conftest import MODELS, Task
 from tests.integration.test_resume import HARD
@@ -76,7 +78,7 @@ def _be_rank(rank, size, port, log, function, arguments):
 
 def spy_on_updates(patch, log, signals):
     """Write down the rows of each update, and send oneself ``signals`` (step to number) after it."""
-    update = Trainer._update
+    update = Trainer.update
 
     def spied(self, batches):
         update(self, batches)
@@ -86,7 +88,7 @@ def spy_on_updates(patch, log, signals):
         if number := signals.get(self.progress.step):
             os.kill(os.getpid(), number)
 
-    patch(Trainer, "_update", spied)
+    patch(Trainer, "update", spied)
 
 
 def _train(rank, log, config, signals):
@@ -240,8 +242,8 @@ def test_another_number_of_ranks_goes_on_with_the_same_data(task, monkeypatch, c
     # Nor is anything lost of what was measured and not yet logged: all tokens (eos counted) and updates of the epoch.
     last = last_checkpoint(run_of(task, "run"))
     windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
-    assert sum(window[WINDOW.index("tokens")] for window in windows) == int((dataset.lengths()[1] + 1).sum())
-    assert windows[0][WINDOW.index("updates")] == last.step
+    assert sum(window[SUMS.index("tokens")] for window in windows) == int((dataset.lengths()[1] + 1).sum())
+    assert windows[0][SUMS.index("updates")] == last.step
 
 
 # ------------------------------------------------------------------------------------------------------ ending together

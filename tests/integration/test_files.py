@@ -67,7 +67,7 @@ def taken(change, run):
 @pytest.mark.parametrize("moment", ["in training", "at the end"])
 def test_a_training_that_lost_its_run_ends_and_leaves_the_other_alone(place, capfd, monkeypatch, change, moment):
     left = {}
-    name = "_update" if moment == "in training" else "finish"
+    name = "update" if moment == "in training" else "finish"
     original = getattr(Trainer, name)
 
     def spy(self, *arguments):
@@ -187,7 +187,7 @@ def test_a_run_without_a_checkpoint_is_refused_at_each_start(place, capfd, loss)
 
 def test_a_start_that_came_to_no_checkpoint_does_not_block_the_next(place, monkeypatch):
     """Its metrics are kept all the same."""
-    original = Trainer._update
+    original = Trainer.update
 
     def killed(self, batches):
         if self.progress.step == 1:
@@ -198,7 +198,7 @@ def test_a_start_that_came_to_no_checkpoint_does_not_block_the_next(place, monke
     run = place.path / "runs" / "d"
     for number in (1, 2):
         with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_update", killed)
+            patch.setattr(Trainer, "update", killed)
             assert main(arguments) == 130
         assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
         assert len(list(run.glob("unsaved-*.jsonl"))) == number - 1

@@ -49,7 +49,7 @@ def hard(request, task):
 
 def test_signals_inside_epochs(hard, monkeypatch):
     expected = train(hard("whole"))
-    update = Trainer._update
+    update = Trainer.update
     asked = {2: signal.SIGTERM, 5: signal.SIGINT, 12: signal.SIGTERM}
 
     def interrupted_update(self, batches):
@@ -57,7 +57,7 @@ def test_signals_inside_epochs(hard, monkeypatch):
         if number := asked.pop(self.progress.step, None):
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Trainer, "_update", interrupted_update)
+    monkeypatch.setattr(Trainer, "update", interrupted_update)
     codes = []
     while True:
         try:
@@ -159,9 +159,11 @@ def test_accumulated_equals_one_large_batch(task, family):
     moments = []
     for groups in (rows, [np.concatenate(rows)]):
         trainer = pipeline.build_trainer(config, Run.of(config), prepared, torch.device("cpu"), torch.float32)
-        trainer._update([Reader(prepared.encoded.train, prepared.tokenizer).read(group) for group in groups])
+        trainer.update([Reader(prepared.encoded.train, prepared.tokenizer).read(group) for group in groups])
         # After one step Adam's first moment is the gradient times 1 - beta: unlike the weights, it hides no difference.
-        moments.append({name: trainer.optimizer.state[p]["exp_avg"] for name, p in trainer.model.named_parameters()})
+        moments.append(
+            {name: trainer.updater.optimizer.state[p]["exp_avg"] for name, p in trainer.model.named_parameters()}
+        )
     assert moments[0].keys() == moments[1].keys()
     for name, moment in moments[0].items():
         assert torch.allclose(moment, moments[1][name], rtol=1e-4, atol=1e-8), name

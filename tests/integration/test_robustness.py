@@ -1,5 +1,6 @@
 """What happens to a training when the world misbehaves."""
 
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from nmt.run.directory import Run
 from nmt.training import trainer
 from nmt.training.reporting import Reporter
 from nmt.training.trainer import Trainer
+from nmt.training.updater import Updater
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +99,7 @@ def disk_with_room_for(size: int):
 
 
 def test_metrics_that_cannot_be_written_end_the_training_in_one_line(task, monkeypatch, capsys):
-    update, full = Trainer._update, ExitStack()
+    update, full = Trainer.update, ExitStack()
 
     def spied(self, batches):
         update(self, batches)
@@ -105,7 +107,7 @@ def test_metrics_that_cannot_be_written_end_the_training_in_one_line(task, monke
 
     path = str(task.config_file("rnn", train={"max_steps": 9, "log_every": 1, "validate_every": 9}))
     with full, monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", spied)
+        patch.setattr(Trainer, "update", spied)
         assert main(["train", path]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("nmt: ")] == lines[-1:]
@@ -115,7 +117,7 @@ def test_metrics_that_cannot_be_written_end_the_training_in_one_line(task, monke
 
 
 def test_when_asked_metrics_that_cannot_be_written_do_not_stop_the_training(task, monkeypatch, caplog):
-    update, full = Trainer._update, ExitStack()
+    update, full = Trainer.update, ExitStack()
 
     def spied(self, batches):
         update(self, batches)
@@ -128,7 +130,7 @@ def test_when_asked_metrics_that_cannot_be_written_do_not_stop_the_training(task
     whole, broken = (task.config_file("rnn", name, train=changes) for name in ("whole", "broken"))
     assert main(["train", str(whole)]) == 0
     with full, monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", spied)
+        patch.setattr(Trainer, "update", spied)
         caplog.clear()
         assert main(["train", str(broken)]) == 0
     lines = caplog.messages
@@ -192,7 +194,7 @@ def test_samples_and_pictures_cannot_end_a_training(task, monkeypatch, caplog):
 
 def test_the_speed_is_that_of_updates_alone(task, monkeypatch):
     """Neither a validation nor what is shown and saved after it counts."""
-    clock, times = [0.0], {Trainer._update: 1.0, Reporter.samples: 100.0, checkpoints.save: 1000.0}
+    clock, times = [0.0], {Trainer.update: 1.0, Reporter.samples: 100.0, checkpoints.save: 1000.0}
 
     def taking(original):
         def wrapped(*arguments, **options):
@@ -202,7 +204,7 @@ def test_the_speed_is_that_of_updates_alone(task, monkeypatch):
         return wrapped
 
     monkeypatch.setattr(trainer.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(Trainer, "_update", taking(Trainer._update))
+    monkeypatch.setattr(Trainer, "update", taking(Trainer.update))
     monkeypatch.setattr(Reporter, "samples", taking(Reporter.samples))
     monkeypatch.setattr(checkpoints, "save", taking(checkpoints.save))
     changes = {"max_steps": 8, "log_every": 2, "validate_every": 4, "checkpoint_every": 2, "samples": 1}
@@ -231,13 +233,13 @@ def test_gradients_that_stay_infinite_end_the_training_and_name_the_sentences(ta
 
 
 def test_single_bad_steps_are_skipped_and_counted(task, monkeypatch):
-    forward = Trainer._forward
+    loss_of, updates = Updater.loss, itertools.count()  # one batch an update
 
     def sometimes_infinite(self, batch):
-        loss, nll = forward(self, batch)
-        return loss * (float("nan") if self.progress.step in (2, 5) else 1.0), nll
+        loss, nll = loss_of(self, batch)
+        return loss * (float("nan") if next(updates) in (2, 5) else 1.0), nll
 
-    monkeypatch.setattr(Trainer, "_forward", sometimes_infinite)
+    monkeypatch.setattr(Updater, "loss", sometimes_infinite)
     config = task.config("rnn", train={"max_steps": 10, "log_every": 10})
     pipeline.train(config)
     metrics = [json.loads(line) for line in Run.of(config).metrics.read_text().splitlines()]
@@ -247,7 +249,7 @@ def test_single_bad_steps_are_skipped_and_counted(task, monkeypatch):
 
 
 def test_sigusr1_saves_and_goes_on(task, monkeypatch):
-    update, seen = Trainer._update, []
+    update, seen = Trainer.update, []
 
     def spy(self, batches):
         update(self, batches)
@@ -255,7 +257,7 @@ def test_sigusr1_saves_and_goes_on(task, monkeypatch):
             os.kill(os.getpid(), signal.SIGUSR1)
         seen.append([p.name for p in checkpoints.list_checkpoints(self.run.checkpoints)])
 
-    monkeypatch.setattr(Trainer, "_update", spy)
+    monkeypatch.setattr(Trainer, "update", spy)
     pipeline.train(task.config("rnn", train={"max_steps": 6}))
     assert seen == [[], [], [], *[["step-00000003"]] * 3]
 
@@ -267,7 +269,7 @@ def test_a_second_sigint_ends_at_once_and_leaves_the_last_checkpoint_whole(task,
 
     path = str(task.config_file("rnn", train={"max_steps": 4, "checkpoint_every": 2}))
     assert main(["train", path]) == 0
-    monkeypatch.setattr(Trainer, "_update", interrupt)
+    monkeypatch.setattr(Trainer, "update", interrupt)
     assert main(["train", path, "--set", "train.max_steps=8"]) == 130
     run = Run(task.folder / "runs" / "run")
     assert checkpoints.last_good(run.checkpoints, pytest.fail).step == 4

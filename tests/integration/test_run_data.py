@@ -143,14 +143,14 @@ def test_a_holdout_of_a_run_stays_when_the_file_grows(place, capsys, caplog):
 
 
 def test_the_store_may_be_deleted_while_a_training_runs(place, monkeypatch):
-    update = Trainer._update
+    update = Trainer.update
 
     def deleting(self, batches):
         shutil.rmtree("store", ignore_errors=True)
         update(self, batches)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_update", deleting)
+        patched.setattr(Trainer, "update", deleting)
         assert main(["train", "c.yaml", "--set", "train.max_steps=8"]) == 0
     assert main(["train", "c.yaml", "--set", "train.max_steps=8"]) == 0
 

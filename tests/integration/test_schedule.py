@@ -68,14 +68,14 @@ def test_the_first_command_after_a_stretched_start_records_the_schedule_that_was
 
 
 def stop_after(patch, step):
-    update = Trainer._update
+    update = Trainer.update
 
     def stopped(self, batches):
         update(self, batches)
         if self.progress.step == step:
             raise KeyboardInterrupt
 
-    patch.setattr(Trainer, "_update", stopped)
+    patch.setattr(Trainer, "update", stopped)
 
 
 def test_a_run_of_an_earlier_version_keeps_the_end_that_its_max_steps_gave(task):

@@ -88,14 +88,14 @@ def test_sigusr1_never_ends_a_training(task):
 
 
 def test_signals_that_were_ignored_at_the_start_stay_ignored(task, monkeypatch):
-    update = Trainer._update
+    update = Trainer.update
 
     def interrupted(self, batches):
         update(self, batches)
         for number in signals.STOP:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Trainer, "_update", interrupted)
+    monkeypatch.setattr(Trainer, "update", interrupted)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in signals.STOP}
     try:
         assert main(["train", str(task.config_file("rnn", train={"max_steps": 2}))]) == 0

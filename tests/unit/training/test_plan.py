@@ -8,7 +8,7 @@ from nmt.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from nmt.errors import ConfigError
 from nmt.training import plan
 from nmt.training.optim import learning_rate
-from nmt.training.trainer import Progress
+from nmt.training.progress import Progress
 
 
 def config(name="cosine", warmup_steps=100, total_steps=None, min_lr=0.0, **limits):

@@ -1,7 +1,6 @@
 """An update that does not fit into memory."""
 
 import weakref
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ def trainers(task):
 def test_an_update_out_of_memory_is_made_of_halves(trainers, monkeypatch):
     ours, plain = trainers
     ours.model.load_state_dict(plain.model.state_dict())
-    forward, made, alive = ours._forward, [], []
+    forward, made, alive = ours.updater.loss, [], []
 
     def short_of_memory(batch):
         alive.append([made_before() is not None for made_before in made])
@@ -34,12 +33,12 @@ def test_an_update_out_of_memory_is_made_of_halves(trainers, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return result
 
-    monkeypatch.setattr(ours, "_forward", short_of_memory)
+    monkeypatch.setattr(ours.updater, "loss", short_of_memory)
     said = []
-    monkeypatch.setattr(ours, "reporter", SimpleNamespace(line=said.append), raising=False)
+    monkeypatch.setattr(ours.updater, "tell", said.append)
     batch = ours.reader.read(ours.order.updates(0)[0][0])
-    ours._update([batch])
-    plain._update([batch])
+    ours.update([batch])
+    plain.update([batch])
     assert alive == [[], [False, False], [False, False]]  # what the failed pass had made is given back before
     assert "out of memory; the batch is split" in said[0]
     for one, other in zip(ours.model.parameters(), plain.model.parameters(), strict=True):
@@ -50,27 +49,27 @@ def test_the_longest_batch_is_tried_beside_the_optimizer_s_moments_and_leaves_no
     trainer, _ = trainers
     for name in ("get_rng_state", "set_rng_state"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
-    before = [p.detach().clone() for p in trainer.parameters]
+    before = [p.detach().clone() for p in trainer.updater.parameters]
     tensors = []
     make = torch.empty_like
     monkeypatch.setattr(torch, "empty_like", lambda p: tensors.append(weakref.ref(t := make(p))) or t)
-    forward = trainer._forward
+    forward = trainer.updater.loss
 
     def seen(batch):
         assert batch.rows.tolist() == trainer.order.longest_batch().tolist()
-        assert sum(ref().numel() for ref in tensors) == 2 * sum(p.numel() for p in trainer.parameters)
+        assert sum(ref().numel() for ref in tensors) == 2 * sum(p.numel() for p in trainer.updater.parameters)
         return forward(batch)
 
-    monkeypatch.setattr(trainer, "_forward", seen)
-    trainer._try_longest_batch()
+    monkeypatch.setattr(trainer.updater, "loss", seen)
+    trainer.updater.try_longest_batch(trainer.order.longest_batch())
     assert all(ref() is None for ref in tensors)
-    assert all(p.grad is None for p in trainer.parameters)
-    assert all(torch.equal(p, old) for p, old in zip(trainer.parameters, before, strict=True))
-    assert not trainer.optimizer.state
+    assert all(p.grad is None for p in trainer.updater.parameters)
+    assert all(torch.equal(p, old) for p, old in zip(trainer.updater.parameters, before, strict=True))
+    assert not trainer.updater.optimizer.state
 
     def short_of_memory(batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainer, "_forward", short_of_memory)
+    monkeypatch.setattr(trainer.updater, "loss", short_of_memory)
     with pytest.raises(TrainingError, match="the longest batch does not fit into the memory of cpu"):
-        trainer._try_longest_batch()
+        trainer.updater.try_longest_batch(trainer.order.longest_batch())

@@ -1,0 +1,174 @@
+"""The final model: the best checkpoint, a mean of several, or a moving average, whichever validates best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from nmt.errors import CheckpointError
+from nmt.run import checkpoint as checkpoints
+from nmt.storage.atomic import OtherFormatError, UnreadableError
+from nmt.training.optim import mean_weights
+from nmt.training.progress import Progress
+from nmt.training.saving import Saving
+from nmt.training.selection import TITLES, UNKNOWN, Quality
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights that may become the final model.
+
+    Attributes:
+        averaged: whether they are a mean of several checkpoints, or of the steps of one (``train.ema_decay``).
+    """
+
+    checkpoints: list[checkpoints.Checkpoint]
+    averaged: bool
+    quality: Quality = UNKNOWN
+
+    def weights(self) -> dict[str, Tensor]:
+        if len(self.checkpoints) > 1:
+            return mean_weights([one.weights for one in self.checkpoints])
+        return self.checkpoints[0].weights if self.averaged else self.checkpoints[0].tensors("model")
+
+    def identity(self) -> dict[str, Any]:
+        """Which weights these are."""
+        raw = len(self.checkpoints) == 1 and not self.averaged
+        return {
+            "steps": [one.step for one in self.checkpoints],
+            "weights": [one.model_sha256 if raw else one.weights_sha256 for one in self.checkpoints],
+            "averaged": self.averaged,
+        }
+
+
+class FinalModel:
+    """Makes the final model of a run from its checkpoints.
+
+    Args:
+        quality: validates the model with other weights.
+    """
+
+    def __init__(self, saving: Saving, quality: Callable[[Mapping[str, Tensor]], Quality]):
+        self.config, self.run, self.ranking, self.ranks = saving.config.train, saving.run, saving.ranking, saving.ranks
+        self.saving, self.quality = saving, quality
+
+    def is_written(self, progress: Progress, warn: Callable[[str], None]) -> bool:
+        """Whether the run's final model is the one that :meth:`write` would write now."""
+        if not self.run.has_model:
+            return False
+        try:
+            found = checkpoints.read_origin(self.run.model)
+        except (OtherFormatError, UnreadableError):
+            raise
+        except CheckpointError as error:
+            warn(f"{error}; making it again from the checkpoints")
+            return False
+        candidates = self.candidates(warn)
+        if "candidates" in found:  # which of them is better does not change: their validations are deterministic
+            stored = [{key: one.get(key) for key in ("steps", "weights", "averaged")} for one in found["candidates"]]
+            return stored == [one.identity() for one in candidates] and found["last_step"] == progress.step
+        expected = self._origin(candidates[0], progress)
+        # A model of before these were recorded is told by the time trained, which no two checkpoints share.
+        keys = ["last_step", "weights"] if "last_step" in found else ["training_seconds"]
+        return all(found.get(key) == expected[key] for key in ("steps", "averaged", *keys))
+
+    def write(self, progress: Progress, warn: Callable[[str], None]) -> dict[str, Any]:
+        """Write the final model, load it, and return its origin.
+
+        It is the best checkpoint or the mean of several (``train.average``). A mean, and a moving average of the
+        weights, is validated beside what it stands for, and the better is taken (``train.selection: validated``).
+
+        Raises:
+            CheckpointError: there is no whole checkpoint to make it from.
+            TrainingError: the disk is full, or writing failed in another way.
+            RunError: the run directory is another one by now.
+        """
+        # Choose
+        self.ranks.first(self.run.check_held)
+        candidates = self.ranks.first(lambda: self.candidates(warn))
+        if len(candidates) > 1:
+            candidates = [self._validated(one) for one in candidates]
+        chosen = max(candidates, key=lambda one: self.ranking.of(one.quality))  # of equal ones the first
+        weights = self.ranks.each(chosen.weights)
+        # Write
+        origin = {
+            **self._origin(chosen, progress),
+            "score": self.config.score,
+            "chosen_by": self.ranking.measure(chosen.quality),
+            "candidates": [{**one.identity(), **one.quality.as_dict(), "chosen": one is chosen} for one in candidates],
+        }
+        info = {**origin, "environment": self.saving.environment}
+        self.ranks.first(lambda: checkpoints.save_model(self.run.model, weights, info))
+        # Load
+        checkpoints.load_weights(self.saving.model, weights, self.run.model)
+        self.saving.model.eval()
+        return origin
+
+    def ranked(self, warn: Callable[[str], None]) -> list[checkpoints.Checkpoint]:
+        """Validated checkpoints, the best first."""
+        return checkpoints.ranked(self.run.checkpoints, warn, self.ranking.of_state)
+
+    def candidates(self, warn: Callable[[str], None]) -> list[Candidate]:
+        """What the final model may be; first what was asked for."""
+        c, folder, ema = self.config, self.run.checkpoints, self.saving.updater.ema is not None
+        ranked = self.ranked(warn)
+        chosen = ranked[: c.average or 1]
+        if c.average is not None and c.average_of == "last":
+            chosen = [one for one in checkpoints.whole(folder, warn) if one.scheduled][-c.average :]
+            if self.ranking.fallback and ranked and ranked[0].step not in [one.step for one in chosen]:
+                chosen = [ranked[0], *chosen[1:]]  # patience ends a training when all the last ones are worse
+        if not chosen:
+            raise CheckpointError(f"{folder}: no whole checkpoint is left to make the final model from")
+        if c.average is not None and len(chosen) < c.average:
+            warn(f"warning: train.average: {c.average}, but there are only {len(chosen)} checkpoint(s) to average")
+        asked = Candidate(chosen, averaged=ema or len(chosen) > 1)
+        best = Candidate(ranked[:1], averaged=ema)
+        if len(chosen) == 1:
+            asked = replace(asked, quality=Quality.of(chosen[0].state, c.score) or UNKNOWN)
+        if not self.ranking.fallback or not ranked:
+            return [asked]
+        best = replace(best, quality=Quality.of(ranked[0].state, c.score) or UNKNOWN)
+        raw = [Candidate(ranked[:1], averaged=False)] if ema else []
+        return [asked, *([best] if len(chosen) > 1 else []), *raw]
+
+    def _validated(self, one: Candidate) -> Candidate:
+        if one.quality.complete:
+            return one
+        return replace(one, quality=self.quality(self.ranks.each(one.weights)))
+
+    def _origin(self, chosen: Candidate, progress: Progress) -> dict[str, Any]:
+        """What ``model.json`` says of the final model: of which weights it is, and of how far a training."""
+        return {
+            **chosen.identity(),
+            "last_step": progress.step,
+            "identity": self.saving.identity,
+            "training_seconds": progress.seconds,
+        }
+
+
+def describe(origin: dict[str, Any]) -> list[str]:
+    """Say what the other candidates scored, and by what the final model was chosen where not by ``train.score``.
+
+    Args:
+        origin: what :meth:`FinalModel.write` returned.
+    """
+    candidates, lines = origin["candidates"], []
+    if (measure := origin["chosen_by"]) != origin["score"]:
+        lines.append(
+            f"the final model was chosen by {TITLES[measure]}: {TITLES[origin['score']]} in validation says too "
+            "little (too few matching 4-grams, or translations that do not differ or never end)"
+        )
+
+    def words(one: dict[str, Any]) -> str:
+        steps = ", ".join(map(str, one["steps"]))
+        kind = "mean of steps" if len(one["steps"]) > 1 else "moving average of step" if one["averaged"] else "step"
+        return f"{kind} {steps} ({Quality.of({'quality': one}, 'loss')})"
+
+    if len(candidates) > 1:
+        chosen = next(one for one in candidates if one["chosen"])
+        others = "; ".join(words(one) for one in candidates if one is not chosen)
+        lines.append(f"final model: {words(chosen)}, not worse in validation than {others}")
+    return lines

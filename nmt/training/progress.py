@@ -1,0 +1,165 @@
+"""Where a training stands: its position, its sums since the last line of metrics, its validations, when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nmt.config import TrainConfig
+from nmt.training.selection import TITLES, Quality, Ranking
+
+# The sums since the last line of metrics, in the order in which checkpoints store them.
+SUMS = ("smoothed", "nll", "grad_norm", "updates", "skipped", "tokens", "padding", "positions", "seconds")
+PER_RANK = ("smoothed", "nll", "tokens", "padding", "positions")  # the others are the same on every rank
+
+
+class Window:
+    """This rank's sums since the last line of metrics, on the device: adding to them does not synchronize.
+
+    Args:
+        values: the sums to start from, in the order of ``SUMS``.
+    """
+
+    def __init__(self, values: Sequence[float], device: torch.device):
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        self.sums = torch.tensor(values, dtype=exact, device=device)
+
+    def add(self, finite: Tensor, losses: Tensor, norm: Tensor, tokens: int, padding: int, positions: int) -> None:
+        """Count one update.
+
+        Args:
+            finite: whether the gradient was finite; the losses of a skipped update do not count.
+            losses: sums of the smoothed and of the plain loss, [2].
+            norm: of the gradient.
+            tokens: target tokens.
+            padding, positions: padded and all positions of both sides.
+        """
+        self.sums[:2] += torch.where(finite, losses, 0)
+        self.sums[2] += torch.where(finite, norm, 0)
+        self.sums[3] += 1
+        self.sums[4] += ~finite
+        self.sums[5] += torch.where(finite, tokens, 0)
+        self.sums[6] += padding
+        self.sums[7] += positions
+
+    def add_seconds(self, seconds: float) -> None:
+        self.sums[8] += seconds
+
+    def mean_loss(self) -> float:
+        """Smoothed loss per target token; synchronizes."""
+        return float(self.sums[0] / self.sums[5])
+
+    def tolist(self) -> list[float]:
+        found: list[float] = self.sums.tolist()
+        return found
+
+    def clear(self) -> None:
+        self.sums.zero_()
+
+    @staticmethod
+    def total(windows: Sequence[Sequence[float]]) -> list[float]:
+        """Add the sums of ``PER_RANK`` over all ranks; take rank 0's value for the others, equal everywhere."""
+        columns = zip(SUMS, zip(*windows, strict=True), strict=True)
+        return [sum(values) if name in PER_RANK else values[0] for name, values in columns]
+
+    @staticmethod
+    def of_rank(rank: int, size: int, windows: Sequence[list[float]]) -> list[float]:
+        """The stored sums that a rank resumes with.
+
+        If the number of ranks changed, rank 0 takes the total and the others start at 0.
+        """
+        if len(windows) == size:
+            return windows[rank]
+        return Window.total(windows) if rank == 0 else [0.0] * len(SUMS)
+
+
+@dataclass
+class Progress:
+    """Where a training stands. Plain data: ``state.json`` holds it as it is."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0  # batches taken in this epoch
+    seconds: float = 0.0  # of training, validations included, earlier starts counted in
+    best_score: float | None = None
+    best_step: int = 0
+    score: float | None = None  # of the last validation
+    validated_step: int = 0
+    validation_due: bool = False  # a signal came between the step and its validation
+    stale_validations: int = 0  # without a better score
+    plateau_stale: int = 0
+    plateau_cuts: int = 0
+    window: list[float] = field(default_factory=lambda: [0.0] * len(SUMS))  # as of the last checkpoint
+    files: dict[str, int] = field(default_factory=dict)  # length of each metrics file, see Reporter
+    scaler: dict[str, Any] = field(default_factory=dict)  # fp16 loss scaling
+    best: dict[str, Any] | None = None  # quality of the best validation
+    quality: dict[str, Any] | None = None  # of the last validation
+    scored_with: dict[str, Any] | None = None  # the settings that the validation scores depend on
+    lowest_loss: float | None = None  # of all validations
+    bad_steps: int = 0  # updates skipped in a row, where that is known at each step
+    first_loss: float | None = None  # of the first validation
+
+    def reason_to_stop(self, c: TrainConfig) -> str | None:
+        """Name the limit that has been reached; None where the training continues."""
+        if c.max_steps and self.step >= c.max_steps:
+            return f"max_steps ({c.max_steps})"
+        if c.max_epochs and self.epoch >= c.max_epochs:
+            return f"max_epochs ({c.max_epochs})"
+        if c.max_minutes and self.seconds >= 60 * c.max_minutes:
+            return f"max_minutes ({c.max_minutes:g})"
+        if c.patience and self.stale_validations >= c.patience:
+            return f"patience ({c.patience} validations without a better {TITLES[c.score]})"
+        return None
+
+    def validation_is_due(self, c: TrainConfig, epoch_ended: bool) -> bool:
+        return epoch_ended if c.validate_every == "epoch" else self.step % c.validate_every == 0
+
+    def checkpoint_is_due(self, c: TrainConfig) -> bool:
+        return c.checkpoint_every is not None and self.step % c.checkpoint_every == 0
+
+    def record(self, quality: Quality, ranking: Ranking, c: TrainConfig, scored_with: dict[str, Any]) -> bool:
+        """Update the best validation, patience and the plateau schedule; return whether this one is the best."""
+        self.score = score_of(quality, c)
+        self.quality, self.validated_step, self.validation_due = quality.as_dict(), self.step, False
+        # The best so far. Earlier versions recorded its score alone.
+        best = Quality.of({"quality": self.best, "score": self.best_score}, c.score)
+        better = ranking.better(quality, best)
+        if better:
+            self.best, self.best_score, self.best_step = quality.as_dict(), self.score, self.step
+        self.scored_with = scored_with
+        # Where the score cannot tell, a falling loss counts as progress.
+        falling = self.lowest_loss is None or quality.loss < self.lowest_loss
+        if falling:
+            self.lowest_loss = quality.loss
+        undecided = ranking.measure(quality) != c.score or self.score == self.best_score
+        if better or (falling and undecided and ranking.fallback):
+            self.stale_validations = self.plateau_stale = 0
+            return better
+        # Patience and the plateau schedule count validations that are not better.
+        self.stale_validations += 1
+        self.plateau_stale += 1
+        if self.plateau_stale > c.schedule.patience:
+            self.plateau_cuts += 1
+            self.plateau_stale = 0
+        return False
+
+    def start_scores_again(self, best: tuple[Quality | None, float | None, int], scored_with: dict[str, Any]) -> None:
+        """Replace the best validation by one made under the settings of today; patience starts at 0.
+
+        Args:
+            best: quality, score and step of the best checkpoint.
+        """
+        quality, self.best_score, self.best_step = best
+        self.best = quality.as_dict() if quality else None
+        self.stale_validations = self.plateau_stale = 0
+        self.scored_with = scored_with
+
+
+def score_of(quality: Quality, c: TrainConfig) -> float:
+    """The number that ``train.score`` asks for; higher is better."""
+    score: float = -quality.loss if c.score == "loss" else getattr(quality, c.score)
+    return score

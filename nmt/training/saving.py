@@ -1,0 +1,159 @@
+"""A training's checkpoints: resume from the last, write the next, delete those that it replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from nmt.config import Config, config_diff
+from nmt.errors import CheckpointError, TrainingError
+from nmt.models.seq2seq import Seq2Seq
+from nmt.run import checkpoint as checkpoints
+from nmt.run.directory import Run
+from nmt.runtime.environment import changes
+from nmt.runtime.ranks import World
+from nmt.training.progress import Progress, Window
+from nmt.training.selection import Ranking
+from nmt.training.updater import Updater
+
+
+class Saving:
+    """Writes and reads the checkpoints of one run.
+
+    Args:
+        identity: what a checkpoint must agree on to be resumed: the fixed settings of its ``configuration``, and hashes
+            of the ``tokenizer`` and the ``data``.
+        environment: code, libraries, device and precision (:func:`nmt.runtime.environment.environment`); recorded, and
+            compared when the run is resumed.
+        scored_with: the settings that the scores of a validation depend on.
+
+    Attributes:
+        saved_step: of the last checkpoint; 0 before the first.
+        tell: prints a line for people.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        model: Seq2Seq[Any],
+        updater: Updater,
+        identity: dict[str, Any],
+        environment: dict[str, Any],
+        scored_with: dict[str, Any],
+        ranks: World,
+    ):
+        self.config, self.run, self.model, self.updater = config, run, model, updater
+        self.identity, self.environment, self.scored_with, self.ranks = identity, environment, scored_with, ranks
+        self.ranking = Ranking(config.train.score, config.train.selection == "validated")
+        self.saved_step = 0
+        self.tell: Callable[[str], None] = lambda _: None
+
+    # --------------------------------------------------------------------------------------------------------- resuming
+
+    def resume(self, warn: Callable[[str], None]) -> Progress | None:
+        """Restore the last whole checkpoint of the run; return where it stands, or None where there is none.
+
+        Raises:
+            CheckpointError: it belongs to another configuration, or all are damaged.
+        """
+        last = self.ranks.first(lambda: self._last(warn))
+        if last is None:
+            return None
+        self.ranks.each(lambda: self._restore(last))
+        progress = Progress(**last.state["progress"])
+        windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
+        progress.window = Window.of_rank(self.ranks.rank, self.ranks.size, windows)
+        self.saved_step = progress.step
+        if self.updater.scaler.is_enabled():
+            self.updater.scaler.load_state_dict(progress.scaler)
+        if differing := changes(last.environment, self.environment):
+            warn(f"warning: {last.path}: was saved under another environment, which may change the bits ({differing})")
+        if last.ranks != self.ranks.size:
+            warn(
+                f"{last.path}: was saved by {last.ranks} process(es) and is resumed by {self.ranks.size}: the data "
+                "continues at the same batch, with nothing left out or taken twice, but an update holds another number "
+                f"of batches and dropout draws other numbers; only {last.ranks} would give the same bits"
+            )
+        return progress
+
+    def _last(self, warn: Callable[[str], None]) -> checkpoints.Checkpoint | None:
+        last = checkpoints.last_good(self.run.checkpoints, warn)
+        if last is None:
+            self.run.begin()
+            return None
+        with suppress(OSError):
+            self.run.note_saved()
+        there, here = last.state["identity"], self.identity
+        if differing := config_diff(there["configuration"], self.config):
+            raise CheckpointError(f"{last.path}: was made with another configuration ({differing})")
+        for key in ("tokenizer", "data"):
+            if there[key] != here[key]:
+                raise CheckpointError(
+                    f"{last.path}: was made with another {key} ({there[key]} there, {here[key]} now); "
+                    "it belongs to another run, or the manifest.json of this run is missing: restore the missing file"
+                )
+        return last
+
+    def _restore(self, last: checkpoints.Checkpoint) -> None:
+        checkpoints.restore(last, self.model, self.updater.optimizer, self.ranks.rank)
+        if self.updater.ema is not None:
+            self.updater.ema.load(last.tensors("ema"))
+
+    # ---------------------------------------------------------------------------------------------------------- writing
+
+    def save(self, progress: Progress, window: Window, scheduled: bool) -> None:
+        """Write a checkpoint of all ranks.
+
+        Args:
+            scheduled: whether it was due; averages are made of those that were.
+
+        Raises:
+            TrainingError: writing failed, under ``train.on_save_error: stop``.
+        """
+        progress.window = window.tolist()
+        progress.scaler = self.updater.scaler.state_dict()
+        ranks = self.ranks.gather(checkpoints.RankState.now(progress.window))
+        if self.ranks.first(lambda: self._write(progress, ranks, scheduled)):
+            self.saved_step = progress.step
+
+    def _write(self, progress: Progress, ranks: list[checkpoints.RankState], scheduled: bool) -> bool:
+        """Write a checkpoint and delete those it replaces; False where that failed but the training may continue."""
+        validated, ema = progress.validated_step == progress.step, self.updater.ema
+        try:
+            checkpoints.save(
+                self.run.checkpoints,
+                model=self.model,
+                optimizer=self.updater.optimizer,
+                ema=ema.tensors() if ema is not None else None,
+                progress=asdict(progress),
+                score=progress.score if validated else None,
+                quality=progress.quality if validated else None,
+                scored_with=self.scored_with if validated else None,
+                scheduled=scheduled,
+                identity=self.identity,
+                environment=self.environment,
+                ranks=ranks,
+            )
+        except OSError as error:
+            reason = f"step {progress.step}: the checkpoint could not be saved: {error.strerror or error}"
+            kept = f"the one of step {self.saved_step} is kept" if self.saved_step else "there is none before it"
+            if self.config.train.on_save_error == "stop":
+                raise TrainingError(f"{reason}; {kept}; make room and run the same command again") from error
+            self.tell(f"{reason}; {kept}; the training continues (train.on_save_error: continue)")
+            return False
+        with suppress(OSError):
+            self.run.note_saved()
+        self.prune()
+        return True
+
+    def prune(self) -> None:
+        """Delete the checkpoints that are neither among the best nor among the last."""
+        c = self.config.train
+        try:
+            checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last, self.ranking.of_state)
+        except OSError as error:
+            where = error.filename or self.run.checkpoints
+            self.tell(f"warning: {where}: an old checkpoint could not be deleted: {error.strerror or error}")

@@ -1,0 +1,174 @@
+"""One optimizer step: forward, backward, clipping, and what happens when memory or numbers run out."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmt.config import TrainConfig
+from nmt.data.batching import Batch, Reader
+from nmt.errors import TrainingError
+from nmt.models.seq2seq import Seq2Seq
+from nmt.runtime.device import Place, autocast
+from nmt.training.loss import projected_cross_entropy
+from nmt.training.optim import MovingAverage, build_optimizer, learning_rate
+from nmt.training.progress import Progress, Window
+
+_LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
+
+
+class Updater:
+    """Makes optimizer steps of a model.
+
+    Attributes:
+        optimizer, scaler, ema: the state of the optimization beside the weights. ``scaler`` scales the loss in fp16.
+        recent: of the last updates the batches, and whether the gradient was finite (a tensor on the device).
+        tell: prints a line for people.
+    """
+
+    def __init__(self, config: TrainConfig, model: Seq2Seq[Any], reader: Reader, place: Place):
+        self.config, self.model, self.reader = config, model, reader
+        self.device, self.dtype, self.ranks = place.device, place.dtype, place.ranks
+        parallel = self.ranks.parallel(model)
+        self.forward = torch.compile(parallel, dynamic=True) if config.compile else parallel
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(model, config.optimizer, self.device)
+        self.ema = MovingAverage(model, config.ema_decay) if config.ema_decay else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.recent: deque[tuple[list[Batch], Tensor]] = deque(maxlen=config.max_bad_steps)
+        self.tell: Callable[[str], None] = lambda _: None
+
+    def update(self, batches: list[Batch], progress: Progress, window: Window) -> None:
+        """Make one step on the mean loss per target token of all ``batches``, those of all ranks together.
+
+        Args:
+            progress: its step counts up.
+            window: the sums to which the losses are added.
+
+        Raises:
+            TrainingError: out of memory, even with every batch in halves.
+        """
+        # The gradient is the mean over the ranks, each of which sums over its tokens.
+        tokens = sum(batch.tgt_tokens for batch in batches)
+        total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
+        losses = self._gradients(batches, total / self.ranks.size, progress)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
+        finite = torch.isfinite(norm)
+        self._step(learning_rate(progress.step + 1, self.config, progress.plateau_cuts), finite)
+        progress.step += 1
+        if self.ema is not None:
+            self.ema.update(progress.step)
+        self.recent.append((batches, finite))
+        padding = [batch.padding for batch in batches]
+        window.add(finite, losses, norm, tokens, sum(p for p, _ in padding), sum(n for _, n in padding))
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sums of the smoothed and of the plain loss over the target tokens of a batch."""
+        with autocast(self.device, self.dtype):
+            hidden = self.forward(batch.src, batch.src_mask, batch.tgt_in)  # [B, T, D]
+            hidden, targets = batch.at_real(hidden), batch.at_real(batch.tgt_out)  # [M, D], [M]
+            found = projected_cross_entropy(hidden, self.model.output, targets, self.config.label_smoothing)
+            return found.smoothed, found.nll
+
+    def try_longest_batch(self, rows: Any) -> None:
+        """Fail at the start, not after an hour: the batch with most positions must fit. Leaves no trace.
+
+        Args:
+            rows: the sentence pairs of that batch.
+        """
+        state = torch.cuda.get_rng_state(self.device)
+        moments: list[Tensor] = []  # Adam's are allocated by the first update and stay: a batch must fit beside them
+        try:
+            if not self.optimizer.state:
+                moments += [torch.empty_like(p) for p in self.parameters for _ in range(2)]
+            with self.ranks.apart():
+                self._accumulate([self.reader.largest(rows)], 1)
+        except torch.OutOfMemoryError:
+            raise TrainingError(
+                f"the longest batch does not fit into the memory of {self.device}. {_LESS_MEMORY}"
+            ) from None
+        finally:
+            moments.clear()
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.set_rng_state(state, self.device)
+
+    def stop_if_diverged(self, progress: Progress) -> None:
+        """End a training whose gradients stay not finite, naming the sentences of the last batch.
+
+        Raises:
+            TrainingError: ``train.max_bad_steps`` updates in a row were skipped.
+        """
+        limit = self.config.max_bad_steps
+        if self.device.type == "cuda":  # reading a number synchronizes: look only once in `limit` steps
+            if progress.step % limit or len(self.recent) < limit or any(bool(ok) for _, ok in self.recent):
+                return
+            bad = limit
+        else:
+            bad = progress.bad_steps = 0 if self.recent[-1][1] else progress.bad_steps + 1
+        if bad < limit:
+            return
+        own = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
+        rows = sorted(self.ranks.collect(own))
+        shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+        example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
+        error = TrainingError(
+            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch held "
+            f"the training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; "
+            "lower train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
+        )
+        raise self.ranks.common(error)
+
+    # -------------------------------------------------------------------------------------------------- parts of a step
+
+    def _gradients(self, batches: list[Batch], tokens: float, progress: Progress) -> Tensor:
+        """Gradients of the loss over ``tokens``; with every batch in halves where memory does not suffice."""
+        with suppress(torch.OutOfMemoryError):  # leave the block first: the traceback keeps the failed pass's tensors
+            return self._accumulate(batches, tokens)
+        return self._accumulate_halves(batches, tokens, progress)
+
+    def _accumulate(self, batches: list[Batch], tokens: float) -> Tensor:
+        """Add up the gradients of all batches; return this rank's sums of the smoothed and the plain loss, [2]."""
+        sums = torch.zeros(2, device=self.device)
+        for number, batch in enumerate(batches, 1):
+            with self.ranks.apart() if number < len(batches) else nullcontext():
+                loss, nll = self.loss(batch.to(self.device))
+                self.scaler.scale(loss / tokens).backward()
+            sums += torch.stack([loss.detach(), nll.detach()])
+        return sums
+
+    def _accumulate_halves(self, batches: list[Batch], tokens: float, progress: Progress) -> Tensor:
+        """Repeat the update from its start, with every batch in two: the same gradient in less memory."""
+        step = progress.step + 1
+        if self.ranks.size > 1:  # a retry on one rank would deadlock: the others are inside this step's all-reduce
+            raise TrainingError(f"out of memory at step {step}; the last checkpoint is kept. {_LESS_MEMORY}")
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        self.tell(f"step {step}: out of memory; the batch is split. {_LESS_MEMORY}")
+        epoch = progress.epoch
+        halves = [self.reader.read(rows, epoch) for b in batches for rows in np.array_split(b.rows, 2) if len(rows)]
+        try:
+            return self._accumulate(halves, tokens)
+        except torch.OutOfMemoryError:
+            raise TrainingError(
+                f"out of memory at step {step}, even with the batch split; the last checkpoint is kept. {_LESS_MEMORY}"
+            ) from None
+
+    def _step(self, rate: float, finite: Tensor) -> None:
+        """Change the weights where the gradient is finite, and drop the gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        elif self.device.type == "cuda" or finite:  # on CUDA the fused kernel skips without a synchronization
+            self.optimizer.found_inf = (~finite).float() if self.device.type == "cuda" else None  # type: ignore[attr-defined]
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
