@@ -29,7 +29,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.unit.test_translation import LETTERS, Copier, Letters
 
 from nmt.cli import main as nmt_main
 from nmt.cli import translate_file

@@ -1,13 +1,13 @@
 """Alignment scores between one query and the source, and the attention made of them (for the recurrent model).
 
-Each score is a pure function of a query [..., A] and keys [..., A]; :class:`Attention` owns the projections that make
-queries and keys, the softmax over the source, and the weighted sum.
+Each score is a pure function of a query [..., A] and keys [..., A]. :class:`Attention` projects to queries and keys,
+and takes the softmax over the source and the weighted sum. To add a score, write its function and class, and name it in
+``SCORES`` and in the configuration's ``model.attention``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,14 +43,6 @@ def euclidean_score(query: Tensor, keys: Tensor) -> Tensor:
     return -(query - keys).square().sum(-1) / math.sqrt(query.size(-1))
 
 
-_PURE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "general": dot_score,
-    "dot": dot_score,
-    "scaled_dot": scaled_dot_score,
-    "euclidean": euclidean_score,
-}
-
-
 @dataclass(frozen=True)
 class Source:
     """The source as attention sees it, computed once per sentence."""
@@ -66,28 +58,23 @@ class Source:
 class Attention(nn.Module):
     """context = Σ_j softmax_j(score(query, key_j)) value_j, the values being the encoder states.
 
-    The widths of queries and encoder states differ (the encoder reads both ways), so ``dot``, ``scaled_dot`` and
-    ``euclidean`` compare projections of both to ``d_attention``; ``general`` projects the encoder states alone.
+    A subclass is one score. The widths of queries and encoder states differ (the encoder reads both ways), so most
+    scores compare projections of both to ``d_attention``.
 
     Args:
-        name: a key of the configuration's ``model.attention`` other than ``none``.
         d_query: width of the decoder state.
         d_memory: width of the encoder states.
-        d_attention: width A in which they are compared (``general``: ``d_query``).
+        d_attention: width A in which they are compared.
     """
 
-    def __init__(self, name: str, d_query: int, d_memory: int, d_attention: int):
+    def __init__(self, d_query: int, d_memory: int, d_attention: int):
         super().__init__()
-        self.name = name
-        if name == "general":
-            d_attention = d_query
-        self.key = nn.Linear(d_memory, d_attention, bias=name == "additive")
-        self.query = nn.Identity() if name == "general" else nn.Linear(d_query, d_attention, bias=False)
-        self.v = (
-            nn.Parameter(torch.empty(d_attention).uniform_(-1, 1) / math.sqrt(d_attention))
-            if name == "additive"
-            else None
-        )
+        self.key: nn.Module = nn.Linear(d_memory, d_attention, bias=False)
+        self.query: nn.Module = nn.Linear(d_query, d_attention, bias=False)
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Scores [B, W, S] of projected queries [B, W, 1, A] and keys [B, 1, S, A]."""
+        raise NotImplementedError
 
     def read(self, values: Tensor, mask: Tensor) -> Source:
         """Keys for encoder states [B, S, D_enc] and mask [B, S]."""
@@ -102,8 +89,55 @@ class Attention(nn.Module):
         Returns:
             context [B, W, D_enc] and weights [B, W, S].
         """
-        q = self.query(query).unsqueeze(2)  # [B, W, 1, A]
-        keys = source.keys.unsqueeze(1)  # [B, 1, S, A]
-        scores = additive_score(q, keys, self.v) if self.v is not None else _PURE[self.name](q, keys)  # [B, W, S]
+        scores = self.score(self.query(query).unsqueeze(2), source.keys.unsqueeze(1))  # [B, W, S]
         weights = torch.softmax(scores.masked_fill(~source.mask.unsqueeze(1), -torch.inf), dim=-1)
         return weights @ source.values, weights
+
+
+class AdditiveAttention(Attention):
+    """Compares by a feed-forward net of one hidden layer, see :func:`additive_score`."""
+
+    def __init__(self, d_query: int, d_memory: int, d_attention: int):
+        nn.Module.__init__(self)
+        self.key = nn.Linear(d_memory, d_attention)  # its bias is the net's
+        self.query = nn.Linear(d_query, d_attention, bias=False)
+        self.v = nn.Parameter(torch.empty(d_attention).uniform_(-1, 1) / math.sqrt(d_attention))
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return additive_score(query, keys, self.v)
+
+
+class GeneralAttention(Attention):
+    """Projects the encoder states to the width of the queries, which stay as they are."""
+
+    def __init__(self, d_query: int, d_memory: int, d_attention: int):
+        nn.Module.__init__(self)
+        self.key, self.query = nn.Linear(d_memory, d_query, bias=False), nn.Identity()
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return dot_score(query, keys)
+
+
+class DotAttention(Attention):
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return dot_score(query, keys)
+
+
+class ScaledDotAttention(Attention):
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return scaled_dot_score(query, keys)
+
+
+class EuclideanAttention(Attention):
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return euclidean_score(query, keys)
+
+
+# By the names of ``model.attention``, which has ``none`` besides.
+SCORES: dict[str, type[Attention]] = {
+    "additive": AdditiveAttention,
+    "general": GeneralAttention,
+    "dot": DotAttention,
+    "scaled_dot": ScaledDotAttention,
+    "euclidean": EuclideanAttention,
+}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.config import RNNConfig
-from nmt.models.attention import Attention, Source
+from nmt.models.attention import SCORES, Source
 from nmt.models.layers import Dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq
 
@@ -122,8 +122,8 @@ class RNN(Seq2Seq[RNNState]):
         self.encoder = Encoder(config)
         states = 2 if config.cell == "lstm" else 1
         self.initial = nn.Linear(d_memory, config.decoder_layers * states * d_hidden)
-        attention = config.attention != "none"
-        self.attention = Attention(config.attention, d_hidden, d_memory, config.d_attention) if attention else None
+        score = SCORES.get(config.attention)
+        self.attention = score(d_hidden, d_memory, config.d_attention) if score is not None else None
         self.first = Cell(config.cell, config.d_model, d_memory, d_hidden)
         self.upper = nn.ModuleList(
             _recurrent(config.cell, d_hidden + d_memory, d_hidden) for _ in range(config.decoder_layers - 1)

@@ -1,11 +1,13 @@
 """Every score against a calculation by hand."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from nmt.models.attention import Attention, additive_score, dot_score, euclidean_score, scaled_dot_score
+from nmt.config import RNNConfig
+from nmt.models.attention import SCORES, GeneralAttention, additive_score, dot_score, euclidean_score, scaled_dot_score
 
 QUERY = torch.tensor([[1.0, 2.0]])  # [1, A]
 KEYS = torch.tensor([[3.0, -1.0], [0.0, 0.5]])  # [S, A]
@@ -33,7 +35,7 @@ def test_euclidean_score():
 
 
 def test_general_is_a_bilinear_form():
-    attention = Attention("general", d_query=2, d_memory=3, d_attention=99)
+    attention = GeneralAttention(d_query=2, d_memory=3, d_attention=99)
     query, values = torch.randn(1, 1, 2), torch.randn(1, 4, 3)
     _, weights = attention(query, attention.read(values, torch.ones(1, 4, dtype=torch.bool)))
     scores = torch.stack([query[0, 0] @ attention.key.weight @ values[0, s] for s in range(4)])
@@ -42,7 +44,7 @@ def test_general_is_a_bilinear_form():
 
 @pytest.mark.parametrize("name", ["additive", "general", "dot", "scaled_dot", "euclidean"])
 def test_weights_are_a_distribution_over_real_tokens_and_make_the_context(name):
-    attention = Attention(name, d_query=3, d_memory=4, d_attention=5)
+    attention = SCORES[name](d_query=3, d_memory=4, d_attention=5)
     values = torch.randn(2, 6, 4)
     mask = torch.arange(6) < torch.tensor([[6], [2]])
     context, weights = attention(torch.randn(2, 7, 3), attention.read(values, mask))
@@ -51,3 +53,8 @@ def test_weights_are_a_distribution_over_real_tokens_and_make_the_context(name):
     assert torch.allclose(weights.sum(-1), torch.ones(2, 7))
     assert (weights[1, :, 2:] == 0).all()
     assert torch.allclose(context[1], weights[1, :, :2] @ values[1, :2], atol=1e-6)
+
+
+def test_every_score_can_be_configured():
+    names = set(get_args(RNNConfig.model_fields["attention"].annotation))
+    assert set(SCORES) == names - {"none"}
