@@ -188,8 +188,7 @@ def train(config: Config, world: World = ALONE) -> Trained:
         already = world.first(lambda: trainer.is_finished(log.warning))
         if not already:
             log.info("%s", _plan(config, prepared, trainer, resumed))
-            epoch_steps = len(trainer.order.updates(trainer.progress.epoch))
-            for line in plan.expected(config.train, epoch_steps, len(prepared.corpus.part("valid"))):
+            for line in plan.expected(config.train, trainer.pace(), len(prepared.corpus.part("valid"))):
                 log.info("%s", line)
             reason = trainer.fit()
             held.enter_context(_ended_when_trained(run, world))
@@ -205,7 +204,7 @@ def train(config: Config, world: World = ALONE) -> Trained:
         scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
-        further = plan.further(config.train, trainer.progress)
+        further = plan.further(config.train, trainer.progress, trainer.pace())
         return Trained(run, trainer.progress.step, already, scores, samples, trainer.reason_to_stop(), further)
 
 
@@ -214,8 +213,7 @@ def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -
     before = run.settle(run.load_config()).train
     if (end := run.schedule_end()) is not None:
         before = plan.with_end(before, end)
-    step = trainer.progress.step
-    if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, step):
+    if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, trainer.pace()):
         log.warning("%s", line)
 
 

@@ -426,6 +426,11 @@ class Trainer:
             return f"patience ({c.patience} validations without a better {TITLES[c.score]})"
         return None
 
+    def pace(self) -> plan.Pace:
+        """How far the training has come, in updates of the size that this start makes."""
+        epoch_steps = len(self.order.updates(self.progress.epoch))
+        return plan.Pace.of(self.progress, epoch_steps, self.order.accumulate)
+
     def _validation_is_due(self, epoch_ended: bool) -> bool:
         every = self.train_config.validate_every
         return epoch_ended if every == "epoch" else self.progress.step % every == 0
@@ -515,8 +520,7 @@ class Trainer:
         if self._told_forecast or steps < 20 or seconds <= 0:
             return
         self._told_forecast = True
-        epoch_steps = len(self.order.updates(self.progress.epoch))
-        for line in plan.forecast(self.train_config, self.progress, epoch_steps, steps / seconds):
+        for line in plan.forecast(self.train_config, self.pace(), steps / seconds):
             self.reporter.line(line)
 
     def _validate(self) -> None:
