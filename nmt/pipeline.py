@@ -155,6 +155,7 @@ class Trained:
     run: Run
     steps: int
     already: bool  # the run was finished before this call
+    has_tests: bool  # otherwise the validation set is scored
     scores: dict[str, Scores]  # of each test set
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     reason: str | None  # what ended the training
@@ -205,7 +206,8 @@ def train(config: Config, world: World = ALONE) -> Trained:
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
         further = plan.further(config.train, trainer.progress, trainer.pace())
-        return Trained(run, trainer.progress.step, already, scores, samples, trainer.reason_to_stop(), further)
+        has_tests, reason_to_stop = bool(prepared.corpus.tests), trainer.reason_to_stop()
+        return Trained(run, trainer.progress.step, already, has_tests, scores, samples, reason_to_stop, further)
 
 
 def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -> None:
@@ -366,11 +368,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         limits.append(f"{config.train.patience} validations without a better {TITLES[config.train.score]}")
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     others = f", in each of {world.size} processes" if world.size > 1 else ""
-    exact = (
-        "same bits from the same seed"
-        if trainer.device.type == "cpu" or config.train.deterministic
-        else "not the same bits each time; train.deterministic: true makes it so"
-    )
+    device = f"{trainer.device}{threads}, {precision_name(trainer.dtype)}{others}"
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"
@@ -383,9 +381,20 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens a side",
         f"until       {', or '.join(limits)}",
-        f"device      {trainer.device}{threads}, {precision_name(trainer.dtype)}{others}; {exact}",
+        f"device      {device}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
+
+
+def _reproducible(about: Mapping[str, Any]) -> str:
+    """State whether the seed reproduces the bits of a run, of the environment of this start and of earlier ones."""
+    if not about["deterministic"]:
+        return "not the same bits each time; train.deterministic: true makes it so"
+    return {
+        "same": "same bits from the same seed",
+        "other": "the environment has changed since the first start; the seed alone does not give the same bits",
+        "unknown": "same bits from the same seed if its earlier starts had these versions and threads",
+    }[about.get("earlier", "same")]
 
 
 class Validator:
@@ -687,7 +696,10 @@ def _evaluated(
         return Evaluated(scores, store(one.name, one.basis(model, translator.search, config), scores, hypotheses))
     except OSError as error:
         where = error.filename or one.name
-        log.warning("the scores of %s are not stored: %s: %s", one.name, where, error.strerror or error)
+        log.warning(
+            "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
+            one.name, where, error.strerror or error,
+        )  # fmt: skip
         return Evaluated(scores, None)
 
 

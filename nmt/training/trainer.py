@@ -23,7 +23,7 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.runtime.device import autocast
-from nmt.runtime.environment import changes
+from nmt.runtime.environment import changes, earlier_starts
 from nmt.runtime.ranks import World
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.storage.atomic import OtherFormatError, UnreadableError
@@ -176,6 +176,7 @@ class Trainer:
             self.scaler.load_state_dict(self.progress.scaler)
         if differing := changes(last.environment, self.environment):
             warn(f"warning: {last.path}: was saved under another environment, which may change the bits ({differing})")
+        self.environment = {**self.environment, "earlier": earlier_starts(last.environment, self.environment)}
         if last.ranks != self.world.size:
             warn(
                 f"{last.path}: was saved by {last.ranks} process(es) and goes on with {self.world.size}: the data goes "
