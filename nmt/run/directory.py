@@ -45,7 +45,7 @@ from nmt.config import (
 from nmt.errors import CheckpointError, ConfigError, RunError
 from nmt.search.limits import LengthLimits
 from nmt.storage.atomic import UnreadableError, present, recover, unshare, write_text
-from nmt.storage.locks import RunLock
+from nmt.storage.locks import ELSEWHERE, RunLock
 
 _REPLACED = ("config.yaml", "manifest.json", ".saved", "tokenizer", "model")  # by write_text and new_directory
 _CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
@@ -308,7 +308,7 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written to: {error.strerror}") from None
+            raise RunError(f"{self.path}: cannot be written to: {error.strerror}; {ELSEWHERE}") from None
         self.refuse_links()
         self._held = RunLock(self.path)
         try:
