@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from nmt import __version__
 from nmt.errors import DataError, NmtError
@@ -134,8 +134,15 @@ def _discard_unwritable() -> None:
             pass
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line, as every other error is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nmt", description="Neural machine translation from one YAML file to BLEU.")
+    parser = _Parser(prog="nmt", description="Neural machine translation from one YAML file to BLEU.")
     parser.add_argument("--version", action="version", version=f"nmt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -526,6 +533,8 @@ def _target(path: str) -> Path | None:
     Raises:
         DataError: it is a folder, or cannot be a file's name.
     """
+    if not path:
+        raise DataError("-o: the name is empty; name a file")
     given = Path(path)
     try:
         kind = given.stat().st_mode

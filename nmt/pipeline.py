@@ -195,13 +195,13 @@ def train(config: Config, world: World = ALONE) -> Trained:
             held.enter_context(_ended_when_trained(run, world))
             origin = trainer.finish(log.warning)
             world.first(lambda: run.save_config(config))
+            for line in [*describe(origin), *plan.result(config.train, trainer.progress.step)]:
+                log.info("%s", line)
             log.info(
                 "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
-            for line in [*describe(origin), *plan.result(config.train, trainer.progress.step)]:
-                log.info("%s", line)
         scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))

@@ -104,15 +104,15 @@ class Run:
         Raises:
             RunError: there is none; runs of a similar name are listed.
         """
-        for path in (Path(name), Path(runs) / name):
+        for path in (Path(name), Path(runs) / name) if name else ():
             if (path / "config.yaml").is_file():
                 return cls(path)
         there = sorted(p.parent.name for p in Path(runs).glob("*/config.yaml")) if Path(runs).is_dir() else []
         listing = (
             f"runs here: {', '.join(there[:20])}" if there else f"there are no runs under {runs}/; train one first"
         )
-        what = "is not a run directory (it has no config.yaml)" if Path(name).is_dir() else "no such run"
-        raise RunError(f"{name}: {what}; {listing}")
+        what = "is not a run directory (it has no config.yaml)" if name and Path(name).is_dir() else "no such run"
+        raise RunError(f"{name or 'RUN is empty'}: {what}; {listing}")
 
     @classmethod
     def of(cls, config: Config) -> Run:

@@ -619,3 +619,30 @@ def test_a_forged_checkpoint_is_not_executed(place, capfd):
         assert "model.safetensors: cannot be read: " in line
     assert not (place.path / "executed").exists()
     assert Run(place.run).has_model
+
+
+# ----------------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nmt: the following arguments are required: COMMAND; see nmt --help"),
+        (["train"], "nmt train: the following arguments are required: CONFIG; see nmt train --help"),
+        (["translate", "c", "--beam"], "nmt translate: argument --beam-size: expected one argument; see nmt translate "
+         "--help"),
+        (["export", "c", "--to", "x"], "nmt export: argument --to: invalid choice: "),
+        (["config", "c.yaml", "more"], "nmt: unrecognized arguments: more; see nmt --help"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_the_command_line(capsys, arguments, said):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+
+
+def test_empty_names(place, capfd):
+    assert refused(place, ["translate", "c", "-i", "test.src", "-o", ""], capfd) == "-o: the name is empty; name a file"
+    assert refused(place, ["translate", ""], capfd) == "RUN is empty: no such run; runs here: c"

@@ -154,3 +154,5 @@ def test_what_does_not_fit_is_told_before_and_after(task, caplog):
     assert "the validation set has 20 lines" in caplog.text
     assert "the cosine schedule ends at step 40, but the run at step 10" in caplog.text
     assert "the learning rate was still" in caplog.text
+    said = [message for message in caplog.messages if message.startswith(("warning: the learning", "training ended"))]
+    assert said[-1].startswith("training ended")  # the result is the last line
