@@ -102,6 +102,8 @@ def _explained(error: Exception, debug: bool | None) -> tuple[list[str], int]:
         return str(error).splitlines(), error.exit_code
     if isinstance(error, OSError):  # a file or folder that nothing closer to it spoke of
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.ENAMETOOLONG:
+            return [f"{where}{error.strerror}; name another file or folder"], 2
         code = 2 if isinstance(error, PermissionError) or error.errno == errno.EROFS else 1
         return [f"{where}{error.strerror or error}; check space, owner and mode"], code
     text = " ".join(str(error).split()) or "no message"
@@ -354,11 +356,12 @@ def translate_file(
     The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``). Lines are
     translated as soon as no further one arrives; those of a file, many at a time.
     """
+    from nmt.config import MAX_BEAM
     from nmt.run.directory import Run
 
     for option, value in (("--beam-size", beam_size), ("--nbest", nbest)):
-        if value is not None and value < 1:
-            raise DataError(f"{option} {value}: must be 1 or more")
+        if value is not None and not 1 <= value <= MAX_BEAM:
+            raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
     opened = Run.open(run)
     from nmt.translation.line_stream import LineStream
     from nmt.translation.translator import Notices

@@ -646,3 +646,16 @@ def test_mistakes_of_the_command_line(capsys, arguments, said):
 def test_empty_names(place, capfd):
     assert refused(place, ["translate", "c", "-i", "test.src", "-o", ""], capfd) == "-o: the name is empty; name a file"
     assert refused(place, ["translate", ""], capfd) == "RUN is empty: no such run; runs here: c"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["translate", "c", "-i", "test.src", "--beam-size", "1001"], "--beam-size 1001: must be at most 1000"),
+        (["translate", "c", "-i", "test.src", "--nbest", "1001"], "--nbest 1001: must be at most 1000"),
+        (["translate", "x" * 5000], "File name too long; name another file or folder"),
+        (["config", "x" * 5000], "File name too long; name another file or folder"),
+    ],
+)
+def test_what_is_beyond_a_limit(place, capfd, arguments, said):
+    assert refused(place, arguments, capfd).endswith(said)
