@@ -25,7 +25,7 @@ from nmt.arguments import Parser, choice
 from nmt.errors import DataError, NmtError
 from nmt.runtime import signals
 from nmt.runtime.memory import restart_without_caches
-from nmt.runtime.streams import closed, open_standard_streams
+from nmt.runtime.streams import closed, open_standard_streams, require_output
 from nmt.storage.atomic import replacing
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -
     Args:
         debug: let exceptions through, with their tracebacks; None where the program has no such switch.
     """
+    open_standard_streams()
     try:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # of a character that a terminal cannot show, its number is shown
@@ -106,6 +107,8 @@ def _explained(error: Exception, debug: bool | None) -> tuple[list[str], int]:
         return str(error).splitlines(), error.exit_code
     if isinstance(error, OSError):  # a file or folder that nothing closer to it spoke of
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.ENAMETOOLONG:
+            return [f"{where}{error.strerror}; name another file or folder"], 2
         code = 2 if isinstance(error, PermissionError) or error.errno == errno.EROFS else 1
         return [f"{where}{error.strerror or error}; check space, owner and mode"], code
     text = " ".join(str(error).split()) or "no message"
@@ -252,8 +255,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     _loaded()
     prepared = pipeline.prepare(config)
-    overrides = ["--set", *arguments.overrides] if arguments.overrides else []
-    print(f"prepared {prepared.encoded.path}; next: {_own_name()} train {shlex.join([arguments.config, *overrides])}")
+    print(f"prepared {prepared.encoded.path}; next: {_command('train', arguments)}")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -269,45 +271,70 @@ def _train(arguments: argparse.Namespace) -> None:
         trained = pipeline.train(config, world)
     if not world.is_main:
         return
-    run = trained.run.path
     if trained.already:
         again = _command("train", arguments, trained.further)
         print(
             f"This run is finished ({trained.steps} steps). To train it further, raise what ended it, "
             f"{trained.reason}:\n  {again}\nTo train another, give it a name: --set name=..."
         )
+    if not trained.has_tests:
+        print("\nThe configuration names no test set (data.test); these are scores of the validation set:")
     print("\n" + scores.table(trained.scores) + "\n")
     for source, reference, hypothesis in trained.samples:
         print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")
-    print(f"The run is in {run}. Next:\n{_next_steps(run)}")
+    print(f"The run is in {trained.run.path}. Next:\n{_next_steps(trained.run.path, trained.has_tests)}")
 
 
-def _next_steps(run: Path) -> str:
-    """Commands for a finished run, to paste into a shell: with make in a checkout, without it elsewhere."""
-    nmt, name = _own_name(), shlex.quote(str(run))
-    watch = f"{_python()} -m tensorboard.main --logdir {name}"
-    by_make = Path("Makefile").is_file() and name == str(run)  # make splits a path at its spaces
+def _next_steps(run: Path, has_tests: bool) -> str:
+    """Commands for a finished run, to paste into a shell."""
+    nmt, name = _own_name(), _quoted(str(run))
     commands = {
-        f"make tensorboard RUN={name}" if by_make else watch: "curves, samples and attention maps",
-        f"{nmt} translate {name} -i FILE": "translate a file, or standard input",
-        f"{nmt} evaluate {name}": "score the test sets again",
+        f"make tensorboard RUN={name}" if _make_suits(run) else f"{_python()} -m tensorboard.main --logdir {name}": (
+            "curves, samples and attention maps"
+        ),
+        f"{nmt} translate {name}": "translate what is typed; -i FILE translates a file",
+        **(
+            {f"{nmt} evaluate {name}": "score the test sets again"}
+            if has_tests
+            else {f"{nmt} evaluate {name} --set-name valid": "score the validation set again; there is no test set"}
+        ),
     }
     width = max(map(len, commands))
     return "\n".join(f"  {command:<{width}}   {what}" for command, what in commands.items())
 
 
-def _command(name: str, arguments: argparse.Namespace, overrides: Sequence[str]) -> str:
+def _make_suits(run: Path) -> bool:
+    """Whether make, called here, uses this checkout and this environment, and can take the run's path."""
+    root = Path(__file__).parents[1]
+    try:
+        here = Path("Makefile").samefile(root / "Makefile") and Path(".venv").samefile(sys.prefix)
+    except OSError:
+        return False
+    # make splits a path at its spaces
+    return here and Path(".venv/.installed").is_file() and shutil.which("make") is not None and _quoted(run) == str(run)
+
+
+def _command(name: str, arguments: argparse.Namespace, overrides: Sequence[str] = ()) -> str:
     """The command of a configuration with further overrides, ready to be pasted into a shell."""
     keys = [override.partition("=")[0] for override in overrides]
-    kept = [given for given in arguments.overrides if given.partition("=")[0] not in keys]
-    return shlex.join([*_own_name().split(), name, arguments.config, "--set", *kept, *overrides])
+    given = [*(one for one in arguments.overrides if one.partition("=")[0] not in keys), *overrides]
+    settings = shlex.join(["--set", *given]) if given else ""
+    return f"{_own_name()} {name} {_quoted(arguments.config)} {settings}".rstrip()
+
+
+def _quoted(path: str | Path) -> str:
+    """A path as a word of a command, that no program takes for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _own_name() -> str:
     """How to call this program again: it is often not on the path, as in a virtual environment that make uses."""
     if Path(sys.argv[0]).name != "nmt":
         return f"{_python()} -m nmt"
-    return "nmt" if _is_on_path("nmt", sys.argv[0]) else shlex.quote(os.path.relpath(sys.argv[0]))
+    if _is_on_path("nmt", sys.argv[0]):
+        return "nmt"
+    path = os.path.relpath(sys.argv[0])
+    return shlex.quote(path if os.sep in path else f".{os.sep}{path}")  # the shell looks for a bare name on the path
 
 
 def _python() -> str:
@@ -342,11 +369,12 @@ def translate_file(
     The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``). Lines are
     translated as soon as no further one arrives; those of a file, many at a time.
     """
+    from nmt.config import MAX_BEAM
     from nmt.run.directory import Run
 
     for option, value in (("--beam-size", beam_size), ("--nbest", nbest)):
-        if value is not None and value < 1:
-            raise DataError(f"{option} {value}: must be 1 or more")
+        if value is not None and not 1 <= value <= MAX_BEAM:
+            raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
     opened = Run.open(run)
     from nmt.translation.line_stream import LineStream
     from nmt.translation.translator import Notices
@@ -489,8 +517,7 @@ def _writing(path: str | None) -> Iterator[IO[str]]:
         DataError: the file cannot be written.
     """
     if path is None:
-        if "output" in closed:
-            raise DataError("standard output is closed; name a file with -o")
+        require_output("; name a file with -o")
         if not sys.stdout.isatty():
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
         yield sys.stdout
@@ -522,6 +549,8 @@ def _target(path: str) -> Path | None:
     Raises:
         DataError: it is a folder, or cannot be a file's name.
     """
+    if not path:
+        raise DataError("-o: the name is empty; name a file")
     given = Path(path)
     try:
         kind = given.stat().st_mode
@@ -573,6 +602,7 @@ def _export(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run
 
+    require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one of references")
     run = Run.open(arguments.run)
@@ -601,8 +631,7 @@ def _config(arguments: argparse.Namespace) -> None:
     from nmt.config import json_schema
     from nmt.errors import ConfigError
 
-    if "output" in closed:
-        raise ConfigError("standard output is closed, so that nothing can be printed")
+    require_output(", so that nothing can be printed")
     if arguments.schema:
         print(json.dumps(json_schema(), indent=2))
     elif arguments.config is None:

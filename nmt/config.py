@@ -48,6 +48,7 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "train.selection": "score",
     },
 }
+MAX_BEAM = 1000  # hypotheses of a search
 RESUMABLE: dict[str, Any] = {"resumable": True}  # marks a key that may differ when a run is resumed
 
 
@@ -593,7 +594,7 @@ class TrainConfig(Section):
 
 
 class SearchConfig(Section):
-    beam_size: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="hypotheses kept; 1 is greedy search")
+    beam_size: Annotated[int, Field(ge=1, le=MAX_BEAM)] = Field(5, description="hypotheses kept; 1 is greedy search")
     length_penalty: Literal["gnmt", "average", "none"] = Field(
         "gnmt", description="gnmt: ((5 + length) / 6) ** alpha (Wu et al. 2016); average: length ** alpha"
     )

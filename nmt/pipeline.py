@@ -158,6 +158,7 @@ class Trained:
     run: Run
     steps: int
     already: bool  # the run was finished before this call
+    has_tests: bool  # otherwise the validation set is scored
     scores: dict[str, Scores]  # of each test set
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     reason: str | None  # what ended the training
@@ -191,25 +192,25 @@ def train(config: Config, world: World = ALONE) -> Trained:
         already = world.first(lambda: trainer.is_finished(log.warning))
         if not already:
             log.info("%s", _plan(config, prepared, trainer, resumed))
-            epoch_steps = len(trainer.order.updates(trainer.progress.epoch))
-            for line in plan.expected(config.train, epoch_steps, len(prepared.corpus.part("valid"))):
+            for line in plan.expected(config.train, trainer.pace(), len(prepared.corpus.part("valid"))):
                 log.info("%s", line)
             reason = trainer.fit()
             held.enter_context(_ended_when_trained(run, world))
             origin = trainer.finish(log.warning)
             world.first(lambda: run.save_config(config))
+            for line in [*describe(origin), *plan.result(config.train, trainer.progress.step)]:
+                log.info("%s", line)
             log.info(
                 "training ended by %s after %d steps and %.1f minutes; model of step %s%s",
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
-            for line in [*describe(origin), *plan.result(config.train, trainer.progress.step)]:
-                log.info("%s", line)
         scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
-        further = plan.further(config.train, trainer.progress)
-        return Trained(run, trainer.progress.step, already, scores, samples, trainer.reason_to_stop(), further)
+        further = plan.further(config.train, trainer.progress, trainer.pace())
+        has_tests, reason_to_stop = bool(prepared.corpus.tests), trainer.reason_to_stop()
+        return Trained(run, trainer.progress.step, already, has_tests, scores, samples, reason_to_stop, further)
 
 
 def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -> None:
@@ -217,8 +218,7 @@ def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -
     before = run.settle(run.load_config()).train
     if (end := run.schedule_end()) is not None:
         before = plan.with_end(before, end)
-    step = trainer.progress.step
-    if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, step):
+    if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, trainer.pace()):
         log.warning("%s", line)
 
 
@@ -356,11 +356,8 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         limits.append(f"{config.train.patience} validations without a better {TITLES[config.train.score]}")
     threads = f" with {torch.get_num_threads()} threads" if trainer.place.device.type == "cpu" else ""
     others = f", in each of {world.size} processes" if world.size > 1 else ""
-    exact = (
-        "same bits from the same seed"
-        if trainer.place.device.type == "cpu" or config.train.deterministic
-        else "not the same bits each time; train.deterministic: true makes it so"
-    )
+    place = trainer.place
+    device = f"{place.device}{threads}, {precision_name(place.dtype)}{others}"
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"
@@ -373,9 +370,20 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens a side",
         f"until       {', or '.join(limits)}",
-        f"device      {trainer.place.device}{threads}, {precision_name(trainer.place.dtype)}{others}; {exact}",
+        f"device      {device}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
+
+
+def _reproducible(about: Mapping[str, Any]) -> str:
+    """State whether the seed reproduces the bits of a run, of the environment of this start and of earlier ones."""
+    if not about["deterministic"]:
+        return "not the same bits each time; train.deterministic: true makes it so"
+    return {
+        "same": "same bits from the same seed",
+        "other": "the environment has changed since the first start; the seed alone does not give the same bits",
+        "unknown": "same bits from the same seed if its earlier starts had these versions and threads",
+    }[about.get("earlier", "same")]
 
 
 class Validator:
@@ -677,7 +685,10 @@ def _evaluated(
         return Evaluated(scores, store(one.name, one.basis(model, translator.search, config), scores, hypotheses))
     except OSError as error:
         where = error.filename or one.name
-        log.warning("the scores of %s are not stored: %s: %s", one.name, where, error.strerror or error)
+        log.warning(
+            "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
+            one.name, where, error.strerror or error,
+        )  # fmt: skip
         return Evaluated(scores, None)
 
 

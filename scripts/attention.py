@@ -5,27 +5,32 @@ scripts/attention.py RUN "A dog runs through the snow." -o attention.png
 
 import argparse
 import sys
+from pathlib import Path
 
 from nmt.cli import guarded
+from nmt.errors import DataError
 from nmt.pipeline import attention_map, load_translator
 from nmt.run.directory import Run
-from nmt.training.figures import attention_figure
+from nmt.training.figures import attention_figure, image_format, save_figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", help="run directory, or its name under runs/")
     parser.add_argument("sentence", help="source sentence")
-    parser.add_argument("-o", "--output", default="attention.png", help="image file to write")
+    parser.add_argument("-o", "--output", type=Path, default=Path("attention.png"), help="image file to write")
     arguments = parser.parse_args()
+    image_format(arguments.output)
     translator = load_translator(Run.open(arguments.run))
     best = translator.translate([arguments.sentence])[0][0]
-    print(best.text)
     drawn = attention_map(translator, arguments.sentence, best)
     if drawn is None:
-        print("nothing to draw: the model has no attention, or the sentence is empty", file=sys.stderr)
-        return
-    attention_figure(*drawn).savefig(arguments.output)
+        raise DataError("nothing to draw: the model has no attention, or the sentence is empty")
+    try:
+        save_figure(attention_figure(*drawn), arguments.output)
+    except DataError as error:
+        raise DataError(f"{error} with -o FILE") from None
+    print(f"{best.text}\ndrawn in {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,12 @@ from matplotlib.figure import Figure
 
 from nmt.cli import guarded
 from nmt.data.corpus import sets_of_run
+from nmt.errors import DataError
+from nmt.evaluation.results import Results
 from nmt.evaluation.scores import bleu_by_length
 from nmt.run.directory import Run
+from nmt.runtime.streams import require_output
+from nmt.training.figures import image_format, save_figure
 
 
 def main() -> None:
@@ -25,16 +29,20 @@ def main() -> None:
     )
     parser.add_argument("--plot", type=Path, help="PNG file to write")
     arguments = parser.parse_args()
-    series = {}
+    require_output(", so that the table would not be shown; redirect it to a file (> FILE)")
     labels = arguments.labels or arguments.runs
-    for label, name in zip(labels, arguments.runs, strict=True):
-        run = Run.open(name)
-        config = run.load_config()
-        name = f"test.{arguments.set_name}"
-        part = sets_of_run(config.data, run.load_manifest(), [name]).part(name)
-        text = (run.evaluation / f"{arguments.set_name}.hyp").read_text(encoding="utf-8")
-        hypotheses = text.removesuffix("\n").split("\n")
-        series[label] = bleu_by_length(hypotheses, part.targets(), part.sources(), arguments.edges, config.evaluation)
+    if len(labels) != len(arguments.runs):
+        raise DataError(f"--labels: {len(labels)} names for {len(arguments.runs)} runs; give one for each")
+    if sorted({*arguments.edges, 0}) != [0, *arguments.edges]:
+        raise DataError(f"--edges: {' '.join(map(str, arguments.edges))} must grow and be at least 1")
+    if arguments.plot is not None:
+        image_format(arguments.plot)
+    runs = [Run.open(name) for name in arguments.runs]
+    series = {
+        label: by_length(run, arguments.set_name, arguments.edges) for label, run in zip(labels, runs, strict=True)
+    }
+    if len({tuple((label, count) for label, count, _ in found) for found in series.values()}) > 1:
+        raise DataError(f"{arguments.set_name}: is not the same test set in all of these runs")
     bins = next(iter(series.values()))
     print("| source words | sentences | " + " | ".join(series) + " |")
     print("|---|---|" + "---|" * len(series))
@@ -42,6 +50,23 @@ def main() -> None:
         print(f"| {label} | {count} | " + " | ".join(f"{found[row][2]:.1f}" for found in series.values()) + " |")
     if arguments.plot is not None:
         plot(series, arguments.plot)
+
+
+def by_length(run: Run, name: str, edges: list[int]) -> list[tuple[str, int, float]]:
+    """(bin, number of sentences, BLEU) of the stored translations of a test set.
+
+    Raises:
+        DataError: the run has no such test set, or it was not evaluated.
+    """
+    config = run.load_config()
+    if name not in config.data.test:
+        raise DataError(f"{run.path}: no test set {name}; there are: {', '.join(config.data.test) or 'none'}")
+    try:
+        hypotheses = Results(run).hypotheses(name)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; evaluate the run first (nmt evaluate)") from None
+    part = sets_of_run(config.data, run.load_manifest(), [f"test.{name}"]).part(f"test.{name}")
+    return bleu_by_length(hypotheses, part.targets(), part.sources(), edges, config.evaluation)
 
 
 def plot(series: dict[str, list[tuple[str, int, float]]], path: Path) -> None:
@@ -55,8 +80,7 @@ def plot(series: dict[str, list[tuple[str, int, float]]], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

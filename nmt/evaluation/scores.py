@@ -7,6 +7,7 @@ them comparable with those of others (Post 2018).
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -199,7 +200,7 @@ def _metric(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
         extra = tokenize.removesuffix("-mecab")
         raise ConfigError(
             f"evaluation.tokenize: {tokenize} needs packages that are not installed: "
-            f"{sys.executable} -m pip install 'sacrebleu[{extra}]', or set evaluation.tokenize: char"
+            f"{shlex.quote(sys.executable)} -m pip install 'sacrebleu[{extra}]', or set evaluation.tokenize: char"
         ) from None
 
 

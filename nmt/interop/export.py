@@ -281,7 +281,8 @@ def export(
     if output is None:
         run.refuse_links()
         output = run.path / "export" / f"ctranslate2-{quantize or 'float32'}"
-        recover(output.parent)
+        with _writing(output):
+            recover(output.parent)
     target = Path(os.path.realpath(output))  # of a link, the folder that it leads to
     with _writing(output):
         _refuse_foreign(target, output)
@@ -335,7 +336,8 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or path
         raise ExportError(
-            f"{where}: cannot be written: {error.strerror or error}; check space and permissions"
+            f"{where}: cannot be written: {error.strerror or error}; check space and permissions, or name another "
+            "folder with -o FOLDER"
         ) from None
 
 

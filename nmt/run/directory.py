@@ -45,7 +45,7 @@ from nmt.config import (
 from nmt.errors import CheckpointError, ConfigError, RunError
 from nmt.search.limits import LengthLimits
 from nmt.storage.atomic import UnreadableError, present, recover, unshare, write_text
-from nmt.storage.locks import RunLock
+from nmt.storage.locks import ELSEWHERE, RunLock
 
 _REPLACED = ("config.yaml", "manifest.json", ".saved", "tokenizer", "model")  # by write_text and new_directory
 _CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
@@ -104,15 +104,15 @@ class Run:
         Raises:
             RunError: there is none; runs of a similar name are listed.
         """
-        for path in (Path(name), Path(runs) / name):
+        for path in (Path(name), Path(runs) / name) if name else ():
             if (path / "config.yaml").is_file():
                 return cls(path)
         there = sorted(p.parent.name for p in Path(runs).glob("*/config.yaml")) if Path(runs).is_dir() else []
         listing = (
             f"runs here: {', '.join(there[:20])}" if there else f"there are no runs under {runs}/; train one first"
         )
-        what = "is not a run directory (it has no config.yaml)" if Path(name).is_dir() else "no such run"
-        raise RunError(f"{name}: {what}; {listing}")
+        what = "is not a run directory (it has no config.yaml)" if name and Path(name).is_dir() else "no such run"
+        raise RunError(f"{name or 'RUN is empty'}: {what}; {listing}")
 
     @classmethod
     def of(cls, config: Config) -> Run:
@@ -308,7 +308,7 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written to: {error.strerror}") from None
+            raise RunError(f"{self.path}: cannot be written to: {error.strerror}; {ELSEWHERE}") from None
         self.refuse_links()
         self._held = RunLock(self.path)
         try:

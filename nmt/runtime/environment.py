@@ -62,6 +62,22 @@ def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
     return "; ".join(f"{key}: {there[key]} there, {now[key]} now" for key in differing)
 
 
+def earlier_starts(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """Compare the environment of a start with those of all earlier starts of the run.
+
+    Args:
+        before: of the last start, with its ``earlier`` where that start had resumed the run.
+
+    Returns:
+        ``"same"``, ``"other"``, or ``"unknown"`` where a start has not recorded its environment.
+    """
+    if before is None:
+        return "unknown"
+    if changes(before, now) or before.get("ranks", now["ranks"]) != now["ranks"]:
+        return "other"
+    return str(before.get("earlier", "same"))
+
+
 def precision_name(dtype: torch.dtype) -> str:
     return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
 

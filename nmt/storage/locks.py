@@ -87,6 +87,9 @@ def open_regular(path: Path, flags: int) -> int:
     return descriptor
 
 
+ELSEWHERE = "check owner and mode, or train in another folder (--set runs=FOLDER)"
+
+
 class RunLock:
     """The right to write in a folder, held by one process from construction to :meth:`close`.
 
@@ -108,7 +111,7 @@ class RunLock:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR):
                 raise RunError(f"{self.path}: is not a regular file; remove it") from None
-            raise RunError(f"{folder}: cannot be written to: {error.strerror}") from None
+            raise RunError(f"{folder}: cannot be written to: {error.strerror}; {ELSEWHERE}") from None
         with suppress(OSError):  # only for people
             os.truncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

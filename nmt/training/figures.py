@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,35 @@ def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[st
     if note := _note(weights, src, tgt, missing):
         figure.supxlabel(note, fontsize=8, wrap=True)
     return figure
+
+
+def image_format(path: Path) -> str:
+    """The format that a file's name asks for; PNG where it has no ending.
+
+    Raises:
+        DataError: matplotlib does not write it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kind = path.suffix.lstrip(".").lower() or "png"
+    if kind not in FigureCanvasAgg.get_supported_filetypes():
+        raise DataError(f"{path}: {path.suffix} is not an image format that can be written; use .png, .svg or .pdf")
+    return kind
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib into a file, in the format of its ending.
+
+    Raises:
+        DataError: the file cannot be written, or the format is not known.
+    """
+    image = io.BytesIO()
+    figure.savefig(image, format=image_format(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image.getvalue())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}; name another file") from None
 
 
 def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> Any:

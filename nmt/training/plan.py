@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from nmt.config import TrainConfig
 from nmt.errors import ConfigError
@@ -17,10 +18,52 @@ FEW_LINES = 200  # of validation, below which BLEU moves by several points from 
 _HIGH = 0.1  # of the peak: a learning rate that a schedule with an end should not end at
 
 
-def planned_steps(config: TrainConfig, epoch_steps: int) -> int | None:
+@dataclass(frozen=True)
+class Pace:
+    """How far a training has come, from which follows where a limit will end it.
+
+    Attributes:
+        epoch_steps: updates of a whole epoch.
+        epoch_start: step at which epoch 0 would have begun at this size of updates; 0 unless that size has changed.
+        step: updates so far.
+        seconds: of training so far.
+    """
+
+    epoch_steps: int
+    epoch_start: int = 0
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, progress: Progress, epoch_steps: int, accumulate: int) -> Pace:
+        """
+        Args:
+            accumulate: batches of an update, those of all ranks together.
+        """
+        taken = progress.epoch * epoch_steps + math.ceil(progress.position / accumulate)
+        return cls(epoch_steps, progress.step - taken, progress.step, progress.seconds)
+
+
+def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
     """The step at which the run ends at the latest; None where only time or patience ends it."""
-    limits = [config.max_steps, config.max_epochs and config.max_epochs * epoch_steps]
+    limits = [config.max_steps, config.max_epochs and pace.epoch_start + config.max_epochs * pace.epoch_steps]
     return min((limit for limit in limits if limit), default=None)
+
+
+def expected_end(config: TrainConfig, pace: Pace, patience: bool) -> int:
+    """The step at which a resumed run ends, as far as can be known: later than ``pace.step``.
+
+    ``max_minutes`` is converted at the speed so far.
+
+    Args:
+        patience: whether only ``patience`` has ended the run or is raised; then twice the steps so far are expected.
+    """
+    ends = [planned_steps(config, pace)]
+    if config.max_minutes and pace.seconds > 0:
+        ends.append(int(pace.step * 60 * config.max_minutes / pace.seconds))
+    if patience or not any(ends):
+        ends.append(2 * pace.step)
+    return max(pace.step + 1, min(end for end in ends if end))
 
 
 def end_of_schedule(config: TrainConfig) -> int | None:
@@ -60,11 +103,11 @@ def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[st
     return []
 
 
-def expected(config: TrainConfig, epoch_steps: int, valid_lines: int) -> list[str]:
+def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
     """What is known to go wrong before the first step."""
-    steps, why = planned_steps(config, epoch_steps), ""
+    steps, why = planned_steps(config, pace), ""
     if steps is not None and steps != config.max_steps:
-        why = f" ({config.max_epochs} epochs of {epoch_steps:,} steps)"
+        why = f" ({config.max_epochs} epochs of {pace.epoch_steps:,} steps)"
     found = mismatches(config, steps, why)
     if valid_lines < FEW_LINES:
         found.append(
@@ -74,13 +117,13 @@ def expected(config: TrainConfig, epoch_steps: int, valid_lines: int) -> list[st
     return found
 
 
-def forecast(config: TrainConfig, progress: Progress, epoch_steps: int, steps_per_second: float) -> list[str]:
-    """What ``max_minutes`` will do to the schedule at the speed so far."""
+def forecast(config: TrainConfig, pace: Pace, steps_per_second: float) -> list[str]:
+    """What ``max_minutes`` will do to the schedule at the speed of this start."""
     if config.max_minutes is None:
         return []
-    left = max(0.0, 60 * config.max_minutes - progress.seconds)
-    steps = progress.step + int(left * steps_per_second)
-    if steps >= (planned_steps(config, epoch_steps) or steps + 1):
+    left = max(0.0, 60 * config.max_minutes - pace.seconds)
+    steps = pace.step + int(left * steps_per_second)
+    if steps >= (planned_steps(config, pace) or steps + 1):
         return []
     why = f" (max_minutes: {config.max_minutes:g}, at {steps_per_second:.3g} steps/s)"
     return [line for line in mismatches(config, steps, why) if steps <= (end_of_schedule(config) or steps)]
@@ -102,7 +145,7 @@ def result(config: TrainConfig, step: int) -> list[str]:
     return []
 
 
-def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, step: int) -> str | None:
+def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace: Pace) -> str | None:
     """Find what a resume does to the schedule; returns a line for people where it changes.
 
     Args:
@@ -113,7 +156,7 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, step
     Raises:
         ConfigError: a limit was raised, but the schedule has ended at rate 0, so that further steps change nothing.
     """
-    old, end = end_of_schedule(before), end_of_schedule(now)
+    old, end, step = end_of_schedule(before), end_of_schedule(now), pace.step
     if old is None or end is None:
         return None
     if old != end:
@@ -123,9 +166,9 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, step
             "steps already taken keep theirs"
         )
     raised = [key for key in LIMITS if getattr(before, key) != getattr(now, key)]
-    beyond = given is None and now.max_steps is not None and now.max_steps > end
+    beyond = given is None and (planned_steps(now, pace) or 0) > end
     if now.schedule.min_lr == 0 and (beyond or (raised and step >= end)):
-        longer = now.max_steps if now.max_steps and now.max_steps > end else 2 * max(step, end)
+        longer = expected_end(now, pace, raised == ["patience"])
         rate, key = learning_rate(step + 1, with_end(now, longer)), raised[0] if raised else "max_steps"
         raise ConfigError(
             f"train.{key}: the {now.schedule.name} schedule of this run ends at step {end:,} with a rate of 0: later "
@@ -135,21 +178,27 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, step
     return None
 
 
-def further(config: TrainConfig, progress: Progress) -> list[str]:
-    """Overrides with which a training that has ended goes on: each limit that holds it, doubled."""
-    raised: dict[str, float] = {}
+def further(config: TrainConfig, progress: Progress, pace: Pace) -> list[str]:
+    """Overrides with which a training that has ended resumes: each limit that holds it, doubled.
+
+    A cosine or linear schedule that has ended, or would end before the run, is stretched to the run's new end.
+    """
+    raised: dict[str, Any] = {}
     if config.max_steps and progress.step >= config.max_steps:
-        raised["train.max_steps"] = 2 * progress.step
+        raised["max_steps"] = 2 * progress.step
     if config.max_epochs and progress.epoch >= config.max_epochs:
-        raised["train.max_epochs"] = 2 * progress.epoch
+        raised["max_epochs"] = 2 * progress.epoch
     if config.max_minutes and progress.seconds >= 60 * config.max_minutes:
-        raised["train.max_minutes"] = math.ceil(20 * progress.seconds / 60) / 10
+        raised["max_minutes"] = math.ceil(20 * progress.seconds / 60) / 10
     if config.patience and progress.stale_validations >= config.patience:
-        raised["train.patience"] = 2 * progress.stale_validations
-    end, last = end_of_schedule(config), max(config.max_steps or 0, int(raised.get("train.max_steps", 0)))
+        raised["patience"] = 2 * progress.stale_validations
+    end, last = end_of_schedule(config), expected_end(config.model_copy(update=raised), pace, "patience" in raised)
     if end is not None and (progress.step >= end or last > end):
-        raised["train.schedule.total_steps"] = max(last, 2 * progress.step) if progress.step >= end else last
-    return [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in raised.items()]
+        raised["schedule.total_steps"] = last
+    return [
+        f"train.{key}={value:g}" if isinstance(value, float) else f"train.{key}={value}"
+        for key, value in raised.items()
+    ]
 
 
 def with_end(config: TrainConfig, end: int) -> TrainConfig:

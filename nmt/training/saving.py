@@ -12,7 +12,7 @@ from nmt.errors import CheckpointError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
-from nmt.runtime.environment import changes
+from nmt.runtime.environment import changes, earlier_starts
 from nmt.runtime.ranks import World
 from nmt.training.progress import Progress, Window
 from nmt.training.selection import Ranking
@@ -71,6 +71,7 @@ class Saving:
             self.updater.scaler.load_state_dict(progress.scaler)
         if differing := changes(last.environment, self.environment):
             warn(f"warning: {last.path}: was saved under another environment, which may change the bits ({differing})")
+        self.environment = {**self.environment, "earlier": earlier_starts(last.environment, self.environment)}
         if last.ranks != self.ranks.size:
             warn(
                 f"{last.path}: was saved by {last.ranks} process(es) and is resumed by {self.ranks.size}: the data "

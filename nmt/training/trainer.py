@@ -71,11 +71,9 @@ class Trainer:
     ):
         self.config, self.run, self.model, self.reader, self.order = config, run, model, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
-        self.environment = environment(place.device, place.dtype, place.ranks.size)
         self.updater = Updater(config.train, model, reader, place)
-        self.saving = Saving(
-            config, run, model, self.updater, identity, self.environment, validate.settings, self.ranks
-        )
+        about = environment(place.device, place.dtype, place.ranks.size)
+        self.saving = Saving(config, run, model, self.updater, identity, about, validate.settings, self.ranks)
         self.ranking = self.saving.ranking
         self.final = FinalModel(self.saving, self.quality)
         self.rescoring = Rescoring(self.saving, self.quality, formerly)
@@ -87,6 +85,11 @@ class Trainer:
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._told_forecast = self._told_unvaried = False
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Code, libraries, device and precision of this start, and how they compare with earlier starts."""
+        return self.saving.environment
 
     # --------------------------------------------------------------------------------------------------------- the loop
 
@@ -170,6 +173,11 @@ class Trainer:
 
     def reason_to_stop(self) -> str | None:
         return self.progress.reason_to_stop(self.config.train)
+
+    def pace(self) -> plan.Pace:
+        """How far the training has come, in updates of the size that this start makes."""
+        epoch_steps = len(self.order.updates(self.progress.epoch))
+        return plan.Pace.of(self.progress, epoch_steps, self.order.accumulate)
 
     def save(self, scheduled: bool = True) -> None:
         """Write a checkpoint, see :meth:`Saving.save`."""
@@ -323,8 +331,7 @@ class Trainer:
         if self._told_forecast or steps < 20 or seconds <= 0:
             return
         self._told_forecast = True
-        epoch_steps = len(self.order.updates(self.progress.epoch))
-        for line in plan.forecast(self.config.train, self.progress, epoch_steps, steps / seconds):
+        for line in plan.forecast(self.config.train, self.pace(), steps / seconds):
             self.reporter.line(line)
 
     # ------------------------------------------------------------------------------------------------------ validations

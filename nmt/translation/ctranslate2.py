@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,8 @@ def import_ctranslate2() -> Any:
     try:
         import ctranslate2
     except ImportError as error:
-        raise ExportError(f"CTranslate2 cannot be imported ({error}); pip install ctranslate2") from None
+        install = f"{shlex.quote(sys.executable)} -m pip install ctranslate2"
+        raise ExportError(f"CTranslate2 cannot be imported ({error}); install it: {install}") from None
     return ctranslate2
 
 

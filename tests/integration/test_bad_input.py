@@ -394,8 +394,12 @@ ACCESS: dict[str, tuple[str, int, list[str], str]] = {
         "runs/c/model/model.safetensors: cannot be read: Permission denied; nothing was changed; run the same command "
         "again when it can be read"),
     "text": ("test.src", 0, TRANSLATE, "test.src: no permission to read it; check its owner and mode"),
-    "runs": ("runs", 0o555, ["train", "c.yaml", "--set", "name=d"], "runs/d: cannot be written to: Permission denied"),
-    "run": ("runs/c", 0o555, ["train", "c.yaml"], "runs/c: cannot be written to: Permission denied"),
+    "runs": ("runs", 0o555, ["train", "c.yaml", "--set", "name=d"],
+        "runs/d: cannot be written to: Permission denied; check owner and mode, or train in another folder "
+        "(--set runs=FOLDER)"),
+    "run": ("runs/c", 0o555, ["train", "c.yaml"],
+        "runs/c: cannot be written to: Permission denied; check owner and mode, or train in another folder "
+        "(--set runs=FOLDER)"),
     "store": ("store", 0o555, ["prepare", "c.yaml", "--set", "data.cleaning.max_ratio=3"],
         "store/corpus-*: cannot be written: Permission denied; check space and permissions"),
 }  # fmt: skip
@@ -420,15 +424,24 @@ def test_scores_that_cannot_be_stored_are_shown(open_place, capsys, caplog, argu
     assert "BLEU" in out
     assert "stored in" not in out
     assert "are not stored: runs/c/evaluation" in caplog.text
-    assert "Permission denied" in caplog.text
+    assert "Permission denied; to keep them, redirect the output to a file (> FILE)" in caplog.text
 
 
-def test_a_ctranslate2_model_that_cannot_be_kept_serves_once(open_place, monkeypatch, caplog, tmp_path):
+def test_a_ctranslate2_model_that_cannot_be_kept_serves_once(open_place, monkeypatch, caplog, capsys):
     pytest.importorskip("ctranslate2")
     sizes = "{type: transformer, d_model: 16, d_ff: 16, num_heads: 2, encoder_layers: 1, decoder_layers: 1}"
     assert main(["train", "c.yaml", "--set", "name=t", f"model={sizes}"]) == 0
     assert main(["translate", "t", "-i", "test.src", "-o", "expected"]) == 0
     read_only(open_place.path / "runs" / "t")
+    capsys.readouterr()
+    with as_nobody():
+        assert main(["export", "t", "--to", "ctranslate2"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "cannot be written: Permission denied; check space and permissions, or name another folder with -o FOLDER"
+    )
+    with as_nobody():
+        assert main(["export", "t", "--to", "ctranslate2", "-o", "store/exported"]) == 0
     monkeypatch.setattr(tempfile, "tempdir", str(open_place.path / "store"))
     with as_nobody():
         assert main(["translate", "t", "-i", "test.src", "-o", "store/found", "--engine", "ctranslate2"]) == 0
@@ -607,3 +620,43 @@ def test_a_forged_checkpoint_is_not_executed(place, capfd):
         assert "model.safetensors: cannot be read: " in line
     assert not (place.path / "executed").exists()
     assert Run(place.run).has_model
+
+
+# ----------------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nmt: the following arguments are required: COMMAND; see nmt --help"),
+        (["train"], "nmt train: the following arguments are required: CONFIG; see nmt train --help"),
+        (["translate", "c", "--beam"], "nmt translate: argument --beam-size: expected one argument; see nmt translate "
+         "--help"),
+        (["export", "c", "--to", "x"], "nmt export: argument --to: invalid choice: "),
+        (["config", "c.yaml", "more"], "nmt: unrecognized arguments: more; see nmt --help"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_the_command_line(capsys, arguments, said):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+
+
+def test_empty_names(place, capfd):
+    assert refused(place, ["translate", "c", "-i", "test.src", "-o", ""], capfd) == "-o: the name is empty; name a file"
+    assert refused(place, ["translate", ""], capfd) == "RUN is empty: no such run; runs here: c"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["translate", "c", "-i", "test.src", "--beam-size", "1001"], "--beam-size 1001: must be at most 1000"),
+        (["translate", "c", "-i", "test.src", "--nbest", "1001"], "--nbest 1001: must be at most 1000"),
+        (["translate", "x" * 5000], "File name too long; name another file or folder"),
+        (["config", "x" * 5000], "File name too long; name another file or folder"),
+    ],
+)
+def test_what_is_beyond_a_limit(place, capfd, arguments, said):
+    assert refused(place, arguments, capfd).endswith(said)

@@ -294,6 +294,9 @@ def test_the_environment_is_recorded_and_compared(place, monkeypatch, caplog):
 
     assert main(["train", "c.yaml", "--set", "train.max_steps=5"]) == 0
     assert "another environment" not in caplog.text
+    assert "; same bits from the same seed\n" in caplog.text
+    caplog.clear()
+    original = environment.source_digest()
     monkeypatch.setattr(environment, "source_digest", lambda: "0123456789abcdef")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": recorded[0]["precision"] != "bf16"})
     assert main(["train", "c.yaml", "--set", "train.max_steps=6"]) == 0
@@ -302,6 +305,14 @@ def test_the_environment_is_recorded_and_compared(place, monkeypatch, caplog):
         "step-00000005: was saved under another environment, which may change the bits "
         f"(precision: {was} there, {now} now; code: {recorded[0]['code']} there, 0123456789abcdef now)"
     ) in caplog.text
+    assert "same bits from the same seed" not in caplog.text
+    # What was computed in another environment stays in the weights.
+    monkeypatch.setattr(environment, "source_digest", lambda: original)
+    for step in (7, 8):
+        caplog.clear()
+        assert main(["train", "c.yaml", "--set", f"train.max_steps={step}"]) == 0
+        assert "the environment has changed since the first start" in caplog.text
+        assert "same bits from the same seed" not in caplog.text
 
 
 def test_a_checkpoint_without_a_recorded_environment_is_resumed_without_a_word(place, caplog):
@@ -311,3 +322,4 @@ def test_a_checkpoint_without_a_recorded_environment_is_resumed_without_a_word(p
         checkpoints.seal(path, "state.json", {k: state[k] for k in state if k not in ("environment", "sha256")})
     assert main(["train", "c.yaml", "--set", "train.max_steps=5"]) == 0
     assert "environment" not in caplog.text
+    assert "same bits from the same seed if its earlier starts had these versions and threads" in caplog.text

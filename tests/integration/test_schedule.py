@@ -114,10 +114,12 @@ def test_an_interrupted_run_keeps_its_schedule(task, monkeypatch):
         ({"max_steps": 4, "schedule": {"name": "linear", "warmup_steps": 1}}, "max_steps (4)"),
         ({"max_steps": None, "max_epochs": 1, "validate_every": "epoch"}, "max_epochs (1)"),
         ({"max_steps": None, "max_minutes": 0.005}, "max_minutes (0.005)"),
+        ({"max_steps": 900, "max_epochs": 1, "schedule": {"name": "cosine", "warmup_steps": 1, "total_steps": 4}},
+         "max_epochs (1)"),
         ({"max_steps": 90, "patience": 1, "optimizer": {"lr": 1e-12}}, "patience (1 validations"),
     ],
 )  # fmt: skip
-def test_the_command_that_a_finished_run_prints_trains_it_further(task, capsys, limits, named):
+def test_the_command_that_a_finished_run_prints_trains_it_further(task, capsys, caplog, limits, named):
     file = str(task.config_file("rnn", train={**EVERY_2, "batch_tokens": 512, **limits}))
     common = ["--set", "train.log_every=7", "search.beam_size=2"]
     assert main(["train", file, *common]) == 0
@@ -130,8 +132,10 @@ def test_the_command_that_a_finished_run_prints_trains_it_further(task, capsys, 
     command = shlex.split(printed)
     arguments = command[command.index("train") :]
     assert {"train.log_every=7", "search.beam_size=2"} <= set(arguments)
+    caplog.clear()
     assert main(arguments) == 0
     assert validations(run)[-1]["step"] > steps
+    assert "schedule ends at step" not in caplog.text  # the schedule ends with the run
     assert capsys.readouterr().out.startswith("\n")  # the scores, not "This run is finished"
 
 
@@ -150,3 +154,5 @@ def test_what_does_not_fit_is_told_before_and_after(task, caplog):
     assert "the validation set has 20 lines" in caplog.text
     assert "the cosine schedule ends at step 40, but the run at step 10" in caplog.text
     assert "the learning rate was still" in caplog.text
+    said = [message for message in caplog.messages if message.startswith(("warning: the learning", "training ended"))]
+    assert said[-1].startswith("training ended")  # the result is the last line

@@ -1,6 +1,7 @@
 """The thin programs in scripts/ do what their first lines say."""
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -54,3 +55,38 @@ def test_attention_draws_one_sentence(task, run, monkeypatch):
     picture = task.folder / "attention.png"
     assert script(monkeypatch, "attention.py", run, "one two three", "-o", str(picture)) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("picture.xyz", "picture.xyz: .xyz is not an image format that can be written; use .png, .svg or .pdf"),
+        ("folder", "folder: cannot be written: Is a directory; name another file with -o FILE"),
+        ("file/picture.png", "file/picture.png: cannot be written: File exists; name another file with -o FILE"),
+    ],
+)
+def test_attention_says_where_it_cannot_draw(place, monkeypatch, capsys, output, said):
+    Path("folder").mkdir()
+    Path("file").touch()
+    assert script(monkeypatch, "attention.py", "c", "one two", "-o", output) == 2
+    assert capsys.readouterr() == ("", f"attention: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["c", "--set-name", "x"], "runs/c: no test set x; there are: tiny"),
+        (["c", "--set-name", "tiny", "--labels", "a", "b"], "--labels: 2 names for 1 runs; give one for each"),
+        (["c", "--set-name", "tiny", "--edges", "3", "2"], "--edges: 3 2 must grow and be at least 1"),
+        (["c", "--set-name", "tiny", "--plot", "a.b"], "a.b: .b is not an image format that can be written; use"),
+        (["c", "copy", "--set-name", "tiny"], "copy/evaluation/tiny.hyp: No such file or directory; evaluate the run"),
+    ],
+)
+def test_bleu_by_length_refuses_in_one_line(place, monkeypatch, capsys, arguments, said):
+    shutil.copytree(place.run, "copy")
+    Path("copy/evaluation/tiny.hyp").unlink()
+    assert script(monkeypatch, "bleu_by_length.py", *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"bleu_by_length: {said}")
+    assert len(err.splitlines()) == 1

@@ -8,12 +8,17 @@ from nmt.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from nmt.errors import ConfigError
 from nmt.training import plan
 from nmt.training.optim import learning_rate
+from nmt.training.plan import Pace
 from nmt.training.progress import Progress
 
 
 def config(name="cosine", warmup_steps=100, total_steps=None, min_lr=0.0, **limits):
     schedule = ScheduleConfig(name=name, warmup_steps=warmup_steps, total_steps=total_steps, min_lr=min_lr)
     return TrainConfig(optimizer=OptimizerConfig(lr=1e-3), schedule=schedule, **limits)
+
+
+def at(step):
+    return Pace(100, step=step)
 
 
 def cosine(step, end, warmup=100):
@@ -38,22 +43,22 @@ def cosine(step, end, warmup=100):
     ],
 )  # fmt: skip
 def test_what_is_known_before_the_first_step(settings, said):
-    found = plan.expected(config(**settings), 15, 1000)
+    found = plan.expected(config(**settings), Pace(15), 1000)
     assert (said in found[0]) if said else not found
 
 
 def test_few_validation_lines():
-    assert "26 lines: on fewer than 200" in plan.expected(config(max_steps=300), 15, 26)[0]
+    assert "26 lines: on fewer than 200" in plan.expected(config(max_steps=300), Pace(15), 26)[0]
 
 
 def test_a_time_limit_that_ends_before_the_schedule():
     limited = config(max_steps=1400, max_minutes=4)
-    progress = Progress(step=50, seconds=15.0)
-    [line] = plan.forecast(limited, progress, 100, 3.0)  # 50 + 225 s * 3 = 725
+    pace = Pace(100, step=50, seconds=15.0)
+    [line] = plan.forecast(limited, pace, 3.0)  # 50 + 225 s * 3 = 725
     assert f"step 725 (max_minutes: 4, at 3 steps/s): the learning rate will still be {cosine(725, 1400):.0%}" in line
-    assert plan.forecast(limited, progress, 100, 100.0) == []
-    assert plan.forecast(config(max_steps=1400), progress, 100, 3.0) == []
-    [line] = plan.forecast(config("inverse_sqrt", 1000, max_minutes=4), progress, 100, 3.0)
+    assert plan.forecast(limited, pace, 100.0) == []
+    assert plan.forecast(config(max_steps=1400), pace, 3.0) == []
+    [line] = plan.forecast(config("inverse_sqrt", 1000, max_minutes=4), pace, 3.0)
     assert "warmup_steps (1,000) is longer than the run, 725 steps" in line
 
 
@@ -69,20 +74,49 @@ def test_what_the_schedule_had_not_done_at_the_end():
 def test_a_schedule_at_rate_0_is_not_trained_further_without_a_choice():
     first, raised = config(total_steps=200, max_steps=200), config(total_steps=200, max_steps=400)
     with pytest.raises(ConfigError, match=r"later steps change nothing.*--set train.schedule.total_steps=400") as error:
-        plan.check_resumed(first, raised, None, 200)
+        plan.check_resumed(first, raised, None, at(200))
     assert f"the rate of step 201 is then {1e-3 * cosine(201, 400):.2e}" in str(error.value)
     chosen = config(total_steps=400, max_steps=400)
-    said = plan.check_resumed(first, chosen, 400, 200)
+    said = plan.check_resumed(first, chosen, 400, at(200))
     assert "total_steps is 200 in the run, 400 now" in said
     assert f"is {1e-3 * cosine(201, 400):.2e} instead of 0.00e+00" in said
-    assert plan.check_resumed(first, first, None, 100) is None
+    assert plan.check_resumed(first, first, None, at(100)) is None
     floor = [config(total_steps=200, max_steps=steps, min_lr=1e-5) for steps in (200, 400)]
-    assert plan.check_resumed(*floor, None, 200) is None
+    assert plan.check_resumed(*floor, None, at(200)) is None
     # A run that was started so resumes after an interruption.
     odd = config(total_steps=200, max_steps=400)
-    assert plan.check_resumed(odd, odd, 200, 300) is None
+    assert plan.check_resumed(odd, odd, 200, at(300)) is None
     with pytest.raises(ConfigError, match=r"train\.max_minutes: the cosine"):
-        plan.check_resumed(config(total_steps=200, max_minutes=1), config(total_steps=200, max_minutes=2), 200, 200)
+        plan.check_resumed(config(total_steps=200, max_minutes=1), config(total_steps=200, max_minutes=2), 200, at(200))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "pace", "end"),
+    [
+        # 20 epochs of 15 steps; max_steps is never reached
+        ({"max_epochs": 10}, {"max_epochs": 20, "max_steps": 9000}, Pace(15, step=150), 300),
+        ({"max_epochs": 10}, {"max_epochs": 20}, Pace(15, step=150), 300),
+        ({"max_epochs": 10}, {"max_epochs": 20, "max_steps": 180}, Pace(15, step=150), 180),
+        # 150 steps were 10 epochs of 15; another number of processes makes 30 of an epoch
+        ({"max_epochs": 10}, {"max_epochs": 20}, Pace(30, epoch_start=-150, step=150), 450),
+        # 150 steps took one minute
+        ({"max_minutes": 1}, {"max_minutes": 3, "max_steps": 9000}, Pace(15, step=150, seconds=60.0), 450),
+        ({"patience": 2, "max_steps": 9000}, {"patience": 4, "max_steps": 9000}, Pace(15, step=150), 300),
+        ({"patience": 2, "max_steps": 200}, {"patience": 4, "max_steps": 200}, Pace(15, step=150), 200),
+    ],
+)
+def test_a_schedule_is_stretched_to_the_step_at_which_the_run_will_end(before, now, pace, end):
+    first, raised = (config(total_steps=140, **limits) for limits in (before, now))
+    with pytest.raises(ConfigError, match=rf"--set train\.schedule\.total_steps={end}:"):
+        plan.check_resumed(first, raised, None, pace)
+    stretched = plan.with_end(raised, end)
+    if "max_epochs" in now:  # the advice is not contradicted by the next start
+        assert plan.expected(stretched, pace, 1000) == []
+
+
+def test_a_schedule_that_ends_after_the_run_is_not_stretched():
+    first, raised = config(total_steps=800, max_epochs=10), config(total_steps=800, max_epochs=20, max_steps=9000)
+    assert plan.check_resumed(first, raised, None, Pace(15, step=150)) is None  # it ends at step 300
 
 
 @pytest.mark.parametrize(
@@ -95,15 +129,26 @@ def test_a_schedule_at_rate_0_is_not_trained_further_without_a_choice():
         ({"name": "constant", "max_minutes": 0.5}, {"step": 12, "seconds": 31.0}, ["train.max_minutes=1.1"]),
         ({"max_steps": 800, "total_steps": 800}, {"step": 800},
          ["train.max_steps=1600", "train.schedule.total_steps=1600"]),
-        ({"max_epochs": 8, "total_steps": 800}, {"step": 900, "epoch": 8},
-         ["train.max_epochs=16", "train.schedule.total_steps=1800"]),
+        ({"max_epochs": 8, "total_steps": 800}, {"step": 960, "epoch": 8},
+         ["train.max_epochs=16", "train.schedule.total_steps=1920"]),
+        ({"max_epochs": 8, "max_steps": 50000, "total_steps": 800}, {"step": 960, "epoch": 8},
+         ["train.max_epochs=16", "train.schedule.total_steps=1920"]),
+        ({"max_epochs": 8, "max_steps": 1500, "total_steps": 1500}, {"step": 960, "epoch": 8},
+         ["train.max_epochs=16"]),
+        ({"max_epochs": 8, "total_steps": 1500}, {"step": 960, "epoch": 8},
+         ["train.max_epochs=16", "train.schedule.total_steps=1920"]),
+        ({"max_minutes": 1, "max_steps": 50000, "total_steps": 800}, {"step": 900, "seconds": 60.0},
+         ["train.max_minutes=2", "train.schedule.total_steps=1800"]),
+        ({"patience": 1, "max_steps": 50000, "total_steps": 800}, {"step": 900, "stale_validations": 1},
+         ["train.patience=2", "train.schedule.total_steps=1800"]),
         ({"max_steps": 800, "patience": 1}, {"step": 800, "stale_validations": 1},
          ["train.max_steps=1600", "train.patience=2", "train.schedule.total_steps=1600"]),
         ({"max_steps": 800, "patience": 1}, {"step": 300, "stale_validations": 1}, ["train.patience=2"]),
     ],
 )  # fmt: skip
 def test_what_to_raise(settings, progress, expected):
-    assert plan.further(config(**settings), Progress(**progress)) == expected
+    reached = Progress(**progress)
+    assert plan.further(config(**settings), reached, Pace.of(reached, 120, 1)) == expected
 
 
 def test_every_schedule_keeps_the_rates_of_the_steps_taken_when_max_steps_is_raised():

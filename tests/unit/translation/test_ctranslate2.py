@@ -259,7 +259,9 @@ def test_output_that_is_no_number_is_said_so(tmp_path):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
-    with pytest.raises(ExportError, match=r"CTranslate2 cannot be imported .*; pip install ctranslate2"):
+    with pytest.raises(
+        ExportError, match=r"CTranslate2 cannot be imported .*; install it: .* -m pip install ctranslate2"
+    ):
         import_ctranslate2()
 
 
