@@ -51,6 +51,10 @@ def sentence_hash(text: str) -> bytes:
     return _hash(sentence_key(text))
 
 
+# Stands for the sentence of a blank line, which equals no other one: the key of none is a NUL byte.
+BLANK = blake2b(b"\0", digest_size=8).digest()
+
+
 def sentence_key(text: str) -> bytes:
     """The letters and digits of a sentence in one case: equal for all spellings of what counts as one sentence."""
     if text.isascii():
@@ -242,20 +246,20 @@ def _resolve(in_training: Counts, in_holdouts: Counts, training_size: int) -> tu
 # ------------------------------------------------------------------------------------------------- given held-out sets
 
 
-def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, int]:
+def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, Mask]:
     """Which pairs [N] have a sentence of a validation or test set that is no holdout.
 
     A sentence that is part of the language ("Thank you.", see :data:`COMMON`) is left alone.
 
     Args:
         hashes: of one side of the training pairs [N].
-        held: of the same side of the sets.
+        held: of the same side of the pairs of the sets [M].
 
     Returns:
-        The mask, and the number of held-out sentences that are too common.
+        The mask, and for each pair of the sets [M] whether its sentence is too common.
     """
-    names, sizes = np.unique(held, return_counts=True)
+    names, place = np.unique(held, return_inverse=True)
     few, some, many = COMMON
     pairs = int(keep.sum())
     common = _count(hashes, keep, names) > max(FLOOR, min(few * pairs, max(some, many * pairs)))
-    return keep & among(hashes, names[~common]), int(sizes[common].sum())
+    return keep & among(hashes, names[~common]), common[place]
