@@ -212,8 +212,8 @@ class Corpus:
         notes = []
         if known and (count := manifest.get("repeated", {}).get(name)):
             notes.append(f"{count:,} repeat one before them")
-        for other, count in manifest.get("common", {}).get(name, {}).items() if known else ():
-            notes.append(f"{count:,} also in {other}")
+        if known and (count := manifest.get("common", {}).get(name)):
+            notes.append(f"{count:,} also in a held-out part before it")
         return text + "".join(f", {note}" for note in notes)
 
 
@@ -571,9 +571,7 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
     for name, source in sources.items():
         if name == "train" or isinstance(source, HoldoutSource):
             continue
-        with ArrowWriter(folder / f"{name}.arrow", SCHEMA) as out:
-            for batch in _blocks(read_pairs(source, data.src_lang, data.tgt_lang, counts, lenient)):
-                out.write(batch)
+        _write_pairs(folder / f"{name}.arrow", read_pairs(source, data.src_lang, data.tgt_lang, counts, lenient))
         part = TextPart(folder / f"{name}.arrow")
         sizes[name] = len(part)
         _check_held(name, part, inputs[name])
@@ -583,9 +581,7 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = _Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
-    with ArrowWriter(read, SCHEMA) as out:
-        for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts, lenient))):
-            out.write(batch)
+    _write_pairs(read, cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts, lenient)))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
@@ -624,13 +620,18 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
     }
 
 
-def _common(hashes: Mapping[str, splits.Hashes], names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """For each held-out part how many of its pairs are also in each one named before it, where any are."""
-    found: dict[str, dict[str, int]] = {}
-    for number, name in enumerate(names):
-        counts = {other: int(splits.among(hashes[name], hashes[other]).sum()) for other in names[:number]}
-        if any(counts.values()):
-            found[name] = {other: count for other, count in counts.items() if count}
+def _write_pairs(path: Path, pairs: Pairs) -> None:
+    with ArrowWriter(path, SCHEMA) as out:
+        for batch in _blocks(pairs):
+            out.write(batch)
+
+
+def _common(hashes: Mapping[str, splits.Hashes], names: Sequence[str]) -> dict[str, int]:
+    """For each held-out part, how many of its pairs are also in those named before it."""
+    found, before = {}, np.zeros(0, dtype=np.uint64)
+    for name in names:
+        found[name] = int(splits.among(hashes[name], before).sum())
+        before = np.concatenate([before, hashes[name]])
     return found
 
 
