@@ -11,6 +11,7 @@ import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 
 import numpy as np
@@ -34,6 +35,7 @@ MOST_DROPPED = 0.2  # of the training pairs, for the sake of a holdout that woul
 
 # Han, kana, hangul and their full-width companions.
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]+")
+_NOT_ASCII = re.compile("[^\\x00-\\x7f]")
 _NO_LETTER = re.compile(r"[\W_]+")
 _ASCII_KEPT = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 
@@ -59,8 +61,18 @@ def sentence_key(text: str) -> bytes:
     """The letters and digits of a sentence in one case: equal for all spellings of what counts as one sentence."""
     if text.isascii():
         return text.lower().encode().translate(None, _ASCII_KEPT)
-    letters = unicodedata.normalize("NFKD", _NO_LETTER.sub("", text).casefold())
-    return _NO_LETTER.sub("", letters).casefold().encode()
+    return _NOT_ASCII.sub(_letters, text).encode().lower().translate(None, _ASCII_KEPT)
+
+
+@cache
+def _letters_of(char: str) -> str:
+    """The letters and digits of one character: case folding and NFKD work on each alone, marks being left out."""
+    folded = unicodedata.normalize("NFKD", _NO_LETTER.sub("", char).casefold())
+    return _NO_LETTER.sub("", folded).casefold()
+
+
+def _letters(found: re.Match[str]) -> str:
+    return _letters_of(found[0])
 
 
 def _hash(data: bytes) -> bytes:
