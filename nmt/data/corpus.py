@@ -195,14 +195,26 @@ class Corpus:
         width = max(map(len, [*sizes, "dropped"]))
         lines = [f"corpus {self.path}, {manifest['src_lang']} to {manifest['tgt_lang']}"]
         for name, size in sizes.items():
-            of = f" of {manifest['read']:,} read" if name == "train" else ""
-            lines.append(f"  {name:<{width}}  {size:>11,} pairs{of}")
+            lines.append(f"  {name:<{width}}  {size:>11,} pairs{self._origin(name)}")
         dropped = [(rule, count) for rule, count in manifest["dropped"].items() if count]
         lines += [f"  {'dropped':<{width}}  {count:>11,} {RULES[rule]}" for rule, count in dropped]
         if shared := manifest.get("shared"):
             what = "validation and test pairs share a very common sentence with training pairs"
             lines.append(f"  {'shared':<{width}}  {shared:>11,} {what}")
         return "\n".join(lines)
+
+    def _origin(self, name: str) -> str:
+        """Of which pairs a part is, and how many of them are not its alone."""
+        manifest = self.manifest
+        known = name in manifest["sizes"]
+        held = known and manifest["inputs"].get(name, [{}])[0].get("kind") == "holdout"
+        text = " held out of those read" if held else f" of {manifest['read']:,} read" if name == "train" else ""
+        notes = []
+        if known and (count := manifest.get("repeated", {}).get(name)):
+            notes.append(f"{count:,} repeat one before them")
+        if known and (count := manifest.get("common", {}).get(name)):
+            notes.append(f"{count:,} also in a held-out part before it")
+        return text + "".join(f", {note}" for note in notes)
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -326,10 +338,12 @@ class _Selection:
         if not (self.config.drop_overlap and held.pairs):
             return
         self.drop("overlap", splits.among(self.pairs, splits.to_hashes(held.pairs)))
+        common = np.zeros(len(held.pairs), dtype=bool)  # of the pairs of the sets
         for rule, side, there in zip(("overlap_source", "overlap_target"), self.sides, held.sentences, strict=False):
-            mask, common = splits.overlap(side, self.keep, splits.to_hashes(there))
+            mask, too_common = splits.overlap(side, self.keep, splits.to_hashes(there))
             self.drop(rule, mask)
-            self.shared += common
+            common |= too_common
+        self.shared += int(common.sum())
 
     def split(self, holdouts: Sequence[HoldoutSource]) -> splits.Assignment:
         """For each pair, the position of the holdout that takes it, or -1 for training."""
@@ -343,17 +357,20 @@ class _Selection:
 
 
 class _HeldHashes:
-    """Hashes of the validation and test sets that are no holdouts."""
+    """Hashes of the pairs of the validation and test sets that are no holdouts, and of their sentences."""
 
     def __init__(self) -> None:
         self.pairs, self.sentences = array("Q"), (array("Q"), array("Q"))
+        self.parts: dict[str, splits.Hashes] = {}  # of the pairs
 
-    def add(self, part: TextPart) -> None:
+    def add(self, name: str, part: TextPart) -> None:
+        pairs = array("Q")
         for src, tgt in part.iter_pairs():
-            self.pairs.frombytes(splits.pair_hash(src, tgt))
+            pairs.frombytes(splits.pair_hash(src, tgt))
             for side, text in zip(self.sentences, (src, tgt), strict=True):
-                if text.strip():
-                    side.frombytes(splits.sentence_hash(text))
+                side.frombytes(splits.sentence_hash(text) if text.strip() else splits.BLANK)
+        self.pairs.extend(pairs)
+        self.parts[name] = splits.to_hashes(pairs)
 
 
 # ---------------------------------------------------------------------------------------------------- prepare
@@ -554,21 +571,17 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
     for name, source in sources.items():
         if name == "train" or isinstance(source, HoldoutSource):
             continue
-        with ArrowWriter(folder / f"{name}.arrow", SCHEMA) as out:
-            for batch in _blocks(read_pairs(source, data.src_lang, data.tgt_lang, counts, lenient)):
-                out.write(batch)
+        _write_pairs(folder / f"{name}.arrow", read_pairs(source, data.src_lang, data.tgt_lang, counts, lenient))
         part = TextPart(folder / f"{name}.arrow")
         sizes[name] = len(part)
         _check_held(name, part, inputs[name])
-        held.add(part)
+        held.add(name, part)
 
     # What passes the rules that look at one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = _Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
-    with ArrowWriter(read, SCHEMA) as out:
-        for batch in _blocks(cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts, lenient))):
-            out.write(batch)
+    _write_pairs(read, cleaner(read_pairs(data.train, data.src_lang, data.tgt_lang, counts, lenient)))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
@@ -577,12 +590,16 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
     chosen.clean()
     chosen.drop_overlap(held)
     left = int(chosen.keep.sum())
-    where = chosen.split(list(holdouts.values()))
+    where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
     for number, name in [(-1, "train"), *enumerate(holdouts)]:
         mask = chosen.keep & (where == number)
         sizes[name] = int(mask.sum())
         if not sizes[name]:
             raise DataError(_nothing_left(name, cleaner, left))
+        if name != "train":
+            held.parts[name] = chosen.pairs[mask]
+        elif not data.cleaning.drop_duplicates:
+            repeated["train"] = int(splits.repeats(chosen.pairs[mask]).sum())
         _write_rows(read, mask, folder / f"{name}.arrow")
     read.unlink()
 
@@ -598,7 +615,24 @@ def _build(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) ->
         **ratio,
         "shared": chosen.shared,
         "sizes": {name: sizes[name] for name in sources},
+        "repeated": repeated | {name: int(splits.repeats(hashes).sum()) for name, hashes in held.parts.items()},
+        "common": _common(held.parts, [name for name in sources if name != "train"]),
     }
+
+
+def _write_pairs(path: Path, pairs: Pairs) -> None:
+    with ArrowWriter(path, SCHEMA) as out:
+        for batch in _blocks(pairs):
+            out.write(batch)
+
+
+def _common(hashes: Mapping[str, splits.Hashes], names: Sequence[str]) -> dict[str, int]:
+    """For each held-out part, how many of its pairs are also in those named before it."""
+    found, before = {}, np.zeros(0, dtype=np.uint64)
+    for name in names:
+        found[name] = int(splits.among(hashes[name], before).sum())
+        before = np.concatenate([before, hashes[name]])
+    return found
 
 
 def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
@@ -623,9 +657,10 @@ def _check_held(name: str, part: TextPart, entries: list[Entry]) -> None:
 
 
 def _nothing_left(name: str, cleaner: _Cleaner, kept: int) -> str:
+    why = ", ".join(f"{n} {rule}" for rule, n in cleaner.dropped.items() if n and rule not in ("holdout", "common"))
     if not kept:
-        why = ", ".join(f"{n} {rule}" for rule, n in cleaner.dropped.items() if n)
         return f"data.train: cleaning leaves none of its {cleaner.read} pairs ({why}); see data.cleaning"
+    left = "" if kept == cleaner.read else f", all that cleaning leaves of {cleaner.read} ({why})"
     if name == "train":
-        return f"data.train: the holdout parts take all of its {kept} pairs; lower their fractions"
-    return f"data.{name}: no pair falls into this holdout of {kept} training pairs; raise its fraction"
+        return f"data.train: the holdout parts take all of its {kept} pairs{left}; lower their fractions"
+    return f"data.{name}: no pair falls into this holdout of {kept} training pairs{left}; raise its fraction"

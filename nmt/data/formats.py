@@ -1,12 +1,25 @@
-"""What a file is that is not lines of UTF-8 text, told from its first bytes."""
+"""What a file is that is not one sentence on each line of UTF-8 text.
+
+:func:`foreign` tells it from the first bytes alone, :func:`not_sentences` from the first lines and the name.
+"""
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 
+LOOKED_AT = 1 << 16  # bytes that tell the form of a text
+PACKED = (".gz", ".bz2", ".xz", ".zst")
 HUB = "name it with kind: hub and path"
+MO = "make a PO file of it (msgunfmt) and convert that to tab-separated text (Translate Toolkit: po2tmx)"
 UNPACK = "unpack it and name the text file in it"
+BINARY = "it holds no sentences; name a text file"
+READ_JSON = "read JSON lines with kind: jsonl, and a JSON array with kind: hub and path"
+TIKAL = "export it as tab-separated text, such as by Okapi's tikal -2tbl, and read that with kind: tsv"
+CUES = "extract its sentences, one on a line, without numbers and times (Subtitle Edit: Export, Plain text)"
+CATALOGUE = "convert it to TMX and then to tab-separated text (Translate Toolkit: po2tmx), and read that with kind: tsv"
 
 _SIGNATURES = [
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save it as text in UTF-8"),
@@ -18,7 +31,18 @@ _SIGNATURES = [
     (b"Rar!\x1a\x07", "a RAR archive", UNPACK),
     (b"\x1f\x9d", "packed by compress", UNPACK),
     (b"\x04\x22\x4d\x18", "packed by LZ4", UNPACK),
+    (b"LZIP\x01", "packed by lzip", UNPACK),
+    (b"]\0\0", "packed by LZMA", "pack it by xz, or unpack it"),
     (b"SQLite format 3\0", "an SQLite database", "export its text first"),
+    (b"\xde\x12\x04\x95", "a compiled message catalogue (MO)", MO),
+    (b"\x95\x04\x12\xde", "a compiled message catalogue (MO)", MO),
+    (b"\x89PNG\r\n", "an image (PNG)", BINARY),
+    (b"\xff\xd8\xff", "an image (JPEG)", BINARY),
+    (b"GIF8", "an image (GIF)", BINARY),
+    (b"\x93NUMPY", "a NumPy array", BINARY),
+    (b"\x89HDF\r\n", "an HDF5 file", BINARY),
+    (b"\x7fELF", "a program (ELF)", BINARY),
+    *((bytes([0x80, version]), "a Python pickle", BINARY) for version in (2, 3, 4, 5)),
     (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer", "fetch the file itself with git lfs pull"),
 ]
 _IN_ZIP = [
@@ -35,18 +59,63 @@ _IN_ZIP = [
         "save it as CSV in UTF-8 and name that with kind: hub",
     ),
     (b"opendocument", "an OpenDocument file", "save it as plain text in UTF-8"),
+    (b"mimetypeapplication/epub", "an e-book (EPUB)", "save it as plain text in UTF-8"),
 ]
 _MARKUP = [
-    (rb"<tmx[\s>]", "a translation memory (TMX, XML)",
-     "export it as tab-separated text, such as by Okapi's tikal -2tbl, and read that with kind: tsv"),
-    (rb"<xliff[\s>]", "a translation file (XLIFF, XML)",
-     "export it as tab-separated text, such as by Okapi's tikal -2tbl, and read that with kind: tsv"),
-    (rb"<!doctype html|<html[\s>].{0,1024}<(head|body)[\s>]", "an HTML page",
+    (rb"<(\w+:)?tmx[\s>]", "a translation memory (TMX, XML)", TIKAL),
+    (rb"<(\w+:)?xliff[\s>]", "a translation file (XLIFF, XML)", TIKAL),
+    (rb"<ts[\s>][^>]*>?\s*<(context|message|defaultcodec)[\s>]", "a translation file (Qt TS, XML)", TIKAL),
+    (rb"<resources[\s>][^>]*>?\s*<(string|plurals|string-array|!--)", "an Android string resource file (XML)", TIKAL),
+    (rb"<(\w+:)?tt\s[^>]*xmlns|<sami[\s>]", "a subtitle file (TTML or SAMI)", CUES),
+    (rb"<!doctype html|<html[\s>].{0,1024}<(head|body|title|meta)[\s>]", "an HTML page",
      "extract its text, or download the file again if it is the error page of a web server"),
     (rb"<(srcset|refset|tstset|mteval|dataset)[\s>]", "a WMT test set (SGML or XML)",
      "extract the text of its segments, one on a line"),
     (rb"<\?xml\s", "XML", "extract its sentences, one on a line"),
+    (rb"<([a-z][\w:.-]*)(\s[^<>]*)?>[ \t]*\n\s*<(?!\1[\s>])[a-z!].*</[a-z]", "XML or HTML",
+     "extract its sentences, one on a line"),
 ]  # fmt: skip
+# Before the first element of a document. Each comment ends in one place only, lest a match take exponential time.
+_PROLOGUE = rb"(?:<\?xml[^>]*>|<!--(?:[^-]|-(?!->))*-->|<!doctype (?!html)[^>]*>|\s)*"
+_TIME = rb"(?:\d+:)?\d{1,2}:\d\d[.,]\d{1,3}"
+_CUE = _TIME + rb"[ \t]*-->[ \t]*" + _TIME
+_PAIR = rb"\d+:\d\d:\d\d\.\d\d\d?,\d+:\d\d:\d\d\.\d\d\d?"
+_QUOTED = rb'"(?:[^"\\\n]|\\.)*"'
+# Text with a structure of its own, told from its first lines, in which a newline is b"\n".
+_STRUCTURED = [
+    (re.compile(rb"(?:\d+[ \t]*\n)?" + _CUE), "a subtitle file (SRT)", CUES),
+    (re.compile(rb"WEBVTT\b[^\n]*\n(?:.*\n)*?" + _CUE), "a subtitle file (WebVTT)", CUES),
+    (re.compile(rb"\[Script Info\][^\n]*\n(?:.*\n)*?(?:ScriptType|PlayResX|Format|Dialogue|Title):"),
+     "a subtitle file (ASS or SSA)", CUES),
+    (re.compile(rb"(?:\{\d+\}\{\d*\}[^\n]*(?:\n|\Z)){2}"), "a subtitle file (MicroDVD)", CUES),
+    (re.compile(rb"(?:\[\d+\]\[\d+\][^\n]*(?:\n|\Z)){3}"), "a subtitle file (MPL2)", CUES),
+    (re.compile(rb"(?:\[INFORMATION\](?:.*\n)*?)?" + _PAIR + rb"[ \t]*\n"), "a subtitle file (SBV or SubViewer)", CUES),
+    (re.compile(
+        rb"(?:#[^\n]*\n|\s)*(?:msgctxt[ \t]+" + _QUOTED + rb"\s+)?msgid[ \t]+(?:" + _QUOTED + rb"\s*)+"
+        rb"(?:msgid_plural[ \t]+(?:" + _QUOTED + rb"\s*)+)?msgstr(?:\[0\])?[ \t]+\""),
+     "a message catalogue (PO)", CATALOGUE),
+    (re.compile(
+        rb"(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*\n|\s)*" + _QUOTED + rb"\s*=\s*" + _QUOTED + rb"\s*;\s*"
+        rb"(?:/[*/]|\"|\Z)"), "a localisation file (Apple strings)", TIKAL),
+    (re.compile(rb"(?:%[^\n]*\n|\s)*\\documentclass\b"), "a LaTeX document", "extract its sentences, one on a line"),
+    (re.compile(rb"(?:#[^\n]*\n)*1(?:-\d+)?\t(?:[^\t\n]+\t){8}[^\t\n]+\n"), "a treebank (CoNLL-U)",
+     "extract its sentences (the lines '# text = ')"),
+]  # fmt: skip
+# Text that may be anything, but for the ending of its name: endings, first line that is no comment, what it is, advice.
+_NAMED = [
+    ((".json", ".jsonl", ".ndjson", ".arb"), r"\s*[\[{]", "JSON", READ_JSON),
+    ((".html", ".htm", ".xhtml", ".xml", ".sgm", ".sgml"), r"\s*<[A-Za-z!?/]", "markup (HTML, XML or SGML)",
+     "extract its sentences, one on a line"),
+    ((".yml", ".yaml"), r"---\s*$|\"?[\w.-]+\"?:(\s|$)", "YAML", "extract its sentences, one on a line"),
+    ((".properties", ".ini", ".ftl", ".lang", ".toml", ".conf", ".cfg"), r"\[[^\]]+\]\s*$|-?[\w.-]+\s*[=:]",
+     "a file of keys and values", TIKAL),
+    ((".lrc",), r"\[(\d+:\d\d([.:]\d+)?|[a-z]+:.*)\]", "lyrics with times (LRC)", CUES),
+]  # fmt: skip
+_PRETTY_JSON = re.compile(r'\s*(\{\s*\n\s*"[^"\n]*"\s*:|\[\s*\n\s*[{\["])')
+_TABLES = [  # separator, endings, what it is, advice
+    ("\t", (".tsv", ".tab"), "tab-separated", "read it with kind: tsv"),
+    *((sep, (".csv",), "comma-separated, CSV", "read it with kind: hub and path") for sep in ",;|"),
+]
 _ENCODINGS = [
     (b"\xff\xfe\0\0", "UTF-32"),
     (b"\0\0\xfe\xff", "UTF-32"),
@@ -75,14 +144,54 @@ def foreign(head: bytes, convert: Callable[[str], str]) -> str | None:
         return f"is {what}; {advice}"
     if head[257:262] == b"ustar":
         return f"is a tar archive; {UNPACK}"
-    text = head[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = head[:LOOKED_AT].removeprefix(b"\xef\xbb\xbf").lstrip().replace(b"\r\n", b"\n")
     if text.startswith(b"<"):
+        start = re.match(_PROLOGUE, text, re.I)
         for pattern, what, advice in _MARKUP:
-            if re.match(
-                rb"(<\?xml[^>]*>|<!--.*?-->|<!doctype (?!html)[^>]*>|\s)*(" + pattern + rb")", text, re.I | re.S
-            ):
+            if re.match(pattern, text, re.I | re.S) or (start and re.match(pattern, text[start.end() :], re.I | re.S)):
                 return f"is {what}, not lines of text; {advice}"
+    for structure, what, advice in _STRUCTURED:
+        if structure.match(text):
+            return f"is {what}, not lines of text; {advice}"
     return None
+
+
+def not_sentences(path: str, lines: Sequence[str], names: frozenset[str] | set[str]) -> str | None:
+    """What a file of text is, and how to read it, where it is certain not to hold one sentence a line; else None.
+
+    Args:
+        lines: the first ones.
+        names: what a column of a table may be called, in lower case.
+    """
+    endings = [ending.lower() for ending in PurePath(path).suffixes]
+    if endings and endings[-1] in PACKED:
+        endings.pop()
+    ending = endings[-1] if endings else ""
+    filled = [line for line in lines if line.strip()]
+    first = next((line for line in filled if not line.startswith(("#", "!", "//", ";"))), "")
+    for known, pattern, what, advice in _NAMED:
+        if ending in known and re.match(pattern, first):
+            return f"is {what}, as its name says, not one sentence a line; {advice}"
+    if _PRETTY_JSON.match("\n".join(lines)):
+        return f"is JSON over several lines, not one sentence a line; {READ_JSON}"
+    for separator, known, what, advice in _TABLES:
+        titles = [cell.strip().strip('"').lower() for cell in filled[0].split(separator)] if filled else []
+        named = len(filled) > 1 and len(set(titles)) > 1 and names.issuperset(titles)
+        if (named and (ending in known or all(separator in line for line in filled))) or (
+            ending in known and _width(filled, separator) > 1
+        ):
+            return f"holds a table ({what}), not one sentence a line; {advice}"
+    return None
+
+
+def _width(lines: Sequence[str], separator: str) -> int:
+    """The number of cells in every line; 0 where lines differ."""
+    try:
+        rows = [len(line.split("\t")) if separator == "\t" else len(next(csv.reader([line], delimiter=separator)))
+                for line in lines]  # fmt: skip
+    except csv.Error:
+        return 0
+    return rows[0] if rows and min(rows) == max(rows) else 0
 
 
 def _utf16(head: bytes) -> str | None:

@@ -18,7 +18,17 @@ import pyarrow.compute as pc
 import yaml
 
 from nmt.config import HubSource
-from nmt.data.lines import FREE_BYTES, MAX_LINE, MAX_RATIO, check_unpacked_size, lookup, one_line, open_text, read_lines
+from nmt.data.lines import (
+    FREE_BYTES,
+    MAX_LINE,
+    MAX_RATIO,
+    check_unpacked_size,
+    filter_command,
+    lookup,
+    one_line,
+    open_text,
+    read_lines,
+)
 from nmt.errors import DataError
 
 # Endings of files that can be named one by one: the builder of the datasets library, and its options.
@@ -32,6 +42,11 @@ _BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".arrow": ("arrow", {}),
 }
 CARD_SIZE = 1 << 20  # characters of a dataset card that are looked at
+# Options of the CSV reader, set by a dataset card, under which rows are not checked.
+_CSV_FORM = (
+    "names", "column_names", "header", "skiprows", "comment", "quotechar", "quoting", "escapechar", "doublequote",
+    "lineterminator", "skipinitialspace", "dialect", "on_bad_lines", "encoding",
+)  # fmt: skip
 _SEPARATORS = [",", ";", "\t", "|"]
 
 
@@ -55,13 +70,16 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
     try:
         with _quiet(datasets):
             builder = datasets.load_dataset_builder(**arguments)
-            files = _local_files(builder, source)
-            for file in files:
+            files, others = _local_files(builder, source)
+            for file in [*files, *others]:
                 _check_size(file)
-            options = {} if lenient else _csv_options(builder, files, columns, source)
+            options = {} if lenient else _csv_options(builder, files or others, columns, source)
+            if "sep" in options:
+                for file in files:
+                    _check_rows(file, options["sep"])
             # The library's cache knows local files by their times; the store asks only when a content is new to it.
             fresh = "force_redownload" if os.path.exists(source.path) else None
-            return datasets.load_dataset(**arguments, **options, split=source.split, download_mode=fresh)
+            return datasets.load_dataset(**{**arguments, **options}, split=source.split, download_mode=fresh)
     except DataError:
         raise
     except Exception as error:  # it raises everything from ValueError to errors of its many backends
@@ -98,16 +116,16 @@ def _builder(path: str) -> tuple[str, dict[str, Any]] | None:
     return _BUILDERS.get(endings[-1]) if endings else None
 
 
-def _local_files(builder: Any, source: HubSource) -> list[str]:
-    """The files of a local dataset that are about to be read, those of the split first."""
+def _local_files(builder: Any, source: HubSource) -> tuple[list[str], list[str]]:
+    """The files of a local dataset that are about to be read: of the split, and of the others."""
     if not os.path.exists(source.path):
-        return []
+        return [], []
     split = re.split(r"[\[+]", source.split)[0]
     parts = {
         str(name): [path if os.path.isabs(source.path) else os.path.relpath(path) for path in map(str, paths)]
         for name, paths in (builder.config.data_files or {}).items()
     }
-    return [*parts.pop(split, []), *(path for paths in parts.values() for path in paths)]
+    return parts.pop(split, []), [path for paths in parts.values() for path in paths]
 
 
 def _check_size(path: str) -> None:
@@ -173,20 +191,101 @@ def _csv_options(builder: Any, files: Sequence[str], columns: Sequence[str], sou
     if not columns or type(config).__name__ != "CsvConfig":
         return {}
     options = {"converters": dict.fromkeys(columns, str), "keep_default_na": False, "na_filter": False}
-    if not files or config.names is not None or zipfile.is_zipfile(files[0]):
+    usual = type(config)(name=config.name)
+    if not files or any(getattr(config, name) != getattr(usual, name) for name in _CSV_FORM):
         return options
-    with open_text(files[0]) as file:
-        line = next(read_lines(file, files[0]), "")
+    with _table_lines(files[0]) as lines:
+        number, line = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (1, ""))
+    where = f"{files[0]}:{number}"
     rows = {sep: next(csv.reader([line], delimiter=sep), []) for sep in dict.fromkeys([config.sep, *_SEPARATORS])}
     sep = next((sep for sep, names in rows.items() if set(columns) <= set(names)), None)
     if sep is None:
         names = max(rows.values(), key=len)
         absent = next(column for column in columns if column not in names)
-        raise DataError(f"{files[0]}:1: no column '{absent}'; line 1 names: {', '.join(names)}; {_advice(source)}")
+        raise DataError(f"{where}: no column '{absent}'; line {number} names: {', '.join(names)}; {_advice(source)}")
+    for column in columns:
+        if rows[sep].count(column) > 1:
+            raise DataError(f"{where}: names column '{column}' {rows[sep].count(column)} times; rename all but one")
     # All columns, lest one that holds numbers at first and text later be refused. Not usecols: with that, pandas
     # accepts a row with too many cells, as an unquoted separator in a sentence makes.
     typed = config.features is not None or builder.info.features is not None  # by a dataset card
     return {**options, "converters": dict.fromkeys(columns if typed else rows[sep], str), "sep": sep}
+
+
+@contextmanager
+def _table_lines(path: str) -> Iterator[Iterator[str]]:
+    """The lines of a CSV file, those of the one file in a ZIP archive; of an archive of several, none."""
+    if not zipfile.is_zipfile(path):
+        with open_text(path) as file:
+            yield read_lines(file, path)
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+        if len(names) != 1:
+            yield iter(())
+            return
+        with archive.open(names[0]) as member:
+            yield read_lines(member, path)
+
+
+def _check_rows(path: str, sep: str) -> None:
+    """Read a CSV file by the strict rules of RFC 4180, as the reader that takes its cells is tolerant.
+
+    That one completes a row with too few cells by empty ones, moves the cells of a file whose rows all have one too
+    many, and takes text after a closing quotation mark into the cell.
+
+    Raises:
+        DataError: a row has not as many cells as the first, or quotation marks that can be read in two ways.
+    """
+    number, record = 0, list[str]()  # lines so far, those of the row that is being read
+
+    def numbered(lines: Iterator[str]) -> Iterator[str]:
+        nonlocal number
+        for line in lines:
+            number += 1
+            record.append(line)
+            for piece in line.split("\r"):
+                yield piece + "\n"
+
+    width, problem, limit = 0, None, csv.field_size_limit(MAX_LINE)
+    try:
+        with _table_lines(path) as lines:
+            for row in csv.reader(numbered(lines), delimiter=sep, strict=True):
+                if len(row) > 1 or (row and row[0].strip()):  # else a blank line
+                    width = width or len(row)
+                    if problem := _row_problem(row, record, width, sep):
+                        break
+                record.clear()
+    except csv.Error as error:
+        problem = "has a quotation mark that no other one closes; close it, or delete it"
+        if "expected after" in str(error):
+            problem = (
+                "has text between a closing quotation mark and the end of its cell; double each quotation mark "
+                'within a cell in quotation marks ("")'
+            )
+    finally:
+        csv.field_size_limit(limit)
+    if problem:
+        problem += "; kind: tsv takes quotation marks for text" if sep == "\t" and '"' in "".join(record) else ""
+        if any('\\"' in line for line in record):
+            command = filter_command(path, 'sed \'s/\\\\"/""/g\'', "doubled.csv")
+            problem = f'has quotation marks escaped by a backslash (\\"), which CSV doubles (""); convert: {command}'
+        raise DataError(f"{path}:{max(1, number - len(record) + 1)}: {problem}")
+
+
+def _row_problem(row: Sequence[str], record: Sequence[str], width: int, sep: str) -> str | None:
+    if len(row) < width:
+        return f"has {len(row)} cell(s), the first row {width}; complete or delete the row"
+    if len(row) > width:
+        name = "tab" if sep == "\t" else f"'{sep}'"
+        advice = f"put a cell that holds a {name} into quotation marks, or delete the {name} that is too much"
+        return f"has {len(row)} cells, the first row {width}; {advice}"
+    text = "\n".join(record)
+    if '\\"' in text:  # right only within a cell in quotation marks, in which it is doubled, or as the end of one
+        for cell in row:
+            if '\\"' in cell and cell.replace('"', '""') not in text:
+                return "has a quotation mark escaped by a backslash"
+    return None
 
 
 def _reason(error: Exception, source: HubSource) -> str:

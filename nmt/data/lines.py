@@ -168,6 +168,12 @@ def check_unpacked_size(path: str) -> None:
             raise DataError(f"{path}: damaged: {error}; copy it again") from None
 
 
+def filter_command(path: str, command: str, ending: str) -> str:
+    """The shell command that filters the content of a file into another file with one more ``ending``."""
+    with open_text(path) as file:
+        return _Lines(path, _Unpacked(file, path).packed).command(command, ending)
+
+
 def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
     """The content of a file as a stream, for readers that do not take lines from :func:`read_lines`.
 
@@ -289,7 +295,7 @@ class _Lines:
                     "a line, convert the line ends: %s",
                     self.name,
                     line,
-                    self._command(CR_TO_LF, "lf"),
+                    self.command(CR_TO_LF, "lf"),
                 )
         lines = text.split("\n")
         self.number += len(lines)
@@ -310,7 +316,7 @@ class _Lines:
     def _encoding(self, raw: bytes) -> str:
         """Advice for a line in another encoding, or with damaged characters."""
         if any(char >= "\x80" for char in raw.decode(errors="ignore")):
-            return f"correct that line, or drop all such bytes: {self._command('iconv -c -f UTF-8 -t UTF-8', 'utf8')}"
+            return f"correct that line, or drop all such bytes: {self.command('iconv -c -f UTF-8 -t UTF-8', 'utf8')}"
         high = sum(byte >= 0x80 for byte in raw)
         letters = sum(byte < 0x80 and chr(byte).isalpha() for byte in raw)
         if high <= letters and not any(byte in b"\x81\x8d\x8f\x90\x9d" for byte in raw):
@@ -321,9 +327,9 @@ class _Lines:
 
     def convert(self, encoding: str) -> str:
         """The command that converts the file to UTF-8."""
-        return self._command(f"iconv -f {encoding} -t UTF-8", "utf8")
+        return self.command(f"iconv -f {encoding} -t UTF-8", "utf8")
 
-    def _command(self, command: str, ending: str) -> str:
+    def command(self, command: str, ending: str) -> str:
         """A filter applied to the file, unpacked if it is packed."""
         if not os.path.exists(self.name):  # standard input
             return command
@@ -341,7 +347,7 @@ class _Lines:
         )
 
     def refuse_carriage_returns(self) -> None:
-        command = self._command(CR_TO_LF, "lf")
+        command = self.command(CR_TO_LF, "lf")
         raise DataError(
             f"{self.name}: its lines end in a carriage return (CR, old Mac OS), not in a newline; convert: {command}"
         )

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from nmt.config import DemoSource, HubSource, JsonlSource, TextSource, TsvSource, as_list
+from nmt.data.formats import not_sentences
 from nmt.data.hub import hub_pairs
 from nmt.data.lines import cannot_open, check_regular, lookup, one_line, open_text, read_lines
 from nmt.errors import DataError
@@ -57,7 +58,7 @@ def read_pairs(
 def _pairs(source: Source, languages: tuple[str, str], counts: dict[str, int] | None, lenient: bool) -> Pairs:
     if isinstance(source, TextSource):
         for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
-            yield from _text_pairs(src, tgt, languages, counts)
+            yield from _text_pairs(src, tgt, languages, counts, lenient)
     elif isinstance(source, TsvSource):
         for path in as_list(source.path):
             yield from _tsv_pairs(path, source, languages, counts, lenient)
@@ -93,8 +94,12 @@ def _file_lines(path: str, counts: dict[str, int] | None) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------------- text
 
 
-def _text_pairs(src_path: str, tgt_path: str, languages: tuple[str, str], counts: dict[str, int] | None) -> Pairs:
-    src_lines, tgt_lines = (_looked_at(path, _file_lines(path, counts)) for path in (src_path, tgt_path))
+def _text_pairs(
+    src_path: str, tgt_path: str, languages: tuple[str, str], counts: dict[str, int] | None, lenient: bool
+) -> Pairs:
+    src_lines, tgt_lines = (
+        _looked_at(path, _file_lines(path, counts), languages, lenient) for path in (src_path, tgt_path)
+    )
     for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
         if src is None or tgt is None:
             rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
@@ -103,7 +108,7 @@ def _text_pairs(src_path: str, tgt_path: str, languages: tuple[str, str], counts
                 f"{src_path} has {src_count} lines but {tgt_path} has {tgt_count}; "
                 "line n of one must translate line n of the other"
             )
-        if number == 0 and _names_columns((src, tgt), languages):
+        if number == 0 and _like_names((src, tgt), languages):
             log.warning(
                 "warning: %s:1 and %s:1 look like headings (%s, %s) and are read as a pair; delete both lines if so",
                 src_path,
@@ -114,9 +119,18 @@ def _text_pairs(src_path: str, tgt_path: str, languages: tuple[str, str], counts
         yield src, tgt
 
 
-def _looked_at(path: str, lines: Iterator[str]) -> Iterator[str]:
-    """The lines, after a warning where they look like records of another kind of source."""
+def _looked_at(path: str, lines: Iterator[str], languages: tuple[str, str], lenient: bool) -> Iterator[str]:
+    """The lines, after a warning where they look like records of another kind of source.
+
+    Raises:
+        DataError: they are certain to be, and ``lenient`` is not set.
+    """
     first = list(islice(lines, SAMPLE))
+    if problem := not_sentences(path, first, {*_TITLES, *map(str.lower, languages)}):
+        if not lenient:
+            raise DataError(f"{path}: {problem}")
+        log.warning("warning: %s: %s", path, problem)
+        return itertools.chain(first, lines)
     if first and first[0].startswith("{") and isinstance(_json_or_none(first[0]), dict):
         log.warning("warning: %s:1: is a JSON object, read as a sentence; kind: jsonl reads JSON lines", path)
     tabs = {line.count("\t") for line in first if line.strip()}
@@ -153,11 +167,8 @@ def _tsv_pairs(
     header = source.header
     if header is None:
         header = isinstance(source.src_column, str) or isinstance(source.tgt_column, str)
-        if not header and not lenient and _is_header(rows, columns, languages):
-            raise DataError(
-                f"{where}: looks like a header ({', '.join(rows[0])}); set header: true to leave it out, or "
-                "header: false if it is a pair of sentences"
-            )
+        if not header and not lenient:
+            _check_header(rows, columns, languages, where)
     yield from _cells(path, itertools.chain(first[header:], lines), columns, len(rows[0]), lenient)
 
 
@@ -206,32 +217,77 @@ def _other_width(path: str, number: int, found: int, width: int) -> str:
     )
 
 
-_HEADING = re.compile(
+# What columns of parallel text are called: cells that are such a name as a whole, and words of longer names.
+_LANGUAGES = (
+    "english|german|french|spanish|italian|portuguese|dutch|polish|czech|russian|ukrainian|turkish|arabic|hebrew|"
+    "persian|hindi|chinese|japanese|korean|vietnamese|thai|indonesian|swedish|danish|norwegian|finnish|hungarian|"
+    "romanian|bulgarian|greek|serbian|croatian|slovak|slovenian|lithuanian|latvian|estonian"
+)
+_NATIVE = (
+    "deutsch|français|español|italiano|português|nederlands|polski|čeština|русский|українська|türkçe|العربية|עברית|"
+    "فارسی|हिन्दी|中文|日本語|한국어|ไทย|svenska|dansk|norsk|suomi|magyar|română|български|ελληνικά"
+)
+_TITLES = {
+    *["source", "src", "target", "tgt", "trg", "input", "output", "original", "translation", "reference"],
+    *_LANGUAGES.split("|"),
+    *_NATIVE.split("|"),
+}
+_WORD = re.compile(
     "source|src|target|tgt|trg|text|sentences?|segment|string|original|translat(ion|ed)|reference|ref|input|output|lang|"
-    "language|[0-9]+|english|german|french|spanish|italian|portuguese|dutch|polish|czech|russian|ukrainian|turkish|"
-    "arabic|hebrew|persian|hindi|chinese|japanese|korean|vietnamese|thai|indonesian|swedish|danish|norwegian|finnish|"
-    "hungarian|romanian|bulgarian|greek|serbian|croatian|slovak|slovenian|lithuanian|latvian|estonian"
+    f"language|{_LANGUAGES}"
 )
 _NUMBER = re.compile(r"\s*[-+]?[0-9.,]*[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?%?\s*")
+_MISSING = {"n/a", "na", "nan", "none", "null", "nil", "inf", "unknown", "missing"}
 
 
-def _names_columns(cells: Sequence[str], languages: tuple[str, str]) -> bool:
-    """Whether every cell reads like the name of a column: ``source``, ``en``, ``German text``, ``sentence_de``."""
-    codes = {part for language in languages for part in re.split(r"[\W_]+", language.lower())}
-    words = [re.split(r"[\W_]+", cell.strip().lower()) for cell in cells]
-    return all(all(word in codes or _HEADING.fullmatch(word) for word in parts) for parts in words)
-
-
-def _is_header(rows: list[list[str]], columns: tuple[int, int], languages: tuple[str, str]) -> bool:
-    """Whether the first row names the columns, by its words or as the only one without a number in some column."""
-    if _names_columns([rows[0][column] for column in columns], languages):
-        return True
-    others = [row for row in rows[1:] if len(row) == len(rows[0])]
-    return len(others) >= 3 and any(
-        not _NUMBER.fullmatch(cell) and all(_NUMBER.fullmatch(row[place]) for row in others)
-        for place, cell in enumerate(rows[0])
-        if place not in columns and cell.strip()
+def _are_names(cells: Sequence[str], languages: tuple[str, str]) -> bool:
+    """Whether every cell is the name of a column as a whole, and of another one: ``source``, ``en``, ``src_text``."""
+    codes = {language.lower() for language in languages}
+    names = [cell.strip().lower() for cell in cells]
+    return len(set(names)) > 1 and all(
+        name in codes
+        or name in _TITLES
+        or ("_" in name and all(word in codes or _WORD.fullmatch(word) for word in name.split("_")))
+        for name in names
     )
+
+
+def _like_names(cells: Sequence[str], languages: tuple[str, str]) -> bool:
+    """Whether different cells consist of words of which names of columns do: ``German text``, ``Sentence 2``."""
+    codes = {part for language in languages for part in re.split(r"[\W_]+", language.lower())}
+    words = [[word for word in re.split(r"[\W\d_]+", cell.strip().lower()) if word] for cell in cells]
+    return _are_names(cells, languages) or (
+        len({cell.strip().lower() for cell in cells}) > 1
+        and all(parts and all(word in codes or _WORD.fullmatch(word) for word in parts) for parts in words)
+    )
+
+
+def _check_header(rows: list[list[str]], columns: tuple[int, int], languages: tuple[str, str], where: str) -> None:
+    """Find a first row that names the columns, by its words or as the only one without a number in some columns.
+
+    Raises:
+        DataError: the names are those of two columns, or several columns hold numbers below the first row.
+    """
+    cells = [rows[0][column] for column in columns]
+    others = [row for row in rows[1:] if len(row) == len(rows[0])]
+    above_numbers = 0
+    for place, cell in enumerate(rows[0]):
+        if place in columns or len(others) < 3 or not all(_NUMBER.fullmatch(row[place]) for row in others):
+            continue
+        if _NUMBER.fullmatch(cell) or cell.strip().lower() in _MISSING or not any(map(str.isalpha, cell)):
+            above_numbers = 0  # a row of numbers is no header, whatever its other cells say
+            break
+        above_numbers += 1
+    named = ", ".join(cell[:40] for cell in rows[0])
+    if _are_names(cells, languages) or above_numbers > 1:
+        raise DataError(
+            f"{where}: looks like a header ({named}); set header: true to leave it out, or header: false if it is a "
+            "pair of sentences"
+        )
+    if above_numbers or _like_names(cells, languages):
+        log.warning(
+            "warning: %s: may be a header (%s) and is read as a pair; set header: true if it is one", where, named
+        )
 
 
 # ------------------------------------------------------------------------------------------------- JSON lines

@@ -11,6 +11,7 @@ import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 
 import numpy as np
@@ -34,6 +35,7 @@ MOST_DROPPED = 0.2  # of the training pairs, for the sake of a holdout that woul
 
 # Han, kana, hangul and their full-width companions.
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]+")
+_NOT_ASCII = re.compile("[^\\x00-\\x7f]")
 _NO_LETTER = re.compile(r"[\W_]+")
 _ASCII_KEPT = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 
@@ -51,12 +53,26 @@ def sentence_hash(text: str) -> bytes:
     return _hash(sentence_key(text))
 
 
+# Stands for the sentence of a blank line, which equals no other one: the key of none is a NUL byte.
+BLANK = blake2b(b"\0", digest_size=8).digest()
+
+
 def sentence_key(text: str) -> bytes:
     """The letters and digits of a sentence in one case: equal for all spellings of what counts as one sentence."""
     if text.isascii():
         return text.lower().encode().translate(None, _ASCII_KEPT)
-    letters = unicodedata.normalize("NFKD", _NO_LETTER.sub("", text).casefold())
-    return _NO_LETTER.sub("", letters).casefold().encode()
+    return _NOT_ASCII.sub(_letters, text).encode().lower().translate(None, _ASCII_KEPT)
+
+
+@cache
+def _letters_of(char: str) -> str:
+    """The letters and digits of one character: case folding and NFKD work on each alone, marks being left out."""
+    folded = unicodedata.normalize("NFKD", _NO_LETTER.sub("", char).casefold())
+    return _NO_LETTER.sub("", folded).casefold()
+
+
+def _letters(found: re.Match[str]) -> str:
+    return _letters_of(found[0])
 
 
 def _hash(data: bytes) -> bytes:
@@ -242,20 +258,20 @@ def _resolve(in_training: Counts, in_holdouts: Counts, training_size: int) -> tu
 # ------------------------------------------------------------------------------------------------- given held-out sets
 
 
-def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, int]:
+def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, Mask]:
     """Which pairs [N] have a sentence of a validation or test set that is no holdout.
 
     A sentence that is part of the language ("Thank you.", see :data:`COMMON`) is left alone.
 
     Args:
         hashes: of one side of the training pairs [N].
-        held: of the same side of the sets.
+        held: of the same side of the pairs of the sets [M].
 
     Returns:
-        The mask, and the number of held-out sentences that are too common.
+        The mask, and for each pair of the sets [M] whether its sentence is too common.
     """
-    names, sizes = np.unique(held, return_counts=True)
+    names, place = np.unique(held, return_inverse=True)
     few, some, many = COMMON
     pairs = int(keep.sum())
     common = _count(hashes, keep, names) > max(FLOOR, min(few * pairs, max(some, many * pairs)))
-    return keep & among(hashes, names[~common]), int(sizes[common].sum())
+    return keep & among(hashes, names[~common]), common[place]

@@ -366,8 +366,11 @@ def _with_rule(model: bytes, rule: str) -> bytes:
 
 
 def _normalise(lines: list[str], rule: str) -> list[str]:
-    found: list[str] = _normalizer(rule).normalize(lines)
-    return found
+    if rule != "whitespace":
+        found: list[str] = _normalizer(rule).normalize(lines)
+        return found
+    # What the rule changes is not printable in the sense of Python; most lines hold nothing of it.
+    return [line if line.isprintable() else _normalizer(rule).normalize(line) for line in lines]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from nmt.data.corpus import TextPart
 from nmt.data.tokenizer import UNK_ID, Tokenizer
 
 LOOKED_AT = 10_000  # lines of a part whose unknown characters are counted one by one
+SHOWN = 3  # parts of the largest shares that a message lists for each side
+LONGEST = 20  # characters of an unknown text that a message shows
 NAMED = 20  # most frequent ones that the account keeps
 
 
@@ -87,25 +90,32 @@ def describe(accounts: Mapping[str, dict[str, Any]], named: int = 8) -> tuple[fl
         accounts: of each part by name.
         named: most frequent unknown texts to list.
     """
-    largest, told, texts = 0.0, list[str](), Counter[str]()
+    largest, told, texts, pieces = 0.0, list[str](), Counter[str](), 0
     for side, name in (("tgt", "target"), ("src", "source")):
-        shares: list[str] = []
-        for part, account in accounts.items():
-            count = account[side]
-            if not count["pieces"]:
-                continue
-            share = count["pieces"] / count["tokens"]
-            largest = max(largest, share)
-            lines = percent(count["lines"] / account["pairs"])
-            of = "of the subwords " if not told and not shares else ""
-            shares.append(f"{percent(share)} {of}of {part} (in {lines} of its lines)")
+        counts = {part: account[side] for part, account in accounts.items() if account[side]["pieces"]}
+        shares = {part: count["pieces"] / count["tokens"] for part, count in counts.items()}
+        for count in counts.values():
             texts.update(count["most_frequent"])
-        if shares:
-            told.append(f"{name} {', '.join(shares)}")
+            pieces += count["pieces"]
+        if not shares:
+            continue
+        largest = max(largest, *shares.values())
+        listed: list[str] = []
+        for part in heapq.nlargest(SHOWN, shares, key=lambda part: shares[part]):
+            lines = percent(counts[part]["lines"] / accounts[part]["pairs"])
+            of = "of the subwords " if not told and not listed else ""
+            listed.append(f"{percent(shares[part])} {of}of {part} (in {lines} of its lines)")
+        more = f" and of {len(shares) - SHOWN} other parts" if len(shares) > SHOWN else ""
+        told.append(f"{name} {', '.join(listed)}{more}")
     if not told:
         return 0.0, ""
-    frequent = ", ".join(f"{text!r} {count:,}" for text, count in texts.most_common(named))
-    return largest, f"{'; '.join(told)}; most frequent: {frequent}"
+    frequent = ", ".join(f"{_cut(text)!r} {count:,}" for text, count in texts.most_common(named))
+    more = f" of {pieces:,} pieces" if len(texts) > named else ""
+    return largest, f"{'; '.join(told)}; most frequent{more}: {frequent}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def percent(share: float) -> str:

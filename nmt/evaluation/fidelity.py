@@ -13,6 +13,7 @@ from nmt.data.unknown import describe
 from nmt.evaluation.scores import score
 
 CHECKED_LINES = 5000  # of the validation set
+COMPARED = 200  # characters from the first difference of a line on: the time grows with their square
 NOTICED = 1e-3  # share of unknown pieces from which on there is a warning
 
 
@@ -42,6 +43,9 @@ class RoundTrip:
         if not changed:
             return cls(len(targets))
         line, text = changed[0]
+        characters = enumerate(zip(line, text, strict=False))
+        start = next((place for place, (one, other) in characters if one != other), min(len(line), len(text)))
+        line, text = line[start : start + COMPARED], text[start : start + COMPARED]
         blocks = difflib.SequenceMatcher(None, line, text, autojunk=False).get_opcodes()
         a, b, c, d = next(places for kind, *places in blocks if kind != "equal")
         chrf = score(found, targets, evaluation, ["chrf"]).chrf

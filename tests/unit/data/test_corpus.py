@@ -529,6 +529,58 @@ def test_a_common_sentence_of_a_test_set_stays_in_training_and_is_counted(tmp_pa
     )
 
 
+def printed(summary: str) -> tuple[dict[str, int], int, int]:
+    """Of a summary: the pairs of each part, those read, and the sum of those dropped."""
+    rows = [line.split() for line in summary.splitlines()[1:]]
+    sizes = {row[0]: int(row[1].replace(",", "")) for row in rows if row[2].startswith("pairs")}
+    read = next(int(row[4].replace(",", "")) for row in rows if row[0] == "train")
+    return sizes, read, sum(int(row[1].replace(",", "")) for row in rows if row[0] == "dropped")
+
+
+@pytest.mark.parametrize("apart", ["sentences", "pairs"])
+@pytest.mark.parametrize("drop_duplicates", [True, False])
+def test_what_is_read_is_kept_held_out_or_dropped(tmp_path: Path, apart: str, drop_duplicates: bool) -> None:
+    """The printed numbers, against a count of the files: duplicates, a test file with common pairs, holdouts."""
+    news = [*MANY[:30], *MANY[:10], ("", "leer"), ("ganz neu", "quite new")]
+    rows = [*MANY, *MANY[:700], *MANY[:20], ("", "x"), ("y", " "), ("kurz", "l" * 900), ("z" * 2000, "z")]
+    data = config(
+        tmp_path,
+        train=write_tsv(tmp_path / "train", rows),
+        valid={"kind": "holdout", "fraction": 0.1},
+        test={
+            "a": {"kind": "holdout", "fraction": 0.2, "seed": 2},
+            "news": write_tsv(tmp_path / "news", news),
+            "more": write_tsv(tmp_path / "more", news[25:]),
+        },
+        cleaning={"apart": apart, "drop_duplicates": drop_duplicates},
+    )
+    corpus = prepare_corpus(data)
+    sizes, read, dropped = printed(corpus.summary())
+    assert sizes == {name: len(corpus.part(name)) for name in ("train", "valid", "test.a", "test.news", "test.more")}
+    assert read == len(rows) == sizes["train"] + sizes["valid"] + sizes["test.a"] + dropped
+    counts = corpus.manifest["dropped"]
+    assert (counts["empty"], counts["too_long"], counts["ratio"]) == (2, 1, 1)
+    assert counts["duplicate"] == (720 if drop_duplicates else 0)
+    assert counts["overlap"] == (30 if drop_duplicates else 80)  # pairs 0 to 19 three times, 20 to 29 twice
+    lines = {line.split()[0]: line for line in corpus.summary().splitlines()[1:] if "dropped" not in line}
+    assert lines["test.news"].endswith("42 pairs, 10 repeat one before them")
+    assert lines["test.more"].endswith("17 pairs, 17 also in a held-out part before it")
+    for name in ("train", "valid", "test.a"):
+        again = len(corpus.part(name)) - len(set(corpus.part(name)))
+        assert lines[name].endswith(f", {again} repeat one before them") == bool(again)
+        assert bool(again) != drop_duplicates
+        assert ("held out of those read" in lines[name]) == (name != "train")
+
+
+def test_a_pair_with_two_common_sentences_is_counted_once(tmp_path: Path) -> None:
+    train = [*MANY, *((f"frage {i}", "yes") for i in range(120)), *(("ja", f"answer {i}") for i in range(120))]
+    valid = [("Ja.", "Yes."), ("", "x"), ("neu", "...")]
+    data = config(tmp_path, train=write_tsv(tmp_path / "train", train), valid=write_tsv(tmp_path / "valid", valid))
+    corpus = prepare_corpus(data)
+    assert corpus.manifest["shared"] == 1
+    assert corpus.manifest["sizes"]["train"] == len(train)
+
+
 def test_holdouts_are_cleaned(tmp_path: Path) -> None:
     corpus = prepare_corpus(holdout_config(tmp_path, MANY + [("", f"n {i}") for i in range(500)]))
     assert all(src and tgt for name in ("valid", "test.a") for src, tgt in corpus.part(name))
@@ -560,6 +612,18 @@ def test_holdouts_are_cleaned(tmp_path: Path) -> None:
             [("a", "b"), ("c", "d")],
             {"holdout": 1e-9},
             "data.valid: no pair falls into this holdout of 2 training pairs; raise its fraction",
+        ),
+        (
+            [("a", "b")] * 9 + [("c", "")],
+            {"holdout": 1e-9},
+            "data.valid: no pair falls into this holdout of 1 training pairs, all that cleaning leaves of 10 "
+            "(1 empty, 8 duplicate); raise its fraction",
+        ),
+        (
+            [("a", "b")] * 2,
+            {"holdout": 0.89},
+            "data.train: the holdout parts take all of its 1 pairs, all that cleaning leaves of 2 (1 duplicate); "
+            "lower their fractions",
         ),
     ],
 )

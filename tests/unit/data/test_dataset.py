@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +211,23 @@ def test_unknown_pieces_are_counted_in_every_part(tmp_path: Path) -> None:
         "most frequent: '日' 3, '本' 1, 'é' 1",
     )
     assert encode_corpus(corpus, tokenizer, 5, tmp_path).unknown == found
+
+
+def test_the_account_of_unknown_pieces_is_short_whatever_is_unknown() -> None:
+    def side(pieces: int, name: str) -> dict[str, Any]:
+        texts = {f"{name}{number}" * 300: pieces for number in range(20)}
+        return {"tokens": 1000, "pieces": pieces, "lines": 1, "most_frequent": texts}
+
+    accounts = {f"test.{n}": {"pairs": 1, "src": side(n, "s"), "tgt": side(2 * n, "t")} for n in range(1, 41)}
+    share, told = describe(accounts)
+    assert share == 0.08
+    assert len(told) < 800
+    assert told.startswith(
+        "target 8% of the subwords of test.40 (in 100% of its lines), 7.8% of test.39 (in 100% of its lines), "
+        "7.6% of test.38 (in 100% of its lines) and of 37 other parts; source 4% of test.40 "
+    )
+    assert "; most frequent of 2,460 pieces: 't0t0t0t0t0t0t0t0t0t0...' " in told  # 3 times 1 + 2 + ... + 40
+    assert told.count("...'") == 8
 
 
 def test_unknown_words(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import lzma
 import os
 import random
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,94 @@ def test_what_is_no_text_is_named(here: Path, data: bytes, said: str) -> None:
     assert message(kind="text", src="a", tgt="a").startswith(said)
 
 
+SRT = "1\n00:00:01,000 --> 00:00:02,500\nHello there.\n\n2\n00:00:03,000 --> 00:00:04,500\nBye.\n"
+DOCUMENTS = {
+    "SRT": (SRT, "a subtitle file (SRT)"),
+    "SRT of Windows": ("\ufeff" + SRT.replace("\n", "\r\n"), "a subtitle file (SRT)"),
+    "WebVTT": ("WEBVTT - a title\n\nNOTE by me\n\nintro\n00:01.000 --> 00:02.000\nHello\n", "a subtitle file (WebVTT)"),
+    "ASS": ("[Script Info]\n; by x\nScriptType: v4.00+\n\n[Events]\n", "a subtitle file (ASS or SSA)"),
+    "MicroDVD": ("{0}{25}Hello\n{30}{50}Bye\n", "a subtitle file (MicroDVD)"),
+    "MPL2": ("[0][25]Hello\n[30][50]Bye\n[60][70]So\n", "a subtitle file (MPL2)"),
+    "SBV": ("0:00:01.000,0:00:02.000\nHello\n", "a subtitle file (SBV or SubViewer)"),
+    "TTML": ('<tt xmlns="http://www.w3.org/ns/ttml">\n<body>', "a subtitle file (TTML or SAMI)"),
+    "PO": ('# x\nmsgid ""\nmsgstr ""\n"Language: de\\n"\n\n#: a.c:1\nmsgid "a"\nmsgstr "b"\n', "a message catalogue"),
+    "PO with plurals": ('msgctxt "menu"\nmsgid "%d a"\nmsgid_plural "%d as"\nmsgstr[0] "b"\n', "a message catalogue"),
+    "MO": ("\ude12\u0495", "a compiled message catalogue (MO)"),
+    "strings": ('/* a * b */\n"open" = "auf";\n"close" = "zu";\n', "a localisation file (Apple strings)"),
+    "XLIFF": ('<?xml version="1.0"?>\n<x:xliff xmlns:x="urn:oasis">', "a translation file (XLIFF, XML)"),
+    "Qt": ('<?xml version="1.0"?>\n<!DOCTYPE TS>\n<TS version="2.1">\n<context>', "a translation file (Qt TS, XML)"),
+    "Android": ("<resources>\n <string name='a'>b</string>\n</resources>", "an Android string resource file (XML)"),
+    "HTML": ('<!-- a - b -->\n<html lang="en">\n<title>x</title>', "an HTML page"),
+    "XML": ('<corpus>\n<s id="1">hello</s>\n</corpus>', "XML or HTML"),
+    "LaTeX": ("% x\n\\documentclass{article}\n", "a LaTeX document"),
+    "CoNLL-U": ("# text = a b\n1\ta\ta\tDET\t_\t_\t2\tdet\t_\t_\n", "a treebank (CoNLL-U)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_documents_with_a_structure_are_named_by_their_content(here: Path, kind: str) -> None:
+    text, what = DOCUMENTS[kind]
+    (here / "a.txt.gz").write_bytes(gzip.compress(b"\xde\x12\x04\x95\0" if kind == "MO" else text.encode()))
+    said = message(kind="text", src="a.txt.gz", tgt="a.txt.gz")
+    assert said.startswith(f"a.txt.gz: is {what}")
+    assert "; " in said
+
+
+def test_a_file_of_comments_is_looked_at_in_linear_time(here: Path) -> None:
+    (here / "a").write_text("<!---->" * 3000 + "/**/" * 3000 + "\n")
+    assert len(pairs(kind="text", src="a", tgt="a")) == 1
+    (here / "a").write_text("/**/" * 3000 + '"' * 99 + "\n")
+    assert len(pairs(kind="text", src="a", tgt="a")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", '{\n "open": "auf"\n}\n', "is JSON, as its name says, not one sentence a line; read JSON lines"),
+        ("a.jsonl.gz", '{"en": "one", "de": "eins"}\n', "is JSON, as its name says"),
+        ("a.txt", '{\n "open": "auf"\n}\n', "is JSON over several lines, not one sentence a line; "),
+        ("a.html", "<h1>Title</h1>\n<p>Hello</p>\n", "is markup (HTML, XML or SGML), as its name says"),
+        ("a.yml", "# x\nen:\n  open: Open\n", "is YAML, as its name says"),
+        ("a.properties", "# x\nfile.open=Open\n", "is a file of keys and values, as its name says"),
+        ("a.LRC", "[00:12.00]Hello\n", "is lyrics with times (LRC), as its name says"),
+        ("a.tsv", "one\teins\ntwo\tzwei\n", "holds a table (tab-separated), not one sentence a line; read it with"),
+        ("a.csv", 'one,eins\n"two, three",drei\n', "holds a table (comma-separated, CSV), not one sentence a line"),
+        ("a.csv", "en,de\none, two,eins\n", "holds a table (comma-separated, CSV)"),
+        ("a.csv.gz", "one;eins\ntwo;zwei\n", "holds a table (comma-separated, CSV)"),
+        ("a", "source,target\none,eins\ntwo,zwei\n", "holds a table (comma-separated, CSV)"),
+        ("a", "en\tde\none\teins\ntwo\tzwei\n", "holds a table (tab-separated)"),
+    ],
+)  # fmt: skip
+def test_files_given_as_text_that_hold_another_kind(
+    here: Path, caplog: pytest.LogCaptureFixture, name: str, text: str, said: str
+) -> None:
+    (here / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    (here / "b").write_text("x\n" * text.count("\n"))
+    assert message(kind="text", src=name, tgt="b").startswith(f"{name}: {said}")
+    assert message(kind="text", src="b", tgt=name).startswith(f"{name}: {said}")
+    caplog.clear()
+    assert len(pairs(kind="text", src=name, tgt="b", lenient=True)) == text.count("\n")
+    assert f"warning: {name}: {said}" in caplog.text
+
+
+SENTENCES = [
+    "1\nFrom 00:00:01,000 --> 00:00:02,000\n", "1\n2\n3\n", "WEBVTT\nis a format\n", "[Script Info]\nis a title\n",
+    "[1] [2]\n[3] see there\n", "{0} files\n{1} folders\n", "msgid is a word\nmsgstr too\n", 'msgid "a"\nis a line\n',
+    '"a" = "b"\nyes\n', "<unk>\n<unk> <unk>\n", "<s>\n<s> a </s>\n", "{\n}\n", "[\nok\n", "en: Open\nb\n", "# Title\n",
+    "a, b\nc\n", "Yes, sir\nNo\n", "0:00\n0:01\n", "%\n\\begin\n", "/* x\ny\n", "1\ta\nb\n", '{"a": 1}\nok\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+@pytest.mark.parametrize("name", ["a.txt", "a.de", "a.srt", "a.po", "a.docx", "a.html", "a.tsv"])
+def test_sentences_that_begin_oddly_are_read_whatever_the_name(here: Path, name: str, text: str) -> None:
+    if name == "a.html" and text.startswith("<"):
+        return
+    (here / name).write_text(text)
+    expected = text.splitlines()
+    assert [src for src, _ in pairs(kind="text", src=name, tgt=name)] == expected
+
+
 @pytest.mark.parametrize("start", ["<", "<b>bold</b> text", "<html> is a tag", "BZh is a name", "%d items", "[1] one"])
 def test_text_that_begins_like_another_format(here: Path, start: str) -> None:
     (here / "a").write_text(f"{start}\nx\n")
@@ -212,6 +301,10 @@ def test_text_that_begins_like_another_format(here: Path, start: str) -> None:
         ('{"en": "one"}\n{"en": "two"}\n', "eins\nzwei\n", "a:1: is a JSON object, read as a sentence; kind: jsonl"),
         ("one\teins\ntwo\tzwei\n", "eins\nzwei\n", "a: has a tab in every line, read as white space; kind: tsv"),
         ("one\ttab\ntwo\n", "eins\nzwei\n", ""),
+        ("1\none\n", "1\neins\n", ""),
+        ("2020\none\n", "2021\neins\n", ""),
+        ("Text\none\n", "Text\neins\n", ""),
+        ("Sentence 1\none\n", "Sentence 2\neins\n", "a:1 and b:1 look like headings (Sentence 1, Sentence 2)"),
     ],
 )
 def test_text_that_is_suspicious(here: Path, caplog: pytest.LogCaptureFixture, src: str, tgt: str, said: str) -> None:
@@ -285,10 +378,30 @@ def test_tsv_header_over_a_column_of_numbers(here: Path) -> None:
     assert len(pairs(**fields)) == 9
 
 
-def test_tsv_first_rows_that_are_no_headers(here: Path) -> None:
-    for first in ["text me\tschreib mir", "1\teins", "Source of life\tQuelle", "one\teins"]:
-        (here / "a").write_text(f"{first}\n2\tzwei\n3\tdrei\n4\tvier\n")
-        assert len(pairs(kind="tsv", path="a")) == 4
+@pytest.mark.parametrize(
+    "first",
+    ["text me\tschreib mir", "1\teins", "Source of life\tQuelle", "one\teins", "1\t1", "2020\t2021", "3.5\t3,5",
+     "Text\tText", "Input\tEingabe", "German\tDeutsch sein", "Original\tOriginal", "en\ten", "-\t-"],
+)  # fmt: skip
+def test_tsv_first_rows_that_are_no_headers(here: Path, caplog: pytest.LogCaptureFixture, first: str) -> None:
+    (here / "a").write_text(f"{first}\n2\tzwei\n3\tdrei\n4\tvier\n")
+    assert len(pairs(kind="tsv", path="a")) == 4
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("cell", ["n/a", "-", "NaN", "", "0.7", "None"])
+def test_a_missing_number_does_not_make_a_header(here: Path, caplog: pytest.LogCaptureFixture, cell: str) -> None:
+    (here / "a").write_text(f"one\teins\t{cell}\na\tb\t0.1\nc\td\t0.2\ne\tf\t0.3\n")
+    assert len(pairs(kind="tsv", path="a")) == 4
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("first", ["German text\tEnglish text", "Sentence 1\tSentence 2", "Satz\tÜbersetzung\tGüte"])
+def test_a_likely_header_is_told_and_read(here: Path, caplog: pytest.LogCaptureFixture, first: str) -> None:
+    more = "\t0.5" if "Güte" in first else ""
+    (here / "a").write_text(f"{first}\n" + "".join(f"one {n}\teins {n}{more}\n" for n in range(5)))
+    assert len(pairs(kind="tsv", path="a")) == 6
+    assert f"a:1: may be a header ({first.replace(chr(9), ', ')}) and is read as a pair; set header" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------- JSON
@@ -373,17 +486,68 @@ def test_csv_as_pandas_reads_it(here: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("en;de\nfür;b\n".encode("cp1252"), "a.csv: cannot be loaded: 'utf-8' codec can't decode byte 0xfc"),
+        ("en;de\nfür;b\n".encode("cp1252"), "a.csv:2: not valid UTF-8 (byte 0xfc at column 2); convert"),
         ("en;de\na;b\n".encode("utf-16"), "a.csv: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16"),
         (b"PK\x03\x04xl/workbook", "a.csv: is an Excel workbook (XLSX); save it as CSV in UTF-8"),
         (b"fr,es\nun,uno\n", "a.csv:1: no column 'en'; line 1 names: fr, es; set src_column and tgt_column"),
-        (b"en,de\na,b\na,b,c,d\n", "a.csv: cannot be loaded: Error tokenizing data"),
+        (b"en,de\na,b\na,b,c,d\n", "a.csv:3: has 4 cells, the first row 2; put a cell that holds a ',' into"),
+        (b"en,de\na,b,\nc,d,\n", "a.csv:2: has 3 cells, the first row 2; "),
+        (b"en,de\na,b\n\nc\n", "a.csv:4: has 1 cell(s), the first row 2; complete or delete the row"),
+        (b'en,de\n"a\nb",c\n"d\ne"\n', "a.csv:4: has 1 cell(s), the first row 2; "),
+        (b"id;en;de\r\n1;a;b\r\n2;c\r\n", "a.csv:3: has 2 cell(s), the first row 3; "),
+        (
+            b'en,de\na,b\n"hi" he said,c\n',
+            "a.csv:3: has text between a closing quotation mark and the end of its cell;",
+        ),
+        (b'en,de\n"a,b\nc,d\n', "a.csv:2: has a quotation mark that no other one closes; "),
+        (
+            b'en,de\n"say \\"hi\\" to","b"\n',
+            'a.csv:2: has quotation marks escaped by a backslash (\\"), which CSV doubles',
+        ),
+        (b'en,de\na,b\n"\\"hi, you\\", he said","b"\n', "a.csv:3: has quotation marks escaped by a backslash"),
+        (b'en,de\na,b\nsay \\"hi\\",b\n', "a.csv:3: has quotation marks escaped by a backslash"),
+        (b"en,de,en\na,b,c\n", "a.csv:1: names column 'en' 2 times; rename all but one"),
     ],
 )
 def test_csv_mistakes(here: Path, capfd: pytest.CaptureFixture[str], data: bytes, said: str) -> None:
     (here / "a.csv").write_bytes(data)
     assert message(kind="hub", path="a.csv").startswith(said)
     assert capfd.readouterr().err == ""
+
+
+def test_the_command_that_doubles_quotation_marks(here: Path) -> None:
+    (here / "a.csv").write_text('en,de\n"say \\"hi, you\\"","b"\n')
+    command = message(kind="hub", path="a.csv").split("convert: ")[1]
+    subprocess.run(command, shell=True, check=True)
+    assert pairs(kind="hub", path="a.csv.doubled.csv") == [('say "hi, you"', "b")]
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "csv.zip"])
+def test_csv_that_is_unusual_but_right(here: Path, form: str) -> None:
+    """A backslash at the end of a cell or before a doubled quotation mark, cells over two lines, blank lines."""
+    text = '\nen,de\n"C:\\","a \\""b"\n\n  \n"one\nmore","x, y"\nsay "hi",""\n'
+    if form == "csv.zip":
+        with zipfile.ZipFile(here / "a.csv.zip", "w") as archive:
+            archive.writestr("a.csv", text)
+    else:
+        (here / f"a.{form}").write_bytes(gzip.compress(text.encode()) if form == "csv.gz" else text.encode())
+    expected = [("C:\\", 'a \\"b'), ("one more", "x, y"), ('say "hi"', "")]
+    assert pairs(kind="hub", path=f"a.{form}") == expected
+
+
+def test_rows_of_another_split_are_not_checked(here: Path) -> None:
+    (here / "d").mkdir()
+    (here / "d/train.csv").write_text("en,de\none,eins\n")
+    (here / "d/test.csv").write_text("en,de\none\n")
+    assert pairs(kind="hub", path="d") == [("one", "eins")]
+    assert message(kind="hub", path="d", split="test").startswith("d/test.csv:2: has 1 cell(s), the first row 2")
+
+
+def test_a_tsv_file_by_the_hub_reader(here: Path) -> None:
+    (here / "a.tsv").write_text("en\tde\none\teins\n")
+    assert pairs(kind="hub", path="a.tsv") == [("one", "eins")]
+    (here / "a.tsv").write_text('en\tde\n"Yes" he said\teins\n')
+    assert message(kind="hub", path="a.tsv").endswith("; kind: tsv takes quotation marks for text")
 
 
 def test_files_that_the_hub_reader_does_not_know(here: Path) -> None:

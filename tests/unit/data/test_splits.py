@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+import unicodedata
 from array import array
 
 import numpy as np
@@ -189,4 +191,18 @@ def test_overlap_is_by_sentence_but_for_common_ones() -> None:
         hashes(sources), np.ones(len(sources), bool), hashes(["s 1", "yes", "or", "s 7", "x"])
     )
     assert np.flatnonzero(mask).tolist() == [1, 7, *range(1060, 1101)]
-    assert common == 1
+    assert common.tolist() == [False, True, False, False, False]
+
+
+def test_a_key_is_made_of_characters_one_by_one() -> None:
+    """Against case folding and NFKD of the text as a whole, over all of Unicode and over mixed letters."""
+
+    def whole(text: str) -> bytes:
+        letters = unicodedata.normalize("NFKD", re.sub(r"[\W_]+", "", text).casefold())
+        return re.sub(r"[\W_]+", "", letters).casefold().encode()
+
+    every = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    rng = random.Random(0)
+    mixed = ["".join(rng.choices("aA\u0130İßΣσςé e\u0301\u0327.'_ﬁǅ각Ⅳ½", k=12)) for _ in range(2000)]
+    for text in [every, *mixed]:
+        assert splits.sentence_key(text) == whole(text)

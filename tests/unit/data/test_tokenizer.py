@@ -17,6 +17,7 @@ import pytest
 import sentencepiece as spm
 
 from nmt.config import DataConfig, TokenizerConfig
+from nmt.data import tokenizer as tokenizer_module
 from nmt.data.corpus import Corpus, prepare_corpus
 from nmt.data.tokenizer import Tokenizer, sample_lines
 from nmt.errors import TokenizerError
@@ -360,3 +361,13 @@ def test_folders_that_cannot_be_loaded(make: Make, tmp_path: Path, files: dict[s
     with pytest.raises(TokenizerError) as error:
         Tokenizer.load(path)
     assert str(error.value) == f"{path}{message}"
+
+
+def test_printable_lines_are_as_the_whitespace_rule_leaves_them() -> None:
+    every = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
+    lines = ["".join(every[start : start + 97]) for start in range(0, len(every), 97)] + ["  two  spaces ", "", "a\tb"]
+    assert tokenizer_module._normalise(lines, "whitespace") == tokenizer_module._normalizer("whitespace").normalize(
+        lines
+    )
+    kept = [char for char in every if char.isprintable()]
+    assert tokenizer_module._normalizer("whitespace").normalize(kept) == kept

@@ -49,6 +49,19 @@ def test_what_comes_back_is_compared_with_what_was_written():
     assert "the tokenizer has no pieces for these characters" in found.summary(TokenizerConfig())
 
 
+def test_a_line_of_a_million_characters_is_compared_at_once():
+    class Dropping:
+        def encode_tgt(self, texts):
+            return texts
+
+        def decode(self, texts):
+            return [text.replace("é", "").replace("b", "c") for text in texts]
+
+    line = "a" * 500_000 + "é" + "ab" * 250_000
+    found = RoundTrip.of(Part([line]), Dropping(), EvaluationConfig())
+    assert (found.changed, found.before, found.after) == (1, "é", "")
+
+
 def test_runs_of_spaces_are_no_difference():
     found = RoundTrip.of(
         Part(["a  b ", " c"]),
