@@ -47,6 +47,14 @@ class State(Protocol):
         ...
 
 
+class FixedState(State, Protocol):
+    """A state whose tensors a step leaves in their shapes, so that a step can be recorded once and replayed."""
+
+    def grown(self, room: int) -> Self:
+        """The same state with room for ``room`` positions."""
+        ...
+
+
 StateT = TypeVar("StateT", bound=State)
 
 
@@ -69,8 +77,13 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         return logits
 
     @abstractmethod
-    def init_state(self, memory: Memory, beam_size: int = 1) -> StateT:
-        """The state before the first step, with ``beam_size`` rows for each sentence of ``memory``."""
+    def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> StateT:
+        """The state before the first step, with ``beam_size`` rows for each sentence of ``memory``.
+
+        Args:
+            room: with it, the state is a :class:`FixedState` with room for so many positions, and a step reads no
+                number from the device.
+        """
 
     @abstractmethod
     def step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, StateT]:
