@@ -11,9 +11,10 @@ Everything is batch first. Masks are boolean and True means "may be attended".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -30,6 +31,11 @@ class Memory:
     states: Tensor
     mask: Tensor
     summary: Tensor | None = None
+
+    def filled_up(self, positions: int) -> Memory:
+        """The same sources with ``positions`` positions each; those added are not attended."""
+        more = positions - self.mask.size(1)
+        return replace(self, states=F.pad(self.states, (0, 0, 0, more)), mask=F.pad(self.mask, (0, more)))
 
 
 class State(Protocol):

@@ -30,6 +30,8 @@ class TorchEngine:
         model: on ``device``; in evaluation mode while it is searched, and back in its own mode afterwards.
         precision: autocast type, or None for the model's own.
         pulse: called before each step of a search; it may end the search by an exception.
+        keep: keep what was captured of one search for the next. It takes memory, and the weights have to stay where
+            they are, as those of a training do not.
     """
 
     def __init__(
@@ -40,12 +42,13 @@ class TorchEngine:
         device: torch.device,
         precision: torch.dtype | None = None,
         pulse: Callable[[], None] = lambda: None,
+        keep: bool = False,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.config = resolve_search(search)
         self.device = device
-        self.precision, self.pulse = precision, pulse
+        self.precision, self.pulse, self.keep = precision, pulse, keep
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
         self.progress: Callable[[int], object] = lambda count: None
         self.searched = model if precision is None else None  # what the steps are those of
@@ -86,7 +89,7 @@ class TorchEngine:
             return found
         finally:
             self.model.train(training)
-            if training and self.captured is not None:  # the training needs the memory
+            if self.captured is not None and not self.keep:
                 self.captured.clear()
 
     def _take_weights(self) -> None:
@@ -108,16 +111,19 @@ class TorchEngine:
         assert self.searched is not None
         lengths = torch.tensor([len(source) for source in sources])
         lengths = torch.cat([lengths, lengths[:1].expand(execution.size(len(sources)) - len(sources))])
-        longest = int(lengths.max()) + 1  # + 1: eos
-        src = torch.full((len(lengths), longest if self.captured is None else source_room(longest)), tokenizer.pad_id)
+        src = torch.full((len(lengths), int(lengths.max()) + 1), tokenizer.pad_id)  # [B, S], eos counted
         for row, source in zip(src, [*sources, *[sources[0]] * (len(lengths) - len(sources))], strict=True):
             row[: len(source) + 1] = torch.tensor([*source, tokenizer.eos_id])
         src_mask = torch.arange(src.size(1)) <= lengths.unsqueeze(1)  # [B, S]
         memory = self.searched.encode(src.to(self.device), src_mask.to(self.device))
-        room = {} if self.captured is None else {"room": execution.room(1)}
+        if self.captured is None:
+            step, state = self._step, self.searched.init_state(memory, beam_size)
+        else:
+            memory = memory.filled_up(source_room(src.size(1)))
+            step, state = self.searched.step, self.searched.init_state(memory, beam_size, room=execution.room(1))
         return beam_search(
-            self._step if self.captured is None else self.searched.step,
-            self.searched.init_state(memory, beam_size, **room),
+            step,
+            state,
             torch.tensor(max_lengths, device=self.device),
             beam_size=beam_size,
             bos_id=tokenizer.bos_id,

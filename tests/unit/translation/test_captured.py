@@ -103,7 +103,7 @@ def model_of(name):
 
 def engine(model, captured, precision=None, **search):
     tokenizer = SimpleNamespace(pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK)
-    made = TorchEngine(model, tokenizer, SearchConfig(**search), torch.device("cpu"), precision)
+    made = TorchEngine(model, tokenizer, SearchConfig(**search), torch.device("cpu"), precision, keep=True)
     if captured:
         made.captured = CapturedSteps(Preserving, 1 << 30)
     return made
@@ -148,6 +148,13 @@ def test_other_batches_use_the_same_graphs(name):
     assert FakeGraph.made == made + 2  # for up to 32 positions and for up to 64
 
 
+def test_no_position_after_the_last_learned_one_is_asked_for():
+    config = TransformerConfig(**TRANSFORMER, positions="learned", max_positions=18)
+    model = build_model(config, VOCAB, VOCAB, PAD).eval()
+    found = engine(model, True, beam_size=2).search([[5] * 17, [6]], [17, 1], 1)  # 18 with eos, filled up to 24
+    assert_same(found, engine(model, False, beam_size=2).search([[5] * 17, [6]], [17, 1], 1))
+
+
 def test_one_short_sentence_and_no_sentence():
     model = model_of("transformer")
     for sources, limits in [([[5]], [0]), ([[5, 6]], [1]), ([], [])]:
@@ -155,15 +162,15 @@ def test_one_short_sentence_and_no_sentence():
         assert_same(found, engine(model, False, beam_size=4).search(sources, limits, 1))
 
 
-def test_memory_of_graphs_is_bounded_and_freed_for_a_training():
+def test_memory_of_graphs_is_bounded_and_freed_after_a_search():
     model, (sources, limits) = model_of("transformer"), task(50)
     quick = engine(model, True, beam_size=3, batch_tokens=64 * 3 * 21)
     quick.captured.most = 1
     plain = engine(model, False, beam_size=3).search(sources, limits, 1)
-    model.eval()
     assert_same(quick.search(sources, limits, 1), plain)
     assert len(quick.captured.captured) == 1
     model.train()
+    quick.keep = False
     assert_same(quick.search(sources, limits, 1), plain)
     assert model.training
     assert not quick.captured.captured
