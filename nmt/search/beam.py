@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nmt.errors import TrainingError
+from nmt.search.log_norm import log_norm
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
 if TYPE_CHECKING:
@@ -312,15 +313,10 @@ def _start(
 def _log_probabilities(logits: Tensor, columns: Tensor, eos_id: int) -> tuple[Tensor, Tensor, Tensor]:
     """Log probabilities in fp32 of the ``columns`` [N, C] of logits [N, V] and of eos [N], and where they are numbers.
 
-    On CUDA, log-softmax is one kernel; a sum of exponentials of its own would pass over the logits six times.
+    A row with a NaN or +inf, or of -inf alone, has no probabilities.
     """
-    if logits.device.type == "cpu":
-        logits = logits.float()
-        norm = logits.logsumexp(-1, keepdim=True)  # [N, 1]
-        return logits.gather(1, columns) - norm, logits[:, eos_id] - norm[:, 0], norm[:, 0].isfinite()
-    log_probs = F.log_softmax(logits, -1, dtype=torch.float32)
-    eos = log_probs[:, eos_id]
-    return log_probs.gather(1, columns), eos, ~eos.isnan()
+    norm = log_norm(logits)  # [N, 1]
+    return logits.gather(1, columns) - norm, logits[:, eos_id] - norm[:, 0], norm[:, 0].isfinite()
 
 
 def largest(values: Tensor, k: int, piece: int = 64) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from types import SimpleNamespace
 
@@ -51,9 +52,9 @@ class Recorder(TorchDispatchMode):
 
 
 class FakeGraph:
-    """A CUDA graph's promise on a CPU: the same operators on the same memory; Python is not asked again.
+    """What a CUDA graph promises, on a CPU: the same operators on the same memory, and Python is not asked again.
 
-    As in a capture nothing is done: what the operators wrote while they were recorded is undone.
+    As in a capture nothing is done at first: the buffers get back what they held.
     """
 
     made = 0
@@ -64,9 +65,13 @@ class FakeGraph:
         self.replayed = 0
 
     def capture(self, work):
+        buffers = list(leaves(variables(work)["beam"])) + list(leaves(variables(work)["state"]))
+        held = [buffer.clone() for buffer in buffers]
         with Recorder() as recorder:
             work()
         self.calls = recorder.calls
+        for buffer, value in zip(buffers, held, strict=True):
+            buffer.copy_(value)
 
     def replay(self):
         self.replayed += 1
@@ -77,19 +82,9 @@ class FakeGraph:
                     before.copy_(now)
 
 
-class Preserving(FakeGraph):
-    """Undoes what recording did to the buffers."""
-
-    def __init__(self, other=None):
-        super().__init__(other)
-
-    def capture(self, work):
-        buffers = [cell.cell_contents for cell in work.__closure__]
-        tensors = list(leaves([b for b in buffers if not isinstance(b, Advance)]))
-        before = [tensor.clone() for tensor in tensors]
-        super().capture(work)
-        for tensor, value in zip(tensors, before, strict=True):
-            tensor.copy_(value)
+def variables(work):
+    """What a function takes from around it."""
+    return inspect.getclosurevars(work).nonlocals
 
 
 def model_of(name):
@@ -105,7 +100,7 @@ def engine(model, captured, precision=None, **search):
     tokenizer = SimpleNamespace(pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK)
     made = TorchEngine(model, tokenizer, SearchConfig(**search), torch.device("cpu"), precision, keep=True)
     if captured:
-        made.captured = CapturedSteps(Preserving, 1 << 30)
+        made.captured = CapturedSteps(FakeGraph, 1 << 30)
     return made
 
 
@@ -177,9 +172,9 @@ def test_memory_of_graphs_is_bounded_and_freed_after_a_search():
 
 
 def test_without_memory_for_a_capture_the_batch_is_halved():
-    class Full(Preserving):
+    class Full(FakeGraph):
         def capture(self, work):
-            if len(work.__closure__[1].cell_contents.over) > 8:
+            if len(variables(work)["beam"].over) > 8:
                 try:
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 finally:
