@@ -1,7 +1,7 @@
 """The Transformer of Vaswani et al. 2017, with today's usual options.
 
 Pre- or post-norm (Xiong et al. 2020), ReLU, GELU or SwiGLU (Shazeer 2020) feed-forward layers, sinusoidal, learned or
-rotary positions (Su et al. 2021). Attention runs through PyTorch's fused ``scaled_dot_product_attention``.
+rotary positions (Su et al. 2021).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
-from nmt.models.layers import Dropout, Linear, dropout, embedding
+from nmt.models.layers import Dropout, Linear, embedding
+from nmt.models.scaled_dot import attention, cross_step, mark_own, own_step
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 # ReLU works in place: it reads what a product has just made, and its gradient needs the result only.
@@ -23,7 +24,6 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": 
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
 GROWTH = 16  # target positions for which a cache takes room at a time
-SHORT = 128  # positions up to which attention on a CPU is fastest in plain products
 
 
 def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: Tensor) -> Tensor:
@@ -113,61 +113,22 @@ class MultiHeadAttention(nn.Module):
 
     def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
         """As :meth:`own_step`, with the cache and the mask of :class:`FixedTransformerState`; writes into the cache."""
-        sentences, width, _ = x.shape
-        parts = self.project_in(x).view(sentences, width, 3, self.heads, -1)  # [B, W, 3, H, K]
+        parts = self.project_in(x).view(*x.shape[:2], 3, self.heads, -1)  # [B, W, 3, H, K]
         if self.rotary:
             parts = torch.cat([rotate(parts[:, :, :2], position, 1), parts[:, :, 2:]], dim=2)
-        places = position * width + torch.arange(width, device=x.device)  # [W]
-        cache.index_copy_(1, places, parts[:, :, 1:])
-        query, keys, values = (each.transpose(1, 2) for each in (parts[:, :, 0], cache[:, :, 0], cache[:, :, 1]))
-        return self._attend(query, (keys, values), visible.unsqueeze(1), causal=False)
+        out: Tensor = self.project_out(own_step(parts, cache, position, visible))
+        return out
+
+    def fixed_cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
+        """As :meth:`cross`, with the mask of :class:`FixedTransformerState`."""
+        assert self.query is not None
+        out: Tensor = self.project_out(cross_step(self.query(x), *memory, mask))
+        return out
 
     def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
-        keys, values = memory
-        p = self.dropout if self.training else 0.0
-        if query.device.type != "cpu":
-            out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=p, is_causal=causal)
-        else:
-            # Not in bf16: its products are no faster at this size, and oneDNN keeps code for every shape of them; the
-            # backward pass of the fused kernel is 15 times slower.
-            with torch.autocast("cpu", enabled=False):
-                query, keys, values = query.float(), keys.float(), values.float()
-                if mask is not None and mask.is_floating_point():
-                    mask = mask.float()
-                if query.size(2) * keys.size(2) <= SHORT**2:
-                    out = short_attention(query, keys, values, mask, p, causal)
-                else:
-                    out = F.scaled_dot_product_attention(
-                        query, keys, values, attn_mask=mask, dropout_p=p, is_causal=causal
-                    )
-        merged: Tensor = self.project_out(out.transpose(1, 2).flatten(2))  # [B, T, D]
+        out = attention(query, *memory, mask, self.dropout if self.training else 0.0, causal)
+        merged: Tensor = self.project_out(out)  # [B, T, D]
         return merged
-
-
-def short_attention(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout_p: float, causal: bool
-) -> Tensor:
-    """``scaled_dot_product_attention`` as three batched products, for sentences of a usual length on a CPU.
-
-    PyTorch's fused kernel goes through long sequences in blocks, one head after another. With tens of thousands of
-    sentences and heads of 20 positions each this is two to four times as fast, forward and backward, and keeps weights
-    about as large as its queries.
-
-    Args:
-        query: [B, H, T, K].
-        keys: [B, H, S, K], as ``values``.
-        mask: True where a key is seen, or numbers to add to the scores; broadcast to [B, H, T, S].
-    """
-    batch, heads = query.shape[:2]
-    query, keys, values = (x.flatten(0, 1) for x in (query, keys, values))  # [B·H, ...]
-    scores = torch.bmm(query, keys.transpose(1, 2)).mul_(query.size(-1) ** -0.5)  # [B·H, T, S]
-    if causal:
-        scores.masked_fill_(torch.ones(scores.shape[1:], dtype=torch.bool).triu_(1), -torch.inf)
-    if mask is not None:
-        apart = scores.view(batch, heads, *scores.shape[1:])
-        apart.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else apart.add_(mask)
-    weights = dropout(scores.softmax(-1), dropout_p, True)
-    return torch.bmm(weights, values).unflatten(0, (batch, heads))
 
 
 class FeedForward(nn.Module):
@@ -270,7 +231,8 @@ class DecoderLayer(nn.Module):
         """As :meth:`step`, on a :class:`FixedTransformerState`."""
         residual = self.residuals[0]
         x = residual.output(x, self.self_attention.fixed_step(residual.input(x), cache, position, visible))
-        return self.feed(self.attend_source(x, memory, mask))
+        residual = self.residuals[1]
+        return self.feed(residual.output(x, self.cross_attention.fixed_cross(residual.input(x), memory, mask)))
 
 
 @dataclass(frozen=True)
@@ -436,15 +398,12 @@ class Transformer(Seq2Seq[AnyState]):
         return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage)
 
     def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
-        sentences, width, places = state.visible.shape
         x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), state.position)  # [N, 1, D]
-        x = x.view(sentences, width, -1)  # [B, W, D]
-        rows = torch.arange(width, device=x.device).unsqueeze(1)  # [W, 1]
-        itself = torch.arange(places, device=x.device) == state.position * width + rows  # [W, room·W]
-        visible = state.visible.masked_fill(itself, 0.0)
+        x = x.view(*state.visible.shape[:2], -1)  # [B, W, D]
         for layer, memory, cache in zip(self.decoder, state.memory, state.cache, strict=True):
-            x = layer.fixed_step(x, memory, state.mask, cache, state.position, visible)
+            x = layer.fixed_step(x, memory, state.mask, cache, state.position, state.visible)
         logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
+        visible = mark_own(state.visible, state.position)
         return logits, replace(state, position=state.position + 1, visible=visible)
 
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:

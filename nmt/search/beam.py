@@ -35,7 +35,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nmt.errors import TrainingError
-from nmt.search.log_norm import log_norm
+from nmt.runtime.kernels import Kernel
+from nmt.search.candidates import candidates, largest
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
 if TYPE_CHECKING:
@@ -133,53 +134,85 @@ class Advance:
     early_stop: bool
 
     def __call__(self, beam: Beam, state: StateT) -> tuple[Beam, StateT]:
-        sentences, width = beam.live.shape
+        width = beam.live.size(1)
         logits, state = self.step(beam.tokens, state)
         # The best 2W of the W·V candidates of a sentence are among the best 2W of each prefix.
-        _, word = largest(logits, min(2 * width + beam.banned.numel(), logits.size(1)))  # [N, C]
-        log_probs, eos, valid = _log_probabilities(logits, word, self.eos_id)
-        log_probs.masked_fill_((word.unsqueeze(-1) == beam.banned).any(-1), -torch.inf)
-        word, log_probs = (x.view(sentences, width, -1) for x in (word, log_probs))  # [B, W, C]
-        closing = beam.max_lengths < beam.length  # [B]
-        closed = closing.unsqueeze(1)  # a prefix at its maximum length has one successor, eos
-        log_probs.masked_fill_(closed.unsqueeze(-1), -torch.inf)
-        log_probs[:, :, 0] = torch.where(closed, eos.view(sentences, width), log_probs[:, :, 0])
-        word[:, :, 0].masked_fill_(closed, self.eos_id)
-        candidates = (beam.live.unsqueeze(-1) + log_probs).flatten(1)  # [B, W·C]
+        word, log_probs, norm = candidates(logits, min(2 * width + beam.banned.numel(), logits.size(1)))  # [N, C]
+        after, rows = select(logits, word, log_probs, norm, beam, self.eos_id, self.early_stop)
+        # A greedy row follows itself: nothing to reorder.
+        return after, state.select(rows) if width > 1 else state
 
-        values, index = largest(candidates, min(2 * width, candidates.size(1)))  # [B, 2W]
-        values, order = values.sort(descending=True, stable=True)  # best first; of equal ones, by prefix and word
-        index = index.gather(1, order)
-        parent = index // word.size(2)  # [B, 2W], which of the W prefixes
-        token = word.flatten(1).gather(1, index)  # [B, 2W]
-        ends = token == self.eos_id
 
-        accepted = (ends & (values > -torch.inf))[:, :width] & ~beam.over.unsqueeze(1)  # [B, W]
-        ended = values[:, :width].masked_fill(~accepted, -torch.inf)
-        scores = ended / beam.penalties.index_select(0, beam.length)
-        best = torch.cat([beam.best, scores], dim=1).topk(beam.best.size(1)).values
-        finished = beam.finished + accepted.sum(1)
+def select(
+    logits: Tensor, word: Tensor, log_probs: Tensor, norm: Tensor, beam: Beam, eos_id: int, early_stop: bool
+) -> tuple[Beam, Tensor]:
+    """Choose among the successors of a beam, and record the choice in ``beam.trace`` and ``beam.ended``.
 
-        # A stable sort of "ends" brings the candidates that go on to the front, still best first.
-        order = ends.int().sort(stable=True).indices[:, :width]
-        live = values.masked_fill(ends, -torch.inf).gather(1, order)  # [B, W]
-        origin, token = parent.gather(1, order), token.gather(1, order)
-        over = beam.over | closing | (finished >= width)
-        if self.early_stop:
-            over = over | (best[:, -1] >= live[:, 0] / beam.bounds)
+    Args:
+        logits: [N, V].
+        word: the candidates of each row, [N, C]; see :func:`nmt.search.candidates.candidates`.
+        log_probs: their log probabilities, [N, C].
+        norm: [N, 1], not finite where a row has no probabilities.
 
-        record = torch.stack([token, origin, parent[:, :width]], dim=-1).int()  # [B, W, 3]
-        beam.trace.index_copy_(0, beam.length, record.unsqueeze(0))
-        beam.ended.index_copy_(0, beam.length, ended.unsqueeze(0))
-        valid = (valid.view(sentences, width).all(1) | beam.over).all()
-        invalid = torch.where(valid | (beam.invalid > 0), beam.invalid, beam.length)
-        if width > 1:  # a greedy row follows itself: nothing to reorder
-            first = torch.arange(0, sentences * width, width, device=origin.device).unsqueeze(1)  # [B, 1]
-            state = state.select((first + origin).flatten())
-        return replace(
-            beam, length=beam.length + 1, tokens=token.flatten(), live=live, best=best, finished=finished, over=over,
-            invalid=invalid,
-        ), state  # fmt: skip
+    Returns:
+        The beam after the step, and which row [N] each of its rows continues.
+    """
+    chosen: tuple[Beam, Tensor] = _select(logits, word, log_probs, norm, beam, eos_id, early_stop)
+    return chosen
+
+
+def plain_select(
+    logits: Tensor, word: Tensor, log_probs: Tensor, norm: Tensor, beam: Beam, eos_id: int, early_stop: bool
+) -> tuple[Beam, Tensor]:
+    sentences, width = beam.live.shape
+    # The successors of each prefix; a prefix at its maximum length has one, eos.
+    eos, valid = logits[:, eos_id] - norm[:, 0], norm[:, 0].isfinite()  # [N]
+    log_probs = log_probs.masked_fill((word.unsqueeze(-1) == beam.banned).any(-1), -torch.inf)
+    word, log_probs = (x.view(sentences, width, -1) for x in (word, log_probs))  # [B, W, C]
+    closing = beam.max_lengths < beam.length  # [B]
+    closed = closing.unsqueeze(1)
+    log_probs = log_probs.masked_fill(closed.unsqueeze(-1), -torch.inf)
+    log_probs[:, :, 0] = torch.where(closed, eos.view(sentences, width), log_probs[:, :, 0])
+    word = torch.cat([word[:, :, :1].masked_fill(closed.unsqueeze(-1), eos_id), word[:, :, 1:]], dim=2)
+    successors = (beam.live.unsqueeze(-1) + log_probs).flatten(1)  # [B, W·C]
+
+    # The best 2W.
+    values, index = largest(successors, min(2 * width, successors.size(1)))  # [B, 2W]
+    values, order = values.sort(descending=True, stable=True)  # best first; of equal ones, by prefix and word
+    index = index.gather(1, order)
+    parent = index // word.size(2)  # [B, 2W], which of the W prefixes
+    token = word.flatten(1).gather(1, index)  # [B, 2W]
+    ends = token == eos_id
+
+    # The hypotheses that end.
+    accepted = (ends & (values > -torch.inf))[:, :width] & ~beam.over.unsqueeze(1)  # [B, W]
+    ended = values[:, :width].masked_fill(~accepted, -torch.inf)
+    scores = ended / beam.penalties.index_select(0, beam.length)
+    best = torch.cat([beam.best, scores], dim=1).topk(beam.best.size(1)).values
+    finished = beam.finished + accepted.sum(1)
+
+    # A stable sort of "ends" brings the candidates that go on to the front, still best first.
+    order = ends.int().sort(stable=True).indices[:, :width]
+    live = values.masked_fill(ends, -torch.inf).gather(1, order)  # [B, W]
+    origin, token = parent.gather(1, order), token.gather(1, order)
+    over = beam.over | closing | (finished >= width)
+    if early_stop:
+        over = over | (best[:, -1] >= live[:, 0] / beam.bounds)
+
+    record = torch.stack([token, origin, parent[:, :width]], dim=-1).int()  # [B, W, 3]
+    beam.trace.index_copy_(0, beam.length, record.unsqueeze(0))
+    beam.ended.index_copy_(0, beam.length, ended.unsqueeze(0))
+    valid = (valid.view(sentences, width).all(1) | beam.over).all()
+    invalid = torch.where(valid | (beam.invalid > 0), beam.invalid, beam.length)
+    first = torch.arange(0, sentences * width, width, device=origin.device).unsqueeze(1)  # [B, 1]
+    after = replace(
+        beam, length=beam.length + 1, tokens=token.flatten(), live=live, best=best, finished=finished, over=over,
+        invalid=invalid,
+    )  # fmt: skip
+    return after, (first + origin).flatten()
+
+
+_select = Kernel("nmt.search.triton_selection", "select", plain_select)
 
 
 @dataclass(frozen=True)
@@ -308,32 +341,3 @@ def _start(
         trace=torch.zeros(0, size, width, 3, dtype=torch.int32, device=device),
         ended=live.new_zeros(0, size, width),
     )
-
-
-def _log_probabilities(logits: Tensor, columns: Tensor, eos_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Log probabilities in fp32 of the ``columns`` [N, C] of logits [N, V] and of eos [N], and where they are numbers.
-
-    A row with a NaN or +inf, or of -inf alone, has no probabilities.
-    """
-    norm = log_norm(logits)  # [N, 1]
-    return logits.gather(1, columns) - norm, logits[:, eos_id] - norm[:, 0], norm[:, 0].isfinite()
-
-
-def largest(values: Tensor, k: int, piece: int = 64) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of each row of ``values`` [N, V] and their columns, in the order of the columns.
-
-    A long row is cut into pieces: its k largest are in the k pieces of largest maxima, and finding these takes one fast
-    pass. What is left to choose from is short.
-    """
-    pieces = values.size(1) // piece
-    if pieces <= 2 * k:
-        columns = values.topk(k, sorted=False).indices
-    else:
-        body = values[:, : pieces * piece].unflatten(1, (pieces, piece))  # [N, V/64, 64]
-        chosen = body.amax(-1).topk(k, sorted=False).indices.unsqueeze(-1)  # [N, k, 1]
-        places = (chosen * piece + torch.arange(piece, device=values.device)).flatten(1)  # [N, 64 k]
-        rest = torch.arange(pieces * piece, values.size(1), device=values.device).expand(values.size(0), -1)
-        places = torch.cat([places, rest], dim=1)
-        columns = places.gather(1, values.gather(1, places).topk(k, sorted=False).indices)
-    columns = columns.sort().values
-    return values.gather(1, columns), columns

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from nmt.config import TransformerConfig
+from nmt.models.scaled_dot import short_attention
 from nmt.models.transformer import (
     DecoderLayer,
     EncoderLayer,
     MultiHeadAttention,
     rotate,
-    short_attention,
     sinusoidal_positions,
 )
 

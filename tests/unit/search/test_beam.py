@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nmt.errors import TrainingError
-from nmt.search.beam import Hypothesis, beam_search, largest
+from nmt.search.beam import Hypothesis, beam_search
+from nmt.search.candidates import largest
 from nmt.search.scoring import LengthPenalty
 
 V = 4  # eos and three others

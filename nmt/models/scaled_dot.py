@@ -1,0 +1,112 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), by what is fastest on the device."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nmt.models.layers import dropout
+from nmt.runtime.kernels import Kernel
+
+SHORT = 128  # positions up to which attention on a CPU is fastest in plain products
+
+
+def attention(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout_p: float = 0.0, causal: bool = False
+) -> Tensor:
+    """PyTorch's ``scaled_dot_product_attention``, from [B, H, T, K] to [B, T, H·K]; see :func:`short_attention`."""
+    if query.device.type != "cpu":
+        out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropout_p, is_causal=causal)
+    else:
+        # Not in bf16: its products are no faster at this size, and oneDNN keeps code for every shape of them; the
+        # backward pass of the fused kernel is 15 times slower.
+        with torch.autocast("cpu", enabled=False):
+            query, keys, values = query.float(), keys.float(), values.float()
+            if mask is not None and mask.is_floating_point():
+                mask = mask.float()
+            if query.size(2) * keys.size(2) <= SHORT**2:
+                out = short_attention(query, keys, values, mask, dropout_p, causal)
+            else:
+                out = F.scaled_dot_product_attention(
+                    query, keys, values, attn_mask=mask, dropout_p=dropout_p, is_causal=causal
+                )
+    return out.transpose(1, 2).flatten(2)
+
+
+def short_attention(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout_p: float, causal: bool
+) -> Tensor:
+    """``scaled_dot_product_attention`` as three batched products, for sentences of a usual length on a CPU.
+
+    PyTorch's fused kernel goes through long sequences in blocks, one head after another. With tens of thousands of
+    sentences and heads of 20 positions each this is two to four times as fast, forward and backward, and keeps weights
+    about as large as its queries.
+
+    Args:
+        query: [B, H, T, K].
+        keys: [B, H, S, K], as ``values``.
+        mask: True where a key is seen, or numbers to add to the scores; broadcast to [B, H, T, S].
+    """
+    batch, heads = query.shape[:2]
+    query, keys, values = (x.flatten(0, 1) for x in (query, keys, values))  # [B·H, ...]
+    scores = torch.bmm(query, keys.transpose(1, 2)).mul_(query.size(-1) ** -0.5)  # [B·H, T, S]
+    if causal:
+        scores.masked_fill_(torch.ones(scores.shape[1:], dtype=torch.bool).triu_(1), -torch.inf)
+    if mask is not None:
+        apart = scores.view(batch, heads, *scores.shape[1:])
+        apart.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else apart.add_(mask)
+    weights = dropout(scores.softmax(-1), dropout_p, True)
+    return torch.bmm(weights, values).unflatten(0, (batch, heads))
+
+
+def own_step(parts: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
+    """Self-attention of the W rows of each sentence at ``position``; writes their keys and values into the cache.
+
+    Args:
+        parts: queries, keys and values of the rows, [B, W, 3, H, K].
+        cache: keys and values [B, room·W, 2, H, K]; those of position p are at p·W … p·W + W - 1.
+        position: [1], how many positions are filled.
+        visible: [B, W, room·W], to be added to the scores: 0 at the places of earlier positions that a row descends
+            from, else -inf. Each row also sees itself.
+
+    Returns:
+        [B, W, H·K].
+    """
+    out: Tensor = _own_step(parts, cache, position, visible)
+    return out
+
+
+def cross_step(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention of queries [B, W, H·K] to keys and values [B, H, S, K], with ``mask`` [B, S] added to the scores.
+
+    Returns:
+        [B, W, H·K].
+    """
+    out: Tensor = _cross_step(query, keys, values, mask)
+    return out
+
+
+def plain_own_step(parts: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
+    width = parts.size(1)
+    rows = torch.arange(width, device=parts.device)
+    cache.index_copy_(1, position * width + rows, parts[:, :, 1:])
+    query, keys, values = (each.transpose(1, 2) for each in (parts[:, :, 0], cache[:, :, 0], cache[:, :, 1]))
+    return attention(query, keys, values, mark_own(visible, position).unsqueeze(1))
+
+
+def plain_cross_step(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    query = query.unflatten(2, (keys.size(1), -1)).transpose(1, 2)  # [B, H, W, K]
+    return attention(query, keys, values, mask[:, None, None, :])
+
+
+def mark_own(visible: Tensor, position: Tensor) -> Tensor:
+    """``visible`` [B, W, room·W], with each row's own place at ``position`` [1]."""
+    width, places = visible.shape[1:]
+    rows = torch.arange(width, device=visible.device).unsqueeze(1)  # [W, 1]
+    itself = torch.arange(places, device=visible.device) == position * width + rows  # [W, room·W]
+    return visible.masked_fill(itself, 0.0)
+
+
+_own_step = Kernel("nmt.models.triton_attention", "own_step", plain_own_step)
+_cross_step = Kernel("nmt.models.triton_attention", "cross_step", plain_cross_step)
