@@ -1,4 +1,4 @@
-"""Parts that both model families use: dropout with cheap masks, and embeddings."""
+"""Parts that the model families use: dropout with cheap masks, embeddings, and a residual sum with its norm."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nmt.runtime.kernels import Kernel
 
 
 class _ByteMaskDropout(torch.autograd.Function):
@@ -114,3 +116,17 @@ def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
     with torch.no_grad():
         table.weight[pad_id].zero_()
     return table
+
+
+def add_norm(y: Tensor, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """x + y and its layer norm, as inference needs them: the norm may be in the type of autocast."""
+    added: tuple[Tensor, Tensor] = _add_norm(y, x, norm)
+    return added
+
+
+def plain_add_norm(y: Tensor, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    x = x + y
+    return x, norm(x)
+
+
+_add_norm = Kernel("nmt.models.triton_norm", "add_norm", plain_add_norm)

@@ -61,14 +61,16 @@ def short_attention(
 
 
 def own_step(parts: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
-    """Self-attention of the W rows of each sentence at ``position``; writes their keys and values into the cache.
+    """Self-attention of the W rows of each sentence at ``position``.
+
+    Writes their keys and values into the cache, and marks their places in ``visible``.
 
     Args:
         parts: queries, keys and values of the rows, [B, W, 3, H, K].
         cache: keys and values [B, room·W, 2, H, K]; those of position p are at p·W … p·W + W - 1.
         position: [1], how many positions are filled.
         visible: [B, W, room·W], to be added to the scores: 0 at the places of earlier positions that a row descends
-            from, else -inf. Each row also sees itself.
+            from, else -inf. Each row also sees itself; its place may be marked already.
 
     Returns:
         [B, W, H·K].
@@ -90,22 +92,17 @@ def cross_step(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Ten
 def plain_own_step(parts: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
     width = parts.size(1)
     rows = torch.arange(width, device=parts.device)
-    cache.index_copy_(1, position * width + rows, parts[:, :, 1:])
+    places = position * width + rows  # [W]
+    cache.index_copy_(1, places, parts[:, :, 1:])
+    itself = torch.arange(visible.size(2), device=parts.device) == places.unsqueeze(1)  # [W, room·W]
+    visible.masked_fill_(itself, 0.0)
     query, keys, values = (each.transpose(1, 2) for each in (parts[:, :, 0], cache[:, :, 0], cache[:, :, 1]))
-    return attention(query, keys, values, mark_own(visible, position).unsqueeze(1))
+    return attention(query, keys, values, visible.unsqueeze(1))
 
 
 def plain_cross_step(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     query = query.unflatten(2, (keys.size(1), -1)).transpose(1, 2)  # [B, H, W, K]
     return attention(query, keys, values, mask[:, None, None, :])
-
-
-def mark_own(visible: Tensor, position: Tensor) -> Tensor:
-    """``visible`` [B, W, room·W], with each row's own place at ``position`` [1]."""
-    width, places = visible.shape[1:]
-    rows = torch.arange(width, device=visible.device).unsqueeze(1)  # [W, 1]
-    itself = torch.arange(places, device=visible.device) == position * width + rows  # [W, room·W]
-    return visible.masked_fill(itself, 0.0)
 
 
 _own_step = Kernel("nmt.models.triton_attention", "own_step", plain_own_step)

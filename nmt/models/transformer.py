@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
-from nmt.models.layers import Dropout, Linear, embedding
-from nmt.models.scaled_dot import attention, cross_step, mark_own, own_step
+from nmt.models.layers import Dropout, Linear, add_norm, embedding
+from nmt.models.scaled_dot import attention, cross_step, own_step
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 # ReLU works in place: it reads what a product has just made, and its gradient needs the result only.
@@ -175,6 +175,14 @@ class Residual(nn.Module):
         x = x + self.dropout(y)
         return x if self.pre else self.norm(x)
 
+    def output_and_input(self, x: Tensor, y: Tensor, following: nn.Module) -> tuple[Tensor, Tensor]:
+        """In evaluation: :meth:`output`, and what the next sublayer, of norm ``following``, reads of it."""
+        if self.pre:
+            assert isinstance(following, nn.LayerNorm)
+            return add_norm(y, x, following)
+        x = self.output(x, y)
+        return x, x
+
 
 class EncoderLayer(nn.Module):
     residuals: list[Residual]
@@ -226,13 +234,25 @@ class DecoderLayer(nn.Module):
         return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
 
     def fixed_step(
-        self, x: Tensor, memory: KeyValue, mask: Tensor, cache: Tensor, position: Tensor, visible: Tensor
-    ) -> Tensor:
-        """As :meth:`step`, on a :class:`FixedTransformerState`."""
-        residual = self.residuals[0]
-        x = residual.output(x, self.self_attention.fixed_step(residual.input(x), cache, position, visible))
-        residual = self.residuals[1]
-        return self.feed(residual.output(x, self.cross_attention.fixed_cross(residual.input(x), memory, mask)))
+        self,
+        x: Tensor,
+        read: Tensor,
+        memory: KeyValue,
+        state: FixedTransformerState,
+        cache: Tensor,
+        following: nn.Module,
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`step`, on a :class:`FixedTransformerState`.
+
+        Args:
+            x, read: the residual, and what the first sublayer reads of it; returned for the next layer.
+            following: the norm of the next layer.
+        """
+        own, cross, feed = self.residuals
+        attended = self.self_attention.fixed_step(read, cache, state.position, state.visible)
+        x, read = own.output_and_input(x, attended, cross.norm)
+        x, read = cross.output_and_input(x, self.cross_attention.fixed_cross(read, memory, state.mask), feed.norm)
+        return feed.output_and_input(x, self.feed_forward(read), following)
 
 
 @dataclass(frozen=True)
@@ -282,7 +302,7 @@ class FixedTransformerState:
         cache: of each layer, keys and values [B, room·W, 2, H, K]. A step writes into it: a state that has made a step
             is used up.
         position: [1], how many positions are filled.
-        visible: [B, W, room·W], which places of the cache a row descends from.
+        visible: [B, W, room·W], which places of the cache a row descends from. A step writes into it.
     """
 
     memory: list[KeyValue]
@@ -323,6 +343,8 @@ def _fixed_state(memory: list[KeyValue], mask: Tensor, width: int, room: int) ->
     added = keys.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
     cache = [keys.new_zeros(sentences, room * width, 2, heads, d_key) for _ in memory]
     visible = keys.new_full((sentences, width, room * width), -torch.inf)
+    # With the strides that the memory keeps: a kernel is compiled for strides, which a capture does not allow.
+    memory = [(keys.contiguous(), values.contiguous()) for keys, values in memory]
     return FixedTransformerState(memory, added, cache, mask.new_zeros(1, dtype=torch.long), visible)
 
 
@@ -400,11 +422,12 @@ class Transformer(Seq2Seq[AnyState]):
     def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
         x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), state.position)  # [N, 1, D]
         x = x.view(*state.visible.shape[:2], -1)  # [B, W, D]
-        for layer, memory, cache in zip(self.decoder, state.memory, state.cache, strict=True):
-            x = layer.fixed_step(x, memory, state.mask, cache, state.position, state.visible)
-        logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
-        visible = mark_own(state.visible, state.position)
-        return logits, replace(state, position=state.position + 1, visible=visible)
+        read = self.decoder[0].residuals[0].input(x)
+        norms = *(layer.residuals[0].norm for layer in self.decoder[1:]), self.decoder_norm
+        for layer, memory, cache, norm in zip(self.decoder, state.memory, state.cache, norms, strict=True):
+            x, read = layer.fixed_step(x, read, memory, state, cache, norm)
+        logits = self.project(read.flatten(0, 1))  # [N, V]
+        return logits, replace(state, position=state.position + 1)
 
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
         memory = self.encode(src, src_mask)

@@ -54,6 +54,8 @@ def _own(
     place_of = cache + (b * places + past + row)[:, None] * (2 * model) + h * SIZE + d[None, :]
     tl.store(place_of, own_key, mask=inside)
     tl.store(place_of + model, own_value, mask=inside)
+    own_mark = visible + (b * width + row) * places + past + row
+    tl.store(own_mark, tl.zeros([M], visible.dtype.element_ty), mask=row < width)
     top = tl.sum(query.to(tl.float32) * own_key.to(tl.float32), 1) * scale
     norm = tl.full([M], 1.0, tl.float32)
     total = own_value.to(tl.float32)

@@ -27,6 +27,51 @@ def _value(key):
 
 
 @triton.jit
+def _successors(
+    logits, word, log_probs, norms, live, banned, b, at, real, closing, width, count, vocabulary, bans, eos
+):  # fmt: skip
+    """Log probabilities of the W·C successors of a sentence, and whether its rows have probabilities.
+
+    Banned tokens are no successors, and a prefix at its maximum length has one, eos.
+    """
+    prefix = b * width + at // count
+    token = tl.load(word + b * width * count + at, mask=real, other=-1)
+    log_prob = tl.load(log_probs + b * width * count + at, mask=real, other=-float("inf"))
+    for i in range(bans):
+        log_prob = tl.where(token == tl.load(banned + i), -float("inf"), log_prob)
+    norm = tl.load(norms + prefix, mask=real, other=0.0)
+    price = tl.load(logits + prefix * vocabulary + eos, mask=real, other=0.0).to(tl.float32) - norm
+    log_prob = tl.where(closing, tl.where(at % count == 0, price, -float("inf")), log_prob)
+    total = tl.load(live + prefix, mask=real, other=-float("inf")) + log_prob
+    return total, tl.sum((real & ~(tl.abs(norm) < float("inf"))).to(tl.int32), 0) == 0
+
+
+@triton.jit
+def _update_best(best, new_best, scores, b, slot, width, nbest, BEST: tl.constexpr):
+    """The ``nbest`` largest of a sentence's best scores and new ones; returns the last of them."""
+    place = tl.arange(0, BEST)
+    old_keys = _key(tl.load(best + b * nbest + place, mask=place < nbest, other=-float("inf")), place, place < nbest)
+    score_keys = _key(scores, slot + BEST, slot < width)
+    worst = -float("inf")
+    for i in range(nbest):
+        highest = tl.maximum(tl.max(old_keys, 0), tl.max(score_keys, 0))
+        old_keys = tl.where(old_keys == highest, -0x7FFFFFFFFFFFFFFF, old_keys)
+        score_keys = tl.where(score_keys == highest, -0x7FFFFFFFFFFFFFFF, score_keys)
+        worst = _value(highest)
+        tl.store(new_best + b * nbest + i, worst)
+    return worst
+
+
+@triton.jit
+def _front(ends, inside, slot):
+    """The place of each of the 2W with those that go on in front, else in their order."""
+    goes_on, stops = (inside & ~ends).to(tl.int32), ends.to(tl.int32)
+    before = slot[None, :] < slot[:, None]
+    going, stopped = (tl.where(before, goes_on[None, :], 0), tl.where(before, stops[None, :], 0))
+    return tl.where(ends, tl.sum(goes_on, 0) + tl.sum(stopped, 1), tl.sum(going, 1))
+
+
+@triton.jit
 def _select(
     logits, word, log_probs, norms, live, best, finished, over, max_lengths, bounds, penalties, banned, length,
     new_tokens, new_live, new_best, new_finished, new_over, invalid, rows, trace, ended,
@@ -38,19 +83,11 @@ def _select(
     was_over = tl.load(over + b) != 0
     closing = tl.load(max_lengths + b) < t
 
-    # The successors of all prefixes: banned tokens are none, and a prefix at its maximum length has one, eos.
     at = tl.arange(0, SUCCESSORS)
     real = at < width * count
-    prefix = b * width + at // count
-    token = tl.load(word + b * width * count + at, mask=real, other=-1)
-    log_prob = tl.load(log_probs + b * width * count + at, mask=real, other=-float("inf"))
-    for i in range(bans):
-        log_prob = tl.where(token == tl.load(banned + i), -float("inf"), log_prob)
-    norm = tl.load(norms + prefix, mask=real, other=0.0)
-    price = tl.load(logits + prefix * vocabulary + eos, mask=real, other=0.0).to(tl.float32) - norm
-    log_prob = tl.where(closing, tl.where(at % count == 0, price, -float("inf")), log_prob)
-    total = tl.load(live + prefix, mask=real, other=-float("inf")) + log_prob
-    numbers = tl.sum((real & ~(tl.abs(norm) < float("inf"))).to(tl.int32), 0) == 0
+    total, numbers = _successors(
+        logits, word, log_probs, norms, live, banned, b, at, real, closing, width, count, vocabulary, bans, eos
+    )
     if (~numbers) & (~was_over) & (tl.load(invalid) == 0):
         tl.atomic_max(invalid, t)
 
@@ -64,37 +101,22 @@ def _select(
         keys = tl.where(keys == highest, -0x7FFFFFFFFFFFFFFF, keys)
         value = tl.where(slot == i, _value(highest), value)
         index = tl.where(slot == i, 0x7FFFFFFF - (highest & 0x7FFFFFFF), index)
-    inside = slot < 2 * width
+    inside, parent = slot < 2 * width, index // count
     chosen = tl.load(word + b * width * count + index, mask=inside, other=-1)
     chosen = tl.where(closing & (index % count == 0), eos, chosen)
-    parent = index // count
     ends = (chosen == eos) & inside
 
     # The hypotheses that end.
     accepted = ends & (value > -float("inf")) & (slot < width) & ~was_over
     closed = tl.where(accepted, value, -float("inf"))
     tl.store(ended + (t * sentences + b) * width + slot, closed, mask=slot < width)
-    scores = tl.div_rn(closed, tl.zeros([SLOTS], tl.float32) + tl.load(penalties + t))
     done = tl.load(finished + b) + tl.sum(accepted.to(tl.int64), 0)
     tl.store(new_finished + b, done)
-    place = tl.arange(0, BEST)
-    old_keys = _key(tl.load(best + b * nbest + place, mask=place < nbest, other=-float("inf")), place, place < nbest)
-    score_keys = _key(scores, slot + BEST, slot < width)
-    worst = -float("inf")
-    for i in range(nbest):
-        highest = tl.maximum(tl.max(old_keys, 0), tl.max(score_keys, 0))
-        old_keys = tl.where(old_keys == highest, -0x7FFFFFFFFFFFFFFF, old_keys)
-        score_keys = tl.where(score_keys == highest, -0x7FFFFFFFFFFFFFFF, score_keys)
-        worst = _value(highest)
-        tl.store(new_best + b * nbest + i, worst)
+    scores = tl.div_rn(closed, tl.zeros([SLOTS], tl.float32) + tl.load(penalties + t))
+    worst = _update_best(best, new_best, scores, b, slot, width, nbest, BEST)
 
     # The prefixes that go on, in front of those that ended.
-    goes_on = (inside & ~ends).to(tl.int32)
-    stops = ends.to(tl.int32)
-    before = slot[None, :] < slot[:, None]
-    after = tl.where(ends, tl.sum(goes_on, 0), 0)
-    rank = tl.sum(tl.where(before, goes_on[None, :], 0), 1)
-    rank = tl.where(ends, after + tl.sum(tl.where(before, stops[None, :], 0), 1), rank)
+    rank = _front(ends, inside, slot)
     kept = inside & (rank < width)
     value = tl.where(ends, -float("inf"), value)
     row = b * width + rank

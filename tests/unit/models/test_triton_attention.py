@@ -12,6 +12,8 @@ CASES = """
 import torch
 from nmt.models.scaled_dot import plain_cross_step, plain_own_step
 from nmt.models import triton_attention
+from nmt.models.layers import plain_add_norm
+from nmt.models.triton_norm import add_norm
 import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder
 
@@ -38,10 +40,10 @@ for dtype in (torch.float32, torch.bfloat16):
         visible[torch.rand(visible.shape) < 0.6] = -torch.inf
         visible[:, :, position * width :] = -torch.inf
         visible, position = visible.to(dtype), torch.tensor([position])
-        clean, mine = cache.nan_to_num(), cache.clone()
+        clean, mine, marked = cache.nan_to_num(), cache.clone(), visible.clone()
         expected = plain_own_step(parts, clean, position, visible)
-        close(triton_attention.own_step(parts, mine, position, visible), expected, dtype)
-        assert torch.equal(mine.nan_to_num(), clean)
+        close(triton_attention.own_step(parts, mine, position, marked), expected, dtype)
+        assert torch.equal(mine.nan_to_num(), clean) and torch.equal(marked, visible)
     for width, length, size in ((1, 1, 8), (5, 24, 16), (5, 70, 24), (17, 32, 16)):
         query = torch.randn(2, width, 2 * size).to(dtype)
         memory = torch.randn(2, length, 2, 2, size).to(dtype).unbind(2)
@@ -51,6 +53,16 @@ for dtype in (torch.float32, torch.bfloat16):
         for k, v in ((keys, values), (keys.contiguous(), values)):
             expected = plain_cross_step(query, k, v, mask.to(dtype))
             close(triton_attention.cross_step(query, k, v, mask.to(dtype)), expected, dtype)
+    norm = torch.nn.LayerNorm(24)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    y, x = torch.randn(2, 3, 24).to(dtype), torch.randn(2, 3, 24) * 3 + 1
+    with torch.inference_mode():
+        for found, expected in zip(add_norm(y, x, norm), plain_add_norm(y, x, norm), strict=True):
+            close(found, expected, torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            total, normed = add_norm(y, x, norm)
+        assert torch.equal(total, x + y)
+        close(normed, norm(x + y), torch.bfloat16)
 print("all equal")
 """
 
@@ -89,9 +101,10 @@ def search(device):
 assert quick == plain, (quick, plain)
 assert torch.allclose(torch.tensor(scores), torch.tensor(others), atol=1e-5)
 from nmt.models.scaled_dot import _cross_step, _own_step
+from nmt.models.layers import _add_norm
 from nmt.search.beam import _select
 from nmt.search.candidates import _candidates
-assert all(kernel.works for kernel in (_cross_step, _own_step, _candidates, _select))
+assert all(kernel.works for kernel in (_cross_step, _own_step, _candidates, _select, _add_norm))
 print("all equal")
 """
 
