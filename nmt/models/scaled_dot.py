@@ -105,5 +105,5 @@ def plain_cross_step(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) 
     return attention(query, keys, values, mask[:, None, None, :])
 
 
-_own_step = Kernel("nmt.models.triton_attention", "own_step", plain_own_step)
-_cross_step = Kernel("nmt.models.triton_attention", "cross_step", plain_cross_step)
+_own_step = Kernel("nmt.models.triton_step", "own_step", plain_own_step)
+_cross_step = Kernel("nmt.models.triton_step", "cross_step", plain_cross_step)

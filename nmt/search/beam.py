@@ -36,7 +36,7 @@ from torch import Tensor
 
 from nmt.errors import TrainingError
 from nmt.runtime.kernels import Kernel
-from nmt.search.candidates import candidates, largest
+from nmt.search.candidates import candidates, top_k_by_column
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def plain_select(
     successors = (beam.live.unsqueeze(-1) + log_probs).flatten(1)  # [B, W·C]
 
     # The best 2W.
-    values, index = largest(successors, min(2 * width, successors.size(1)))  # [B, 2W]
+    values, index = top_k_by_column(successors, min(2 * width, successors.size(1)))  # [B, 2W]
     values, order = values.sort(descending=True, stable=True)  # best first; of equal ones, by prefix and word
     index = index.gather(1, order)
     parent = index // word.size(2)  # [B, 2W], which of the W prefixes

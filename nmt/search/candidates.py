@@ -20,7 +20,7 @@ def candidates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def plain_candidates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    values, columns = largest(logits, k)
+    values, columns = top_k_by_column(logits, k)
     norm = logits.float().logsumexp(-1, keepdim=True)
     return columns, values - norm, norm
 
@@ -28,7 +28,7 @@ def plain_candidates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
 _candidates = Kernel("nmt.search.triton_candidates", "candidates", plain_candidates)
 
 
-def largest(values: Tensor, k: int, piece: int = 64) -> tuple[Tensor, Tensor]:
+def top_k_by_column(values: Tensor, k: int, piece: int = 64) -> tuple[Tensor, Tensor]:
     """The ``k`` largest of each row of ``values`` [N, V] and their columns, in the order of the columns.
 
     A long row is cut into pieces: its k largest are in the k pieces of largest maxima, and finding these takes one fast

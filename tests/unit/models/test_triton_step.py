@@ -11,7 +11,7 @@ import pytest
 CASES = """
 import torch
 from nmt.models.scaled_dot import plain_cross_step, plain_own_step
-from nmt.models import triton_attention
+from nmt.models import triton_step
 from nmt.models.layers import plain_add_norm
 from nmt.models.triton_norm import add_norm
 import triton.language as tl
@@ -22,7 +22,7 @@ def exact_product(self, a, b, *others):  # the interpreter would multiply the bi
     a, b = (self.create_fp_ext(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b))
     return product(self, a, b, *others)
 InterpreterBuilder.create_dot = exact_product
-triton_attention.KEYS = 32
+triton_step.KEYS = 32
 torch.manual_seed(1)
 
 def close(found, expected, dtype):
@@ -42,7 +42,7 @@ for dtype in (torch.float32, torch.bfloat16):
         visible, position = visible.to(dtype), torch.tensor([position])
         clean, mine, marked = cache.nan_to_num(), cache.clone(), visible.clone()
         expected = plain_own_step(parts, clean, position, visible)
-        close(triton_attention.own_step(parts, mine, position, marked), expected, dtype)
+        close(triton_step.own_step(parts, mine, position, marked), expected, dtype)
         assert torch.equal(mine.nan_to_num(), clean) and torch.equal(marked, visible)
     for width, length, size in ((1, 1, 8), (5, 24, 16), (5, 70, 24), (17, 32, 16)):
         query = torch.randn(2, width, 2 * size).to(dtype)
@@ -52,7 +52,7 @@ for dtype in (torch.float32, torch.bfloat16):
         mask[1, (length + 1) // 3 + 1 :] = -torch.inf
         for k, v in ((keys, values), (keys.contiguous(), values)):
             expected = plain_cross_step(query, k, v, mask.to(dtype))
-            close(triton_attention.cross_step(query, k, v, mask.to(dtype)), expected, dtype)
+            close(triton_step.cross_step(query, k, v, mask.to(dtype)), expected, dtype)
     norm = torch.nn.LayerNorm(24)
     torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
     y, x = torch.randn(2, 3, 24).to(dtype), torch.randn(2, 3, 24) * 3 + 1
