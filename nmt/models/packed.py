@@ -29,27 +29,39 @@ def kernel(device: torch.device, dtype: torch.dtype, width: int) -> str | None:
     return "flash" if dtype in (torch.float16, torch.bfloat16) and width <= FLASH_WIDTH and width % 8 == 0 else None
 
 
-def packed_attention(
-    query: Tensor, keys: Tensor, values: Tensor, sentences: Sentences, of_keys: Sentences, causal: bool
-) -> Tensor:
+def packed_self_attention(projected: Tensor, sentences: Sentences, causal: bool) -> Tensor:
     """softmax(Q Kᵀ / √K) V within each sentence.
 
     Args:
-        query: [N, H, K] of all ``sentences``.
-        keys, values: [M, H, K] of their counterparts, the sentences ``of_keys``.
+        projected: [N, 3, H, K] queries, keys and values.
         causal: a row sees those up to its own position.
 
     Returns:
         [N, H, K]
     """
+    chosen = kernel(projected.device, projected.dtype, projected.size(-1))
+    if chosen == "triton":
+        from nmt.models import triton_attention
+
+        return triton_attention.packed_self_attention(projected, sentences, causal)
+    query, keys, values = projected.unbind(1)
+    return (_flash if chosen == "flash" else _loop)(query, keys, values, sentences, sentences, causal)
+
+
+def packed_cross_attention(query: Tensor, memory: Tensor, sentences: Sentences, of_memory: Sentences) -> Tensor:
+    """As :func:`packed_self_attention`, of each sentence to its counterpart in ``of_memory``.
+
+    Args:
+        query: [N, H, K]
+        memory: [M, 2, H, K] keys and values.
+    """
     chosen = kernel(query.device, query.dtype, query.size(-1))
     if chosen == "triton":
         from nmt.models import triton_attention
 
-        return triton_attention.packed_attention(query, keys, values, sentences, of_keys, causal)
-    if chosen == "flash":
-        return _flash(query, keys, values, sentences, of_keys, causal)
-    return _loop(query, keys, values, sentences, of_keys, causal)
+        return triton_attention.packed_cross_attention(query, memory, sentences, of_memory)
+    keys, values = memory.unbind(1)
+    return (_flash if chosen == "flash" else _loop)(query, keys, values, sentences, of_memory, causal=False)
 
 
 def _flash(

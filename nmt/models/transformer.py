@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
 from nmt.models.layers import Dropout, Linear, dropout, embedding
-from nmt.models.packed import packed_attention
+from nmt.models.packed import packed_cross_attention, packed_self_attention
 from nmt.models.seq2seq import Memory, Seq2Seq
 from nmt.sentences import Sentences
 
@@ -114,19 +114,20 @@ class MultiHeadAttention(nn.Module):
 
     def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
         """Self-attention of x [N, D] within each sentence."""
-        query, keys, values = self.project_in(x).unflatten(-1, (3, self.heads, -1)).unbind(1)  # [N, H, K]
+        projected = self.project_in(x).unflatten(-1, (3, self.heads, -1))  # [N, 3, H, K]
         if self.rotary:
+            query, keys, values = projected.unbind(1)
             query, keys = (rotate_packed(each, sentences) for each in (query, keys))
-        out: Tensor = self.project_out(packed_attention(query, keys, values, sentences, sentences, causal).flatten(1))
+            projected = torch.stack([query, keys, values], dim=1)
+        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal).flatten(1))
         return out
 
     def cross_packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
         """Queries from x [N, D] over the encoder states [M, D] of the same sentences."""
         assert self.query is not None
         query = self.query(x).unflatten(-1, (self.heads, -1))  # [N, H, K]
-        keys, values = self.project_in(memory).unflatten(-1, (2, self.heads, -1)).unbind(1)  # [M, H, K]
-        attended = packed_attention(query, keys, values, sentences, src_sentences, causal=False)
-        out: Tensor = self.project_out(attended.flatten(1))
+        projected = self.project_in(memory).unflatten(-1, (2, self.heads, -1))  # [M, 2, H, K]
+        out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
         return out
 
     def own_step(self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None) -> tuple[Tensor, KeyValue]:

@@ -135,35 +135,31 @@ def _of_queries(
         _store_rows(DQ, dq, q0, rows, sdq, h, d, rows < tq, K)
 
 
-# -------------------------------------------------------------------------------------------- operators of PyTorch
+# ------------------------------------------------------------------------------------------------------------ launches
+
+TILE = 64  # rows of a tile of heads up to 64 wide in half precision; of others less, to fit into the shared memory
 
 
 def _constants(query: Tensor, causal: bool) -> dict[str, Any]:
     """What the kernels are specialised for. In fp32 products are exact, not TF32, and the tiles smaller."""
     width, half = query.size(2), query.element_size() == 2
-    tile = 64 if half else 32
+    filled = max(16, triton.next_power_of_2(width))
+    tile = TILE // (1 if half else 2) // (1 if filled <= 64 else 2)
     return {
-        "CAUSAL": causal, "M": tile, "N": tile, "K": width, "D": max(16, triton.next_power_of_2(width)),
+        "CAUSAL": causal, "M": tile, "N": tile, "K": width, "D": filled,
         "PRECISION": "tf32" if half else "ieee", "num_warps": 4,
     }  # fmt: skip
 
 
-@torch.library.custom_op("nmt::packed_attention", mutates_args=())
-def _attention(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    starts: Tensor,
-    starts_of_keys: Tensor,
-    longest: int,
-    longest_of_keys: int,
-    causal: bool,
+def _attend(
+    query: Tensor, keys: Tensor, values: Tensor, starts: Tensor, starts_of_keys: Tensor, longest: int, causal: bool
 ) -> tuple[Tensor, Tensor]:
+    """What attention returns, [N, H, K], and log Σ exp of the scores of each query, [H, N]."""
     out = query.new_empty(query.shape)
     log_norms = torch.empty(query.size(1), query.size(0), device=query.device, dtype=torch.float32)
     constants = _constants(query, causal)
     grid = (starts.numel() - 1, query.size(1), triton.cdiv(longest, constants["M"]))
-    strides = (x.stride(0) for x in (query, keys, values, out))
+    strides = [x.stride(0) for x in (query, keys, values, out)]
     _forward[grid](
         query, keys, values, out, log_norms, starts, starts_of_keys, *strides, query.size(0), query.size(2) ** -0.5,
         **constants,
@@ -171,85 +167,161 @@ def _attention(
     return out, log_norms
 
 
-@_attention.register_fake
-def _(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    starts: Tensor,
-    starts_of_keys: Tensor,
-    longest: int,
-    longest_of_keys: int,
+def _differentiate(
+    grads: tuple[Tensor, Tensor, Tensor],
+    grad: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    starts: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
     causal: bool,
+) -> None:
+    """Write the gradients of queries, keys and values.
+
+    Args:
+        grad: of what attention returned.
+        inputs: queries, keys and values.
+        outputs: of :func:`_attend`.
+        starts, longest: of the queries' sentences, and of the keys'.
+    """
+    grad = grad.contiguous()
+    query, constants = inputs[0], _constants(inputs[0], causal)
+    saved = *inputs, outputs[0], grad, outputs[1]
+    strides = [x.stride(0) for x in (*inputs, outputs[0], grad)]
+    sizes = query.size(0), query.size(2) ** -0.5
+    sentences, heads = starts[0].numel() - 1, query.size(1)
+    _of_keys[(sentences, heads, triton.cdiv(longest[1], constants["N"]))](
+        *saved, *grads, *starts, *strides, *(x.stride(0) for x in grads), *sizes, **constants
+    )
+    if longest[1] > constants["N"]:
+        _of_queries[(sentences, heads, triton.cdiv(longest[0], constants["M"]))](
+            *saved, grads[0], *starts, *strides, grads[0].stride(0), *sizes, **constants
+        )
+
+
+# ------------------------------------------------------------------------------------------------ operators of PyTorch
+# Gradients are written at once into the layout of the fused projections.
+
+
+@torch.library.custom_op("nmt::packed_self_attention", mutates_args=())
+def _self_attention(projected: Tensor, starts: Tensor, longest: int, causal: bool) -> tuple[Tensor, Tensor]:
+    query, keys, values = projected.unbind(1)
+    return _attend(query, keys, values, starts, starts, longest, causal)
+
+
+@_self_attention.register_fake
+def _(projected: Tensor, starts: Tensor, longest: int, causal: bool) -> tuple[Tensor, Tensor]:
+    return _empty_results(projected[:, 0])
+
+
+@torch.library.custom_op("nmt::packed_self_attention_backward", mutates_args=())
+def _self_attention_backward(
+    grad: Tensor, projected: Tensor, out: Tensor, log_norms: Tensor, starts: Tensor, longest: int, causal: bool
+) -> Tensor:
+    found = projected.new_empty(projected.shape)
+    inputs, grads = projected.unbind(1), found.unbind(1)
+    _differentiate(
+        (grads[0], grads[1], grads[2]), grad, (inputs[0], inputs[1], inputs[2]), (out, log_norms), (starts, starts),
+        (longest, longest), causal,
+    )  # fmt: skip
+    return found
+
+
+@_self_attention_backward.register_fake
+def _(
+    grad: Tensor, projected: Tensor, out: Tensor, log_norms: Tensor, starts: Tensor, longest: int, causal: bool
+) -> Tensor:
+    return projected.new_empty(projected.shape)
+
+
+def _save_self(ctx, inputs, output):
+    projected, starts, *ctx.rest = inputs
+    ctx.save_for_backward(projected, *output, starts)
+
+
+def _self_gradient(ctx, grad, _):
+    return _self_attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None
+
+
+_self_attention.register_autograd(_self_gradient, setup_context=_save_self)
+
+
+@torch.library.custom_op("nmt::packed_cross_attention", mutates_args=())
+def _cross_attention(
+    query: Tensor, memory: Tensor, starts: Tensor, starts_of_memory: Tensor, longest: int, longest_of_memory: int
 ) -> tuple[Tensor, Tensor]:
+    keys, values = memory.unbind(1)
+    return _attend(query, keys, values, starts, starts_of_memory, longest, False)
+
+
+@_cross_attention.register_fake
+def _(
+    query: Tensor, memory: Tensor, starts: Tensor, starts_of_memory: Tensor, longest: int, longest_of_memory: int
+) -> tuple[Tensor, Tensor]:
+    return _empty_results(query)
+
+
+@torch.library.custom_op("nmt::packed_cross_attention_backward", mutates_args=())
+def _cross_attention_backward(
+    grad: Tensor,
+    query: Tensor,
+    memory: Tensor,
+    out: Tensor,
+    log_norms: Tensor,
+    starts: Tensor,
+    starts_of_memory: Tensor,
+    longest: int,
+    longest_of_memory: int,
+) -> tuple[Tensor, Tensor]:
+    of_query, of_memory = query.new_empty(query.shape), memory.new_empty(memory.shape)
+    keys, values = memory.unbind(1)
+    of_keys, of_values = of_memory.unbind(1)
+    _differentiate(
+        (of_query, of_keys, of_values), grad, (query, keys, values), (out, log_norms), (starts, starts_of_memory),
+        (longest, longest_of_memory), False,
+    )  # fmt: skip
+    return of_query, of_memory
+
+
+@_cross_attention_backward.register_fake
+def _(
+    grad: Tensor,
+    query: Tensor,
+    memory: Tensor,
+    out: Tensor,
+    log_norms: Tensor,
+    starts: Tensor,
+    starts_of_memory: Tensor,
+    longest: int,
+    longest_of_memory: int,
+) -> tuple[Tensor, Tensor]:
+    return query.new_empty(query.shape), memory.new_empty(memory.shape)
+
+
+def _save_cross(ctx, inputs, output):
+    query, memory, starts, starts_of_memory, *ctx.rest = inputs
+    ctx.save_for_backward(query, memory, *output, starts, starts_of_memory)
+
+
+def _cross_gradient(ctx, grad, _):
+    return *_cross_attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None, None
+
+
+_cross_attention.register_autograd(_cross_gradient, setup_context=_save_cross)
+
+
+def _empty_results(query: Tensor) -> tuple[Tensor, Tensor]:
     return query.new_empty(query.shape), query.new_empty((query.size(1), query.size(0)), dtype=torch.float32)
 
 
-@torch.library.custom_op("nmt::packed_attention_backward", mutates_args=())
-def _attention_backward(
-    grad: Tensor,
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    out: Tensor,
-    log_norms: Tensor,
-    starts: Tensor,
-    starts_of_keys: Tensor,
-    longest: int,
-    longest_of_keys: int,
-    causal: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    grad = grad.contiguous()
-    grads = [x.new_empty(x.shape) for x in (query, keys, values)]
-    constants = _constants(query, causal)
-    sizes = query.size(0), query.size(2) ** -0.5
-    saved = query, keys, values, out, grad, log_norms
-    strides = [x.stride(0) for x in (query, keys, values, out, grad)]
-    sentences, heads = starts.numel() - 1, query.size(1)
-    _of_keys[(sentences, heads, triton.cdiv(longest_of_keys, constants["N"]))](
-        *saved, *grads, starts, starts_of_keys, *strides, *(x.stride(0) for x in grads), *sizes, **constants
-    )
-    if longest_of_keys > constants["N"]:
-        _of_queries[(sentences, heads, triton.cdiv(longest, constants["M"]))](
-            *saved, grads[0], starts, starts_of_keys, *strides, grads[0].stride(0), *sizes, **constants
-        )
-    return grads[0], grads[1], grads[2]
+def packed_self_attention(projected: Tensor, sentences: Sentences, causal: bool) -> Tensor:
+    """See :func:`nmt.models.packed.packed_self_attention`."""
+    out: Tensor = _self_attention(projected.contiguous(), sentences.starts, sentences.longest, causal)[0]
+    return out
 
 
-@_attention_backward.register_fake
-def _(
-    grad: Tensor,
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    out: Tensor,
-    log_norms: Tensor,
-    starts: Tensor,
-    starts_of_keys: Tensor,
-    longest: int,
-    longest_of_keys: int,
-    causal: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return query.new_empty(query.shape), keys.new_empty(keys.shape), values.new_empty(values.shape)
-
-
-def _save(ctx, inputs, output) -> None:
-    query, keys, values, starts, starts_of_keys, *ctx.rest = inputs
-    ctx.save_for_backward(query, keys, values, *output, starts, starts_of_keys)
-
-
-def _differentiate(ctx, grad, _):
-    return *_attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None, None, None
-
-
-_attention.register_autograd(_differentiate, setup_context=_save)
-
-
-def packed_attention(
-    query: Tensor, keys: Tensor, values: Tensor, sentences: Sentences, of_keys: Sentences, causal: bool
-) -> Tensor:
-    """See :func:`nmt.models.packed.packed_attention`. The last two axes of the inputs must be contiguous."""
-    out: Tensor = _attention(
-        query, keys, values, sentences.starts, of_keys.starts, sentences.longest, of_keys.longest, causal
-    )[0]
+def packed_cross_attention(query: Tensor, memory: Tensor, sentences: Sentences, of_memory: Sentences) -> Tensor:
+    """See :func:`nmt.models.packed.packed_cross_attention`."""
+    starts, longest = (sentences.starts, of_memory.starts), (sentences.longest, of_memory.longest)
+    out: Tensor = _cross_attention(query.contiguous(), memory.contiguous(), *starts, *longest)[0]
     return out

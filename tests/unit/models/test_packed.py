@@ -10,7 +10,7 @@ from nmt.config import TransformerConfig
 from nmt.data.batching import collate
 from nmt.data.packing import Packing
 from nmt.models.build import build_model
-from nmt.models.packed import kernel, packed_attention
+from nmt.models.packed import kernel, packed_cross_attention, packed_self_attention
 from nmt.sentences import Sentences
 from nmt.training.loss import projected_cross_entropy
 
@@ -136,6 +136,9 @@ def test_the_loop_is_attention_with_a_mask(causal):
     query = torch.randn(11, 2, 4)
     keys, values = torch.randn(2, sum(of_keys), 2, 4)
     one, other = sentences(lengths), sentences(of_keys)
-    found = packed_attention(query, keys, values, one, other, causal)
+    if causal:
+        found = packed_self_attention(torch.stack([query, keys, values], dim=1), one, True)
+    else:
+        found = packed_cross_attention(query, torch.stack([keys, values], dim=1), one, other)
     expected = dense_attention(query, keys, values, one.starts, other.starts, causal)
     assert torch.allclose(found, expected, atol=1e-6)

@@ -28,11 +28,15 @@ def attend(query, keys, values, lengths, of_keys, causal):
 
 def check_attention(lengths: list[int], of_keys: list[int], width: int, dtype: torch.dtype, causal: bool) -> None:
     torch.manual_seed(1)
-    # Views of a fused projection, as in the model: the rows are further apart than they are wide.
-    query = torch.randn(sum(lengths), 3, 2, width, dtype=dtype)[:, 0].requires_grad_()
-    keys, values = (x.requires_grad_() for x in torch.randn(sum(of_keys), 2, 2, width, dtype=dtype).unbind(1))
+    query = torch.randn(sum(lengths), 2, width, dtype=dtype, requires_grad=True)
+    keys, values = torch.randn(2, sum(of_keys), 2, width, dtype=dtype, requires_grad=True)
     grad = torch.randn(sum(lengths), 2, width, dtype=dtype)
-    found = triton_attention.packed_attention(query, keys, values, sentences(lengths), sentences(of_keys), causal)
+    if causal:
+        projected = torch.stack([query, keys, values], dim=1)
+        found = triton_attention.packed_self_attention(projected, sentences(lengths), True)
+    else:
+        memory = torch.stack([keys, values], dim=1)
+        found = triton_attention.packed_cross_attention(query, memory, sentences(lengths), sentences(of_keys))
     expected = attend(query, keys, values, lengths, of_keys, causal)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     assert found.dtype == dtype
