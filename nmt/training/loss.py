@@ -115,7 +115,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             hidden_sum = counted.sum(0)  # [D]
             each = torch.empty(h.size(0), device=h.device)  # log Σ exp z of each row, 0 where it does not count
             grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
-            rows = -(-h.size(0) // -(-h.size(0) // _weighted_rows(weight.size(0), device)))
+            rows = _weighted_rows(h.size(0), weight.size(0), device)
             for start in range(0, h.size(0), rows):
                 piece = slice(start, start + rows)
                 p = h[piece] @ w.t()  # [R, V] logits, and then their gradient
@@ -177,9 +177,11 @@ def _adds_in_fp32(dtype: torch.dtype, device: torch.device) -> bool:
     return True
 
 
-def _weighted_rows(vocab_size: int, device: str) -> int:
-    """As :func:`piece_rows`; on a GPU more, as the logits are overwritten by their gradient."""
-    return piece_rows(vocab_size, device) if device == "cpu" else max(2048, (1 << 28) // vocab_size)
+def _weighted_rows(rows: int, vocab_size: int, device: str) -> int:
+    """As :func:`piece_rows`, in pieces of about one size; larger on a GPU, as the gradient overwrites the logits."""
+    most = piece_rows(vocab_size, device) if device == "cpu" else max(2048, (1 << 28) // vocab_size)
+    pieces = -(-rows // most)
+    return -(-rows // pieces // 64) * 64
 
 
 def projected_cross_entropy(

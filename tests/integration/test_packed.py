@@ -11,9 +11,9 @@ from nmt import pipeline
 from nmt.cli import main
 from nmt.data.batching import Reader, TrainingOrder
 from nmt.errors import ConfigError
-from nmt.reproduction import differences
-from nmt.run import Run
-from nmt.training import checkpoint as checkpoints
+from nmt.run import checkpoint as checkpoints
+from nmt.run.differences import differences
+from nmt.run.directory import Run
 from nmt.training.trainer import Trainer
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages.
@@ -31,6 +31,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the program may catch it and carry on."""
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_with_the_same_bits(task, monkeypatch):
     expected = pipeline.train(task.config("transformer", "whole", **HARD)).run
     update, kills = Trainer.update, [5, 11, 20]

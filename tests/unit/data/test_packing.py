@@ -45,7 +45,7 @@ def sides(batch):
         yield [ids[a:b].tolist() for a, b in itertools.pairwise(starts)][: len(batch.rows)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(corpora, st.integers(1, 3000), st.integers(0, 5))
 def test_every_pair_once_and_whole(lengths, budget, seed):
     dataset = Lengths(lengths)
@@ -69,7 +69,7 @@ def test_every_pair_once_and_whole(lengths, budget, seed):
         )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(corpora, st.integers(1, 3000), st.data())
 def test_sentences_cover_all_rows_and_have_a_counterpart(lengths, budget, data):
     """What attention needs, also of batches that are shorter than planned, as those of sampling are."""

@@ -11,6 +11,7 @@ import pytest
 CASES = Path(__file__).with_name("triton_cases.py")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed; it comes with PyTorch for CUDA"
 )

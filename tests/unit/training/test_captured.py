@@ -8,7 +8,7 @@ import torch
 
 from nmt import pipeline
 from nmt.errors import TrainingError
-from nmt.run import Run
+from nmt.run.directory import Run
 from nmt.training import updater
 from nmt.training.captured import Graphs
 
