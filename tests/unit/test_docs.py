@@ -100,7 +100,7 @@ def test_names_of_code_exist(page):
 def test_names_are_in_the_file_named_with_them(page):
     """As in "`SCORES` of `nmt/models/attention.py`"."""
     named = re.findall(r"`([\w.]+)`\s+(?:in|of)\s+`(nmt/[\w/]+)\.py`", prose(page))
-    modules = [(name, file.replace("/", ".")) for name, file in named]
+    modules = [(name, file.removesuffix("/__init__").replace("/", ".")) for name, file in named]
     assert [(name, module) for name, module in modules if not found(f"{module}.{name}")] == []
 
 
