@@ -32,18 +32,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nmt.config import (
-    DEFAULTS,
-    Config,
-    config_diff,
-    dotted,
-    fixed_settings,
-    load_config,
-    load_stored_yaml,
-    validate_config,
-)
+from nmt.config.compare import config_diff, fixed_settings
+from nmt.config.experiment import DEFAULTS, Config
+from nmt.config.explain import dotted
+from nmt.config.limits import LengthLimits
+from nmt.config.load import load_config, load_stored_yaml, validate_config
 from nmt.errors import CheckpointError, ConfigError, RunError
-from nmt.search.limits import LengthLimits
 from nmt.storage.atomic import UnreadableError, present, recover, unshare, write_text
 from nmt.storage.locks import ELSEWHERE, RunLock
 
@@ -353,7 +347,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Load a configuration; for a run that has been started, with the version of the defaults it was started with.
 
     Raises:
-        ConfigError: as :func:`nmt.config.load_config`.
+        ConfigError: as :func:`nmt.config.load.load_config`.
         RunError: the configuration stored in the run cannot be read.
     """
     try:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nmt.config import TrainConfig
+from nmt.config.train import TrainConfig
 from nmt.errors import ConfigError
 from nmt.training.optim import learning_rate
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.config import TrainConfig
+from nmt.config.train import TrainConfig
 from nmt.data.batching import Batch, Reader
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nmt.config.limits import resolve_search
 from nmt.search.beam import beam_search
-from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 from nmt.translation.batches import search_batches
 
 if TYPE_CHECKING:
-    from nmt.config import SearchConfig
+    from nmt.config.search import SearchConfig
     from nmt.data.tokenizer import Tokenizer
     from nmt.models.seq2seq import Seq2Seq
 

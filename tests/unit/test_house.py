@@ -9,9 +9,13 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from nmt.config import RESUMABLE, OptimizerConfig, RNNConfig, ScheduleConfig, SearchConfig, TrainConfig, all_keys
-from nmt.models import attention
-from nmt.models.attention import Attention
+from nmt.config.base import RESUMABLE
+from nmt.config.experiment import all_keys
+from nmt.config.model import RNNConfig
+from nmt.config.schedule import ScheduleConfig
+from nmt.config.search import SearchConfig
+from nmt.config.train import OptimizerConfig, TrainConfig
+from nmt.models.attention import SCORES
 from nmt.search.scoring import LengthPenalty
 from nmt.training import optim
 from nmt.training.optim import learning_rate
@@ -81,12 +85,12 @@ def names(section: type, key: str) -> set[str]:
 
 def test_attention_scores_are_those_of_the_configuration():
     configured = names(RNNConfig, "attention") - {"none"}
-    assert {*attention._PURE, "additive"} == configured
+    assert SCORES.keys() == configured
     torch.manual_seed(0)
     query, memory = torch.randn(2, 3, 4), torch.randn(2, 5, 6)
     mask = torch.ones(2, 5, dtype=torch.bool)
-    for name in sorted(configured):
-        module = Attention(name, d_query=4, d_memory=6, d_attention=8)
+    for attention in SCORES.values():
+        module = attention(d_query=4, d_memory=6, d_attention=8)
         context, weights = module(query, module.read(memory, mask))
         assert context.shape == (2, 3, 6)
         torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from nmt.config import RNNConfig
+from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, GeneralAttention, additive_score, dot_score, euclidean_score, scaled_dot_score
 
 QUERY = torch.tensor([[1.0, 2.0]])  # [1, A]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from nmt.config.schedule import ScheduleConfig
+from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, mean_weights
 
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from nmt.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from nmt.config.schedule import ScheduleConfig
+from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.errors import ConfigError
 from nmt.training import plan
 from nmt.training.optim import learning_rate

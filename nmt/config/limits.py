@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from nmt.config import Positive, SearchConfig, Section
+from nmt.config.base import Positive, Section
+from nmt.config.search import SearchConfig
 
 if TYPE_CHECKING:
     import numpy as np
