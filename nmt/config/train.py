@@ -131,10 +131,19 @@ class TrainConfig(Section):
     def _can_end(self) -> Self:
         if not (self.max_steps or self.max_epochs or self.max_minutes or self.patience):
             raise ValueError("nothing would end the training: set max_steps, max_epochs, max_minutes or patience")
-        if self.schedule.name in ("cosine", "linear") and not (self.schedule.total_steps or self.max_steps):
+        if self.schedule.ends and self.schedule_end is None:
             raise ValueError(f"a {self.schedule.name} schedule needs its end: set schedule.total_steps or max_steps")
         if self.average is not None:
             kept, key = (self.keep_best, "keep_best") if self.average_of == "best" else (self.keep_last, "keep_last")
             if kept < self.average:
                 raise ValueError(f"averaging {self.average} checkpoints needs {key} of at least that, not {kept}")
         return self
+
+    @property
+    def schedule_end(self) -> int | None:
+        """The step at which the learning rate reaches its lowest value; None for a schedule without an end."""
+        return (self.schedule.total_steps or self.max_steps) if self.schedule.ends else None
+
+    def learning_rate(self, step: int, plateau_cuts: int = 0) -> float:
+        """Learning rate of update ``step`` (the first is 1), after ``plateau_cuts`` plateaus."""
+        return self.schedule.rate(step, self.optimizer.lr, self.schedule_end or step, plateau_cuts)

@@ -260,12 +260,12 @@ class Run:
             )
 
     def settle(self, config: Config) -> Config:
-        """The configuration with what the first start settles: where a cosine or linear schedule ends.
+        """The configuration with the end of its schedule, which the first start settles.
 
-        A later start with other limits leaves the schedule as it is, and so the learning rate of every step taken.
+        A later start with other limits does not change the schedule, and so the learning rate of the steps taken.
         """
         schedule = config.train.schedule
-        if schedule.name not in ("cosine", "linear") or schedule.total_steps is not None:
+        if not schedule.ends or schedule.total_steps is not None:
             return config
         first = self.load_config().train if self.started else config.train
         end = self.schedule_end() or first.schedule.total_steps or first.max_steps

@@ -1,9 +1,8 @@
-"""Optimizer, learning rate as a function of the step, and averages of weights."""
+"""Optimizer and averages of weights."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt.config.train import OptimizerConfig, TrainConfig
+from nmt.config.train import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -38,29 +37,6 @@ def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
         for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
     }
     return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(methods["step"])})
-
-
-def learning_rate(step: int, config: TrainConfig, plateau_cuts: int = 0) -> float:
-    """Learning rate of update ``step`` (the first is 1).
-
-    All schedules rise linearly over ``warmup_steps``; then ``inverse_sqrt`` falls with 1/√step (Vaswani et al. 2017,
-    eq. 3), ``cosine`` and ``linear`` reach ``min_lr`` at ``total_steps``, ``plateau`` is multiplied by ``factor`` for
-    each of ``plateau_cuts``.
-    """
-    schedule, peak = config.schedule, config.optimizer.lr
-    warmup = schedule.warmup_steps
-    if step < warmup:
-        return peak * step / warmup
-    if schedule.name == "constant":
-        return peak
-    if schedule.name == "plateau":
-        return max(schedule.min_lr, peak * schedule.factor**plateau_cuts)
-    if schedule.name == "inverse_sqrt":
-        return max(schedule.min_lr, peak * math.sqrt(max(warmup, 1) / max(step, 1)))
-    total = schedule.total_steps or config.max_steps or step
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    shape = 1 - done if schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return schedule.min_lr + (peak - schedule.min_lr) * shape
 
 
 class MovingAverage:

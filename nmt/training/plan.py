@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.config.train import TrainConfig
 from nmt.errors import ConfigError
-from nmt.training.optim import learning_rate
 
 if TYPE_CHECKING:
     from nmt.training.progress import Progress
@@ -66,23 +65,16 @@ def expected_end(config: TrainConfig, pace: Pace, patience: bool) -> int:
     return max(pace.step + 1, min(end for end in ends if end))
 
 
-def end_of_schedule(config: TrainConfig) -> int | None:
-    """The step at which the lowest rate is reached; None for a schedule without an end."""
-    if config.schedule.name not in ("cosine", "linear"):
-        return None
-    return config.schedule.total_steps or config.max_steps
-
-
 def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[str]:
     """What does not fit, where a run ends after ``steps``.
 
     Args:
         why: how that is known, such as " (20 epochs of 15 steps)".
     """
-    schedule, end = config.schedule, end_of_schedule(config)
+    schedule, end = config.schedule, config.schedule_end
     if steps is None:
         return []
-    share = learning_rate(steps, config) / config.optimizer.lr
+    share = config.learning_rate(steps) / config.optimizer.lr
     lowest = schedule.min_lr / config.optimizer.lr
     if schedule.warmup_steps > steps:
         return [
@@ -126,12 +118,12 @@ def forecast(config: TrainConfig, pace: Pace, steps_per_second: float) -> list[s
     if steps >= (planned_steps(config, pace) or steps + 1):
         return []
     why = f" (max_minutes: {config.max_minutes:g}, at {steps_per_second:.3g} steps/s)"
-    return [line for line in mismatches(config, steps, why) if steps <= (end_of_schedule(config) or steps)]
+    return [line for line in mismatches(config, steps, why) if steps <= (config.schedule_end or steps)]
 
 
 def result(config: TrainConfig, step: int) -> list[str]:
     """What the schedule had not done when the training ended."""
-    share, end = learning_rate(step, config) / config.optimizer.lr, end_of_schedule(config)
+    share, end = config.learning_rate(step) / config.optimizer.lr, config.schedule_end
     if step < config.schedule.warmup_steps:
         return [
             f"warning: the training ended in the warm-up (step {step:,} of {config.schedule.warmup_steps:,}): the "
@@ -156,20 +148,20 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace
     Raises:
         ConfigError: a limit was raised, but the schedule has ended at rate 0, so that further steps change nothing.
     """
-    old, end, step = end_of_schedule(before), end_of_schedule(now), pace.step
+    old, end, step = before.schedule_end, now.schedule_end, pace.step
     if old is None or end is None:
         return None
     if old != end:
         return (
             f"warning: train.schedule.total_steps is {old:,} in the run, {end:,} now: the learning rate of step "
-            f"{step + 1:,} is {learning_rate(step + 1, now):.2e} instead of {learning_rate(step + 1, before):.2e}; the "
+            f"{step + 1:,} is {now.learning_rate(step + 1):.2e} instead of {before.learning_rate(step + 1):.2e}; the "
             "steps already taken keep theirs"
         )
     raised = [key for key in LIMITS if getattr(before, key) != getattr(now, key)]
     beyond = given is None and (planned_steps(now, pace) or 0) > end
     if now.schedule.min_lr == 0 and (beyond or (raised and step >= end)):
         longer = expected_end(now, pace, raised == ["patience"])
-        rate, key = learning_rate(step + 1, with_end(now, longer)), raised[0] if raised else "max_steps"
+        rate, key = with_end(now, longer).learning_rate(step + 1), raised[0] if raised else "max_steps"
         raise ConfigError(
             f"train.{key}: the {now.schedule.name} schedule of this run ends at step {end:,} with a rate of 0: later "
             f"steps change nothing. To train further, stretch it with --set train.schedule.total_steps={longer}: "
@@ -192,7 +184,7 @@ def further(config: TrainConfig, progress: Progress, pace: Pace) -> list[str]:
         raised["max_minutes"] = math.ceil(20 * progress.seconds / 60) / 10
     if config.patience and progress.stale_validations >= config.patience:
         raised["patience"] = 2 * progress.stale_validations
-    end, last = end_of_schedule(config), expected_end(config.model_copy(update=raised), pace, "patience" in raised)
+    end, last = config.schedule_end, expected_end(config.model_copy(update=raised), pace, "patience" in raised)
     if end is not None and (progress.step >= end or last > end):
         raised["schedule.total_steps"] = last
     return [

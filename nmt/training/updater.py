@@ -18,7 +18,7 @@ from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.device import Place, autocast
 from nmt.training.loss import projected_cross_entropy
-from nmt.training.optim import MovingAverage, build_optimizer, learning_rate
+from nmt.training.optim import MovingAverage, build_optimizer
 from nmt.training.progress import Progress, Window
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
@@ -62,7 +62,7 @@ class Updater:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
         finite = torch.isfinite(norm)
-        self._step(learning_rate(progress.step + 1, self.config, progress.plateau_cuts), finite)
+        self._step(self.config.learning_rate(progress.step + 1, progress.plateau_cuts), finite)
         progress.step += 1
         if self.ema is not None:
             self.ema.update(progress.step)

@@ -75,6 +75,11 @@ def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tm
     [
         ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the inverse_sqrt schedule does not"),
         ("train.schedule.total_steps=9", "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule"),
+        (
+            "train.schedule={name: constant, min_lr: 0.1}",
+            "train.schedule.min_lr: 0.1 has no effect: the constant schedule does not use it; inverse_sqrt, cosine, "
+            "linear and plateau do; remove it",
+        ),
         ("model.max_positions=9", "model.max_positions: 9 has no effect: sinusoidal positions have no longest"),
         ("model={type: rnn, attention: none, d_attention: 9}", "model.d_attention: 9 has no effect: attention: none"),
     ],
