@@ -18,7 +18,7 @@ def as_list(paths: str | list[str]) -> list[str]:
 class TextSource(Section):
     """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
 
-    kind: Literal["text"] = Field(description="two files with a sentence a line")
+    kind: Literal["text"] = Field(description="two files, one sentence per line")
     src: Paths = Field(
         description="source file, or several read one after the other; a run knows its files by their SHA-256",
         json_schema_extra=RESUMABLE,
@@ -73,8 +73,8 @@ class JsonlSource(Section):
 class HubSource(Section):
     """A dataset that ``datasets.load_dataset`` reads: a hub id, or a local folder or file of parquet, JSON or CSV.
 
-    Both usual shapes are read: a ``translation`` column holding ``{language: sentence}``, or one column a language. A
-    key of another structure is dotted (``pair.en``).
+    Both usual shapes are read: a ``translation`` column of ``{language: sentence}``, and one column per language. A key
+    inside another structure is dotted (``pair.en``).
     """
 
     kind: Literal["hub"] = Field(description="a dataset of the Hugging Face hub, or local Parquet, JSON or CSV")
@@ -98,9 +98,9 @@ class DemoSource(Section):
 
 
 class HoldoutSource(Section):
-    """A part split off the training data by a seeded hash, so that what is held out stays so when the corpus grows.
+    """A part split off the training data by a seeded hash: a pair held out stays so when the corpus grows.
 
-    See ``data.cleaning.apart`` for what the part has not in common with training.
+    ``data.cleaning.apart`` says what the part and the training data must not share.
     """
 
     kind: Literal["holdout"] = Field(description="a part split off the training data")
@@ -115,7 +115,10 @@ HeldSource = Annotated[
 
 
 class CleaningConfig(Section):
-    """Rules that drop pairs from the training part; each is counted in the manifest. Empty sides always go."""
+    """Rules that drop pairs from the training part; the manifest counts the pairs of each rule.
+
+    A pair with an empty side is always dropped.
+    """
 
     max_chars: Positive = Field(1000, description="drop a pair with a side of more characters")
     max_ratio: Annotated[float, Field(ge=1.0)] = Field(
@@ -135,8 +138,8 @@ class CleaningConfig(Section):
     )
     apart: Literal["sentences", "pairs"] = Field(
         "sentences",
-        description="what training and the validation and test sets have not in common. sentences: no source and no"
-        " target, whatever its case, punctuation and spaces, but for very common ones; pairs: no equal pair",
+        description="what training must not share with the validation and test sets. sentences: sources and targets,"
+        " whatever their case, punctuation and spaces, except very common ones; pairs: equal pairs",
     )
 
 
@@ -147,7 +150,7 @@ class DataConfig(Section):
     valid: HeldSource = Field(description="validation pairs, which choose the best checkpoint")
     test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(
         default_factory=dict,
-        description="named test sets; one that is added to a run is scored, and takes no pair out of its training part",
+        description="named test sets; a set added to a run later is scored, and its pairs stay in the training part",
     )
     reading: Literal["strict", "lenient"] = Field(
         "strict",

@@ -85,7 +85,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _test_sets_have_files_of_their_names(self) -> Self:
+    def _test_sets_have_distinct_file_names(self) -> Self:
         """Refuse test sets whose results would share a file; earlier versions let one overwrite the other."""
         seen = {"valid": "the validation set"}
         for name in self.data.test if self.defaults >= 2 else ():
@@ -116,7 +116,7 @@ class Config(Section):
         if most is not None and most < longest:
             raise ValueError(
                 f"model.max_positions ({most}) is under the longest sequence "
-                f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens)"
+                f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
             )
         return self
 

@@ -25,7 +25,7 @@ class RNNConfig(Section):
     decoder_layers: Positive = Field(1, description="layers of the decoder")
     residual: bool = Field(False, description="add the input of each layer above the first to its output")
     attention: Literal["additive", "general", "dot", "scaled_dot", "euclidean", "none"] = Field(
-        "additive", description="score of the alignment; none squeezes the source into one vector"
+        "additive", description="score of the alignment; none: the decoder sees the source as one vector"
     )
     d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
     dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
@@ -33,11 +33,11 @@ class RNNConfig(Section):
 
     @property
     def max_target_tokens(self) -> None:
-        """Any number of steps can be taken."""
+        """None: the decoder can take any number of steps."""
 
     def unused(self) -> dict[str, str]:
         if self.attention in ("general", "none"):
-            return {"d_attention": f"attention: {self.attention} has no space of its own for queries and keys"}
+            return {"d_attention": f"attention: {self.attention} does not project queries and keys to d_attention"}
         return {}
 
 
@@ -56,8 +56,8 @@ class TransformerConfig(Section):
     )
     positions: Literal["sinusoidal", "learned", "rotary"] = Field(
         "sinusoidal",
-        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); rotary turns queries and"
-        " keys of self-attention (Su et al. 2021)",
+        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); rotary rotates queries"
+        " and keys of self-attention (Su et al. 2021)",
     )
     max_positions: Positive = Field(1024, description="longest sequence of learned positions")
     dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
@@ -67,7 +67,7 @@ class TransformerConfig(Section):
 
     @property
     def max_target_tokens(self) -> int | None:
-        """The most positions the decoder has; None where any length goes."""
+        """Number of positions that the decoder has; None if any length fits."""
         return self.max_positions if self.positions == "learned" else None
 
     def unused(self) -> dict[str, str]:

@@ -42,9 +42,9 @@ VocabSize = Annotated[int, Field(ge=8, le=1_000_000)]
 
 
 class NormalizationConfig(Section):
-    """How the text of each side is normalised before it is segmented.
+    """Normalization of each language before segmentation.
 
-    The target comes back as it was normalised: only ``whitespace`` and ``identity`` leave its characters alone.
+    Translations are normalised text: only ``whitespace`` and ``identity`` keep the characters of the target.
     """
 
     src: Normalization = Field("nmt_nfkc", description="rule for the source")

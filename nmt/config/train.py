@@ -42,20 +42,20 @@ class TrainConfig(Section):
     )
     max_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
         None,
-        description="stop after this many minutes of training, validation included, restarts added up",
+        description="stop after this many minutes of training, validation included, summed over restarts",
         json_schema_extra=RESUMABLE,
     )
     patience: Positive | None = Field(
         None, description="stop after this many validations without progress, see score", json_schema_extra=RESUMABLE
     )
     score: Literal["bleu", "chrf", "loss"] = Field(
-        "bleu", description="validation score that the best checkpoint, patience and plateau go by; see selection"
+        "bleu", description="validation score that decides on the best checkpoint, patience and plateaus; see selection"
     )
     selection: Literal["validated", "score"] = Field(
         "validated",
         description="validated: where score cannot tell (BLEU that rests on fewer than 10 matching 4-grams, equal"
         " scores), chrF and then the loss decide, and a mean of weights becomes the final model only if it validates"
-        " better than the weights it stands for; score: by the score alone, and means of weights unseen",
+        " better than the weights it stands for; score: the score alone decides, and a mean is not validated",
         json_schema_extra=RESUMABLE,
     )
     label_smoothing: Probability = Field(
@@ -100,7 +100,7 @@ class TrainConfig(Section):
     deterministic: bool = Field(
         False,
         description="use only PyTorch's deterministic algorithms, so that the same seed gives the same bits on CUDA"
-        " (measured on an H100: under 1% slower for a Transformer base); on a CPU it always does",
+        " (measured on an H100: under 1% slower for a Transformer base); a CPU always gives the same bits",
         json_schema_extra=RESUMABLE,
     )
     validate_every: Positive | Literal["epoch"] = Field("epoch", description="steps between validations")

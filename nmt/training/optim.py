@@ -16,7 +16,7 @@ from nmt.config.train import OptimizerConfig
 def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.device) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused where PyTorch has it.
 
-    Weight decay spares vectors (biases, norms): decaying them helps nothing.
+    Weight decay applies to matrices only: on vectors (biases, norms) it does not help.
     """
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -28,9 +28,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.dev
 
 
 def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
-    """An optimizer whose methods are not shielded from torch.compile, which never sees them here.
+    """Strip PyTorch's ``_disable_dynamo`` wrappers from the methods of an optimizer, which is never compiled here.
 
-    The shields import all of torch.compile: 80 MB and more than a second of every start.
+    The wrappers import torch.compile: 80 MB, and more than a second of every start.
     """
     methods = {
         name: inspect.unwrap(getattr(kind, name))
@@ -65,14 +65,14 @@ class MovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model runs on the average inside the block."""
+        """Inside the block, the parameters of the model hold the average."""
         with _lent(self.parameters, self.average):
             yield
 
 
 @contextmanager
 def borrowed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model runs on other weights, those of all its parameters by name, inside the block."""
+    """Inside the block, the parameters of the model hold ``weights``, which names all of them."""
     names, parameters = zip(*model.named_parameters(), strict=True)
     with _lent(parameters, [weights[name] for name in names]):
         yield

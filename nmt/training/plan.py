@@ -1,4 +1,4 @@
-"""Whether limits and schedule fit each other, and what to raise so that a finished run trains further."""
+"""Check that limits and schedule fit each other, and find the limits to raise so that a finished run trains further."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from nmt.training.progress import Progress
 
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
-FEW_LINES = 200  # of validation, below which BLEU moves by several points from chance
+FEW_LINES = 200  # of validation, below which BLEU varies by several points by chance
 _HIGH = 0.1  # of the peak: a learning rate that a schedule with an end should not end at
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How far a training has come, from which follows where a limit will end it.
+    """Progress of a training, from which the step follows at which a limit will end it.
 
     Attributes:
         epoch_steps: updates of a whole epoch.
@@ -44,7 +44,7 @@ class Pace:
 
 
 def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
-    """The step at which the run ends at the latest; None where only time or patience ends it."""
+    """The last step that the limits allow; None if only time or patience ends the run."""
     limits = [config.max_steps, config.max_epochs and pace.epoch_start + config.max_epochs * pace.epoch_steps]
     return min((limit for limit in limits if limit), default=None)
 
@@ -66,10 +66,10 @@ def expected_end(config: TrainConfig, pace: Pace, patience: bool) -> int:
 
 
 def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[str]:
-    """What does not fit, where a run ends after ``steps``.
+    """Warn of a warmup or a schedule that does not fit a run of ``steps``.
 
     Args:
-        why: how that is known, such as " (20 epochs of 15 steps)".
+        why: the origin of ``steps``, such as " (20 epochs of 15 steps)".
     """
     schedule, end = config.schedule, config.schedule_end
     if steps is None:
@@ -96,21 +96,21 @@ def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[st
 
 
 def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
-    """What is known to go wrong before the first step."""
+    """Warn, before the first step, of a schedule or a validation set that does not fit."""
     steps, why = planned_steps(config, pace), ""
     if steps is not None and steps != config.max_steps:
         why = f" ({config.max_epochs} epochs of {pace.epoch_steps:,} steps)"
     found = mismatches(config, steps, why)
     if valid_lines < FEW_LINES:
         found.append(
-            f"warning: the validation set has {valid_lines} lines: on fewer than {FEW_LINES}, BLEU moves by several "
-            "points from chance, and it chooses the best checkpoint. Give data.valid more lines"
+            f"warning: the validation set has {valid_lines} lines: on fewer than {FEW_LINES}, BLEU varies by several "
+            "points by chance, and with it the choice of the best checkpoint. Give data.valid more lines"
         )
     return found
 
 
 def forecast(config: TrainConfig, pace: Pace, steps_per_second: float) -> list[str]:
-    """What ``max_minutes`` will do to the schedule at the speed of this start."""
+    """Warn of a schedule that ``max_minutes`` will cut short at the speed of this start."""
     if config.max_minutes is None:
         return []
     left = max(0.0, 60 * config.max_minutes - pace.seconds)
@@ -122,7 +122,7 @@ def forecast(config: TrainConfig, pace: Pace, steps_per_second: float) -> list[s
 
 
 def result(config: TrainConfig, step: int) -> list[str]:
-    """What the schedule had not done when the training ended."""
+    """Warn of a schedule that had not come to its end when the training ended."""
     share, end = config.learning_rate(step) / config.optimizer.lr, config.schedule_end
     if step < config.schedule.warmup_steps:
         return [
@@ -138,7 +138,7 @@ def result(config: TrainConfig, step: int) -> list[str]:
 
 
 def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace: Pace) -> str | None:
-    """Find what a resume does to the schedule; returns a line for people where it changes.
+    """Check what a resume does to the schedule; return a warning where it changes.
 
     Args:
         before: the settings of the run's last start, with the end of its schedule.

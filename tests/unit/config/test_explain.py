@@ -63,7 +63,7 @@ OVERRIDES = [
      "'linear', 'constant' or 'plateau' (did you mean cosine?)"),
     ("model.positions=learned model.max_positions=100",
      "c.yaml: model.max_positions (100) is under the longest sequence "
-     "(257, from data.cleaning.max_tokens and search.max_source_tokens)"),
+     "(257, from data.cleaning.max_tokens and search.max_source_tokens); raise it to 257"),
     ("seed=-1", "--set: seed: -1 (integer) should be greater than or equal to 0"),
     ("name=../x",
      '--set: name: "../x" must be letters, digits, \'_\', \'-\' and \'.\', not starting with \'.\' or \'-\''),
