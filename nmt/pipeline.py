@@ -511,6 +511,7 @@ def _translator(
     device: torch.device,
     limits: LengthLimits | None,
     world: World = ALONE,
+    keep: bool = False,
 ) -> Translator[TorchEngine]:
     """On CUDA, products are in the precision of the training; elsewhere in that of the weights."""
     on_cuda = device.type == "cuda"
@@ -518,7 +519,7 @@ def _translator(
     budget = default_batch_tokens(device.type, memory)
     search = resolve_search(search, limits, config.data.cleaning.max_tokens, budget)
     dtype = resolve_precision(config.train.precision, device) if on_cuda else torch.float32
-    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype, world.pulse)
+    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype, world.pulse, keep)
     longest = limits.longest_source if limits is not None else None
     return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
 
@@ -608,7 +609,8 @@ def _load_translator(
     model = _new_model(config, tokenizer)
     checksum = load_final(run, model, tokenizer)
     search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
-    return _translator(model.to(where), tokenizer, config, search, where, run.length_limits()), checksum
+    limits = run.length_limits()
+    return _translator(model.to(where), tokenizer, config, search, where, limits, keep=True), checksum
 
 
 @dataclass(frozen=True)

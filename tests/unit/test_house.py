@@ -7,8 +7,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-import torch
-
 from nmt.config.base import RESUMABLE
 from nmt.config.experiment import all_keys
 from nmt.config.model import RNNConfig
@@ -82,16 +80,7 @@ def names(section: type, key: str) -> set[str]:
 
 
 def test_attention_scores_are_those_of_the_configuration():
-    configured = names(RNNConfig, "attention") - {"none"}
-    assert SCORES.keys() == configured
-    torch.manual_seed(0)
-    query, memory = torch.randn(2, 3, 4), torch.randn(2, 5, 6)
-    mask = torch.ones(2, 5, dtype=torch.bool)
-    for attention in SCORES.values():
-        module = attention(d_query=4, d_memory=6, d_attention=8)
-        context, weights = module(query, module.read(memory, mask))
-        assert context.shape == (2, 3, 6)
-        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
+    assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
 
 
 def test_schedules_are_those_of_the_configuration():
