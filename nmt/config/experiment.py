@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from nmt.config.base import RESUMABLE, Section, section_types, unused_keys
 from nmt.config.data import DataConfig
 from nmt.config.evaluation import EvaluationConfig
-from nmt.config.model import ModelConfig
+from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.config.train import TrainConfig
@@ -38,6 +38,7 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "evaluation.tokenize": "13a",
         "evaluation.ter_asian_support": False,
         "train.selection": "score",
+        "train.batching": "padded",
     },
 }
 
@@ -107,6 +108,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _batches_can_be_packed(self) -> Self:
+        if self.train.batching == "packed" and (why := unpackable(self)) is not None:
+            raise ValueError(f"train.batching: packed is not possible: {why}; use auto or padded")
+        return self
+
+    @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
@@ -126,6 +133,18 @@ class Config(Section):
 
     def to_yaml(self, allow_unicode: bool = True) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=allow_unicode)
+
+
+def unpackable(config: Config) -> str | None:
+    """Why the batches of this configuration cannot be packed, on any device; None where they can."""
+    sampling = config.tokenizer.sampling
+    if isinstance(config.model, RNNConfig):
+        return "a recurrent model steps through all sentences of a batch at once"
+    if config.model.attention_dropout:
+        return "attention without padding has no dropout (model.attention_dropout)"
+    if sampling is not None and sampling.method == "line":
+        return "tokenizer.sampling.method: line keeps no budget"
+    return None
 
 
 def _put_default(raw: dict[str, Any], key: Sequence[str], value: Any, model: Any) -> None:

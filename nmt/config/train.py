@@ -28,8 +28,16 @@ class OptimizerConfig(Section):
 class TrainConfig(Section):
     batch_tokens: Positive = Field(
         4096,
-        description="budget of a batch: sentences times the longest side, padding counted, stays within it;"
+        description="budget of a batch: sentences times the longest side, padding counted, stays within it, or with"
+        " batching: packed the tokens of each side;"
         " each process of torchrun has batches of its own, so this is per device",
+    )
+    batching: Literal["auto", "padded", "packed"] = Field(
+        "auto",
+        description="padded: sentences of like length together, filled up to the longest; packed: sentences in random"
+        " order, one after another without padding, at most batch_tokens per side; auto: packed for a Transformer on"
+        " CUDA, where an update is then one CUDA graph. A run keeps what it was started with",
+        json_schema_extra=RESUMABLE,
     )
     accumulate: Positive = Field(
         1,
