@@ -26,7 +26,7 @@ import yaml
 from harness import command, machine, publish, spread, table
 
 from nmt.cli import guarded
-from nmt.config import DemoSource, TextSource
+from nmt.config.data import DemoSource, TextSource
 from nmt.data.sources import read_pairs
 from nmt.errors import DataError
 

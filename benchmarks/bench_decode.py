@@ -42,10 +42,13 @@ from harness import (
 )
 
 from nmt.cli import guarded
-from nmt.config import Config, TransformerConfig, digest, validate_config
+from nmt.config.compare import digest
+from nmt.config.experiment import Config
+from nmt.config.limits import resolve_search
+from nmt.config.load import validate_config
+from nmt.config.model import TransformerConfig
 from nmt.data.lines import open_text, read_lines
 from nmt.run.directory import Run
-from nmt.search.limits import resolve_search
 from nmt.storage.atomic import write_text
 
 SAME_LOGITS = 1e-3  # largest difference of two logits that are computed alike in fp32

@@ -20,7 +20,8 @@ from harness import command, machine, ratios, spread
 
 from nmt import pipeline
 from nmt.cli import guarded
-from nmt.config import Config, load_config
+from nmt.config.experiment import Config
+from nmt.config.load import load_config
 from nmt.data.batching import Batch
 from nmt.data.packing import PackedBatch
 from nmt.run.directory import Run

@@ -31,7 +31,7 @@ from nmt.storage.atomic import replacing
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from nmt.config import DataConfig
+    from nmt.config.data import DataConfig
     from nmt.run.directory import Run
     from nmt.translation.ctranslate2 import CTranslate2Engine
     from nmt.translation.pytorch import TorchEngine
@@ -369,7 +369,7 @@ def translate_file(
     The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``). Lines are
     translated as soon as no further one arrives; those of a file, many at a time.
     """
-    from nmt.config import MAX_BEAM
+    from nmt.config.search import MAX_BEAM
     from nmt.run.directory import Run
 
     for option, value in (("--beam-size", beam_size), ("--nbest", nbest)):
@@ -628,7 +628,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> None:
-    from nmt.config import json_schema
+    from nmt.config.experiment import json_schema
     from nmt.errors import ConfigError
 
     require_output(", so that nothing can be printed")

@@ -22,7 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings, flatten
+from nmt.config.compare import digest, fixed_settings, flatten
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.experiment import Config
+from nmt.config.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
+from nmt.config.search import SearchConfig
 from nmt.data.batching import Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
@@ -49,7 +53,6 @@ from nmt.runtime.environment import precision_name
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.ranks import ALONE, World
 from nmt.runtime.signals import Interrupted, Paused, number_of
-from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.storage.atomic import new_directory, same_files, write_json
 from nmt.training import plan
 from nmt.training.batching import choose_batching

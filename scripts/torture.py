@@ -27,7 +27,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from nmt.cli import guarded
-from nmt.config import load_config
+from nmt.config.load import load_config
 from nmt.errors import ConfigError
 from nmt.run.checkpoint import list_checkpoints
 from nmt.run.differences import differences, folders
@@ -120,7 +120,7 @@ def trainings(config: str, overrides: list[str], part: str | None) -> list[Train
     steps, schedule = loaded.train.max_steps, loaded.train.schedule
     if steps is None:
         raise ConfigError(f"{config}: train.max_steps is not set; name it with --set")
-    if schedule.name in ("cosine", "linear"):  # the same rates, whatever the step a training stops at
+    if schedule.ends:  # the same rates, whatever the step a training stops at
         overrides.append(f"train.schedule.total_steps={schedule.total_steps or steps}")
 
     def run(kind: str) -> Run:

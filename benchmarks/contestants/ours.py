@@ -12,7 +12,7 @@ import torch
 import worker
 
 from nmt import __version__, pipeline
-from nmt.config import validate_config
+from nmt.config.load import validate_config
 from nmt.data.batching import Batch
 from nmt.data.tokenizer import Tokenizer
 from nmt.models.build import build_model

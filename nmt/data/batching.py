@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nmt.config import SamplingConfig
+from nmt.config.tokenizer import SamplingConfig
 from nmt.data.corpus import BLOCK, TextPart
 from nmt.data.dataset import Lengths, ParallelDataset
 from nmt.data.packing import PackedBatch, Packing

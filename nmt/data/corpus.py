@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from nmt import __version__
-from nmt.config import CleaningConfig, DataConfig, HoldoutSource
+from nmt.config.data import CleaningConfig, DataConfig, HoldoutSource
 from nmt.data import splits
 from nmt.data.provenance import (
     Entry,

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nmt.config import digest
+from nmt.config.compare import digest
+from nmt.config.limits import LengthLimits, learn_limits
 from nmt.data.corpus import (
     BLOCK,
     ArrowWriter,
@@ -26,7 +27,6 @@ from nmt.data.provenance import read_manifest, verify_entry
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.unknown import UnknownCount, count_unknown
 from nmt.errors import DataError
-from nmt.search.limits import LengthLimits, learn_limits
 from nmt.storage.atomic import build_once, sha256, write_json
 
 log = logging.getLogger(__name__)

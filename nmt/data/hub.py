@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from nmt.config import HubSource
+from nmt.config.data import HubSource
 from nmt.data.lines import (
     FREE_BYTES,
     MAX_LINE,

@@ -14,19 +14,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nmt.config import (
-    FORMER_DEFAULTS,
+from nmt.config.base import Section
+from nmt.config.compare import digest
+from nmt.config.data import (
     DataConfig,
     DemoSource,
     HoldoutSource,
     HubSource,
     JsonlSource,
-    Section,
     TextSource,
     TsvSource,
     as_list,
-    digest,
 )
+from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.data.hub import check_card, load_hub
 from nmt.data.lines import cannot_open, check_regular
 from nmt.data.sources import Source

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2
 
-from nmt.config import SamplingConfig
+from nmt.config.tokenizer import SamplingConfig
 from nmt.data.splits import mix
 
 proto: Any = sentencepiece_model_pb2  # generated code, without types

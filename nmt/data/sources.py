@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from nmt.config import DemoSource, HubSource, JsonlSource, TextSource, TsvSource, as_list
+from nmt.config.data import DemoSource, HubSource, JsonlSource, TextSource, TsvSource, as_list
 from nmt.data.formats import not_sentences
 from nmt.data.hub import hub_pairs
 from nmt.data.lines import cannot_open, check_regular, lookup, one_line, open_text, read_lines

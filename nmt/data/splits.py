@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from nmt.config import HoldoutSource
+from nmt.config.data import HoldoutSource
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import sentencepiece as spm
 
-from nmt.config import SamplingConfig, TokenizerConfig
+from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
 from nmt.errors import TokenizerError
 from nmt.runtime.threads import usable_cores
 from nmt.storage.atomic import build_once, sha256, write_json

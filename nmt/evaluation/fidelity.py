@@ -6,7 +6,8 @@ import difflib
 import re
 from dataclasses import dataclass
 
-from nmt.config import EvaluationConfig, TokenizerConfig
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.tokenizer import TokenizerConfig
 from nmt.data.corpus import TextPart
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.unknown import describe

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import FORMER_DEFAULTS, EvaluationConfig, digest
+from nmt.config.compare import digest
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.experiment import FORMER_DEFAULTS
+from nmt.config.limits import ResolvedSearch
 from nmt.evaluation.scores import METRICS, Scores, score
 from nmt.run.directory import Run
-from nmt.search.limits import ResolvedSearch
 from nmt.storage.atomic import fsync, write_json, write_text
 
 

@@ -18,13 +18,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nmt import __version__
-from nmt.config import Config, SearchConfig, TransformerConfig, digest
+from nmt.config.compare import digest
+from nmt.config.experiment import Config
+from nmt.config.limits import ResolvedSearch, resolve_search
+from nmt.config.model import TransformerConfig
+from nmt.config.search import SearchConfig
 from nmt.data.lines import open_text, read_lines
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, DataError, ExportError
 from nmt.run.directory import Run
 from nmt.runtime.memory import keep_freed_memory
-from nmt.search.limits import ResolvedSearch, resolve_search
 from nmt.storage.atomic import (
     UnreadableError,
     accounts,

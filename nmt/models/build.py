@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from nmt.config import ModelConfig, RNNConfig
+from nmt.config.model import ModelConfig, RNNConfig
 from nmt.models.rnn import RNN
 from nmt.models.seq2seq import Seq2Seq
 from nmt.models.transformer import Transformer

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nmt.config import RNNConfig
+from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, Source
 from nmt.models.layers import Dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nmt.config import TransformerConfig
+from nmt.config.model import TransformerConfig
 from nmt.models.layers import Dropout, Linear, dropout, embedding
 from nmt.models.packed import packed_cross_attention, packed_self_attention
 from nmt.models.seq2seq import Memory, Seq2Seq

@@ -32,18 +32,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nmt.config import (
-    DEFAULTS,
-    Config,
-    config_diff,
-    dotted,
-    fixed_settings,
-    load_config,
-    load_stored_yaml,
-    validate_config,
-)
+from nmt.config.compare import config_diff, fixed_settings
+from nmt.config.experiment import DEFAULTS, Config
+from nmt.config.explain import dotted
+from nmt.config.limits import LengthLimits
+from nmt.config.load import load_config, load_stored_yaml, validate_config
 from nmt.errors import CheckpointError, ConfigError, RunError
-from nmt.search.limits import LengthLimits
 from nmt.storage.atomic import UnreadableError, present, recover, unshare, write_text
 from nmt.storage.locks import ELSEWHERE, RunLock
 
@@ -266,12 +260,12 @@ class Run:
             )
 
     def settle(self, config: Config) -> Config:
-        """The configuration with what the first start settles: where a cosine or linear schedule ends.
+        """The configuration with the end of its schedule, which the first start settles.
 
-        A later start with other limits leaves the schedule as it is, and so the learning rate of every step taken.
+        A later start with other limits does not change the schedule, and so the learning rate of the steps taken.
         """
         schedule = config.train.schedule
-        if schedule.name not in ("cosine", "linear") or schedule.total_steps is not None:
+        if not schedule.ends or schedule.total_steps is not None:
             return config
         first = self.load_config().train if self.started else config.train
         end = self.schedule_end() or first.schedule.total_steps or first.max_steps
@@ -363,7 +357,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Load a configuration; for a run that has been started, with the version of the defaults it was started with.
 
     Raises:
-        ConfigError: as :func:`nmt.config.load_config`.
+        ConfigError: as :func:`nmt.config.load.load_config`.
         RunError: the configuration stored in the run cannot be read.
     """
     try:

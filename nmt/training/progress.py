@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmt.config import TrainConfig
+from nmt.config.train import TrainConfig
 from nmt.training.selection import TITLES, Quality, Ranking
 
 # The sums since the last line of metrics, in the order in which checkpoints store them.

@@ -29,7 +29,8 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from nmt.config import Config, digest, flatten
+from nmt.config.compare import digest, flatten
+from nmt.config.experiment import Config
 from nmt.errors import TrainingError
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync

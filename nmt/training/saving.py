@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from nmt.config import Config, config_diff
+from nmt.config.compare import config_diff
+from nmt.config.experiment import Config
 from nmt.errors import CheckpointError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from nmt.config import Config
+from nmt.config.experiment import Config
 from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
 from nmt.data.packing import PackedBatch
 from nmt.errors import TrainingError

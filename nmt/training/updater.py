@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.config import TrainConfig
+from nmt.config.train import TrainConfig
 from nmt.data.batching import Batch, Reader
 from nmt.data.packing import PackedBatch
 from nmt.errors import TrainingError
@@ -20,7 +20,7 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.device import Place, autocast
 from nmt.training.captured import CapturedUpdate, Graphs, capture
 from nmt.training.loss import projected_cross_entropy
-from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
+from nmt.training.optim import MovingAverage, build_optimizer, set_learning_rate
 from nmt.training.progress import Progress, Window
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
@@ -70,7 +70,7 @@ class Updater:
         # The gradient is the mean over the ranks, each of which sums over its tokens.
         tokens = sum(batch.tgt_tokens for batch in batches)
         total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
-        self.rate = learning_rate(progress.step + 1, self.config, progress.plateau_cuts)
+        self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
             finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)

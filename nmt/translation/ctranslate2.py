@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.config.limits import resolve_search
 from nmt.errors import DeviceError, ExportError
 from nmt.runtime.threads import default_threads
-from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 from nmt.translation.batches import search_batches
 
 if TYPE_CHECKING:
-    from nmt.config import SearchConfig
+    from nmt.config.search import SearchConfig
     from nmt.data.tokenizer import Tokenizer
     from nmt.translation.translator import Engine
 

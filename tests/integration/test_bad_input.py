@@ -23,7 +23,7 @@ import yaml
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.config import load_config
+from nmt.config.load import load_config
 from nmt.errors import CheckpointError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run

@@ -11,7 +11,7 @@ import pytest
 
 from nmt import cli
 from nmt.cli import main
-from nmt.config import load_config
+from nmt.config.load import load_config
 from nmt.translation.translator import Translator
 
 NMT = [sys.executable, "-m", "nmt"]

@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nmt.config import Config, DataConfig, TrainSource
+from nmt.config.data import DataConfig, TrainSource
+from nmt.config.experiment import Config
 from nmt.data import corpus as corpus_module
 from nmt.data import demo, splits
 from nmt.data.corpus import (

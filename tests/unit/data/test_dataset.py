@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmt.config import DataConfig, TokenizerConfig
+from nmt.config.data import DataConfig
+from nmt.config.tokenizer import TokenizerConfig
 from nmt.data.corpus import BLOCK, Corpus, prepare_corpus
 from nmt.data.dataset import EncodedCorpus, ParallelDataset, encode_corpus
 from nmt.data.tokenizer import Tokenizer

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import sentencepiece as spm
 
-from nmt.config import DataConfig, SamplingConfig, TokenizerConfig
+from nmt.config.data import DataConfig
+from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
 from nmt.data import sampling
 from nmt.data.batching import Reader, Room, TrainingOrder
 from nmt.data.corpus import Corpus, prepare_corpus
@@ -204,7 +205,7 @@ def test_every_process_draws_the_same(make: Make, kind: str, alpha: float, nbest
     }[method]
     code = (
         "from pathlib import Path; import numpy as np; from nmt.data.tokenizer import Tokenizer\n"
-        "from nmt.config import SamplingConfig\n"
+        "from nmt.config.tokenizer import SamplingConfig\n"
         f"t, text = Tokenizer(Path({str(tokenizer.path)!r})), {TEXT!r}\n"
         f"c = SamplingConfig(alpha={alpha}, nbest={nbest})\n"
         f"print({draw})"

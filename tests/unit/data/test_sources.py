@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nmt.config import TrainSource
+from nmt.config.data import TrainSource
 from nmt.data import lines as lines_module
 from nmt.data.lines import MAX_LINE, lookup, open_text, read_lines, unpacked
 from nmt.data.provenance import FileHashes, describe

@@ -9,7 +9,8 @@ import pytest
 import sacrebleu
 
 from nmt.cli import main
-from nmt.config import EvaluationConfig, TokenizerConfig
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.tokenizer import TokenizerConfig
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 
 CHINESE = ["我们今天找到书，但是你卖米饭。", "他昨天想要书？", "你明天想要书。"]

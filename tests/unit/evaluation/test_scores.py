@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from nmt.config import EvaluationConfig
+from nmt.config.evaluation import EvaluationConfig
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation.scores import Scores, bleu_by_length, resolve, score, table
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmt.config import TransformerConfig
+from nmt.config.model import TransformerConfig
 from nmt.data.batching import collate
 from nmt.data.packing import Packing
 from nmt.models.build import build_model

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nmt.config import TransformerConfig
+from nmt.config.model import TransformerConfig
 from nmt.models.transformer import (
     DecoderLayer,
     EncoderLayer,

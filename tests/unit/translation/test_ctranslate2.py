@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nmt.config import SearchConfig, TransformerConfig
+from nmt.config.model import TransformerConfig
+from nmt.config.search import SearchConfig
 from nmt.errors import DeviceError, ExportError, TrainingError
 from nmt.models.build import build_model
 from nmt.translation.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
