@@ -21,7 +21,7 @@ from harness import command, machine, ratios, spread
 from nmt import pipeline
 from nmt.cli import guarded
 from nmt.config import Config, load_config
-from nmt.data.batching import Batch
+from nmt.data.batch import Batch
 from nmt.run.directory import Run
 from nmt.runtime.device import resolve_device, resolve_precision, set_deterministic, set_threads
 from nmt.runtime.memory import keep_freed_memory

@@ -23,10 +23,14 @@ import torch
 from torch import Tensor
 
 from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings, flatten
-from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
-from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
-from nmt.data.dataset import EncodedCorpus, encode_corpus
-from nmt.data.provenance import key_settings, verify_entry
+from nmt.data.batch import Batch
+from nmt.data.corpus import Corpus
+from nmt.data.encoded import EncodedCorpus, encode_corpus
+from nmt.data.file_hashes import verify_entry
+from nmt.data.order import TrainingOrder, plan_batches
+from nmt.data.prepare import prepare_corpus, sets_of_run
+from nmt.data.provenance import key_settings
+from nmt.data.reader import Reader
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nmt import pipeline
-from nmt.data.batching import Reader
+from nmt.data.reader import Reader
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run

@@ -9,7 +9,17 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from nmt.config import RESUMABLE, OptimizerConfig, RNNConfig, ScheduleConfig, SearchConfig, TrainConfig, all_keys
+from nmt.config import (
+    RESUMABLE,
+    OptimizerConfig,
+    RNNConfig,
+    ScheduleConfig,
+    SearchConfig,
+    Source,
+    TrainConfig,
+    all_keys,
+)
+from nmt.data.sources import KINDS
 from nmt.models import attention
 from nmt.models.attention import Attention
 from nmt.search.scoring import LengthPenalty
@@ -77,6 +87,11 @@ def names(section: type, key: str) -> set[str]:
 
 
 # ----------------------------------------------------------------------------------- names and their implementations
+
+
+def test_kinds_of_sources_are_those_of_the_configuration():
+    sections = {next(iter(names(section, "kind"))): section for section in get_args(Source)}
+    assert {*KINDS} == {*sections}
 
 
 def test_attention_scores_are_those_of_the_configuration():
