@@ -30,24 +30,17 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     """
     sizes: dict[str, int] = {}
     counts: dict[str, int] = {}
-    lenient, languages = data.reading == "lenient", (data.src_lang, data.tgt_lang)
     sources = parts(data)
     holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
-    # Validation and test sets that are no holdouts, line by line.
-    held = HeldHashes()
-    for name, source in sources.items():
-        if name == "train" or isinstance(source, HoldoutSource):
-            continue
-        part = _write_pairs(folder / f"{name}.arrow", read_pairs(source, *languages, counts, lenient))
-        sizes[name] = len(part)
-        _check_held(name, part, inputs[name])
-        held.add(name, part)
+    held = _write_sets(data, folder, inputs, counts)
+    sizes.update({name: len(hashes) for name, hashes in held.parts.items()})
 
     # Training pairs that pass the rules for one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
-    _write_pairs(read, cleaner(read_pairs(data.train, *languages, counts, lenient)))
+    pairs = read_pairs(data.train, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
+    _write_pairs(read, cleaner(pairs))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
@@ -102,6 +95,21 @@ def read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashes
 
 
 # ---------------------------------------------------------------------------------------------------- writing
+
+
+def _write_sets(
+    data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]], counts: dict[str, int]
+) -> HeldHashes:
+    """Write the validation and test sets that are no holdouts, line by line; return their hashes."""
+    held = HeldHashes()
+    for name, source in parts(data).items():
+        if name == "train" or isinstance(source, HoldoutSource):
+            continue
+        pairs = read_pairs(source, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
+        part = _write_pairs(folder / f"{name}.arrow", pairs)
+        _check_held(name, part, inputs[name])
+        held.add(name, part)
+    return held
 
 
 def _write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> TextPart:

@@ -95,7 +95,7 @@ for _ in range(2):
     corpus = prepare_corpus(DataConfig.model_validate({**source, "test": test, "store": "store"}))
 tokenizer = Tokenizer.train(TokenizerConfig(vocab_size=60, train_sentences=100), corpus, Path("tokenizer"))
 encoded = encode_corpus(corpus, tokenizer, 100, Path("store"))
-assert encoded.unknown["valid"]["src"]["pieces"] == 1
+assert encoded.unknown["valid"]["src"]["pieces"] > 0
 assert encoded.train.lengths().sum() == sum(len(encoded.train.src(i)) + len(encoded.train.tgt(i)) for i in range(
     len(encoded.train)))
 print("pandas" in sys.modules)
