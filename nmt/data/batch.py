@@ -45,6 +45,24 @@ class Batch:
         """Select the real target tokens of x [B, T, ...]: [M, ...]. A boolean mask would wait for the GPU."""
         return x.flatten(0, 1).index_select(0, self.real)
 
+    # The attributes that a packed batch has too.
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The arguments of the model's forward pass."""
+        return self.src, self.src_mask, self.tgt_in
+
+    at_targets = at_real
+
+    @property
+    def targets(self) -> Tensor:
+        """[M] ids."""
+        return self.at_real(self.tgt_out)
+
+    @property
+    def weights(self) -> None:
+        """None: all targets have the same weight."""
+
     def without_targets(self) -> Batch:
         """This batch with all targets masked out: the loss and every gradient are 0.
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from nmt.data.arrow import releasing
 from nmt.data.encoded import Lengths, ParallelDataset
+from nmt.data.packing import Packing
 
 Ids = npt.NDArray[Any]
 
@@ -63,6 +64,7 @@ class TrainingOrder:
     Args:
         accumulate: batches per update, of all ranks together; the last update of an epoch may have fewer.
         room: maps stored lengths [2, pairs] to lengths to plan with; see :attr:`nmt.data.reader.Reader.room`.
+        packing: of packed batches; see :attr:`nmt.data.reader.Reader.packing`.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class TrainingOrder:
         accumulate: int,
         seed: int,
         room: Callable[[Lengths], Lengths] | None = None,
+        packing: Packing | None = None,
     ):
         self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
+        self.packing = packing
         self._last: Epoch | None = None
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
@@ -107,7 +111,9 @@ class Epoch(Sequence[list[Ids]]):
 
     @cached_property
     def _ends(self) -> Ids:
-        """Number of batches up to the end of each pool. The lengths decide it, without a plan."""
+        """Number of batches up to the end of each pool. The lengths decide it for padded batches, without a plan."""
+        if self.order.packing is not None:
+            return np.cumsum([len(self.plan(pool)[2]) for pool in range(len(self._segments))])
         sizes = (np.sort(lengths.max(axis=0)) + 1 for lengths in map(self._lengths, range(len(self._segments))))
         return np.cumsum([len(_cuts(of_pool, self.order.budget)) - 1 for of_pool in sizes])
 
@@ -135,7 +141,10 @@ class Epoch(Sequence[list[Ids]]):
         rows = np.concatenate([np.arange(start, min(start + SEGMENT, len(order.dataset))) for start in starts])
         lengths = self._lengths(pool)
         entropy = [order.seed, self.number, *([pool + 1] if len(self._segments) > 1 else [])]
-        return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, np.random.default_rng(entropy))
+        rng = np.random.default_rng(entropy)
+        if order.packing is not None:
+            return rows, lengths, order.packing.plan(lengths, rng)
+        return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, rng)
 
     def _lengths(self, pool: int) -> Lengths:
         dataset, room = self.order.dataset, self.order.room

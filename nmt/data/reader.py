@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.config import SamplingConfig
-from nmt.data.arrow import releasing
+from nmt.data.arrow import BLOCK, releasing
 from nmt.data.batch import Batch, collate
 from nmt.data.corpus import TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
+from nmt.data.packing import PackedBatch, Packing
 from nmt.data.subword_sampling import BatchSampler
 from nmt.data.tokenizer import Tokenizer
 
@@ -62,6 +63,7 @@ class Reader:
     """Turn rows of a dataset into batches: stored ids, or with ``sampling`` a new segmentation in each epoch.
 
     Args:
+        packed: make packed batches instead of padded ones; see :attr:`packing`.
         max_tokens: the most subwords of a sampled side.
         budget: of the batches (see :func:`nmt.data.order.plan_batches`). Batches planned with the lengths of
             :attr:`room` keep it whatever is drawn.
@@ -76,11 +78,13 @@ class Reader:
         max_tokens: int = 256,
         seed: int = 1,
         budget: int = 4096,
+        packed: bool = False,
     ):
         self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
         self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
+        self.packed = packed
 
-    def read(self, rows: Ids, epoch: int = 0) -> Batch:
+    def read(self, rows: Ids, epoch: int = 0) -> Batch | PackedBatch:
         """The batch of these rows [B]."""
         if self.sampling is None or self.text is None:
             pairs = self._stored(rows)
@@ -90,7 +94,7 @@ class Reader:
             pairs = self._sample(rows, epoch)
         return self._collate(pairs, rows)
 
-    def largest(self, rows: Ids) -> Batch:
+    def largest(self, rows: Ids) -> Batch | PackedBatch:
         """A batch of these rows with the lengths planned for them, to test that the memory suffices for any draw."""
         if self.room is None:
             return self.read(rows)
@@ -103,9 +107,24 @@ class Reader:
         ]
         return self._collate(pairs, rows)
 
-    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch:
+    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
         t = self.tokenizer
+        if self.packing is not None:
+            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
         return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+
+    @cached_property
+    def packing(self) -> Packing | None:
+        """The sizes of packed batches, from the lengths of the whole corpus; None for padded batches."""
+        if not self.packed:
+            return None
+        return Packing.measure(self._planned_lengths(), self.budget)
+
+    def _planned_lengths(self) -> Iterator[Lengths]:
+        for start in range(0, len(self.dataset), BLOCK):
+            lengths = self.dataset.lengths(start, start + BLOCK)
+            self.dataset.release()
+            yield lengths if self.room is None else self.room(lengths)
 
     @cached_property
     def room(self) -> Room | None:
@@ -130,13 +149,15 @@ class Reader:
         """
         assert self.room is not None
         best = self._stored(rows)
-        limits = self.room(_pair_lengths(best)).max(axis=0)  # [rows]: the longer side decides the size of a batch
+        limits = self.room(_pair_lengths(best))  # [2, rows]
+        if not self.packed:
+            limits[:] = limits.max(axis=0)  # the longer side decides the size of a batch
         texts, names = self._texts(rows), self._names(rows, epoch)
         sides = self._draw(texts, names)
         # Replace samples that are too long.
         for side, drawn in enumerate(sides):
             for attempt in range(1, ATTEMPTS + 1):
-                again = [i for i, ids in enumerate(drawn) if len(ids) > limits[i]]
+                again = [i for i, ids in enumerate(drawn) if len(ids) > limits[side, i]]
                 if not again:
                     break
                 if attempt == ATTEMPTS:
