@@ -22,7 +22,7 @@ from nmt import pipeline
 from nmt.cli import guarded
 from nmt.config.experiment import Config
 from nmt.config.load import load_config
-from nmt.data.batching import Batch
+from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
 from nmt.run.directory import Run
 from nmt.runtime.device import resolve_device, resolve_precision, set_deterministic, set_threads

@@ -27,10 +27,13 @@ from nmt.config.evaluation import EvaluationConfig
 from nmt.config.experiment import Config
 from nmt.config.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.config.search import SearchConfig
-from nmt.data.batching import Reader, TrainingOrder, plan_batches
-from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
-from nmt.data.dataset import EncodedCorpus, encode_corpus
-from nmt.data.provenance import key_settings, verify_entry
+from nmt.data.corpus import Corpus
+from nmt.data.encoded import EncodedCorpus, encode_corpus
+from nmt.data.file_hashes import verify_entry
+from nmt.data.order import TrainingOrder, plan_batches
+from nmt.data.prepare import prepare_corpus, sets_of_run
+from nmt.data.provenance import key_settings
+from nmt.data.reader import Reader
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nmt.cli import guarded
-from nmt.data.corpus import sets_of_run
+from nmt.data.prepare import sets_of_run
 from nmt.errors import DataError
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import bleu_by_length

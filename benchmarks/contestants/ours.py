@@ -13,7 +13,7 @@ import worker
 
 from nmt import __version__, pipeline
 from nmt.config.load import validate_config
-from nmt.data.batching import Batch
+from nmt.data.batch import Batch
 from nmt.data.tokenizer import Tokenizer
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq

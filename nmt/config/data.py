@@ -108,10 +108,9 @@ class HoldoutSource(Section):
     seed: int = Field(1, description="seed of the hash; parts with the same seed never overlap")
 
 
-TrainSource = Annotated[TextSource | TsvSource | JsonlSource | HubSource | DemoSource, Field(discriminator="kind")]
-HeldSource = Annotated[
-    TextSource | TsvSource | JsonlSource | HubSource | DemoSource | HoldoutSource, Field(discriminator="kind")
-]
+Source = TextSource | TsvSource | JsonlSource | HubSource | DemoSource  # read by nmt.data.sources
+TrainSource = Annotated[Source, Field(discriminator="kind")]
+HeldSource = Annotated[Source | HoldoutSource, Field(discriminator="kind")]
 
 
 class CleaningConfig(Section):

@@ -351,7 +351,7 @@ def _check_lines(run: Run, config: Config, file: Path | None) -> _Lines:
             where, sources, references = str(file), list(read_lines(opened, str(file))), None
     else:
         from nmt.data.corpus import Corpus
-        from nmt.data.provenance import read_manifest
+        from nmt.data.file_hashes import read_manifest
 
         folder = Path(config.data.store) / f"corpus-{run.load_manifest().get('key')}"
         if not folder.is_dir():

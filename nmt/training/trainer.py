@@ -13,8 +13,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from nmt.config.experiment import Config
-from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
+from nmt.data.batch import Batch
+from nmt.data.order import TrainingOrder
 from nmt.data.packing import PackedBatch
+from nmt.data.reader import Reader, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from nmt.config.train import TrainConfig
-from nmt.data.batching import Batch, Reader
+from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
+from nmt.data.reader import Reader
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.device import Place, autocast

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from nmt import pipeline
 from nmt.cli import guarded, main
-from nmt.data.batching import TrainingOrder
+from nmt.data.order import TrainingOrder
 from nmt.errors import DataError, TrainingError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences

@@ -9,7 +9,8 @@ import torch
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.data.batching import Reader, TrainingOrder
+from nmt.data.order import TrainingOrder
+from nmt.data.reader import Reader
 from nmt.errors import ConfigError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences

@@ -18,7 +18,8 @@ from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime import signals
 from nmt.runtime.ranks import World
-from nmt.training.trainer import Interrupted, Trainer
+from nmt.runtime.signals import Interrupted
+from nmt.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 NMT = [sys.executable, "-m", "nmt"]

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from nmt.config.base import RESUMABLE
+from nmt.config.data import Source
 from nmt.config.experiment import all_keys
 from nmt.config.model import RNNConfig
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
 from nmt.config.search import SearchConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
+from nmt.data.sources import KINDS
 from nmt.models.attention import SCORES
 from nmt.search.scoring import LengthPenalty
 
@@ -77,6 +79,11 @@ def names(section: type, key: str) -> set[str]:
 
 
 # ----------------------------------------------------------------------------------- names and their implementations
+
+
+def test_kinds_of_sources_are_those_of_the_configuration():
+    sections = {next(iter(names(section, "kind"))): section for section in get_args(Source)}
+    assert {*KINDS} == {*sections}
 
 
 def test_attention_scores_are_those_of_the_configuration():

@@ -1,52 +1,21 @@
-"""The corpus in ids: the same as encoding line by line, cut, dropped, stored once."""
+"""The encoded corpus: the same as encoding line by line, cut, dropped, stored once."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from nmt.config.data import DataConfig
 from nmt.config.tokenizer import TokenizerConfig
-from nmt.data.corpus import BLOCK, Corpus, prepare_corpus
-from nmt.data.dataset import EncodedCorpus, ParallelDataset, encode_corpus
+from nmt.data.arrow import BLOCK
+from nmt.data.encoded import EncodedCorpus, ParallelDataset, encode_corpus
+from nmt.data.prepare import prepare_corpus
 from nmt.data.tokenizer import Tokenizer
-from nmt.data.unknown import describe, percent
 from nmt.errors import DataError
-
-# A token of the character model is a letter, or the ▁ before each word: "ab c" is ▁ a b ▁ c, five tokens.
-TRAIN = [("ab c", "c"), ("abcabc", "c"), ("c", "abcabc"), ("\u200b", "a"), ("b", "a a"), ("abcabc", "\u200b")]
-VALID = [("abcabc", "c"), ("", "b"), ("a", "b")]
-
-
-def prepare(folder: Path, train: list[tuple[str, str]], valid: list[tuple[str, str]]) -> tuple[Corpus, Tokenizer]:
-    for name, rows in (("train", train), ("valid", valid)):
-        (folder / name).write_text("".join(f"{src}\t{tgt}\n" for src, tgt in rows), encoding="utf-8")
-    sources = {name: {"kind": "tsv", "path": str(folder / name)} for name in ("train", "valid")}
-    cleaning = {"drop_duplicates": False, "drop_overlap": False}
-    corpus = prepare_corpus(DataConfig.model_validate({**sources, "cleaning": cleaning, "store": str(folder)}))
-    return corpus, Tokenizer.train(TokenizerConfig(type="char", vocab_size=20), corpus, folder / "tok")
-
-
-def texts(data: ParallelDataset, tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    """The stored ids, spelt."""
-    return [
-        (
-            "".join(tokenizer.src_pieces(data.src(i).tolist())),
-            "".join(tokenizer.tgt_pieces(data.tgt(i).tolist())),
-        )
-        for i in range(len(data))
-    ]
-
-
-@pytest.fixture
-def encoded(tmp_path: Path) -> tuple[EncodedCorpus, Tokenizer]:
-    corpus, tokenizer = prepare(tmp_path, TRAIN, VALID)
-    assert len(corpus.part("train")) == 6
-    return encode_corpus(corpus, tokenizer, 5, tmp_path), tokenizer
+from tests.unit.data.corpora import CHAR_TRAIN, CHAR_VALID, prepare, texts
 
 
 def test_long_and_empty_pairs_leave_train(encoded: tuple[EncodedCorpus, Tokenizer]) -> None:
@@ -86,15 +55,15 @@ def test_summary(encoded: tuple[EncodedCorpus, Tokenizer]) -> None:
             f"encoded {encoded[0].path}",
             "  train            2 pairs, 7 source and 6 target subwords",
             "  valid            3 pairs, 7 source and 6 target subwords",
-            "                   3 dropped from train: more than 5 subwords a side",
-            "                   1 dropped from train: a side has no subwords",
-            "                   1 cut in valid for its loss: more than 5 subwords a side",
+            "                   3 dropped from train: more than 5 subwords per side",
+            "                   1 dropped from train: no subwords on one side",
+            "                   1 cut in valid for its loss: more than 5 subwords per side",
         ]
     )
 
 
 def test_reused_while_nothing_changes(tmp_path: Path) -> None:
-    corpus, tokenizer = prepare(tmp_path, TRAIN, VALID)
+    corpus, tokenizer = prepare(tmp_path, CHAR_TRAIN, CHAR_VALID)
     first = encode_corpus(corpus, tokenizer, 5, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in first.path.iterdir()}
     time.sleep(0.01)
@@ -107,11 +76,11 @@ def test_reused_while_nothing_changes(tmp_path: Path) -> None:
 
 
 def test_nothing_left(tmp_path: Path) -> None:
-    corpus, tokenizer = prepare(tmp_path, TRAIN[:3], VALID)
+    corpus, tokenizer = prepare(tmp_path, CHAR_TRAIN[:3], CHAR_VALID)
     with pytest.raises(DataError) as error:
         encode_corpus(corpus, tokenizer, 1, tmp_path)
     assert str(error.value) == (
-        "data.train: none of its 3 pairs has 1 subwords a side or fewer; raise data.cleaning.max_tokens"
+        "data.train: none of its 3 pairs has 1 subwords per side or fewer; raise data.cleaning.max_tokens"
     )
     assert not list(tmp_path.glob("*encoded-*"))
 
@@ -119,7 +88,7 @@ def test_nothing_left(tmp_path: Path) -> None:
 def test_blocks_join_without_a_seam(tmp_path: Path) -> None:
     """Two and a bit blocks of text, a third of it dropped: every row is what encoding it alone gives."""
     rows = [("ab c" if i % 3 else "abcabcabc", "abc"[: 1 + i % 3]) for i in range(2 * BLOCK + 100)]
-    corpus, tokenizer = prepare(tmp_path, rows, VALID)
+    corpus, tokenizer = prepare(tmp_path, rows, CHAR_VALID)
     data = encode_corpus(corpus, tokenizer, 5, tmp_path).train
     kept = [i for i in range(len(rows)) if i % 3]
     assert len(data) == len(kept)
@@ -136,7 +105,7 @@ def test_blocks_join_without_a_seam(tmp_path: Path) -> None:
 
 
 def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, tokenizer = prepare(tmp_path, TRAIN, VALID)
+    corpus, tokenizer = prepare(tmp_path, CHAR_TRAIN, CHAR_VALID)
     monkeypatch.setattr(Tokenizer, "tgt_vocab_size", 65_537)
     monkeypatch.setattr(Tokenizer, "encode_tgt", lambda self, texts: [[65_536]] * len(texts))
     data = encode_corpus(corpus, tokenizer, 5, tmp_path).train
@@ -145,7 +114,7 @@ def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_ids_up_to_65535_fit_into_16_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, tokenizer = prepare(tmp_path, TRAIN, VALID)
+    corpus, tokenizer = prepare(tmp_path, CHAR_TRAIN, CHAR_VALID)
     monkeypatch.setattr(Tokenizer, "tgt_vocab_size", 65_536)
     monkeypatch.setattr(Tokenizer, "encode_tgt", lambda self, texts: [[65_535]] * len(texts))
     data = encode_corpus(corpus, tokenizer, 5, tmp_path).train
@@ -180,69 +149,3 @@ def test_multi30k_line_by_line(tmp_path: Path) -> None:
         assert encoded.train.tgt(i).tolist() == tokenizer.encode_tgt([text.tgt(row)])[0]
         assert tokenizer.decode([encoded.train.tgt(i).tolist()]) == [" ".join(text.tgt(row).split())]
     assert len(encoded.valid) == 1014
-
-
-def test_unknown_pieces_are_counted_in_every_part(tmp_path: Path) -> None:
-    """By hand. The model knows the letters of train: ▁ a b c x y. Runs of unknown letters are one piece."""
-    rows = {
-        "train": [("a b", "x"), ("c", "y"), ("a" * 9, "x")],  # the last is too long for train
-        "valid": [("a日本b", "x"), ("é a", "x y")],  # ▁ a ? b, and ? ▁ a with the ▁ of the line before it
-        "test": [("a", "日x日"), ("a", "x")],  # ▁ ? x ?
-    }
-    for name, pairs in rows.items():
-        (tmp_path / name).write_text("".join(f"{src}\t{tgt}\n" for src, tgt in pairs), encoding="utf-8")
-    source = {name: {"kind": "tsv", "path": str(tmp_path / name)} for name in rows}
-    data = {
-        "train": source["train"], "valid": source["valid"], "test": {"t": source["test"]}, "store": str(tmp_path),
-        "cleaning": {"drop_overlap": False, "max_ratio": 1000.0},
-    }  # fmt: skip
-    corpus = prepare_corpus(DataConfig.model_validate(data))
-    tokenizer = Tokenizer.train(TokenizerConfig(type="char", vocab_size=20), corpus, tmp_path / "tok")
-    encoded = encode_corpus(corpus, tokenizer, 5, tmp_path)
-    found = encoded.unknown
-    none = {"pieces": 0, "lines": 0, "most_frequent": {}}
-    assert found["train"] == {"pairs": 2, "src": {"tokens": 6, **none}, "tgt": {"tokens": 4, **none}}
-    unknown = {"pieces": 2, "lines": 2, "most_frequent": {"日": 1, "本": 1, "é": 1}}
-    assert found["valid"] == {"pairs": 2, "src": {"tokens": 8, **unknown}, "tgt": {"tokens": 6, **none}}
-    unknown = {"pieces": 2, "lines": 1, "most_frequent": {"日": 2}}
-    assert found["test.t"] == {"pairs": 2, "src": {"tokens": 4, **none}, "tgt": {"tokens": 6, **unknown}}
-    assert describe(found) == (
-        2 / 6,
-        "target 33% of the subwords of test.t (in 50% of its lines); source 25% of valid (in 100% of its lines); "
-        "most frequent: '日' 3, '本' 1, 'é' 1",
-    )
-    assert encode_corpus(corpus, tokenizer, 5, tmp_path).unknown == found
-
-
-def test_the_account_of_unknown_pieces_is_short_whatever_is_unknown() -> None:
-    def side(pieces: int, name: str) -> dict[str, Any]:
-        texts = {f"{name}{number}" * 300: pieces for number in range(20)}
-        return {"tokens": 1000, "pieces": pieces, "lines": 1, "most_frequent": texts}
-
-    accounts = {f"test.{n}": {"pairs": 1, "src": side(n, "s"), "tgt": side(2 * n, "t")} for n in range(1, 41)}
-    share, told = describe(accounts)
-    assert share == 0.08
-    assert len(told) < 800
-    assert told.startswith(
-        "target 8% of the subwords of test.40 (in 100% of its lines), 7.8% of test.39 (in 100% of its lines), "
-        "7.6% of test.38 (in 100% of its lines) and of 37 other parts; source 4% of test.40 "
-    )
-    assert "; most frequent of 2,460 pieces: 't0t0t0t0t0t0t0t0t0t0...' " in told  # 3 times 1 + 2 + ... + 40
-    assert told.count("...'") == 8
-
-
-def test_unknown_words(tmp_path: Path) -> None:
-    """Eight words fill the vocabulary: 4 of them are letters that come twice."""
-    rows = [("a b c d", "a"), ("a b c d", "xyz a"), ("b xyz", "c")]
-    corpus, _ = prepare(tmp_path, rows, [("a", "a")])
-    tokenizer = Tokenizer.train(TokenizerConfig(type="word", vocab_size=8), corpus, tmp_path / "words")
-    found = encode_corpus(corpus, tokenizer, 50, tmp_path).unknown["train"]
-    assert found["src"] == {"tokens": 10, "pieces": 1, "lines": 1, "most_frequent": {"xyz": 1}}
-    assert found["tgt"] == {"tokens": 4, "pieces": 1, "lines": 1, "most_frequent": {"xyz": 1}}
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.5, "50%"), (0.1, "10%"), (0.0921, "9.2%"), (0.00012, "0.012%"), (1, "100%")]
-)
-def test_shares_for_people(share: float, text: str) -> None:
-    assert percent(share) == text
