@@ -32,10 +32,12 @@ from nmt.errors import CheckpointError, DataError, RunError
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.scores import Scores, resolve, score
+from nmt.insight.figures import MAX_POSITIONS
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
+from nmt.run.selection import TITLES, Quality, Ranking, varied
 from nmt.runtime.device import (
     Place,
     resolve_device,
@@ -52,11 +54,9 @@ from nmt.runtime.signals import Interrupted, Paused, number_of
 from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.storage.atomic import new_directory, same_files, write_json
 from nmt.training import plan
-from nmt.training.figures import MAX_POSITIONS
 from nmt.training.final import describe
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_final_metrics
-from nmt.training.selection import TITLES, Quality, Ranking, varied
 from nmt.training.trainer import Trainer
 from nmt.training.validation import Validation
 from nmt.translation.pytorch import TorchEngine

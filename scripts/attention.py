@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nmt.cli import guarded
 from nmt.errors import DataError
+from nmt.insight.figures import attention_figure, image_format, save_figure
 from nmt.pipeline import attention_map, load_translator
 from nmt.run.directory import Run
-from nmt.training.figures import attention_figure, image_format, save_figure
 
 
 def main() -> None:

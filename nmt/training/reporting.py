@@ -31,9 +31,9 @@ from tqdm import tqdm
 
 from nmt.config import Config, digest, flatten
 from nmt.errors import TrainingError
+from nmt.insight.figures import attention_image
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync
-from nmt.training.figures import attention_image
 
 log = logging.getLogger(__name__)
 

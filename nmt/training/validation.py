@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from nmt.training.selection import Quality
+from nmt.run.selection import Quality
 
 
 @dataclass(frozen=True)

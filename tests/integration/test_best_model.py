@@ -12,8 +12,8 @@ from nmt import pipeline
 from nmt.cli import main
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
+from nmt.run.selection import Quality
 from nmt.training.optim import mean_weights
-from nmt.training.selection import Quality
 from tests.runs import EVERY_2, origin, same, train, validations
 
 
