@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from nmt.config import DataConfig
     from nmt.run.directory import Run
-    from nmt.translation.ctranslate2 import CTranslate2Engine
-    from nmt.translation.pytorch import TorchEngine
+    from nmt.translation.loading import EngineName
     from nmt.translation.translator import Engine, Translation, Translator
 
 log = logging.getLogger("nmt")
@@ -362,7 +361,7 @@ def translate_file(
     jsonl: bool = False,
     strict: bool = False,
     device: str | None = None,
-    engine: str = "pytorch",
+    engine: EngineName = "pytorch",
 ) -> None:
     """Translate a file (standard input where left out) line by line; see ``nmt translate --help``.
 
@@ -402,18 +401,13 @@ def translate_file(
         notices.close()
 
 
-def _translator(
-    run: Run, beam_size: int | None, nbest: int, device: str | None, engine: str
-) -> Translator[TorchEngine] | Translator[CTranslate2Engine]:
-    load: Callable[..., Translator[Any]]
-    if engine == "ctranslate2":
-        from nmt.interop.export import load_translator as load
-    else:
-        from nmt.pipeline import load_translator as load
+def _translator(run: Run, beam_size: int | None, nbest: int, device: str | None, engine: EngineName) -> Translator[Any]:
+    from nmt.translation.loading import load_translator
+
     width = max(beam_size, nbest) if beam_size else None
     if width is None and nbest > 1 and nbest > run.load_config().search.beam_size:
         width = nbest
-    return load(run, {"beam_size": width} if width else None, device)
+    return load_translator(run, {"beam_size": width} if width else None, device, engine)
 
 
 def _shown(source: str, translations: Sequence[Translation], nbest: int, scores: bool, jsonl: bool) -> str:

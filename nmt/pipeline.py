@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings, flatten
 from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
@@ -28,16 +27,15 @@ from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
 from nmt.data.provenance import key_settings, verify_entry
 from nmt.data.tokenizer import Tokenizer
-from nmt.errors import CheckpointError, DataError, RunError
+from nmt.errors import DataError, RunError
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.scores import Scores, resolve, score
-from nmt.insight.figures import MAX_POSITIONS
-from nmt.models.build import build_model, count_parameters
+from nmt.insight.attention import attention_map
+from nmt.models.build import count_parameters
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
-from nmt.run.selection import TITLES, Quality, Ranking, varied
+from nmt.run.selection import TITLES, Quality, varied
 from nmt.runtime.device import (
     Place,
     resolve_device,
@@ -51,7 +49,7 @@ from nmt.runtime.environment import precision_name
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.ranks import ALONE, World
 from nmt.runtime.signals import Interrupted, Paused, number_of
-from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
+from nmt.search.limits import ResolvedSearch
 from nmt.storage.atomic import new_directory, same_files, write_json
 from nmt.training import plan
 from nmt.training.final import describe
@@ -59,8 +57,11 @@ from nmt.training.loss import projected_cross_entropy
 from nmt.training.reporting import record_final_metrics
 from nmt.training.trainer import Trainer
 from nmt.training.validation import Validation
+from nmt.translation.loading import load_translator
 from nmt.translation.pytorch import TorchEngine
-from nmt.translation.translator import Notice, Notices, Translation, Translator
+from nmt.translation.pytorch_loading import load_final, new_model, new_translator
+from nmt.translation.shared import translate_block, translate_shared
+from nmt.translation.translator import Notices, Translation, Translator
 
 log = logging.getLogger(__name__)
 
@@ -178,13 +179,14 @@ def train(config: Config, world: World = ALONE) -> Trained:
     """
     run = Run.of(config)
     device, dtype = world.each(lambda: _set_up(config))
+    place = Place(device, dtype, world)
     world.compare({"precision": dtype, "device": device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
         world.first(lambda: held.enter_context(_opened(run, config)))
         given, config = config, world.first(lambda: run.settle(config))
         prepared = world.main_first(lambda: prepare(config, run))
         config = config.model_copy(update={"evaluation": world.first(lambda: prepared.evaluation)})
-        trainer = build_trainer(config, run, prepared, device, dtype, world)
+        trainer = build_trainer(config, run, prepared, place)
         resumed = trainer.resume(log.warning)
         if resumed and trainer.reason_to_stop() is None:
             world.first(lambda: _check_schedule(given, config, run, trainer))
@@ -205,7 +207,7 @@ def train(config: Config, world: World = ALONE) -> Trained:
                 reason, trainer.progress.step, trainer.progress.seconds / 60, ", ".join(map(str, origin["steps"])),
                 " (averaged weights)" if origin["averaged"] else "",
             )  # fmt: skip
-        scores = _evaluate_run(run, trainer.model, prepared, config, device, world)
+        scores = _evaluate_run(run, trainer.model, prepared, config, place)
         world.first(lambda: _conclude(run, config, scores, trainer))
         samples = world.first(lambda: _samples(run, _test_sets(prepared.corpus)[0]))
         further = plan.further(config.train, trainer.progress, trainer.pace())
@@ -222,12 +224,10 @@ def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -
         log.warning("%s", line)
 
 
-def _evaluate_run(
-    run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, device: torch.device, world: World
-) -> dict[str, Scores]:
+def _evaluate_run(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> dict[str, Scores]:
     """Scores of the final model on every test set: those stored of exactly this model and these settings, else new."""
-    sets, results = _test_sets(prepared.corpus), Results(run)
-    translator = _translator(model, prepared.tokenizer, config, config.search, device, prepared.encoded.limits, world)
+    sets, results, world = _test_sets(prepared.corpus), Results(run), place.ranks
+    translator = new_translator(model, prepared.tokenizer, config, prepared.encoded.limits, place)
     bases, stored = world.first(lambda: _stored(results, sets, run.model_checksum(), translator.search, config))
     if missing := [one for one in sets if stored[one.name] is None]:
         world.first(lambda: load_final(run, model, prepared.tokenizer))
@@ -293,22 +293,21 @@ def _samples(run: Run, one: TestSet, count: int = 3) -> list[tuple[str, str, str
     return [(one.sources[i], one.references[i], hypotheses[i]) for i in lines]
 
 
-def build_trainer(
-    config: Config, run: Run, prepared: Prepared, device: torch.device, dtype: torch.dtype, world: World = ALONE
-) -> Trainer:
+def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) -> Trainer:
+    world = place.ranks
     tokenizer, dataset, cleaning = prepared.tokenizer, prepared.encoded.train, config.data.cleaning
     seed_everything(config.seed)
-    model = _new_model(config, tokenizer).to(device)
+    model = new_model(config, tokenizer).to(place.device)
     if not world.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, world.rank]).generate_state(1)[0]))
     text = prepared.corpus.part("train")
     budget = config.train.batch_tokens
     reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget)
     order = TrainingOrder(dataset, budget, world.size * config.train.accumulate, config.seed, reader.room)
-    validator = Validator(config, prepared, device, world)
+    validator = Validator(config, prepared, place)
     identity = _identity(config, tokenizer, prepared)
     formerly = scoring_settings(run.load_config(), validator) if run.started else None
-    return Trainer(config, run, model, reader, order, validator, identity, Place(device, dtype, world), formerly)
+    return Trainer(config, run, model, reader, order, validator, identity, place, formerly)
 
 
 def scoring_settings(config: Config, validator: Validator) -> dict[str, Any]:
@@ -335,10 +334,6 @@ def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[
         "data": prepared.corpus.key,
         "schedule_end": config.train.schedule.total_steps,
     }
-
-
-def _new_model(config: Config, tokenizer: Tokenizer) -> Seq2Seq[Any]:
-    return build_model(config.model, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id)
 
 
 def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
@@ -392,8 +387,9 @@ class Validator:
     The ranks share the work out; all of them have the result.
     """
 
-    def __init__(self, config: Config, prepared: Prepared, device: torch.device, world: World = ALONE):
-        self.config, self.tokenizer, self.device, self.world = config, prepared.tokenizer, device, world
+    def __init__(self, config: Config, prepared: Prepared, place: Place):
+        self.config = config.model_copy(update={"search": _valid_search(config)})
+        self.tokenizer, self.place, self.world = prepared.tokenizer, place, place.ranks
         data, text = prepared.encoded.valid, prepared.corpus.part("valid")
         reader = Reader(data, prepared.tokenizer)
         self.limits = prepared.encoded.limits
@@ -401,7 +397,6 @@ class Validator:
         self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
         self.read: Callable[[Any], Batch] = reader.read
         self.sources, self.references = text.sources(), text.targets()
-        self.search = _valid_search(config)
         self.fingerprint = digest(self.sources, self.references)
         self.settings = scoring_settings(config, self)
         # Spread over the set, and never the blank line: the same few at each validation.
@@ -413,9 +408,9 @@ class Validator:
         Raises:
             Paused: on all ranks, a postponed signal asks one of them to stop.
         """
-        translator = _translator(model, self.tokenizer, self.config, self.search, self.device, self.limits, self.world)
+        translator = new_translator(model, self.tokenizer, self.config, self.limits, self.place)
         batches = _paused_together(lambda: self._losses(model), self.world)
-        found = _paused_together(lambda: _translate_block(translator, self.sources, self.world), self.world)
+        found = _paused_together(lambda: translate_block(translator, self.sources, self.world), self.world)
         return self.world.first(lambda: self._judge(translator, batches, found))
 
     def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:
@@ -424,7 +419,7 @@ class Validator:
         with torch.inference_mode():
             for rows in self.plan[self.world.block(len(self.plan))]:
                 self.world.pulse()
-                batch = self.read(rows).to(self.device)
+                batch = self.read(rows).to(self.place.device)
                 hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))  # [M, D]
                 targets = batch.at_real(batch.tgt_out)  # [M]
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
@@ -448,7 +443,8 @@ class Validator:
         maps = []
         for n, i in enumerate(self.shown):
             try:
-                drawn = attention_map(translator, self.sources[i], found[i])
+                [src] = translator.encode([self.sources[i]])
+                drawn = attention_map(translator.engine.model, self.tokenizer, src, found[i].tokens)
             except Exception as error:  # a picture is no reason to end a training
                 log.warning("attention map %d was not made: %s: %s", n, type(error).__name__, error)
                 continue
@@ -475,69 +471,7 @@ class Validator:
         ]
 
 
-def attention_map(
-    translator: Translator[TorchEngine], source: str, translation: Translation
-) -> tuple[Tensor, list[str], list[str]] | None:
-    """Weights averaged over layers and heads, with the subwords of both sides; None without attention.
-
-    Returns:
-        Weights [T', S] of the first target subwords, as many as a figure shows, and all S and T subwords.
-    """
-    model, tokenizer, device = translator.engine.model, translator.tokenizer, translator.engine.device
-    src = translator.encode([source])[0]
-    if not src or not translation.tokens:
-        return None
-    ids = torch.tensor([[*src, tokenizer.eos_id]], device=device)
-    tgt_in = torch.tensor([[tokenizer.bos_id, *translation.tokens][:MAX_POSITIONS]], device=device)
-    with torch.inference_mode():
-        maps = model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), tgt_in)
-    if maps is None:
-        return None
-    weights = maps.float().mean(dim=(0, 2))[0].cpu()  # [T', S]
-    return weights, [*tokenizer.src_pieces(src), "</s>"], [*tokenizer.tgt_pieces(translation.tokens), "</s>"]
-
-
 # -------------------------------------------------------------------------------------------------- translate, evaluate
-
-
-def _translator(
-    model: Seq2Seq[Any],
-    tokenizer: Tokenizer,
-    config: Config,
-    search: SearchConfig,
-    device: torch.device,
-    limits: LengthLimits | None,
-    world: World = ALONE,
-) -> Translator[TorchEngine]:
-    """On CUDA, products are in the precision of the training; elsewhere in that of the weights."""
-    on_cuda = device.type == "cuda"
-    memory = torch.cuda.get_device_properties(device).total_memory if on_cuda else None
-    budget = default_batch_tokens(device.type, memory)
-    search = resolve_search(search, limits, config.data.cleaning.max_tokens, budget)
-    dtype = resolve_precision(config.train.precision, device) if on_cuda else torch.float32
-    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype, world.pulse)
-    longest = limits.longest_source if limits is not None else None
-    return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
-
-
-def _translate(
-    translator: Translator[Any], lines: Sequence[str], world: World, warn: Callable[[Notice], None] | None = None
-) -> list[Translation]:
-    """The best translation of each line; the ranks share the lines out, and all of them have all translations."""
-    notices = list[Notice]()
-    found = world.each(lambda: _translate_block(translator, lines, world, notices.append))
-    for notice in world.collect(notices):
-        if warn is not None:
-            warn(notice)
-    return world.collect(found)
-
-
-def _translate_block(
-    translator: Translator[Any], lines: Sequence[str], world: World, warn: Callable[[Notice], None] | None = None
-) -> list[Translation]:
-    """The best translation of each of this rank's lines."""
-    block = world.block(len(lines))
-    return [best[0] for best in translator.translate(lines[block], warn=warn, first_line=block.start + 1)]
 
 
 def _paused_together(work: Callable[[], list[T]], world: World) -> list[T]:
@@ -557,55 +491,6 @@ def _paused_together(work: Callable[[], list[T]], world: World) -> list[T]:
     if any(part is None for part in made):
         raise Paused
     return [item for part in made for item in part or []]
-
-
-def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:
-    """Load the final weights of a run, or the best so far where there are none yet; return their SHA-256.
-
-    Raises:
-        CheckpointError: they are damaged, or of another model or tokenizer.
-        RunError: there are none yet.
-    """
-    if run.has_model:
-        weights, info = checkpoints.read_model(run.model)
-        identity, where, checksum = info["identity"], run.model, info["sha256"]["model.safetensors"]
-        if unfinished := run.unfinished():
-            log.warning("%s", unfinished)
-    else:
-        c = run.load_config().train
-        best = checkpoints.ranked(run.checkpoints, log.warning, Ranking(c.score, c.selection == "validated").of_state)
-        if not best:
-            raise RunError(f"{run.path}: holds no validated checkpoint yet; train it first (nmt train)")
-        log.warning("%s is not finished: using the best checkpoint so far, %s", run.path, best[0].path.name)
-        weights, identity, where = best[0].weights, best[0].state["identity"], best[0].path
-        checksum = best[0].weights_sha256
-    if identity["tokenizer"] != tokenizer.fingerprint:
-        raise CheckpointError(f"{where}: was trained with another tokenizer than the one in {tokenizer.path}")
-    checkpoints.load_weights(model, weights, where)
-    return str(checksum)
-
-
-def load_translator(
-    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None
-) -> Translator[TorchEngine]:
-    """A translator from a run directory, with ``overrides`` of its search settings (such as ``beam_size``)."""
-    return _load_translator(run, overrides, device)[0]
-
-
-def _load_translator(
-    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None
-) -> tuple[Translator[TorchEngine], str]:
-    """The translator, and the SHA-256 of its weights."""
-    config = run.load_config()
-    where = resolve_device(device or ("auto" if config.train.device == "auto" else config.train.device))
-    set_threads(config.train.threads)
-    use_device(where)
-    keep_freed_memory()
-    tokenizer = Tokenizer.load(run.tokenizer)
-    model = _new_model(config, tokenizer)
-    checksum = load_final(run, model, tokenizer)
-    search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
-    return _translator(model.to(where), tokenizer, config, search, where, run.length_limits()), checksum
 
 
 @dataclass(frozen=True)
@@ -657,32 +542,33 @@ def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
     recorded = _recorded(run)
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
-    translator, model = _load_translator(run)
+    translator = load_translator(run)
     results = Results(run)
     return {
-        one.name: _evaluated(results.store, translator, one, model, config)
+        one.name: _evaluated(results.store, translator, one, config)
         for one in (TestSet.of(corpus, part) for part in parts)
     }
 
 
 def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Evaluated:
     """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
-    translator, model = _load_translator(run)
+    translator = load_translator(run)
     one = TestSet(name, sources, references)
-    return _evaluated(Results(run).store_file, translator, one, model, run.load_config())
+    return _evaluated(Results(run).store_file, translator, one, run.load_config())
 
 
 def _evaluated(
     store: Callable[[str, Basis, Scores, list[str]], Path],
     translator: Translator[TorchEngine],
     one: TestSet,
-    model: str,
     config: Config,
 ) -> Evaluated:
     """Scores, stored where that is possible: a run that can only be read can be scored all the same."""
     scores, hypotheses = _evaluate(translator, one, config)
     try:
-        return Evaluated(scores, store(one.name, one.basis(model, translator.search, config), scores, hypotheses))
+        return Evaluated(
+            scores, store(one.name, one.basis(translator.checksum, translator.search, config), scores, hypotheses)
+        )
     except OSError as error:
         where = error.filename or one.name
         log.warning(
@@ -697,6 +583,6 @@ def _evaluate(
 ) -> tuple[Scores, list[str]]:
     """Scores and translations; all ranks have them."""
     notices = Notices(log.warning)
-    hypotheses = [found.text for found in _translate(translator, one.sources, world, notices)]
+    hypotheses = [found.text for found in translate_shared(translator, one.sources, world, notices)]
     notices.close()
     return world.first(lambda: score(hypotheses, one.references, config.evaluation)), hypotheses

@@ -1,32 +1,22 @@
-"""A trained run as a CTranslate2 model: the one ``nmt translate --engine ctranslate2`` keeps in the run, and exports.
-
-Nothing here imports PyTorch before it is needed: a run that CTranslate2 has translated with before starts at once.
-"""
+"""A trained run as a CTranslate2 model for use elsewhere."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nmt import __version__
-from nmt.config import Config, SearchConfig, TransformerConfig, digest
+from nmt.config import Config
 from nmt.data.lines import open_text, read_lines
-from nmt.data.tokenizer import Tokenizer
-from nmt.errors import CheckpointError, DataError, ExportError
+from nmt.errors import DataError, ExportError
 from nmt.run.directory import Run
-from nmt.runtime.memory import keep_freed_memory
-from nmt.search.limits import ResolvedSearch, resolve_search
 from nmt.storage.atomic import (
-    UnreadableError,
     accounts,
     clear,
     fill_in_place,
@@ -34,14 +24,13 @@ from nmt.storage.atomic import (
     new_directory,
     present,
     recover,
-    remove,
     seal,
     signals_raise,
-    verified,
     write_text,
 )
-from nmt.storage.locks import waiting_lock
 from nmt.translation.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
+from nmt.translation.ctranslate2_cache import ACCOUNT, FORMAT, check_expressible, device_of, positions, write
+from nmt.translation.loading import load_translator
 from nmt.translation.translator import Translator
 
 if TYPE_CHECKING:
@@ -49,164 +38,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the folder; another number means another key
-ACCOUNT = "nmt.json"  # what a folder holds, and where it comes from
-_MODEL = ("config.json", "model.bin")  # files of every CTranslate2 model; those of the vocabulary differ
 WEIGHT_TYPES = ("int8", "float16")  # other than float32
 
 CHECKED_LINES = 500
 PROMISED = 0.995  # share of equal translations, with float32 weights
 BLEU_TOLERANCE = 0.1  # largest difference of BLEU, with float32 weights
 TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
-MAX_DIFFERENCE = 1e-3  # of the log-probability of a token, with float32 weights
 MIN_LIKENESS = 50.0  # BLEU of quantized translations against the unquantized: under it, something is broken
-
-
-# ---------------------------------------------------------------------------------------------------------- the folder
-
-
-def _check_expressible(run: Run, config: Config) -> None:
-    if not isinstance(config.model, TransformerConfig):
-        raise ExportError(
-            f"{run.path}: CTranslate2 runs Transformers and cannot express a recurrent model (model.type: "
-            f"{config.model.type}); translate it without --engine"
-        )
-
-
-def _positions(search: ResolvedSearch) -> int:
-    """The most positions of either side that a search within these limits takes, eos and the step behind included."""
-    longest = int(search.max_length_ratio * search.max_source_tokens + search.max_length_offset)
-    return max(search.max_source_tokens, longest) + 1
-
-
-def _write(folder: Path, own: Translator[TorchEngine], quantize: str | None) -> float | None:
-    """Write the model into ``folder`` and compare its log-probabilities with those it was made of.
-
-    Returns:
-        Their largest difference; None for quantized weights, of which it says nothing.
-    """
-    from nmt.models.transformer import Transformer
-    from nmt.translation.ctranslate2_model import largest_difference, write_model
-
-    model, tokenizer = own.engine.model, own.tokenizer
-    assert isinstance(model, Transformer)  # as its configuration said
-    write_model(model, tokenizer, _positions(own.search), folder, quantize)
-    difference = None if quantize else largest_difference(model, tokenizer, folder)
-    if difference is not None and not difference <= MAX_DIFFERENCE:
-        raise ExportError(
-            f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "
-            f"by {difference:.2g}, allowed is {MAX_DIFFERENCE:g}); it was not kept; please report this"
-        )
-    return difference
-
-
-def _seal(folder: Path, account: Mapping[str, Any], quantize: str | None) -> None:
-    seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **account, "weights": quantize or "float32"})
-
-
-def _whole(folder: Path) -> bool:
-    """Whether a folder is there as it was written. CTranslate2 itself would load any bits.
-
-    Raises:
-        UnreadableError: it cannot be read now, whole or not.
-    """
-    try:
-        verified(folder, ACCOUNT, FORMAT, _MODEL)
-    except UnreadableError:
-        raise
-    except CheckpointError:
-        return False
-    return True
-
-
-# -------------------------------------------------------------------------------------------- nmt translate --engine
-
-
-def load_translator(
-    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None
-) -> Translator[CTranslate2Engine]:
-    """As :func:`nmt.pipeline.load_translator`, with CTranslate2 for an engine.
-
-    The CTranslate2 model is made of the run's final weights (the best so far, while it is not finished) and kept in the
-    run for the next time; of a run that cannot be written to, in a temporary folder.
-
-    Raises:
-        ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers.
-        DeviceError: CTranslate2 cannot use the device.
-        CheckpointError: the weights are damaged.
-        RunError: there are no weights yet.
-    """
-    config = run.load_config()
-    _check_expressible(run, config)
-    version = import_ctranslate2().__version__
-    where = resolve_device(device or _device(config))
-    tokenizer = Tokenizer.load(run.tokenizer)
-    limits = run.length_limits()
-    wanted = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
-    search = resolve_search(wanted, limits, config.data.cleaning.max_tokens)
-
-    @cache
-    def own() -> Translator[TorchEngine]:
-        from nmt import pipeline
-
-        return pipeline.load_translator(run, overrides, device)
-
-    weights = run.model_checksum() if run.has_model else _checksum(own())
-    key = digest(weights, config.model, tokenizer.fingerprint, _positions(search), FORMAT, version)
-    path = run.ctranslate2 / key
-    longest = limits.longest_source if limits is not None else None
-    keep_freed_memory()
-
-    def translator(folder: Path) -> Translator[CTranslate2Engine]:
-        engine = CTranslate2Engine(folder, tokenizer, search, where, config.train.threads, lambda: own().engine)
-        return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
-
-    for _ in range(3):  # between writing and loading, a process with other weights may delete it
-        with waiting_lock(run.ctranslate2, shared=True):
-            if _whole(path):
-                found = translator(path)
-                if unfinished := run.unfinished():
-                    log.warning("%s", unfinished)
-                return found
-        made = own()
-        try:
-            _keep(run, path, made, {"ctranslate2": version, "run": run.path.name})
-        except OSError as error:
-            reason = error.strerror or error
-            log.warning("%s: cannot be written: %s; using a temporary folder, for this command only", path, reason)
-            with signals_raise(), TemporaryDirectory(prefix="nmt-") as folder, _writing(Path(folder)):
-                _write(Path(folder), made, None)
-                return translator(Path(folder))  # which reads all of it into memory
-    raise ExportError(f"{path}: is replaced by other processes all the time; run the same command again")
-
-
-def _keep(run: Run, path: Path, own: Translator[TorchEngine], account: Mapping[str, Any]) -> None:
-    """Write the CTranslate2 model of the run into ``path``, unless another process has by now."""
-    run.refuse_links()
-    run.ctranslate2.mkdir(exist_ok=True)
-    with signals_raise(), waiting_lock(run.ctranslate2):
-        recover(run.ctranslate2)
-        if _whole(path):
-            return
-        log.info("writing the CTranslate2 model of this run, once, into %s", path)
-        with new_directory(path) as folder:
-            _write(folder, own, None)
-            _seal(folder, account, None)
-        for other in run.ctranslate2.iterdir():  # of earlier weights
-            if other != path and not other.name.startswith("."):
-                remove(other)
-
-
-def _device(config: Config) -> str:
-    return "auto" if config.train.device == "mps" else config.train.device  # CTranslate2 has no code for Apple's GPUs
-
-
-def _checksum(own: Translator[TorchEngine]) -> str:
-    """A checksum of weights that were read, for a run whose best weights may be others at any time."""
-    sums = hashlib.sha256()
-    for name, parameter in own.engine.model.named_parameters():
-        sums.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
-    return sums.hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------------- nmt export
@@ -276,7 +114,7 @@ def export(
         CheckpointError, RunError: the weights are damaged, or there are none yet.
     """
     config = run.load_config()
-    _check_expressible(run, config)
+    check_expressible(run, config)
     version = import_ctranslate2().__version__
     if output is None:
         run.refuse_links()
@@ -288,22 +126,21 @@ def export(
         _refuse_foreign(target, output)
     lines = _check_lines(run, config, check)
 
-    from nmt import pipeline
-
-    own = pipeline.load_translator(run)
+    own = load_translator(run)
     account = {"ctranslate2": version, "run": run.path.name, "search": own.search.model_dump(mode="json")}
     with _writing(output), signals_raise():
         target.parent.mkdir(parents=True, exist_ok=True)
         clear(target)
         with fill_in_place(target, ACCOUNT) if present(target) else new_directory(target, replace=False) as folder:
-            difference = _write(folder, own, quantize)
+            difference = write(folder, own, quantize)
             for model in own.tokenizer.path.glob("*.model"):
                 shutil.copyfile(model, folder / model.name)
             log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
             found = _compare(folder, own, lines, config, difference)
             _judge(found, quantize)
             write_text(folder / "README.md", _readme(run, own, config, quantize))
-            _seal(folder, {**account, "check": asdict(found)}, quantize)
+            about = {**account, "check": asdict(found), "weights": quantize or "float32"}
+            seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about})
             _refuse_foreign(target, output)  # much may have happened since the first look
     return output, found
 
@@ -371,7 +208,7 @@ def _compare(
 ) -> Check:
     from nmt.evaluation.scores import score
 
-    device = resolve_device(_device(config))
+    device = resolve_device(device_of(config))
     engine = CTranslate2Engine(folder, own.tokenizer, own.search, device, config.train.threads, lambda: own.engine)
     ours, theirs = (
         [found[0] for found in translator.translate(lines.sources)]
@@ -481,7 +318,7 @@ def _readme(run: Run, own: Translator[TorchEngine], config: Config, quantize: st
         tgt_model="joint.model" if tokenizer.joint else "tgt.model",
         penalty=f"((5 + length) / 6) ** {alpha:g}" if search.length_penalty == "gnmt" else f"length**{alpha:g}",
         max_source=search.max_source_tokens,
-        max_target=_positions(search) if own.max_target_tokens is None else own.max_target_tokens,
+        max_target=positions(search) if own.max_target_tokens is None else own.max_target_tokens,
         beam_size=search.beam_size,
         pad=pad,
         bos=bos,

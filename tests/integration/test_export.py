@@ -19,6 +19,7 @@ from nmt.data.provenance import read_manifest
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop import export
+from nmt.translation import ctranslate2_cache
 from nmt.translation.ctranslate2 import import_ctranslate2
 from tests.conftest import Task
 
@@ -139,7 +140,7 @@ def test_a_damaged_model_is_written_anew(task, run):
     data[len(data) // 2] ^= 0x40
     (folder / "model.bin").write_bytes(data)
     assert translate(run, "-i", source, *ENGINE) == expected
-    (folder / export.ACCOUNT).unlink()
+    (folder / ctranslate2_cache.ACCOUNT).unlink()
     assert translate(run, "-i", source, *ENGINE) == expected
     assert kept(run) == [folder]
     assert bytes(data) != (folder / "model.bin").read_bytes()
@@ -176,9 +177,9 @@ def test_an_account_of_another_kind_has_the_model_written_anew(task, run, conten
     expected = translate(run, "-i", source, *ENGINE)
     (folder,) = kept(run)
     (folder / "model.bin").write_bytes(b"damaged")
-    (folder / export.ACCOUNT).write_text(content)
+    (folder / ctranslate2_cache.ACCOUNT).write_text(content)
     assert translate(run, "-i", source, *ENGINE) == expected
-    assert export._whole(folder)
+    assert ctranslate2_cache.is_whole(folder)
 
 
 def test_what_kills_left_is_cleared(task, run):
@@ -198,7 +199,7 @@ def test_a_run_that_cannot_be_written_to_is_translated(task, run, caplog, monkey
 
     source = str(task.paths["test.src"])
     expected = translate(run, "-i", source)
-    monkeypatch.setattr(export, "new_directory", fail)
+    monkeypatch.setattr(ctranslate2_cache, "new_directory", fail)
     assert translate(run, "-i", source, *ENGINE) == expected
     assert "cannot be written: Read-only file system; using a temporary folder, for this command only" in caplog.text
     assert kept(run) == []
@@ -431,7 +432,7 @@ def test_an_export_that_translates_otherwise_leaves_nothing(task, run, tmp_path,
     assert re.search(r"the export has [\d.]+ BLEU on the validation set and the run [\d.]+, promised", refused())
     monkeypatch.setattr(export, "MIN_LIKENESS", 101)
     assert "are hardly those of the run any more (" in refused("--quantize", "int8")
-    monkeypatch.setattr(export, "MAX_DIFFERENCE", 0)
+    monkeypatch.setattr(ctranslate2_cache, "MAX_DIFFERENCE", 0)
     assert re.search(
         r"computes other probabilities .*\(log-probabilities differ by [\d.e-]+, allowed is 0\)", refused()
     )

@@ -124,6 +124,19 @@ def test_what_was_translated_before_an_error_is_kept(place, monkeypatch, caplog,
     assert not list(place.path.glob("*.tmp"))
 
 
+def test_translating_loads_nothing_that_only_a_training_needs(place):
+    """Each of these libraries delays the first translation by tenths of a second."""
+    heavy = {"tensorboard", "torch.utils.tensorboard", "pyarrow", "datasets", "sacrebleu", "matplotlib", "pandas"}
+    code = (
+        "import sys; from nmt.cli import main; code = main(sys.argv[1:]);"
+        "ours = {name for name in sys.modules if name.startswith(('nmt.training', 'nmt.pipeline', 'nmt.interop'))};"
+        f"print(sorted(ours | {heavy} & {{*sys.modules}}), 'torch' in sys.modules); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "translate", "c", "-i", "test.src", "-o", "out"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout == "[] True\n"
+
+
 def test_a_line_of_20_mb_takes_little_memory(place, caplog):
     place.write("in", b"one two " * 2_500_000 + b"\nthree\n")
     code = (
