@@ -157,7 +157,7 @@ def test_three_ranks_train_as_one_process_that_accumulates(task):
     ranks = train(task, 3, task.config_file("rnn", "three", **exact("rnn", accumulate=2)))
     assert ranks.codes == [0, 0, 0], ranks.output
     assert ranks.output[1:] == ["", ""]
-    assert "of at most 1,536 tokens a side" in ranks.output[0]
+    assert "of at most 1,536 tokens per side" in ranks.output[0]
     assert "fp32, in each of 3 processes" in ranks.output[0]
     assert_like_one_process(task, "one", "three")
 
@@ -167,7 +167,7 @@ def test_torchrun_trains_as_one_process_that_accumulates(task):
     path = task.config_file("transformer", "two", **exact("transformer", samples=1))
     result = subprocess.run([*TORCHRUN, str(path)], capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("starting anew") == 1
+    assert result.stderr.count("starting at step 0") == 1
     assert result.stdout.count("The run is in") == 1
     assert_like_one_process(task, "one", "two")
 

@@ -142,7 +142,7 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
 def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypatch, capsys):
     path = str(task.config_file("rnn", train={"max_steps": 4}))
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(pipeline, "score_set", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert main(["train", path]) == 143
     lines = capsys.readouterr().err.splitlines()
     run = Run(task.folder / "runs" / "run")
