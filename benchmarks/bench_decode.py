@@ -41,7 +41,7 @@ from harness import (
     versions,
 )
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.config import Config, TransformerConfig, digest, validate_config
 from nmt.data.lines import open_text, read_lines
 from nmt.run.directory import Run

@@ -19,7 +19,7 @@ import torch
 from harness import command, machine, ratios, spread
 
 from nmt import pipeline
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.config import Config, load_config
 from nmt.data.batching import Batch
 from nmt.run.directory import Run

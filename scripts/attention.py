@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.errors import DataError
 from nmt.insight.attention import attention_map
 from nmt.insight.figures import attention_figure, image_format, save_figure

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.data.corpus import sets_of_run
 from nmt.errors import DataError
 from nmt.evaluation.results import Results

@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from nmt import pipeline
-from nmt.cli import guarded, main
+from nmt.cli import main
+from nmt.cli.errors import guarded
 from nmt.data.batching import TrainingOrder
 from nmt.errors import DataError, TrainingError
 from nmt.run import checkpoint as checkpoints

@@ -173,14 +173,14 @@ def test_preparing_ends_at_once_and_leaves_nothing_half_written(task, monkeypatc
 
 STUCK = """
 import ctypes, sys
+from nmt.cli.errors import guarded
 from nmt.runtime import signals
-from nmt import cli
 mutex = ctypes.create_string_buffer(128)
 lock = ctypes.CDLL(None).pthread_mutex_lock
 lock(mutex)
 with signals.ending():
     print("stuck", file=sys.stderr, flush=True)
-    sys.exit(cli.guarded("nmt", lambda: lock(mutex)))  # never returns, whatever signal comes
+    sys.exit(guarded("nmt", lambda: lock(mutex)))  # never returns, whatever signal comes
 """
 
 

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from nmt import cli
 from nmt.cli import main
+from nmt.cli.commands import translate
+from nmt.cli.errors import guarded
 from nmt.config import load_config
 from nmt.translation.translator import Translator
 
@@ -84,7 +85,7 @@ def test_strict_refuses_a_bad_line_before_the_work(place, capfd, monkeypatch):
     ],
 )
 def test_a_file_that_cannot_be_written_is_found_before_the_work(place, capfd, monkeypatch, output, expected):
-    monkeypatch.setattr(cli, "_translator", None)
+    monkeypatch.setattr(translate, "_load", None)
     place.write("in", b"one\n")
     assert main(["translate", "c", "-i", "in", "-o", output]) == 2
     assert expected in capfd.readouterr().err
@@ -161,7 +162,7 @@ def test_a_line_of_20_mb_takes_little_memory(place, caplog):
 def test_characters_that_a_terminal_lacks_are_shown_as_numbers(encoding, monkeypatch):
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding=encoding, write_through=True))
-    assert cli.guarded("nmt", lambda: print("a \N{GRINNING FACE} b")) == 0
+    assert guarded("nmt", lambda: print("a \N{GRINNING FACE} b")) == 0
     assert shown.getvalue() == b"a \\U0001f600 b\n"
 
 
