@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nmt.cli.parser import Parser
+from nmt.interop.targets import TARGETS
 from nmt.runtime import garbage
 
 HELP = "write a trained run for use in another program, and verify it"
@@ -13,8 +14,9 @@ HELP = "write a trained run for use in another program, and verify it"
 
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
-    parser.add_choice("--to", "to", ["ctranslate2"], required=True, help="program to write it for")
-    parser.add_choice("--quantize", "quantize", ["int8", "float16"], help="smaller weights (default: float32)")
+    parser.add_choice("--to", "to", [*TARGETS], required=True, help="program to write it for")
+    weights = dict.fromkeys(each for listed in TARGETS.values() for each in listed.weights)
+    parser.add_choice("--quantize", "quantize", [*weights], help="smaller weights (default: float32)")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to make (default: RUN/export/...)")
     parser.add_argument("--check", metavar="FILE", help="source lines to compare on (default: the validation set)")
 
@@ -27,6 +29,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     garbage.resume()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
-    folder, found = export(opened, arguments.quantize, output, check)
+    folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check)
     print(found.summary())
     print(f"exported to {folder}; its README.md says how to use it")
