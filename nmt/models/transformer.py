@@ -26,20 +26,20 @@ GROWTH = 16  # target positions for which a cache takes room at a time
 SHORT = 128  # positions up to which attention on a CPU is fastest in plain products
 
 
-def sinusoidal_positions(start: int, length: int, d_model: int, like: Tensor) -> Tensor:
+def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: Tensor) -> Tensor:
     """Positions start … start+length-1 as sines and cosines, [length, D] (Vaswani et al. 2017, section 3.5)."""
-    position = torch.arange(start, start + length, device=like.device, dtype=torch.float32)
+    position = torch.arange(length, device=like.device, dtype=torch.float32) + start
     rate = torch.exp(torch.arange(0, d_model, 2, device=like.device) * (-math.log(10_000.0) / d_model))  # [D/2]
     angle = position[:, None] * rate  # [length, D/2]
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)
 
 
-def rotate(x: Tensor, start: int, length: int) -> Tensor:
+def rotate(x: Tensor, start: int | Tensor, length: int) -> Tensor:
     """Turn each pair of coordinates of x [B, H, T, K] by an angle that grows with the position (Su et al. 2021).
 
     The T rows are at the positions start … start+length-1; with a length of 1 they are all at the first.
     """
-    table = sinusoidal_positions(start, length, x.size(3), x).unflatten(-1, (-1, 2))  # [length, K/2, 2]
+    table = sinusoidal_positions(start, length, x.size(-1), x).unflatten(-1, (-1, 2))  # [length, K/2, 2]
     sin, cos = table.unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
@@ -111,6 +111,17 @@ class MultiHeadAttention(nn.Module):
         past = cache[0][:, :, : (position + 1) * width], cache[1][:, :, : (position + 1) * width]
         return self._attend(query, past, lineage, causal=False), cache
 
+    def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
+        """As :meth:`own_step`, with the cache and the mask of :class:`FixedTransformerState`; writes into the cache."""
+        sentences, width, _ = x.shape
+        parts = self.project_in(x).view(sentences, width, 3, self.heads, -1)  # [B, W, 3, H, K]
+        if self.rotary:
+            parts = torch.cat([rotate(parts[:, :, :2], position, 1), parts[:, :, 2:]], dim=2)
+        places = position * width + torch.arange(width, device=x.device)  # [W]
+        cache.index_copy_(1, places, parts[:, :, 1:])
+        query, keys, values = (each.transpose(1, 2) for each in (parts[:, :, 0], cache[:, :, 0], cache[:, :, 1]))
+        return self._attend(query, (keys, values), visible.unsqueeze(1), causal=False)
+
     def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
         keys, values = memory
         p = self.dropout if self.training else 0.0
@@ -121,6 +132,8 @@ class MultiHeadAttention(nn.Module):
             # backward pass of the fused kernel is 15 times slower.
             with torch.autocast("cpu", enabled=False):
                 query, keys, values = query.float(), keys.float(), values.float()
+                if mask is not None and mask.is_floating_point():
+                    mask = mask.float()
                 if query.size(2) * keys.size(2) <= SHORT**2:
                     out = short_attention(query, keys, values, mask, p, causal)
                 else:
@@ -143,7 +156,7 @@ def short_attention(
     Args:
         query: [B, H, T, K].
         keys: [B, H, S, K], as ``values``.
-        mask: True where a key is seen, broadcast to [B, H, T, S].
+        mask: True where a key is seen, or numbers to add to the scores; broadcast to [B, H, T, S].
     """
     batch, heads = query.shape[:2]
     query, keys, values = (x.flatten(0, 1) for x in (query, keys, values))  # [B·H, ...]
@@ -151,7 +164,8 @@ def short_attention(
     if causal:
         scores.masked_fill_(torch.ones(scores.shape[1:], dtype=torch.bool).triu_(1), -torch.inf)
     if mask is not None:
-        scores.view(batch, heads, *scores.shape[1:]).masked_fill_(~mask, -torch.inf)
+        apart = scores.view(batch, heads, *scores.shape[1:])
+        apart.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else apart.add_(mask)
     weights = dropout(scores.softmax(-1), dropout_p, True)
     return torch.bmm(weights, values).unflatten(0, (batch, heads))
 
@@ -250,6 +264,14 @@ class DecoderLayer(nn.Module):
         out, cache = self.self_attention.own_step(residual.input(x), cache, position, lineage)
         return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
 
+    def fixed_step(
+        self, x: Tensor, memory: KeyValue, mask: Tensor, cache: Tensor, position: Tensor, visible: Tensor
+    ) -> Tensor:
+        """As :meth:`step`, on a :class:`FixedTransformerState`."""
+        residual = self.residuals[0]
+        x = residual.output(x, self.self_attention.fixed_step(residual.input(x), cache, position, visible))
+        return self.feed(self.attend_source(x, memory, mask))
+
 
 @dataclass(frozen=True)
 class TransformerState:
@@ -286,11 +308,67 @@ class TransformerState:
         return TransformerState(memory, self.mask.index_select(0, sentences), cache, self.position, lineage)
 
 
+@dataclass(frozen=True)
+class FixedTransformerState:
+    """As :class:`TransformerState`, with tensors whose shapes a step does not change: for steps that are recorded.
+
+    Both masks are added to the scores of attention: 0 where a key is seen, else -inf.
+
+    Attributes:
+        memory: of each layer, [B, H, S, K].
+        mask: [B, S], of the source.
+        cache: of each layer, keys and values [B, room·W, 2, H, K]. A step writes into it: a state that has made a step
+            is used up.
+        position: [1], how many positions are filled.
+        visible: [B, W, room·W], which places of the cache a row descends from.
+    """
+
+    memory: list[KeyValue]
+    mask: Tensor
+    cache: list[Tensor]
+    position: Tensor
+    visible: Tensor
+
+    def select(self, rows: Tensor) -> FixedTransformerState:
+        width = self.visible.size(1)
+        visible = self.visible.flatten(0, 1).index_select(0, rows).unflatten(0, (-1, width))
+        if len(visible) == len(self.mask):  # sentences only ever leave; they do not change places
+            return replace(self, visible=visible)
+        sentences = rows[::width] // width
+        return FixedTransformerState(
+            [_rows(kv, sentences) for kv in self.memory],
+            self.mask.index_select(0, sentences),
+            [kv.index_select(0, sentences) for kv in self.cache],
+            self.position,
+            visible,
+        )
+
+    def grown(self, room: int) -> FixedTransformerState:
+        more = room * self.visible.size(1) - self.visible.size(2)
+        if more == 0:
+            return self
+        cache = [F.pad(kv, (0, 0, 0, 0, 0, 0, 0, more)) for kv in self.cache]
+        return replace(self, cache=cache, visible=F.pad(self.visible, (0, more), value=-torch.inf))
+
+
+AnyState = TransformerState | FixedTransformerState
+
+
+def _fixed_state(memory: list[KeyValue], mask: Tensor, width: int, room: int) -> FixedTransformerState:
+    """The state before the first step."""
+    keys = memory[0][0]  # [B, H, S, K]
+    sentences, heads, _, d_key = keys.shape
+    added = keys.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+    cache = [keys.new_zeros(sentences, room * width, 2, heads, d_key) for _ in memory]
+    visible = keys.new_full((sentences, width, room * width), -torch.inf)
+    return FixedTransformerState(memory, added, cache, mask.new_zeros(1, dtype=torch.long), visible)
+
+
 def _rows(kv: KeyValue, rows: Tensor) -> KeyValue:
     return kv[0].index_select(0, rows), kv[1].index_select(0, rows)
 
 
-class Transformer(Seq2Seq[TransformerState]):
+class Transformer(Seq2Seq[AnyState]):
     encoder: list[EncoderLayer]
     decoder: list[DecoderLayer]
 
@@ -330,13 +408,17 @@ class Transformer(Seq2Seq[TransformerState]):
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
-    def init_state(self, memory: Memory, beam_size: int = 1) -> TransformerState:
+    def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> AnyState:
         memories = [layer.cross_attention.read(memory.states) for layer in self.decoder]
+        if room is not None:
+            return _fixed_state(memories, memory.mask, beam_size, room)
         cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in memories]
         lineage = memory.mask.new_empty(memory.mask.size(0), beam_size, 0, beam_size) if beam_size > 1 else None
         return TransformerState(memories, memory.mask, cache, 0, lineage)
 
-    def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+    def step(self, tokens: Tensor, state: AnyState) -> tuple[Tensor, AnyState]:
+        if isinstance(state, FixedTransformerState):
+            return self._fixed_step(tokens, state)
         sentences, position = state.mask.size(0), state.position
         x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), position)  # [N, 1, D]
         x = x.view(sentences, -1, x.size(-1))  # [B, W, D]
@@ -353,6 +435,18 @@ class Transformer(Seq2Seq[TransformerState]):
         logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
         return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage)
 
+    def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
+        sentences, width, places = state.visible.shape
+        x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), state.position)  # [N, 1, D]
+        x = x.view(sentences, width, -1)  # [B, W, D]
+        rows = torch.arange(width, device=x.device).unsqueeze(1)  # [W, 1]
+        itself = torch.arange(places, device=x.device) == state.position * width + rows  # [W, room·W]
+        visible = state.visible.masked_fill(itself, 0.0)
+        for layer, memory, cache in zip(self.decoder, state.memory, state.cache, strict=True):
+            x = layer.fixed_step(x, memory, state.mask, cache, state.position, visible)
+        logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
+        return logits, replace(state, position=state.position + 1, visible=visible)
+
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
         memory = self.encode(src, src_mask)
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)
@@ -366,11 +460,11 @@ class Transformer(Seq2Seq[TransformerState]):
             x = layer.feed(layer.attend_source(x, (keys, values), src_mask))
         return torch.stack(maps)
 
-    def _embed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, start: int = 0) -> Tensor:
+    def _embed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, start: int | Tensor = 0) -> Tensor:
         """Embeddings [B, T, D] of ids [B, T] at positions start, start + 1, …; scaled as in section 3.4."""
         x = table(ids) * math.sqrt(self.config.d_model)
         if positions is not None:
-            x = x + positions(torch.arange(start, start + ids.size(1), device=ids.device))
+            x = x + positions(torch.arange(ids.size(1), device=ids.device) + start)
         elif self.config.positions == "sinusoidal":
             x = x + sinusoidal_positions(start, ids.size(1), self.config.d_model, x)
         embedded: Tensor = self.dropout(x)

@@ -39,6 +39,7 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[Torc
     dtype = resolve_precision(config.train.precision, where) if where.type == "cuda" else torch.float32
     translator = new_translator(model.to(where), tokenizer, config, run.length_limits(), Place(where, dtype))
     translator.checksum = checksum
+    translator.engine.keep = True  # the weights stay where they are
     return translator
 
 

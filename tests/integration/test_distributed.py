@@ -187,7 +187,7 @@ def test_two_ranks_resume_to_the_same_bits(task, family):
     assert train(task, 2, whole).codes == [0, 0]
     stopped = train(task, 2, broken, {1: {7: signal.SIGTERM}})
     assert stopped.codes == [143, 143]
-    assert stopped.output[0].count("nmt: stopped by SIGTERM at step 7, all saved; the same command goes on") == 1
+    assert stopped.output[0].count("nmt: stopped by SIGTERM at step 7, all saved; the same command resumes it") == 1
     assert stopped.output[1] == ""
     saved = last_checkpoint(run_of(task, "broken"))
     assert saved.ranks == 2
@@ -226,11 +226,11 @@ def test_another_number_of_ranks_goes_on_with_the_same_data(task, monkeypatch, c
         spy_on_updates(patch.setattr, log, {7: signal.SIGTERM})
         with pytest.raises(Interrupted):
             pipeline.train(config)
-    assert "was saved by 2 process(es) and goes on with 1" in caplog.text
+    assert "was saved by 2 process(es) and is resumed by 1" in caplog.text
     assert "only 2 would give the same bits" in caplog.text
     three = train(task, 3, path)
     assert three.codes == [0, 0, 0], three.output
-    assert "was saved by 1 process(es) and goes on with 3" in three.output[0]
+    assert "was saved by 1 process(es) and is resumed by 3" in three.output[0]
     assert three.output[1:] == ["", ""]
 
     one = [json.loads(line) for line in log.with_suffix(".rows").read_text().splitlines()]
@@ -485,7 +485,7 @@ def test_a_signal_to_one_rank_ends_a_validation_on_all(task, monkeypatch):
     whole, broken = (task.config_file("rnn", name, train=changes) for name in ("whole", "broken"))
     stopped = Ranks(task.folder, 2, _interrupted_validation, broken)
     assert stopped.codes == [143, 143], stopped.output
-    assert "nmt: stopped by SIGTERM at step 3, all saved; the same command goes on" in stopped.output[0]
+    assert "nmt: stopped by SIGTERM at step 3, all saved; the same command resumes it" in stopped.output[0]
     assert stopped.output[1] == ""
     assert last_checkpoint(run_of(task, "broken")).state["progress"]["validation_due"]
     assert train(task, 2, whole).codes == train(task, 2, broken).codes == [0, 0]

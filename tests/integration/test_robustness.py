@@ -287,7 +287,7 @@ def test_a_checkpoint_of_another_run_is_refused(task, capsys):
     capsys.readouterr()
     assert main(["train", large, "--set", "train.max_steps=200"]) == 2
     assert (
-        "step-00000099: is of another configuration (model.d_hidden is 16 in the run, 24 in your configuration)"
+        "step-00000099: was made with another configuration (model.d_hidden is 16 in the run, 24 in your configuration)"
         in capsys.readouterr().err
     )
 

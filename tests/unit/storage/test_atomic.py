@@ -287,7 +287,7 @@ def test_a_kill_at_any_moment_of_the_exchange_is_made_up_for(tmp_path, moment):
     refill(tmp_path, "old", "only old")
     code = (
         "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[3])\n"
-        "from tests.unit.test_files import refill\n"
+        "from tests.unit.storage.test_atomic import refill\n"
         "left = [int(sys.argv[2])]\n"
         "def count(event, arguments):\n"
         "    if event in ('os.remove', 'os.rename', 'os.rmdir') and str(arguments[0]).startswith(sys.argv[1]):\n"
