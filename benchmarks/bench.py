@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness import ROOT, BenchmarkError, command, machine
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.storage.atomic import write_text
 
 QUICK = {"train": ["--quick"], "decode": ["--quick"], "data": ["--pairs", "20000", "--repeats", "1", "--steps", "20"]}

@@ -25,7 +25,7 @@ from statistics import median
 import yaml
 from harness import command, machine, publish, spread, table
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.config.data import DemoSource, TextSource
 from nmt.data.sources import read_pairs
 from nmt.errors import DataError

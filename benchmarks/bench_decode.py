@@ -41,7 +41,7 @@ from harness import (
     versions,
 )
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
 from nmt.config.limits import resolve_search

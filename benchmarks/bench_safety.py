@@ -19,13 +19,13 @@ import torch
 from harness import command, machine, ratios, spread
 
 from nmt import pipeline
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.config.experiment import Config
 from nmt.config.load import load_config
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
 from nmt.run.directory import Run
-from nmt.runtime.device import resolve_device, resolve_precision, set_deterministic, set_threads
+from nmt.runtime.device import Place, resolve_device, resolve_precision, set_deterministic, set_threads
 from nmt.runtime.memory import keep_freed_memory
 from nmt.training.trainer import Trainer
 
@@ -71,7 +71,7 @@ def main() -> None:
         device = resolve_device(config.train.device)
         run = Run.of(config)
         trainer = pipeline.build_trainer(
-            config, run, pipeline.prepare(config), device, resolve_precision(config.train.precision, device)
+            config, run, pipeline.prepare(config), Place(device, resolve_precision(config.train.precision, device))
         )
         trainer.model.train()
         plan = (rows for epoch in count() for update in trainer.order.updates(epoch) for rows in update)

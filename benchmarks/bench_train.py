@@ -34,7 +34,7 @@ from harness import (
     versions,
 )
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 
 SAME_LOSS = 1e-4  # nats a token: far above the rounding of fp32, far below a difference in what is computed
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.data.prepare import sets_of_run
 from nmt.errors import DataError
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import bleu_by_length
+from nmt.insight.figures import image_format, save_figure
 from nmt.run.directory import Run
 from nmt.runtime.streams import require_output
-from nmt.training.figures import image_format, save_figure
 
 
 def main() -> None:

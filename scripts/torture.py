@@ -26,7 +26,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.config.load import load_config
 from nmt.errors import ConfigError
 from nmt.run.checkpoint import list_checkpoints

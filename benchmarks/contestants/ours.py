@@ -15,11 +15,12 @@ from nmt import __version__, pipeline
 from nmt.config.load import validate_config
 from nmt.data.batch import Batch
 from nmt.data.tokenizer import Tokenizer
-from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
-from nmt.runtime.device import autocast, resolve_device, resolve_precision
+from nmt.runtime.device import Place, autocast, resolve_device, resolve_precision
 from nmt.training.loss import projected_cross_entropy
+from nmt.translation.loading import load_translator
+from nmt.translation.pytorch_loading import load_final, new_model
 
 
 def _nll(model: Seq2Seq[Any], batch: Batch, device: torch.device) -> float:
@@ -44,7 +45,7 @@ class Ours(worker.Training):
         precision = resolve_precision(task["precision"], self.device)
         prepared = pipeline.prepare(config)
         device = resolve_device(task["device"])
-        self.trainer = pipeline.build_trainer(config, Run.of(config), prepared, device, precision)
+        self.trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(device, precision))
         self.trainer.model.train()
         order, reader = self.trainer.order, self.trainer.reader
         plan = ((rows, epoch) for epoch in count() for update in order.updates(epoch) for rows in update)
@@ -105,7 +106,7 @@ class Ours(worker.Training):
         worker.set_up_process(threads, "default")  # load_translator sets the allocator up itself
         at_start = worker.peak_memory()
         self.device = torch.device(device)
-        self.translator = pipeline.load_translator(Run.open(run), search, device)
+        self.translator = load_translator(Run.open(run), search, device)
         torch.set_num_threads(threads)
         return {
             "start_bytes": at_start,
@@ -118,10 +119,10 @@ class Ours(worker.Training):
         """Write the weights, and with them ``src``, ``tgt_in`` and teacher-forced ``logits`` of a few sentences."""
         opened = Run.open(run)
         config, tokenizer = opened.load_config(), Tokenizer.load(opened.tokenizer)
-        model = build_model(config.model, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id).eval()
-        pipeline.load_final(opened, model, tokenizer)
+        model = new_model(config, tokenizer).eval()
+        load_final(opened, model, tokenizer)
         worker.write_weights(weights, model.state_dict())
-        found = [best[0].tokens for best in pipeline.load_translator(opened, device=device).translate(sources)]
+        found = [best[0].tokens for best in load_translator(opened, device=device).translate(sources)]
         src = _padded([[*ids, tokenizer.eos_id] for ids in tokenizer.encode_src(sources)], tokenizer.pad_id)
         tgt_in = _padded([[tokenizer.bos_id, *ids] for ids in found], tokenizer.pad_id)
         with torch.inference_mode():

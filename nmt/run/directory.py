@@ -172,6 +172,21 @@ class Run:
             raise RunError(f"{self.manifest_path}: damaged: is no JSON object")
         return manifest
 
+    def recorded_data(self) -> dict[str, Any] | None:
+        """The account of the data that the run was started with; None for a run without one, or not started.
+
+        Raises:
+            RunError: the account is damaged.
+        """
+        if not (self.started and self.manifest_path.is_file()):
+            return None
+        manifest = self.load_manifest()
+        if not all(isinstance(manifest.get(key), dict) for key in ("inputs", "sizes")):
+            raise RunError(
+                f"{self.manifest_path}: is damaged; restore it, or move it away: the store then knows the data"
+            )
+        return manifest
+
     def length_limits(self) -> LengthLimits | None:
         """What the lengths of the training pairs say about a search; None for a run that did not record it.
 

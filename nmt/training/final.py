@@ -10,11 +10,11 @@ from torch import Tensor
 
 from nmt.errors import CheckpointError
 from nmt.run import checkpoint as checkpoints
+from nmt.run.selection import TITLES, UNKNOWN, Quality
 from nmt.storage.atomic import OtherFormatError, UnreadableError
 from nmt.training.optim import mean_weights
 from nmt.training.progress import Progress
 from nmt.training.saving import Saving
-from nmt.training.selection import TITLES, UNKNOWN, Quality
 
 
 @dataclass(frozen=True)

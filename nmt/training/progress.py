@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nmt.config.train import TrainConfig
-from nmt.training.selection import TITLES, Quality, Ranking
+from nmt.run.selection import TITLES, Quality, Ranking
 
 # The sums since the last line of metrics, in the order in which checkpoints store them.
 SUMS = ("smoothed", "nll", "grad_norm", "updates", "skipped", "tokens", "padding", "positions", "seconds")

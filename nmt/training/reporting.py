@@ -32,9 +32,9 @@ from tqdm import tqdm
 from nmt.config.compare import digest, flatten
 from nmt.config.experiment import Config
 from nmt.errors import TrainingError
+from nmt.insight.figures import attention_image
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync
-from nmt.training.figures import attention_image
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from nmt.run import checkpoint as checkpoints
+from nmt.run.selection import Quality
 from nmt.training.progress import Progress, score_of
 from nmt.training.saving import Saving
-from nmt.training.selection import Quality
 
 
 class Rescoring:

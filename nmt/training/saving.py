@@ -13,10 +13,10 @@ from nmt.errors import CheckpointError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
+from nmt.run.selection import Ranking
 from nmt.runtime.environment import changes, earlier_starts
 from nmt.runtime.ranks import World
 from nmt.training.progress import Progress, Window
-from nmt.training.selection import Ranking
 from nmt.training.updater import Updater
 
 

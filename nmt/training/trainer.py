@@ -20,6 +20,7 @@ from nmt.data.reader import Reader, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
+from nmt.run.selection import TITLES, Quality
 from nmt.runtime.device import Place
 from nmt.runtime.environment import environment
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
@@ -30,7 +31,6 @@ from nmt.training.progress import SUMS, Progress, Window
 from nmt.training.reporting import Reporter, Silence
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
-from nmt.training.selection import TITLES, Quality
 from nmt.training.updater import Updater
 from nmt.training.validation import Validation
 

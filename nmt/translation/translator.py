@@ -82,7 +82,7 @@ class Notices:
 
 
 class Engine(Protocol):
-    """Finds target ids of source ids (:mod:`nmt.engines`)."""
+    """Finds target ids of source ids (:mod:`nmt.translation.pytorch`, :mod:`nmt.translation.ctranslate2`)."""
 
     @property
     def progress(self) -> Callable[[int], object]:
@@ -117,7 +117,12 @@ class Translator(Generic[EngineT]):
         max_target_tokens: the most positions the decoder has (eos takes one), beside the limits in ``search``;
             None where any length goes.
         longest_source: subwords of the longest source of the training; None where it is not known.
+
+    Attributes:
+        checksum: SHA-256 of the file of weights; empty for a model that was not loaded from one.
     """
+
+    checksum = ""
 
     def __init__(
         self,

@@ -73,7 +73,7 @@ MOMENTS = {
     "before the final model": (Trainer, "finish", 1),
     "while the final model is written": (checkpoints, "seal", 3),
     "before its settings are adopted": (Run, "save_config", 1),
-    "before the evaluation": (pipeline, "_evaluate", 1),
+    "before the evaluation": (pipeline, "score_set", 1),
     "before the scores are stored": (Results, "store", 1),
     "before the final metrics": (pipeline, "record_final_metrics", 1),
     "after the final metrics": (Run, "save_config", 2),

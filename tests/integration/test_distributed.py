@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from nmt import pipeline
-from nmt.cli import guarded, main
+from nmt.cli import main
+from nmt.cli.errors import guarded
 from nmt.data.order import TrainingOrder
 from nmt.errors import DataError, TrainingError
 from nmt.run import checkpoint as checkpoints
@@ -157,7 +158,7 @@ def test_three_ranks_train_as_one_process_that_accumulates(task):
     ranks = train(task, 3, task.config_file("rnn", "three", **exact("rnn", accumulate=2)))
     assert ranks.codes == [0, 0, 0], ranks.output
     assert ranks.output[1:] == ["", ""]
-    assert "of at most 1,536 tokens a side" in ranks.output[0]
+    assert "of at most 1,536 tokens per side" in ranks.output[0]
     assert "fp32, in each of 3 processes" in ranks.output[0]
     assert_like_one_process(task, "one", "three")
 
@@ -167,7 +168,7 @@ def test_torchrun_trains_as_one_process_that_accumulates(task):
     path = task.config_file("transformer", "two", **exact("transformer", samples=1))
     result = subprocess.run([*TORCHRUN, str(path)], capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("starting anew") == 1
+    assert result.stderr.count("starting at step 0") == 1
     assert result.stdout.count("The run is in") == 1
     assert_like_one_process(task, "one", "two")
 

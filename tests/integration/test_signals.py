@@ -143,7 +143,7 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
 def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypatch, capsys):
     path = str(task.config_file("rnn", train={"max_steps": 4}))
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(pipeline, "score_set", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert main(["train", path]) == 143
     lines = capsys.readouterr().err.splitlines()
     run = Run(task.folder / "runs" / "run")
@@ -174,14 +174,14 @@ def test_preparing_ends_at_once_and_leaves_nothing_half_written(task, monkeypatc
 
 STUCK = """
 import ctypes, sys
+from nmt.cli.errors import guarded
 from nmt.runtime import signals
-from nmt import cli
 mutex = ctypes.create_string_buffer(128)
 lock = ctypes.CDLL(None).pthread_mutex_lock
 lock(mutex)
 with signals.ending():
     print("stuck", file=sys.stderr, flush=True)
-    sys.exit(cli.guarded("nmt", lambda: lock(mutex)))  # never returns, whatever signal comes
+    sys.exit(guarded("nmt", lambda: lock(mutex)))  # never returns, whatever signal comes
 """
 
 

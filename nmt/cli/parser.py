@@ -20,7 +20,7 @@ POSITIONALS = {
     "checkpoint": "RUN",
 }
 EXAMPLES = {"CONFIG": "configs/demo.yaml", "RUN": "demo"}
-# Options of other toolkits, with ours; those that a command lacks are passed over.
+# Options of other toolkits, with ours; those that a command lacks are skipped.
 OPTIONS = {
     "out": ["--output"],
     "out_file": ["--output"],
@@ -64,8 +64,29 @@ class Parser(argparse.ArgumentParser):
     commands: Iterable[str] = ()
     given: Sequence[str] = ()
 
+    def add_config(self, count: str | None = None) -> None:
+        """Add the arguments of a configuration: its file, and overrides."""
+        text = "YAML file of the experiment, or the name of a built-in one: demo"
+        self.add_argument("config", metavar="CONFIG", nargs=count, help=text)
+        self.add_argument(
+            "--set",
+            dest="overrides",
+            metavar="KEY=VALUE",
+            nargs="+",
+            action="extend",
+            default=[],
+            help="override configuration keys: --set train.max_steps=100 seed=2",
+        )
+
+    def add_run(self) -> None:
+        self.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
+
+    def add_choice(self, option: str, key: str, allowed: Sequence[str], **more: Any) -> None:
+        """Add an option with a few values; ``key`` is what :data:`nmt.advice.VALUES` calls it."""
+        self.add_argument(option, type=choice(key, allowed), metavar=f"{{{','.join(allowed)}}}", **more)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does it, but refuse here what is unknown, so that the error names this command."""
+        """Parse as argparse does, but refuse unknown arguments here, so that the error names this command."""
         self.given = list(sys.argv[1:] if args is None else args)
         first = self.given[0] if self.commands and self.given else "-h"
         if first.startswith("-"):
@@ -98,7 +119,7 @@ class Parser(argparse.ArgumentParser):
         return name.startswith("--") and len(name) > 2 and not any(each.startswith(name) for each in self._options())
 
     def _explain(self, word: str) -> str:
-        """Why ``word`` is out of place, and what to write instead."""
+        """Say why ``word`` is out of place, and what to write instead."""
         option, equals, value = word.partition("=")
         if not option.startswith("-"):
             if equals and "." in option and "--set" in self._options():

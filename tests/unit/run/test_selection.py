@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nmt.training.selection import Quality, Ranking, varied
+from nmt.run.selection import Quality, Ranking, varied
 
 BLEU = Ranking("bleu", fallback=True)
 

@@ -9,8 +9,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import fontManager
 
-from nmt.training import figures
-from nmt.training.figures import attention_figure, attention_image
+from nmt.insight import figures
+from nmt.insight.figures import attention_figure, attention_image
 from nmt.training.reporting import Reporter
 
 FORMULAS = ["▁$$", "$_$", "$^$", "$%$", "\\frac", "$x$", "{", "$\\alpha$", "a_b^c", "&", "#", "\\$", "%", "~"]

@@ -71,10 +71,10 @@ def test_help_loads_neither_torch_nor_the_configuration():
 
 def test_the_examples_of_help_are_right(capsys):
     """Each would be accepted: a run or file that is missing is the only mistake left."""
-    from nmt.cli import EXAMPLES, _parser
+    from nmt.cli.program import EXAMPLES, new_parser
 
     for line in EXAMPLES.splitlines()[1:]:
-        _parser().parse_args(line.split("  ")[1].split()[1:])
+        new_parser().parse_args(line.split("  ")[1].split()[1:])
 
 
 def test_advice_leads_to_what_exists(capsys):
