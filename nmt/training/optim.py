@@ -1,4 +1,4 @@
-"""Optimizer, learning rate as a function of the step, and averages of weights."""
+"""Optimizer, learning rate schedules, and averages of weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nmt.config import OptimizerConfig, TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.device) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused where PyTorch has it.
+    """Build Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused on CPU and CUDA.
 
-    Weight decay spares vectors (biases, norms): decaying them helps nothing.
+    Weight decay does not apply to vectors (biases, norms).
     """
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -29,9 +29,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.dev
 
 
 def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
-    """An optimizer whose methods are not shielded from torch.compile, which never sees them here.
+    """Strip PyTorch's ``_disable_dynamo`` wrappers from an optimizer, which is never compiled here.
 
-    The shields import all of torch.compile: 80 MB and more than a second of every start.
+    The wrappers import torch.compile: 80 MB and more than a second at every start.
     """
     methods = {
         name: inspect.unwrap(getattr(kind, name))
@@ -43,9 +43,9 @@ def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
 def learning_rate(step: int, config: TrainConfig, plateau_cuts: int = 0) -> float:
     """Learning rate of update ``step`` (the first is 1).
 
-    All schedules rise linearly over ``warmup_steps``; then ``inverse_sqrt`` falls with 1/√step (Vaswani et al. 2017,
-    eq. 3), ``cosine`` and ``linear`` reach ``min_lr`` at ``total_steps``, ``plateau`` is multiplied by ``factor`` for
-    each of ``plateau_cuts``.
+    All schedules rise linearly over ``warmup_steps``. Then ``inverse_sqrt`` falls with 1/√step (Vaswani et al. 2017,
+    eq. 3), ``cosine`` and ``linear`` reach ``min_lr`` at ``total_steps``, and ``plateau`` is multiplied by ``factor``
+    for each of ``plateau_cuts``.
     """
     schedule, peak = config.schedule, config.optimizer.lr
     warmup = schedule.warmup_steps
@@ -64,9 +64,9 @@ def learning_rate(step: int, config: TrainConfig, plateau_cuts: int = 0) -> floa
 
 
 class MovingAverage:
-    """Exponential moving average of weights, kept beside them (Polyak and Juditsky 1992).
+    """Exponential moving average of the weights (after Polyak and Juditsky 1992).
 
-    The decay of the first steps is (1 + step) / (10 + step), so that the average forgets the random start.
+    The decay of the first steps is (1 + step) / (10 + step), so that the average forgets the random initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -89,14 +89,14 @@ class MovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model runs on the average inside the block."""
+        """Use the average as the weights of the model inside the block."""
         with _lent(self.parameters, self.average):
             yield
 
 
 @contextmanager
 def borrowed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model runs on other weights, those of all its parameters by name, inside the block."""
+    """Use other weights, given by parameter name, inside the block."""
     names, parameters = zip(*model.named_parameters(), strict=True)
     with _lent(parameters, [weights[name] for name in names]):
         yield

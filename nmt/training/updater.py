@@ -1,4 +1,4 @@
-"""One optimizer step: forward, backward, clipping, and what happens when memory or numbers run out."""
+"""One optimizer step: forward, backward, clipping, and the handling of out-of-memory errors and divergence."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Updater:
 
     Attributes:
         optimizer, scaler, ema: the state of the optimization beside the weights. ``scaler`` scales the loss in fp16.
-        recent: of the last updates the batches, and whether the gradient was finite (a tensor on the device).
-        tell: prints a line for people.
+        recent: for each of the last updates its batches, and whether its gradient was finite (a tensor on the device).
+        tell: prints a line.
     """
 
     def __init__(self, config: TrainConfig, model: Seq2Seq[Any], reader: Reader, place: Place):
@@ -46,16 +46,17 @@ class Updater:
         self.tell: Callable[[str], None] = lambda _: None
 
     def update(self, batches: list[Batch], progress: Progress, window: Window) -> None:
-        """Make one step on the mean loss per target token of all ``batches``, those of all ranks together.
+        """Make one step on the mean loss per target token of the batches of all ranks.
 
         Args:
-            progress: its step counts up.
-            window: the sums to which the losses are added.
+            batches: this rank's batches.
+            progress: ``progress.step`` is incremented.
+            window: the losses are added to these sums.
 
         Raises:
-            TrainingError: out of memory, even with every batch in halves.
+            TrainingError: out of memory, even with every batch split into halves.
         """
-        # The gradient is the mean over the ranks, each of which sums over its tokens.
+        # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         tokens = sum(batch.tgt_tokens for batch in batches)
         total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
         losses = self._gradients(batches, total / self.ranks.size, progress)
@@ -79,13 +80,13 @@ class Updater:
             return found.smoothed, found.nll
 
     def try_longest_batch(self, rows: Any) -> None:
-        """Fail at the start, not after an hour: the batch with most positions must fit. Leaves no trace.
+        """Check at the start that the batch with the most positions fits into memory. All state is restored.
 
         Args:
             rows: the sentence pairs of that batch.
         """
         state = torch.cuda.get_rng_state(self.device)
-        moments: list[Tensor] = []  # Adam's are allocated by the first update and stay: a batch must fit beside them
+        moments: list[Tensor] = []  # room for Adam's moments, which the first update allocates
         try:
             if not self.optimizer.state:
                 moments += [torch.empty_like(p) for p in self.parameters for _ in range(2)]
@@ -101,11 +102,12 @@ class Updater:
             torch.cuda.set_rng_state(state, self.device)
 
     def stop_if_diverged(self, progress: Progress) -> None:
-        """End a training whose gradients stay not finite, naming the sentences of the last batch.
+        """Raise an error if the gradients stay non-finite, and name the sentences of the last batch.
 
         Raises:
             TrainingError: ``train.max_bad_steps`` updates in a row were skipped.
         """
+        # Count
         limit = self.config.max_bad_steps
         if self.device.type == "cuda":  # reading a number synchronizes: look only once in `limit` steps
             if progress.step % limit or len(self.recent) < limit or any(bool(ok) for _, ok in self.recent):
@@ -115,12 +117,13 @@ class Updater:
             bad = progress.bad_steps = 0 if self.recent[-1][1] else progress.bad_steps + 1
         if bad < limit:
             return
-        own = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
-        rows = sorted(self.ranks.collect(own))
+        # Report
+        local = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
+        rows = sorted(self.ranks.collect(local))
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
         error = TrainingError(
-            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch held "
+            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch has "
             f"the training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; "
             "lower train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
         )
@@ -129,7 +132,7 @@ class Updater:
     # -------------------------------------------------------------------------------------------------- parts of a step
 
     def _gradients(self, batches: list[Batch], tokens: float, progress: Progress) -> Tensor:
-        """Gradients of the loss over ``tokens``; with every batch in halves where memory does not suffice."""
+        """Compute the gradients of the loss over ``tokens``; when out of memory, with every batch split into halves."""
         with suppress(torch.OutOfMemoryError):  # leave the block first: the traceback keeps the failed pass's tensors
             return self._accumulate(batches, tokens)
         return self._accumulate_halves(batches, tokens, progress)
@@ -145,7 +148,7 @@ class Updater:
         return sums
 
     def _accumulate_halves(self, batches: list[Batch], tokens: float, progress: Progress) -> Tensor:
-        """Repeat the update from its start, with every batch in two: the same gradient in less memory."""
+        """Restart the update with every batch split into halves: the same gradient in less memory."""
         step = progress.step + 1
         if self.ranks.size > 1:  # a retry on one rank would deadlock: the others are inside this step's all-reduce
             raise TrainingError(f"out of memory at step {step}; the last checkpoint is kept. {_LESS_MEMORY}")
@@ -162,7 +165,7 @@ class Updater:
             ) from None
 
     def _step(self, rate: float, finite: Tensor) -> None:
-        """Change the weights where the gradient is finite, and drop the gradient."""
+        """Update the weights if the gradient is finite, and clear the gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if self.scaler.is_enabled():

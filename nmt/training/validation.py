@@ -1,4 +1,4 @@
-"""What a validation finds."""
+"""Results of a validation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from nmt.training.selection import Quality
 
 @dataclass(frozen=True)
 class Validation:
-    """
+    """Results of a validation, and material to show.
+
     Attributes:
-        metrics: by TensorBoard name.
-        distinct: the number of different hypotheses, and of hypotheses.
+        metrics: values by TensorBoard name.
+        distinct: the number of distinct hypotheses, and of all hypotheses.
         samples: source, reference, hypothesis.
         maps: name, weights [T, S], source and target subwords of each attention map.
-        notes: lines for people.
+        notes: lines to print.
     """
 
     metrics: dict[str, float]

@@ -94,7 +94,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(tmp
 def test_when_all_are_damaged_it_says_so_and_deletes_nothing(tmp_path):
     saved, _, _ = make(tmp_path, 1)
     (saved / "state.json").write_text(f'{{"format": {checkpoints.FORMAT}}}')
-    with pytest.raises(CheckpointError, match="no whole checkpoint is left"):
+    with pytest.raises(CheckpointError, match="no intact checkpoint is left"):
         checkpoints.last_good(tmp_path, lambda _: None)
     assert (tmp_path / "damaged-step-00000001" / "model.safetensors").is_file()
 
