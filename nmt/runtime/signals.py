@@ -106,6 +106,7 @@ def postponing(acknowledge: bool = True) -> Iterator[None]:
     Args:
         acknowledge: print to standard error at once that a signal was received.
     """
+    # Handlers
     reacted, told = threading.Event(), set[int]()
     heard.stop = 0
 
@@ -126,6 +127,7 @@ def postponing(acknowledge: bool = True) -> Iterator[None]:
         elif number == signal.SIGINT and not reacted.wait(PATIENCE):
             os._exit(128 + number)
 
+    # Block, then unhandled signals
     try:
         with _handling({**dict.fromkeys(STOP, note), SAVE: _note_save}, watch):
             yield

@@ -122,8 +122,8 @@ def test_while_a_run_is_trained_further_the_model_in_use_is_named(further, monke
             main(FURTHER)
     Path("in").write_text("one two\n")
     said = (
-        "runs/c is not finished: the training is saved up to step 8, but the final model, which is used here, is still that "
-        "of step 4; nmt train resumes the training"
+        "runs/c is not finished: the training is saved up to step 8, but the final model, which is used here, is still "
+        "that of step 4; nmt train resumes the training"
     )
     for command in (["evaluate", "c"], ["translate", "c", "-i", "in"], ["evaluate", "c", "--src", "in", "--ref", "in"]):
         caplog.clear()

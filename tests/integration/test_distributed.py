@@ -225,11 +225,11 @@ def test_another_number_of_ranks_goes_on_with_the_same_data(task, monkeypatch, c
         spy_on_updates(patch.setattr, log, {7: signal.SIGTERM})
         with pytest.raises(Interrupted):
             pipeline.train(config)
-    assert "was saved by 2 process(es) and goes on with 1" in caplog.text
+    assert "was saved by 2 process(es) and is resumed by 1" in caplog.text
     assert "results are the same to the bit only with 2" in caplog.text
     three = train(task, 3, path)
     assert three.codes == [0, 0, 0], three.output
-    assert "was saved by 1 process(es) and goes on with 3" in three.output[0]
+    assert "was saved by 1 process(es) and is resumed by 3" in three.output[0]
     assert three.output[1:] == ["", ""]
 
     one = [json.loads(line) for line in log.with_suffix(".rows").read_text().splitlines()]
