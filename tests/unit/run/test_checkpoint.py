@@ -172,9 +172,9 @@ def test_another_model_is_refused_by_name_and_shape(tmp_path):
     tensors = checkpoints.open_checkpoint(saved).tensors("model")
     with pytest.raises(CheckpointError, match=r"weight is \[2, 3\], not \[2, 4\]"):
         checkpoints.load_weights(nn.Linear(4, 2), tensors, saved)
-    with pytest.raises(CheckpointError, match="it holds bias"):
+    with pytest.raises(CheckpointError, match="it has bias"):
         checkpoints.load_weights(nn.Linear(3, 2, bias=False), tensors, saved)
-    with pytest.raises(CheckpointError, match=r"it lacks 0\.bias"):
+    with pytest.raises(CheckpointError, match=r"0\.bias is missing"):
         checkpoints.load_weights(nn.Sequential(nn.Linear(3, 2)), tensors, saved)
 
 

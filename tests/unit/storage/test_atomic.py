@@ -179,7 +179,7 @@ def test_a_file_system_that_cannot_sync_folders_is_said_once_and_used(tmp_path, 
     atomic.write_text(tmp_path / "text", "text")
     assert names(tmp_path) == ["text", "x"]
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(f"the file system cannot force a folder to disk ({os.strerror(number)})")
+    assert caplog.messages[0].startswith(f"the file system cannot flush a folder to disk ({os.strerror(number)})")
 
 
 def test_a_folder_that_fails_to_sync_otherwise_is_an_error(tmp_path, monkeypatch):
@@ -287,7 +287,7 @@ def test_a_kill_at_any_moment_of_the_exchange_is_made_up_for(tmp_path, moment):
     refill(tmp_path, "old", "only old")
     code = (
         "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[3])\n"
-        "from tests.unit.test_files import refill\n"
+        "from tests.unit.storage.test_atomic import refill\n"
         "left = [int(sys.argv[2])]\n"
         "def count(event, arguments):\n"
         "    if event in ('os.remove', 'os.rename', 'os.rmdir') and str(arguments[0]).startswith(sys.argv[1]):\n"
