@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from nmt.config import Config, EvaluationConfig, SearchConfig, digest, fixed_settings, flatten
-from nmt.data.batching import Batch, Reader, TrainingOrder, plan_batches
+from nmt.data.batching import Reader, TrainingOrder, plan_batches
 from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
 from nmt.data.dataset import EncodedCorpus, encode_corpus
 from nmt.data.provenance import key_settings, verify_entry
@@ -52,6 +52,7 @@ from nmt.runtime.signals import Interrupted, Paused, number_of
 from nmt.search.limits import LengthLimits, ResolvedSearch, default_batch_tokens, resolve_search
 from nmt.storage.atomic import new_directory, same_files, write_json
 from nmt.training import plan
+from nmt.training.batching import choose_batching
 from nmt.training.figures import MAX_POSITIONS
 from nmt.training.final import describe
 from nmt.training.loss import projected_cross_entropy
@@ -303,10 +304,14 @@ def build_trainer(
         seed_everything(int(np.random.SeedSequence([config.seed, world.rank]).generate_state(1)[0]))
     text = prepared.corpus.part("train")
     budget = config.train.batch_tokens
-    reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget)
-    order = TrainingOrder(dataset, budget, world.size * config.train.accumulate, config.seed, reader.room)
+    packed, _ = world.each(lambda: choose_batching(config, device, dtype, run.batching()))
+    reader = Reader(
+        dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget, packed
+    )
+    accumulate = world.size * config.train.accumulate
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing)
     validator = Validator(config, prepared, device, world)
-    identity = _identity(config, tokenizer, prepared)
+    identity = _identity(config, tokenizer, prepared, packed)
     formerly = scoring_settings(run.load_config(), validator) if run.started else None
     return Trainer(config, run, model, reader, order, validator, identity, Place(device, dtype, world), formerly)
 
@@ -328,12 +333,13 @@ def _valid_search(config: Config) -> SearchConfig:
     return config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
 
 
-def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared) -> dict[str, Any]:
+def _identity(config: Config, tokenizer: Tokenizer, prepared: Prepared, packed: bool) -> dict[str, Any]:
     return {
         "configuration": fixed_settings(config),
         "tokenizer": tokenizer.fingerprint,
         "data": prepared.corpus.key,
         "schedule_end": config.train.schedule.total_steps,
+        "batching": "packed" if packed else "padded",
     }
 
 
@@ -358,6 +364,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
     others = f", in each of {world.size} processes" if world.size > 1 else ""
     place = trainer.place
     device = f"{place.device}{threads}, {precision_name(place.dtype)}{others}"
+    _, batching = choose_batching(config, place.device, place.dtype, trainer.run.batching())
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"
@@ -370,6 +377,7 @@ def _plan(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens a side",
         f"until       {', or '.join(limits)}",
+        f"batches     {batching}",
         f"device      {device}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
@@ -399,7 +407,7 @@ class Validator:
         self.limits = prepared.encoded.limits
         self.lengths = src_lengths, tgt_lengths = data.lengths()
         self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
-        self.read: Callable[[Any], Batch] = reader.read
+        self.read = reader.read
         self.sources, self.references = text.sources(), text.targets()
         self.search = _valid_search(config)
         self.fingerprint = digest(self.sources, self.references)
@@ -425,8 +433,7 @@ class Validator:
             for rows in self.plan[self.world.block(len(self.plan))]:
                 self.world.pulse()
                 batch = self.read(rows).to(self.device)
-                hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))  # [M, D]
-                targets = batch.at_real(batch.tgt_out)  # [M]
+                hidden, targets = batch.at_targets(model(*batch.inputs)), batch.targets  # [M, D], [M]
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
                 batches.append((float(loss.nll), int(loss.correct), len(targets)))
         return batches
@@ -508,6 +515,7 @@ def _translator(
     device: torch.device,
     limits: LengthLimits | None,
     world: World = ALONE,
+    keep: bool = False,
 ) -> Translator[TorchEngine]:
     """On CUDA, products are in the precision of the training; elsewhere in that of the weights."""
     on_cuda = device.type == "cuda"
@@ -515,7 +523,7 @@ def _translator(
     budget = default_batch_tokens(device.type, memory)
     search = resolve_search(search, limits, config.data.cleaning.max_tokens, budget)
     dtype = resolve_precision(config.train.precision, device) if on_cuda else torch.float32
-    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype, world.pulse)
+    engine = TorchEngine(model, tokenizer, search, device, None if dtype == torch.float32 else dtype, world.pulse, keep)
     longest = limits.longest_source if limits is not None else None
     return Translator(engine, tokenizer, search, config.model.max_target_tokens, longest)
 
@@ -605,7 +613,8 @@ def _load_translator(
     model = _new_model(config, tokenizer)
     checksum = load_final(run, model, tokenizer)
     search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
-    return _translator(model.to(where), tokenizer, config, search, where, run.length_limits()), checksum
+    limits = run.length_limits()
+    return _translator(model.to(where), tokenizer, config, search, where, limits, keep=True), checksum
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class RNNState:
             [tuple(t.index_select(0, rows) for t in layer) for layer in self.upper],
         )
 
+    def grown(self, room: int) -> RNNState:
+        return self
+
 
 class Cell(nn.Module):
     """A recurrent layer with a split input: a part known beforehand, and the context, known only inside the loop.
@@ -150,7 +153,7 @@ class RNN(Seq2Seq[RNNState]):
         top, _ = self._upper(torch.stack(outputs, dim=1), context, state.upper)
         return self._read_out(top, embedded, context)
 
-    def init_state(self, memory: Memory, beam_size: int = 1) -> RNNState:
+    def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> RNNState:
         assert memory.summary is not None
         vectors = torch.tanh(self.initial(memory.summary)).repeat_interleave(beam_size, dim=0)  # [N, ...]
         states = vectors.split(self.config.d_hidden, dim=-1)

@@ -11,9 +11,10 @@ Everything is batch first. Masks are boolean and True means "may be attended".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -31,6 +32,11 @@ class Memory:
     mask: Tensor
     summary: Tensor | None = None
 
+    def filled_up(self, positions: int) -> Memory:
+        """The same sources with ``positions`` positions each; those added are not attended."""
+        more = positions - self.mask.size(1)
+        return replace(self, states=F.pad(self.states, (0, 0, 0, more)), mask=F.pad(self.mask, (0, more)))
+
 
 class State(Protocol):
     """The state of a decoder between two search steps: recurrent vectors, or cached keys and values.
@@ -44,6 +50,14 @@ class State(Protocol):
         Args:
             rows: [N'] indices, N' a multiple of W; each group of W new rows comes from one group of old rows.
         """
+        ...
+
+
+class FixedState(State, Protocol):
+    """A state whose tensors a step leaves in their shapes, so that a step can be recorded once and replayed."""
+
+    def grown(self, room: int) -> Self:
+        """The same state with room for ``room`` positions."""
         ...
 
 
@@ -69,8 +83,13 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         return logits
 
     @abstractmethod
-    def init_state(self, memory: Memory, beam_size: int = 1) -> StateT:
-        """The state before the first step, with ``beam_size`` rows for each sentence of ``memory``."""
+    def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> StateT:
+        """The state before the first step, with ``beam_size`` rows for each sentence of ``memory``.
+
+        Args:
+            room: with it, the state is a :class:`FixedState` with room for so many positions, and a step reads no
+                number from the device.
+        """
 
     @abstractmethod
     def step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, StateT]:

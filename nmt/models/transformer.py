@@ -2,6 +2,9 @@
 
 Pre- or post-norm (Xiong et al. 2020), ReLU, GELU or SwiGLU (Shazeer 2020) feed-forward layers, sinusoidal, learned or
 rotary positions (Su et al. 2021). Attention runs through PyTorch's fused ``scaled_dot_product_attention``.
+
+A training may also pack its sentences, one after another instead of padded (:mod:`nmt.data.packing`). Then rows [N, D]
+take the place of [B, T, D], and attention alone knows where a sentence ends.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
 from nmt.models.layers import Dropout, Linear, dropout, embedding
+from nmt.models.packed import packed_cross_attention, packed_self_attention
 from nmt.models.seq2seq import Memory, Seq2Seq
+from nmt.sentences import Sentences
 
 # In-place ReLU: its input is a temporary result of a product, and its gradient needs only the output.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": F.gelu, "swiglu": F.silu}
@@ -26,21 +31,31 @@ GROWTH = 16  # target positions by which a cache grows
 SHORT = 128  # positions up to which plain matrix products are the fastest attention on a CPU
 
 
-def sinusoidal_positions(start: int, length: int, d_model: int, like: Tensor) -> Tensor:
+def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: Tensor) -> Tensor:
     """Positions start … start+length-1 as sines and cosines, [length, D] (Vaswani et al. 2017, section 3.5)."""
-    position = torch.arange(start, start + length, device=like.device, dtype=torch.float32)
+    position = torch.arange(length, device=like.device, dtype=torch.float32) + start
     rate = torch.exp(torch.arange(0, d_model, 2, device=like.device) * (-math.log(10_000.0) / d_model))  # [D/2]
     angle = position[:, None] * rate  # [length, D/2]
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)
 
 
-def rotate(x: Tensor, start: int, length: int) -> Tensor:
+def rotate(x: Tensor, start: int | Tensor, length: int) -> Tensor:
     """Turn each pair of coordinates of x [B, H, T, K] by an angle that grows with the position (Su et al. 2021).
 
     The T rows are at the positions start … start+length-1; with a length of 1 they are all at the first.
     """
-    table = sinusoidal_positions(start, length, x.size(3), x).unflatten(-1, (-1, 2))  # [length, K/2, 2]
-    sin, cos = table.unbind(-1)
+    return _turn(x, sinusoidal_positions(start, length, x.size(-1), x))
+
+
+def rotate_packed(x: Tensor, sentences: Sentences) -> Tensor:
+    """As :func:`rotate`, for packed rows x [N, H, K]."""
+    table = sinusoidal_positions(0, sentences.longest, x.size(2), x).index_select(0, sentences.positions)
+    return _turn(x, table.unsqueeze(1))  # [N, 1, K]
+
+
+def _turn(x: Tensor, table: Tensor) -> Tensor:
+    """x [..., K], turned by angles of which ``table`` holds the sines and cosines in turn."""
+    sin, cos = table.unflatten(-1, (-1, 2)).unbind(-1)  # [..., K/2]
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
@@ -97,6 +112,24 @@ class MultiHeadAttention(nn.Module):
         visible = None if mask is None else mask[:, None, None, :]
         return self._attend(query, (keys, values), visible, causal=mask is None)
 
+    def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
+        """Self-attention of x [N, D] within each sentence."""
+        projected = self.project_in(x).unflatten(-1, (3, self.heads, -1))  # [N, 3, H, K]
+        if self.rotary:
+            query, keys, values = projected.unbind(1)
+            query, keys = (rotate_packed(each, sentences) for each in (query, keys))
+            projected = torch.stack([query, keys, values], dim=1)
+        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal).flatten(1))
+        return out
+
+    def cross_packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
+        """Queries from x [N, D] over the encoder states [M, D] of the same sentences."""
+        assert self.query is not None
+        query = self.query(x).unflatten(-1, (self.heads, -1))  # [N, H, K]
+        projected = self.project_in(memory).unflatten(-1, (2, self.heads, -1))  # [M, 2, H, K]
+        out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
+        return out
+
     def own_step(self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None) -> tuple[Tensor, KeyValue]:
         """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
         query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
@@ -111,6 +144,17 @@ class MultiHeadAttention(nn.Module):
         past = cache[0][:, :, : (position + 1) * width], cache[1][:, :, : (position + 1) * width]
         return self._attend(query, past, lineage, causal=False), cache
 
+    def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
+        """As :meth:`own_step`, with the cache and the mask of :class:`FixedTransformerState`; writes into the cache."""
+        sentences, width, _ = x.shape
+        parts = self.project_in(x).view(sentences, width, 3, self.heads, -1)  # [B, W, 3, H, K]
+        if self.rotary:
+            parts = torch.cat([rotate(parts[:, :, :2], position, 1), parts[:, :, 2:]], dim=2)
+        places = position * width + torch.arange(width, device=x.device)  # [W]
+        cache.index_copy_(1, places, parts[:, :, 1:])
+        query, keys, values = (each.transpose(1, 2) for each in (parts[:, :, 0], cache[:, :, 0], cache[:, :, 1]))
+        return self._attend(query, (keys, values), visible.unsqueeze(1), causal=False)
+
     def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
         keys, values = memory
         p = self.dropout if self.training else 0.0
@@ -121,6 +165,8 @@ class MultiHeadAttention(nn.Module):
             # backward pass of the fused kernel is 15 times slower.
             with torch.autocast("cpu", enabled=False):
                 query, keys, values = query.float(), keys.float(), values.float()
+                if mask is not None and mask.is_floating_point():
+                    mask = mask.float()
                 if query.size(2) * keys.size(2) <= SHORT**2:
                     out = short_attention(query, keys, values, mask, p, causal)
                 else:
@@ -143,7 +189,7 @@ def short_attention(
     Args:
         query: [B, H, T, K].
         keys: [B, H, S, K], as ``values``.
-        mask: True where a key is seen, broadcast to [B, H, T, S].
+        mask: True where a key is seen, or numbers to add to the scores; broadcast to [B, H, T, S].
     """
     batch, heads = query.shape[:2]
     query, keys, values = (x.flatten(0, 1) for x in (query, keys, values))  # [B·H, ...]
@@ -151,7 +197,8 @@ def short_attention(
     if causal:
         scores.masked_fill_(torch.ones(scores.shape[1:], dtype=torch.bool).triu_(1), -torch.inf)
     if mask is not None:
-        scores.view(batch, heads, *scores.shape[1:]).masked_fill_(~mask, -torch.inf)
+        apart = scores.view(batch, heads, *scores.shape[1:])
+        apart.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else apart.add_(mask)
     weights = dropout(scores.softmax(-1), dropout_p, True)
     return torch.bmm(weights, values).unflatten(0, (batch, heads))
 
@@ -215,6 +262,12 @@ class EncoderLayer(nn.Module):
         x = attend.output(x, self.self_attention.own(attend.input(x), mask))
         return feed.output(x, self.feed_forward(feed.input(x)))
 
+    def packed(self, x: Tensor, sentences: Sentences) -> Tensor:
+        """x [N, D]"""
+        attend, feed = self.residuals
+        x = attend.output(x, self.self_attention.own_packed(attend.input(x), sentences, causal=False))
+        return feed.output(x, self.feed_forward(feed.input(x)))
+
 
 class DecoderLayer(nn.Module):
     residuals: list[Residual]
@@ -242,6 +295,13 @@ class DecoderLayer(nn.Module):
         """Decode x [B, T, D] with causal self-attention."""
         return self.feed(self.attend_source(self.attend_self(x), memory, mask))
 
+    def packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
+        """x [N, D], each row seeing those before it in its sentence; memory [M, D]."""
+        own, cross, _ = self.residuals
+        x = own.output(x, self.self_attention.own_packed(own.input(x), sentences, causal=True))
+        attended = self.cross_attention.cross_packed(cross.input(x), memory, sentences, src_sentences)
+        return self.feed(cross.output(x, attended))
+
     def step(
         self, x: Tensor, memory: KeyValue, mask: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
@@ -249,6 +309,14 @@ class DecoderLayer(nn.Module):
         residual = self.residuals[0]
         out, cache = self.self_attention.own_step(residual.input(x), cache, position, lineage)
         return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
+
+    def fixed_step(
+        self, x: Tensor, memory: KeyValue, mask: Tensor, cache: Tensor, position: Tensor, visible: Tensor
+    ) -> Tensor:
+        """As :meth:`step`, on a :class:`FixedTransformerState`."""
+        residual = self.residuals[0]
+        x = residual.output(x, self.self_attention.fixed_step(residual.input(x), cache, position, visible))
+        return self.feed(self.attend_source(x, memory, mask))
 
 
 @dataclass(frozen=True)
@@ -285,11 +353,67 @@ class TransformerState:
         return TransformerState(memory, self.mask.index_select(0, sentences), cache, self.position, lineage)
 
 
+@dataclass(frozen=True)
+class FixedTransformerState:
+    """As :class:`TransformerState`, with tensors whose shapes a step does not change: for steps that are recorded.
+
+    Both masks are added to the scores of attention: 0 where a key is seen, else -inf.
+
+    Attributes:
+        memory: of each layer, [B, H, S, K].
+        mask: [B, S], of the source.
+        cache: of each layer, keys and values [B, room·W, 2, H, K]. A step writes into it: a state that has made a step
+            is used up.
+        position: [1], how many positions are filled.
+        visible: [B, W, room·W], which places of the cache a row descends from.
+    """
+
+    memory: list[KeyValue]
+    mask: Tensor
+    cache: list[Tensor]
+    position: Tensor
+    visible: Tensor
+
+    def select(self, rows: Tensor) -> FixedTransformerState:
+        width = self.visible.size(1)
+        visible = self.visible.flatten(0, 1).index_select(0, rows).unflatten(0, (-1, width))
+        if len(visible) == len(self.mask):  # sentences only ever leave; they do not change places
+            return replace(self, visible=visible)
+        sentences = rows[::width] // width
+        return FixedTransformerState(
+            [_rows(kv, sentences) for kv in self.memory],
+            self.mask.index_select(0, sentences),
+            [kv.index_select(0, sentences) for kv in self.cache],
+            self.position,
+            visible,
+        )
+
+    def grown(self, room: int) -> FixedTransformerState:
+        more = room * self.visible.size(1) - self.visible.size(2)
+        if more == 0:
+            return self
+        cache = [F.pad(kv, (0, 0, 0, 0, 0, 0, 0, more)) for kv in self.cache]
+        return replace(self, cache=cache, visible=F.pad(self.visible, (0, more), value=-torch.inf))
+
+
+AnyState = TransformerState | FixedTransformerState
+
+
+def _fixed_state(memory: list[KeyValue], mask: Tensor, width: int, room: int) -> FixedTransformerState:
+    """The state before the first step."""
+    keys = memory[0][0]  # [B, H, S, K]
+    sentences, heads, _, d_key = keys.shape
+    added = keys.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+    cache = [keys.new_zeros(sentences, room * width, 2, heads, d_key) for _ in memory]
+    visible = keys.new_full((sentences, width, room * width), -torch.inf)
+    return FixedTransformerState(memory, added, cache, mask.new_zeros(1, dtype=torch.long), visible)
+
+
 def _rows(kv: KeyValue, rows: Tensor) -> KeyValue:
     return kv[0].index_select(0, rows), kv[1].index_select(0, rows)
 
 
-class Transformer(Seq2Seq[TransformerState]):
+class Transformer(Seq2Seq[AnyState]):
     encoder: list[EncoderLayer]
     decoder: list[DecoderLayer]
 
@@ -329,13 +453,41 @@ class Transformer(Seq2Seq[TransformerState]):
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
-    def init_state(self, memory: Memory, beam_size: int = 1) -> TransformerState:
+    def forward(
+        self, src: Tensor, src_mask: Tensor | Sentences, tgt_in: Tensor, sentences: Sentences | None = None
+    ) -> Tensor:
+        """Hidden states under teacher forcing, [B, T, D], or [N, D] of a packed batch.
+
+        Args:
+            src, tgt_in: [B, S] and [B, T], or the rows [M] and [N] of a packed batch.
+            src_mask: [B, S], or the sentences of ``src``.
+            sentences: of ``tgt_in``.
+        """
+        if sentences is None:
+            assert isinstance(src_mask, Tensor)
+            return super().forward(src, src_mask, tgt_in)
+        assert isinstance(src_mask, Sentences)
+        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]
+        for encoder_layer in self.encoder:
+            memory = encoder_layer.packed(memory, src_mask)
+        memory = self.encoder_norm(memory)
+        x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences)  # [N, D]
+        for layer in self.decoder:
+            x = layer.packed(x, memory, sentences, src_mask)
+        hidden: Tensor = self.decoder_norm(x)
+        return hidden
+
+    def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> AnyState:
         memories = [layer.cross_attention.read(memory.states) for layer in self.decoder]
+        if room is not None:
+            return _fixed_state(memories, memory.mask, beam_size, room)
         cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in memories]
         lineage = memory.mask.new_empty(memory.mask.size(0), beam_size, 0, beam_size) if beam_size > 1 else None
         return TransformerState(memories, memory.mask, cache, 0, lineage)
 
-    def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+    def step(self, tokens: Tensor, state: AnyState) -> tuple[Tensor, AnyState]:
+        if isinstance(state, FixedTransformerState):
+            return self._fixed_step(tokens, state)
         sentences, position = state.mask.size(0), state.position
         x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), position)  # [N, 1, D]
         x = x.view(sentences, -1, x.size(-1))  # [B, W, D]
@@ -352,6 +504,18 @@ class Transformer(Seq2Seq[TransformerState]):
         logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
         return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage)
 
+    def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
+        sentences, width, places = state.visible.shape
+        x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), state.position)  # [N, 1, D]
+        x = x.view(sentences, width, -1)  # [B, W, D]
+        rows = torch.arange(width, device=x.device).unsqueeze(1)  # [W, 1]
+        itself = torch.arange(places, device=x.device) == state.position * width + rows  # [W, room·W]
+        visible = state.visible.masked_fill(itself, 0.0)
+        for layer, memory, cache in zip(self.decoder, state.memory, state.cache, strict=True):
+            x = layer.fixed_step(x, memory, state.mask, cache, state.position, visible)
+        logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
+        return logits, replace(state, position=state.position + 1, visible=visible)
+
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
         memory = self.encode(src, src_mask)
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)
@@ -365,12 +529,23 @@ class Transformer(Seq2Seq[TransformerState]):
             x = layer.feed(layer.attend_source(x, (keys, values), src_mask))
         return torch.stack(maps)
 
-    def _embed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, start: int = 0) -> Tensor:
+    def _embed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, start: int | Tensor = 0) -> Tensor:
         """Embeddings [B, T, D] of ids [B, T] at positions start, start + 1, …; scaled as in section 3.4."""
         x = table(ids) * math.sqrt(self.config.d_model)
         if positions is not None:
-            x = x + positions(torch.arange(start, start + ids.size(1), device=ids.device))
+            x = x + positions(torch.arange(ids.size(1), device=ids.device) + start)
         elif self.config.positions == "sinusoidal":
             x = x + sinusoidal_positions(start, ids.size(1), self.config.d_model, x)
+        embedded: Tensor = self.dropout(x)
+        return embedded
+
+    def _embed_packed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences) -> Tensor:
+        """Embeddings [N, D] of ids [N], each at its position in its sentence."""
+        x = table(ids) * math.sqrt(self.config.d_model)
+        if positions is not None:
+            x = x + positions(sentences.positions)
+        elif self.config.positions == "sinusoidal":
+            places = sinusoidal_positions(0, sentences.longest, self.config.d_model, x)
+            x = x + places.index_select(0, sentences.positions)
         embedded: Tensor = self.dropout(x)
         return embedded

@@ -300,6 +300,16 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # no checkpoint, one of an earlier version, or damaged: reading the weights reports that
 
+    def batching(self) -> str | None:
+        """``packed`` or ``padded``, as the batches of the last checkpoint were; None where there is no checkpoint.
+
+        Earlier versions did not record it, and padded.
+        """
+        try:
+            return str(self._last_state()["identity"].get("batching", "padded"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the run for writing, and clean up after a killed process.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
-from nmt.search.beam import beam_search
+from nmt.search.beam import Advance, Beam, Execution, beam_search
 from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 from nmt.translation.batches import search_batches
+from nmt.translation.captured import SMALLEST, CapturedSteps, CudaGraph, batch_count, batch_size, source_room
 
 if TYPE_CHECKING:
     from nmt.config import SearchConfig
@@ -27,6 +30,8 @@ class TorchEngine:
         model: on ``device``; in evaluation mode while it is searched, and back in its own mode afterwards.
         precision: autocast type, or None for the model's own.
         pulse: called before each step of a search; it may end the search by an exception.
+        keep: keep what was captured of one search for the next. It takes memory, and the weights have to stay where
+            they are, as those of a training do not.
     """
 
     def __init__(
@@ -37,14 +42,20 @@ class TorchEngine:
         device: torch.device,
         precision: torch.dtype | None = None,
         pulse: Callable[[], None] = lambda: None,
+        keep: bool = False,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.config = resolve_search(search)
         self.device = device
-        self.precision, self.pulse = precision, pulse
+        self.precision, self.pulse, self.keep = precision, pulse, keep
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
         self.progress: Callable[[int], object] = lambda count: None
+        self.searched = model if precision is None else None  # what the steps are those of
+        self.captured: CapturedSteps | None = None
+        if device.type == "cuda":
+            memory = torch.cuda.get_device_properties(device).total_memory
+            self.captured = CapturedSteps(CudaGraph, memory // 4)
 
     def search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
@@ -55,15 +66,19 @@ class TorchEngine:
         """
         training = self.model.training
         self.model.eval()
+        count = min if self.captured is None else batch_count
         try:
             found: list[list[Hypothesis]] = [[] for _ in sources]
             with torch.inference_mode(), self._autocast():
-                waiting = deque(search_batches(sources, self.config.beam_size, self.config.batch_tokens))
+                self._take_weights()
+                waiting = deque(search_batches(sources, self.config.beam_size, self.config.batch_tokens, count))
                 while waiting:
                     batch = waiting.popleft()
                     try:
                         searched = self._search([sources[i] for i in batch], [max_lengths[i] for i in batch], nbest)
                     except torch.OutOfMemoryError:
+                        if self.captured is not None:
+                            self.captured.clear()
                         if len(batch) == 1:
                             raise
                         waiting.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
@@ -74,21 +89,41 @@ class TorchEngine:
             return found
         finally:
             self.model.train(training)
+            if self.captured is not None and not self.keep:
+                self.captured.clear()
+
+    def _take_weights(self) -> None:
+        """Autocast would cast the weights of products at every step: cast them once for a search."""
+        if self.precision is None:
+            return
+        if self.searched is None:
+            self.searched = cast_products(self.model, self.precision)
+        for cast, own in zip(self.searched.modules(), self.model.modules(), strict=True):
+            if isinstance(own, nn.Linear):
+                for name, parameter in own.named_parameters(recurse=False):
+                    cast.get_parameter(name).copy_(parameter)
 
     def _search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
     ) -> list[list[Hypothesis]]:
         """One batch."""
-        tokenizer, beam_size = self.tokenizer, self.config.beam_size
+        tokenizer, beam_size, execution = self.tokenizer, self.config.beam_size, self._execution()
+        assert self.searched is not None
         lengths = torch.tensor([len(source) for source in sources])
-        src = torch.full((len(sources), int(lengths.max()) + 1), tokenizer.pad_id)  # [B, S]
-        for row, source in zip(src, sources, strict=True):
+        lengths = torch.cat([lengths, lengths[:1].expand(execution.size(len(sources)) - len(sources))])
+        src = torch.full((len(lengths), int(lengths.max()) + 1), tokenizer.pad_id)  # [B, S], eos counted
+        for row, source in zip(src, [*sources, *[sources[0]] * (len(lengths) - len(sources))], strict=True):
             row[: len(source) + 1] = torch.tensor([*source, tokenizer.eos_id])
         src_mask = torch.arange(src.size(1)) <= lengths.unsqueeze(1)  # [B, S]
-        memory = self.model.encode(src.to(self.device), src_mask.to(self.device))
+        memory = self.searched.encode(src.to(self.device), src_mask.to(self.device))
+        if self.captured is None:
+            step, state = self._step, self.searched.init_state(memory, beam_size)
+        else:
+            memory = memory.filled_up(source_room(src.size(1)))
+            step, state = self.searched.step, self.searched.init_state(memory, beam_size, room=execution.room(1))
         return beam_search(
-            self._step,
-            self.model.init_state(memory, beam_size),
+            step,
+            state,
             torch.tensor(max_lengths, device=self.device),
             beam_size=beam_size,
             bos_id=tokenizer.bos_id,
@@ -96,11 +131,41 @@ class TorchEngine:
             penalty=self.penalty,
             nbest=nbest,
             forbidden=(tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
+            execution=execution,
         )
+
+    def _execution(self) -> Execution:
+        if self.captured is None:
+            return Execution()
+        return Execution(
+            every=4, run=self._replay, size=batch_size, least=SMALLEST, grow=lambda state, room: state.grown(room)
+        )
+
+    def _replay(self, advance: Advance, beam: Beam, state: Any) -> tuple[Beam, Any]:
+        assert self.captured is not None
+        self.pulse()
+        return self.captured(advance, beam, state)
 
     def _step(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         self.pulse()
-        return self.model.step(tokens, state)
+        assert self.searched is not None
+        return self.searched.step(tokens, state)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.precision is None else torch.autocast(self.device.type, self.precision)
+        return (
+            nullcontext()
+            if self.precision is None
+            else torch.autocast(self.device.type, self.precision, cache_enabled=False)
+        )
+
+
+def cast_products(model: Seq2Seq[Any], dtype: torch.dtype) -> Seq2Seq[Any]:
+    """A copy of ``model`` that shares all but the weights of its linear layers; those are of ``dtype``, not yet set."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    cast = copy.deepcopy(model, dict[int, Any](shared))
+    for module in cast.modules():
+        if isinstance(module, nn.Linear):
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                empty = torch.empty_like(parameter, dtype=dtype)
+                setattr(module, name, nn.Parameter(empty, requires_grad=False))
+    return cast

@@ -459,6 +459,8 @@ def read_only(folder: Path) -> None:
 BAD_TEXTS: dict[str, tuple[bytes, str]] = {
     "binary": (bytes(range(256)), "in:1: holds a NUL character; is it a text file, in UTF-8?"),
     "an ELF file": (b"\x7fELF\x02\x01\x01\xff",
+        "in: is a program (ELF); it holds no sentences; name a text file"),
+    "not UTF-8": (b"one two\xff",
         "in:1: not valid UTF-8 (byte 0xff at column 8); " + western("in")),
     "Latin-1 in line 2": (b"one\nsch\xf6n\n",
         "in:2: not valid UTF-8 (byte 0xf6 at column 4); " + western("in")),
@@ -623,25 +625,6 @@ def test_a_forged_checkpoint_is_not_executed(place, capfd):
 
 
 # ----------------------------------------------------------------------------------------------------- the command line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([], "nmt: the following arguments are required: COMMAND; see nmt --help"),
-        (["train"], "nmt train: the following arguments are required: CONFIG; see nmt train --help"),
-        (["translate", "c", "--beam"], "nmt translate: argument --beam-size: expected one argument; see nmt translate "
-         "--help"),
-        (["export", "c", "--to", "x"], "nmt export: argument --to: invalid choice: "),
-        (["config", "c.yaml", "more"], "nmt: unrecognized arguments: more; see nmt --help"),
-    ],
-)  # fmt: skip
-def test_mistakes_of_the_command_line(capsys, arguments, said):
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(said)
 
 
 def test_empty_names(place, capfd):

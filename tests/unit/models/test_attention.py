@@ -1,12 +1,10 @@
 """Every score against a calculation by hand."""
 
 import math
-from typing import get_args
 
 import pytest
 import torch
 
-from nmt.config import RNNConfig
 from nmt.models.attention import SCORES, GeneralAttention, additive_score, dot_score, euclidean_score, scaled_dot_score
 
 QUERY = torch.tensor([[1.0, 2.0]])  # [1, A]
@@ -53,8 +51,3 @@ def test_weights_are_a_distribution_over_real_tokens_and_make_the_context(name):
     assert torch.allclose(weights.sum(-1), torch.ones(2, 7))
     assert (weights[1, :, 2:] == 0).all()
     assert torch.allclose(context[1], weights[1, :, :2] @ values[1, :2], atol=1e-6)
-
-
-def test_every_score_can_be_configured():
-    names = set(get_args(RNNConfig.model_fields["attention"].annotation))
-    assert set(SCORES) == names - {"none"}
