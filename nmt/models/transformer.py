@@ -145,7 +145,7 @@ class MultiHeadAttention(nn.Module):
         return self._attend(query, past, lineage, causal=False), cache
 
     def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`own_step`, with the cache and the mask of :class:`FixedTransformerState`; writes into the cache."""
+        """As :meth:`own_step`, on the cache and mask of :class:`FixedTransformerState`; writes into the cache."""
         sentences, width, _ = x.shape
         parts = self.project_in(x).view(sentences, width, 3, self.heads, -1)  # [B, W, 3, H, K]
         if self.rotary:

@@ -75,7 +75,7 @@ class World:
         return work()
 
     def main_first(self, work: Callable[[], T]) -> T:
-        """As :meth:`each`, but rank 0 runs before the others: for work that is quick once one rank has done it."""
+        """As :meth:`each`, but rank 0 runs first: for work that is quick once one rank has done it."""
         done: list[T] = []
         self.first(lambda: done.append(work()))
         return self.each(lambda: done[0] if done else work())
