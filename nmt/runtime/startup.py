@@ -1,4 +1,4 @@
-"""Which processes train together: one alone, or the ranks that torchrun started."""
+"""Choice of the ranks: a single process, or the processes that torchrun started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nmt.runtime.ranks import ALONE, World
 
 
 def join() -> World:
-    """The world this process belongs to: alone, or one of the ranks that torchrun says it started."""
+    """Join the other ranks if torchrun started this process; otherwise train alone."""
     if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         return ALONE
     from nmt.runtime.torchrun import Ranks  # imports torch, which takes a second or two

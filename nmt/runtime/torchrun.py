@@ -1,9 +1,9 @@
-"""Several processes train one model, each on its own batches, on one machine or many; torchrun starts them.
+"""Data-parallel training in several processes, on one machine or many, started by torchrun.
 
-Three groups connect the ranks: one for what they tell each other at every step, one for waiting while a rank works for
-long, and one for the gradients (NCCL between CUDA devices; gloo otherwise, where it is the first again). Gloo runs on
-the processor and notices at once that a process at its other end is gone. It does not notice one that hangs: for that
-each rank leaves signs of life in torchrun's store, which those who wait look at.
+Three process groups connect the ranks: one for small exchanges at every step, one for waiting while a rank does long
+work, and one for the gradients. The gradients use NCCL between CUDA devices, else the first group (gloo). Gloo runs on
+the CPU and detects at once that a peer process has ended, but not that a peer hangs. Therefore each rank publishes a
+heartbeat in torchrun's store, and the waiting ranks read it.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from nmt.runtime.signals import Paused, heard, number_of
 
 T = TypeVar("T")
 
-STEP_TIMEOUT = timedelta(minutes=30)  # no rank is honestly this far behind the others; one that is hangs
-GRADIENT_TIMEOUT = timedelta(minutes=10)  # the ranks have met just before
-PATIENCE = timedelta(days=7)  # while a rank works and shows that it is alive: prepares a corpus, validates
-BEAT = 1.0  # seconds between two signs of life
-GRACE = 5.0  # seconds that torchrun has to see which rank ended first
+STEP_TIMEOUT = timedelta(minutes=30)  # a rank this far behind the others hangs
+GRADIENT_TIMEOUT = timedelta(minutes=10)  # shorter: the ranks have synchronized just before
+PATIENCE = timedelta(days=7)  # while a rank with a heartbeat works: prepares a corpus, validates
+BEAT = 1.0  # seconds between two heartbeats
+GRACE = 5.0  # seconds for torchrun to see which rank ended first
 
 
 class Ranks(World):
-    """One of the processes that torchrun started, known by the environment variables it sets.
+    """A process that torchrun started, identified by the environment variables of torchrun.
 
     Raises:
-        DeviceError: the environment tells of several processes, but not all that torchrun tells.
+        DeviceError: WORLD_SIZE is over 1, but another variable of torchrun is not set.
     """
 
     def __init__(self) -> None:
@@ -76,16 +76,19 @@ class Ranks(World):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """End well together; or see to it that of several ranks that fail the one that failed first is heard.
+        """Destroy the process group on success; on failure, let the rank that failed first report its error.
 
-        Torchrun ends all processes as soon as one has failed, and names that one.
+        Torchrun ends all processes as soon as one has failed, and names that rank. A rank that failed only because
+        another one did therefore waits until torchrun has recorded the first failure.
         """
+        # Stop the heartbeat; on success, leave the process group
         if error is None or isinstance(error, NmtError | KeyboardInterrupt):
             self._watch.end()
         if error is None:
             dist.destroy_process_group()
+        # Expected errors: one rank prints each of them
         elif isinstance(error, Elsewhere):
-            with suppress(RuntimeError):  # the connection breaks when that rank has ended, and so has said why
+            with suppress(RuntimeError):  # the connection breaks when that rank has printed its error and ended
                 dist.recv(torch.empty(1), src=error.rank)
         elif isinstance(error, KeyboardInterrupt):
             if not self.is_main:
@@ -93,9 +96,8 @@ class Ranks(World):
         elif isinstance(error, NmtError):
             if not self.is_main:
                 error.args = (f"{self}: {error}",)
+        # Other errors: most likely a connection that broke because another rank died; torchrun must see that rank first
         elif isinstance(error, Exception):
-            # Most likely a connection that broke because another rank has died: let torchrun see that one first, and
-            # end this one.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._watch.say_lost()
@@ -104,7 +106,7 @@ class Ranks(World):
             lost = isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "nccl"))
             if isinstance(error, RuntimeError) and lost:
                 raise TrainingError(
-                    f"{self}: lost contact with the other processes, of which one has died or hangs (no answer from "
+                    f"{self}: lost contact with the other processes; one of them has died or hangs (no answer from "
                     f"{self._silent()}; {reason}); torchrun's report on its machine names it; run the same command "
                     "again to resume from the last checkpoint"
                 ) from error
@@ -119,7 +121,7 @@ class Ranks(World):
             return self._first(work)
 
     def _first(self, work: Callable[[], T]) -> T:
-        told: list[Any] = [None, None]  # the result, and the exit code of a failure
+        told: list[Any] = [None, None]  # result, exit code of a failure
         if self.is_main:
             try:
                 with self._watch.patience():
@@ -194,15 +196,15 @@ class Ranks(World):
         if heard.stop or self._watch.stop:
             raise Paused
 
-    def _wait_for(self, ranks: Sequence[int], meeting: dist.Work) -> None:
-        """Wait for a meeting as long as all of ``ranks`` show that they are alive.
+    def _wait_for(self, ranks: Sequence[int], operation: dist.Work) -> None:
+        """Wait for a collective operation as long as all of ``ranks`` have a heartbeat.
 
         Raises:
-            TrainingError: one of them did not, for the time limit of a step.
-            RuntimeError: one of them has ended.
+            TrainingError: a rank had no heartbeat for the time limit of a step.
+            RuntimeError: a rank has ended.
         """
         start, pause, limit = time.monotonic(), 0.0005, STEP_TIMEOUT.total_seconds()
-        while not meeting.is_completed():
+        while not operation.is_completed():
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
             self._watch.progress += 1
@@ -212,23 +214,23 @@ class Ranks(World):
             if silent[rank] <= limit:
                 continue
             if self.rank and now - self._watch.answered > limit:
-                rank = 0  # nothing is known of any rank: the store is on the machine of the first
+                rank = 0  # the store does not answer: it is on the machine of rank 0
             atexit.register(_leave)
             raise TrainingError(
                 f"{self._names[rank]} hangs: it has shown no sign of life for {timedelta(seconds=int(limit))} while "
                 f"{self} waited for it; run the same command again to resume from the last checkpoint"
             )
-        meeting.wait()
+        operation.wait()
 
     def _silent(self) -> str:
-        """The ranks that have not said that they lost contact, too."""
+        """Names of the ranks that did not report a lost contact themselves."""
         silent = [rank for rank in range(self.size) if rank != self.rank and rank not in self._watch.lost]
         return _listed([self._names[rank] for rank in silent]) or "none"
 
     def exchange(self, numbers: Sequence[float]) -> list[list[float]]:
-        own = torch.tensor(numbers, dtype=torch.float64)
-        everyone = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(everyone, own)
+        local = torch.tensor(numbers, dtype=torch.float64)
+        everyone = [torch.empty_like(local) for _ in range(self.size)]
+        dist.all_gather(everyone, local)
         return [numbers.tolist() for numbers in everyone]
 
     def parallel(self, model: nn.Module) -> nn.Module:
@@ -249,16 +251,16 @@ class Ranks(World):
 
 
 class _Watch:
-    """Shows the other ranks that this one is alive, and knows it of them: a thread that talks to torchrun's store.
+    """A thread that publishes this rank's heartbeat in torchrun's store and reads those of the other ranks.
 
-    It does so inside a ``with`` block only, while ranks work for long or wait for such work.
+    The thread is active only inside a ``with`` block, while ranks do long work or wait for it.
 
     Attributes:
-        progress: grows while this rank gets on with its work.
-        since: for each rank, when it last was seen to get on.
-        stop: whether any rank has heard a signal to stop.
-        lost: the ranks that lost contact with another.
-        answered: when the store last answered.
+        progress: a counter that grows while this rank makes progress.
+        since: for each rank, the time of its last observed progress.
+        stop: whether any rank has received a signal to stop.
+        lost: the ranks that lost contact with another rank.
+        answered: the time of the store's last answer.
     """
 
     def __init__(self, rank: int, size: int):
@@ -274,7 +276,7 @@ class _Watch:
         self._thread.start()
 
     def _run(self) -> None:
-        with suppress(RuntimeError):  # the store is gone, and with it rank 0 or its machine; gloo notices that, too
+        with suppress(RuntimeError):  # rank 0 or its machine is gone, and with it the store; gloo detects that, too
             while not self._ended:
                 if not self._needed and not self._lost:
                     self._wake.wait()
@@ -298,7 +300,7 @@ class _Watch:
         self._store.set(f"alive{self._rank}", f"{self.progress} {heard.stop} {int(self._lost)}")
 
     def __enter__(self) -> None:
-        """Watch, until the block ends."""
+        """Publish and read heartbeats until the block ends."""
         self._needed += 1
         self._wake.set()
 
@@ -307,7 +309,7 @@ class _Watch:
 
     @contextmanager
     def patience(self) -> Iterator[None]:
-        """Inside, this rank is alive as long as its process runs: nobody knows how long the work takes."""
+        """Count this rank as alive as long as its process runs: the work inside may take any time."""
         self._patient += 1
         try:
             yield
@@ -321,7 +323,7 @@ class _Watch:
     def end(self) -> None:
         self._ended = True
         self._wake.set()
-        self._thread.join(BEAT)  # the store may not answer any more
+        self._thread.join(BEAT)  # the store may no longer answer
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -329,7 +331,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _leave() -> None:
-    """End a process at its exit without waiting for a meeting that cannot take place any more."""
+    """End the process at its exit without waiting for a collective operation that cannot complete."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)

@@ -16,12 +16,12 @@ from nmt.config.train import OptimizerConfig
 def build_optimizer(
     model: nn.Module, config: OptimizerConfig, device: torch.device, capturable: bool = False
 ) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused where PyTorch has it.
+    """Build Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused on CPU and CUDA.
 
     Weight decay applies to matrices only: on vectors (biases, norms) it does not help.
 
     Args:
-        capturable: for steps in a CUDA graph. The learning rate is then a tensor on the device.
+        capturable: support steps in a CUDA graph; the learning rate is then a tensor on the device.
     """
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -59,9 +59,9 @@ def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
 
 
 class MovingAverage:
-    """Exponential moving average of weights, kept beside them (Polyak and Juditsky 1992).
+    """Exponential moving average of the weights (after Polyak and Juditsky 1992).
 
-    The decay of the first steps is (1 + step) / (10 + step), so that the average forgets the random start.
+    The decay of the first steps is (1 + step) / (10 + step), so that the average forgets the random initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float):

@@ -22,10 +22,10 @@ class Pace:
     """Progress of a training, from which the step follows at which a limit will end it.
 
     Attributes:
-        epoch_steps: updates of a whole epoch.
-        epoch_start: step at which epoch 0 would have begun at this size of updates; 0 unless that size has changed.
+        epoch_steps: updates per epoch.
+        epoch_start: step at which epoch 0 would have begun with updates of this size; 0 unless the size has changed.
         step: updates so far.
-        seconds: of training so far.
+        seconds: training time so far.
     """
 
     epoch_steps: int
@@ -35,9 +35,10 @@ class Pace:
 
     @classmethod
     def of(cls, progress: Progress, epoch_steps: int, accumulate: int) -> Pace:
-        """
+        """Compute the pace.
+
         Args:
-            accumulate: batches of an update, those of all ranks together.
+            accumulate: batches per update, over all ranks.
         """
         taken = progress.epoch * epoch_steps + math.ceil(progress.position / accumulate)
         return cls(epoch_steps, progress.step - taken, progress.step, progress.seconds)
@@ -50,12 +51,12 @@ def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
 
 
 def expected_end(config: TrainConfig, pace: Pace, patience: bool) -> int:
-    """The step at which a resumed run ends, as far as can be known: later than ``pace.step``.
+    """Estimate the step at which a resumed run ends; it is later than ``pace.step``.
 
     ``max_minutes`` is converted at the speed so far.
 
     Args:
-        patience: whether only ``patience`` has ended the run or is raised; then twice the steps so far are expected.
+        patience: whether only ``patience`` ended the run or is raised; then twice the steps so far are expected.
     """
     ends = [planned_steps(config, pace)]
     if config.max_minutes and pace.seconds > 0:
@@ -76,6 +77,7 @@ def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[st
         return []
     share = config.learning_rate(steps) / config.optimizer.lr
     lowest = schedule.min_lr / config.optimizer.lr
+    # Warm-up or schedule longer than the run, or run longer than the schedule
     if schedule.warmup_steps > steps:
         return [
             f"warning: train.schedule.warmup_steps ({schedule.warmup_steps:,}) is longer than the run, {steps:,} steps"
@@ -103,8 +105,8 @@ def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
     found = mismatches(config, steps, why)
     if valid_lines < FEW_LINES:
         found.append(
-            f"warning: the validation set has {valid_lines} lines: on fewer than {FEW_LINES}, BLEU varies by several "
-            "points by chance, and with it the choice of the best checkpoint. Give data.valid more lines"
+            f"warning: the validation set has {valid_lines} lines: with fewer than {FEW_LINES}, BLEU varies by several "
+            "points by chance, and BLEU chooses the best checkpoint. Give data.valid more lines"
         )
     return found
 
@@ -157,6 +159,7 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace
             f"{step + 1:,} is {now.learning_rate(step + 1):.2e} instead of {before.learning_rate(step + 1):.2e}; the "
             "steps already taken keep theirs"
         )
+    # The same end, but more steps
     raised = [key for key in LIMITS if getattr(before, key) != getattr(now, key)]
     beyond = given is None and (planned_steps(now, pace) or 0) > end
     if now.schedule.min_lr == 0 and (beyond or (raised and step >= end)):
@@ -171,9 +174,9 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace
 
 
 def further(config: TrainConfig, progress: Progress, pace: Pace) -> list[str]:
-    """Overrides with which a training that has ended resumes: each limit that holds it, doubled.
+    """Overrides with which a finished training resumes: each limit that was reached, doubled.
 
-    A cosine or linear schedule that has ended, or would end before the run, is stretched to the run's new end.
+    A cosine or linear schedule that has ended, or would end before the run, is extended to the new end of the run.
     """
     raised: dict[str, Any] = {}
     if config.max_steps and progress.step >= config.max_steps:

@@ -40,11 +40,11 @@ class Validation:
     """What a validation finds.
 
     Attributes:
-        metrics: by TensorBoard name.
-        distinct: the number of different hypotheses, and of hypotheses.
+        metrics: values by TensorBoard name.
+        distinct: the number of distinct hypotheses, and of all hypotheses.
         samples: source, reference, hypothesis.
         maps: name, weights [T, S], source and target subwords of each attention map.
-        notes: lines for people.
+        notes: lines to print.
     """
 
     metrics: dict[str, float]

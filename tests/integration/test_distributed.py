@@ -194,7 +194,7 @@ def test_two_ranks_resume_to_the_same_bits(task, family):
     assert train(task, 2, whole).codes == [0, 0]
     stopped = train(task, 2, broken, {1: {7: signal.SIGTERM}})
     assert stopped.codes == [143, 143]
-    assert stopped.output[0].count("nmt: stopped by SIGTERM at step 7, all saved; the same command resumes it") == 1
+    assert stopped.output[0].count("nmt: stopped by SIGTERM at step 7, all saved; run the same command to resume") == 1
     assert stopped.output[1] == ""
     saved = last_checkpoint(run_of(task, "broken"))
     assert saved.ranks == 2
@@ -202,7 +202,7 @@ def test_two_ranks_resume_to_the_same_bits(task, family):
     assert not torch.equal(generators["cpu"], generators["rank1/cpu"])  # each rank has its own dropout
     resumed = train(task, 2, broken)
     assert resumed.codes == [0, 0], resumed.output
-    assert "not the same bits" not in resumed.output[0]
+    assert "was saved by" not in resumed.output[0]
     assert list(differences(run_of(task, "whole"), run_of(task, "broken"))) == []
 
     # The comparison sees the other rank's generators.
@@ -234,7 +234,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_data(task, monkeypatch, c
         with pytest.raises(Interrupted):
             pipeline.train(config)
     assert "was saved by 2 process(es) and is resumed by 1" in caplog.text
-    assert "only 2 would give the same bits" in caplog.text
+    assert "results are the same to the bit only with 2" in caplog.text
     three = train(task, 3, path)
     assert three.codes == [0, 0, 0], three.output
     assert "was saved by 1 process(es) and is resumed by 3" in three.output[0]
@@ -330,7 +330,7 @@ def test_a_mistake_is_told_once(task):
     ranks = train(task, 2, again)
     assert ranks.codes == [2, 2]
     assert [text.count("\nnmt: ") for text in ranks.output] == [1, 0], ranks.output
-    assert "no whole checkpoint is left" in ranks.output[0]
+    assert "no intact checkpoint is left" in ranks.output[0]
 
 
 def test_gradients_that_stay_infinite_name_the_sentences_of_all_ranks(task):
@@ -492,7 +492,7 @@ def test_a_signal_to_one_rank_ends_a_validation_on_all(task, monkeypatch):
     whole, broken = (task.config_file("rnn", name, train=changes) for name in ("whole", "broken"))
     stopped = Ranks(task.folder, 2, _interrupted_validation, broken)
     assert stopped.codes == [143, 143], stopped.output
-    assert "nmt: stopped by SIGTERM at step 3, all saved; the same command resumes it" in stopped.output[0]
+    assert "nmt: stopped by SIGTERM at step 3, all saved; run the same command to resume" in stopped.output[0]
     assert stopped.output[1] == ""
     assert last_checkpoint(run_of(task, "broken")).state["progress"]["validation_due"]
     assert train(task, 2, whole).codes == train(task, 2, broken).codes == [0, 0]

@@ -62,13 +62,13 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_ends_with_1(task):
     result = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 1
     assert "step 8: the checkpoint could not be saved" in result.stderr
-    assert "the one of step 4 is kept; make room and run the same command again" in result.stderr
+    assert "the one of step 4 is kept; free disk space and run the same command again" in result.stderr
     assert "Traceback" not in result.stderr
     after = {p.name: checkpoints.open_checkpoint(p).state for p in checkpoints.list_checkpoints(run.checkpoints)}
     assert after == before
     assert not list(run.checkpoints.glob(".*"))
 
-    assert main(["train", path, "--set", "train.max_steps=8"]) == 0  # room again: the same command goes on
+    assert main(["train", path, "--set", "train.max_steps=8"]) == 0  # space again: the same command resumes
     assert checkpoints.list_checkpoints(run.checkpoints)[-1].name == "step-00000008"
 
 
@@ -160,7 +160,7 @@ def test_a_model_that_cannot_be_written_says_so_in_one_line(task, capsys):
     last = capsys.readouterr().err.splitlines()[-1]
     model = task.folder / "runs" / "run" / "model"
     assert last.startswith(f"nmt: {model}/model.safetensors: the final model could not be saved: "), last
-    assert last.endswith("make room and run the same command again")
+    assert last.endswith("free disk space and run the same command again")
     assert not model.exists()
     assert main(["train", path]) == 0
 
@@ -179,7 +179,7 @@ def test_a_run_without_any_checkpoint_may_have_other_settings(task, monkeypatch)
     config = task.config("rnn")
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "new_directory", with_a_full_disk(checkpoints.new_directory, "step-00000010"))
-        with pytest.raises(TrainingError, match="there is none before it"):
+        with pytest.raises(TrainingError, match="no earlier one exists"):
             pipeline.train(config)
     pipeline.train(task.config("rnn", model={"type": "rnn", "d_model": 16, "d_hidden": 16}))
 

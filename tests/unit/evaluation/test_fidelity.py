@@ -95,7 +95,7 @@ def account(pieces: int, tokens: int) -> dict[str, object]:
 def test_many_unknown_pieces_are_a_warning_with_a_cure(fields, cure):
     assert unknown_summary({"train": account(9, 1000)}, TokenizerConfig.model_validate(fields)) == (
         "warning: unknown to the tokenizer: target 0.9% of the subwords of train (in 9% of its lines); most frequent: "
-        f"'é' 9; no translation can hold them, but accuracy and perplexity count <unk> as right; {cure}"
+        f"'é' 9; no translation can contain them, but accuracy and perplexity count <unk> as correct; {cure}"
     )
 
 

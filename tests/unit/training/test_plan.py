@@ -48,7 +48,7 @@ def test_what_is_known_before_the_first_step(settings, said):
 
 
 def test_few_validation_lines():
-    assert "26 lines: on fewer than 200" in plan.expected(config(max_steps=300), Pace(15), 26)[0]
+    assert "26 lines: with fewer than 200" in plan.expected(config(max_steps=300), Pace(15), 26)[0]
 
 
 def test_a_time_limit_that_ends_before_the_schedule():
