@@ -40,6 +40,7 @@ STEP_TIMEOUT = timedelta(minutes=30)  # a rank this far behind the others hangs
 GRADIENT_TIMEOUT = timedelta(minutes=10)  # shorter: the ranks have synchronized just before
 PATIENCE = timedelta(days=7)  # while a rank with a heartbeat works: prepares a corpus, validates
 BEAT = 1.0  # seconds between two heartbeats
+MOMENT = 0.02  # seconds of CPU time that show progress; a thread that is blocked in a call uses none
 GRACE = 5.0  # seconds for torchrun to see which rank ended first
 
 
@@ -267,6 +268,8 @@ class _Watch:
         store = dist.distributed_c10d._get_default_store()
         self._store = PrefixStore("nmt", store.clone())  # type: ignore[attr-defined]
         self._rank, self._patient, self._lost = rank, 0, False
+        self._clock: int | None = None  # of the thread inside :meth:`patience`
+        self._used = 0.0
         self.progress, self.stop, self.lost = 0, False, set[int]()
         self.answered = time.monotonic()
         self.since, self._seen = dict.fromkeys(range(size), self.answered), [""] * size
@@ -282,7 +285,7 @@ class _Watch:
                     self._wake.wait()
                     self._wake.clear()
                     continue
-                self.progress += self._patient
+                self.progress += self._gets_on()
                 self._publish()
                 found = [text.decode() for text in self._store.multi_get([f"alive{rank}" for rank in self.since])]
                 self.answered = time.monotonic()
@@ -309,12 +312,28 @@ class _Watch:
 
     @contextmanager
     def patience(self) -> Iterator[None]:
-        """Count this rank as alive as long as its process runs: the work inside may take any time."""
+        """Inside, this rank is alive as long as its thread uses the processor: nobody knows how long the work takes.
+
+        A thread that is blocked, as in a write to a file server that does not answer, uses none. Where a system does
+        not tell the time of a thread, the rank is alive as long as its process runs.
+        """
+        if not self._patient and hasattr(time, "pthread_getcpuclockid"):
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._patient += 1
         try:
             yield
         finally:
             self._patient -= 1
+
+    def _gets_on(self) -> bool:
+        """Whether a thread inside :meth:`patience` has worked since this was last true."""
+        if not self._patient or self._clock is None:
+            return self._patient > 0
+        used = time.clock_gettime(self._clock)
+        if used - self._used < MOMENT:
+            return False
+        self._used = used
+        return True
 
     def say_lost(self) -> None:
         self._lost = True

@@ -151,6 +151,7 @@ class Trainer:
                     self.save()
                 self.heed_signals()
                 self._stop_if_unsaved()
+                self.ranks.first(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
             updates.close()

@@ -400,10 +400,22 @@ def test_meetings(task):
         ]  # fmt: skip
 
 
+def work_for(seconds: float):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
+def write_to_what_nobody_reads():
+    """Stay in a write, as to a file server that does not answer."""
+    _, full = os.pipe()
+    os.write(full, bytes(1 << 20))
+
+
 def _wait_and_hang(rank, log):
     torchrun.STEP_TIMEOUT, torchrun.GRACE = timedelta(seconds=4), 0.1
     with join() as world:
-        world.first(lambda: time.sleep(5))  # rank 0 works alone for longer than a step may take
+        world.first(lambda: work_for(5))  # rank 0 works alone for longer than a step may take
         world.exchange([1])
         if rank == 1:
             print("hangs", flush=True)
@@ -430,6 +442,8 @@ def _work_and_hang(rank, log, how):
             try:
                 if how == "sleeps":
                     world.each(lambda: time.sleep(60) if rank == 1 else None)
+                elif how == "writes":
+                    world.first(write_to_what_nobody_reads)
                 else:
                     world.first(lambda: os.kill(os.getpid(), signal.SIGSTOP))
             except TrainingError:
@@ -439,7 +453,7 @@ def _work_and_hang(rank, log, how):
     return guarded("nmt", program)
 
 
-@pytest.mark.parametrize(("how", "hanging"), [("sleeps", 1), ("is stopped", 0)])
+@pytest.mark.parametrize(("how", "hanging"), [("sleeps", 1), ("is stopped", 0), ("writes", 0)])
 def test_work_that_shows_life_goes_on_and_a_hanging_rank_is_named(task, how, hanging):
     ranks = Ranks(task.folder, 2, _work_and_hang, how)
     assert ranks.codes[hanging] == -signal.SIGKILL
