@@ -22,7 +22,7 @@ class Batch:
     src_mask: Tensor  # [B, S] True at real tokens
     tgt_in: Tensor  # [B, T] bos and the sentence
     tgt_out: Tensor  # [B, T] the sentence and eos
-    real: Tensor  # [M] indices of the real target tokens among the B·T positions, row by row
+    target_positions: Tensor  # [M] indices of the real target tokens among the B·T positions, row by row
     rows: Ids  # [B] rows of the dataset
     src_tokens: int  # real tokens, eos counted
     tgt_tokens: int
@@ -38,12 +38,12 @@ class Batch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self, src=change(self.src), src_mask=change(self.src_mask), tgt_in=change(self.tgt_in),
-            tgt_out=change(self.tgt_out), real=change(self.real),
+            tgt_out=change(self.tgt_out), target_positions=change(self.target_positions),
         )  # fmt: skip
 
-    def at_real(self, x: Tensor) -> Tensor:
+    def unpad(self, x: Tensor) -> Tensor:
         """Select the real target tokens of x [B, T, ...]: [M, ...]. A boolean mask would wait for the GPU."""
-        return x.flatten(0, 1).index_select(0, self.real)
+        return x.flatten(0, 1).index_select(0, self.target_positions)
 
     # The attributes that a packed batch has too.
 
@@ -52,12 +52,12 @@ class Batch:
         """The arguments of the model's forward pass."""
         return self.src, self.src_mask, self.tgt_in
 
-    at_targets = at_real
+    at_targets = unpad
 
     @property
     def targets(self) -> Tensor:
         """[M] ids."""
-        return self.at_real(self.tgt_out)
+        return self.unpad(self.tgt_out)
 
     @property
     def weights(self) -> None:
@@ -68,7 +68,7 @@ class Batch:
 
         For ranks that have no batch left.
         """
-        return replace(self, real=self.real[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
+        return replace(self, target_positions=self.target_positions[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
 
     @property
     def padding(self) -> tuple[int, int]:

@@ -91,12 +91,12 @@ class MultiHeadAttention(nn.Module):
         separate = x.view(x.size(0), x.size(1), parts, self.heads, -1).unbind(2)  # [B, T, H, K]
         return tuple(one.transpose(1, 2) for one in separate)
 
-    def read(self, memory: Tensor) -> KeyValue:
+    def project_memory(self, memory: Tensor) -> KeyValue:
         """Keys and values of the encoder states [B, S, D] (cross-attention)."""
         keys, values = self.split(self.project_in(memory), 2)
         return keys, values
 
-    def cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
+    def cross_attention(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """Queries from x [B, T, D] over the source; mask [B, S]."""
         return self._attend(self.cross_query(x), memory, mask[:, None, None, :], causal=False)
 
@@ -104,7 +104,7 @@ class MultiHeadAttention(nn.Module):
         assert self.query is not None
         return self.split(self.query(x), 1)[0]  # [B, H, T, K]
 
-    def own(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
         query, keys, values = self.split(self.project_in(x), 3)
         if self.rotary:
@@ -130,7 +130,9 @@ class MultiHeadAttention(nn.Module):
         out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
         return out
 
-    def own_step(self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None) -> tuple[Tensor, KeyValue]:
+    def self_attention_step(
+        self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
+    ) -> tuple[Tensor, KeyValue]:
         """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
         query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
         if self.rotary:
@@ -145,7 +147,7 @@ class MultiHeadAttention(nn.Module):
         return self._attend(query, past, lineage, causal=False), cache
 
     def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`own_step`, on the cache and mask of :class:`FixedTransformerState`; writes into the cache."""
+        """As :meth:`self_attention_step`, on the cache and mask of :class:`FixedTransformerState`; fills the cache."""
         sentences, width, _ = x.shape
         parts = self.project_in(x).view(sentences, width, 3, self.heads, -1)  # [B, W, 3, H, K]
         if self.rotary:
@@ -259,7 +261,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         attend, feed = self.residuals
-        x = attend.output(x, self.self_attention.own(attend.input(x), mask))
+        x = attend.output(x, self.self_attention.self_attention(attend.input(x), mask))
         return feed.output(x, self.feed_forward(feed.input(x)))
 
     def packed(self, x: Tensor, sentences: Sentences) -> Tensor:
@@ -281,11 +283,11 @@ class DecoderLayer(nn.Module):
 
     def attend_self(self, x: Tensor) -> Tensor:
         residual = self.residuals[0]
-        return residual.output(x, self.self_attention.own(residual.input(x)))
+        return residual.output(x, self.self_attention.self_attention(residual.input(x)))
 
     def attend_source(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         residual = self.residuals[1]
-        return residual.output(x, self.cross_attention.cross(residual.input(x), memory, mask))
+        return residual.output(x, self.cross_attention.cross_attention(residual.input(x), memory, mask))
 
     def feed(self, x: Tensor) -> Tensor:
         residual = self.residuals[2]
@@ -307,7 +309,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, KeyValue]:
         """One search step of the W rows x [B, W, D] of each sentence: W queries on one source and one cache."""
         residual = self.residuals[0]
-        out, cache = self.self_attention.own_step(residual.input(x), cache, position, lineage)
+        out, cache = self.self_attention.self_attention_step(residual.input(x), cache, position, lineage)
         return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
 
     def fixed_step(
@@ -449,7 +451,7 @@ class Transformer(Seq2Seq[AnyState]):
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)  # [B, T, D]
         for layer in self.decoder:
-            x = layer(x, layer.cross_attention.read(memory.states), memory.mask)
+            x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
@@ -478,7 +480,7 @@ class Transformer(Seq2Seq[AnyState]):
         return hidden
 
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> AnyState:
-        memories = [layer.cross_attention.read(memory.states) for layer in self.decoder]
+        memories = [layer.cross_attention.project_memory(memory.states) for layer in self.decoder]
         if room is not None:
             return _fixed_state(memories, memory.mask, beam_size, room)
         cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in memories]
@@ -522,7 +524,7 @@ class Transformer(Seq2Seq[AnyState]):
         maps = []
         for layer in self.decoder:
             x = layer.attend_self(x)
-            keys, values = layer.cross_attention.read(memory.states)
+            keys, values = layer.cross_attention.project_memory(memory.states)
             query = layer.cross_attention.cross_query(layer.residuals[1].input(x))  # [B, H, T, K]
             scores = query @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))  # [B, H, T, S]
             maps.append(scores.masked_fill(~src_mask[:, None, None, :], -torch.inf).softmax(-1))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nmt.errors import DeviceError
-from nmt.runtime.ranks import ALONE, World
+from nmt.runtime.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Place:
 
     device: torch.device
     dtype: torch.dtype
-    ranks: World = ALONE
+    ranks: Ranks = ALONE
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,10 +1,10 @@
 """Communication between the processes (ranks) of one training.
 
-:class:`World` is the implementation for a single process; :mod:`nmt.runtime.torchrun` has the one for the processes of
+:class:`Ranks` is the implementation for a single process; :mod:`nmt.runtime.torchrun` has the one for the processes of
 torchrun. Callers make the same calls for any number of ranks.
 
-Every method is a collective call, except :meth:`World.block`, :meth:`World.pulse`, :meth:`World.common` and
-:meth:`World.apart`. All ranks make a collective call in the same order; otherwise they wait for each other until the
+Every method is a collective call, except :meth:`Ranks.block`, :meth:`Ranks.pulse`, :meth:`Ranks.raised_once` and
+:meth:`Ranks.no_sync`. All ranks make a collective call in the same order; otherwise they wait for each other until the
 time limit of a step.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Elsewhere(NmtError):
+class OtherRankFailed(NmtError):
     """Another rank failed and prints the error; this rank ends silently with the same exit code."""
 
     def __init__(self, exit_code: int, rank: int = 0):
@@ -32,7 +32,7 @@ class Elsewhere(NmtError):
         self.exit_code, self.rank = exit_code, rank
 
 
-class World:
+class Ranks:
     """A single process, for which every collective call is trivial."""
 
     rank = 0
@@ -55,30 +55,30 @@ class World:
         """This rank's contiguous block of ``count`` items, possibly empty; the blocks cover them in order of rank."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def first(self, work: Callable[[], T]) -> T:
+    def on_main(self, work: Callable[[], T]) -> T:
         """Run ``work`` on rank 0 and return its result on every rank. The others wait as long as rank 0 is alive.
 
         Raises:
-            Elsewhere: on the other ranks, if the work failed on rank 0.
+            OtherRankFailed: on the other ranks, if the work failed on rank 0.
         """
         return work()
 
-    def each(self, work: Callable[[], T]) -> T:
+    def on_every_rank(self, work: Callable[[], T]) -> T:
         """Run ``work`` on every rank; each rank gets its local result. ``work`` must make no collective call.
 
         Long work calls :meth:`pulse` regularly. A rank that does not call it within the time limit of a step is
         considered to hang.
 
         Raises:
-            Elsewhere: the work failed on another rank, and did not fail on this rank or on a lower one.
+            OtherRankFailed: the work failed on another rank, and did not fail on this rank or on a lower one.
         """
         return work()
 
     def main_first(self, work: Callable[[], T]) -> T:
-        """As :meth:`each`, but rank 0 runs first: for work that is quick once one rank has done it."""
+        """As :meth:`on_every_rank`, but rank 0 runs first: for work that is quick once one rank has done it."""
         done: list[T] = []
-        self.first(lambda: done.append(work()))
-        return self.each(lambda: done[0] if done else work())
+        self.on_main(lambda: done.append(work()))
+        return self.on_every_rank(lambda: done[0] if done else work())
 
     def pulse(self) -> None:
         """Signal between the pieces of long work that this rank is alive.
@@ -104,20 +104,20 @@ class World:
 
         Raises:
             RunError: the facts differ; the message names the ranks and the values.
-            Elsewhere: the same, on the ranks other than rank 0.
+            OtherRankFailed: the same, on the ranks other than rank 0.
         """
 
-    def collect(self, items: Sequence[T]) -> list[T]:
+    def gather_items(self, items: Sequence[T]) -> list[T]:
         """Concatenate the items of all ranks in order of rank: the inverse of :meth:`block`."""
         return [item for part in self.gather(list(items)) for item in part]
 
-    def common(self, error: NmtError) -> NmtError:
+    def raised_once(self, error: NmtError) -> NmtError:
         """The exception that this rank raises for an error that all ranks see, so that it is printed once.
 
         Returns:
-            ``error`` on rank 0, a silent :class:`Elsewhere` on the others.
+            ``error`` on rank 0, a silent :class:`OtherRankFailed` on the others.
         """
-        return error if self.is_main else Elsewhere(error.exit_code)
+        return error if self.is_main else OtherRankFailed(error.exit_code)
 
     # --------------------------------------------------------------------------------------------------------- training
 
@@ -125,12 +125,12 @@ class World:
         """Wrap a model for training: the backward pass averages the gradients over all ranks."""
         return model
 
-    def apart(self) -> AbstractContextManager[None]:
+    def no_sync(self) -> AbstractContextManager[None]:
         """Skip the all-reduce of gradients inside the block; the next pass outside adds them up."""
         return nullcontext()
 
-    def copy(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         """Broadcast the weights of rank 0 to every rank."""
 
 
-ALONE = World()
+ALONE = Ranks()

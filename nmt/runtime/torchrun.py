@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nmt import __version__
 from nmt.errors import DeviceError, NmtError, RunError, TrainingError
 from nmt.runtime.environment import source_digest
-from nmt.runtime.ranks import Elsewhere, World
+from nmt.runtime.ranks import OtherRankFailed, Ranks
 from nmt.runtime.signals import Paused, heard, number_of
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ MOMENT = 0.02  # seconds of CPU time that show progress; a thread that is blocke
 GRACE = 5.0  # seconds for torchrun to see which rank ended first
 
 
-class Ranks(World):
+class TorchrunRanks(Ranks):
     """A process that torchrun started, identified by the environment variables of torchrun.
 
     Raises:
@@ -88,12 +88,12 @@ class Ranks(World):
         if error is None:
             dist.destroy_process_group()
         # Expected errors: one rank prints each of them
-        elif isinstance(error, Elsewhere):
+        elif isinstance(error, OtherRankFailed):
             with suppress(RuntimeError):  # the connection breaks when that rank has printed its error and ended
                 dist.recv(torch.empty(1), src=error.rank)
         elif isinstance(error, KeyboardInterrupt):
             if not self.is_main:
-                raise Elsewhere(128 + number_of(error)) from None
+                raise OtherRankFailed(128 + number_of(error)) from None
         elif isinstance(error, NmtError):
             if not self.is_main:
                 error.args = (f"{self}: {error}",)
@@ -117,11 +117,11 @@ class Ranks(World):
     def __str__(self) -> str:
         return f"rank {self.rank} (process {os.getpid()} on {socket.gethostname()})"
 
-    def first(self, work: Callable[[], T]) -> T:
+    def on_main(self, work: Callable[[], T]) -> T:
         with self._watch:
-            return self._first(work)
+            return self._on_main(work)
 
-    def _first(self, work: Callable[[], T]) -> T:
+    def _on_main(self, work: Callable[[], T]) -> T:
         told: list[Any] = [None, None]  # result, exit code of a failure
         if self.is_main:
             try:
@@ -137,15 +137,15 @@ class Ranks(World):
             self._wait_for([0], dist.broadcast(torch.zeros(1), src=0, group=self._waiting, async_op=True))
             dist.broadcast_object_list(told, src=0)
         if told[1] is not None:
-            raise Elsewhere(told[1])
+            raise OtherRankFailed(told[1])
         result: T = told[0]
         return result
 
-    def each(self, work: Callable[[], T]) -> T:
+    def on_every_rank(self, work: Callable[[], T]) -> T:
         with self._watch:
-            return self._each(work)
+            return self._on_every_rank(work)
 
-    def _each(self, work: Callable[[], T]) -> T:
+    def _on_every_rank(self, work: Callable[[], T]) -> T:
         result: list[T] = []
         failure: Exception | None = None
         try:
@@ -160,7 +160,7 @@ class Ranks(World):
         if failure is not None and self.rank == failed[0][0]:
             raise failure
         if failed:
-            raise Elsewhere(failed[0][1], failed[0][0])
+            raise OtherRankFailed(failed[0][1], failed[0][0])
         return result[0]
 
     def main_first(self, work: Callable[[], T]) -> T:
@@ -185,7 +185,7 @@ class Ranks(World):
                 found = (f"{value} on {_listed(names)}" for value, names in ranks.items())
                 differing.append(f"{key}: {', '.join(found)}")
         if differing:
-            raise self.common(
+            raise self.raised_once(
                 RunError(
                     f"the processes of one training must be alike, but differ in {'; '.join(differing)}; install the "
                     "same nmt and PyTorch on all machines, and start all processes with the same settings"
@@ -237,16 +237,18 @@ class Ranks(World):
     def parallel(self, model: nn.Module) -> nn.Module:
         device = next(model.parameters()).device
         if device.type == "mps":
-            raise self.common(DeviceError("train.device: several processes cannot share mps; use cpu, or one process"))
+            raise self.raised_once(
+                DeviceError("train.device: several processes cannot share mps; use cpu, or one process")
+            )
         if device.type == "cuda":
             self._gradients = dist.new_group(backend="nccl", timeout=GRADIENT_TIMEOUT)
         self._parallel = DistributedDataParallel(model, process_group=self._gradients, gradient_as_bucket_view=True)
         return self._parallel
 
-    def apart(self) -> AbstractContextManager[None]:
+    def no_sync(self) -> AbstractContextManager[None]:
         return self._parallel.no_sync()
 
-    def copy(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         for parameter in model.parameters():
             dist.broadcast(parameter.detach(), src=0, group=self._gradients)
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _NAME_BYTES = 255  # longest file name on nearly all file systems
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG}
-_LEFT = re.compile(r"\.(?P<name>.+?)(?P<suffix>\.\d+-[0-9a-f]{8})?\.(?P<kind>old|tmp)")  # see _aside
+_LEFT = re.compile(r"\.(?P<name>.+?)(?P<suffix>\.\d+-[0-9a-f]{8})?\.(?P<kind>old|tmp)")  # see _temporary
 
 
 class UnreadableError(CheckpointError):
@@ -204,7 +204,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: the file cannot be written; the ``filename`` of the error is ``path``.
     """
-    aside = _aside(path, "tmp")
+    aside = _temporary(path, "tmp")
     try:
         with aside.open("x", encoding="utf-8", newline="\n") as file:
             _mark_in_use(file.fileno())
@@ -223,7 +223,7 @@ def write_text(path: Path, text: str) -> None:
 def unshare(path: Path) -> None:
     """Replace a file that has other hard links (``cp -l``) by a copy, so that it can be written to in place."""
     if present(path) and path.stat().st_nlink > 1:
-        aside = _aside(path, "tmp")
+        aside = _temporary(path, "tmp")
         try:
             shutil.copyfile(path, aside)
             aside.replace(path)
@@ -247,7 +247,7 @@ def replacing(path: Path, keep: Callable[[Path, Path], None] | None = None) -> I
         keep: called with the temporary file and ``path`` when the block fails, before the temporary file is removed.
     """
     clear(path)
-    aside = _aside(path, "tmp")
+    aside = _temporary(path, "tmp")
     with signals_raise():
         try:
             before = path.stat() if present(path) else None
@@ -291,7 +291,7 @@ def signals_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _aside(path: Path, kind: str) -> Path:
+def _temporary(path: Path, kind: str) -> Path:
     """A hidden, unpredictable name beside ``path``, unique to this process and call."""
     suffix = f".{os.getpid()}-{secrets.token_hex(4)}.{kind}"
     name = os.fsencode(path.name)[: _NAME_BYTES - 1 - len(suffix)].decode(errors="ignore")
@@ -324,7 +324,7 @@ def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises:
         OSError: writing failed; the ``filename`` of the error is the final name of the file.
     """
-    aside = _aside(path, "tmp")
+    aside = _temporary(path, "tmp")
     try:
         with _made(aside) as mode:
             yield aside
@@ -371,7 +371,7 @@ def fill_in_place(folder: Path, account: str) -> Iterator[Path]:
     Args:
         account: the name under which the block seals the folder.
     """
-    aside = _aside(folder / account, "tmp")
+    aside = _temporary(folder / account, "tmp")
     try:
         with _made(aside) as mode:
             try:
@@ -436,7 +436,7 @@ def _put_in_place(aside: Path, path: Path, replace: bool) -> None:
                 if path.is_dir():
                     return
                 raise
-        old = _aside(path, "old")
+        old = _temporary(path, "old")
         with suppress(FileNotFoundError):  # another process is replacing it as well
             path.rename(old)
             remove(old)

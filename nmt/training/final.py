@@ -87,12 +87,12 @@ class FinalModel:
             RunError: the run directory was replaced meanwhile.
         """
         # Choose
-        self.ranks.first(self.run.check_held)
-        candidates = self.ranks.first(lambda: self.candidates(warn))
+        self.ranks.on_main(self.run.check_held)
+        candidates = self.ranks.on_main(lambda: self.candidates(warn))
         if len(candidates) > 1:
             candidates = [self._validated(one) for one in candidates]
         chosen = max(candidates, key=lambda one: self.ranking.of(one.quality))  # the first of equals
-        weights = self.ranks.each(chosen.weights)
+        weights = self.ranks.on_every_rank(chosen.weights)
         # Write
         origin = {
             **self._origin(chosen, progress),
@@ -101,7 +101,7 @@ class FinalModel:
             "candidates": [{**one.identity(), **one.quality.as_dict(), "chosen": one is chosen} for one in candidates],
         }
         info = {**origin, "environment": self.saving.environment}
-        self.ranks.first(lambda: checkpoints.save_model(self.run.model, weights, info))
+        self.ranks.on_main(lambda: checkpoints.save_model(self.run.model, weights, info))
         # Load
         checkpoints.load_weights(self.saving.model, weights, self.run.model)
         self.saving.model.eval()
@@ -139,7 +139,7 @@ class FinalModel:
     def _validated(self, one: Candidate) -> Candidate:
         if one.quality.complete:
             return one
-        return replace(one, quality=self.quality(self.ranks.each(one.weights)))
+        return replace(one, quality=self.quality(self.ranks.on_every_rank(one.weights)))
 
     def _origin(self, chosen: Candidate, progress: Progress) -> dict[str, Any]:
         """The origin of the final model, for ``model.json``: its weights, and the progress of the training."""

@@ -287,7 +287,7 @@ class Reporter:
         self.writer.file.close()
 
 
-class Silence(Reporter):
+class NullReporter(Reporter):
     """The reporter of ranks other than rank 0: every call does nothing."""
 
     def __init__(self) -> None:

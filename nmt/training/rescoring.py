@@ -41,7 +41,7 @@ class Rescoring:
         """
         # Find
         former = progress.scored_with or self.formerly or self.scored_with
-        kept = self.ranks.first(self._outdated_checkpoints)
+        kept = self.ranks.on_main(self._outdated_checkpoints)
         if not kept and former == self.scored_with:
             return False
         changed = sorted(key for key, value in self.scored_with.items() if former.get(key) != value)
@@ -55,7 +55,7 @@ class Rescoring:
         for one in kept:
             tell(f"step {one.step}  scored again: {self._score(one)}")
         # Compare
-        found = self.ranks.first(
+        found = self.ranks.on_main(
             lambda: checkpoints.ranked(self.run.checkpoints, lambda _: None, self.ranking.of_state)[:1]
         )
         best = found[0] if found else None
@@ -65,14 +65,14 @@ class Rescoring:
 
     def _score(self, one: checkpoints.Checkpoint) -> Quality:
         """Validate a checkpoint and store the result in it."""
-        quality = self.quality(self.ranks.each(lambda: one.weights))
+        quality = self.quality(self.ranks.on_every_rank(lambda: one.weights))
         changes = {
             "quality": quality.as_dict(),
             "score": score_of(quality, self.config),
             "scored_with": self.scored_with,
         }
-        self.ranks.first(self.run.check_held)
-        self.ranks.first(lambda: checkpoints.amend(one, **changes))
+        self.ranks.on_main(self.run.check_held)
+        self.ranks.on_main(lambda: checkpoints.amend(one, **changes))
         return quality
 
     def _outdated_checkpoints(self) -> list[checkpoints.Checkpoint]:

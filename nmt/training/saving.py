@@ -15,7 +15,7 @@ from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.run.selection import Ranking
 from nmt.runtime.environment import changes, earlier_starts
-from nmt.runtime.ranks import World
+from nmt.runtime.ranks import Ranks
 from nmt.training.progress import Progress, Window
 from nmt.training.updater import Updater
 
@@ -44,7 +44,7 @@ class Saving:
         identity: dict[str, Any],
         environment: dict[str, Any],
         scored_with: dict[str, Any],
-        ranks: World,
+        ranks: Ranks,
     ):
         self.config, self.run, self.model, self.updater = config, run, model, updater
         self.identity, self.environment, self.scored_with, self.ranks = identity, environment, scored_with, ranks
@@ -61,10 +61,10 @@ class Saving:
             CheckpointError: the checkpoint belongs to another configuration, or all checkpoints are damaged.
         """
         # Restore
-        last = self.ranks.first(lambda: self._last(warn))
+        last = self.ranks.on_main(lambda: self._last(warn))
         if last is None:
             return None
-        self.ranks.each(lambda: self._restore(last))
+        self.ranks.on_every_rank(lambda: self._restore(last))
         progress = Progress(**last.state["progress"])
         windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
         progress.window = Window.of_rank(self.ranks.rank, self.ranks.size, windows)
@@ -120,7 +120,7 @@ class Saving:
         progress.window = window.tolist()
         progress.scaler = self.updater.scaler.state_dict()
         ranks = self.ranks.gather(checkpoints.RankState.now(progress.window))
-        if self.ranks.first(lambda: self._write(progress, ranks, scheduled)):
+        if self.ranks.on_main(lambda: self._write(progress, ranks, scheduled)):
             self.saved_step = progress.step
 
     def _write(self, progress: Progress, ranks: list[checkpoints.RankState], scheduled: bool) -> bool:

@@ -28,7 +28,7 @@ from nmt.training import plan
 from nmt.training.final import FinalModel
 from nmt.training.optim import borrowed
 from nmt.training.progress import SUMS, Progress, Window
-from nmt.training.reporting import Reporter, Silence
+from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
 from nmt.training.updater import Updater
@@ -83,7 +83,7 @@ class Trainer:
         self.rescoring = Rescoring(self.saving, self.quality, formerly)
         self.progress = Progress()
         self.window = Window(self.progress.window, place.device)
-        self.reporter: Reporter = Silence()
+        self.reporter: Reporter = NullReporter()
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
         self._clock = time.monotonic()
@@ -122,7 +122,7 @@ class Trainer:
             with postponing(acknowledge=self.ranks.is_main):
                 # Before the first step
                 if self.place.device.type == "cuda":
-                    self.ranks.each(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
+                    self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
                 self._score_again()
                 while True:
                     # Stop, or validate
@@ -151,7 +151,7 @@ class Trainer:
                     self.save()
                 self.heed_signals()
                 self._stop_if_unsaved()
-                self.ranks.first(self.saving.prune)  # what could not be deleted after the last save
+                self.ranks.on_main(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
             updates.close()
@@ -186,7 +186,7 @@ class Trainer:
 
     def save(self, scheduled: bool = True) -> None:
         """Write a checkpoint, see :meth:`Saving.save`."""
-        self.ranks.first(self.run.check_held)
+        self.ranks.on_main(self.run.check_held)
         self._count_time()
         self.progress.files = self.reporter.lengths()
         self.saving.save(self.progress, self.window, scheduled)
@@ -213,19 +213,19 @@ class Trainer:
     def _begin(self) -> None:
         """Open the metrics, prune checkpoints, start the clock."""
         progress = self.progress
-        self.reporter = self.ranks.each(self._open_reporter)
+        self.reporter = self.ranks.on_every_rank(self._open_reporter)
         self.updater.tell = self.saving.tell = self.reporter.line
         self.window = Window(progress.window, self.place.device)
         if progress.step == 0:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
-        self.ranks.first(self.saving.prune)  # the process may have been killed between saving and pruning
+        self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
         self._started = (progress.step, progress.seconds)
         self.model.train()
 
     def _open_reporter(self) -> Reporter:
         if not self.ranks.is_main:
-            return Silence()
+            return NullReporter()
         progress, c = self.progress, self.config.train
         return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
 
@@ -270,14 +270,14 @@ class Trainer:
             error = Interrupted(
                 f"stopped by {name} at step {step}, {kept}; run the same command to resume", self.signal
             )
-            raise self.ranks.common(error)
+            raise self.ranks.raised_once(error)
 
     def _stop_if_unsaved(self) -> None:
         """Refuse to make a final model if the last checkpoint is not saved (``train.on_save_error: continue``)."""
         step, saved = self.progress.step, self.saving.saved_step
         if saved != step:
             kept = f"up to step {saved}" if saved else "nothing of it"
-            raise self.ranks.common(
+            raise self.ranks.raised_once(
                 TrainingError(
                     f"step {step}: the training has ended, but its last checkpoint could not be saved "
                     f"({kept} is saved); free disk space and run the same command again"
@@ -306,7 +306,7 @@ class Trainer:
 
     def _log(self) -> None:
         # Add up
-        self.ranks.first(self.run.check_held)
+        self.ranks.on_main(self.run.check_held)
         w = dict(zip(SUMS, Window.total(self.ranks.exchange(self.window.tolist())), strict=True))
         self.window.clear()
         step, tokens = self.progress.step, max(1.0, w["tokens"])  # 0 if every update was skipped
@@ -347,7 +347,7 @@ class Trainer:
         # Judge
         progress, c = self.progress, self.config.train
         result = self._validate_model()
-        self.ranks.first(self.run.check_held)
+        self.ranks.on_main(self.run.check_held)
         better = progress.record(result.quality, self.ranking, c, self.saving.scored_with)
         self._count_time()
         # Show

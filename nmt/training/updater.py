@@ -111,7 +111,7 @@ class Updater:
         try:
             if not self.optimizer.state:
                 moments += [torch.empty_like(p) for p in self.parameters for _ in range(2)]
-            with self.ranks.apart():
+            with self.ranks.no_sync():
                 self._accumulate([self.reader.largest(rows)], 1)
         except torch.OutOfMemoryError:
             raise TrainingError(
@@ -174,7 +174,7 @@ class Updater:
             return
         # Report
         local = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
-        rows = sorted(self.ranks.collect(local))
+        rows = sorted(self.ranks.gather_items(local))
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
         error = TrainingError(
@@ -182,7 +182,7 @@ class Updater:
             f"the training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; "
             "lower train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
         )
-        raise self.ranks.common(error)
+        raise self.ranks.raised_once(error)
 
     # -------------------------------------------------------------------------------------------------- parts of a step
 
@@ -196,7 +196,7 @@ class Updater:
         """Add up the gradients of all batches; return this rank's sums of the smoothed and the plain loss, [2]."""
         sums = torch.zeros(2, device=self.device)
         for number, batch in enumerate(batches, 1):
-            with self.ranks.apart() if number < len(batches) else nullcontext():
+            with self.ranks.no_sync() if number < len(batches) else nullcontext():
                 loss, nll = self.loss(batch.to(self.device))
                 self.scaler.scale(loss / tokens).backward()
             sums += torch.stack([loss.detach(), nll.detach()])

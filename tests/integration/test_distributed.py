@@ -27,7 +27,7 @@ from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime import torchrun
-from nmt.runtime.ranks import Elsewhere
+from nmt.runtime.ranks import OtherRankFailed
 from nmt.runtime.signals import Interrupted
 from nmt.runtime.startup import join
 from nmt.training.progress import SUMS
@@ -346,16 +346,16 @@ def test_gradients_that_stay_infinite_name_the_sentences_of_all_ranks(task):
     assert [int(row) for row in said[1].split(", ")] == last[:10]
 
 
-# ------------------------------------------------------------------------------------------------------------ the world
+# ------------------------------------------------------------------------------------------------------------ the ranks
 
 
 def _meet(rank, log):
     """Every meeting once, with what each rank gets written down."""
     said = []
-    with join() as world:
-        said.append([world.rank, world.size, world.is_main])
-        said.append(world.first(lambda: f"by rank {world.rank}"))
-        said.append(world.each(lambda: rank))
+    with join() as ranks:
+        said.append([ranks.rank, ranks.size, ranks.is_main])
+        said.append(ranks.on_main(lambda: f"by rank {ranks.rank}"))
+        said.append(ranks.on_every_rank(lambda: rank))
         turns = log.with_name("turns")
 
         def take_turn():
@@ -363,24 +363,24 @@ def _meet(rank, log):
                 file.write(f"{rank}\n")
             return rank
 
-        said.append(world.main_first(take_turn))
+        said.append(ranks.main_first(take_turn))
         said.append(turns.read_text().split()[0])
-        said.append(world.gather({"rank": rank}))
-        said.append(world.exchange([rank, 0.5]))
-        said.append(world.collect(list("abcdefg")[world.block(7)]))
-        said.append(world.collect(list("a")[world.block(1)]))
+        said.append(ranks.gather({"rank": rank}))
+        said.append(ranks.exchange([rank, 0.5]))
+        said.append(ranks.gather_items(list("abcdefg")[ranks.block(7)]))
+        said.append(ranks.gather_items(list("a")[ranks.block(1)]))
         for failing in (0, 1):
             try:
-                world.each(lambda failing=failing: check(rank >= failing))
+                ranks.on_every_rank(lambda failing=failing: check(rank >= failing))
             except DataError as error:
                 said.append(str(error))
-            except Elsewhere as error:
+            except OtherRankFailed as error:
                 said.append(error.exit_code)
         try:
-            world.first(lambda: check(True))
+            ranks.on_main(lambda: check(True))
         except DataError as error:
             said.append(str(error))
-        except Elsewhere as error:
+        except OtherRankFailed as error:
             said.append(error.exit_code)
     print(json.dumps(said))
 
@@ -414,14 +414,14 @@ def write_to_what_nobody_reads():
 
 def _wait_and_hang(rank, log):
     torchrun.STEP_TIMEOUT, torchrun.GRACE = timedelta(seconds=4), 0.1
-    with join() as world:
-        world.first(lambda: work_for(5))  # rank 0 works alone for longer than a step may take
-        world.exchange([1])
+    with join() as ranks:
+        ranks.on_main(lambda: work_for(5))  # rank 0 works alone for longer than a step may take
+        ranks.exchange([1])
         if rank == 1:
             print("hangs", flush=True)
             time.sleep(8)
             os._exit(3)
-        world.exchange([2])
+        ranks.exchange([2])
 
 
 def _work_and_hang(rank, log, how):
@@ -429,23 +429,23 @@ def _work_and_hang(rank, log, how):
     torchrun.STEP_TIMEOUT, torchrun.BEAT, torchrun.GRACE = timedelta(seconds=3), 0.1, 0.1
 
     def program():
-        with join() as world:
-            pids = world.gather(os.getpid())
+        with join() as ranks:
+            pids = ranks.gather(os.getpid())
 
             def work():
                 until = time.monotonic() + (4 if rank == 1 else 0)
                 while time.monotonic() < until:
-                    world.pulse()
+                    ranks.pulse()
                     time.sleep(0.01)
 
-            world.each(work)
+            ranks.on_every_rank(work)
             try:
                 if how == "sleeps":
-                    world.each(lambda: time.sleep(60) if rank == 1 else None)
+                    ranks.on_every_rank(lambda: time.sleep(60) if rank == 1 else None)
                 elif how == "writes":
-                    world.first(write_to_what_nobody_reads)
+                    ranks.on_main(write_to_what_nobody_reads)
                 else:
-                    world.first(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+                    ranks.on_main(lambda: os.kill(os.getpid(), signal.SIGSTOP))
             except TrainingError:
                 os.kill(pids[1 - rank], signal.SIGKILL)
                 raise
@@ -518,13 +518,13 @@ def _end_alone(rank, log, how):
     torchrun.GRACE = 0.1
 
     def program():
-        with join() as world:
-            world.exchange([1])
+        with join() as ranks:
+            ranks.exchange([1])
             if rank == 1:
                 if how == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise {"mistake": DataError, "bug": ValueError}[how]("wrong")
-            world.exchange([2])
+            ranks.exchange([2])
 
     return guarded("nmt", program)
 
