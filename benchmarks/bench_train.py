@@ -79,9 +79,7 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
 
         # Start all processes first: the others import while one is set up.
         who = competitors(arguments, family, precisions)
-        trainings = [
-            (contestant(name, python, script, about["allocator"]), about) for name, python, script, about in who
-        ]
+        trainings = [(contestant(*program, about["allocator"]), about) for *program, about in who]
         for name, python, script, about in who:
             if about["peer"] == "marian":  # in a separate process, so that the trials do not count as its memory
                 with Contestant(f"{name} trials", python, script, arguments.threads, folder, about["allocator"]) as one:

@@ -39,7 +39,7 @@ from nmt.config.limits import LengthLimits
 from nmt.config.load import load_config, load_stored_yaml, validate_config
 from nmt.errors import CheckpointError, ConfigError, RunError
 from nmt.storage.atomic import UnreadableError, present, recover, unshare, write_text
-from nmt.storage.locks import ELSEWHERE, RunLock
+from nmt.storage.locks import RunLock, cannot_write
 
 _REPLACED = ("config.yaml", "manifest.json", ".saved", "tokenizer", "model")  # by write_text and new_directory
 _CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
@@ -331,7 +331,7 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written to: {error.strerror}; {ELSEWHERE}") from None
+            raise cannot_write(self.path, error) from None
         self.refuse_links()
         self._held = RunLock(self.path)
         try:

@@ -89,7 +89,14 @@ def open_regular(path: Path, flags: int) -> int:
     return descriptor
 
 
-ELSEWHERE = "check owner and mode, or train in another folder (--set runs=FOLDER)"
+def cannot_write(folder: Path, error: OSError) -> RunError:
+    """The error of a run directory that cannot be written to, with what to do about it."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    first = "free disk space, or " if full else "check owner and mode, or " if denied else ""
+    return RunError(
+        f"{folder}: cannot be written to: {error.strerror}; {first}train in another folder (--set runs=FOLDER)"
+    )
 
 
 class RunLock:
@@ -113,7 +120,7 @@ class RunLock:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR):
                 raise RunError(f"{self.path}: is not a regular file; remove it") from None
-            raise RunError(f"{folder}: cannot be written to: {error.strerror}; {ELSEWHERE}") from None
+            raise cannot_write(folder, error) from None
         with suppress(OSError):  # the content is information for people only
             os.truncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
