@@ -34,7 +34,7 @@ def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
     assert out.count("\nhypothesis  ") == 3
     run = task.folder / "runs" / "run"
     assert f"nmt translate {run} " in out
-    for said in ("parameters", "source and", "an epoch", "cpu with 1 threads, fp32", "starting anew"):
+    for said in ("parameters", "source and", "an epoch", "cpu with 1 threads, fp32", "starting at step 0"):
         assert said in caplog.text
 
     # What was scored is what lies in the run, and scores the same by sacreBLEU's own function on the raw files.
