@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from nmt.cli import main
-from nmt.config import all_keys, load_config
+from nmt.config.experiment import all_keys
+from nmt.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,7 +68,12 @@ def found(name: str) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "there"),
-    [("nmt.config", True), ("nmt.config.Config.seed", True), ("nmt.config.Config.sead", False), ("nmt.nothing", False)],
+    [
+        ("nmt.config", True),
+        ("nmt.config.experiment.Config.seed", True),
+        ("nmt.config.experiment.Config.sead", False),
+        ("nmt.nothing", False),
+    ],
 )
 def test_names_are_looked_up(name, there):
     assert found(name) is there
