@@ -79,7 +79,7 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
 
         # Start all processes first: the others import while one is set up.
         who = competitors(arguments, family, precisions)
-        trainings = [(contestant(*program, about["allocator"]), about) for *program, about in who]
+        trainings = [(contestant(n, p, s, about["allocator"]), about) for n, p, s, about in who]
         for name, python, script, about in who:
             if about["peer"] == "marian":  # in a separate process, so that the trials do not count as its memory
                 with Contestant(f"{name} trials", python, script, arguments.threads, folder, about["allocator"]) as one:
