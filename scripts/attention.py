@@ -1,4 +1,4 @@
-"""Draw where a trained model looks while it translates one sentence.
+"""Draw the attention weights of a trained model for one sentence.
 
 scripts/attention.py RUN "A dog runs through the snow." -o attention.png
 """
@@ -7,11 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from nmt.cli import guarded
+from nmt.cli.errors import guarded
 from nmt.errors import DataError
-from nmt.pipeline import attention_map, load_translator
+from nmt.insight.attention import attention_map
+from nmt.insight.figures import attention_figure, image_format, save_figure
 from nmt.run.directory import Run
-from nmt.training.figures import attention_figure, image_format, save_figure
+from nmt.translation.loading import load_translator
 
 
 def main() -> None:
@@ -23,14 +24,15 @@ def main() -> None:
     image_format(arguments.output)
     translator = load_translator(Run.open(arguments.run))
     best = translator.translate([arguments.sentence])[0][0]
-    drawn = attention_map(translator, arguments.sentence, best)
+    [source] = translator.encode([arguments.sentence])
+    drawn = attention_map(translator.engine.model, translator.tokenizer, source, best.tokens)
     if drawn is None:
         raise DataError("nothing to draw: the model has no attention, or the sentence is empty")
     try:
         save_figure(attention_figure(*drawn), arguments.output)
     except DataError as error:
         raise DataError(f"{error} with -o FILE") from None
-    print(f"{best.text}\ndrawn in {arguments.output}")
+    print(f"{best.text}\nwrote {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nmt.cli import main as nmt_main
-from nmt.cli import translate_file
-from nmt.config import JsonlSource, SearchConfig, TextSource, TsvSource, load_config
+from nmt.cli.commands.translate import Options, translate_file
+from nmt.config.data import JsonlSource, TextSource, TsvSource
+from nmt.config.load import load_config
+from nmt.config.search import SearchConfig
 from nmt.data.sources import read_pairs
 from nmt.errors import CheckpointError, ConfigError, DataError, NmtError
 from nmt.run import checkpoint as checkpoints
@@ -202,9 +204,9 @@ def check_translate(place: Place, lines: list[str], end: str, last: bool, option
     count = content.count("\n") + (not content.endswith("\n") and content not in ("", "\ufeff"))
     if "\n" not in content and "\r" in content[:-1]:  # one line by our rule, several on an old Mac
         with pytest.raises(DataError, match="carriage return"):
-            translate_file("c", "fuzz.in", "fuzz.out", **options)
+            translate_file("c", "fuzz.in", "fuzz.out", Options(**options))
         return Counter(refused=1)
-    translate_file("c", "fuzz.in", "fuzz.out", **options)
+    translate_file("c", "fuzz.in", "fuzz.out", Options(**options))
     found = (place.path / "fuzz.out").read_bytes().decode()
     assert found.count("\n") == count * (1 if options["jsonl"] else options["nbest"])
     assert found.endswith("\n") or not count

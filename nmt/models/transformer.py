@@ -1,7 +1,10 @@
-"""The Transformer of Vaswani et al. 2017, with today's usual options.
+"""The Transformer of Vaswani et al. 2017, with the usual options.
 
 Pre- or post-norm (Xiong et al. 2020), ReLU, GELU or SwiGLU (Shazeer 2020) feed-forward layers, sinusoidal, learned or
 rotary positions (Su et al. 2021).
+
+A training may also pack its sentences, one after another instead of padded (:mod:`nmt.data.packing`). Then rows [N, D]
+take the place of [B, T, D], and attention alone knows where a sentence ends.
 """
 
 from __future__ import annotations
@@ -14,16 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nmt.config import TransformerConfig
+from nmt.config.model import TransformerConfig
 from nmt.models.layers import Dropout, Linear, add_norm, embedding
+from nmt.models.packed import packed_cross_attention, packed_self_attention
 from nmt.models.scaled_dot import attention, cross_step, own_step
 from nmt.models.seq2seq import Memory, Seq2Seq
+from nmt.sentences import Sentences
 
-# ReLU works in place: it reads what a product has just made, and its gradient needs the result only.
+# In-place ReLU: its input is a temporary result of a product, and its gradient needs only the output.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": F.gelu, "swiglu": F.silu}
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
-GROWTH = 16  # target positions for which a cache takes room at a time
+GROWTH = 16  # target positions by which a cache grows
 
 
 def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: Tensor) -> Tensor:
@@ -39,8 +44,18 @@ def rotate(x: Tensor, start: int | Tensor, length: int) -> Tensor:
 
     The T rows are at the positions start … start+length-1; with a length of 1 they are all at the first.
     """
-    table = sinusoidal_positions(start, length, x.size(-1), x).unflatten(-1, (-1, 2))  # [length, K/2, 2]
-    sin, cos = table.unbind(-1)
+    return _turn(x, sinusoidal_positions(start, length, x.size(-1), x))
+
+
+def rotate_packed(x: Tensor, sentences: Sentences) -> Tensor:
+    """As :func:`rotate`, for packed rows x [N, H, K]."""
+    table = sinusoidal_positions(0, sentences.longest, x.size(2), x).index_select(0, sentences.positions)
+    return _turn(x, table.unsqueeze(1))  # [N, 1, K]
+
+
+def _turn(x: Tensor, table: Tensor) -> Tensor:
+    """x [..., K], turned by angles of which ``table`` holds the sines and cosines in turn."""
+    sin, cos = table.unflatten(-1, (-1, 2)).unbind(-1)  # [..., K/2]
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
@@ -60,7 +75,7 @@ class MultiHeadAttention(nn.Module):
         self.query = Linear(d_model, d_model) if cross else None
         self.project_in = Linear(d_model, (2 if cross else 3) * d_model)
         self.project_out = Linear(d_model, d_model)
-        # Xavier over each D x D block, not over the fused matrix, whose fan-out would be two or three times as large.
+        # Initialise each D x D block separately: the fan-out of the fused matrix is two or three times as large.
         for block in [*self.project_in.weight.chunk(2 if cross else 3), *([self.query.weight] if self.query else [])]:
             nn.init.xavier_uniform_(block)
         for linear in self.children():
@@ -76,12 +91,12 @@ class MultiHeadAttention(nn.Module):
         separate = x.view(x.size(0), x.size(1), parts, self.heads, -1).unbind(2)  # [B, T, H, K]
         return tuple(one.transpose(1, 2) for one in separate)
 
-    def read(self, memory: Tensor) -> KeyValue:
+    def project_memory(self, memory: Tensor) -> KeyValue:
         """Keys and values of the encoder states [B, S, D] (cross-attention)."""
         keys, values = self.split(self.project_in(memory), 2)
         return keys, values
 
-    def cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
+    def cross_attention(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """Queries from x [B, T, D] over the source; mask [B, S]."""
         return self._attend(self.cross_query(x), memory, mask[:, None, None, :], causal=False)
 
@@ -89,7 +104,7 @@ class MultiHeadAttention(nn.Module):
         assert self.query is not None
         return self.split(self.query(x), 1)[0]  # [B, H, T, K]
 
-    def own(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
         query, keys, values = self.split(self.project_in(x), 3)
         if self.rotary:
@@ -97,7 +112,27 @@ class MultiHeadAttention(nn.Module):
         visible = None if mask is None else mask[:, None, None, :]
         return self._attend(query, (keys, values), visible, causal=mask is None)
 
-    def own_step(self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None) -> tuple[Tensor, KeyValue]:
+    def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
+        """Self-attention of x [N, D] within each sentence."""
+        projected = self.project_in(x).unflatten(-1, (3, self.heads, -1))  # [N, 3, H, K]
+        if self.rotary:
+            query, keys, values = projected.unbind(1)
+            query, keys = (rotate_packed(each, sentences) for each in (query, keys))
+            projected = torch.stack([query, keys, values], dim=1)
+        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal).flatten(1))
+        return out
+
+    def cross_packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
+        """Queries from x [N, D] over the encoder states [M, D] of the same sentences."""
+        assert self.query is not None
+        query = self.query(x).unflatten(-1, (self.heads, -1))  # [N, H, K]
+        projected = self.project_in(memory).unflatten(-1, (2, self.heads, -1))  # [M, 2, H, K]
+        out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
+        return out
+
+    def self_attention_step(
+        self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
+    ) -> tuple[Tensor, KeyValue]:
         """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
         query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
         if self.rotary:
@@ -112,7 +147,7 @@ class MultiHeadAttention(nn.Module):
         return self._attend(query, past, lineage, causal=False), cache
 
     def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`own_step`, with the cache and the mask of :class:`FixedTransformerState`; writes into the cache."""
+        """As :meth:`self_attention_step`, on the cache and mask of :class:`FixedTransformerState`; fills the cache."""
         parts = self.project_in(x).view(*x.shape[:2], 3, self.heads, -1)  # [B, W, 3, H, K]
         if self.rotary:
             parts = torch.cat([rotate(parts[:, :, :2], position, 1), parts[:, :, 2:]], dim=2)
@@ -120,7 +155,7 @@ class MultiHeadAttention(nn.Module):
         return out
 
     def fixed_cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
-        """As :meth:`cross`, with the mask of :class:`FixedTransformerState`."""
+        """As :meth:`cross_attention`, with the mask of :class:`FixedTransformerState`."""
         assert self.query is not None
         out: Tensor = self.project_out(cross_step(self.query(x), *memory, mask))
         return out
@@ -158,7 +193,7 @@ class FeedForward(nn.Module):
 
 
 class Residual(nn.Module):
-    """A sublayer's surroundings: pre-norm x + f(norm(x)), post-norm norm(x + f(x)); dropout on f's output."""
+    """Residual connection of a sublayer f: pre-norm x + f(norm(x)), post-norm norm(x + f(x)); dropout on f's output."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -167,11 +202,11 @@ class Residual(nn.Module):
         self.pre = config.norm == "pre"
 
     def input(self, x: Tensor) -> Tensor:
-        """What the sublayer reads."""
+        """The input of the sublayer, from the residual x."""
         return self.norm(x) if self.pre else x
 
     def output(self, x: Tensor, y: Tensor) -> Tensor:
-        """What goes on, from the residual x and the sublayer's output y."""
+        """The output of the layer, from the residual x and the sublayer's output y."""
         x = x + self.dropout(y)
         return x if self.pre else self.norm(x)
 
@@ -195,7 +230,13 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         attend, feed = self.residuals
-        x = attend.output(x, self.self_attention.own(attend.input(x), mask))
+        x = attend.output(x, self.self_attention.self_attention(attend.input(x), mask))
+        return feed.output(x, self.feed_forward(feed.input(x)))
+
+    def packed(self, x: Tensor, sentences: Sentences) -> Tensor:
+        """x [N, D]"""
+        attend, feed = self.residuals
+        x = attend.output(x, self.self_attention.own_packed(attend.input(x), sentences, causal=False))
         return feed.output(x, self.feed_forward(feed.input(x)))
 
 
@@ -211,26 +252,33 @@ class DecoderLayer(nn.Module):
 
     def attend_self(self, x: Tensor) -> Tensor:
         residual = self.residuals[0]
-        return residual.output(x, self.self_attention.own(residual.input(x)))
+        return residual.output(x, self.self_attention.self_attention(residual.input(x)))
 
     def attend_source(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         residual = self.residuals[1]
-        return residual.output(x, self.cross_attention.cross(residual.input(x), memory, mask))
+        return residual.output(x, self.cross_attention.cross_attention(residual.input(x), memory, mask))
 
     def feed(self, x: Tensor) -> Tensor:
         residual = self.residuals[2]
         return residual.output(x, self.feed_forward(residual.input(x)))
 
     def forward(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
-        """x [B, T, D], each position seeing those before it."""
+        """Decode x [B, T, D] with causal self-attention."""
         return self.feed(self.attend_source(self.attend_self(x), memory, mask))
+
+    def packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
+        """x [N, D], each row seeing those before it in its sentence; memory [M, D]."""
+        own, cross, _ = self.residuals
+        x = own.output(x, self.self_attention.own_packed(own.input(x), sentences, causal=True))
+        attended = self.cross_attention.cross_packed(cross.input(x), memory, sentences, src_sentences)
+        return self.feed(cross.output(x, attended))
 
     def step(
         self, x: Tensor, memory: KeyValue, mask: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
-        """The W rows of a search, x [B, W, D]: W queries on one source and on one cache."""
+        """One search step of the W rows x [B, W, D] of each sentence: W queries on one source and one cache."""
         residual = self.residuals[0]
-        out, cache = self.self_attention.own_step(residual.input(x), cache, position, lineage)
+        out, cache = self.self_attention.self_attention_step(residual.input(x), cache, position, lineage)
         return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
 
     def fixed_step(
@@ -257,20 +305,19 @@ class DecoderLayer(nn.Module):
 
 @dataclass(frozen=True)
 class TransformerState:
-    """Keys and values of the source and of the target so far, each once per sentence.
+    """Cached keys and values of the source and of the target so far, once per sentence.
 
-    A search gives its rows other parents at every step. The cache of the target does not follow them: it keeps,
-    position by position, what the W rows computed there, and all W rows attend to it, each to what its own prefix left
-    (``lineage``). So nothing is copied to reorder hypotheses, and the rows of a sentence share one product with its
-    keys.
+    Beam search reorders hypotheses at every step, but the cache of the target is not reordered. It stores what all W
+    rows computed at each position, and a boolean mask (``lineage``) lets each row attend only to its ancestors. So
+    reordering copies nothing, and the rows of a sentence share one product with its keys.
 
     Attributes:
-        memory: of each layer, [B, H, S, K].
-        mask: [B, S], of the source.
-        cache: of each layer, [B, H, positions·W, K], with room for positions to come. A step writes into it: a state
-            that has made a step is used up.
-        position: how many are filled.
-        lineage: [B, W, position, W], True where a row descends from the row that was there; None for W = 1.
+        memory: keys and values of the source in each layer, [B, H, S, K].
+        mask: source mask, [B, S].
+        cache: keys and values of the target in each layer, [B, H, positions·W, K], with room for later positions. A
+            step writes into it, so a state can make only one step.
+        position: number of filled positions.
+        lineage: [B, W, position, W], True where a row descends from that row of the position; None for W = 1.
     """
 
     memory: list[KeyValue]
@@ -284,7 +331,7 @@ class TransformerState:
         if lineage is not None:
             width = lineage.size(1)
             lineage, sentences = lineage.flatten(0, 1)[rows].unflatten(0, (-1, width)), rows[::width] // width
-        if sentences.numel() == self.mask.size(0):  # sentences only ever leave; they do not change places
+        if sentences.numel() == self.mask.size(0):  # sentences leave the batch, but are never reordered
             return replace(self, lineage=lineage)
         memory, cache = ([_rows(kv, sentences) for kv in kvs] for kvs in (self.memory, self.cache))
         return TransformerState(memory, self.mask.index_select(0, sentences), cache, self.position, lineage)
@@ -370,7 +417,7 @@ class Transformer(Seq2Seq[AnyState]):
         layers = range(config.encoder_layers), range(config.decoder_layers)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in layers[0])  # type: ignore[assignment]
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in layers[1])  # type: ignore[assignment]
-        # Post-norm layers end normalised; a pre-norm stack needs one norm at its end.
+        # The output of a post-norm layer is normalised; a pre-norm stack needs a norm at its end.
         self.encoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
         self.decoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
         self.output = nn.Linear(d_model, tgt_vocab_size, bias=False)
@@ -388,12 +435,36 @@ class Transformer(Seq2Seq[AnyState]):
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)  # [B, T, D]
         for layer in self.decoder:
-            x = layer(x, layer.cross_attention.read(memory.states), memory.mask)
+            x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
+        hidden: Tensor = self.decoder_norm(x)
+        return hidden
+
+    def forward(
+        self, src: Tensor, src_mask: Tensor | Sentences, tgt_in: Tensor, sentences: Sentences | None = None
+    ) -> Tensor:
+        """Hidden states under teacher forcing, [B, T, D], or [N, D] of a packed batch.
+
+        Args:
+            src, tgt_in: [B, S] and [B, T], or the rows [M] and [N] of a packed batch.
+            src_mask: [B, S], or the sentences of ``src``.
+            sentences: of ``tgt_in``.
+        """
+        if sentences is None:
+            assert isinstance(src_mask, Tensor)
+            return super().forward(src, src_mask, tgt_in)
+        assert isinstance(src_mask, Sentences)
+        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]
+        for encoder_layer in self.encoder:
+            memory = encoder_layer.packed(memory, src_mask)
+        memory = self.encoder_norm(memory)
+        x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences)  # [N, D]
+        for layer in self.decoder:
+            x = layer.packed(x, memory, sentences, src_mask)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> AnyState:
-        memories = [layer.cross_attention.read(memory.states) for layer in self.decoder]
+        memories = [layer.cross_attention.project_memory(memory.states) for layer in self.decoder]
         if room is not None:
             return _fixed_state(memories, memory.mask, beam_size, room)
         cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in memories]
@@ -435,7 +506,7 @@ class Transformer(Seq2Seq[AnyState]):
         maps = []
         for layer in self.decoder:
             x = layer.attend_self(x)
-            keys, values = layer.cross_attention.read(memory.states)
+            keys, values = layer.cross_attention.project_memory(memory.states)
             query = layer.cross_attention.cross_query(layer.residuals[1].input(x))  # [B, H, T, K]
             scores = query @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))  # [B, H, T, S]
             maps.append(scores.masked_fill(~src_mask[:, None, None, :], -torch.inf).softmax(-1))
@@ -449,5 +520,16 @@ class Transformer(Seq2Seq[AnyState]):
             x = x + positions(torch.arange(ids.size(1), device=ids.device) + start)
         elif self.config.positions == "sinusoidal":
             x = x + sinusoidal_positions(start, ids.size(1), self.config.d_model, x)
+        embedded: Tensor = self.dropout(x)
+        return embedded
+
+    def _embed_packed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences) -> Tensor:
+        """Embeddings [N, D] of ids [N], each at its position in its sentence."""
+        x = table(ids) * math.sqrt(self.config.d_model)
+        if positions is not None:
+            x = x + positions(sentences.positions)
+        elif self.config.positions == "sinusoidal":
+            places = sinusoidal_positions(0, sentences.longest, self.config.d_model, x)
+            x = x + places.index_select(0, sentences.positions)
         embedded: Tensor = self.dropout(x)
         return embedded

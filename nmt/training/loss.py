@@ -1,19 +1,23 @@
-"""Label-smoothed cross entropy that never holds the logits of a whole batch."""
+"""Label-smoothed cross entropy without storing the logits of a whole batch."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.models.packed import HAS_TRITON
+
 
 def piece_rows(vocab_size: int, device: str) -> int:
-    """Hidden states whose logits are held at once.
+    """Number of hidden states whose logits are in memory at once.
 
-    On a CPU few enough that the next pass finds the logits in the cache, but 128 at least, or reading and writing the
-    gradient of the output layer, once a piece, would cost more than the products. On a GPU enough to fill it.
+    On a CPU the logits of a piece fit into the cache. A piece has at least 128 rows; with fewer, reading and writing
+    the gradient of the output layer for every piece would cost more than the products. On a GPU a piece is large enough
+    to use all of its units.
     """
     return max(128, (1 << 20) // vocab_size) if device == "cpu" else max(2048, (1 << 26) // vocab_size)
 
@@ -23,24 +27,25 @@ class Loss(NamedTuple):
 
     smoothed: Tensor  # scalar with gradient: what training minimises, in nats
     nll: Tensor  # scalar: negative log likelihood, in nats
-    correct: Tensor  # scalar: tokens whose likeliest word is the right one; 0 where they are not counted
+    correct: Tensor  # scalar: tokens whose most probable word is correct; 0 if not counted
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
     """Cross entropy of ``softmax(hidden Wᵀ)``, piece by piece.
 
     With logits z, softmax p and smoothed target distribution q = (1 - ε) [gold] + ε / V, the loss of a token is
-    Σ_v q_v (log Σ exp z - z_v) and its gradient p - q. Each piece's gradient is taken while its logits are at hand, so
-    that they are neither stored nor computed twice; backward only scales.
+    Σ_v q_v (log Σ exp z - z_v) and its gradient p - q. The gradient of each piece is computed in the forward pass, so
+    its logits are neither stored nor computed twice. The backward pass only scales it.
 
-    What q spreads over the whole vocabulary needs no pass over the logits: Σ_v z_v = h · Σ_v W_v, and its gradient is
-    the same for every word.
+    The uniform part of q needs no pass over the logits: Σ_v z_v = h · Σ_v W_v, and its gradient is the same for every
+    word.
     """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, differentiate: bool, count: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
+        # Gold logits, uniform part
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         spread = smoothing / weight.size(0)
@@ -50,17 +55,18 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             gold = (hidden.float() * weight[targets]).sum()
             log_norm = torch.zeros((), device=hidden.device)
             correct = torch.zeros((), dtype=torch.long, device=hidden.device)
-            # Pieces of few shapes: oneDNN generates code for each new one, and keeps a megabyte of it.
+            # Zero-pad to few distinct shapes: oneDNN generates and caches a megabyte of code for each.
             rows = max(1, min(piece_rows(weight.size(0), device), h.size(0) + -h.size(0) % 128))
             h = F.pad(h, (0, 0, 0, -h.size(0) % rows))
-            needed = ctx.needs_input_grad  # of the inputs alone, whether or not gradients are recorded
+            needed = ctx.needs_input_grad  # ignores torch.no_grad()
             grad_hidden = torch.empty_like(h) if differentiate and needed[0] else None
             grad_weight = torch.zeros_like(weight) if differentiate and needed[1] else None
+            # Pieces: loss and gradient
             for start in range(0, h.size(0), rows):
                 piece, target = h[start : start + rows], targets[start : start + rows, None]  # [R, D], [M, 1]
                 logits = piece @ w.t()  # [R, V]
                 p = torch.softmax(logits, -1)
-                # log Σ exp z from the likeliest word, whose probability cannot underflow: p = exp(z) / Σ exp z
+                # log Σ exp z = z - log p, for the most probable word, whose p cannot underflow
                 each = logits.amax(-1).float() - p.amax(-1).float().log()  # [R]
                 log_norm += each[: target.size(0)].sum()
                 if count:
@@ -68,7 +74,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 del logits
                 if grad_hidden is None and grad_weight is None:
                     continue
-                p[target.size(0) :] = 0  # what fills the last piece up
+                p[target.size(0) :] = 0  # the padding of the last piece
                 p[: target.size(0)].scatter_(1, target, p[: target.size(0)].gather(1, target) - (1 - smoothing))
                 if grad_hidden is not None:
                     torch.mm(p, w, out=grad_hidden[start : start + rows])
@@ -76,6 +82,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     grad_weight.addmm_(p.t(), piece)
                 elif grad_weight is not None:
                     grad_weight += p.t() @ piece
+            # Sums
             grad_hidden = None if grad_hidden is None else grad_hidden[: hidden.size(0)]
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden.float().sum(0) @ weight_sum)
             if smoothing and grad_hidden is not None:
@@ -90,25 +97,122 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.grads
-        ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
+        ctx.grads = None  # scaled in place, so a second backward pass must fail
         return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None, None, None
 
 
+class _WeightedCrossEntropy(torch.autograd.Function):
+    """The same over rows that count 1 or 0, in pieces whose shapes depend on the number of rows alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        spread = smoothing / weight.size(0)
+        with torch.autocast(device, enabled=False):
+            h, w = hidden.to(dtype), weight.to(dtype)
+            weight_sum = weight.sum(0)  # [D]
+            counted = hidden.float() * weights[:, None]
+            gold = (counted * weight[targets]).sum()
+            hidden_sum = counted.sum(0)  # [D]
+            each = torch.empty(h.size(0), device=h.device)  # log Σ exp z of each row, 0 where it does not count
+            grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
+            rows = _weighted_rows(h.size(0), weight.size(0), device)
+            for start in range(0, h.size(0), rows):
+                piece = slice(start, start + rows)
+                p = h[piece] @ w.t()  # [R, V] logits, and then their gradient
+                each[piece] = log_norm_and_gradient_(p, targets[piece], weights[piece], 1 - smoothing)
+                torch.mm(p, w, out=grad_hidden[piece])
+                _add_product_(grad_weight, p, h[piece])
+            log_norm = each.sum()
+            smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden_sum @ weight_sum)
+            grad_hidden -= (spread * weight_sum * weights[:, None]).to(dtype)
+            grad_weight -= spread * hidden_sum
+        ctx.grads = (grad_hidden, grad_weight)
+        nll = log_norm - gold
+        ctx.mark_non_differentiable(nll)
+        return smoothed, nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.grads
+        ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
+        return grad_hidden.mul_(grads[0]), grad_weight.mul_(grads[0]), None, None, None
+
+
+def log_norm_and_gradient_(logits: Tensor, targets: Tensor, weights: Tensor, confidence: float) -> Tensor:
+    """Replace logits z [R, V] by weight · (softmax(z) - confidence [gold]).
+
+    Returns:
+        weight · log Σ exp z, [R] in fp32.
+    """
+    if logits.is_cuda and HAS_TRITON:
+        from nmt.training.triton_loss import log_norm_and_gradient_ as fused
+
+        return fused(logits, targets, weights, confidence)
+    z = logits.float()
+    log_norm = z.logsumexp(-1)
+    p, gold = (z - log_norm[:, None]).exp_(), targets[:, None]
+    p.scatter_(1, gold, p.gather(1, gold) - confidence)
+    logits.copy_(p.mul_(weights[:, None]))
+    return log_norm * weights
+
+
+def _add_product_(total: Tensor, p: Tensor, h: Tensor) -> None:
+    """total [V, D] += pᵀ h, summed in fp32 within the product on CUDA."""
+    if p.dtype == total.dtype:
+        total.addmm_(p.t(), h)
+    elif p.is_cuda and _adds_in_fp32(p.dtype, p.device):
+        torch.addmm(total, p.t(), h, out_dtype=torch.float32, out=total)
+    else:
+        total += p.t() @ h
+
+
+@cache
+def _adds_in_fp32(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether PyTorch adds a product of this dtype to a matrix in fp32."""
+    total, p = torch.zeros(16, 16, device=device), torch.zeros(16, 16, dtype=dtype, device=device)
+    try:
+        torch.addmm(total, p, p, out_dtype=torch.float32, out=total)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def _weighted_rows(rows: int, vocab_size: int, device: str) -> int:
+    """As :func:`piece_rows`, in pieces of about one size; larger on a GPU, as the gradient overwrites the logits."""
+    most = piece_rows(vocab_size, device) if device == "cpu" else max(2048, (1 << 28) // vocab_size)
+    pieces = -(-rows // most)
+    return -(-rows // pieces // 64) * 64
+
+
 def projected_cross_entropy(
-    hidden: Tensor, output: nn.Linear, targets: Tensor, smoothing: float, count_correct: bool = False
+    hidden: Tensor,
+    output: nn.Linear,
+    targets: Tensor,
+    smoothing: float,
+    count_correct: bool = False,
+    weights: Tensor | None = None,
 ) -> Loss:
     """Cross entropy from hidden states, through the output layer.
 
-    With smoothing ε the target distribution is 1 - ε on the right word plus ε / V on every word
+    With smoothing ε the target distribution is 1 - ε on the correct word plus ε / V on every word
     (Szegedy et al. 2016, section 7).
 
     Args:
-        hidden: [M, D] at real target positions only; padding is left out before the output layer, not masked after it.
-        output: the layer [V, D], without bias, that makes logits.
+        hidden: [M, D] at the M target positions; without padding, unless ``weights`` are given.
+        output: the output layer [V, D], without bias.
         targets: [M] ids.
-        count_correct: count the tokens whose likeliest word is the right one, from the same logits.
+        count_correct: count the tokens whose most probable word is correct, from the same logits.
+        weights: [M] 1 for target positions and 0 for padding, so that M can be the same for all batches. For training
+            only: gradients are computed, and correct tokens are not counted.
     """
-    # Within the function gradients are always off: whether they are wanted is known here only.
+    if weights is not None:
+        smoothed, nll = _WeightedCrossEntropy.apply(hidden, output.weight, targets, weights, smoothing)
+        return Loss(smoothed, nll, nll.new_zeros((), dtype=torch.long))
+    # Inside an autograd function gradients are always disabled, so the mode is read here.
     differentiate = torch.is_grad_enabled()
     arguments = hidden, output.weight, targets, smoothing, differentiate, count_correct
     return Loss(*_ProjectedCrossEntropy.apply(*arguments))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from nmt.config import SearchConfig
+from nmt.config.limits import resolve_search
+from nmt.config.search import SearchConfig
 from nmt.errors import ConfigError
-from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Notices:
 
 
 class Engine(Protocol):
-    """Finds target ids of source ids (:mod:`nmt.engines`)."""
+    """Finds target ids of source ids (:mod:`nmt.translation.pytorch`, :mod:`nmt.translation.ctranslate2`)."""
 
     @property
     def progress(self) -> Callable[[int], object]:
@@ -117,7 +117,12 @@ class Translator(Generic[EngineT]):
         max_target_tokens: the most positions the decoder has (eos takes one), beside the limits in ``search``;
             None where any length goes.
         longest_source: subwords of the longest source of the training; None where it is not known.
+
+    Attributes:
+        checksum: SHA-256 of the file of weights; empty for a model that was not loaded from one.
     """
+
+    checksum = ""
 
     def __init__(
         self,

@@ -12,8 +12,10 @@ from nmt import pipeline
 from nmt.cli import main
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
+from nmt.run.selection import Quality
+from nmt.runtime.device import Place
 from nmt.training.optim import mean_weights
-from nmt.training.selection import Quality
+from nmt.translation.loading import load_translator
 from tests.runs import EVERY_2, origin, same, train, validations
 
 
@@ -173,10 +175,10 @@ def test_the_moving_average_is_validated_beside_the_raw_weights(task, scripted, 
 def test_scores_in_the_model_are_those_of_its_weights(task):
     run = train(task, train={**EVERY_2, "average": 2, "keep_last": 2, "ema_decay": 0.5})
     chosen = next(c for c in origin(run)["candidates"] if c["chosen"])
-    translator = pipeline.load_translator(run)
+    translator = load_translator(run)
     config = run.load_config()
     prepared = pipeline.prepare(config)
-    validator = pipeline.Validator(config, prepared, torch.device("cpu"))
+    validator = pipeline.Validator(config, prepared, Place(torch.device("cpu"), torch.float32))
     found = validator(translator.engine.model.eval()).quality
     assert chosen["loss"] == pytest.approx(found.loss)
     assert chosen["bleu"] == pytest.approx(found.bleu)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import sacrebleu
@@ -15,10 +16,12 @@ import yaml
 
 from nmt.cli import main
 from nmt.data.corpus import Corpus
-from nmt.data.provenance import read_manifest
+from nmt.data.file_hashes import read_manifest
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
-from nmt.interop import export
+from nmt.interop import parity
+from nmt.interop.targets import TARGETS, Listed
+from nmt.translation import ctranslate2_cache
 from nmt.translation.ctranslate2 import import_ctranslate2
 from tests.conftest import Task
 
@@ -139,7 +142,7 @@ def test_a_damaged_model_is_written_anew(task, run):
     data[len(data) // 2] ^= 0x40
     (folder / "model.bin").write_bytes(data)
     assert translate(run, "-i", source, *ENGINE) == expected
-    (folder / export.ACCOUNT).unlink()
+    (folder / ctranslate2_cache.ACCOUNT).unlink()
     assert translate(run, "-i", source, *ENGINE) == expected
     assert kept(run) == [folder]
     assert bytes(data) != (folder / "model.bin").read_bytes()
@@ -176,9 +179,9 @@ def test_an_account_of_another_kind_has_the_model_written_anew(task, run, conten
     expected = translate(run, "-i", source, *ENGINE)
     (folder,) = kept(run)
     (folder / "model.bin").write_bytes(b"damaged")
-    (folder / export.ACCOUNT).write_text(content)
+    (folder / ctranslate2_cache.ACCOUNT).write_text(content)
     assert translate(run, "-i", source, *ENGINE) == expected
-    assert export._whole(folder)
+    assert ctranslate2_cache.is_whole(folder)
 
 
 def test_what_kills_left_is_cleared(task, run):
@@ -198,7 +201,7 @@ def test_a_run_that_cannot_be_written_to_is_translated(task, run, caplog, monkey
 
     source = str(task.paths["test.src"])
     expected = translate(run, "-i", source)
-    monkeypatch.setattr(export, "new_directory", fail)
+    monkeypatch.setattr(ctranslate2_cache, "new_directory", fail)
     assert translate(run, "-i", source, *ENGINE) == expected
     assert "cannot be written: Read-only file system; using a temporary folder, for this command only" in caplog.text
     assert kept(run) == []
@@ -248,7 +251,7 @@ def test_a_folder_of_somebody_else_is_left_alone(checked, tmp_path, capsys, name
     (folder / name).write_text(text)
     (folder / "thesis.tex").write_text("thesis")
     before = content(folder)
-    refuse(exported(checked, folder), f"is there and is no earlier export, for it holds {name}", capsys)
+    refuse(exported(checked, folder), f"exists and is not an earlier export, for it holds {name}", capsys)
     assert content(folder) == before
 
 
@@ -280,7 +283,7 @@ def test_what_was_added_to_an_export_or_altered_in_it_is_left_alone(checked, tmp
 def test_the_kept_model_of_a_run_is_no_export(task, checked, capsys):
     translate(checked, "-i", str(task.paths["test.src"]), *ENGINE)
     (folder,) = kept(checked)
-    refuse(exported(checked, folder), "is there and is no earlier export, for it holds config.json", capsys)
+    refuse(exported(checked, folder), "exists and is not an earlier export, for it holds config.json", capsys)
 
 
 def test_an_export_goes_where_a_link_leads_and_into_the_current_folder(checked, tmp_path, monkeypatch):
@@ -424,14 +427,14 @@ def test_an_export_that_translates_otherwise_leaves_nothing(task, run, tmp_path,
         assert not list(tmp_path.glob(".out*"))
         return capsys.readouterr().err
 
-    monkeypatch.setattr(export, "PROMISED", 1.01)
+    monkeypatch.setattr(parity, "PROMISED", 1.01)
     assert "translates only 100.00% of 60 lines of the validation set as the run does" in refused()
-    monkeypatch.setattr(export, "PROMISED", 0.995)
-    monkeypatch.setattr(export, "BLEU_TOLERANCE", -1)
+    monkeypatch.setattr(parity, "PROMISED", 0.995)
+    monkeypatch.setattr(parity, "BLEU_TOLERANCE", -1)
     assert re.search(r"the export has [\d.]+ BLEU on the validation set and the run [\d.]+, promised", refused())
-    monkeypatch.setattr(export, "MIN_LIKENESS", 101)
+    monkeypatch.setattr(parity, "MIN_LIKENESS", 101)
     assert "are hardly those of the run any more (" in refused("--quantize", "int8")
-    monkeypatch.setattr(export, "MAX_DIFFERENCE", 0)
+    monkeypatch.setattr(ctranslate2_cache, "MAX_DIFFERENCE", 0)
     assert re.search(
         r"computes other probabilities .*\(log-probabilities differ by [\d.e-]+, allowed is 0\)", refused()
     )
@@ -439,9 +442,47 @@ def test_an_export_that_translates_otherwise_leaves_nothing(task, run, tmp_path,
     monkeypatch.undo()
     assert main(command) == 0
     before = (output / "nmt.json").read_text()
-    monkeypatch.setattr(export, "PROMISED", 1.01)
+    monkeypatch.setattr(parity, "PROMISED", 1.01)
     refused()
     assert (output / "nmt.json").read_text() == before
+
+
+class Copy:
+    """A target that keeps the weights as they are, for PyTorch."""
+
+    def check(self, run, config):
+        if config.model.type != "transformer":
+            raise ExportError("only Transformers can be copied")
+
+    def versions(self):
+        return {"copy": "1"}
+
+    def write(self, folder, exported):
+        shutil.copyfile(exported.run.model / "model.safetensors", folder / "weights")
+        return 0.0
+
+    def open(self, folder, exported):
+        assert (folder / "weights").is_file()
+        return exported.own.engine
+
+    def readme(self, exported):
+        return f"weights of {exported.run.path.name}\n"
+
+
+def test_a_further_target_is_a_module_and_an_entry_in_the_table(task, checked, tmp_path, capsys, monkeypatch):
+    module = ModuleType("copy_target")
+    module.TARGET = Copy()
+    monkeypatch.setitem(sys.modules, "copy_target", module)
+    monkeypatch.setitem(TARGETS, "copy", Listed("copy_target", weights=()))
+    lines = ["--check", str(Path(checked) / "lines")]
+    assert main(["export", checked, "--to", "copy", *lines]) == 0
+    folder = Path(checked) / "export" / "copy-float32"
+    assert f"exported to {folder}" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == {"weights", "README.md", "nmt.json"}
+    about = json.loads((folder / "nmt.json").read_text())
+    assert (about["copy"], about["check"]["same"], about["check"]["searched_again"]) == ("1", 1.0, 0)
+    refuse(["export", checked, "--to", "copy", "--quantize", "int8"], "copy cannot have such weights; leave", capsys)
+    refuse(["export", str(task.folder / "runs" / "rnn"), "--to", "copy"], "only Transformers can be copied", capsys)
 
 
 def test_refusals(task, run, tmp_path, capsys, monkeypatch):
@@ -455,8 +496,8 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
         (["translate", rnn, "-i", source, *ENGINE], recurrent),
         (["export", rnn, *to], recurrent),
         (["translate", run, "-i", source, *ENGINE, "--device", "mps"], "CTranslate2 cannot run on mps here"),
-        (["export", run, *to, "-o", str(tmp_path / "full")], "is there and is no earlier export"),
-        (["export", run, *to, "-o", str(tmp_path / "blank.txt")], "is there and is no earlier export"),
+        (["export", run, *to, "-o", str(tmp_path / "full")], "exists and is not an earlier export"),
+        (["export", run, *to, "-o", str(tmp_path / "blank.txt")], "exists and is not an earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt" / "a")], "cannot be written: "),
         (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: no such file"),
         (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "holds no line to check the export with"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nmt import cli
-from nmt.cli import main
+from nmt.cli import main, next_steps
+from nmt.cli.program import new_parser
 
 
 def words(command: str) -> list[str]:
@@ -27,7 +27,7 @@ def arguments(command: str) -> list[str]:
     return rest[2:]
 
 
-def next_steps(out: str) -> list[str]:
+def printed_steps(out: str) -> list[str]:
     """The commands after ``Next:``, without what is said of each."""
     return [line.strip().partition("   ")[0].strip() for line in out.rpartition("Next:\n")[2].splitlines()]
 
@@ -61,7 +61,7 @@ def test_what_is_printed_works(place, capsys, situation):
     trained = capsys.readouterr().out
     assert ("these are scores of the validation set" in trained) == (situation == "no test set")
 
-    watch, translate, evaluate = next_steps(trained)
+    watch, translate, evaluate = printed_steps(trained)
     logs = Path(words(watch)[-1])
     assert words(watch)[1:-1] == ["-m", "tensorboard.main", "--logdir"]
     assert list(logs.glob("tensorboard/events.*"))
@@ -86,9 +86,9 @@ def test_the_program_is_named_as_the_shell_finds_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(folder / "nmt")])
     for place in (tmp_path, folder, tmp_path / "my env"):
         monkeypatch.chdir(place)
-        called = subprocess.run(["bash", "-c", cli._own_name()], capture_output=True, text=True, check=True)
+        called = subprocess.run(["bash", "-c", next_steps.own_name()], capture_output=True, text=True, check=True)
         assert called.stdout == "called\n"
-    assert words(cli._command("train", cli._parser().parse_args(["train", "a b.yaml"]))) == [
+    assert words(next_steps.command("train", new_parser().parse_args(["train", "a b.yaml"]))) == [
         "bin/nmt", "train", "a b.yaml",
     ]  # fmt: skip
 
@@ -96,4 +96,4 @@ def test_the_program_is_named_as_the_shell_finds_it(tmp_path, monkeypatch):
 def test_make_is_named_only_where_it_is_that_of_this_checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Makefile").write_text("all:\n\techo another project\n")
-    assert "make" not in cli._next_steps(Path("runs/c"), True)
+    assert "make" not in next_steps.after_training(Path("runs/c"), True)

@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nmt import pipeline
-from nmt.data.batching import Reader
+from nmt.data.reader import Reader
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
+from nmt.runtime.device import Place
+from nmt.runtime.signals import Interrupted
 from nmt.storage import atomic
-from nmt.training.trainer import Interrupted, Trainer
+from nmt.training.trainer import Trainer
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages, patience, a plateau schedule.
 HARD = {
@@ -158,7 +160,7 @@ def test_accumulated_equals_one_large_batch(task, family):
     rows = [rows[0][0], rows[1][0], rows[2][0]]
     moments = []
     for groups in (rows, [np.concatenate(rows)]):
-        trainer = pipeline.build_trainer(config, Run.of(config), prepared, torch.device("cpu"), torch.float32)
+        trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
         trainer.update([Reader(prepared.encoded.train, prepared.tokenizer).read(group) for group in groups])
         # After one step Adam's first moment is the gradient times 1 - beta: unlike the weights, it hides no difference.
         moments.append(

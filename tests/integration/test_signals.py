@@ -17,8 +17,9 @@ from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime import signals
-from nmt.runtime.ranks import World
-from nmt.training.trainer import Interrupted, Trainer
+from nmt.runtime.ranks import Ranks
+from nmt.runtime.signals import Interrupted
+from nmt.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 NMT = [sys.executable, "-m", "nmt"]
@@ -116,7 +117,7 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
     }  # fmt: skip
     whole, broken = (task.config("transformer", name, **changes) for name in ("whole", "broken"))
     pipeline.train(whole)
-    validate, pulse = pipeline.Validator.__call__, World.pulse
+    validate, pulse = pipeline.Validator.__call__, Ranks.pulse
     pieces: list[int] = []  # of each validation
 
     def validated(self, model):
@@ -130,7 +131,7 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
         pulse(self)
 
     monkeypatch.setattr(pipeline.Validator, "__call__", validated)
-    monkeypatch.setattr(World, "pulse", signalled)
+    monkeypatch.setattr(Ranks, "pulse", signalled)
     with pytest.raises(Interrupted, match="stopped by SIGTERM at step 6, all saved"):
         pipeline.train(broken)
     assert pieces[0] > piece == pieces[1]
@@ -142,7 +143,7 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
 def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypatch, capsys):
     path = str(task.config_file("rnn", train={"max_steps": 4}))
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(pipeline, "score_set", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert main(["train", path]) == 143
     lines = capsys.readouterr().err.splitlines()
     run = Run(task.folder / "runs" / "run")
@@ -173,14 +174,14 @@ def test_preparing_ends_at_once_and_leaves_nothing_half_written(task, monkeypatc
 
 STUCK = """
 import ctypes, sys
+from nmt.cli.errors import guarded
 from nmt.runtime import signals
-from nmt import cli
 mutex = ctypes.create_string_buffer(128)
 lock = ctypes.CDLL(None).pthread_mutex_lock
 lock(mutex)
 with signals.ending():
     print("stuck", file=sys.stderr, flush=True)
-    sys.exit(cli.guarded("nmt", lambda: lock(mutex)))  # never returns, whatever signal comes
+    sys.exit(guarded("nmt", lambda: lock(mutex)))  # never returns, whatever signal comes
 """
 
 

@@ -22,7 +22,7 @@ def test_a_training_ends_well(place, redirection):
     assert "The run is in" in shown or not shown
     assert ("The run is in" in result.stdout) == (redirection == "2>&-")
     assert "resuming" not in result.stdout
-    assert "starting anew" not in result.stdout
+    assert "starting at step 0" not in result.stdout
     assert (place.path / "runs" / "other" / "evaluation" / "tiny.json").is_file()
     assert (place.path / "runs" / "other" / "metrics.jsonl").read_text().startswith("{")
 

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from nmt import cli
 from nmt.cli import main
-from nmt.config import load_config
+from nmt.cli.commands import translate
+from nmt.cli.errors import guarded
+from nmt.config.load import load_config
 from nmt.translation.translator import Translator
 
 NMT = [sys.executable, "-m", "nmt"]
@@ -84,7 +85,7 @@ def test_strict_refuses_a_bad_line_before_the_work(place, capfd, monkeypatch):
     ],
 )
 def test_a_file_that_cannot_be_written_is_found_before_the_work(place, capfd, monkeypatch, output, expected):
-    monkeypatch.setattr(cli, "_translator", None)
+    monkeypatch.setattr(translate, "_load", None)
     place.write("in", b"one\n")
     assert main(["translate", "c", "-i", "in", "-o", output]) == 2
     assert expected in capfd.readouterr().err
@@ -124,6 +125,19 @@ def test_what_was_translated_before_an_error_is_kept(place, monkeypatch, caplog,
     assert not list(place.path.glob("*.tmp"))
 
 
+def test_translating_loads_nothing_that_only_a_training_needs(place):
+    """Each of these libraries delays the first translation by tenths of a second."""
+    heavy = {"tensorboard", "torch.utils.tensorboard", "pyarrow", "datasets", "sacrebleu", "matplotlib", "pandas"}
+    code = (
+        "import sys; from nmt.cli import main; code = main(sys.argv[1:]);"
+        "ours = {name for name in sys.modules if name.startswith(('nmt.training', 'nmt.pipeline', 'nmt.interop'))};"
+        f"print(sorted(ours | {heavy} & {{*sys.modules}}), 'torch' in sys.modules); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "translate", "c", "-i", "test.src", "-o", "out"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout == "[] True\n"
+
+
 def test_a_line_of_20_mb_takes_little_memory(place, caplog):
     place.write("in", b"one two " * 2_500_000 + b"\nthree\n")
     code = (
@@ -148,7 +162,7 @@ def test_a_line_of_20_mb_takes_little_memory(place, caplog):
 def test_characters_that_a_terminal_lacks_are_shown_as_numbers(encoding, monkeypatch):
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding=encoding, write_through=True))
-    assert cli.guarded("nmt", lambda: print("a \N{GRINNING FACE} b")) == 0
+    assert guarded("nmt", lambda: print("a \N{GRINNING FACE} b")) == 0
     assert shown.getvalue() == b"a \\U0001f600 b\n"
 
 

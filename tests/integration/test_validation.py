@@ -5,11 +5,10 @@ import logging
 
 import pytest
 
-from nmt import pipeline
 from nmt.cli import main
-from nmt.interop import export
 from nmt.models.rnn import RNN
 from nmt.run.directory import Run
+from nmt.translation.loading import load_translator
 
 SHORT = {"max_steps": 2, "validate_every": 2}
 
@@ -63,8 +62,8 @@ def test_limits_are_learned_and_the_same_for_all_who_search(task, caplog):
     learned = manifest_limits(task)
     assert learned["max_length_offset"] > 40
     run = Run(task.folder / "runs" / "run")
-    for load in (pipeline.load_translator, export.load_translator):
-        translator = load(run)
+    for engine in ("pytorch", "ctranslate2"):
+        translator = load_translator(run, engine=engine)
         assert translator.search.max_length_ratio == learned["max_length_ratio"]
         assert translator.search.max_length_offset == learned["max_length_offset"]
         assert translator.search.max_source_tokens == 256  # data.cleaning.max_tokens

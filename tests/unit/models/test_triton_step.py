@@ -70,7 +70,8 @@ SEARCH = """
 import torch
 from types import SimpleNamespace
 import nmt.runtime.kernels
-from nmt.config import SearchConfig, TransformerConfig
+from nmt.config.model import TransformerConfig
+from nmt.config.search import SearchConfig
 from nmt.models.build import build_model
 from nmt.translation.captured import CapturedSteps
 from nmt.translation.pytorch import TorchEngine

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nmt.errors import TrainingError
-from nmt.search.beam import Hypothesis, beam_search
+from nmt.search.beam import beam_search
 from nmt.search.candidates import top_k_by_column
-from nmt.search.scoring import LengthPenalty
+from nmt.search.scoring import Hypothesis, LengthPenalty
 
 V = 4  # eos and three others
 EOS = 1

@@ -8,6 +8,7 @@ import torch
 from nmt import pipeline
 from nmt.errors import TrainingError
 from nmt.run.directory import Run
+from nmt.runtime.device import Place
 
 
 @pytest.fixture
@@ -15,9 +16,8 @@ def trainers(task):
     """Two trainers of one task, without dropout."""
     config = task.config("transformer", model={"dropout": 0.0})
     prepared = pipeline.prepare(config)
-    return [
-        pipeline.build_trainer(config, Run.of(config), prepared, torch.device("cpu"), torch.float32) for _ in range(2)
-    ]
+    place = Place(torch.device("cpu"), torch.float32)
+    return [pipeline.build_trainer(config, Run.of(config), prepared, place) for _ in range(2)]
 
 
 def test_an_update_out_of_memory_is_made_of_halves(trainers, monkeypatch):

@@ -1,0 +1,59 @@
+"""``nmt evaluate``: BLEU, chrF and TER of a trained run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nmt.cli.parser import Parser
+from nmt.cli.streams import reading_lines
+from nmt.errors import DataError
+from nmt.runtime import garbage
+from nmt.runtime.streams import require_output
+
+HELP = "score a trained run with sacreBLEU"
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_run()
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
+    chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
+    parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from nmt.run.directory import Run
+
+    require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
+    if (arguments.src is None) != (arguments.ref is None):
+        raise DataError("--src and --ref go together: one file of sources, one of references")
+    opened = Run.open(arguments.run)
+    from nmt import pipeline
+    from nmt.evaluation import scores
+
+    garbage.resume()
+    if arguments.src is not None:
+        name = Path(arguments.src).name
+        found = {name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref))}
+    else:
+        found = pipeline.evaluate(opened, arguments.set_name)
+    print(scores.table({name: one.scores for name, one in found.items()}))
+    if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
+        print(f"\nstored in {', '.join(stored)}")
+
+
+def _pairs(src: str, ref: str) -> tuple[list[str], list[str]]:
+    """Sources and references of two files.
+
+    Raises:
+        DataError: the files have different numbers of lines.
+    """
+    with reading_lines(src) as sources, reading_lines(ref) as references:
+        lines = list(sources), list(references)
+    if len(lines[0]) != len(lines[1]):
+        raise DataError(
+            f"{src} has {len(lines[0])} lines but {ref} has {len(lines[1])}; line n of one must go with line n of the "
+            "other"
+        )
+    return lines

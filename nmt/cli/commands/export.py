@@ -1,0 +1,34 @@
+"""``nmt export``: a trained run for another program."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nmt.cli.parser import Parser
+from nmt.interop.targets import TARGETS
+from nmt.runtime import garbage
+
+HELP = "write a trained run for use in another program, and verify it"
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_run()
+    parser.add_choice("--to", "to", [*TARGETS], required=True, help="program to write it for")
+    weights = dict.fromkeys(each for listed in TARGETS.values() for each in listed.weights)
+    parser.add_choice("--quantize", "quantize", [*weights], help="smaller weights (default: float32)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to make (default: RUN/export/...)")
+    parser.add_argument("--check", metavar="FILE", help="source lines to compare on (default: the validation set)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from nmt.run.directory import Run
+
+    opened = Run.open(arguments.run)
+    from nmt.interop.export import export
+
+    garbage.resume()
+    output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
+    folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check)
+    print(found.summary())
+    print(f"exported to {folder}; its README.md says how to use it")

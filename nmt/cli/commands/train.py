@@ -1,0 +1,45 @@
+"""``nmt train``: from a configuration to BLEU."""
+
+from __future__ import annotations
+
+import argparse
+
+from nmt.cli import next_steps
+from nmt.cli.parser import Parser
+from nmt.runtime import garbage
+
+HELP = "train, or resume an unfinished run, then evaluate"
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_config()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    # Train
+    from nmt.run.directory import load_experiment
+    from nmt.runtime.startup import join
+
+    with join() as ranks:
+        config = ranks.on_main(lambda: load_experiment(arguments.config, arguments.overrides))
+        from nmt import pipeline
+        from nmt.evaluation import scores
+
+        garbage.resume()
+        trained = pipeline.train(config, ranks)
+    if not ranks.is_main:
+        return
+    # Print
+    if trained.already:
+        again = next_steps.command("train", arguments, trained.further)
+        print(
+            f"This run is finished ({trained.steps} steps). To train it further, raise what ended it, "
+            f"{trained.reason}:\n  {again}\nTo train another, give it a name: --set name=..."
+        )
+    if not trained.has_tests:
+        print("\nThe configuration names no test set (data.test); these are scores of the validation set:")
+    print("\n" + scores.table(trained.scores) + "\n")
+    for source, reference, hypothesis in trained.samples:
+        print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")
+    steps = next_steps.after_training(trained.run.path, trained.has_tests)
+    print(f"The run is in {trained.run.path}. Next:\n{steps}")

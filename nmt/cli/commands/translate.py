@@ -1,0 +1,128 @@
+"""``nmt translate``: lines in, lines out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmt.cli.parser import Parser
+from nmt.cli.progress import showing_progress
+from nmt.cli.streams import reading_bytes, writing
+from nmt.errors import DataError
+from nmt.runtime import garbage
+
+if TYPE_CHECKING:
+    from nmt.config.data import DataConfig
+    from nmt.run.directory import Run
+    from nmt.translation.loading import EngineName
+    from nmt.translation.translator import Translation, Translator
+
+HELP = "translate lines with a trained run"
+
+
+class Options(NamedTuple):
+    """See ``nmt translate --help``."""
+
+    beam_size: int | None = None
+    nbest: int = 1
+    scores: bool = False
+    jsonl: bool = False
+    strict: bool = False
+    device: str | None = None
+    engine: EngineName = "pytorch"
+
+
+DEFAULTS = Options()
+ENGINES = ["pytorch", "ctranslate2"]  # those of EngineName, whose module is slow to import
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_run()
+    parser.add_argument("-i", "--input", metavar="FILE", help="file to read (default: standard input)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
+    parser.add_argument("--nbest", type=int, default=1, metavar="N", help="print the N best translations of each line")
+    text = "put the score before each translation, with a tab between"
+    parser.add_argument("--scores", action="store_true", help=text)
+    parser.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
+    parser.add_argument("--strict", action="store_true", help="refuse text that is not UTF-8 instead of replacing it")
+    parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
+    text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
+    parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    options = Options(**{name: getattr(arguments, name) for name in Options._fields})
+    translate_file(arguments.run, arguments.input, arguments.output, options)
+
+
+def translate_file(run: str, input: str | None = None, output: str | None = None, options: Options = DEFAULTS) -> None:
+    """Translate a file (standard input where left out) line by line.
+
+    The output has exactly one line for each line read, in order (``nbest`` lines with ``--nbest``). Lines are
+    translated as soon as no further one arrives; those of a file, many at a time.
+    """
+    # Check
+    from nmt.config.search import MAX_BEAM
+    from nmt.run.directory import Run
+
+    for option, value in (("--beam-size", options.beam_size), ("--nbest", options.nbest)):
+        if value is not None and not 1 <= value <= MAX_BEAM:
+            raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
+    opened = Run.open(run)
+    # Open, load
+    from nmt.translation.line_stream import LineStream
+    from nmt.translation.translator import Notices
+
+    with reading_bytes(input) as stream, writing(output) as out, showing_progress(input, output) as progress:
+        notices = Notices(progress.tell)
+        talking = input is None and sys.stdin.isatty()
+        lines = LineStream(
+            stream,
+            input or "standard input",
+            notices,
+            _prompt(opened.load_config().data) if talking else None,
+            sys.stdin.encoding if talking else "utf-8",
+        )
+        count = lines.check(options.strict)
+        translator = _load(opened, options)
+        garbage.resume()
+        # Translate
+        progress.start(count, translator.engine)
+        for block in lines.blocks():
+            found = translator.translate(block, options.nbest, notices, progress.done + 1)
+            for source, translations in zip(block, found, strict=True):
+                out.write(_shown(source, translations, options))
+            out.flush()
+            progress.add(len(block))
+        notices.close()
+
+
+def _load(run: Run, options: Options) -> Translator[Any]:
+    """The translator, with a beam that is wide enough for ``nbest``."""
+    from nmt.translation.loading import load_translator
+
+    beam_size, nbest = options.beam_size, options.nbest
+    width = max(beam_size, nbest) if beam_size else None
+    if width is None and nbest > 1 and nbest > run.load_config().search.beam_size:
+        width = nbest
+    return load_translator(run, {"beam_size": width} if width else None, options.device, options.engine)
+
+
+def _shown(source: str, translations: Sequence[Translation], options: Options) -> str:
+    """The lines of output for one line of input, each with its end."""
+    if options.jsonl:
+        rows = [{"text": t.text, "score": t.score, "log_prob": t.log_prob} for t in translations]
+        return json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n"
+    # A line with fewer hypotheses than asked for (an empty one) is filled up: n lines out for each line in.
+    best = [translations[min(rank, len(translations) - 1)] for rank in range(options.nbest)]
+    return "".join(f"{each.score:.4f}\t{each.text}\n" if options.scores else f"{each.text}\n" for each in best)
+
+
+def _prompt(data: DataConfig) -> Callable[[], None]:
+    """What asks a person at a terminal for the next sentence."""
+    print(f"{data.src_lang} to {data.tgt_lang}: type a sentence and press Enter; Ctrl-D ends", file=sys.stderr)
+    return lambda: print(f"{data.src_lang}> ", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,105 @@
+"""Sets of sentence pairs: translated, scored, stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.config.experiment import Config
+from nmt.config.limits import ResolvedSearch
+from nmt.data.corpus import Corpus
+from nmt.evaluation.results import Basis, Results
+from nmt.evaluation.scores import Scores, score
+from nmt.runtime.ranks import ALONE, Ranks
+from nmt.translation.shared import translate_shared
+from nmt.translation.translator import Notices, Translator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Lines to translate and to score.
+
+    Attributes:
+        name: of its results: that of the test set, or ``valid``.
+    """
+
+    name: str
+    sources: Sequence[str]
+    references: Sequence[str]
+
+    @classmethod
+    def of(cls, corpus: Corpus, part: str) -> TestSet:
+        text = corpus.part(part)
+        return cls(part.removeprefix("test."), text.sources(), text.targets())
+
+    def basis(self, model: str, search: ResolvedSearch, config: Config) -> Basis:
+        """What scores of this set depend on.
+
+        Args:
+            model: SHA-256 of the file of weights.
+        """
+        return Basis.of(model, search, config.evaluation, self.sources, self.references)
+
+
+def sets_of(corpus: Corpus) -> list[TestSet]:
+    """The test sets; the validation set where there are none."""
+    return [TestSet.of(corpus, part) for part in [f"test.{name}" for name in corpus.tests] or ["valid"]]
+
+
+def score_set(
+    translator: Translator[Any], one: TestSet, config: Config, ranks: Ranks = ALONE
+) -> tuple[Scores, list[str]]:
+    """Translate and score a set; all ranks have the scores and the hypotheses."""
+    notices = Notices(log.warning)
+    hypotheses = [found.text for found in translate_shared(translator, one.sources, ranks, notices)]
+    notices.close()
+    return ranks.on_main(lambda: score(hypotheses, one.references, config.evaluation)), hypotheses
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Scores of a set.
+
+    Attributes:
+        stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
+    """
+
+    scores: Scores
+    stored: Path | None
+
+
+def score_and_store(
+    translator: Translator[Any],
+    one: TestSet,
+    config: Config,
+    store: Callable[[str, Basis, Scores, list[str]], Path],
+) -> Evaluated:
+    """Score a set and store the results, where that is possible: a run that can only be read is scored all the same.
+
+    Args:
+        translator: loaded from a run.
+        store: a method of :class:`Results`.
+    """
+    scores, hypotheses = score_set(translator, one, config)
+    basis = one.basis(translator.checksum, translator.search, config)
+    try:
+        return Evaluated(scores, store(one.name, basis, scores, hypotheses))
+    except OSError as error:
+        where = error.filename or one.name
+        log.warning(
+            "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
+            one.name, where, error.strerror or error,
+        )  # fmt: skip
+        return Evaluated(scores, None)
+
+
+def samples(results: Results, one: TestSet, count: int = 3) -> list[tuple[str, str, str]]:
+    """Source, reference and stored hypothesis of a few lines, spread over an evaluated set."""
+    hypotheses = results.hypotheses(one.name)
+    lines = [(2 * i + 1) * len(hypotheses) // (2 * count) for i in range(count)]
+    return [(one.sources[i], one.references[i], hypotheses[i]) for i in lines]

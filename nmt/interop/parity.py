@@ -1,0 +1,143 @@
+"""Whether an export translates as the run does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nmt.config.experiment import Config
+from nmt.data.lines import open_text, read_lines
+from nmt.errors import DataError, ExportError
+from nmt.run.directory import Run
+from nmt.translation.translator import Engine, Translator
+
+if TYPE_CHECKING:
+    from nmt.interop.targets import Exported
+
+CHECKED_LINES = 500
+PROMISED = 0.995  # share of equal translations, with float32 weights
+BLEU_TOLERANCE = 0.1  # largest difference of BLEU, with float32 weights
+TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
+MIN_LIKENESS = 50.0  # BLEU of quantized translations against the unquantized; below it, something is broken
+
+
+@dataclass(frozen=True)
+class Check:
+    """How the translations of an export compare with those of the run itself.
+
+    Attributes:
+        lines: translated by both; blank ones are left out.
+        source: where the lines are from.
+        same: share that is equal, or equally good (see :data:`TIE`).
+        searched_again: of the lines, those that CTranslate2 left to our own search.
+        likeness: BLEU of the export's translations with the run's own for references.
+        bleu: of the run's own translations and of the export's, where there are references.
+        difference: the largest of a token's log-probability, on random sentences; None for quantized weights.
+    """
+
+    lines: int
+    source: str
+    same: float
+    searched_again: int
+    likeness: float
+    bleu: tuple[float, float] | None
+    difference: float | None
+
+    def summary(self) -> str:
+        again = f", {self.searched_again} of them searched again by nmt itself" if self.searched_again else ""
+        parts = [f"{self.same:.1%} of the translations of {self.lines} lines of {self.source} are the run's own{again}"]
+        if self.same < 1:
+            parts.append(f"{self.likeness:.1f} BLEU against the run's own")
+        if self.bleu is not None:
+            parts.append(f"{self.bleu[1]:.2f} BLEU, the run itself {self.bleu[0]:.2f}")
+        if self.difference is not None:
+            parts.append(f"log-probabilities of tokens differ by at most {self.difference:.1g}")
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines to compare on."""
+
+    where: str
+    sources: list[str]
+    references: list[str] | None
+
+
+def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
+    """At most :data:`CHECKED_LINES` lines, spread evenly; blank ones tell nothing."""
+    if file is not None:
+        with open_text(str(file)) as opened:
+            where, sources, references = str(file), list(read_lines(opened, str(file))), None
+    else:
+        from nmt.data.corpus import Corpus
+        from nmt.data.file_hashes import read_manifest
+
+        folder = Path(config.data.store) / f"corpus-{run.load_manifest().get('key')}"
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: the prepared corpus is missing, and with it the validation set to check the export with; "
+                "name a file of source sentences with --check"
+            )
+        part = Corpus(folder, read_manifest(folder)).part("valid")
+        where, sources, references = "the validation set", part.sources(), part.targets()
+    rows = [i for i, line in enumerate(sources) if line.strip()]
+    if not rows:
+        raise DataError(f"{where}: holds no line to check the export with")
+    count = min(len(rows), CHECKED_LINES)
+    rows = [rows[i * len(rows) // count] for i in range(count)]
+    return Lines(where, [sources[i] for i in rows], references and [references[i] for i in rows])
+
+
+def compare(engine: Engine, exported: Exported, lines: Lines, difference: float | None) -> Check:
+    """Translate lines by the run and by ``engine``, which searches the export.
+
+    Args:
+        difference: what :meth:`nmt.interop.targets.Target.write` returned.
+    """
+    from nmt.evaluation.scores import score
+
+    own = exported.own
+    ours, theirs = (
+        [found[0] for found in translator.translate(lines.sources)]
+        for translator in (own, Translator(engine, own.tokenizer, own.search, own.max_target_tokens))
+    )
+    same = sum(a.text == b.text or abs(a.score - b.score) < TIE for a, b in zip(ours, theirs, strict=True))
+    texts = [[t.text for t in found] for found in (ours, theirs)]
+
+    def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+        return score(hypotheses, references, exported.config.evaluation, ["bleu"]).bleu
+
+    return Check(
+        lines=len(ours),
+        source=lines.where,
+        same=same / len(ours),
+        searched_again=getattr(engine, "searched_again", 0),
+        likeness=bleu(texts[1], texts[0]),
+        bleu=None if lines.references is None else (bleu(texts[0], lines.references), bleu(texts[1], lines.references)),
+        difference=difference,
+    )
+
+
+def judge(found: Check, quantize: str | None) -> None:
+    """
+    Raises:
+        ExportError: the export does not translate as the run does.
+    """
+    if quantize is None and found.same < PROMISED:
+        raise ExportError(
+            f"the export translates only {found.same:.2%} of {found.lines} lines of {found.source} as the run does, "
+            f"promised are {PROMISED:.1%}; nothing was written; please report this"
+        )
+    if quantize is None and found.bleu is not None and abs(found.bleu[1] - found.bleu[0]) > BLEU_TOLERANCE:
+        raise ExportError(
+            f"the export has {found.bleu[1]:.2f} BLEU on {found.source} and the run {found.bleu[0]:.2f}, promised are "
+            f"{BLEU_TOLERANCE} of difference at most; nothing was written; please report this"
+        )
+    if quantize is not None and found.likeness < MIN_LIKENESS:
+        raise ExportError(
+            f"with weights of {quantize} the translations of {found.lines} lines of {found.source} are hardly those of "
+            f"the run any more ({found.likeness:.1f} BLEU against them); nothing was written; export without --quantize"
+        )

@@ -1,0 +1,91 @@
+"""The programs that a run can be exported for. Nothing here is slow to import: the command line lists the names.
+
+A further target is a module with a :class:`Target` named ``TARGET``, and an entry in :data:`TARGETS`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nmt.config.experiment import Config
+    from nmt.run.directory import Run
+    from nmt.translation.pytorch import TorchEngine
+    from nmt.translation.translator import Engine, Translator
+
+
+class Listed(NamedTuple):
+    """A target by name.
+
+    Attributes:
+        module: where ``TARGET`` is.
+        weights: types of weights that the target can have, other than float32.
+    """
+
+    module: str
+    weights: tuple[str, ...]
+
+
+TARGETS = {"ctranslate2": Listed("nmt.interop.ctranslate2", ("int8", "float16"))}
+
+
+class Exported(NamedTuple):
+    """What is exported.
+
+    Attributes:
+        own: the run's translator in PyTorch.
+        weights: their type.
+    """
+
+    run: Run
+    config: Config
+    own: Translator[TorchEngine]
+    weights: str
+
+    @property
+    def quantize(self) -> str | None:
+        """The type of weights other than float32, where a difference in results is intended."""
+        return None if self.weights == "float32" else self.weights
+
+
+class Target(Protocol):
+    """A program that a run can be exported for."""
+
+    def check(self, run: Run, config: Config) -> None:
+        """Check what the target needs, before the weights are read.
+
+        Raises:
+            ExportError: the program is not installed, or cannot express the model.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what writes the export, by name."""
+        ...
+
+    def write(self, folder: Path, exported: Exported) -> float | None:
+        """Write model and tokenizer into ``folder``.
+
+        Returns:
+            The largest difference from the run in the log-probability of a token, on random sentences; None for
+            quantized weights.
+
+        Raises:
+            ExportError: the export computes other probabilities than the run.
+        """
+        ...
+
+    def open(self, folder: Path, exported: Exported) -> Engine:
+        """Open what :meth:`write` wrote. The engine may count in ``searched_again`` what it left to the run's own."""
+        ...
+
+    def readme(self, exported: Exported) -> str:
+        """The text of README.md: how to use the export with the search settings of the run."""
+        ...
+
+
+def load_target(name: str) -> Target:
+    target: Target = import_module(TARGETS[name].module).TARGET
+    return target

@@ -1,0 +1,54 @@
+"""The data of a training: corpus, tokenizer and encoded pairs."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.experiment import Config
+from nmt.data.corpus import Corpus
+from nmt.data.encoded import EncodedCorpus
+from nmt.data.tokenizer import Tokenizer
+from nmt.evaluation.fidelity import RoundTrip
+from nmt.run.directory import Run
+from nmt.storage.atomic import new_directory, same_files, write_json
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a training reads.
+
+    Attributes:
+        evaluation: with the choices made that depend on the target language.
+    """
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    encoded: EncodedCorpus
+    round_trip: RoundTrip
+    evaluation: EvaluationConfig
+
+    def copy_into(self, run: Run, config: Config, environment: dict[str, Any]) -> None:
+        """Copy what the run needs to be used without the store: configuration, tokenizer, and the account of the data.
+
+        A run that has a final model keeps its configuration until it has a model of the new one.
+        """
+        run.check_held()
+        if not run.started:
+            if not same_files(self.tokenizer.path, run.tokenizer):  # after a first start that failed, on a full disk
+                with new_directory(run.tokenizer) as folder:
+                    for file in self.tokenizer.path.iterdir():
+                        shutil.copyfile(file, folder / file.name)
+            manifest = {
+                **self.corpus.manifest,
+                "tokenizer": self.tokenizer.fingerprint,
+                "encoded": self.encoded.manifest,
+                "limits": self.encoded.limits.model_dump(),
+                "round_trip": asdict(self.round_trip),
+                "environment": environment,
+            }
+            write_json(run.manifest_path, manifest)
+        if not run.has_model:
+            run.save_config(config)

@@ -1,0 +1,73 @@
+"""What a start of a training is about to do, for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nmt.config.experiment import Config
+from nmt.config.train import TrainConfig
+from nmt.models.build import count_parameters
+from nmt.run.selection import TITLES
+from nmt.runtime.device import Place
+from nmt.runtime.environment import precision_name
+from nmt.training.batching import choose_batching
+from nmt.training.prepared import Prepared
+from nmt.training.trainer import Trainer
+
+
+def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+    """Model, data, limits, device and run, one line each."""
+    parameters, embeddings = count_parameters(trainer.model)
+    data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
+    order, place = trainer.order, trainer.place
+    _, batching = choose_batching(config, place.device, place.dtype, trainer.run.batching())
+    steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
+    start = (
+        f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
+        f"{progress.seconds / 60:.1f} minutes trained)"
+        if resumed
+        else "starting at step 0"
+    )
+    return "\n".join([
+        f"model       {config.model.type}, {parameters:,} parameters, {embeddings:,} of them embeddings",
+        f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
+        f"{counts['tgt_tokens']:,} target subwords",
+        f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
+        f"until       {', or '.join(_limits(config.train))}",
+        f"batches     {batching}",
+        f"device      {_place(place)}; {_reproducible(trainer.environment)}",
+        f"run         {trainer.run.path}: {start}",
+    ])  # fmt: skip
+
+
+def _limits(config: TrainConfig) -> list[str]:
+    """What ends the training."""
+    limits = [
+        f"{getattr(config, key):g} {key.removeprefix('max_')}"
+        for key in ("max_steps", "max_epochs", "max_minutes")
+        if getattr(config, key)
+    ]
+    if config.patience:
+        limits.append(f"{config.patience} validations without a better {TITLES[config.score]}")
+    return limits
+
+
+def _place(place: Place) -> str:
+    threads = f" with {torch.get_num_threads()} threads" if place.device.type == "cpu" else ""
+    others = f", in each of {place.ranks.size} processes" if place.ranks.size > 1 else ""
+    return f"{place.device}{threads}, {precision_name(place.dtype)}{others}"
+
+
+def _reproducible(environment: Mapping[str, Any]) -> str:
+    """Whether the seed reproduces the bits of the run, given the environment of this start and of earlier ones."""
+    if not environment["deterministic"]:
+        return "not the same bits each time; train.deterministic: true makes it so"
+    return {
+        "same": "same bits from the same seed",
+        "other": "the environment has changed since the first start; the seed alone does not give the same bits",
+        "unknown": "same bits from the same seed if its earlier starts had these versions and threads",
+    }[environment.get("earlier", "same")]
