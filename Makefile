@@ -7,6 +7,7 @@ PEERS := .venv-peers
 NMT := $(BIN)/nmt
 OVERRIDES := $(if $(SET),--set $(SET))
 RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
+LOGS = $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 .DEFAULT_GOAL := help
 .PHONY: help install prepare train evaluate translate tensorboard test test-fast lint bench bench-peers clean need-config need-run
@@ -46,7 +47,8 @@ translate: need-run $(VENV)/.installed  ## translate standard input with RUN
 	@$(NMT) translate $(RUN)
 
 tensorboard: $(VENV)/.installed  ## show the curves of RUN, or of all runs
-	@$(BIN)/tensorboard --logdir $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
+	@test -d "$(LOGS)" || { echo "$(LOGS): no such folder; name a run: make tensorboard RUN=demo" >&2; exit 2; }
+	@$(BIN)/tensorboard --logdir $(LOGS)
 
 test: $(VENV)/.installed-dev  ## all tests
 	@$(BIN)/python -m pytest -n 2

@@ -126,8 +126,8 @@ def trainings(config: str, overrides: list[str], part: str | None, private: bool
     steps, schedule = loaded.train.max_steps, loaded.train.schedule
     if steps is None:
         raise ConfigError(f"{config}: train.max_steps is not set; name it with --set")
-    if schedule.ends:  # the same rates, whatever the step a training stops at
-        overrides.append(f"train.schedule.total_steps={schedule.total_steps or steps}")
+    if schedule.ends:  # the same rates, whatever the step a training stops at; a short training ends in its warm-up
+        overrides.append(f"train.schedule.total_steps={schedule.total_steps or max(steps, schedule.warmup_steps)}")
 
     def training(kind: str, steps: int, start: Training | None = None) -> Training:
         run = Run.of(load_config(config, [*overrides, f"name={loaded.name}-torture-{kind}"]))

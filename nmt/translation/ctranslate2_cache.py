@@ -95,7 +95,7 @@ def check_expressible(run: Run, config: Config) -> None:
     if not isinstance(config.model, TransformerConfig):
         raise ExportError(
             f"{run.path}: CTranslate2 runs Transformers and cannot express a recurrent model (model.type: "
-            f"{config.model.type}); translate it without --engine"
+            f"{config.model.type}); translate with PyTorch: nmt translate, without --engine"
         )
 
 

@@ -38,6 +38,7 @@ class LineStream:
         notice: called for each line that is changed.
         waiting: called before a wait for the first line of a block.
         encoding: of a terminal that is not in UTF-8.
+        strict: refuse text that is not UTF-8, or a NUL character, instead of replacing it.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class LineStream:
         notice: Callable[[Notice], None],
         waiting: Callable[[], None] | None = None,
         encoding: str = "utf-8",
+        strict: bool = False,
     ) -> None:
         self.name, self.notice, self.waiting, self.encoding = name, notice, waiting, encoding
+        self.strict = strict
         self._stream: Any = stream
         self._descriptor = _descriptor(stream)
         self._number = 0
@@ -60,7 +63,8 @@ class LineStream:
     def blocks(self) -> Iterator[list[str]]:
         """
         Raises:
-            DataError: the input cannot be read to its end; the lines before that have been given out.
+            DataError: the input cannot be read to its end, or ``strict`` refuses a line; the lines before that have
+                been given out.
         """
         block: list[str] = []
         characters = 0
@@ -72,15 +76,16 @@ class LineStream:
                 block, characters = [], 0
         if block:
             yield block
+        if isinstance(self._error, DataError):
+            raise self._error
         if self._error is not None:
             reason = getattr(self._error, "strerror", None) or self._error
             raise DataError(f"{self.name}: cannot be read after line {self._number}: {reason}")
 
-    def check(self, strict: bool) -> int | None:
+    def check(self) -> int | None:
         """Read a file once before the work, and return to its start.
 
-        Args:
-            strict: refuse a file with any line that is not UTF-8; else one with :data:`BAD_SHARE` of such lines.
+        With ``strict``, one line that is not UTF-8 is too many, otherwise :data:`BAD_SHARE` of the lines.
 
         Returns:
             The number of its lines; None for what can be read only once.
@@ -99,7 +104,7 @@ class LineStream:
                 bad += not _is_text(*self._lines.popleft())
         self._ended, self._error = False, None
         self._stream.seek(start)
-        if bad and (strict or bad >= BAD_SHARE * count):
+        if bad and (self.strict or bad >= BAD_SHARE * count):
             for _ in read_lines(self._stream, self.name):  # names the first such line
                 pass
         return count
@@ -111,7 +116,14 @@ class LineStream:
             if self.waiting is not None:
                 self.waiting()
             self._fill()
-        return self._text(*self._lines.popleft()) if self._lines else None
+        if not self._lines:
+            return None
+        try:
+            return self._text(*self._lines.popleft())
+        except DataError as error:
+            self._lines.clear()
+            self._ended, self._error = True, error
+            return None
 
     def _pauses(self) -> bool:
         """Whether no further line arrives at once."""
@@ -167,11 +179,17 @@ class LineStream:
         except UnicodeDecodeError as error:
             text = decoder("replace").decode(line, final=whole)
             where = f"byte 0x{line[error.start]:02x} at byte {error.start + 1}"
-            self.notice(Notice(self._number, "not valid UTF-8, replaced by U+FFFD", where))
+            self._replaced("not valid UTF-8", where)
         if "\0" in text:
             text = text.replace("\0", "\ufffd")
-            self.notice(Notice(self._number, "NUL characters replaced by U+FFFD", "is it a text file?"))
+            self._replaced("NUL characters", "is it a text file?")
         return text.removesuffix("\r")
+
+    def _replaced(self, what: str, detail: str) -> None:
+        if self.strict:
+            advice = "correct the line, or replace such text by U+FFFD: leave out --strict"
+            raise DataError(f"{self.name}:{self._number}: {what} ({detail}); {advice}")
+        self.notice(Notice(self._number, f"{what}, replaced by U+FFFD", detail))
 
 
 def _descriptor(stream: IO[bytes]) -> int | None:

@@ -490,7 +490,9 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
     (tmp_path / "blank.txt").write_text("\n \n")
-    recurrent = "CTranslate2 runs Transformers and cannot express a recurrent model (model.type: rnn)"
+    recurrent = (
+        "CTranslate2 runs Transformers and cannot express a recurrent model (model.type: rnn); translate with PyTorch"
+    )
     to = ["--to", "ctranslate2"]
     cases = [
         (["translate", rnn, "-i", source, *ENGINE], recurrent),

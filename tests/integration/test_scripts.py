@@ -1,5 +1,6 @@
 """The thin programs in scripts/ do what their first lines say."""
 
+import importlib
 import runpy
 import shutil
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nmt.cli import main
+from nmt.config.load import load_config
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -90,3 +92,13 @@ def test_bleu_by_length_refuses_in_one_line(place, monkeypatch, capsys, argument
     assert out == ""
     assert err.startswith(f"bleu_by_length: {said}")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("steps", "end"), [(2, 200), (300, 300)])  # the warm-up of the demo has 200 steps
+def test_a_training_to_disturb_may_end_in_its_warm_up(monkeypatch, steps, end):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    trainings = importlib.import_module("trainings")
+    [first] = trainings.trainings("demo", [f"train.max_steps={steps}"], "first")
+    _, config, _, *overrides = first.arguments(first.run)
+    train = load_config(config, overrides).train
+    assert (train.max_steps, train.schedule.total_steps) == (steps, end)

@@ -2,6 +2,8 @@
 
 import re
 import runpy
+import shutil
+import subprocess
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -91,3 +93,13 @@ def test_links_and_make_targets_of_the_documents_exist(name):
     assert {*re.findall(r"`make ([a-z-]+)", text)} <= targets
     files = re.findall(r"`((?:nmt|tests)/[\w/]+\.py)`", text)
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(("run", "folder"), [("RUN=nowhere", "runs/nowhere"), ("RUN=", "runs")])
+def test_make_tensorboard_names_a_missing_run(tmp_path, run, folder):
+    makefile = ROOT / "Makefile"
+    command = ["make", "-f", str(makefile), "-o", ".venv/.installed", "tensorboard", run]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{folder}: no such folder; name a run: make tensorboard RUN=")

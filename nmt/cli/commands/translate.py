@@ -86,8 +86,9 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             notices,
             _prompt(opened.load_config().data) if talking else None,
             sys.stdin.encoding if talking else "utf-8",
+            options.strict,
         )
-        count = lines.check(options.strict)
+        count = lines.check()
         translator = _load(opened, options)
         garbage.resume()
         # Translate

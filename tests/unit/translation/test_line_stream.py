@@ -98,13 +98,32 @@ def test_a_line_without_an_end_is_cut_and_the_next_is_whole(monkeypatch):
     ],
 )
 def test_a_file_of_another_encoding_is_refused_before_the_work(content, strict, expected):
-    checked = stream(content)
+    checked = stream(content, strict=strict)
     if expected is None:
-        assert checked.check(strict) == content.count(b"\n")
+        assert checked.check() == content.count(b"\n")
         assert sum(map(len, checked.blocks())) == content.count(b"\n")
     else:
         with pytest.raises(DataError, match=expected):
-            checked.check(strict)
+            checked.check()
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [(b"caf\xe9", "pipe:3: not valid UTF-8 .byte 0xe9 at byte 4"), (b"a\0b", "pipe:3: NUL characters")],
+)
+def test_strict_refuses_a_bad_line_of_a_pipe_after_the_lines_before(bad, expected):
+    read, write = os.pipe()
+    with os.fdopen(write, "wb") as file:
+        file.write(b"one\ntwo\n" + bad + b"\nthree\n")
+    notices: list[Notice] = []
+    with os.fdopen(read, "rb") as file:
+        piped = LineStream(file, "pipe", notices.append, strict=True)
+        assert piped.check() is None
+        blocks = piped.blocks()
+        assert next(blocks) == ["one", "two"]
+        with pytest.raises(DataError, match=expected):
+            next(blocks)
+    assert not notices
 
 
 def test_what_came_before_a_read_error_is_given_out():
