@@ -22,20 +22,21 @@ from nmt import pipeline
 from nmt.cli.errors import guarded
 from nmt.config import Config, load_config
 from nmt.data.batching import Batch
+from nmt.data.packing import PackedBatch
 from nmt.run.directory import Run
 from nmt.runtime.device import Place, resolve_device, resolve_precision, set_deterministic, set_threads
 from nmt.runtime.memory import keep_freed_memory
 from nmt.training.trainer import Trainer
 
 
-def guarded_updates(trainer: Trainer, batches: Sequence[Batch]) -> None:
+def guarded_updates(trainer: Trainer, batches: Sequence[Batch | PackedBatch]) -> None:
     """The trainer's loop between two validations."""
     for batch in batches:
         trainer.heed_signals()
         trainer.step([batch])
 
 
-def bare_updates(trainer: Trainer, batches: Sequence[Batch]) -> None:
+def bare_updates(trainer: Trainer, batches: Sequence[Batch | PackedBatch]) -> None:
     """The same updates, with nothing but the arithmetic."""
     updater = trainer.updater
     for batch in batches:

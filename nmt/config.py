@@ -46,6 +46,7 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "evaluation.tokenize": "13a",
         "evaluation.ter_asian_support": False,
         "train.selection": "score",
+        "train.batching": "padded",
     },
 }
 MAX_BEAM = 1000  # hypotheses of a search
@@ -478,8 +479,16 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     batch_tokens: Positive = Field(
         4096,
-        description="budget of a batch: sentences times the longest side, padding counted, stays within it;"
+        description="budget of a batch: sentences times the longest side, padding counted, stays within it, or with"
+        " batching: packed the tokens of each side;"
         " each process of torchrun has batches of its own, so this is per device",
+    )
+    batching: Literal["auto", "padded", "packed"] = Field(
+        "auto",
+        description="padded: sentences of like length together, filled up to the longest; packed: sentences in random"
+        " order, one after another without padding, at most batch_tokens a side; auto: packed for a Transformer on"
+        " CUDA, where an update is then one CUDA graph. A run keeps what it was started with",
+        json_schema_extra=RESUMABLE,
     )
     accumulate: Positive = Field(
         1,
@@ -697,6 +706,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _batches_can_be_packed(self) -> Self:
+        if self.train.batching == "packed" and (why := unpackable(self)) is not None:
+            raise ValueError(f"train.batching: packed is not possible: {why}; use auto or padded")
+        return self
+
+    @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
@@ -716,6 +731,18 @@ class Config(Section):
 
     def to_yaml(self, allow_unicode: bool = True) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=allow_unicode)
+
+
+def unpackable(config: Config) -> str | None:
+    """Why the batches of this configuration cannot be packed, on any device; None where they can."""
+    sampling = config.tokenizer.sampling
+    if isinstance(config.model, RNNConfig):
+        return "a recurrent model steps through all sentences of a batch at once"
+    if config.model.attention_dropout:
+        return "attention without padding has no dropout (model.attention_dropout)"
+    if sampling is not None and sampling.method == "line":
+        return "tokenizer.sampling.method: line keeps no budget"
+    return None
 
 
 def _put_default(raw: dict[str, Any], key: Sequence[str], value: Any, model: Any) -> None:

@@ -45,6 +45,7 @@ from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.ranks import ALONE, World
 from nmt.runtime.signals import Interrupted, number_of
 from nmt.training import plan
+from nmt.training.batching import choose_batching
 from nmt.training.final import describe
 from nmt.training.prepared import Prepared
 from nmt.training.reporting import record_final_metrics
@@ -183,8 +184,12 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     # Batches
     text = prepared.corpus.part("train")
     budget = config.train.batch_tokens
-    reader = Reader(dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget)
-    order = TrainingOrder(dataset, budget, world.size * config.train.accumulate, config.seed, reader.room)
+    packed, _ = world.each(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
+    reader = Reader(
+        dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget, packed
+    )
+    accumulate = world.size * config.train.accumulate
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing)
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
     identity = {
@@ -192,6 +197,7 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         "tokenizer": tokenizer.fingerprint,
         "data": prepared.corpus.key,
         "schedule_end": config.train.schedule.total_steps,
+        "batching": "packed" if packed else "padded",
     }
     formerly = validator.settings_under(run.load_config()) if run.started else None
     return Trainer(config, run, model, reader, order, validator, identity, place, formerly)

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from nmt.config import SamplingConfig
-from nmt.data.corpus import TextPart
+from nmt.data.corpus import BLOCK, TextPart
 from nmt.data.dataset import Lengths, ParallelDataset
+from nmt.data.packing import PackedBatch, Packing
 from nmt.data.sampling import BatchSampler
 from nmt.data.tokenizer import Tokenizer
 
@@ -64,6 +65,24 @@ class Batch:
     def at_real(self, x: Tensor) -> Tensor:
         """What x [B, T, ...] holds at the real target tokens, [M, ...]: no padding, and no mask to wait for."""
         return x.flatten(0, 1).index_select(0, self.real)
+
+    # The same attributes as of a packed batch.
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model's forward pass takes."""
+        return self.src, self.src_mask, self.tgt_in
+
+    at_targets = at_real
+
+    @property
+    def targets(self) -> Tensor:
+        """[M] ids."""
+        return self.at_real(self.tgt_out)
+
+    @property
+    def weights(self) -> None:
+        """All targets count the same."""
 
     def without_targets(self) -> Batch:
         """The same to a model, of which nothing remains for a loss: a gradient of 0 for every weight."""
@@ -172,6 +191,7 @@ class Reader:
     """Turns rows of a dataset into batches: stored ids, or with ``sampling`` another segmentation at each reading.
 
     Args:
+        packed: make packed batches instead of padded ones; see :attr:`packing`.
         max_tokens: no sampled side is longer.
         budget: of the batches in which the pairs are read (see :func:`plan_batches`). Planned with the lengths of
             :attr:`room`, they keep it whatever is drawn.
@@ -186,11 +206,13 @@ class Reader:
         max_tokens: int = 256,
         seed: int = 1,
         budget: int = 4096,
+        packed: bool = False,
     ):
         self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
         self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
+        self.packed = packed
 
-    def read(self, rows: Ids, epoch: int = 0) -> Batch:
+    def read(self, rows: Ids, epoch: int = 0) -> Batch | PackedBatch:
         if self.sampling is None or self.text is None:
             pairs = self._stored(rows)
         elif self.sampling.method == "line":
@@ -199,7 +221,7 @@ class Reader:
             pairs = self._sample(rows, epoch)
         return self._collate(pairs, rows)
 
-    def largest(self, rows: Ids) -> Batch:
+    def largest(self, rows: Ids) -> Batch | PackedBatch:
         """The rows as long as they were planned to become: no reading of them takes much more memory."""
         if self.room is None:
             return self.read(rows)
@@ -212,9 +234,24 @@ class Reader:
         ]
         return self._collate(pairs, rows)
 
-    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch:
+    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
         t = self.tokenizer
+        if self.packing is not None:
+            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
         return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+
+    @cached_property
+    def packing(self) -> Packing | None:
+        """The sizes of packed batches, by the lengths of the whole corpus; None for padded ones."""
+        if not self.packed:
+            return None
+        return Packing.measure(self._planned_lengths(), self.budget)
+
+    def _planned_lengths(self) -> Iterator[Lengths]:
+        for start in range(0, len(self.dataset), BLOCK):
+            lengths = self.dataset.lengths(start, start + BLOCK)
+            self.dataset.release()
+            yield lengths if self.room is None else self.room(lengths)
 
     @cached_property
     def room(self) -> Room | None:
@@ -239,12 +276,14 @@ class Reader:
         """
         assert self.room is not None
         best = self._stored(rows)
-        limits = self.room(_pair_lengths(best)).max(axis=0)  # [rows]: the longer side decides the size of a batch
+        limits = self.room(_pair_lengths(best))  # [2, rows]
+        if not self.packed:
+            limits[:] = limits.max(axis=0)  # the longer side decides the size of a batch
         texts, names = self._texts(rows), self._names(rows, epoch)
         sides = self._draw(texts, names)
         for side, drawn in enumerate(sides):
             for attempt in range(1, ATTEMPTS + 1):
-                again = [i for i, ids in enumerate(drawn) if len(ids) > limits[i]]
+                again = [i for i, ids in enumerate(drawn) if len(ids) > limits[side, i]]
                 if not again:
                     break
                 if attempt == ATTEMPTS:
@@ -305,10 +344,20 @@ class TrainingOrder:
     Args:
         accumulate: batches per update, those of all ranks together; the last update of an epoch may have fewer.
         room: lengths to plan with where they are not those stored; see :attr:`Reader.room`.
+        packing: of packed batches; see :attr:`Reader.packing`.
     """
 
-    def __init__(self, dataset: ParallelDataset, budget: int, accumulate: int, seed: int, room: Room | None = None):
+    def __init__(
+        self,
+        dataset: ParallelDataset,
+        budget: int,
+        accumulate: int,
+        seed: int,
+        room: Room | None = None,
+        packing: Packing | None = None,
+    ):
         self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
+        self.packing = packing
         self._last: Epoch | None = None
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
@@ -342,7 +391,9 @@ class Epoch(Sequence[list[Ids]]):
 
     @cached_property
     def _ends(self) -> Ids:
-        """Batches up to the end of each pool. Lengths alone decide how many there are, so nothing is planned."""
+        """Batches up to the end of each pool. Lengths alone decide how many padded ones there are, without a plan."""
+        if self.order.packing is not None:
+            return np.cumsum([len(self.plan(pool)[2]) for pool in range(len(self._segments))])
         sizes = (np.sort(lengths.max(axis=0)) + 1 for lengths in map(self._lengths, range(len(self._segments))))
         return np.cumsum([len(_cuts(of_pool, self.order.budget)) - 1 for of_pool in sizes])
 
@@ -370,7 +421,10 @@ class Epoch(Sequence[list[Ids]]):
         rows = np.concatenate([np.arange(start, min(start + SEGMENT, len(order.dataset))) for start in starts])
         lengths = self._lengths(pool)
         entropy = [order.seed, self.number, *([pool + 1] if len(self._segments) > 1 else [])]
-        return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, np.random.default_rng(entropy))
+        rng = np.random.default_rng(entropy)
+        if order.packing is not None:
+            return rows, lengths, order.packing.plan(lengths, rng)
+        return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, rng)
 
     def _lengths(self, pool: int) -> Lengths:
         dataset, room = self.order.dataset, self.order.room

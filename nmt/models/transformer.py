@@ -2,6 +2,9 @@
 
 Pre- or post-norm (Xiong et al. 2020), ReLU, GELU or SwiGLU (Shazeer 2020) feed-forward layers, sinusoidal, learned or
 rotary positions (Su et al. 2021). Attention runs through PyTorch's fused ``scaled_dot_product_attention``.
+
+A training may also pack its sentences, one after another instead of padded (:mod:`nmt.data.packing`). Then rows [N, D]
+take the place of [B, T, D], and attention alone knows where a sentence ends.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
 from nmt.models.layers import Dropout, Linear, dropout, embedding
+from nmt.models.packed import packed_cross_attention, packed_self_attention
 from nmt.models.seq2seq import Memory, Seq2Seq
+from nmt.sentences import Sentences
 
 # ReLU works in place: it reads what a product has just made, and its gradient needs the result only.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": F.gelu, "swiglu": F.silu}
@@ -39,8 +44,18 @@ def rotate(x: Tensor, start: int | Tensor, length: int) -> Tensor:
 
     The T rows are at the positions start … start+length-1; with a length of 1 they are all at the first.
     """
-    table = sinusoidal_positions(start, length, x.size(-1), x).unflatten(-1, (-1, 2))  # [length, K/2, 2]
-    sin, cos = table.unbind(-1)
+    return _turn(x, sinusoidal_positions(start, length, x.size(-1), x))
+
+
+def rotate_packed(x: Tensor, sentences: Sentences) -> Tensor:
+    """As :func:`rotate`, for packed rows x [N, H, K]."""
+    table = sinusoidal_positions(0, sentences.longest, x.size(2), x).index_select(0, sentences.positions)
+    return _turn(x, table.unsqueeze(1))  # [N, 1, K]
+
+
+def _turn(x: Tensor, table: Tensor) -> Tensor:
+    """x [..., K], turned by angles of which ``table`` holds the sines and cosines in turn."""
+    sin, cos = table.unflatten(-1, (-1, 2)).unbind(-1)  # [..., K/2]
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
@@ -96,6 +111,24 @@ class MultiHeadAttention(nn.Module):
             query, keys = (rotate(each, 0, x.size(1)) for each in (query, keys))
         visible = None if mask is None else mask[:, None, None, :]
         return self._attend(query, (keys, values), visible, causal=mask is None)
+
+    def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
+        """Self-attention of x [N, D] within each sentence."""
+        projected = self.project_in(x).unflatten(-1, (3, self.heads, -1))  # [N, 3, H, K]
+        if self.rotary:
+            query, keys, values = projected.unbind(1)
+            query, keys = (rotate_packed(each, sentences) for each in (query, keys))
+            projected = torch.stack([query, keys, values], dim=1)
+        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal).flatten(1))
+        return out
+
+    def cross_packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
+        """Queries from x [N, D] over the encoder states [M, D] of the same sentences."""
+        assert self.query is not None
+        query = self.query(x).unflatten(-1, (self.heads, -1))  # [N, H, K]
+        projected = self.project_in(memory).unflatten(-1, (2, self.heads, -1))  # [M, 2, H, K]
+        out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
+        return out
 
     def own_step(self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None) -> tuple[Tensor, KeyValue]:
         """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
@@ -229,6 +262,12 @@ class EncoderLayer(nn.Module):
         x = attend.output(x, self.self_attention.own(attend.input(x), mask))
         return feed.output(x, self.feed_forward(feed.input(x)))
 
+    def packed(self, x: Tensor, sentences: Sentences) -> Tensor:
+        """x [N, D]"""
+        attend, feed = self.residuals
+        x = attend.output(x, self.self_attention.own_packed(attend.input(x), sentences, causal=False))
+        return feed.output(x, self.feed_forward(feed.input(x)))
+
 
 class DecoderLayer(nn.Module):
     residuals: list[Residual]
@@ -255,6 +294,13 @@ class DecoderLayer(nn.Module):
     def forward(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """x [B, T, D], each position seeing those before it."""
         return self.feed(self.attend_source(self.attend_self(x), memory, mask))
+
+    def packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
+        """x [N, D], each row seeing those before it in its sentence; memory [M, D]."""
+        own, cross, _ = self.residuals
+        x = own.output(x, self.self_attention.own_packed(own.input(x), sentences, causal=True))
+        attended = self.cross_attention.cross_packed(cross.input(x), memory, sentences, src_sentences)
+        return self.feed(cross.output(x, attended))
 
     def step(
         self, x: Tensor, memory: KeyValue, mask: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
@@ -408,6 +454,30 @@ class Transformer(Seq2Seq[AnyState]):
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
+    def forward(
+        self, src: Tensor, src_mask: Tensor | Sentences, tgt_in: Tensor, sentences: Sentences | None = None
+    ) -> Tensor:
+        """Hidden states under teacher forcing, [B, T, D], or [N, D] of a packed batch.
+
+        Args:
+            src, tgt_in: [B, S] and [B, T], or the rows [M] and [N] of a packed batch.
+            src_mask: [B, S], or the sentences of ``src``.
+            sentences: of ``tgt_in``.
+        """
+        if sentences is None:
+            assert isinstance(src_mask, Tensor)
+            return super().forward(src, src_mask, tgt_in)
+        assert isinstance(src_mask, Sentences)
+        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]
+        for encoder_layer in self.encoder:
+            memory = encoder_layer.packed(memory, src_mask)
+        memory = self.encoder_norm(memory)
+        x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences)  # [N, D]
+        for layer in self.decoder:
+            x = layer.packed(x, memory, sentences, src_mask)
+        hidden: Tensor = self.decoder_norm(x)
+        return hidden
+
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> AnyState:
         memories = [layer.cross_attention.read(memory.states) for layer in self.decoder]
         if room is not None:
@@ -467,5 +537,16 @@ class Transformer(Seq2Seq[AnyState]):
             x = x + positions(torch.arange(ids.size(1), device=ids.device) + start)
         elif self.config.positions == "sinusoidal":
             x = x + sinusoidal_positions(start, ids.size(1), self.config.d_model, x)
+        embedded: Tensor = self.dropout(x)
+        return embedded
+
+    def _embed_packed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences) -> Tensor:
+        """Embeddings [N, D] of ids [N], each at its position in its sentence."""
+        x = table(ids) * math.sqrt(self.config.d_model)
+        if positions is not None:
+            x = x + positions(sentences.positions)
+        elif self.config.positions == "sinusoidal":
+            places = sinusoidal_positions(0, sentences.longest, self.config.d_model, x)
+            x = x + places.index_select(0, sentences.positions)
         embedded: Tensor = self.dropout(x)
         return embedded

@@ -311,6 +311,16 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # no checkpoint, one of an earlier version, or damaged: whoever reads the weights says so
 
+    def batching(self) -> str | None:
+        """``packed`` or ``padded``, as the batches of the last checkpoint were; None where there is no checkpoint.
+
+        Earlier versions did not record it, and padded.
+        """
+        try:
+            return str(self._last_state()["identity"].get("batching", "padded"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for writing. The system drops the lock with the process, so a dead one never blocks.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nmt.models.packed import HAS_TRITON
 
 
 def piece_rows(vocab_size: int, device: str) -> int:
@@ -94,8 +97,100 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None, None, None
 
 
+class _WeightedCrossEntropy(torch.autograd.Function):
+    """The same over rows that count 1 or 0, in pieces whose shapes depend on the number of rows alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        spread = smoothing / weight.size(0)
+        with torch.autocast(device, enabled=False):
+            h, w = hidden.to(dtype), weight.to(dtype)
+            weight_sum = weight.sum(0)  # [D]
+            counted = hidden.float() * weights[:, None]
+            gold = (counted * weight[targets]).sum()
+            hidden_sum = counted.sum(0)  # [D]
+            each = torch.empty(h.size(0), device=h.device)  # log Σ exp z of each row, 0 where it does not count
+            grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
+            rows = _weighted_rows(h.size(0), weight.size(0), device)
+            for start in range(0, h.size(0), rows):
+                piece = slice(start, start + rows)
+                p = h[piece] @ w.t()  # [R, V] logits, and then their gradient
+                each[piece] = log_norm_and_gradient_(p, targets[piece], weights[piece], 1 - smoothing)
+                torch.mm(p, w, out=grad_hidden[piece])
+                _add_product_(grad_weight, p, h[piece])
+            log_norm = each.sum()
+            smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden_sum @ weight_sum)
+            grad_hidden -= (spread * weight_sum * weights[:, None]).to(dtype)
+            grad_weight -= spread * hidden_sum
+        ctx.grads = (grad_hidden, grad_weight)
+        nll = log_norm - gold
+        ctx.mark_non_differentiable(nll)
+        return smoothed, nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.grads
+        ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
+        return grad_hidden.mul_(grads[0]), grad_weight.mul_(grads[0]), None, None, None
+
+
+def log_norm_and_gradient_(logits: Tensor, targets: Tensor, weights: Tensor, confidence: float) -> Tensor:
+    """Replace logits z [R, V] by weight · (softmax(z) - confidence [gold]).
+
+    Returns:
+        weight · log Σ exp z, [R] in fp32.
+    """
+    if logits.is_cuda and HAS_TRITON:
+        from nmt.training.triton_loss import log_norm_and_gradient_ as fused
+
+        return fused(logits, targets, weights, confidence)
+    z = logits.float()
+    log_norm = z.logsumexp(-1)
+    p, gold = (z - log_norm[:, None]).exp_(), targets[:, None]
+    p.scatter_(1, gold, p.gather(1, gold) - confidence)
+    logits.copy_(p.mul_(weights[:, None]))
+    return log_norm * weights
+
+
+def _add_product_(total: Tensor, p: Tensor, h: Tensor) -> None:
+    """total [V, D] += pᵀ h, summed in fp32 within the product on CUDA."""
+    if p.dtype == total.dtype:
+        total.addmm_(p.t(), h)
+    elif p.is_cuda and _adds_in_fp32(p.dtype, p.device):
+        torch.addmm(total, p.t(), h, out_dtype=torch.float32, out=total)
+    else:
+        total += p.t() @ h
+
+
+@cache
+def _adds_in_fp32(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether PyTorch adds a product of this dtype to a matrix in fp32."""
+    total, p = torch.zeros(16, 16, device=device), torch.zeros(16, 16, dtype=dtype, device=device)
+    try:
+        torch.addmm(total, p, p, out_dtype=torch.float32, out=total)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def _weighted_rows(rows: int, vocab_size: int, device: str) -> int:
+    """As :func:`piece_rows`, in pieces of about one size; larger on a GPU, as the gradient overwrites the logits."""
+    most = piece_rows(vocab_size, device) if device == "cpu" else max(2048, (1 << 28) // vocab_size)
+    pieces = -(-rows // most)
+    return -(-rows // pieces // 64) * 64
+
+
 def projected_cross_entropy(
-    hidden: Tensor, output: nn.Linear, targets: Tensor, smoothing: float, count_correct: bool = False
+    hidden: Tensor,
+    output: nn.Linear,
+    targets: Tensor,
+    smoothing: float,
+    count_correct: bool = False,
+    weights: Tensor | None = None,
 ) -> Loss:
     """Cross entropy from hidden states, through the output layer.
 
@@ -103,11 +198,17 @@ def projected_cross_entropy(
     (Szegedy et al. 2016, section 7).
 
     Args:
-        hidden: [M, D] at real target positions only; padding is left out before the output layer, not masked after it.
+        hidden: [M, D] at real target positions only: padding is left out before the output layer, unless there are
+            ``weights``.
         output: the layer [V, D], without bias, that makes logits.
         targets: [M] ids.
         count_correct: count the tokens whose likeliest word is the right one, from the same logits.
+        weights: [M] 1 for rows that count and 0 for the others, where M is to be the same for all batches. For training
+            only: gradients are taken, and nothing is counted.
     """
+    if weights is not None:
+        smoothed, nll = _WeightedCrossEntropy.apply(hidden, output.weight, targets, weights, smoothing)
+        return Loss(smoothed, nll, nll.new_zeros((), dtype=torch.long))
     # Within the function gradients are always off: whether they are wanted is known here only.
     differentiate = torch.is_grad_enabled()
     arguments = hidden, output.weight, targets, smoothing, differentiate, count_correct

@@ -14,10 +14,15 @@ from torch import Tensor, nn
 from nmt.config import OptimizerConfig, TrainConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.device) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, device: torch.device, capturable: bool = False
+) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused where PyTorch has it.
 
     Weight decay spares vectors (biases, norms): decaying them helps nothing.
+
+    Args:
+        capturable: for steps in a CUDA graph. The learning rate is then a tensor on the device.
     """
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -25,7 +30,21 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, device: torch.dev
     ]
     kind = _unguarded({"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name])
     betas = (config.betas[0], config.betas[1])
-    return kind(groups, lr=config.lr, betas=betas, eps=config.eps, fused=device.type in ("cpu", "cuda"))
+    fused = device.type in ("cpu", "cuda")
+    if not capturable:
+        return kind(groups, lr=config.lr, betas=betas, eps=config.eps, fused=fused)
+    rate = torch.tensor(config.lr, device=device)
+    optimizer = kind(groups, lr=rate, betas=betas, eps=config.eps, fused=fused, capturable=True)
+    optimizer._warned_capturable_if_run_uncaptured = True  # several processes run it uncaptured, and are right
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:

@@ -28,21 +28,23 @@ class Window:
         exact = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.tensor(values, dtype=exact, device=device)
 
-    def add(self, finite: Tensor, losses: Tensor, norm: Tensor, tokens: int, padding: int, positions: int) -> None:
-        """Count one update.
+    def add(self, finite: Tensor, losses: Tensor, norm: Tensor, tokens: int | Tensor) -> None:
+        """Count what one update found.
 
         Args:
             finite: whether the gradient was finite; the losses of a skipped update do not count.
             losses: sums of the smoothed and of the plain loss, [2].
             norm: of the gradient.
             tokens: target tokens.
-            padding, positions: padded and all positions of both sides.
         """
         self.sums[:2] += torch.where(finite, losses, 0)
         self.sums[2] += torch.where(finite, norm, 0)
-        self.sums[3] += 1
         self.sums[4] += ~finite
         self.sums[5] += torch.where(finite, tokens, 0)
+
+    def add_update(self, padding: int, positions: int) -> None:
+        """Count one update, its padded and all its positions of both sides."""
+        self.sums[3] += 1
         self.sums[6] += padding
         self.sums[7] += positions
 

@@ -13,16 +13,18 @@ from nmt.models.build import count_parameters
 from nmt.run.selection import TITLES
 from nmt.runtime.device import Place
 from nmt.runtime.environment import precision_name
+from nmt.training.batching import choose_batching
 from nmt.training.prepared import Prepared
 from nmt.training.trainer import Trainer
 
 
 def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
-    """Model, data, limits, device and run, one line each."""
+    """Model, data, limits, batches, device and run, one line each."""
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
     order = trainer.order
     steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
+    _, batching = choose_batching(config, trainer.place.device, trainer.place.dtype, trainer.run.batching())
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"
@@ -35,6 +37,7 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
         f"until       {', or '.join(_limits(config.train))}",
+        f"batches     {batching}",
         f"device      {_place(trainer.place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip

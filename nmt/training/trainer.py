@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nmt.config import Config
 from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
+from nmt.data.packing import PackedBatch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
@@ -118,7 +119,7 @@ class Trainer:
             with postponing(acknowledge=self.ranks.is_main):
                 # Before the first step
                 if self.place.device.type == "cuda":
-                    self.ranks.each(lambda: self.updater.try_longest_batch(self.order.longest_batch()))
+                    self.ranks.each(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
                 self._score_again()
                 while True:
                     # Stop, or validate
@@ -152,13 +153,13 @@ class Trainer:
             updates.close()
             self.reporter.close()
 
-    def step(self, batches: list[Batch]) -> None:
+    def step(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make an update, and end a training that diverges."""
         self.update(batches)
         self.updater.stop_if_diverged(self.progress)
         self._tick()
 
-    def update(self, batches: list[Batch]) -> None:
+    def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make one optimizer step on ``batches``, this rank's of the update."""
         self.updater.update(batches, self.progress, self.window)
 
@@ -224,7 +225,7 @@ class Trainer:
         progress, c = self.progress, self.config.train
         return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
 
-    def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch]]]:
+    def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
         """This rank's batches of each update, with the epoch, the batches taken of it by then, and whether it ends."""
         epoch, position = self.progress.epoch, self.progress.position
         while True:
@@ -307,7 +308,7 @@ class Trainer:
         metrics = {
             "train/loss": w["smoothed"] / tokens,
             "train/ppl": math.exp(min(nll, 100)),
-            "train/lr": self.updater.optimizer.param_groups[0]["lr"],
+            "train/lr": self.updater.rate,
             "train/grad_norm": w["grad_norm"] / max(1, w["updates"] - w["skipped"]),
             "train/tokens_per_second": w["tokens"] / w["seconds"],
             "train/padding": w["padding"] / w["positions"],

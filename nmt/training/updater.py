@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from nmt.config import TrainConfig
 from nmt.data.batching import Batch, Reader
+from nmt.data.packing import PackedBatch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.device import Place, autocast
+from nmt.training.captured import CapturedUpdate, Graphs, capture
 from nmt.training.loss import projected_cross_entropy
-from nmt.training.optim import MovingAverage, build_optimizer, learning_rate
+from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
 from nmt.training.progress import Progress, Window
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
@@ -29,6 +31,10 @@ class Updater:
 
     Attributes:
         optimizer, scaler, ema: the state of the optimization beside the weights. ``scaler`` scales the loss in fp16.
+        rate: the learning rate of the last update.
+        packed: whether batches are packed.
+        capturable: whether the update may become one CUDA graph: all packed batches have the same shape.
+        captured: that graph, once it is made.
         recent: of the last updates the batches, and whether the gradient was finite (a tensor on the device).
         tell: prints a line for people.
     """
@@ -37,15 +43,21 @@ class Updater:
         self.config, self.model, self.reader = config, model, reader
         self.device, self.dtype, self.ranks = place.device, place.dtype, place.ranks
         parallel = self.ranks.parallel(model)
-        self.forward = torch.compile(parallel, dynamic=True) if config.compile else parallel
+        self.packed = reader.packed
+        self.capturable = (
+            self.packed and self.device.type == "cuda" and self.ranks.size == 1 and self.dtype != torch.float16
+        )
+        self.captured: CapturedUpdate | None = None
+        self.forward = torch.compile(parallel, dynamic=not self.packed) if config.compile else parallel
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(model, config.optimizer, self.device)
+        self.optimizer = build_optimizer(model, config.optimizer, self.device, self.capturable)
+        self.rate = config.optimizer.lr
         self.ema = MovingAverage(model, config.ema_decay) if config.ema_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.recent: deque[tuple[list[Batch], Tensor]] = deque(maxlen=config.max_bad_steps)
+        self.recent: deque[tuple[Sequence[Batch | PackedBatch], Tensor]] = deque(maxlen=config.max_bad_steps)
         self.tell: Callable[[str], None] = lambda _: None
 
-    def update(self, batches: list[Batch], progress: Progress, window: Window) -> None:
+    def update(self, batches: Sequence[Batch | PackedBatch], progress: Progress, window: Window) -> None:
         """Make one step on the mean loss per target token of all ``batches``, those of all ranks together.
 
         Args:
@@ -58,25 +70,33 @@ class Updater:
         # The gradient is the mean over the ranks, each of which sums over its tokens.
         tokens = sum(batch.tgt_tokens for batch in batches)
         total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
-        losses = self._gradients(batches, total / self.ranks.size, progress)
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
-        finite = torch.isfinite(norm)
-        self._step(learning_rate(progress.step + 1, self.config, progress.plateau_cuts), finite)
+        self.rate = learning_rate(progress.step + 1, self.config, progress.plateau_cuts)
+        set_learning_rate(self.optimizer, self.rate)
+        if self.captured is not None:
+            finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)
+        else:
+            losses = self._gradients(batches, total / self.ranks.size, progress)
+            finite = self._apply(losses, tokens, window)
+            self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         if self.ema is not None:
             self.ema.update(progress.step)
         self.recent.append((batches, finite))
         padding = [batch.padding for batch in batches]
-        window.add(finite, losses, norm, tokens, sum(p for p, _ in padding), sum(n for _, n in padding))
+        window.add_update(sum(p for p, _ in padding), sum(n for _, n in padding))
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: Batch | PackedBatch) -> tuple[Tensor, Tensor]:
         """Sums of the smoothed and of the plain loss over the target tokens of a batch."""
         with autocast(self.device, self.dtype):
-            hidden = self.forward(batch.src, batch.src_mask, batch.tgt_in)  # [B, T, D]
-            hidden, targets = batch.at_real(hidden), batch.at_real(batch.tgt_out)  # [M, D], [M]
-            found = projected_cross_entropy(hidden, self.model.output, targets, self.config.label_smoothing)
+            hidden, targets = batch.at_targets(self.forward(*batch.inputs)), batch.targets  # [M, D], [M]
+            smoothing, weights = self.config.label_smoothing, batch.weights
+            found = projected_cross_entropy(hidden, self.model.output, targets, smoothing, weights=weights)
             return found.smoothed, found.nll
+
+    def prepare(self, rows: Any, window: Window) -> None:
+        """Before the first step on CUDA, see :meth:`try_longest_batch` and :meth:`capture`."""
+        self.try_longest_batch(rows)
+        self.capture(rows, window)
 
     def try_longest_batch(self, rows: Any) -> None:
         """Fail at the start, not after an hour: the batch with most positions must fit. Leaves no trace.
@@ -99,6 +119,40 @@ class Updater:
             moments.clear()
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.set_rng_state(state, self.device)
+
+    def capture(self, rows: Any, window: Window) -> None:
+        """Make the update one CUDA graph, where that is possible. Leaves no trace.
+
+        Args:
+            rows: the sentence pairs of any batch.
+            window: the sums to which the losses will be added.
+
+        Raises:
+            TrainingError: the memory does not suffice.
+        """
+        if not self.capturable:
+            return
+        batch = self.reader.largest(rows)
+        assert isinstance(batch, PackedBatch)
+
+        def make() -> CapturedUpdate:
+            return CapturedUpdate(
+                Graphs(self.device), batch, self.parameters,
+                accumulate=lambda one, tokens: self._accumulate([one], tokens),
+                apply=lambda losses, tokens: self._apply(losses, tokens, window),
+                several=self.config.accumulate > 1,
+            )  # fmt: skip
+
+        try:
+            self.captured = capture(make, window.sums, self.tell)
+        except torch.OutOfMemoryError:
+            raise TrainingError(
+                f"an update does not fit into the memory of {self.device} as one CUDA graph. {_LESS_MEMORY}, or set "
+                "train.batching: padded"
+            ) from None
+        finally:
+            if self.captured is None:
+                self.optimizer.zero_grad(set_to_none=True)
 
     def stop_if_diverged(self, progress: Progress) -> None:
         """End a training whose gradients stay not finite, naming the sentences of the last batch.
@@ -128,13 +182,13 @@ class Updater:
 
     # -------------------------------------------------------------------------------------------------- parts of a step
 
-    def _gradients(self, batches: list[Batch], tokens: float, progress: Progress) -> Tensor:
+    def _gradients(self, batches: Sequence[Batch | PackedBatch], tokens: float, progress: Progress) -> Tensor:
         """Gradients of the loss over ``tokens``; with every batch in halves where memory does not suffice."""
         with suppress(torch.OutOfMemoryError):  # leave the block first: the traceback keeps the failed pass's tensors
             return self._accumulate(batches, tokens)
         return self._accumulate_halves(batches, tokens, progress)
 
-    def _accumulate(self, batches: list[Batch], tokens: float) -> Tensor:
+    def _accumulate(self, batches: Sequence[Batch | PackedBatch], tokens: float | Tensor) -> Tensor:
         """Add up the gradients of all batches; return this rank's sums of the smoothed and the plain loss, [2]."""
         sums = torch.zeros(2, device=self.device)
         for number, batch in enumerate(batches, 1):
@@ -144,10 +198,12 @@ class Updater:
             sums += torch.stack([loss.detach(), nll.detach()])
         return sums
 
-    def _accumulate_halves(self, batches: list[Batch], tokens: float, progress: Progress) -> Tensor:
+    def _accumulate_halves(self, batches: Sequence[Batch | PackedBatch], tokens: float, progress: Progress) -> Tensor:
         """Repeat the update from its start, with every batch in two: the same gradient in less memory."""
         step = progress.step + 1
-        if self.ranks.size > 1:  # a retry on one rank would deadlock: the others are inside this step's all-reduce
+        # A retry on one rank would deadlock: the others are inside this step's all-reduce. Half a packed batch takes as
+        # much memory as a whole one.
+        if self.ranks.size > 1 or self.packed:
             raise TrainingError(f"out of memory at step {step}; the last checkpoint is kept. {_LESS_MEMORY}")
         self.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
@@ -161,14 +217,20 @@ class Updater:
                 f"out of memory at step {step}, even with the batch split; the last checkpoint is kept. {_LESS_MEMORY}"
             ) from None
 
-    def _step(self, rate: float, finite: Tensor) -> None:
-        """Change the weights where the gradient is finite, and drop the gradient."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def _apply(self, losses: Tensor, tokens: int | Tensor, window: Window) -> Tensor:
+        """Change the weights where the gradient is finite; returns whether it is.
+
+        Args:
+            losses: sums of the smoothed and the plain loss of this rank's ``tokens``, for ``window``.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
+        finite = torch.isfinite(norm)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
         elif self.device.type == "cuda" or finite:  # on CUDA the fused kernel skips without a synchronization
             self.optimizer.found_inf = (~finite).float() if self.device.type == "cuda" else None  # type: ignore[attr-defined]
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        window.add(finite, losses, norm, tokens)
+        return finite

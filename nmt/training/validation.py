@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nmt.config import Config, SearchConfig, digest
-from nmt.data.batching import Batch, Reader, plan_batches
+from nmt.data.batching import Reader, plan_batches
 from nmt.evaluation.scores import score
 from nmt.insight.attention import attention_map
 from nmt.models.seq2seq import Seq2Seq
@@ -69,7 +69,7 @@ class Validator:
         self.limits = prepared.encoded.limits
         self.lengths = src_lengths, tgt_lengths = data.lengths()
         self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
-        self.read: Callable[[Any], Batch] = reader.read
+        self.read = reader.read
         self.sources, self.references = text.sources(), text.targets()
         self.fingerprint = digest(self.sources, self.references)
         self.settings = self.settings_under(config)
@@ -104,8 +104,7 @@ class Validator:
             for rows in self.plan[self.world.block(len(self.plan))]:
                 self.world.pulse()
                 batch = self.read(rows).to(self.place.device)
-                hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))  # [M, D]
-                targets = batch.at_real(batch.tgt_out)  # [M]
+                hidden, targets = batch.at_targets(model(*batch.inputs)), batch.targets  # [M, D], [M]
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
                 batches.append((float(loss.nll), int(loss.correct), len(targets)))
         return batches

@@ -173,6 +173,13 @@ def test_torchrun_trains_as_one_process_that_accumulates(task):
     assert_like_one_process(task, "one", "two")
 
 
+def test_two_ranks_train_on_packed_batches(task):
+    pipeline.train(task.config("transformer", "one", **exact("transformer", batching="packed", accumulate=2)))
+    ranks = train(task, 2, task.config_file("transformer", "two", **exact("transformer", batching="packed")))
+    assert ranks.codes == [0, 0], ranks.output
+    assert_like_one_process(task, "one", "two")
+
+
 # ------------------------------------------------------------------------------------------------------------- resuming
 
 

@@ -349,7 +349,7 @@ def test_commands_that_are_suggested_can_be_typed(place, capfd):
     assert "train 'my c.yaml'" in capfd.readouterr().out
     assert main(["train", "my c.yaml"]) == 0
     out = capfd.readouterr().out
-    assert "translate 'my runs/d' -i FILE" in out
+    assert "translate 'my runs/d'" in out
     assert "evaluate 'my runs/d'" in out
 
 
