@@ -11,12 +11,12 @@ RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 .DEFAULT_GOAL := help
 .PHONY: help install prepare train evaluate translate tensorboard test test-fast lint bench bench-peers clean need-config need-run
 
-help:  ## this list
+help:  ## list the targets
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  \1\t/' | expand -t 16
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nmt needs Python 3.11 or newer; choose one with make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
@@ -33,10 +33,10 @@ need-config:
 need-run:
 	@test -n "$(RUN)" || { echo "name a run: make $(MAKECMDGOALS) RUN=demo" >&2; exit 2; }
 
-prepare: need-config $(VENV)/.installed  ## corpus, tokenizer and encoded pairs of CONFIG
+prepare: need-config $(VENV)/.installed  ## clean the corpus, train the tokenizer, encode the pairs (cached)
 	@$(NMT) prepare $(CONFIG) $(OVERRIDES)
 
-train: need-config $(VENV)/.installed  ## everything from CONFIG to BLEU; goes on with an interrupted run
+train: need-config $(VENV)/.installed  ## train (or resume) the run of CONFIG, then evaluate
 	@$(NMT) train $(CONFIG) $(OVERRIDES)
 
 evaluate: need-run $(VENV)/.installed  ## score the test sets of RUN with sacreBLEU
@@ -45,13 +45,13 @@ evaluate: need-run $(VENV)/.installed  ## score the test sets of RUN with sacreB
 translate: need-run $(VENV)/.installed  ## translate standard input with RUN
 	@$(NMT) translate $(RUN)
 
-tensorboard: $(VENV)/.installed  ## watch RUN, or all runs
+tensorboard: $(VENV)/.installed  ## show the curves of RUN, or of all runs
 	@$(BIN)/tensorboard --logdir $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 test: $(VENV)/.installed-dev  ## all tests
 	@$(BIN)/python -m pytest -n 2
 
-test-fast: $(VENV)/.installed-dev  ## the tests that are not marked slow: under a minute
+test-fast: $(VENV)/.installed-dev  ## tests not marked slow: under a minute
 	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy and the import rules of pyproject.toml
@@ -60,10 +60,10 @@ lint: $(VENV)/.installed-dev  ## ruff, mypy and the import rules of pyproject.to
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick tries it out
+bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick for a trial
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
-bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed  ## install what bench compares with
+bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed  ## install the programs that bench compares nmt with
 
 $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PYTHON) -m venv $(PEERS)/$*

@@ -1,4 +1,4 @@
-"""Run every benchmark of this folder and write benchmarks/RESULTS.md from their sections.
+"""Run the benchmarks of this folder and write benchmarks/RESULTS.md from their sections.
 
 benchmarks/bench.py [--quick] [--only train decode data] [--repeats N] [--src FILE --tgt FILE --input FILE] [--out FILE]
 """
@@ -19,20 +19,28 @@ QUICK = {"train": ["--quick"], "decode": ["--quick"], "data": ["--pairs", "20000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "--only", nargs="+", choices=list(QUICK), default=list(QUICK), help="the others keep their section of last time"
+        "--only",
+        nargs="+",
+        choices=list(QUICK),
+        default=list(QUICK),
+        help="benchmarks to run; the others keep their last section",
     )
-    parser.add_argument("--quick", action="store_true", help="minutes: shows that all of it runs, measures badly")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few minutes: checks that everything runs; the figures mean nothing"
+    )
     parser.add_argument("--repeats", type=int, metavar="N", help="alternated repeats of each benchmark")
-    parser.add_argument("--src", metavar="FILE", help="real text instead of made corpora; with --tgt and --input")
+    parser.add_argument("--src", metavar="FILE", help="real text instead of synthetic corpora; with --tgt and --input")
     parser.add_argument("--tgt", metavar="FILE", help="its translations")
     parser.add_argument("--input", metavar="FILE", help="sentences to translate")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "RESULTS.md", metavar="FILE")
     parser.add_argument("--work", type=Path, default=Path("data/bench"), metavar="DIR", help="sections and numbers")
     arguments = parser.parse_args()
+    # Check the options
     given = [arguments.src, arguments.tgt, arguments.input]
     if any(given) and not all(given):
         raise BenchmarkError("--src, --tgt and --input go together: a corpus, and sentences to translate")
     text = ["--src", arguments.src, "--tgt", arguments.tgt] if arguments.src else []
+    # Run the benchmarks
     head = header()
     for name in arguments.only:
         script, section = ROOT / "benchmarks" / f"bench_{name}.py", arguments.work / f"{name}.md"
@@ -42,7 +50,8 @@ def main() -> None:
         done = subprocess.run([sys.executable, str(script), "--out", str(section), *options])
         if done.returncode:
             raise BenchmarkError(f"{script.name}: failed with exit code {done.returncode}; no results were written")
-    sections = [arguments.work / f"{name}.md" for name in QUICK]  # those not measured now as they were
+    # Write the results
+    sections = [arguments.work / f"{name}.md" for name in QUICK]  # also the earlier sections of benchmarks not run now
     texts = [section.read_text(encoding="utf-8").strip() for section in sections if section.is_file()]
     write_text(arguments.out, "\n\n".join([head, *texts]) + "\n")
     print(f"wrote {arguments.out}", file=sys.stderr)
@@ -53,7 +62,7 @@ def header() -> str:
     return "\n".join([
         "# Benchmark results",
         "",
-        "Written by `make bench`; [README.md](README.md) says what the figures mean, and what was tried and left out.",
+        "Written by `make bench`; [README.md](README.md) explains the figures, and lists what was tried and rejected.",
         "",
         f"- {about['cpu']}, {about['cores']} cores, {about['memory_bytes'] / 2**30:.0f} GiB, {about['system']}",
         f"- Python {about['python']}",

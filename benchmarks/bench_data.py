@@ -1,9 +1,9 @@
-"""How preparing a corpus, and starting to train on it, scale with its size: time and resident memory.
+"""Measure time and memory of preparing a corpus, and of starting to train on it, by corpus size.
 
 benchmarks/bench_data.py --pairs 100000 1000000 10000000 --repeats 5 --out benchmarks/data.md
 
-The corpora are the one of --src and --tgt (else the demo grammar's), repeated in new orders with seeded edits. Every
-measurement is of fresh processes in a temporary folder.
+The corpora are made from --src and --tgt (or the demo corpus), repeated in new orders with seeded edits. Every
+measurement runs new processes in a temporary folder.
 """
 
 import argparse
@@ -26,18 +26,18 @@ import yaml
 from harness import command, machine, publish, spread, table
 
 from nmt.cli.errors import guarded
-from nmt.config import DemoSource, TextSource
+from nmt.config.data import DemoSource, TextSource
 from nmt.data.sources import read_pairs
 from nmt.errors import DataError
 
-BYTES_PER_PAIR = 700  # on disk, at the worst moment: text, two copies of the corpus, ids
+BYTES_PER_PAIR = 700  # peak on disk: text, two copies of the corpus, ids
 
 
 # ------------------------------------------------------------------------------------------------------------- corpora
 
 
 def real_pairs(src: str | None, tgt: str | None) -> tuple[str, list[tuple[str, str]]]:
-    """A name for people, and the pairs."""
+    """Describe the corpus and load its pairs."""
     if (src is None) != (tgt is None):
         raise DataError("--src and --tgt go together: one file of sources, one of their translations")
     if src and tgt:
@@ -47,14 +47,14 @@ def real_pairs(src: str | None, tgt: str | None) -> tuple[str, list[tuple[str, s
 
 
 def grow(pairs: list[tuple[str, str]], seed: int) -> Iterator[tuple[str, str]]:
-    """The pairs in random order, then again and again with edits; about 1 % repeat an earlier pair, 0.1 % lack a side.
+    """Yield the pairs in random order, then repeatedly with edits; about 1 % are duplicates, 0.1 % have an empty side.
 
-    An edit of a side replaces, inserts, drops or swaps a word, or joins two to one never seen: the vocabulary grows
-    with the corpus, as it does in language.
+    An edit replaces, inserts, drops or swaps a word, or joins two words into a new one. So the vocabulary grows with
+    the corpus, as in natural language.
     """
     rng = random.Random(seed)
     rows = [(src.split(), tgt.split()) for src, tgt in pairs]
-    words = [[word for row in rows for word in row[side]] for side in (0, 1)]  # as often as in the text
+    words = [[word for row in rows for word in row[side]] for side in (0, 1)]  # with their frequencies
     for turn in itertools.count():
         rng.shuffle(rows)
         for src, tgt in rows:
@@ -103,11 +103,11 @@ def write_config(folder: Path, count: int, arguments: argparse.Namespace) -> Pat
             "store": str(folder / "store"),
         },
         "tokenizer": {"type": arguments.tokenizer, "vocab_size": arguments.vocab_size},
-        # Small, so that it hides nothing of what the data takes.
+        # Small, so that the memory of the data shows.
         "model": {
             "type": "transformer", "d_model": 64, "d_ff": 128, "num_heads": 2, "encoder_layers": 1, "decoder_layers": 1,
         },
-        # One step more than is watched: it is killed before it validates.
+        # One step more than measured: the training is killed before it validates.
         "train": {"max_steps": arguments.steps + 1, "log_every": 1, "validate_every": 10**9, "device": "cpu"},
     }  # fmt: skip
     path = folder / "bench.yaml"
@@ -122,15 +122,16 @@ def write_config(folder: Path, count: int, arguments: argparse.Namespace) -> Pat
 class Measured:
     seconds: float = 0.0
     peak: int = 0  # bytes resident, all processes together
-    marks: dict[str, float] = field(default_factory=dict)  # seconds until a line came that starts with this
+    marks: dict[str, float] = field(default_factory=dict)  # seconds until the first line with this prefix
 
 
 def measure(command: list[str], marks: Iterable[str], last: str | None = None) -> Measured:
     """Run ``command`` to its end, or kill it at the first line that starts with ``last``.
 
     Raises:
-        DataError: it failed; what it said last is given.
+        DataError: the command failed; the message has its last line.
     """
+    # Start the command and watch its memory
     found, said, started = Measured(), [""], time.monotonic()
     # Unbuffered, so that a line is read when it is written.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -142,6 +143,7 @@ def measure(command: list[str], marks: Iterable[str], last: str | None = None) -
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    # Read its lines
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -164,10 +166,10 @@ def measure(command: list[str], marks: Iterable[str], last: str | None = None) -
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """The process and its descendants."""
     try:
         lists = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return []
     return [pid, *(one for children in lists for child in children.split() for one in tree(int(child)))]
 
@@ -179,12 +181,12 @@ def resident(pid: int) -> int:
         return 0
 
 
-CORPUS, TOKENIZER, ENCODED, FIRST = "corpus ", "encoding ", "encoded ", "step 1 "  # how the lines begin
+CORPUS, TOKENIZER, ENCODED, FIRST = "corpus ", "encoding ", "encoded ", "step 1 "  # prefixes of the lines
 
 
 @dataclass
 class Size:
-    """One size of corpus and what was measured on it."""
+    """A corpus size and its measurements."""
 
     pairs: int
     folder: Path
@@ -254,9 +256,10 @@ def main() -> None:
     parser.add_argument("--src", help="sources of the real corpus to grow; with --tgt")
     parser.add_argument("--tgt", help="their translations")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", help="where the temporary folder is made (default: the system's)")
+    parser.add_argument("--folder", help="parent of the temporary folder (default: the system's)")
     parser.add_argument("--out", type=Path, help="Markdown file to write the section into")
     arguments = parser.parse_args()
+    # Make the corpora
     with tempfile.TemporaryDirectory(prefix="bench-data-", dir=arguments.folder) as temporary:
         need, free = BYTES_PER_PAIR * sum(arguments.pairs), shutil.disk_usage(temporary).free
         if free < need:
@@ -270,6 +273,7 @@ def main() -> None:
             folder.mkdir()
             size = write_corpus(itertools.islice(grow(pairs, arguments.seed), count), folder)
             sizes.append(Size(count, folder, size, write_config(folder, count, arguments)))
+        # Measure
         for repeat in range(arguments.repeats):
             for one in sizes:
                 one.measure(arguments.steps)

@@ -2,8 +2,8 @@
 
 benchmarks/bench_decode.py [--quick] [--run RUN --input FILE | --src FILE --tgt FILE] [--out FILE]
 
-Without a run it trains one on the synthetic corpus, or on --src and --tgt: random weights would never end a sentence.
-MarianMTModel gets the run's weights, and must give its logits before anything is timed.
+Without a run it trains one on the synthetic corpus, or on --src and --tgt, because random weights never end a sentence.
+MarianMTModel gets the run's weights and must give the same logits before the timing starts.
 """
 
 from __future__ import annotations
@@ -42,16 +42,19 @@ from harness import (
 )
 
 from nmt.cli.errors import guarded
-from nmt.config import Config, TransformerConfig, digest, validate_config
+from nmt.config.compare import digest
+from nmt.config.experiment import Config
+from nmt.config.limits import resolve_search
+from nmt.config.load import validate_config
+from nmt.config.model import TransformerConfig
 from nmt.data.lines import open_text, read_lines
 from nmt.run.directory import Run
-from nmt.search.limits import resolve_search
 from nmt.storage.atomic import write_text
 
-SAME_LOGITS = 1e-3  # largest difference of two logits that are computed alike in fp32
-# transformers has no other length penalty: the sum of log probabilities by length ** alpha.
+SAME_LOGITS = 1e-3  # largest difference of two equal logits in fp32
+# The only length penalty of transformers: the sum of log probabilities divided by length ** alpha.
 SEARCH = {"beam_size": 5, "length_penalty": "average", "alpha": 1.0}
-# Batch sizes among which a peer gets its best: tokens of transformers (beam times source), sentences of CTranslate2.
+# Batch sizes tried for a peer: tokens for transformers (beam times source), sentences for CTranslate2.
 BUDGETS, SENTENCES = (2048, 4096, 8192, 16384), (16, 32, 64, 128)
 
 
@@ -69,7 +72,7 @@ def main() -> None:
         raise BenchmarkError("--run, and --src with --tgt, need --input: a file of sentences to translate")
     before = machine()
     run, sentences = prepare(arguments)
-    engine = own_engine(arguments, run, sentences)
+    engine = pytorch_engine(arguments, run, sentences)
     ctranslate2 = ctranslate2_engine(arguments, run, sentences)
     result = {
         "command": command(), "machine": before, "threads": arguments.threads, "search": SEARCH,
@@ -79,7 +82,7 @@ def main() -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Run, list[str]]:
-    """The run, trained where it is not yet, and the sentences."""
+    """Open or train the run, and read the sentences."""
     if arguments.run:
         run = Run.open(arguments.run)
     else:
@@ -99,11 +102,12 @@ def prepare(arguments: argparse.Namespace) -> tuple[Run, list[str]]:
         return run, list(islice((line for line in read_lines(text, source) if line.strip()), arguments.sentences))
 
 
-# ------------------------------------------------------------------------------------------------------- the own engine
+# ------------------------------------------------------------------------------------------------------- PyTorch engine
 
 
-def own_engine(arguments: argparse.Namespace, run: Run, sentences: list[str]) -> dict[str, Any]:
-    """Ours and MarianMTModel's generate, text to text, models loaded; without the peer ours alone."""
+def pytorch_engine(arguments: argparse.Namespace, run: Run, sentences: list[str]) -> dict[str, Any]:
+    """Measure nmt's PyTorch engine and MarianMTModel's generate, text to text, with loaded models."""
+    # Load the contestants
     folder = arguments.work / "decode"
     files = {name: str((folder / f"{name}.npz").absolute()) for name in ("weights", "logits")}
     path, model = str(run.path.absolute()), run.load_config().model.model_dump(mode="json")
@@ -128,8 +132,9 @@ def own_engine(arguments: argparse.Namespace, run: Run, sentences: list[str]) ->
                 found[peer.name]["logits"] = same_logits(peer, files["logits"])
                 settings[peer] = {"batch_tokens": best_budget(peer, sentences)}
                 found[peer.name]["note"] += f", batches of {settings[peer]['batch_tokens']:,} tokens"
+        # Warm up, then time
         for one, options in settings.items():
-            one.ask("translate", sources=sentences, **options)  # warm-up
+            one.ask("translate", sources=sentences, **options)
         answers = alternate(
             list(settings), arguments.repeats, lambda one, _: one.ask("translate", sources=sentences, **settings[one])
         )
@@ -145,7 +150,7 @@ def own_engine(arguments: argparse.Namespace, run: Run, sentences: list[str]) ->
 
 
 def shared_model(run: Run) -> Path:
-    """The SentencePiece model that reads sources; with a joint vocabulary it writes translations too."""
+    """The SentencePiece model of the source; with a joint vocabulary, of the target too."""
     joint = run.tokenizer / "joint.model"
     return joint if joint.exists() else run.tokenizer / "src.model"
 
@@ -156,7 +161,7 @@ def equal(some: list[str], others: list[str]) -> float:
 
 
 def best_budget(peer: Contestant, sentences: list[str]) -> int:
-    """The batch size with which the peer is fastest, on some of the sentences."""
+    """The batch size with which the peer is fastest on a sample of the sentences."""
     some = sentences[:: max(1, len(sentences) // 200)]
     peer.ask("translate", sources=some, batch_tokens=BUDGETS[0])
     seconds = {budget: peer.ask("translate", sources=some, batch_tokens=budget)["seconds"] for budget in BUDGETS}
@@ -164,17 +169,17 @@ def best_budget(peer: Contestant, sentences: list[str]) -> int:
 
 
 def marian_python(arguments: argparse.Namespace, run: Run) -> Path | None:
-    """The peer's interpreter, where it is installed and has such a model."""
+    """The peer's interpreter; None if it is not installed or does not have such a model."""
     if arguments.peers == "none":
         return None
     if reason := no_counterpart(run.load_config()):
-        print(f"MarianMTModel: left out, it has no counterpart of {reason}", file=sys.stderr)
+        print(f"MarianMTModel: skipped, it has no counterpart of {reason}", file=sys.stderr)
         return None
     return peer_python(arguments, "transformers")
 
 
 def no_counterpart(config: Config) -> str | None:
-    """The first setting of a run that MarianMTModel has no counterpart of."""
+    """The first setting of a run that MarianMTModel does not support, or None."""
     model = config.model
     if not isinstance(model, TransformerConfig):
         return f"model.type: {model.type}"
@@ -195,22 +200,23 @@ def same_logits(peer: Contestant, logits: str) -> dict[str, Any]:
 
 
 def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[str]) -> dict[str, Any] | str:
-    """Commands from text file to text file, start-up counted; or why they cannot be run."""
+    """Measure commands from text file to text file, with start-up; or return why they cannot run."""
+    # Check what is installed
     translate = [sys.executable, "-m", "nmt", "translate"]
-    own = environment(arguments.threads, ours=True)
-    if "--engine" not in subprocess.run([*translate, "--help"], env=own, capture_output=True, text=True).stdout:
-        return "Left out: `nmt translate` has no `--engine` here."
+    ours = environment(arguments.threads, ours=True)
+    if "--engine" not in subprocess.run([*translate, "--help"], env=ours, capture_output=True, text=True).stdout:
+        return "Skipped: `nmt translate` has no option `--engine`."
     if importlib.util.find_spec("ctranslate2") is None:
-        return "Left out: CTranslate2 is not installed beside nmt (`pip install 'nmt[ctranslate2]'`)."
+        return "Skipped: CTranslate2 is not installed in nmt's environment (`pip install ctranslate2`)."
     python = peer_python(arguments, "transformers") if arguments.peers != "none" else None
     if python is None:
-        return "Left out: the peer is not installed (`make bench-peers`)."
+        return "Skipped: the peer is not installed (`make bench-peers`)."
     folder = arguments.work / "decode"
     for name, lines in (("all", sentences), ("one", sentences[:1])):
         write_text(folder / f"{name}.src", "".join(f"{line}\n" for line in lines))
 
     def execute(command: list[str], text: str) -> tuple[float, list[str]]:
-        """Seconds and output lines of a command that reads ``text``."""
+        """Run a command on ``text``; return its seconds and output lines."""
         output = folder / f"{text}.out"
         started = time.perf_counter()
         done = subprocess.run(
@@ -224,6 +230,7 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
             )
         return seconds, output.read_text(encoding="utf-8").splitlines()
 
+    # Build the commands; the peer gets its best batch size
     plain = [*translate, str(run.path.absolute()), "--device", arguments.device]
     engine = [*plain, "--engine", "ctranslate2"]
     execute(engine, "one")  # exports, once
@@ -249,6 +256,7 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
         f"CTranslate2 directly, {best}": ways[best],
         "nmt translate": plain,
     }
+    # Check the versions, then time
     version = metadata.version("ctranslate2")
     ask = [str(python), "-c", "import ctranslate2; print(ctranslate2.__version__)"]
     if (other := subprocess.run(ask, capture_output=True, text=True).stdout.strip()) != version:
@@ -283,7 +291,7 @@ def own_section(result: dict[str, Any]) -> str:
     text = (
         f"{result['sentences']:,} sentences, beam {SEARCH['beam_size']}, text to text with the models loaded, fp32. "
         f"Medians of {len(first['seconds'])} alternated repeats after a warm-up, with the smallest and the largest; "
-        f"threads: {result['threads']}. The peer has our weights, and the best of several batch sizes."
+        f"threads: {result['threads']}. The peer has the same weights, and the best of several batch sizes."
     )
     rows = [
         [
@@ -297,7 +305,7 @@ def own_section(result: dict[str, Any]) -> str:
         for name, about in found.items()
     ]
     header = ["", "sentences/s", "tokens/s", "peak memory, MiB", "ours is times as fast", "same translation"]
-    return f"### The own engine against transformers' generate\n\n{text}\n\n{table(header, rows)}"
+    return f"### nmt's PyTorch engine against transformers' generate\n\n{text}\n\n{table(header, rows)}"
 
 
 def ctranslate2_section(result: dict[str, Any]) -> str:
@@ -309,6 +317,7 @@ def ctranslate2_section(result: dict[str, Any]) -> str:
         f"{result['sentences']:,} sentences, from a text file to a text file, {len(first['all'])} alternated repeats. "
         "Start-up: the same command with one sentence. Speed of ours over that of the command; 1 is the same."
     )
+    # One row per command
     rows = []
     for name, about in found.items():
         speeds = [result["sentences"] / seconds for seconds in about["all"]]
@@ -326,7 +335,7 @@ def ctranslate2_section(result: dict[str, Any]) -> str:
         ])  # fmt: skip
     header = [
         "command", "sentences/s", "seconds", "start-up, seconds", "ours is times as fast", "without start-up",
-        "same as the own engine",
+        "same as nmt's PyTorch engine",
     ]  # fmt: skip
     return f"{title}\n\n{text}\n\n{table(header, rows)}"
 

@@ -1,9 +1,9 @@
-"""Measure what the safety of a run costs: checks at every step, checkpoints, deterministic algorithms.
+"""Measure the cost of a run's safety: checks at every step, checkpoints, deterministic algorithms.
 
 benchmarks/bench_safety.py CONFIG [--updates 20] [--rounds 9] [--set KEY=VALUE ...]
 
-The same updates are made, in turn, by the trainer's loop and by a bare one: forward, backward, clipping, optimizer,
-nothing looked at. Checkpoints are written with all that makes them safe, once in every interval of the configuration.
+The trainer's loop and a bare loop (forward, backward, clipping, optimizer, without checks) make the same updates in
+turn. Checkpoints are written as in training, once per interval of the configuration.
 """
 
 import argparse
@@ -20,8 +20,9 @@ from harness import command, machine, ratios, spread
 
 from nmt import pipeline
 from nmt.cli.errors import guarded
-from nmt.config import Config, load_config
-from nmt.data.batching import Batch
+from nmt.config.experiment import Config
+from nmt.config.load import load_config
+from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
 from nmt.run.directory import Run
 from nmt.runtime.device import Place, resolve_device, resolve_precision, set_deterministic, set_threads
@@ -37,7 +38,7 @@ def guarded_updates(trainer: Trainer, batches: Sequence[Batch | PackedBatch]) ->
 
 
 def bare_updates(trainer: Trainer, batches: Sequence[Batch | PackedBatch]) -> None:
-    """The same updates, with nothing but the arithmetic."""
+    """The same updates, with only the arithmetic."""
     updater = trainer.updater
     for batch in batches:
         batch = batch.to(updater.device)
@@ -59,10 +60,11 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("config")
-    parser.add_argument("--updates", type=int, default=20, help="of a block")
-    parser.add_argument("--rounds", type=int, default=9, help="of one block of each kind")
+    parser.add_argument("--updates", type=int, default=20, help="updates per block")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds, with one block of each kind")
     parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
+    # Build a trainer
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(arguments.config, [*arguments.overrides, f"runs={folder}"])
         keep_freed_memory()
@@ -86,6 +88,7 @@ def main() -> None:
             "guarded": lambda: guarded_updates(trainer, batches),
             "deterministic": deterministic,
         }
+        # Time updates, then checkpoints
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for number in range(-1, arguments.rounds):  # the first round warms up
             for name in kinds if number % 2 == 0 else reversed(kinds):
@@ -102,7 +105,7 @@ def main() -> None:
 
 
 def intervals(config: Config, trainer: Trainer) -> list[int]:
-    """After how many updates checkpoints are written."""
+    """The intervals, in updates, at which checkpoints are written."""
     every, also = config.train.validate_every, config.train.checkpoint_every
     found = [len(trainer.order.updates(0)) if every == "epoch" else every]
     return [*found, *([also] if also else [])]

@@ -1,9 +1,9 @@
-"""Measure training against Hugging Face's MarianMTModel and JoeyNMT: the same work, alternated, each in its process.
+"""Measure training against Hugging Face's MarianMTModel and JoeyNMT: the same work, alternated, in separate processes.
 
 benchmarks/bench_train.py [--quick] [--src FILE --tgt FILE] [--out FILE]
 
-Before anything is timed, every contestant must have the same batches, and each of the same architecture the same number
-of parameters and, with the same weights, the same loss. Afterwards the loss of each must have fallen.
+Before the timing starts, every contestant must have the same batches. Contestants of the same architecture must have
+the same number of parameters and, with the same weights, the same loss. Afterwards every loss must have fallen.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from harness import (
 
 from nmt.cli.errors import guarded
 
-SAME_LOSS = 1e-4  # nats a token: far above the rounding of fp32, far below a difference in what is computed
+SAME_LOSS = 1e-4  # nats per token: far above rounding in fp32, far below a difference in the computation
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--families", nargs="+", choices=["transformer", "rnn"], default=["transformer", "rnn"])
-    options.add_argument("--updates", type=int, default=20, metavar="N", help="in each repeat (default: 20)")
+    options.add_argument("--updates", type=int, default=20, metavar="N", help="updates in each repeat (default: 20)")
     options.add_argument("--product", type=int, default=4096, metavar="N", help="width of the matrix product")
-    options.add_argument("--compile", action="store_true", help="the Transformer with train.compile as well")
+    options.add_argument("--compile", action="store_true", help="also the Transformer with train.compile")
     arguments = options.parse_args()
     if arguments.quick:
         arguments.updates, arguments.product = 2, min(arguments.product, 1024)
@@ -56,32 +56,32 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
-    """Let all contestants of one family of models compete; what was found, as plain data."""
+    """Run all contestants of one model family; return the measurements as JSON data."""
+    # Prepare the corpus
     folder = arguments.work / family
     files = {name: str((folder / f"{name}.npz").absolute()) for name in ("batches", "weights")}
     shared = {"threads": arguments.threads, "device": arguments.device}
     task: dict[str, Any] = {
         "config": experiment(arguments, family, f"bench-{family}"), "seed": 1, **shared,
-        "count": arguments.updates * (1 + arguments.repeats),  # every repeat has batches of its own, as in training
+        "count": arguments.updates * (1 + arguments.repeats),  # every repeat has new batches, as in training
     }  # fmt: skip
-    # A process of its own prepares the corpus, so that the memory this takes is not counted as training.
+    # In a separate process, so that its memory does not count as training.
     with Contestant("preparation", sys.executable, "ours.py", arguments.threads, folder) as scribe:
         precision = scribe.ask("start", task={**task, "precision": "auto", "allocator": "tuned"})["precision"]
         work = scribe.ask("write", **files)
     task |= work.pop("task")
+    # Set up the contestants
     precisions = list(dict.fromkeys([precision, "fp32"]))
     with ExitStack() as stack:
 
         def contestant(name: str, python: str | Path, script: str, allocator: str = "default") -> Contestant:
             return stack.enter_context(Contestant(name, python, script, arguments.threads, folder, allocator))
 
-        # All processes first: while one is set up the others import.
+        # Start all processes first: the others import while one is set up.
         who = competitors(arguments, family, precisions)
-        trainings = [
-            (contestant(name, python, script, about["allocator"]), about) for name, python, script, about in who
-        ]
+        trainings = [(contestant(n, p, s, about["allocator"]), about) for n, p, s, about in who]
         for name, python, script, about in who:
-            if about["peer"] == "marian":  # in a process of its own: what it tries must not count as its memory
+            if about["peer"] == "marian":  # in a separate process, so that the trials do not count as its memory
                 with Contestant(f"{name} trials", python, script, arguments.threads, folder, about["allocator"]) as one:
                     one.ask("start", task={**task, **about})
                     about |= one.ask("tune", updates=min(3, arguments.updates))
@@ -91,6 +91,7 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
         for product, kind in products.items():
             product.ask("start", precision=kind, size=arguments.product, **shared)
 
+        # Warm up, then time
         def work_once(one: Contestant, number: int) -> dict[str, Any]:
             if one in products:
                 return one.ask("run", seconds=0.1 if arguments.quick else 0.5)
@@ -105,6 +106,7 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
         for one, _ in trainings:
             times = [answer["seconds"] for answer in answers[one.name]]
             found[one.name] |= {"seconds": times, "nll_after": one.ask("nll")["nll"], **one.ask("memory")}
+    # Check and collect
     for name, about in found.items():
         if not about["nll_after"] < about["nll_before"]:
             raise BenchmarkError(f"{name}: the loss rose from {about['nll_before']:.4f} to {about['nll_after']:.4f}")
@@ -115,14 +117,14 @@ def measure(arguments: argparse.Namespace, family: str) -> dict[str, Any]:
 
 
 def per_repeat(values: Sequence[float], updates: int) -> list[float]:
-    """Sums over the batches of each repeat; the warm-up, which comes first, is left out."""
+    """Sums over the batches of each repeat, without the warm-up, which comes first."""
     return [sum(values[start : start + updates]) for start in range(updates, len(values), updates)]
 
 
 def competitors(
     arguments: argparse.Namespace, family: str, precisions: Sequence[str]
 ) -> list[tuple[str, str | Path, str, dict[str, Any]]]:
-    """Name, interpreter, file and settings of each contestant; ours first."""
+    """Name, interpreter, file and settings of each contestant; nmt first."""
     found: list[tuple[str, str | Path, str, dict[str, Any]]] = []
 
     def add(
@@ -133,12 +135,12 @@ def competitors(
 
     for precision in precisions:
         add("nmt", sys.executable, "ours.py", precision, "tuned", True, "")
-        if arguments.compile and family == "transformer":  # a loop over time would be compiled for every length
+        if arguments.compile and family == "transformer":  # the RNN's loop over time would be compiled for every length
             add("nmt compiled", sys.executable, "ours.py", precision, "tuned", True, "", compile=True)
     if arguments.peers == "none":
         return found
     if family == "transformer" and (python := peer_python(arguments, "transformers")):
-        tuned = arguments.device == "cpu"  # glibc's settings say nothing about a GPU's memory
+        tuned = arguments.device == "cpu"  # glibc's settings do not affect the memory of a GPU
         ways = [("fp32", "default"), *((p, "tuned" if tuned else "default") for p in precisions[::-1])]
         for precision, allocator in dict.fromkeys(ways):
             add("MarianMTModel", python, "peer_marian.py", precision, allocator, True, "marian")
@@ -155,7 +157,11 @@ def set_up(one: Contestant, task: dict[str, Any], weights: str) -> dict[str, Any
 
 
 def must_agree(found: dict[str, dict[str, Any]]) -> None:
-    """The same work for everyone, or no benchmark."""
+    """Check that all contestants do the same work.
+
+    Raises:
+        BenchmarkError: batches, numbers of parameters or losses differ.
+    """
     first, *others = found.items()
     for name, about in others:
         if about["digest"] != first[1]["digest"]:
@@ -195,7 +201,7 @@ def family_section(family: dict[str, Any], threads: int) -> str:
     sentences, src, tgt = (statistics.fmean(work[key]) for key in ("sentences", "src_tokens", "tgt_tokens"))
     padding = 1 - (sum(work["src_tokens"]) + sum(work["tgt_tokens"])) / sum(work["positions"])
     text = (
-        f"A repeat is {work['batches']} updates on batches of its own, {sentences:,.0f} sentences of {src:,.0f} source "
+        f"A repeat is {work['batches']} updates on new batches, {sentences:,.0f} sentences of {src:,.0f} source "
         f"and {tgt:,.0f} target tokens on average, {padding:.1%} padding, vocabulary of {work['vocab_size']:,}. "
         f"Medians of {repeats} alternated repeats after a warm-up, with the smallest and the largest; "
         f"threads: {threads}. A large `torch.mm` reached {products} in the same rounds."
@@ -227,7 +233,7 @@ def speeds(work: dict[str, Any], found: dict[str, Any], peaks: dict[str, list[fl
 
 
 def shares(flops: list[float], about: dict[str, Any], peaks: dict[str, list[float]]) -> str:
-    """Model FLOPs per second over what a matrix product reached in the same round, in fp32 and in its own precision."""
+    """Model FLOP/s as a share of ``torch.mm`` in the same round, in fp32 and in the precision of the contestant."""
     medians = {
         kind: statistics.median(f / s / peak for f, s, peak in zip(flops, about["seconds"], peaks[kind], strict=True))
         for kind in dict.fromkeys(["fp32", about["precision"]])

@@ -1,6 +1,6 @@
-"""What the benchmarks in this folder share: contestants in processes of their own, alternated repeats, tables.
+"""Common parts of the benchmarks: contestants in separate processes, alternated repeats, tables.
 
-The contestants are in contestants/; see the README for what is measured and how.
+The contestants are in contestants/; the README explains the measurements.
 """
 
 from __future__ import annotations
@@ -31,26 +31,37 @@ CONTESTANTS = ROOT / "benchmarks" / "contestants"
 
 
 class BenchmarkError(NmtError):
-    """A contestant failed, or does other work than ours."""
+    """A contestant failed, or does different work."""
 
 
 # ----------------------------------------------------------------------------------------------------- the command line
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark of models has."""
+    """Build the options common to all benchmarks of models."""
+    # Measurement
     found = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
-    found.add_argument("--out", type=Path, metavar="FILE", help="write the section here, and all numbers beside it")
-    found.add_argument("--quick", action="store_true", help="about a minute: shows that all of it runs, measures badly")
+    found.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the section to FILE, and all numbers to FILE with .json"
+    )
+    found.add_argument(
+        "--quick", action="store_true", help="about a minute: checks that everything runs; the figures mean nothing"
+    )
     found.add_argument("--repeats", type=int, default=7, metavar="N", help="alternated repeats (default: 7)")
     found.add_argument(
-        "--threads", type=int, default=usable_cores(), metavar="N", help="of each contestant (default: all)"
+        "--threads",
+        type=int,
+        default=usable_cores(),
+        metavar="N",
+        help="threads of each contestant (default: all cores)",
     )
     found.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    found.add_argument("--size", choices=list(SIZES), default="small", help="of the models (default: small, 4+4 d128)")
+    found.add_argument(
+        "--size", choices=list(SIZES), default="small", help="size of the models (default: small, 4+4 layers, d=128)"
+    )
     found.add_argument("--src", metavar="FILE", help="real text instead of the synthetic corpus; with --tgt")
     found.add_argument("--tgt", metavar="FILE", help="its translations")
-    found.add_argument("--pairs", type=int, default=29_000, metavar="N", help="of the synthetic corpus")
+    found.add_argument("--pairs", type=int, default=29_000, metavar="N", help="pairs of the synthetic corpus")
     found.add_argument("--vocab-size", type=int, default=8000, metavar="N", help="special pieces included")
     found.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="train.batch_tokens")
     found.add_argument("--work", type=Path, default=Path("data/bench"), metavar="DIR", help="corpora, runs and logs")
@@ -61,7 +72,11 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def check(arguments: argparse.Namespace, *counts: str) -> None:
-    """Refuse what cannot be measured; ``counts``: options of this benchmark alone that must be at least 1."""
+    """Check the options, and apply ``--quick``.
+
+    Args:
+        counts: further options that must be at least 1.
+    """
     if (arguments.src is None) != (arguments.tgt is None):
         raise BenchmarkError("--src and --tgt go together: one file of sources, one of their translations")
     if arguments.quick:
@@ -73,7 +88,7 @@ def check(arguments: argparse.Namespace, *counts: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------ models and text
 
-# Post-norm and relu, which every peer has; tied embeddings; dropout where all of them have it.
+# Options that every peer has: post-norm, ReLU, tied embeddings, dropout on embeddings and sublayers.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     name: {
         "transformer": {
@@ -95,7 +110,8 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def experiment(arguments: argparse.Namespace, family: str, name: str, **sections: Any) -> dict[str, Any]:
-    """A configuration: the corpus of the command line, a model of its size, and changes of whole sections."""
+    """Build a configuration from the corpus and the model size of the command line, with changed sections."""
+    # Corpus
     if arguments.src:
         text = {"kind": "text", "src": arguments.src, "tgt": arguments.tgt}
         data: dict[str, Any] = {"train": text, "valid": {"kind": "holdout", "fraction": 0.02}}
@@ -110,13 +126,14 @@ def experiment(arguments: argparse.Namespace, family: str, name: str, **sections
             for part in ("train", "valid", "test")
         }
         data = {"train": parts["train"], "valid": parts["valid"], "test": {"synthetic": parts["test"]}}
-        # Every word has to stay, and a word is a token.
+        # Keep every word; a word is a token.
         data["cleaning"] = {"max_ratio": 1000.0, "drop_duplicates": False, "drop_overlap": False}
         tokenizer = {"type": "word", "vocab_size": arguments.vocab_size}
+    # Training
     train = {
         "batch_tokens": arguments.batch_tokens, "max_steps": 1_000_000, "threads": arguments.threads,
         "device": arguments.device,
-        # No warmup: from the first update on the work is that of any other.
+        # No warm-up, so that the first update is like any other.
         "optimizer": {"name": "adamw", "lr": 1e-4, "eps": 1e-8}, "schedule": {"name": "constant", "warmup_steps": 0},
     }  # fmt: skip
     return {
@@ -135,19 +152,19 @@ def synthetic_folder(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-# Subwords of a sentence of Multi30k (English–German, training part, one unigram vocabulary of 8,000): mean 14.7 and
-# 15.2, standard deviation 4.9 and 5.7. The source is close to log-normal, and the logarithm of the ratio of both
-# lengths has the standard deviation 0.2, which the fertilities of the frequent words, half of the text, give it.
+# Subwords per sentence of Multi30k (English–German, training part, one unigram vocabulary of 8,000): mean 14.7 and
+# 15.2, standard deviation 4.9 and 5.7. Source lengths are nearly log-normal. The logarithm of the ratio of both lengths
+# has standard deviation 0.2; the fertilities of the frequent words, half of the text, are chosen to match this.
 LOG_LENGTH, LOG_SPREAD, LONGEST = 2.63, 0.32, 55
 FREQUENT, FERTILITY = 200, (1, 0, 2, 0, 3, 0, 1, 2, 0, 1, 0, 2, 0, 1, 2, 0, 3, 0, 1, 2)
 
 
 def write_synthetic_corpus(folder: Path, pairs: int, words: int, held: int = 1000, seed: int = 1) -> None:
-    """Write train, valid and test of a language of ``words`` words, as frequent as Zipf's law has it.
+    """Write train, valid and test sets of a language with ``words`` words, whose frequencies follow Zipf's law.
 
-    Words are numbered by frequency. A translation is the sentence itself, but for the frequent words: as its number
-    decides (:data:`FERTILITY`), such a word is left out, kept, or followed by the words of the next numbers. A model
-    learns this in minutes, for a rare word has nothing of its own to be learned.
+    Words are numbered by frequency. A translation is the sentence itself, except for the frequent words. By its number
+    (:data:`FERTILITY`), a frequent word is dropped, kept, or followed by the words of the next numbers. A model learns
+    this in minutes, because all rare words follow the same rule.
     """
     rng = np.random.default_rng(seed)
     weights = 1 / (np.arange(words) + 5.0)
@@ -156,7 +173,7 @@ def write_synthetic_corpus(folder: Path, pairs: int, words: int, held: int = 100
         count = min(count, pairs)
         lengths = np.exp(rng.normal(LOG_LENGTH, LOG_SPREAD, count)).round().clip(3, LONGEST).astype(int)
         text = rng.choice(words, int(lengths.sum()), p=weights / weights.sum())
-        if part == "train":  # every word is there, so that the vocabulary has its size whatever the corpus
+        if part == "train":  # every word occurs, so that the vocabulary has the same size for every corpus
             if len(text) < 2 * words:
                 raise BenchmarkError(f"--pairs {pairs}: too few to hold {words} words; lower --vocab-size with it")
             text[rng.permutation(len(text))[:words]] = np.arange(words)
@@ -178,14 +195,14 @@ def _translation(source: npt.NDArray[np.int64], words: int) -> npt.NDArray[np.in
 
 
 class Contestant:
-    """A process that does one contestant's work when asked; see contestants/worker.py for the other end.
+    """The process of a contestant, which works on request; contestants/worker.py is the other end.
 
     Args:
-        name: in tables.
-        python: interpreter of its environment.
+        name: name in tables.
+        python: interpreter of the contestant's environment.
         script: file in contestants/.
-        log: folder for what it prints.
-        allocator: ``tuned`` as ``nmt train`` tunes it, or ``default``.
+        log: folder for the output of the process.
+        allocator: ``tuned`` as in ``nmt train``, or ``default``.
     """
 
     def __init__(self, name: str, python: str | Path, script: str, threads: int, log: Path, allocator: str = "default"):
@@ -203,10 +220,10 @@ class Contestant:
             )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Have it call ``do`` with ``arguments``; its answer.
+        """Call the method ``do`` of the contestant with ``arguments`` and return its answer.
 
         Raises:
-            BenchmarkError: it ended instead.
+            BenchmarkError: the process ended without an answer.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -235,7 +252,7 @@ class Contestant:
 
 
 def environment(threads: int, ours: bool, allocator: str = "default") -> dict[str, str]:
-    """Variables of a contestant's process; ours finds the nmt of this one, a peer nothing but its own packages."""
+    """Environment variables of a contestant; nmt imports the package of this process, a peer only its packages."""
     found = {
         key: value for key, value in os.environ.items()
         if key not in ("PYTHONPATH", "GLIBC_TUNABLES") and not key.startswith("MALLOC_")
@@ -246,20 +263,20 @@ def environment(threads: int, ours: bool, allocator: str = "default") -> dict[st
 
 
 def peer_python(arguments: argparse.Namespace, peer: str) -> Path | None:
-    """The interpreter of a peer's environment, or None with a line that says so."""
+    """The interpreter of a peer's environment; None, with a message, if it is not installed."""
     python = Path(arguments.peers) / peer / "bin" / "python"
     if python.exists():
         return python.absolute()
-    print(f"{peer}: left out, there is no {python}; make bench-peers installs it", file=sys.stderr)
+    print(f"{peer}: skipped, {python} does not exist; make bench-peers installs it", file=sys.stderr)
     return None
 
 
 def alternate(
     contestants: Sequence[Contestant], repeats: int, work: Callable[[Contestant, int], dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """``repeats`` rounds in which each contestant does ``work`` of that number; every other round goes the other way.
+    """Run ``repeats`` rounds in which each contestant does ``work`` with the round number, in alternating order.
 
-    A slow spell of the machine so falls on neighbours, and a slow drift on both ends alike.
+    So a slow phase of the machine affects neighbours, and a slow drift affects both ends alike.
     """
     answers: dict[str, list[dict[str, Any]]] = {c.name: [] for c in contestants}
     for number in range(repeats):
@@ -273,12 +290,12 @@ def alternate(
 
 
 def ratios(below: Sequence[float], above: Sequence[float]) -> list[float]:
-    """``above`` over ``below``, round by round."""
+    """Ratios ``above / below``, round by round."""
     return [b / a for a, b in zip(below, above, strict=True)]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median, with the smallest and the largest where there are several."""
+    """Format the median, with the smallest and the largest of several values."""
     middle, low, high = (f"{v:,.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
     return f"{middle} ({low} – {high})" if len(values) > 1 else middle
 
@@ -289,7 +306,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def versions(contestants: Iterable[Mapping[str, Any]]) -> str:
-    """Of everything that contestants run on, each once."""
+    """Versions of all libraries of the contestants, each once."""
     pairs = [f"{name} {version}" for about in contestants for name, version in about["versions"].items()]
     return ", ".join(dict.fromkeys(pairs))
 
@@ -299,7 +316,7 @@ def mebibytes(count: float) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Describe the machine: processor, cores, memory, system, load."""
     try:
         cpu = next(
             line.split(":", 1)[1].strip()
@@ -319,18 +336,18 @@ def machine() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line of this program, as another could type it, and the commit of this project."""
+    """The command line of this program and the commit of the project."""
     line = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
-    changed = git("diff", "HEAD", "--name-only", "--", ".", ":!benchmarks/RESULTS.md")  # of an earlier section
+    changed = git("diff", "HEAD", "--name-only", "--", ".", ":!benchmarks/RESULTS.md")  # except the results themselves
     return f"`{line}` at commit {git('describe', '--always') or 'unknown'}{'-dirty' if changed else ''}"
 
 
 def publish(markdown: str, result: Mapping[str, Any], out: Path | None) -> None:
-    """Print the section; with ``out`` write it there, and all numbers into the .json beside it."""
+    """Print the section; with ``out``, also write it to that file and all numbers to the .json file beside it."""
     print(markdown)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

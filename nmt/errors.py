@@ -36,7 +36,7 @@ class DeviceError(NmtError):
 
 
 class TrainingError(NmtError):
-    """The training itself cannot go on (the command was right, the world was not)."""
+    """The training cannot continue, although the command was right."""
 
     exit_code = 1
 

@@ -19,11 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from nmt.config import Config, digest, fixed_settings, flatten
-from nmt.data.batching import Reader, TrainingOrder
-from nmt.data.corpus import Corpus, prepare_corpus, sets_of_run
-from nmt.data.dataset import encode_corpus
-from nmt.data.provenance import key_settings, verify_entry
+from nmt.config.compare import digest, fixed_settings, flatten
+from nmt.config.experiment import Config
+from nmt.data.corpus import Corpus
+from nmt.data.encoded import encode_corpus
+from nmt.data.file_hashes import verify_entry
+from nmt.data.order import TrainingOrder
+from nmt.data.prepare import prepare_corpus, sets_of_run
+from nmt.data.provenance import key_settings
+from nmt.data.reader import Reader
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
@@ -42,7 +46,7 @@ from nmt.runtime.device import (
     use_device,
 )
 from nmt.runtime.memory import keep_freed_memory
-from nmt.runtime.ranks import ALONE, World
+from nmt.runtime.ranks import ALONE, Ranks
 from nmt.runtime.signals import Interrupted, number_of
 from nmt.training import plan
 from nmt.training.batching import choose_batching
@@ -111,60 +115,60 @@ class Trained:
     further: list[str]  # overrides with which it would continue
 
 
-def train(config: Config, world: World = ALONE) -> Trained:
+def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     """Train, or resume the unfinished run of this name, and evaluate on every test set.
 
-    Every rank of ``world`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
+    Every rank of ``ranks`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
     the run's checkpoints, so that several machines need a file system in common.
 
     Raises:
         RunError: the run is in use, or was started with another configuration.
         Interrupted: a signal came; everything is saved.
-        Elsewhere: the error is raised on another rank.
+        OtherRankFailed: the error is raised on another rank.
     """
     # This process
     run = Run.of(config)
-    place = world.each(lambda: _set_up(config, world))
-    world.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
+    place = ranks.on_every_rank(lambda: _set_up(config, ranks))
+    ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
         # Configuration, corpus, tokenizer, id pairs
-        world.first(lambda: _hold(held, run, config))
-        given, config = config, world.first(lambda: run.settle(config))
-        prepared = world.main_first(lambda: prepare(config, run))
-        config = config.model_copy(update={"evaluation": world.first(lambda: prepared.evaluation)})
+        ranks.on_main(lambda: _hold(held, run, config))
+        given, config = config, ranks.on_main(lambda: run.settle(config))
+        prepared = ranks.main_first(lambda: prepare(config, run))
+        config = config.model_copy(update={"evaluation": ranks.on_main(lambda: prepared.evaluation)})
         # Batches, model, trainer
         trainer = build_trainer(config, run, prepared, place)
         resumed = trainer.resume(log.warning)
         if resumed and trainer.reason_to_stop() is None:
-            world.first(lambda: _check_schedule(given, config, run, trainer))
-        world.first(lambda: prepared.copy_into(run, config, trainer.environment))
+            ranks.on_main(lambda: _check_schedule(given, config, run, trainer))
+        ranks.on_main(lambda: prepared.copy_into(run, config, trainer.environment))
         # Checkpoints, final model
-        already = world.first(lambda: trainer.is_finished(log.warning))
+        already = ranks.on_main(lambda: trainer.is_finished(log.warning))
         if not already:
             _log(summary(config, prepared, trainer, resumed))
             _log(*plan.expected(config.train, trainer.pace(), len(prepared.corpus.part("valid"))))
             reason = trainer.fit()
-            held.enter_context(_ended_when_trained(run, world))
+            held.enter_context(_ended_when_trained(run, ranks))
             origin = trainer.finish(log.warning)
-            world.first(lambda: run.save_config(config))
+            ranks.on_main(lambda: run.save_config(config))
             _log(*describe(origin), *plan.result(config.train, trainer.progress.step), _ended(trainer, reason, origin))
         # Search, BLEU
         scores = _evaluate_run(run, trainer.model, prepared, config, place)
-        world.first(lambda: _conclude(run, config, scores, trainer))
-        shown = world.first(lambda: samples(Results(run), sets_of(prepared.corpus)[0]))
+        ranks.on_main(lambda: _conclude(run, config, scores, trainer))
+        shown = ranks.on_main(lambda: samples(Results(run), sets_of(prepared.corpus)[0]))
         further = plan.further(config.train, trainer.progress, trainer.pace())
         has_tests, reason_to_stop = bool(prepared.corpus.tests), trainer.reason_to_stop()
         return Trained(run, trainer.progress.step, already, has_tests, scores, shown, reason_to_stop, further)
 
 
-def _set_up(config: Config, world: World) -> Place:
+def _set_up(config: Config, ranks: Ranks) -> Place:
     """Set what is set once per process; return where and in which precision to train."""
     set_deterministic(config.train.deterministic)
     set_threads(config.train.threads)
     keep_freed_memory()
     device = resolve_device(config.train.device)
     use_device(device)
-    return Place(device, resolve_precision(config.train.precision, device), world)
+    return Place(device, resolve_precision(config.train.precision, device), ranks)
 
 
 def _hold(held: ExitStack, run: Run, config: Config) -> None:
@@ -176,19 +180,18 @@ def _hold(held: ExitStack, run: Run, config: Config) -> None:
 def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) -> Trainer:
     """A trainer at step 0, with the first weights of ``config.seed``."""
     # Model
-    tokenizer, dataset, cleaning, world = prepared.tokenizer, prepared.encoded.train, config.data.cleaning, place.ranks
+    tokenizer, dataset, cleaning, ranks = prepared.tokenizer, prepared.encoded.train, config.data.cleaning, place.ranks
     seed_everything(config.seed)
     model = new_model(config, tokenizer).to(place.device)
-    if not world.is_main:  # the same first weights everywhere, but each rank its own dropout
-        seed_everything(int(np.random.SeedSequence([config.seed, world.rank]).generate_state(1)[0]))
+    if not ranks.is_main:  # the same first weights everywhere, but each rank its own dropout
+        seed_everything(int(np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]))
     # Batches
     text = prepared.corpus.part("train")
     budget = config.train.batch_tokens
-    packed, _ = world.each(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
-    reader = Reader(
-        dataset, tokenizer, text, config.tokenizer.sampling, cleaning.max_tokens, config.seed, budget, packed
-    )
-    accumulate = world.size * config.train.accumulate
+    packed, _ = ranks.on_every_rank(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
+    sampling, longest = config.tokenizer.sampling, cleaning.max_tokens
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed)
+    accumulate = ranks.size * config.train.accumulate
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing)
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
@@ -222,7 +225,7 @@ def _ended(trainer: Trainer, reason: str, origin: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _ended_when_trained(run: Run, world: World) -> Iterator[None]:
+def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
     """Name, where a signal ends the program inside, that all of the training is saved."""
     try:
         yield
@@ -232,25 +235,25 @@ def _ended_when_trained(run: Run, world: World) -> Iterator[None]:
             f"stopped by {signal.Signals(number).name} after the training; {run.path} holds all of it, and the same "
             "command evaluates it"
         )
-        raise world.common(Interrupted(reason, number)) from None
+        raise ranks.raised_once(Interrupted(reason, number)) from None
 
 
 def _evaluate_run(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> dict[str, Scores]:
     """Scores of the final model on every test set: those stored of exactly this model and these settings, else new."""
     # Find
-    sets, results, world = sets_of(prepared.corpus), Results(run), place.ranks
+    sets, results, ranks = sets_of(prepared.corpus), Results(run), place.ranks
     translator = new_translator(model, prepared.tokenizer, config, prepared.encoded.limits, place)
-    checksum = world.first(run.model_checksum)
+    checksum = ranks.on_main(run.model_checksum)
     bases = {one.name: one.basis(checksum, translator.search, config) for one in sets}
-    stored = world.first(lambda: {name: results.find(name, basis) for name, basis in bases.items()})
+    stored = ranks.on_main(lambda: {name: results.find(name, basis) for name, basis in bases.items()})
     missing = [one for one in sets if stored[one.name] is None]
     # Translate and score what is missing
     if missing:
-        world.first(lambda: load_final(run, model, prepared.tokenizer))
-        world.copy(model)
+        ranks.on_main(lambda: load_final(run, model, prepared.tokenizer))
+        ranks.broadcast_weights(model)
     for one in missing:
-        found, hypotheses = score_set(translator, one, config, world)
-        world.first(partial(results.store, one.name, bases[one.name], found, hypotheses))
+        found, hypotheses = score_set(translator, one, config, ranks)
+        ranks.on_main(partial(results.store, one.name, bases[one.name], found, hypotheses))
         stored[one.name] = found
     return {name: found for name, found in stored.items() if found is not None}
 

@@ -1,4 +1,4 @@
-"""Draw where a trained model looks while it translates one sentence.
+"""Draw the attention weights of a trained model for one sentence.
 
 scripts/attention.py RUN "A dog runs through the snow." -o attention.png
 """
@@ -32,7 +32,7 @@ def main() -> None:
         save_figure(attention_figure(*drawn), arguments.output)
     except DataError as error:
         raise DataError(f"{error} with -o FILE") from None
-    print(f"{best.text}\ndrawn in {arguments.output}")
+    print(f"{best.text}\nwrote {arguments.output}")
 
 
 if __name__ == "__main__":

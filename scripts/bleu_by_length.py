@@ -1,4 +1,4 @@
-"""BLEU by source length for several evaluated runs: a table, and a plot as in Bahdanau et al. 2015, figure 2.
+"""Print and plot BLEU by source length for several evaluated runs, as in figure 2 of Bahdanau et al. 2015.
 
 scripts/bleu_by_length.py runs/a runs/b --set-name test_2016_flickr --labels additive none --plot docs/lengths.png
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nmt.cli.errors import guarded
-from nmt.data.corpus import sets_of_run
+from nmt.data.prepare import sets_of_run
 from nmt.errors import DataError
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import bleu_by_length
@@ -29,14 +29,16 @@ def main() -> None:
     )
     parser.add_argument("--plot", type=Path, help="PNG file to write")
     arguments = parser.parse_args()
+    # Check
     require_output(", so that the table would not be shown; redirect it to a file (> FILE)")
     labels = arguments.labels or arguments.runs
     if len(labels) != len(arguments.runs):
         raise DataError(f"--labels: {len(labels)} names for {len(arguments.runs)} runs; give one for each")
     if sorted({*arguments.edges, 0}) != [0, *arguments.edges]:
-        raise DataError(f"--edges: {' '.join(map(str, arguments.edges))} must grow and be at least 1")
+        raise DataError(f"--edges: {' '.join(map(str, arguments.edges))} must increase and be at least 1")
     if arguments.plot is not None:
         image_format(arguments.plot)
+    # Compute, show
     runs = [Run.open(name) for name in arguments.runs]
     series = {
         label: by_length(run, arguments.set_name, arguments.edges) for label, run in zip(labels, runs, strict=True)

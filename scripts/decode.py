@@ -1,4 +1,4 @@
-"""Translate a file with a trained run: ``scripts/decode.py RUN -i FILE -o FILE``, the same as ``nmt translate``."""
+"""Translate a file with a trained run, as ``nmt translate`` does: ``scripts/decode.py RUN -i FILE -o FILE``."""
 
 import sys
 

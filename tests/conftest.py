@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from nmt.cli import main
-from nmt.config import Config, load_config
+from nmt.config.experiment import Config
+from nmt.config.load import load_config
 
 WORDS = {
     "one": "eins",

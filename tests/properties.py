@@ -32,7 +32,9 @@ from hypothesis import strategies as st
 
 from nmt.cli import main as nmt_main
 from nmt.cli.commands.translate import Options, translate_file
-from nmt.config import JsonlSource, SearchConfig, TextSource, TsvSource, load_config
+from nmt.config.data import JsonlSource, TextSource, TsvSource
+from nmt.config.load import load_config
+from nmt.config.search import SearchConfig
 from nmt.data.sources import read_pairs
 from nmt.errors import CheckpointError, ConfigError, DataError, NmtError
 from nmt.run import checkpoint as checkpoints

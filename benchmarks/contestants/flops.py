@@ -1,8 +1,9 @@
-"""Floating-point operations that training a model on given sentences takes, whoever computes them.
+"""Floating-point operations needed to train a model on given sentences, independent of the implementation.
 
-Counted are the matrix products for real tokens (two operations a multiplication and addition); padding is not, so that
-computing it counts as time lost. The backward pass takes twice the forward pass. Attention counts in full, as in the
-usual definition of model FLOPs utilisation (Chowdhery et al. 2022, appendix B), although causal attention masks half.
+Only matrix products for tokens count (two operations per multiplication and addition). Padding does not count, so
+computing it lowers the utilisation. The backward pass counts twice the forward pass. Attention counts in full, as in
+the usual definition of model FLOPs utilisation (Chowdhery et al. 2022, appendix B), although causal attention masks
+half of it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def forward_flops(model: dict[str, Any], vocab_size: int, src: Lengths, tgt: Len
 
 
 def _transformer(model: dict[str, Any], vocab_size: int, src: Any, tgt: Any) -> float:
-    """Multiplications. Per layer: 4 D² of projections a position of self-attention; queries and output 2 D² a target
-    and keys and values 2 D² a source position of cross-attention; scores and sums 2 D for each pair of positions."""
+    """Multiplications. Per layer, self-attention has 4 D² per position for its projections. Cross-attention has 2 D²
+    per target position (query, output) and 2 D² per source position (keys, values). Scores and weighted sums have 2 D
+    per pair of positions."""
     d, feed = model["d_model"], model["d_model"] * model["d_ff"] * (3 if model["activation"] == "swiglu" else 2)
     encoder = (4 * d * d + feed) * src.sum() + 2 * d * (src * src).sum()
     decoder = (6 * d * d + feed) * tgt.sum() + 2 * d * d * src.sum() + 2 * d * (tgt * tgt + tgt * src).sum()

@@ -1,4 +1,4 @@
-"""What the machine reaches in one large matrix product: the limit that a training is compared with."""
+"""Speed of one large matrix product on this machine: the reference for the utilisation of a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import worker
 
 class MatrixProduct:
     def start(self, threads: int, device: str, precision: str, size: int) -> dict[str, Any]:
-        """``size``: rows and columns of both square matrices."""
+        """Make two square matrices of ``size`` rows."""
         worker.set_up_process(threads, "tuned")
         self.size, self.device = size, torch.device(device)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
@@ -20,10 +20,10 @@ class MatrixProduct:
         return {"versions": {"torch": torch.__version__}}
 
     def run(self, seconds: float) -> dict[str, Any]:
-        """Multiply for about ``seconds`` (once at least); operations a second."""
+        """Multiply for about ``seconds`` (at least once); return operations per second."""
         done, started = 0, time.perf_counter()
         while done == 0 or time.perf_counter() - started < seconds:
-            for _ in range(100 if self.device.type == "cuda" else 1):  # a GPU does one before the next can be asked for
+            for _ in range(100 if self.device.type == "cuda" else 1):  # on a GPU, keep the queue filled
                 torch.mm(self.a, self.b, out=self.out)
                 done += 1
             if self.device.type == "cuda":

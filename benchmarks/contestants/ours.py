@@ -1,4 +1,4 @@
-"""nmt as a contestant: the trainer and the translator themselves, built by the pipeline from a configuration."""
+"""nmt as a contestant: the trainer and the translator, built by the pipeline from a configuration."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 import worker
 
 from nmt import __version__, pipeline
-from nmt.config import validate_config
-from nmt.data.batching import Batch
+from nmt.config.load import validate_config
+from nmt.data.batch import Batch
 from nmt.data.tokenizer import Tokenizer
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
@@ -24,19 +24,19 @@ from nmt.translation.pytorch_loading import load_final, new_model
 
 
 def _nll(model: Seq2Seq[Any], batch: Batch, device: torch.device) -> float:
-    """Nats a target token, without dropout, in fp32."""
+    """Negative log likelihood in nats per target token, without dropout, in fp32."""
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, torch.float32):
         batch = batch.to(device)
-        hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))
-        loss = projected_cross_entropy(hidden, model.output, batch.at_real(batch.tgt_out), 0.0)
+        hidden = batch.unpad(model(batch.src, batch.src_mask, batch.tgt_in))
+        loss = projected_cross_entropy(hidden, model.output, batch.unpad(batch.tgt_out), 0.0)
     model.train(training)
     return float(loss.nll) / batch.tgt_tokens
 
 
 class Ours(worker.Training):
-    """The task has ``config``, the configuration as plain data, and ``count``, that of batches."""
+    """nmt's trainer. The task also has ``config``, the configuration, and ``count``, the number of batches."""
 
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
         raw = task["config"]
@@ -60,14 +60,16 @@ class Ours(worker.Training):
         }
 
     def update(self, number: int) -> None:
-        self.trainer.update([self.batches[number]])  # the loop's own step, not a copy of it
+        self.trainer.update([self.batches[number]])  # the step of the training loop, not a copy of it
 
     def write(self, batches: str, weights: str) -> dict[str, Any]:
-        """Write the batches and the fresh weights for the others, and say what a task with them is."""
+        """Write the batches and the initial weights for the other contestants, and return the task for them."""
+        # Files
         worker.write_batches(batches, self.batches)
         worker.write_weights(weights, self.trainer.model.state_dict())
         config, tokenizer = self.trainer.config, self.trainer.reader.tokenizer
         pad_id = tokenizer.pad_id
+        # Task
         model = config.model.model_dump(mode="json")
         task = {
             "batches": batches,
@@ -102,7 +104,7 @@ class Ours(worker.Training):
     # -------------------------------------------------------------------------------------------------------- decoding
 
     def open(self, run: str, search: dict[str, Any], threads: int, device: str) -> dict[str, Any]:
-        """Load a run for translation as ``nmt translate`` does, with changes of its ``search``."""
+        """Load a run for translation as ``nmt translate`` does, with changed search settings."""
         worker.set_up_process(threads, "default")  # load_translator sets the allocator up itself
         at_start = worker.peak_memory()
         self.device = torch.device(device)
@@ -116,7 +118,7 @@ class Ours(worker.Training):
         }
 
     def export(self, run: str, weights: str, logits: str, sources: list[str], device: str) -> dict[str, Any]:
-        """Write the weights, and with them ``src``, ``tgt_in`` and teacher-forced ``logits`` of a few sentences."""
+        """Write the weights, and ``src``, ``tgt_in`` and teacher-forced ``logits`` of a few sentences."""
         opened = Run.open(run)
         config, tokenizer = opened.load_config(), Tokenizer.load(opened.tokenizer)
         model = new_model(config, tokenizer).eval()
@@ -131,7 +133,7 @@ class Ours(worker.Training):
         return {"ids": _special(tokenizer), "vocab_size": tokenizer.tgt_vocab_size}
 
     def translate(self, sources: list[str]) -> dict[str, Any]:
-        """Text to text; the seconds it took, with tokenizing and without loading."""
+        """Translate text to text; measure the time with tokenizing, without loading."""
         self.synchronize()
         started = time.perf_counter()
         found = [best[0] for best in self.translator.translate(sources)]

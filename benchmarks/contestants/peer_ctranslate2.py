@@ -1,4 +1,4 @@
-"""CTranslate2 called directly, from a text file to a text file: what a user of an exported model would write.
+"""CTranslate2 called directly, from a text file to a text file, as a user of an exported model would.
 
 peer_ctranslate2.py MODEL TOKENIZER -i INPUT -o OUTPUT [--threads N] [--beam-size N] [--batch-size N] ...
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("-i", "--input", required=True)
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="batches at once, among which the threads are shared")
+    parser.add_argument("--workers", type=int, default=1, help="batches at once; they share the threads")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--length-penalty", type=float, default=1.0, help="exponent of the length")
@@ -31,6 +31,7 @@ def main() -> None:
     )
     parser.add_argument("--max-length-offset", type=int, default=10)
     arguments = parser.parse_args()
+    # Load
     translator = ctranslate2.Translator(
         arguments.model,
         device=arguments.device,
@@ -38,6 +39,7 @@ def main() -> None:
         intra_threads=arguments.threads // arguments.workers,
     )
     tokenizer = sentencepiece.SentencePieceProcessor(model_file=arguments.tokenizer)
+    # Translate
     lines = Path(arguments.input).read_text(encoding="utf-8").splitlines()
     sources = tokenizer.encode(lines, out_type=str)
     results = translator.translate_batch(  # sorts by length by itself

@@ -26,7 +26,7 @@ SPECIALS = SimpleNamespace(
 
 
 def model_config(model: dict[str, Any]) -> dict[str, Any]:
-    """Its configuration of a model of the dimensions in our section ``model``."""
+    """JoeyNMT's configuration for a model with the dimensions of nmt's section ``model``."""
     embeddings = {"embedding_dim": model["d_model"], "scale": True, "dropout": model["dropout"]}
     if model["type"] == "transformer":
         shared = {
@@ -47,9 +47,10 @@ def model_config(model: dict[str, Any]) -> dict[str, Any]:
 
 
 class JoeyNMT(worker.Training):
-    """Its ids of pad and unk are fixed the other way round than ours: they change places on the way in."""
+    """JoeyNMT's training step. Its fixed ids of pad and unk are the reverse of nmt's, so they are swapped on input."""
 
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
+        # Model
         ids = [task[name] for name in ("pad_id", "unk_id", "bos_id", "eos_id")]
         if ids != [0, 1, 2, 3]:
             raise ValueError(f"pad, unk, bos and eos are {ids}")
@@ -60,6 +61,7 @@ class JoeyNMT(worker.Training):
             self._same_function(model)
         model.loss_function = ("crossentropy", task["label_smoothing"])
         self.model = model.to(self.device).train()
+        # Training
         settings = dict.fromkeys(TrainConfig._fields) | {
             "normalization": "tokens", "label_smoothing": task["label_smoothing"], "optimizer": "adamw",
             "adam_betas": tuple(task["optimizer"]["betas"]), "learning_rate": task["optimizer"]["lr"],
@@ -84,7 +86,7 @@ class JoeyNMT(worker.Training):
         }
 
     def _same_function(self, model: torch.nn.Module) -> None:
-        """Its one rate of dropout also drops attention weights and inner activations; ours are set one by one."""
+        """Set the rates that differ: JoeyNMT's single dropout rate also covers attention weights and activations."""
         for module in model.modules():
             if isinstance(module, torch.nn.LayerNorm):
                 module.eps = 1e-5
@@ -94,14 +96,14 @@ class JoeyNMT(worker.Training):
                 module.pwff_layer[2].p = self.config["activation_dropout"]
 
     def update(self, number: int) -> None:
-        """One turn of the loop in its ``TrainManager.train_and_validate``."""
+        """One iteration of the loop in ``TrainManager.train_and_validate``."""
         self.manager._train_step(self.made[number])
         self.manager.clip_grad_fun(parameters=self.model.parameters())
         self.manager.optimizer.step()
         self.model.zero_grad()
 
     def _make(self, given: worker.Batch) -> Batch:
-        """As its data loader makes them: target with bos and eos in one, lengths with eos."""
+        """Make a batch as JoeyNMT's data loader does: one target with bos and eos, lengths with eos."""
         src = _swap(given.src)
         tgt = _swap(torch.cat([given.tgt_in[:, :1], given.tgt_out], dim=1))
         lengths = src.ne(SPECIALS.pad_id).sum(1)
@@ -119,11 +121,13 @@ class JoeyNMT(worker.Training):
 
     def load(self, weights: str) -> dict[str, Any]:
         if self.config["type"] != "transformer":
-            raise ValueError("its recurrent model is another than ours")
+            raise ValueError("JoeyNMT's recurrent model differs from nmt's")
+        # Embeddings, with pad and unk swapped
         given = worker.read_weights(weights)
         table = given["tgt_embedding.weight"].clone()
         table[[0, 1]] = table[[1, 0]]
         found = {"src_embed.lut.weight": table}
+        # Layers
         attentions = {"encoder": {"self_attention": "src_src_att"}, "decoder": {"self_attention": "trg_trg_att"}}
         norms = {
             "encoder": ["layer_norm", "feed_forward.layer_norm"],
@@ -134,11 +138,11 @@ class JoeyNMT(worker.Training):
                 name = f"{side}.layers.{layer}"
                 ours = f"{side}.{layer}"
                 for kind in ("weight", "bias"):
-                    for own, its in attentions[side].items():
-                        parts = given[f"{ours}.{own}.project_in.{kind}"].chunk(3)
+                    for part_name, its in attentions[side].items():
+                        parts = given[f"{ours}.{part_name}.project_in.{kind}"].chunk(3)
                         for letter, part in zip("qkv", parts, strict=True):
                             found[f"{name}.{its}.{letter}_layer.{kind}"] = part
-                        found[f"{name}.{its}.output_layer.{kind}"] = given[f"{ours}.{own}.project_out.{kind}"]
+                        found[f"{name}.{its}.output_layer.{kind}"] = given[f"{ours}.{part_name}.project_out.{kind}"]
                     if side == "decoder":
                         keys, values = given[f"{ours}.cross_attention.project_in.{kind}"].chunk(2)
                         query = given[f"{ours}.cross_attention.query.{kind}"]
@@ -150,17 +154,18 @@ class JoeyNMT(worker.Training):
                     found[f"{name}.feed_forward.pwff_layer.3.{kind}"] = given[f"{ours}.feed_forward.outer.{kind}"]
                     for number, norm in enumerate(norms[side]):
                         found[f"{name}.{norm}.{kind}"] = given[f"{ours}.residuals.{number}.norm.{kind}"]
-        there = dict(self.model.named_parameters())
-        if there.keys() != found.keys():
-            raise ValueError(f"parameters without a counterpart: {sorted(there.keys() ^ found.keys())}")
+        # Check, copy
+        parameters = dict(self.model.named_parameters())
+        if parameters.keys() != found.keys():
+            raise ValueError(f"parameters without a counterpart: {sorted(parameters.keys() ^ found.keys())}")
         with torch.no_grad():
             for name, tensor in found.items():
-                there[name].copy_(tensor)
+                parameters[name].copy_(tensor)
         return {}
 
     def nll(self) -> dict[str, Any]:
         batch = self._make(self.batches[0])
-        batch.sort_by_src_length()  # its recurrent encoder packs sequences
+        batch.sort_by_src_length()  # JoeyNMT's recurrent encoder packs sequences
         self.model.eval()
         with torch.inference_mode():
             logits = self.model._encode_decode(**vars(batch))[0]

@@ -7,7 +7,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here comes from a hub
+os.environ["HF_HUB_OFFLINE"] = "1"  # no files are loaded from the hub
 
 import sentencepiece
 import torch
@@ -21,7 +21,7 @@ VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__
 
 
 def build(model: dict[str, Any], vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> MarianMTModel:
-    """A MarianMTModel of the dimensions in our configuration's section ``model``."""
+    """Build a MarianMTModel with the dimensions of nmt's section ``model``."""
     config = MarianConfig(
         vocab_size=vocab_size,
         d_model=model["d_model"],
@@ -48,7 +48,8 @@ def build(model: dict[str, Any], vocab_size: int, pad_id: int, bos_id: int, eos_
 
 
 def load(marian: MarianMTModel, weights: dict[str, Tensor], layers: tuple[int, int]) -> None:
-    """Our weights under its names. Its table of positions gets our order of sines and cosines, which alone differs."""
+    """Load nmt's weights under Marian's names. The position table gets nmt's order of sines and cosines."""
+    # Weights
     found = {"model.shared.weight": weights["tgt_embedding.weight"]}
     norms = {
         "encoder": ["self_attn_layer_norm", "final_layer_norm"],
@@ -72,23 +73,24 @@ def load(marian: MarianMTModel, weights: dict[str, Tensor], layers: tuple[int, i
                 found[f"{its}.fc2.{kind}"] = weights[f"{ours}.feed_forward.outer.{kind}"]
                 for number, name in enumerate(norms[side]):
                     found[f"{its}.{name}.{kind}"] = weights[f"{ours}.residuals.{number}.norm.{kind}"]
-    there = dict(marian.named_parameters())  # tied matrices once
-    if there.keys() != found.keys() | {f"model.{side}.embed_positions.weight" for side in norms}:
-        raise ValueError(f"parameters without a counterpart: {sorted(there.keys() ^ found.keys())}")
+    # Check, copy
+    parameters = dict(marian.named_parameters())  # tied matrices once
+    if parameters.keys() != found.keys() | {f"model.{side}.embed_positions.weight" for side in norms}:
+        raise ValueError(f"parameters without a counterpart: {sorted(parameters.keys() ^ found.keys())}")
     with torch.no_grad():
         for name, tensor in found.items():
-            there[name].copy_(tensor)
+            parameters[name].copy_(tensor)
         for side in norms:
-            table = there[f"model.{side}.embed_positions.weight"]
-            half = table.size(1) // 2  # its sines stand before its cosines, ours alternate
+            table = parameters[f"model.{side}.embed_positions.weight"]
+            half = table.size(1) // 2  # Marian has all sines before all cosines; nmt alternates
             table.copy_(torch.stack([table[:, :half], table[:, half:]], dim=-1).flatten(1))
 
 
 class Marian(worker.Training):
-    """Loss: PyTorch's cross entropy with label smoothing. Optimizer: PyTorch's fused AdamW, the default of its Trainer.
+    """Loss: PyTorch's cross entropy with label smoothing. Optimizer: fused AdamW, the default of transformers' Trainer.
 
-    The source mask is made beforehand and there is none for the target, whose padding no real position can see: both
-    spare the model work.
+    The source mask is made beforehand. The target needs no mask, because causal attention never sees its padding. Both
+    save the model work.
     """
 
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +110,7 @@ class Marian(worker.Training):
         return {"parameters": worker.trainable(self.model), "versions": VERSIONS, "note": note}
 
     def tune(self, updates: int) -> dict[str, Any]:
-        """Time its implementations of attention on the first batches; the fastest."""
+        """Time Marian's implementations of attention on the first batches; return the fastest."""
         seconds = {}
         for name in ("sdpa", "eager"):
             self.model.set_attn_implementation(name)
@@ -168,7 +170,7 @@ class Marian(worker.Training):
         device: str,
         allocator: str,
     ) -> dict[str, Any]:
-        """Take over a run's weights (a file of worker.write_weights) and its joint SentencePiece model."""
+        """Load a run's weights (a file of worker.write_weights) and its joint SentencePiece model."""
         worker.set_up_process(threads, allocator)
         at_start = worker.peak_memory()
         self.device, self.ids, self.search = torch.device(device), ids, search
@@ -183,7 +185,7 @@ class Marian(worker.Training):
         }
 
     def logits(self, path: str) -> dict[str, Any]:
-        """How far its logits are from ours (a file of ours.export) at real target positions."""
+        """Compare Marian's logits with nmt's (a file of ours.export) at target positions without padding."""
         given = worker.read_weights(path)
         src, tgt_in = given["src"].to(self.device), given["tgt_in"].to(self.device)
         with torch.inference_mode():
@@ -198,13 +200,17 @@ class Marian(worker.Training):
         }
 
     def translate(self, sources: list[str], batch_tokens: int) -> dict[str, Any]:
-        """Text to text, in batches of like length within ``batch_tokens`` (sentences times beam times source length).
+        """Translate text to text, in batches of similar length.
 
-        Ends as ours does: when a sentence has as many finished hypotheses as the beam is wide. The limit of a batch is
-        that of its longest sentence.
+        The search ends as in nmt: when a sentence has as many finished hypotheses as the beam size. The length limit of
+        a batch is that of its longest sentence.
+
+        Args:
+            batch_tokens: largest batch, as sentences times beam size times source length.
         """
         self.synchronize()
         started = time.perf_counter()
+        # Encode, search batch by batch, decode
         lines, tokens = [""] * len(sources), 0
         encoded = self.tokenizer.encode(sources)
         for batch in self._plan(encoded, batch_tokens):
@@ -232,7 +238,7 @@ class Marian(worker.Training):
         return {"seconds": time.perf_counter() - started, "lines": lines, "tokens": tokens}
 
     def _plan(self, encoded: list[list[int]], batch_tokens: int) -> list[list[int]]:
-        """The longest first, a batch's size by its longest sentence."""
+        """Plan batches, longest sentences first; the longest sentence of a batch determines its size."""
         batches: list[list[int]] = []
         for index in sorted(range(len(encoded)), key=lambda index: -len(encoded[index])):
             if not encoded[index]:

@@ -1,10 +1,10 @@
-"""What the contestants of a benchmark share: the protocol, the clock, the memory and the batches.
+"""Common parts of the contestants of a benchmark: protocol, clock, memory and batches.
 
-A contestant is a process of its own interpreter, ours or a peer's, so that each runs the versions it was made for and
-its memory is its own. It reads requests from standard input, one JSON object a line: ``{"do": NAME, ...}`` calls the
-method of that name with the other keys as arguments. Each answer is one JSON object a line on standard output.
+A contestant is a separate process with its interpreter, nmt's or a peer's. So each runs the versions it was made for,
+and its memory is measured alone. It reads requests from standard input, one JSON object per line: ``{"do": NAME, ...}``
+calls the method NAME with the other keys as arguments. Each answer is one JSON object per line on standard output.
 
-This file needs NumPy and PyTorch alone, so that every peer's environment can import it.
+This file imports only NumPy and PyTorch, so that every peer's environment can import it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 def serve(worker: object) -> None:
     """Answer requests until standard input closes."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not come between the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     for line in sys.stdin:
         request = json.loads(line)
         answer = getattr(worker, request.pop("do"))(**request)
@@ -37,17 +37,21 @@ def serve(worker: object) -> None:
 
 
 def peak_memory() -> int:
-    """Most bytes this process has had resident so far."""
+    """Peak resident memory of this process so far, in bytes."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:  # not Linux
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    # Not getrusage: Linux carries its figure over from the process that started this one.
+    # Not getrusage: on Linux its value includes that of the parent process.
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def set_up_process(threads: int, allocator: str) -> None:
-    """``allocator``: ``default``, or ``tuned`` as nmt tunes it (with what the process was started with)."""
+    """Set the number of threads and the allocator.
+
+    Args:
+        allocator: ``default``, or ``tuned`` as in nmt (together with the environment of the process).
+    """
     torch.set_num_threads(threads)
     if allocator == "tuned":
         sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -84,7 +88,7 @@ def read_batches(path: str) -> list[Batch]:
 
 
 def batch_digest(batches: Sequence[Any]) -> str:
-    """A hash of all ids and shapes: contestants that read other batches have another."""
+    """A hash of all ids and shapes, equal for contestants with equal batches."""
     found = hashlib.sha256()
     for batch in batches:
         for tensor in (batch.src, batch.tgt_in, batch.tgt_out):
@@ -107,18 +111,18 @@ def trainable(model: torch.nn.Module) -> int:
 
 
 class Training(ABC):
-    """A contestant that trains: the clock is here, the work in the subclasses.
+    """A contestant that trains. This class measures the time; subclasses do the work.
 
-    A task holds: ``threads``, ``allocator``, ``device``, ``precision`` (fp32, bf16; ours also auto), ``model`` (our
-    configuration's section), ``vocab_size``, ``pad_id`` … ``eos_id``, ``optimizer``, ``clip_norm``,
-    ``label_smoothing``, ``seed`` and ``batches`` (a file of :func:`write_batches`).
+    A task has: ``threads``, ``allocator``, ``device``, ``precision`` (fp32, bf16; nmt also auto), ``model`` (nmt's
+    section), ``vocab_size``, ``pad_id`` … ``eos_id``, ``optimizer``, ``clip_norm``, ``label_smoothing``, ``seed`` and
+    ``batches`` (a file of :func:`write_batches`).
     """
 
     device: torch.device
     batches: Sequence[Any]
 
     def start(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Make the model and take the batches; nothing is trained yet."""
+        """Build the model and load the batches."""
         set_up_process(task["threads"], task["allocator"])
         self.device = torch.device(task["device"])
         torch.manual_seed(task["seed"])
@@ -127,7 +131,7 @@ class Training(ABC):
         return {"start_bytes": at_start, "digest": batch_digest(self.batches), **about}
 
     def run(self, updates: int, first: int = 0) -> dict[str, Any]:
-        """Train on ``updates`` batches from number ``first`` on; the seconds it took."""
+        """Train on ``updates`` batches, starting with batch ``first``; return the seconds."""
         self.synchronize()
         started = time.perf_counter()
         for number in range(first, first + updates):
@@ -136,7 +140,7 @@ class Training(ABC):
         return {"seconds": time.perf_counter() - started}
 
     def memory(self) -> dict[str, Any]:
-        """Peak bytes: of the process on a CPU, of the tensors on a GPU."""
+        """Peak memory in bytes: of the process on a CPU, of the tensors on a GPU."""
         on_gpu = self.device.type == "cuda"
         return {"peak_bytes": torch.cuda.max_memory_allocated(self.device) if on_gpu else peak_memory()}
 
@@ -146,7 +150,7 @@ class Training(ABC):
 
     @abstractmethod
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Make everything a training needs; returns at least ``parameters`` and ``note``."""
+        """Build everything for the training; return at least ``parameters`` and ``note``."""
 
     @abstractmethod
     def update(self, number: int) -> None:
@@ -154,8 +158,8 @@ class Training(ABC):
 
     @abstractmethod
     def load(self, weights: str) -> dict[str, Any]:
-        """Take over the weights of our model (a file of :func:`write_weights`)."""
+        """Load the weights of nmt's model (a file of :func:`write_weights`)."""
 
     @abstractmethod
     def nll(self) -> dict[str, Any]:
-        """Negative log likelihood (nats) a target token of the first batch, without dropout and smoothing, in fp32."""
+        """Negative log likelihood of the first batch, in nats per target token, without dropout, in fp32."""

@@ -140,6 +140,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def _key_for(name: str) -> str | None:
-    from nmt.config import key_for  # loads pydantic, for a mistake only
+    from nmt.config.explain import key_for  # loads pydantic, for a mistake only
 
     return key_for(name)

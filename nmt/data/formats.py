@@ -1,6 +1,6 @@
-"""What a file is that is not one sentence on each line of UTF-8 text.
+"""Recognise files that are not UTF-8 text with one sentence per line.
 
-:func:`foreign` tells it from the first bytes alone, :func:`not_sentences` from the first lines and the name.
+:func:`foreign` looks at the first bytes, :func:`not_sentences` at the first lines and the name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
-LOOKED_AT = 1 << 16  # bytes that tell the form of a text
+LOOKED_AT = 1 << 16  # bytes that structured text is recognised by
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 HUB = "name it with kind: hub and path"
 MO = "make a PO file of it (msgunfmt) and convert that to tab-separated text (Translate Toolkit: po2tmx)"
@@ -75,13 +75,13 @@ _MARKUP = [
     (rb"<([a-z][\w:.-]*)(\s[^<>]*)?>[ \t]*\n\s*<(?!\1[\s>])[a-z!].*</[a-z]", "XML or HTML",
      "extract its sentences, one on a line"),
 ]  # fmt: skip
-# Before the first element of a document. Each comment ends in one place only, lest a match take exponential time.
+# Before the first element of a document. Each comment has one possible end, so that a match takes linear time.
 _PROLOGUE = rb"(?:<\?xml[^>]*>|<!--(?:[^-]|-(?!->))*-->|<!doctype (?!html)[^>]*>|\s)*"
 _TIME = rb"(?:\d+:)?\d{1,2}:\d\d[.,]\d{1,3}"
 _CUE = _TIME + rb"[ \t]*-->[ \t]*" + _TIME
 _PAIR = rb"\d+:\d\d:\d\d\.\d\d\d?,\d+:\d\d:\d\d\.\d\d\d?"
 _QUOTED = rb'"(?:[^"\\\n]|\\.)*"'
-# Text with a structure of its own, told from its first lines, in which a newline is b"\n".
+# Structured text, recognised by its first lines. Newlines are b"\n".
 _STRUCTURED = [
     (re.compile(rb"(?:\d+[ \t]*\n)?" + _CUE), "a subtitle file (SRT)", CUES),
     (re.compile(rb"WEBVTT\b[^\n]*\n(?:.*\n)*?" + _CUE), "a subtitle file (WebVTT)", CUES),
@@ -101,7 +101,7 @@ _STRUCTURED = [
     (re.compile(rb"(?:#[^\n]*\n)*1(?:-\d+)?\t(?:[^\t\n]+\t){8}[^\t\n]+\n"), "a treebank (CoNLL-U)",
      "extract its sentences (the lines '# text = ')"),
 ]  # fmt: skip
-# Text that may be anything, but for the ending of its name: endings, first line that is no comment, what it is, advice.
+# Text recognised by the ending of its name: endings, pattern of the first line that is no comment, name, advice.
 _NAMED = [
     ((".json", ".jsonl", ".ndjson", ".arb"), r"\s*[\[{]", "JSON", READ_JSON),
     ((".html", ".htm", ".xhtml", ".xml", ".sgm", ".sgml"), r"\s*<[A-Za-z!?/]", "markup (HTML, XML or SGML)",
@@ -112,7 +112,7 @@ _NAMED = [
     ((".lrc",), r"\[(\d+:\d\d([.:]\d+)?|[a-z]+:.*)\]", "lyrics with times (LRC)", CUES),
 ]  # fmt: skip
 _PRETTY_JSON = re.compile(r'\s*(\{\s*\n\s*"[^"\n]*"\s*:|\[\s*\n\s*[{\["])')
-_TABLES = [  # separator, endings, what it is, advice
+_TABLES = [  # separator, endings, name, advice
     ("\t", (".tsv", ".tab"), "tab-separated", "read it with kind: tsv"),
     *((sep, (".csv",), "comma-separated, CSV", "read it with kind: hub and path") for sep in ",;|"),
 ]
@@ -125,11 +125,11 @@ _ENCODINGS = [
 
 
 def foreign(head: bytes, convert: Callable[[str], str]) -> str | None:
-    """What a file is, and what to do with it, where it is known not to be lines of UTF-8 text; else None.
+    """Describe a file that is certainly not lines of UTF-8 text, with advice; None for other files.
 
     Args:
         head: the first bytes of the file, unpacked; some thousand suffice.
-        convert: makes the command that converts the file from an encoding to UTF-8.
+        convert: returns the command that converts the file from an encoding to UTF-8.
     """
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None) or _utf16(head[:4096])
     if encoding is not None:
@@ -157,11 +157,11 @@ def foreign(head: bytes, convert: Callable[[str], str]) -> str | None:
 
 
 def not_sentences(path: str, lines: Sequence[str], names: frozenset[str] | set[str]) -> str | None:
-    """What a file of text is, and how to read it, where it is certain not to hold one sentence a line; else None.
+    """Describe a text file that certainly does not hold one sentence per line, with advice; None for other files.
 
     Args:
-        lines: the first ones.
-        names: what a column of a table may be called, in lower case.
+        lines: the first lines of the file.
+        names: possible names of columns of a table, in lower case.
     """
     endings = [ending.lower() for ending in PurePath(path).suffixes]
     if endings and endings[-1] in PACKED:
@@ -185,7 +185,7 @@ def not_sentences(path: str, lines: Sequence[str], names: frozenset[str] | set[s
 
 
 def _width(lines: Sequence[str], separator: str) -> int:
-    """The number of cells in every line; 0 where lines differ."""
+    """The number of cells in every line; 0 if lines differ."""
     try:
         rows = [len(line.split("\t")) if separator == "\t" else len(next(csv.reader([line], delimiter=separator)))
                 for line in lines]  # fmt: skip
@@ -195,7 +195,7 @@ def _width(lines: Sequence[str], separator: str) -> int:
 
 
 def _utf16(head: bytes) -> str | None:
-    """UTF-16 without a byte order mark, told by its NUL bytes: every other one, as long as the text is Latin."""
+    """Recognise UTF-16 without a byte order mark: in Latin text every other byte is NUL."""
     even, odd = head[0::2], head[1::2]
     if len(head) < 4 or b"\0" not in head:
         return None

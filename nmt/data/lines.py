@@ -1,7 +1,7 @@
-"""The lines of a text file: of a corpus, and of what is to be translated.
+"""The lines of a text file: of a corpus, or of text to translate.
 
-:func:`open_text` opens a file, :func:`read_lines` unpacks, checks and decodes it. Memory is bounded whatever the file
-holds: a line has at most :data:`MAX_LINE` bytes, and a compressed file may not grow beyond any plausible text.
+:func:`open_text` opens a file, :func:`read_lines` unpacks, checks and decodes it. Memory is bounded for any content: a
+line has at most :data:`MAX_LINE` bytes, and a compressed file may not unpack to more than plausible text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shlex
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -26,9 +26,9 @@ from nmt.errors import DataError
 log = logging.getLogger(__name__)
 
 MAX_LINE = 4 << 20  # bytes, before decoding
-CHUNK = 1 << 18  # bytes asked for at once
+CHUNK = 1 << 18  # bytes read at once
 MAX_RATIO = 250  # unpacked to packed size; text reaches 4 to 20, a file made to exhaust a disk 1,000 and more
-FREE_BYTES = 1 << 24  # unpacked; up to here any ratio is allowed
+FREE_BYTES = 1 << 24  # unpacked bytes up to which any ratio is allowed
 BOM = b"\xef\xbb\xbf"  # byte order mark of UTF-8
 CR_TO_LF = r"tr '\r' '\n'"
 
@@ -68,13 +68,13 @@ def cannot_open(path: str, error: OSError) -> str:
 
 
 def check_regular(path: str, mode: int) -> None:
-    """Refuse a pipe or device as part of a corpus, which is read more than once.
+    """Refuse a pipe or device as a file of a corpus, because a corpus is read more than once.
 
     Args:
         mode: ``st_mode`` of the file.
 
     Raises:
-        DataError: it is a pipe, a socket or a device.
+        DataError: the file is a pipe, a socket or a device.
     """
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
@@ -94,7 +94,7 @@ _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # "BZh" alone may begin a text
 
 
 class _Unpacked:
-    """Blocks of the content of a file, unpacked where its first bytes say that it is compressed.
+    """Blocks of the content of a file, unpacked if its first bytes say that it is compressed.
 
     Attributes:
         packed: the name of the compression, or None.
@@ -125,7 +125,7 @@ class _Unpacked:
 
     @property
     def misnamed(self) -> str | None:
-        """The compression that the name promises and the content lacks; None where another stream unpacks it."""
+        """The compression that the name promises and the content lacks; None if another stream unpacks the file."""
         if self.packed is not None or self.empty or not self.original:
             return None
         return next((kind for kind, ending, _, _ in _PACKED if self.name.endswith(ending)), None)
@@ -144,7 +144,7 @@ def _decompressor(file: Any, kind: str) -> Any:
 
 
 def _size_limit(file: IO[bytes]) -> int | None:
-    """The most bytes that a compressed file may unpack to; None for a pipe, which is read as it comes."""
+    """The most bytes that a compressed file may unpack to; None for a pipe."""
     try:
         status = os.fstat(file.fileno())
     except OSError:  # io.UnsupportedOperation: bytes in memory
@@ -153,10 +153,10 @@ def _size_limit(file: IO[bytes]) -> int | None:
 
 
 def check_unpacked_size(path: str) -> None:
-    """Unpack a file without keeping anything of it.
+    """Unpack a file and discard the content.
 
     Raises:
-        DataError: it unpacks to more than any text would.
+        DataError: the file unpacks to more than any text would.
     """
     with open_text(path) as file:
         try:
@@ -169,22 +169,22 @@ def check_unpacked_size(path: str) -> None:
 
 
 def filter_command(path: str, command: str, ending: str) -> str:
-    """The shell command that filters the content of a file into another file with one more ``ending``."""
+    """The shell command that filters the content of a file into a file with ``ending`` appended to its name."""
     with open_text(path) as file:
         return _Lines(path, _Unpacked(file, path).packed).command(command, ending)
 
 
 def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
-    """The content of a file as a stream, for readers that do not take lines from :func:`read_lines`.
+    """The content of a file as a stream, for readers that do not use :func:`read_lines`.
 
     Args:
-        name: what error messages call the file.
+        name: of the file in error messages.
 
     Raises:
-        DataError: it is known not to be lines of text.
+        DataError: the content is certainly not lines of text.
     """
     content = _Unpacked(file, name)
-    with suppress(EOFError, OSError, AttributeError, zlib.error, lzma.LZMAError):  # reading tells of damage
+    with suppress(EOFError, OSError, AttributeError, zlib.error, lzma.LZMAError):  # the reader reports damage
         lines = _Lines(name, content.packed)
         head = lines.begin(content.stream.peek(CHUNK), content.misnamed)
         if _size_limit(file) is not None and b"\n" not in head and b"\r" in head[:-1]:
@@ -198,17 +198,17 @@ def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
 def read_lines(file: IO[bytes], name: str, counts: dict[str, int] | None = None) -> Iterator[str]:
     r"""The lines of a UTF-8 file opened in binary mode, without their ends.
 
-    A file compressed by gzip, bzip2, xz or Zstandard is unpacked; its content decides, not its name. A line ends
-    at "\n" and nowhere else: U+2028, U+0085, "\f" and "\v" are characters of it. One "\r" before the end is dropped,
-    and so is a byte order mark at the start of the file. The last line needs no "\n".
+    A file compressed by gzip, bzip2, xz or Zstandard is unpacked; its content decides, not its name. A line ends only
+    at "\n": U+2028, U+0085, "\f" and "\v" are characters of the line. One "\r" before the end is dropped, and so is a
+    byte order mark at the start of the file. The last line needs no "\n".
 
     Args:
-        name: what error messages call the file.
+        name: of the file in error messages.
         counts: filled with the number of lines of ``name`` at the end of the file.
 
     Raises:
-        DataError: it is not lines of UTF-8 text, a line is longer than :data:`MAX_LINE` bytes, or it cannot be read
-            to its end (damaged compression, failing disk).
+        DataError: the file is not lines of UTF-8 text, a line is longer than :data:`MAX_LINE` bytes, or the file cannot
+            be read to its end (damaged compression, failing disk).
     """
     lines = _Lines(name)
     try:
@@ -232,12 +232,12 @@ def read_lines(file: IO[bytes], name: str, counts: dict[str, int] | None = None)
 
 
 class _Lines:
-    """Splits and decodes the blocks of one file, a whole block at a time: that is several times faster than by line.
+    """Split and decode the blocks of one file. A block at a time is several times faster than a line at a time.
 
     Attributes:
-        number: of lines so far.
+        number: number of lines so far.
         packed: the compression of the file, or None.
-        first: whether nothing has been read yet.
+        first: whether no block has been read yet.
     """
 
     def __init__(self, name: str, packed: str | None = None):
@@ -245,7 +245,7 @@ class _Lines:
         self.number = 0
         self.packed = packed
         self.first = True
-        self.rest = b""  # of a line whose end has not been read
+        self.rest = b""  # start of a line whose end has not been read
         self.warned = False
 
     def begin(self, block: bytes, misnamed: str | None) -> bytes:
@@ -254,7 +254,7 @@ class _Lines:
         if problem := foreign(block, self.convert):
             raise DataError(f"{self.name}: {problem}")
         if misnamed is not None:
-            raise DataError(f"{self.name}: not a {misnamed} file, in spite of its name; rename or compress it")
+            raise DataError(f"{self.name}: is no {misnamed} file, although its name says so; rename or compress it")
         return block.removeprefix(BOM)
 
     def take(self, block: bytes) -> Iterator[str]:
@@ -271,7 +271,7 @@ class _Lines:
         yield from self._decode(complete)
 
     def end(self) -> Iterator[str]:
-        """The last line, where no newline ends it."""
+        """The last line, if no newline ends it."""
         if self.rest:
             if not self.number and b"\r" in self.rest[:-1]:
                 self.refuse_carriage_returns()
@@ -302,7 +302,7 @@ class _Lines:
         yield from lines
 
     def _up_to_mistake(self, data: bytes) -> Iterator[str]:
-        """Yield the lines before the one that is not text, and raise for that."""
+        """Yield the lines before the first that is not text, and raise an error for that line."""
         for raw in data.split(b"\n"):
             self.number += 1
             where = f"{self.name}:{self.number}"
@@ -330,7 +330,7 @@ class _Lines:
         return self.command(f"iconv -f {encoding} -t UTF-8", "utf8")
 
     def command(self, command: str, ending: str) -> str:
-        """A filter applied to the file, unpacked if it is packed."""
+        """The command that applies a filter to the file, unpacking it if it is compressed."""
         if not os.path.exists(self.name):  # standard input
             return command
         unpack = next((unpack for kind, _, _, unpack in _PACKED if kind == self.packed), None)
@@ -356,28 +356,3 @@ class _Lines:
 def _position(error: UnicodeDecodeError) -> str:
     column = len(error.object[: error.start].decode()) + 1
     return f"byte 0x{error.object[error.start]:02x} at column {column}"
-
-
-# -------------------------------------------------------------------------------------------------------- cells
-
-
-def one_line(text: str) -> str:
-    """The text of a cell, in which a newline becomes a space: a sentence is one line."""
-    return text.replace("\r\n", " ").replace("\n", " ") if "\n" in text else text
-
-
-def lookup(value: Any, key: str) -> Any:
-    """What a dotted key names in nested mappings. A key that holds dots itself is found before it is split at them.
-
-    Raises:
-        KeyError: nothing.
-    """
-    if not isinstance(value, Mapping):
-        raise KeyError(key)
-    if key in value:
-        return value[key]
-    for place, char in enumerate(key):
-        if char == "." and key[:place] in value:
-            with suppress(KeyError):
-                return lookup(value[key[:place]], key[place + 1 :])
-    raise KeyError(key)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nmt.data.dataset import Lengths
+from nmt.data.encoded import Lengths
 from nmt.sentences import Sentences
 
 Ids = npt.NDArray[Any]

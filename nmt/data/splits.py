@@ -1,4 +1,4 @@
-"""Which pairs of a corpus are left out, held out or kept: all that is decided from lengths and hashes alone.
+"""Decide from lengths and hashes which pairs of a corpus are dropped, held out or kept.
 
 A pair is represented by the 64-bit hashes of its sentences. Two different sentences of n share a hash with a
 probability of n² / 2^65: 3 in a million for ten million sentences. Memory is a few numbers a pair.
@@ -17,21 +17,21 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from nmt.config import HoldoutSource
+from nmt.config.data import HoldoutSource
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
-Assignment = npt.NDArray[np.int16]  # of pairs to parts
+Assignment = npt.NDArray[np.int16]  # index of the part of each pair
 
-SAMPLE = 1 << 20  # pairs that tell what is usual
-STRETCH = 1 << 16  # pairs that are worked on at once
+SAMPLE = 1 << 20  # pairs that estimate the usual ratio of lengths
+STRETCH = 1 << 16  # pairs that are processed at once
 FLOOR = 10  # characters that the shorter side counts at least: "No." may be translated by three words
-PRIOR = 10  # pairs of equal lengths that every corpus is taken to hold: a few pairs say little about what is usual
-WIDE = 3  # letters of an alphabet that say as much as one Chinese, Japanese or Korean character
-CHEAP = 4  # training pairs that are dropped for a held-out pair without a second thought
-COMMON = 0.05, 100, 0.001  # a sentence is part of the language in more than 5 % of few pairs, 100, 0.1 % of many
-MOST_DROPPED = 0.2  # of the training pairs, for the sake of a holdout that would be empty otherwise
+PRIOR = 10  # pairs of equal lengths added to every corpus as a prior for the ratio of lengths
+WIDE = 3  # letters of an alphabet that are worth one Chinese, Japanese or Korean character
+CHEAP = 4  # training pairs that may always be dropped for one held-out pair
+COMMON = 0.05, 100, 0.001  # a common sentence is in more than 5 % of few pairs, 100 pairs, or 0.1 % of many pairs
+MOST_DROPPED = 0.2  # of the training pairs, to keep pairs of a holdout
 
 # Han, kana, hangul and their full-width companions.
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]+")
@@ -44,21 +44,21 @@ _ASCII_KEPT = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 
 
 def pair_hash(src: str, tgt: str) -> bytes:
-    """8 bytes that stand for a pair, white space at the ends of its sides left out."""
+    """Hash a pair to 8 bytes, without white space at the ends of its sides."""
     return _hash(f"{src.strip()}\n{tgt.strip()}".encode())
 
 
 def sentence_hash(text: str) -> bytes:
-    """8 bytes that stand for a sentence, whatever its case, punctuation, spaces and accents."""
+    """Hash a sentence to 8 bytes, regardless of case, punctuation, spaces and accents."""
     return _hash(sentence_key(text))
 
 
-# Stands for the sentence of a blank line, which equals no other one: the key of none is a NUL byte.
+# The hash of a blank line, which equals that of no sentence: no key is a NUL byte.
 BLANK = blake2b(b"\0", digest_size=8).digest()
 
 
 def sentence_key(text: str) -> bytes:
-    """The letters and digits of a sentence in one case: equal for all spellings of what counts as one sentence."""
+    """The letters and digits of a sentence in lower case: equal keys count as the same sentence."""
     if text.isascii():
         return text.lower().encode().translate(None, _ASCII_KEPT)
     return _NOT_ASCII.sub(_letters, text).encode().lower().translate(None, _ASCII_KEPT)
@@ -66,7 +66,7 @@ def sentence_key(text: str) -> bytes:
 
 @cache
 def _letters_of(char: str) -> str:
-    """The letters and digits of one character: case folding and NFKD work on each alone, marks being left out."""
+    """The letters and digits of one character. Without marks, case folding and NFKD work on each character alone."""
     folded = unicodedata.normalize("NFKD", _NO_LETTER.sub("", char).casefold())
     return _NO_LETTER.sub("", folded).casefold()
 
@@ -84,7 +84,7 @@ def to_hashes(data: bytes | array[int]) -> Hashes:
 
 
 def repeats(hashes: Hashes) -> Mask:
-    """For each pair, whether an equal one stands before it."""
+    """For each hash [N], whether an equal one comes before it."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     found = np.zeros(len(hashes), dtype=bool)
@@ -93,12 +93,12 @@ def repeats(hashes: Hashes) -> Mask:
 
 
 def among(hashes: Hashes, others: Hashes) -> Mask:
-    """For each hash, whether it is one of ``others``."""
+    """For each hash [N], whether it is one of ``others`` [M]."""
     return np.concatenate([np.isin(hashes[rows], others) for rows in _stretches(len(hashes))])
 
 
 def _stretches(count: int) -> Iterator[slice]:
-    """Parts of an array of one number a pair, for work whose copies would take several times its memory."""
+    """Slices of an array of ``count`` numbers. Processing it whole would copy it several times."""
     return (slice(start, start + STRETCH) for start in range(0, max(1, count), STRETCH))
 
 
@@ -106,14 +106,14 @@ def _stretches(count: int) -> Iterator[slice]:
 
 
 def width(text: str) -> int:
-    """Characters of a text, each of Chinese, Japanese and Korean counted :data:`WIDE` times."""
+    """Number of characters of a text; each Chinese, Japanese or Korean character counts :data:`WIDE` times."""
     if text.isascii():
         return len(text)
     return len(text) + (WIDE - 1) * sum(map(len, _WIDE.findall(text)))
 
 
 def usual_ratio(src: npt.NDArray[np.uint32], tgt: npt.NDArray[np.uint32]) -> float:
-    """The median of target over source length in the pairs [N] that are long enough to tell, 1.0 where none is."""
+    """The median of target over source length of the pairs [N] that are long enough; 1.0 if none is."""
     every = slice(None, None, 1 + len(src) // SAMPLE)
     src, tgt = src[every], tgt[every]
     long = (src >= FLOOR) & (tgt >= FLOOR)
@@ -122,7 +122,7 @@ def usual_ratio(src: npt.NDArray[np.uint32], tgt: npt.NDArray[np.uint32]) -> flo
 
 
 def ill_proportioned(src: npt.NDArray[np.uint32], tgt: npt.NDArray[np.uint32], usual: float, max_ratio: float) -> Mask:
-    """For each pair [N], whether one side is over ``max_ratio`` times as long as the other one lets expect.
+    """For each pair [N], whether one side is over ``max_ratio`` times as long as expected from the other.
 
     Args:
         usual: target over source length of this corpus. The side that is usually shorter is scaled up by it.
@@ -141,7 +141,7 @@ def ill_proportioned(src: npt.NDArray[np.uint32], tgt: npt.NDArray[np.uint32], u
 def mix(values: Hashes, seed: int) -> npt.NDArray[np.float64]:
     """Seeded pseudo-random numbers in [0, 1), each a function of its value alone (SplitMix64's finaliser)."""
     start = int.from_bytes(_hash(str(seed).encode()), "little")
-    x = values + np.uint64(start)  # wraps around, as is meant
+    x = values + np.uint64(start)  # wraps around on purpose
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
@@ -149,9 +149,10 @@ def mix(values: Hashes, seed: int) -> npt.NDArray[np.float64]:
 
 
 def split(hashes: Hashes, holdouts: Sequence[HoldoutSource]) -> Assignment:
-    """For each hash, which holdout takes it (its position in ``holdouts``), or -1 for the training part.
+    """For each hash [N], the index of the holdout that takes it, or -1 for the training part.
 
-    Holdouts of one seed take neighbouring intervals of the same numbers; of other seeds, the first has it.
+    Holdouts with the same seed take adjacent intervals of the same random numbers. Among holdouts with different seeds,
+    the first one takes the hash.
     """
     where = np.full(len(hashes), -1, dtype=np.int16)
     taken: dict[int, float] = {}
@@ -166,29 +167,29 @@ def split(hashes: Hashes, holdouts: Sequence[HoldoutSource]) -> Assignment:
 
 @dataclass(frozen=True)
 class Separation:
-    """Which holdout takes each pair [N] (-1: the training part, -2: none of them), and what that cost."""
+    """The holdout that takes each pair [N] (-1: the training part, -2: no part), and the pairs that this cost."""
 
     where: Assignment
-    from_training: int  # pairs dropped from training, since a held-out pair has their sentence
-    from_holdouts: int  # pairs dropped from the holdouts, since too many training pairs have their sentence
+    from_training: int  # pairs dropped from training because a held-out pair has their sentence
+    from_holdouts: int  # pairs dropped from the holdouts because too many training pairs have their sentence
     shared: int  # held-out pairs with a sentence so common that it stays in training too
 
 
 def separate(src: Hashes, tgt: Hashes, keep: Mask, holdouts: Sequence[HoldoutSource]) -> Separation:
     """Split off holdouts that share neither a source nor a target sentence with the training part.
 
-    A pair is drawn by the hash of one of its sentences (the leading side), so that all pairs with that sentence fall on
-    the same side, in whatever order and however the corpus grows: what is once held out never comes back into training.
-    A sentence of the other side that then stands on both sides is resolved by dropping pairs, see :func:`_resolve`.
+    A pair is drawn by the hash of its sentence of the leading side. All pairs with that sentence go to the same part,
+    in any order and however the corpus grows: a held-out sentence never returns to training. A sentence of the other
+    side may then be in both parts; :func:`_resolve` drops pairs to separate them.
 
-    The leading side is the source, unless targets repeat far more than sources do, or hardly a source is unlike others.
+    The leading side is the source, unless targets repeat far more than sources, or nearly all sources repeat.
 
     Args:
         src, tgt: hashes of the sentences [N], see :func:`sentence_hash`.
         keep: the pairs [N] that take part.
     """
     fraction = sum(holdout.fraction for holdout in holdouts)
-    largest = max(4.0, fraction * int(keep.sum()) / 2)  # group that may be held out: half of the holdouts
+    largest = max(4.0, fraction * int(keep.sum()) / 2)  # largest group that may be held out: half of the holdouts
     leading, other = (tgt, src) if _target_leads(src, tgt, keep, largest) else (src, tgt)
 
     where = split(leading, holdouts)
@@ -208,14 +209,14 @@ def separate(src: Hashes, tgt: Hashes, keep: Mask, holdouts: Sequence[HoldoutSou
 
 
 def _target_leads(src: Hashes, tgt: Hashes, keep: Mask, largest: float) -> bool:
-    """Whether the pairs that have to stay together are those of one target rather than those of one source."""
+    """Whether pairs of the same target must stay together, rather than pairs of the same source."""
     (sources, in_sources), (targets, in_targets) = (_groups(side[keep], largest) for side in (src, tgt))
     half = int(keep.sum()) / 2
     return in_targets >= half and (2 * targets <= sources or in_sources < half)
 
 
 def _groups(hashes: Hashes, largest: float) -> tuple[int, int]:
-    """The number of groups of equal hashes, ``largest`` at most, and of hashes in them. Sorts ``hashes``."""
+    """The number of groups of at most ``largest`` equal hashes, and of hashes in them. Sorts ``hashes``."""
     hashes.sort()
     starts = np.flatnonzero(np.concatenate([[len(hashes) > 0], hashes[1:] != hashes[:-1]]))
     sizes = np.diff(starts, append=len(hashes))
@@ -224,7 +225,7 @@ def _groups(hashes: Hashes, largest: float) -> tuple[int, int]:
 
 
 def _count(hashes: Hashes, mask: Mask, names: Hashes) -> Counts:
-    """How many of the masked ``hashes`` [N] are each of ``names`` [M], which are sorted and different."""
+    """Count each of ``names`` [M], sorted and unique, among the masked ``hashes`` [N]."""
     counts = np.zeros(len(names), dtype=np.int64)
     if len(names):
         for rows in _stretches(len(hashes)):
@@ -235,12 +236,12 @@ def _count(hashes: Hashes, mask: Mask, names: Hashes) -> Counts:
 
 
 def _resolve(in_training: Counts, in_holdouts: Counts, training_size: int) -> tuple[Mask, Mask]:
-    """For sentences [M] of held-out pairs, whether the pairs with them leave training, and whether the holdouts.
+    """For each sentence [M] of held-out pairs, whether its pairs leave training, and whether they leave the holdouts.
 
-    Where few training pairs have the sentence (:data:`CHEAP` times as many as held-out ones), they are dropped. A more
-    common one costs the held-out pairs instead. Where that would take more than half of them, training gives way as
-    far as :data:`MOST_DROPPED`; what is still common then (the "yes" and "no" of a corpus of answers) stays on both
-    sides.
+    If few training pairs have the sentence (:data:`CHEAP` times as many as held-out ones), the training pairs are
+    dropped; otherwise the held-out pairs are. If that would drop more than half of the held-out pairs, training pairs
+    are dropped instead, up to :data:`MOST_DROPPED`. Sentences that are still common then, such as "yes" and "no" in a
+    corpus of answers, stay in both parts.
     """
     total = int(in_holdouts.sum())
     order = np.argsort(in_training / in_holdouts, kind="stable")
@@ -259,16 +260,16 @@ def _resolve(in_training: Counts, in_holdouts: Counts, training_size: int) -> tu
 
 
 def overlap(hashes: Hashes, keep: Mask, held: Hashes) -> tuple[Mask, Mask]:
-    """Which pairs [N] have a sentence of a validation or test set that is no holdout.
+    """Find the pairs [N] with a sentence of a validation or test set that is no holdout.
 
-    A sentence that is part of the language ("Thank you.", see :data:`COMMON`) is left alone.
+    Common sentences ("Thank you.", see :data:`COMMON`) are exempt.
 
     Args:
         hashes: of one side of the training pairs [N].
         held: of the same side of the pairs of the sets [M].
 
     Returns:
-        The mask, and for each pair of the sets [M] whether its sentence is too common.
+        The mask [N], and for each pair of the sets [M] whether its sentence is common.
     """
     names, place = np.unique(held, return_inverse=True)
     few, some, many = COMMON

@@ -18,27 +18,27 @@ from typing import TYPE_CHECKING, Any
 
 import sentencepiece as spm
 
-from nmt.config import SamplingConfig, TokenizerConfig
+from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
 from nmt.errors import TokenizerError
 from nmt.runtime.threads import usable_cores
 from nmt.storage.atomic import build_once, sha256, write_json
 
 if TYPE_CHECKING:
     from nmt.data.corpus import Corpus, TextPart
-    from nmt.data.sampling import BatchSampler, Sampler
+    from nmt.data.subword_sampling import BatchSampler, Sampler
 
 log = logging.getLogger(__name__)
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
-# SentencePiece shares its work out among this many threads. Sums of floats depend on their number, and so
-# does the model: it must not follow the machine.
+# SentencePiece divides its work among this many threads. Sums of floats, and so the model, depend on their number,
+# which must not depend on the machine.
 TRAINING_THREADS = 8
-SAMPLE_SEED = 1  # of the choice of training lines
-# SentencePiece's unigram training holds about 23 bytes for each character of its text: with this much, 1.4 GB.
+SAMPLE_SEED = 1  # of the sample of training lines
+# SentencePiece's unigram training takes about 23 bytes per character of its text: 1.4 GB for this much text.
 TRAINING_BYTES = 60_000_000
 
 # The rule "whitespace": tabs, line ends and separators become spaces (which SentencePiece collapses and trims);
-# the byte order mark and the control characters go. Joiners and zero-width spaces stay: they are orthography.
+# the byte order mark and control characters are removed. Joiners and zero-width spaces stay: they are orthography.
 _SPACES = "\t\n\v\f\r\x85\u2028\u2029"
 _REMOVED = "".join(chr(code) for code in range(1, 0x20) if chr(code) not in _SPACES) + "\x7f\ufeff"
 
@@ -48,14 +48,14 @@ _TO_SPACE = str.maketrans("\n\r▁", "   ")
 
 
 class Tokenizer:
-    """Text to ids and back. Ids carry no bos or eos: those belong to batches.
+    """Convert text to ids and back. The ids have no bos or eos, which batches add.
 
     Args:
         path: the folder with ``joint.model``, or with ``src.model`` and ``tgt.model``. A joint vocabulary whose sides
             are normalised by different rules is two models with the same pieces.
 
     Raises:
-        TokenizerError: there is no such tokenizer, or it is damaged.
+        TokenizerError: the tokenizer does not exist, or is damaged.
     """
 
     pad_id, unk_id, bos_id, eos_id = PAD_ID, UNK_ID, BOS_ID, EOS_ID
@@ -81,7 +81,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, config: TokenizerConfig, corpus: Corpus, path: Path) -> Tokenizer:
-        """Train on the training part alone and store the model(s) in the folder ``path``, all or nothing.
+        """Train on the training part and write the models to the folder ``path``, all or none.
 
         The same text and configuration give the same bytes.
 
@@ -99,7 +99,7 @@ class Tokenizer:
         return cls(path)
 
     def summary(self) -> str:
-        """One line for people: the sizes of the vocabularies."""
+        """One line for users: the sizes of the vocabularies."""
         src, tgt = self.src_vocab_size, self.tgt_vocab_size
         shared = [self._src.id_to_piece(i) for i in range(src)] == [self._tgt.id_to_piece(i) for i in range(tgt)]
         sizes = f"{src:,} pieces, shared" if shared else f"{src:,} source and {tgt:,} target pieces"
@@ -120,7 +120,7 @@ class Tokenizer:
         return _encode(self._tgt, texts, num_threads)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Plain text, a line each, of target ids; pad, bos and eos are left out, an unknown piece is ⁇."""
+        """Plain text of target ids, one line per sequence, without pad, bos and eos; an unknown piece is ⁇."""
         if not ids:
             return []
         plain = [[int(i) for i in row if i not in (PAD_ID, BOS_ID, EOS_ID)] for row in ids]
@@ -133,7 +133,7 @@ class Tokenizer:
         return [self._tgt.id_to_piece(int(i)) for i in ids]
 
     def unknown_texts(self, side: str, texts: Sequence[str]) -> list[str]:
-        """What the unknown pieces in texts of a side (src, tgt) stand for: words of a word model, else characters."""
+        """The texts of unknown pieces of a side (src, tgt): words for a word model, characters otherwise."""
         model = self._src if side == "src" else self._tgt
         trainer = _proto(model.serialized_model_proto()).trainer_spec
         found = [
@@ -147,14 +147,14 @@ class Tokenizer:
         return list("".join(found))
 
     def batch_samplers(self, sampling: SamplingConfig) -> tuple[BatchSampler, BatchSampler]:
-        """Source and target; see :class:`nmt.data.sampling.BatchSampler`."""
-        from nmt.data.sampling import BatchSampler
+        """Source and target; see :class:`nmt.data.subword_sampling.BatchSampler`."""
+        from nmt.data.subword_sampling import BatchSampler
 
         src = BatchSampler(self._src, sampling)
         return src, src if self.joint else BatchSampler(self._tgt, sampling)
 
     def sample_src(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
-        """One segmentation of ``text``, a function of the arguments alone; see :class:`nmt.data.sampling.Sampler`."""
+        """One segmentation, a function of the arguments alone; see :class:`nmt.data.subword_sampling.Sampler`."""
         return self._samplers[0].sample(text, sampling, seed)
 
     def sample_tgt(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
@@ -162,16 +162,16 @@ class Tokenizer:
 
     @cached_property
     def _samplers(self) -> tuple[Sampler, Sampler]:
-        from nmt.data.sampling import Sampler
+        from nmt.data.subword_sampling import Sampler
 
         src = Sampler(self._src)
         return src, src if self.joint else Sampler(self._tgt)
 
 
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
-    # A thread has to be worth its start: a few sentences take one, a block of a corpus takes all cores.
+    # Use one thread for a few sentences and all cores for a block of a corpus: starting a thread takes time.
     threads = num_threads or min(usable_cores(), 1 + len(texts) // 256)
-    # Python's garbage collector would go through the new lists again and again, for as long as the encoding takes.
+    # Python's garbage collector would scan the new lists again and again, for as long as the encoding takes.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -206,7 +206,7 @@ def sample_lines(part: TextPart, columns: Sequence[int], limit: int, max_bytes: 
 
     Args:
         limit: the most lines.
-        max_bytes: about the most text, in UTF-8.
+        max_bytes: approximate limit of the text in UTF-8.
     """
     return chain.from_iterable(lines for _, lines in _sampled_blocks(part, columns, limit, max_bytes))
 
@@ -215,10 +215,10 @@ def _sampled_blocks(
     part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES
 ) -> Iterator[tuple[int, list[str]]]:
     """The lines of :func:`sample_lines` in blocks, each with its column."""
-    import numpy as np  # not at the top: translating, which trains nothing, starts without NumPy and Arrow
+    import numpy as np  # not at the top: translation starts without NumPy and Arrow
     import pyarrow.compute as pc
 
-    from nmt.data.corpus import read_batches
+    from nmt.data.arrow import integers, read_batches
 
     total = len(part) * len(columns)
     size = sum(
@@ -237,14 +237,14 @@ def _sampled_blocks(
         for column in columns:
             rows = np.flatnonzero(chosen[start : start + batch.num_rows])
             start += batch.num_rows
-            yield column, batch.column(column).take(rows).to_pylist()
+            yield column, batch.column(column).take(integers(rows)).to_pylist()
 
 
 # ---------------------------------------------------------------------------------------------------------- training
 
 
 def _train(config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], name: str) -> dict[str, bytes]:
-    """The model(s) of one vocabulary by file name: one, or two with a normalization each."""
+    """The models of one vocabulary by file name: one model, or two models with different normalization."""
     rules = [config.rules[column] for column in columns]
     size = config.sizes[columns[0]]
     if len(set(rules)) == 1 and rules[0] != "whitespace":
@@ -254,7 +254,7 @@ def _train(config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], na
 
         return {name: _fit(config, size, rules[0], lines, name, len(part))}
 
-    # SentencePiece has one rule a model: the text is normalised before it, and each side's model is given its rule.
+    # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
         for column, block in _sampled_blocks(part, columns, config.train_sentences):
             yield from _normalise(block, config.rules[column])
@@ -301,7 +301,7 @@ def _run_trainer(config: TokenizerConfig, size: int, rule: str, lines: Iterable[
         bos_id=BOS_ID,
         eos_id=EOS_ID,
         num_threads=TRAINING_THREADS,
-        max_sentence_length=1 << 30,  # bytes; a longer line would be skipped in silence
+        max_sentence_length=1 << 30,  # bytes; SentencePiece skips longer lines without a message
         minloglevel=3,
         **more,
     )
@@ -309,10 +309,10 @@ def _run_trainer(config: TokenizerConfig, size: int, rule: str, lines: Iterable[
 
 
 def _lowered(where: str, size: int, model: bytes, pairs: int) -> str:
-    """One line about a vocabulary that the text cannot fill; for subwords with the size to try instead.
+    """One line about a vocabulary that the text cannot fill; for subwords with a size to try instead.
 
-    About 30 times the root of the number of pairs: 2,000 pieces for 5,000 pairs and 12,000 for 160,000, near the best
-    ones of Sennrich and Zhang 2019 (table 2) and Gowda and May 2020.
+    That size is about 30 times the root of the number of pairs: 2,000 pieces for 5,000 pairs, 12,000 for 160,000.
+    These are near the best ones of Sennrich and Zhang 2019 (table 2) and Gowda and May 2020.
     """
     found = _proto(model)
     pieces = len(found.pieces)
@@ -351,9 +351,9 @@ def _proto(model: bytes) -> Any:
 
 
 def _with_rule(model: bytes, rule: str) -> bytes:
-    """The same pieces in a model that normalises its text by another rule, for SentencePiece alone too."""
+    """A model with the same pieces that normalises text by another rule, in SentencePiece itself too."""
     out = io.BytesIO()
-    with _rule(rule) as setting:  # the compiled rule is that of a model of one letter
+    with _rule(rule) as setting:  # compile the rule by training a model of one letter
         options: dict[str, Any] = {f"normalization_{key}": value for key, value in setting.items()}
         spm.SentencePieceTrainer.train(
             sentence_iterator=iter(["a"]), model_writer=out, model_type="char", minloglevel=3, **options
@@ -369,14 +369,14 @@ def _normalise(lines: list[str], rule: str) -> list[str]:
     if rule != "whitespace":
         found: list[str] = _normalizer(rule).normalize(lines)
         return found
-    # What the rule changes is not printable in the sense of Python; most lines hold nothing of it.
+    # The rule changes only characters that are not printable in the sense of Python, and few lines have them.
     return [line if line.isprintable() else _normalizer(rule).normalize(line) for line in lines]
 
 
 @cache
 def _normalizer(rule: str) -> spm.SentencePieceNormalizer:
-    """A rule as text to text: spaces stay spaces."""
-    spm.set_min_log_level(3)  # it would report the file
+    """A rule from text to text, in which spaces stay spaces."""
+    spm.set_min_log_level(3)  # do not report the file
     plain: dict[str, Any] = {"add_dummy_prefix": False, "escape_whitespaces": False, "remove_extra_whitespaces": False}
     with _rule(rule) as setting:
         return spm.SentencePieceNormalizer(**setting, **plain)
@@ -384,7 +384,7 @@ def _normalizer(rule: str) -> spm.SentencePieceNormalizer:
 
 @contextmanager
 def _rule(rule: str) -> Iterator[dict[str, Any]]:
-    """How SentencePiece is told a rule: ``rule_name``, or ``rule_tsv`` and a temporary file."""
+    """Options that give SentencePiece a rule: ``rule_name``, or ``rule_tsv`` with a temporary file."""
     if rule != "whitespace":
         yield {"rule_name": rule}
         return

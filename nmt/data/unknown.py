@@ -1,4 +1,4 @@
-"""Unknown pieces of an encoded corpus: how many there are, and what they stand for."""
+"""Unknown pieces of an encoded corpus: their number, and the characters or words that they replace."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nmt.data.arrow import integers
 from nmt.data.corpus import TextPart
 from nmt.data.tokenizer import UNK_ID, Tokenizer
 
-LOOKED_AT = 10_000  # lines of a part whose unknown characters are counted one by one
-SHOWN = 3  # parts of the largest shares that a message lists for each side
+LOOKED_AT = 10_000  # lines of a part whose unknown texts are counted
+SHOWN = 3  # parts with the largest shares that a message lists per side
 LONGEST = 20  # characters of an unknown text that a message shows
-NAMED = 20  # most frequent ones that the account keeps
+NAMED = 20  # most frequent unknown texts in the account
 
 
 @dataclass
@@ -26,9 +27,9 @@ class SideCount:
     """Unknown pieces on one side of a part."""
 
     tokens: int = 0  # subwords, known and unknown
-    pieces: int = 0  # unknown ones
-    lines: int = 0  # lines that hold any
-    texts: Counter[str] = field(default_factory=Counter)  # what they stand for, in the lines looked at
+    pieces: int = 0  # unknown subwords
+    lines: int = 0  # lines with an unknown subword
+    texts: Counter[str] = field(default_factory=Counter)  # unknown texts in the lines looked at
     looked_at: int = 0
 
     def account(self) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class SideCount:
 
 
 class UnknownCount:
-    """Counts the unknown pieces of a part, block by block."""
+    """Count the unknown pieces of a part, block by block."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
@@ -50,9 +51,9 @@ class UnknownCount:
         """Count a block.
 
         Args:
-            texts: source and target of each pair.
-            src, tgt: their ids.
-            keep: which of the pairs count.
+            texts: source and target of each pair [N].
+            src, tgt: ids of each pair.
+            keep: [N] whether to count the pair.
         """
         self.pairs += int(keep.sum())
         for column, (side, ids) in enumerate((("src", src), ("tgt", tgt))):
@@ -66,15 +67,17 @@ class UnknownCount:
             rows = rows[: LOOKED_AT - count.looked_at]
             count.looked_at += len(rows)
             if len(rows):
-                count.texts.update(self.tokenizer.unknown_texts(side, texts.column(column).take(rows).to_pylist()))
+                count.texts.update(
+                    self.tokenizer.unknown_texts(side, texts.column(column).take(integers(rows)).to_pylist())
+                )
 
     def account(self) -> dict[str, Any]:
-        """For a manifest: pairs, and for each side tokens, unknown pieces, lines with any, and the most frequent."""
+        """For a manifest: the number of pairs, and the counts of each side."""
         return {"pairs": self.pairs, **{side: count.account() for side, count in self.sides.items()}}
 
 
 def count_unknown(part: TextPart, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The account of a part that is not stored in ids."""
+    """The account of a part that is not encoded in the store."""
     count = UnknownCount(tokenizer)
     for batch in part.batches:
         src = tokenizer.encode_src(batch.column(0).to_pylist())
@@ -84,11 +87,11 @@ def count_unknown(part: TextPart, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def describe(accounts: Mapping[str, dict[str, Any]], named: int = 8) -> tuple[float, str]:
-    """The largest share of unknown pieces among all parts and sides, and one line about all; 0 and "" for none.
+    """The largest share of unknown pieces among parts and sides, and one line about all of them; 0 and "" if none.
 
     Args:
-        accounts: of each part by name.
-        named: most frequent unknown texts to list.
+        accounts: by the name of the part.
+        named: number of most frequent unknown texts to list.
     """
     largest, told, texts, pieces = 0.0, list[str](), Counter[str](), 0
     for side, name in (("tgt", "target"), ("src", "source")):
@@ -119,5 +122,5 @@ def _cut(text: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Two digits that count, however small the share is."""
+    """A share in per cent, with two significant digits if it is small."""
     return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"

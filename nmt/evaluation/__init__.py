@@ -1,1 +1,1 @@
-"""Scores of translations, and where they are stored."""
+"""Evaluation: scores of translations, stored results, and checks of the target text."""

@@ -1,4 +1,4 @@
-"""What is lost between text and subwords: characters that no translation can hold, however well the model learns."""
+"""Losses between text and subwords: characters that the model cannot produce."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import difflib
 import re
 from dataclasses import dataclass
 
-from nmt.config import EvaluationConfig, TokenizerConfig
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.tokenizer import TokenizerConfig
 from nmt.data.corpus import TextPart
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.unknown import describe
 from nmt.evaluation.scores import score
 
-CHECKED_LINES = 5000  # of the validation set
-COMPARED = 200  # characters from the first difference of a line on: the time grows with their square
-NOTICED = 1e-3  # share of unknown pieces from which on there is a warning
+CHECKED_LINES = 5000  # lines of the validation set
+COMPARED = 200  # characters compared from the first difference on: the time is quadratic in their number
+NOTICED = 1e-3  # share of unknown pieces at which a warning starts
 
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """Targets after encoding and decoding.
+    """Differences between targets and their encoded and decoded text.
 
     Attributes:
-        lines: looked at.
-        changed: of them, those that came back otherwise; runs of spaces and spaces at the ends do not count.
-        chrf: of what came back, against the targets.
+        lines: number of lines checked.
+        changed: number of lines that differ. Runs of spaces, and spaces at the ends, do not count.
+        chrf: chrF of the decoded text against the targets.
         before, after: the first characters that differ.
     """
 
@@ -69,7 +70,7 @@ class RoundTrip:
 
 
 def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerConfig) -> str:
-    """One line about the unknown pieces of a corpus, a warning if they are many; empty if there are none."""
+    """One line about the unknown pieces of a corpus, a warning if there are many; empty without unknown pieces."""
     share, told = describe(accounts)
     if not told:
         return ""
@@ -83,4 +84,6 @@ def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerCon
     coverage = f"raise tokenizer.character_coverage (now {config.character_coverage:g}), or "
     cure = coverage if config.character_coverage < 1 else ""
     cure = cures.get(config.type, f"{cure}set tokenizer.byte_fallback: true")
-    return f"warning: {text}; no translation can hold them, but accuracy and perplexity count <unk> as right; {cure}"
+    return (
+        f"warning: {text}; no translation can contain them, but accuracy and perplexity count <unk> as correct; {cure}"
+    )

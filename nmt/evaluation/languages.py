@@ -1,7 +1,7 @@
-"""How languages are written, as far as scoring depends on it: by language code, or by the text itself.
+"""Writing systems that scoring depends on, found by language code or from the text.
 
-Codes are read as people write them: ISO 639-1 and 639-3 (``zh``, ``zho``, ``cmn``), BCP 47 tags (``zh-Hant-TW``,
-``pt-BR``), FLORES names (``zho_Hans``) and locales (``zh_CN.UTF-8``).
+All usual codes are accepted: ISO 639-1 and 639-3 (``zh``, ``zho``, ``cmn``), BCP 47 tags (``zh-Hant-TW``, ``pt-BR``),
+FLORES names (``zho_Hans``) and locales (``zh_CN.UTF-8``).
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ _SCRIPTS: dict[str, Writing] = {
     **dict.fromkeys(("thai", "laoo", "khmr", "mymr", "tibt", "tale", "talu", "lana"), "unspaced"),
 }
 
-# First words of the Unicode names of characters whose scripts put no space between words.
+# First words of the Unicode character names of scripts without spaces between words.
 _BLOCKS = {
     "CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana", "BOPOMOFO": "han", "THAI": "other", "LAO": "other",
     "KHMER": "other", "MYANMAR": "other", "TIBETAN": "other", "TAI": "other", "NEW": "other",
 }  # fmt: skip
-_SAMPLE = 2000  # lines that tell how a text is written
-# Spaces per letter from which on a text is divided into words. A Chinese word has about 1.7 letters, a Thai one 3;
-# Burmese is written with a space after each phrase of about 7.
+_SAMPLE = 2000  # lines of a text that are examined
+# Spaces per letter at which a text counts as segmented into words. A Chinese word has about 1.7 letters, a Thai one 3;
+# Burmese has a space after each phrase of about 7.
 _SPACED: dict[Writing, float] = {"chinese": 0.15, "japanese": 0.15, "unspaced": 0.22}
 
 
 def writing_of_code(code: str) -> Writing | None:
-    """How the language of a code is written; None for one with spaces between words, and for an unknown code.
+    """Writing system of a language code; None for languages with spaces between words, and for unknown codes.
 
-    A script in the tag decides where there is one: ``ja-Latn`` is written with spaces.
+    A script in the tag takes precedence: ``ja-Latn`` is written with spaces.
     """
     primary, *rest = re.split(r"[-_.@]", code.strip().lower())
     script = next((part for part in rest if re.fullmatch(r"[a-z]{4}", part)), None)
@@ -68,9 +68,9 @@ def writing_of_code(code: str) -> Writing | None:
 
 
 def writing_of_text(lines: Iterable[str]) -> Writing | None:
-    """How a text is written, where most of its letters are of a script without spaces; None for any other.
+    """Writing system of a text if most of its letters are of a script without spaces; None otherwise.
 
-    Text that was divided into words by a segmenter has spaces, and counts as any other.
+    Text that a segmenter divided into words has spaces, so the result is None.
     """
     counts: Counter[str] = Counter()
     spaces = 0

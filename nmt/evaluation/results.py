@@ -1,9 +1,9 @@
-"""Stored results of evaluations; each says what it is of, and is used for nothing else.
+"""Stored results of evaluations. Each result records its basis and is reused only for the same basis.
 
 runs/NAME/evaluation/
-    SET.hyp, SET.json      a test set: translations; scores, signatures, and what they are of
-    earlier/SET.ID.*       of the same set, with another model, search, metric or other data
-    files/FILE.ID.*        of a file that ``nmt evaluate --src`` named
+    SET.hyp, SET.json      a test set: translations; scores, signatures, and their basis
+    earlier/SET.ID.*       results of the same set with another model, search, metric or other data
+    files/FILE.ID.*        results of a file named by ``nmt evaluate --src``
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import FORMER_DEFAULTS, EvaluationConfig, digest
+from nmt.config.compare import digest
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.experiment import FORMER_DEFAULTS
+from nmt.config.limits import ResolvedSearch
 from nmt.evaluation.scores import METRICS, Scores, score
 from nmt.run.directory import Run
-from nmt.search.limits import ResolvedSearch
 from nmt.storage.atomic import fsync, write_json, write_text
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What scores are of. Two results are interchangeable where all of it is equal.
+    """The basis of scores. Two results with equal bases are interchangeable.
 
     Attributes:
         model: SHA-256 of the file of weights.
-        search: the settings that the translations were searched with; the size of batches is not one of them.
-        signatures: of the metrics, without sacreBLEU's version.
+        search: search settings, without the batch size.
+        signatures: signatures of the metrics, without sacreBLEU's version.
         data: SHA-256 of the sources and references.
         sentences: number of sources.
     """
@@ -55,7 +57,7 @@ class Basis:
             for line in lines:
                 sums.update(line.encode() + b"\n")
             sums.update(b"\n\n")
-        signatures = score(["x"], ["x"], evaluation).signatures  # of any text: they tell settings
+        signatures = score(["x"], ["x"], evaluation).signatures  # of any text: signatures depend only on settings
         return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))
 
     @property
@@ -64,9 +66,9 @@ class Basis:
         return digest(self.model, self.search, self.signatures, self.data)
 
     def is_of(self, record: Mapping[str, Any]) -> bool:
-        """Whether a stored record says that it is on this basis.
+        """Whether a stored record has this basis.
 
-        Search settings that were added since count as what their absence meant.
+        A search setting that the record lacks has its former default.
         """
         former = {k.removeprefix("search."): v for k, v in FORMER_DEFAULTS[1].items() if k.startswith("search.")}
         try:
@@ -95,9 +97,9 @@ class Results:
         self.run, self.folder, self.model = run, run.evaluation, run.model / "model.json"
 
     def find(self, name: str, basis: Basis) -> Scores | None:
-        """Stored scores of test set ``name`` on exactly this basis; None where there are none.
+        """Stored scores of test set ``name`` on exactly this basis, or None.
 
-        Those found among the earlier ones are put back under the name of the set.
+        Scores found among the earlier results are moved back to the name of the set.
         """
         here, earlier = self.folder / name, self._earlier(name, basis.id)
         for stem in (here, earlier):
@@ -112,7 +114,7 @@ class Results:
         return None
 
     def store(self, name: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
-        """Put a result under the name of its test set; one on another basis moves to the earlier ones.
+        """Store a result under the name of its test set; a result on another basis is moved to the earlier ones.
 
         Returns:
             The JSON file.
@@ -124,9 +126,9 @@ class Results:
         return _write(self.folder / name, basis, scores, hypotheses)
 
     def store_file(self, file: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
-        """Put a result of a named file apart from those of the test sets; returns the JSON file."""
+        """Store a result of a file named by the user, apart from those of the test sets; return the JSON file."""
         self._check()
-        stem = file.encode()[:100].decode(errors="ignore")  # names have an end, at 255 bytes
+        stem = file.encode()[:100].decode(errors="ignore")  # a file name has at most 255 bytes
         return _write(self.folder / "files" / f"{stem}.{basis.id}", basis, scores, hypotheses)
 
     def hypotheses(self, name: str) -> list[str]:
@@ -134,9 +136,10 @@ class Results:
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]
 
     def _check(self) -> None:
-        """
+        """Check that the run may be written to.
+
         Raises:
-            RunError: the run is another one by now, or holds links that lead out of it.
+            RunError: the run directory was replaced, or contains links.
         """
         self.run.check_held()
         self.run.refuse_links()
@@ -157,13 +160,12 @@ class Results:
             _move(here, earlier)
 
     def _is_whole(self, record: Mapping[str, Any], stem: Path) -> bool:
-        """Whether the translations are those that the record is of."""
+        """Whether the stored translations belong to the record."""
         try:
             text = _path(stem, "hyp").read_bytes()
             if "model" in record:
                 return bool(record["hypotheses"] == hashlib.sha256(text).hexdigest())
-            # A record of before model and data were recorded: it was written after its model, so that a newer model
-            # is another one.
+            # An early record, without model and data. It was written after its model, so a newer model is another one.
             if _path(stem, "json").stat().st_mtime_ns < self.model.stat().st_mtime_ns:
                 return False
             return text.count(b"\n") == record["sentences"]
@@ -184,7 +186,7 @@ def _read(stem: Path) -> dict[str, Any] | None:
 
 
 def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
-    """Write translations first, then what they are of: translations without it are nobody's."""
+    """Write the translations first, then the record: translations without a record are ignored."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{line}\n" for line in hypotheses)
     write_text(_path(stem, "hyp"), text)
@@ -201,8 +203,8 @@ def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str]) 
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move translations, then the record: a kill between the two leaves a record without translations, which is moved
-    again."""
+    """Move the translations, then the record. A kill in between leaves a record without translations, which is moved
+    at the next call."""
     for extension in ("hyp", "json"):
         if _path(source, extension).exists():
             _path(source, extension).replace(_path(target, extension))

@@ -1,7 +1,7 @@
-"""Scores of translations: sacreBLEU, always on plain text against the raw references.
+"""Scores of translations by sacreBLEU, always on plain text against the raw references.
 
-The numbers during training and the final ones come from the same :func:`score`, with the signatures that make
-them comparable with those of others (Post 2018).
+Validation scores and final scores come from the same function, :func:`score`. The signatures make them comparable with
+other work (Post 2018).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
-from nmt.config import EvaluationConfig
+from nmt.config.evaluation import EvaluationConfig
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation.languages import Writing, writing_of_code, writing_of_text
 
@@ -36,23 +36,24 @@ _TITLES: dict[Metric, str] = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
 
 @dataclass(frozen=True)
 class Scores:
-    """Corpus scores in percent; nan where a metric was not asked for.
+    """Corpus scores in percent; nan for a metric that was not requested.
 
     Attributes:
         bleu: BLEU (Papineni et al. 2002), higher is better.
         chrf: chrF2 (Popović 2015), higher is better.
         ter: translation edit rate (Snover et al. 2006), lower is better.
-        signatures: metric to full sacreBLEU signature, for the metrics asked for.
+        signatures: full sacreBLEU signature of each requested metric.
+        matches: number of 4-grams of the hypotheses found in their references, on which BLEU rests.
     """
 
     bleu: float
     chrf: float
     ter: float
     signatures: dict[str, str]
-    matches: int | None = None  # 4-grams of the hypotheses found in their references: what BLEU rests on
+    matches: int | None = None
 
     def as_dict(self) -> dict[str, float | dict[str, str]]:
-        """Plain data for JSON: the metrics asked for and ``signatures``."""
+        """JSON data: the requested metrics and ``signatures``."""
         return {
             **{name: getattr(self, name) for name in METRICS if name in self.signatures},
             "signatures": dict(self.signatures),
@@ -65,7 +66,7 @@ def score(
     config: EvaluationConfig,
     metrics: Sequence[Metric] = METRICS,
 ) -> Scores:
-    """Score a corpus. TER takes far longer than the others; leave it out of ``metrics`` where time matters.
+    """Score a corpus. TER takes far longer than the other metrics; omit it from ``metrics`` if time matters.
 
     Raises:
         ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
@@ -88,19 +89,20 @@ def score(
 def resolve(
     config: EvaluationConfig, language: str, references: Sequence[str], say: Callable[[str], None]
 ) -> EvaluationConfig:
-    """The evaluation settings with every choice made that depends on the target language.
+    """Resolve the evaluation settings that depend on the target language.
 
-    A tokenizer that is null is the one that sacreBLEU's command takes for the language, and characters for a language
-    without spaces that sacreBLEU does not know. The text decides where the code says nothing.
+    If the tokenizer is null, the default of sacreBLEU's command for the language is used, or characters for another
+    language without spaces. If the language code is not known, the text decides.
 
     Args:
         language: target language code, see :mod:`nmt.evaluation.languages`.
         references: target text, such as that of the validation set.
-        say: is told of each choice that may surprise.
+        say: called with a line about each choice that may surprise.
 
     Raises:
         ConfigError: ``evaluation.tokenize`` names a tokenizer whose package is not installed.
     """
+    # BLEU's tokenizer
     written, text = writing_of_code(language), writing_of_text(references)
     seen = written or text
     tokenize = config.tokenize
@@ -118,9 +120,10 @@ def resolve(
             tokenize = "char"
     elif text and tokenize in ("13a", "intl", "none"):
         say(
-            f"warning: evaluation.tokenize: {tokenize} splits at spaces, which the target text has not: BLEU and the "
-            f"choice of the best checkpoint say little. Leave it out for {_TOKENIZERS[written or text]}"
+            f"warning: evaluation.tokenize: {tokenize} splits at spaces, but the target text has none: BLEU and the "
+            f"choice of the best checkpoint are unreliable. Remove the key to use {_TOKENIZERS[written or text]}"
         )
+    # TER's handling of Asian scripts
     asian = config.ter_asian_support
     if asian is None:
         asian = seen in ("chinese", "japanese", "korean") or tokenize in ("zh", "ja-mecab", "ko-mecab")
@@ -136,24 +139,24 @@ def bleu_by_length(
     edges: Sequence[int],
     config: EvaluationConfig,
 ) -> list[tuple[str, int, float]]:
-    """Corpus BLEU in bins of source length, as Bahdanau et al. 2015, figure 2, plot it.
+    """Corpus BLEU in bins of source length, as in figure 2 of Bahdanau et al. 2015.
 
     Args:
-        edges: growing upper ends of the bins, in words; a last bin takes the longer sentences. (10, 20) makes
-            the bins "1-10" (empty sources too), "11-20" and "21+".
+        edges: increasing upper ends of the bins, in words; a last bin has the longer sentences. (10, 20) gives the bins
+            "1-10" (with empty sources), "11-20" and "21+".
 
     Returns:
-        (label, number of sentences, BLEU) of the bins that hold a sentence, shortest first.
+        (label, number of sentences, BLEU) of the non-empty bins, shortest first.
 
     Raises:
         ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
         DataError: the numbers of hypotheses, references and sources differ, or are 0.
-        ValueError: ``edges`` do not grow, or one is under 1.
+        ValueError: ``edges`` do not increase, or one is less than 1.
     """
     _check_counts(hypotheses, references=references, sources=sources)
     starts = [1, *(edge + 1 for edge in edges)]
     if any(after <= before for before, after in pairwise(starts)):
-        raise ValueError(f"edges must grow and be at least 1, found {list(edges)}")
+        raise ValueError(f"edges must increase and be at least 1, found {list(edges)}")
     labels = [f"{start}-{edge}" for start, edge in zip(starts, edges, strict=False)] + [f"{starts[-1]}+"]
     bins: list[list[int]] = [[] for _ in labels]
     for index, source in enumerate(sources):
@@ -170,7 +173,7 @@ def bleu_by_length(
 
 
 def table(rows: Mapping[str, Scores]) -> str:
-    """The scores of test sets, by name, as aligned plain text, with the signatures below."""
+    """Format the scores of test sets as an aligned plain-text table, with the signatures below."""
     metrics = [metric for metric in METRICS if any(metric in scores.signatures for scores in rows.values())]
     cells = [["test set", *(_TITLES[metric] for metric in metrics)]]
     for name, scores in rows.items():

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config import Config
+from nmt.config.experiment import Config
+from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.scores import Scores, score
-from nmt.runtime.ranks import ALONE, World
-from nmt.search.limits import ResolvedSearch
+from nmt.runtime.ranks import ALONE, Ranks
 from nmt.translation.shared import translate_shared
 from nmt.translation.translator import Notices, Translator
 
@@ -52,13 +52,13 @@ def sets_of(corpus: Corpus) -> list[TestSet]:
 
 
 def score_set(
-    translator: Translator[Any], one: TestSet, config: Config, ranks: World = ALONE
+    translator: Translator[Any], one: TestSet, config: Config, ranks: Ranks = ALONE
 ) -> tuple[Scores, list[str]]:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
     notices = Notices(log.warning)
     hypotheses = [found.text for found in translate_shared(translator, one.sources, ranks, notices)]
     notices.close()
-    return ranks.first(lambda: score(hypotheses, one.references, config.evaluation)), hypotheses
+    return ranks.on_main(lambda: score(hypotheses, one.references, config.evaluation)), hypotheses
 
 
 @dataclass(frozen=True)

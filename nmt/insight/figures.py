@@ -1,4 +1,4 @@
-"""Pictures of what a model attends to."""
+"""Figures of attention weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
 
-MAX_POSITIONS = 60  # drawn of each side: the cost of a figure grows with both
-MAX_LABEL = 16  # characters drawn of one subword
-INCHES = 0.32  # of one position
-MISSING = "\N{WHITE SQUARE}"  # drawn for a character that no installed font has
+MAX_POSITIONS = 60  # subwords drawn per side: the cost of a figure grows with both sides
+MAX_LABEL = 16  # characters drawn per subword
+INCHES = 0.32  # width and height per position
+MISSING = "\N{WHITE SQUARE}"  # replaces a character that no installed font has
 
 
 def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> Any:
-    """A matplotlib figure of attention weights, one row a target subword.
+    """Draw attention weights with matplotlib, one row per target subword.
 
-    Of a long sentence the first :data:`MAX_POSITIONS` subwords are drawn, and the title says so. Subwords are drawn as
-    they are: never as formulas, and in installed fonts that have their characters.
+    Only the first :data:`MAX_POSITIONS` subwords of a long sentence are drawn; a note in the figure says so. Subwords
+    are drawn as plain text, never as formulas, in installed fonts that have their characters.
 
     Args:
-        weights: [T', S'], of the first positions of each side.
+        weights: [T', S'], the weights of the first positions of each side.
         src, tgt: all S and T subwords.
     """
     from matplotlib.figure import Figure  # slow to import, and a run may show none
@@ -55,10 +55,10 @@ def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[st
 
 
 def image_format(path: Path) -> str:
-    """The format that a file's name asks for; PNG where it has no ending.
+    """The image format by the extension of a file name; PNG without an extension.
 
     Raises:
-        DataError: matplotlib does not write it.
+        DataError: matplotlib cannot write the format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -69,7 +69,7 @@ def image_format(path: Path) -> str:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure of matplotlib into a file, in the format of its ending.
+    """Write a matplotlib figure to a file, in the format of its extension.
 
     Raises:
         DataError: the file cannot be written, or the format is not known.
@@ -84,7 +84,7 @@ def save_figure(figure: Any, path: Path) -> None:
 
 
 def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> Any:
-    """The figure as pixels [height, width, 3] of bytes, drawn without a word from the drawing library."""
+    """The figure as an array of bytes [height, width, 3], without warnings from matplotlib."""
     import numpy as np
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -105,7 +105,7 @@ def _drawable(label: str, missing: frozenset[str]) -> str:
 
 
 def _note(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], missing: frozenset[str]) -> str:
-    """What the figure does not show."""
+    """Describe what the figure omits."""
     parts = [
         f"the first {shown} of {len(side)} {name} subwords"
         for name, side, shown in zip(("target", "source"), (tgt, src), weights.shape, strict=True)
@@ -120,7 +120,7 @@ def _note(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], missing
 
 
 def _fonts(text: str) -> tuple[list[str], frozenset[str]]:
-    """Font families that have the characters of ``text`` together, and the characters that none has."""
+    """Font families that together cover the characters of ``text``, and the characters that no font has."""
     wanted = {character for character in text if character.isprintable() and not character.isspace()}
     families, missing = [], frozenset(text) - wanted - {" "}
     for family, characters in _families(tuple(sorted(wanted))):
@@ -132,7 +132,7 @@ def _fonts(text: str) -> tuple[list[str], frozenset[str]]:
 
 
 def _families(wanted: Sequence[str]) -> Iterable[tuple[str, frozenset[str]]]:
-    """The default family, then those that have most of what is left, and what each has of ``wanted``."""
+    """Yield the default family, then those that cover most of the remaining characters, each with what it covers."""
     from matplotlib import rcParams
 
     installed = _installed()
@@ -152,7 +152,7 @@ def _families(wanted: Sequence[str]) -> Iterable[tuple[str, frozenset[str]]]:
 
 @cache
 def _installed() -> dict[str, str]:
-    """The file of each installed family with an upright face of normal weight, in order of their names."""
+    """The font file of each installed family with an upright face of normal weight, sorted by name."""
     from matplotlib.font_manager import fontManager
 
     found = {
@@ -174,7 +174,7 @@ def _having(path: str, wanted: Iterable[str]) -> frozenset[str]:
 
 @cache
 def _characters(path: str) -> Any:
-    """The code points that a font file has glyphs for; none where it cannot be drawn from."""
+    """The code points that a font file has glyphs for; empty if the font cannot be used."""
     import numpy as np
     from matplotlib.ft2font import FT2Font
 

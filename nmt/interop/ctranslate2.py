@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt import __version__
-from nmt.config import Config
+from nmt.config.experiment import Config
 from nmt.run.directory import Run
 from nmt.translation import ctranslate2_cache
 from nmt.translation.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmt.config import Config
+from nmt.config.experiment import Config
 from nmt.data.lines import open_text, read_lines
 from nmt.errors import DataError, ExportError
 from nmt.run.directory import Run
@@ -73,7 +73,7 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
             where, sources, references = str(file), list(read_lines(opened, str(file))), None
     else:
         from nmt.data.corpus import Corpus
-        from nmt.data.provenance import read_manifest
+        from nmt.data.file_hashes import read_manifest
 
         folder = Path(config.data.store) / f"corpus-{run.load_manifest().get('key')}"
         if not folder.is_dir():

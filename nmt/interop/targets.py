@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nmt.config import Config
+    from nmt.config.experiment import Config
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Engine, Translator

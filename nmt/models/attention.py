@@ -1,8 +1,8 @@
-"""Alignment scores between one query and the source, and the attention made of them (for the recurrent model).
+"""Attention of the recurrent model: alignment scores between a query and the source, and the context vector.
 
-Each score is a pure function of a query [..., A] and keys [..., A]. :class:`Attention` projects to queries and keys,
-and takes the softmax over the source and the weighted sum. To add a score, write its function and class, and name it in
-``SCORES`` and in the configuration's ``model.attention``.
+Each score is a pure function of a query [..., A] and keys [..., A]. :class:`Attention` projects the queries and keys,
+applies the softmax over the source, and computes the weighted sum. To add a score, write its function and class, and
+add its name to ``SCORES`` and to ``model.attention`` of the configuration.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def euclidean_score(query: Tensor, keys: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Source:
-    """The source as attention sees it, computed once per sentence."""
+    """Keys and values of the source for attention, computed once per sentence."""
 
     keys: Tensor  # [B, S, A]
     values: Tensor  # [B, S, D_enc]
@@ -58,13 +58,13 @@ class Source:
 class Attention(nn.Module):
     """context = Σ_j softmax_j(score(query, key_j)) value_j, the values being the encoder states.
 
-    A subclass is one score. The widths of queries and encoder states differ (the encoder reads both ways), so most
+    Each subclass is one score. Queries and encoder states have different widths (the encoder is bidirectional), so most
     scores compare projections of both to ``d_attention``.
 
     Args:
         d_query: width of the decoder state.
         d_memory: width of the encoder states.
-        d_attention: width A in which they are compared.
+        d_attention: width A of the projections.
     """
 
     def __init__(self, d_query: int, d_memory: int, d_attention: int):
@@ -95,11 +95,11 @@ class Attention(nn.Module):
 
 
 class AdditiveAttention(Attention):
-    """Compares by a feed-forward net of one hidden layer, see :func:`additive_score`."""
+    """Scores with a feed-forward network of one hidden layer, see :func:`additive_score`."""
 
     def __init__(self, d_query: int, d_memory: int, d_attention: int):
         nn.Module.__init__(self)
-        self.key = nn.Linear(d_memory, d_attention)  # its bias is the net's
+        self.key = nn.Linear(d_memory, d_attention)  # its bias is that of the hidden layer
         self.query = nn.Linear(d_query, d_attention, bias=False)
         self.v = nn.Parameter(torch.empty(d_attention).uniform_(-1, 1) / math.sqrt(d_attention))
 
@@ -108,7 +108,7 @@ class AdditiveAttention(Attention):
 
 
 class GeneralAttention(Attention):
-    """Projects the encoder states to the width of the queries, which stay as they are."""
+    """Projects the encoder states to the width of the queries; the queries are not projected."""
 
     def __init__(self, d_query: int, d_memory: int, d_attention: int):
         nn.Module.__init__(self)
@@ -133,7 +133,7 @@ class EuclideanAttention(Attention):
         return euclidean_score(query, keys)
 
 
-# By the names of ``model.attention``, which has ``none`` besides.
+# Keys: the values of ``model.attention`` other than ``none``.
 SCORES: dict[str, type[Attention]] = {
     "additive": AdditiveAttention,
     "general": GeneralAttention,

@@ -1,4 +1,4 @@
-"""A model from its configuration."""
+"""Building a model from its configuration."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 from torch import nn
 
-from nmt.config import ModelConfig, RNNConfig
+from nmt.config.model import ModelConfig, RNNConfig
 from nmt.models.rnn import RNN
 from nmt.models.seq2seq import Seq2Seq
 from nmt.models.transformer import Transformer
 
 
 def build_model(config: ModelConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int) -> Seq2Seq[Any]:
-    """A freshly initialised model; its weights depend on PyTorch's global random state alone."""
+    """Build and initialise a model; its weights depend only on PyTorch's global random state."""
     if isinstance(config, RNNConfig):
         return RNN(config, src_vocab_size, tgt_vocab_size, pad_id)
     return Transformer(config, src_vocab_size, tgt_vocab_size, pad_id)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """All parameters, and those of embedding tables (a tied matrix counts once)."""
+    """Count all parameters, and those of embedding tables (a tied matrix counts once)."""
     tables = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)}
     return sum(p.numel() for p in model.parameters()), sum(tables.values())

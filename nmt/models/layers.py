@@ -1,4 +1,4 @@
-"""Parts that both model families use: dropout with cheap masks, and embeddings."""
+"""Layers of both model families: dropout and linear layers that are fast on a CPU, and embeddings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class _ByteMaskDropout(torch.autograd.Function):
-    """Dropout whose mask costs one random byte an element.
+    """Dropout whose mask needs one random byte per element.
 
-    PyTorch's CPU dropout draws one 32-bit number and computes one Bernoulli variable an element, one after the other,
-    which is the largest single cost of a small Transformer's sublayer. Here one 64-bit draw serves eight elements: a
-    byte below round(256 p) drops its element. The rate is so quantised to 1/256, and the scale is that of the quantised
-    rate, which keeps the expectation exact.
+    PyTorch's CPU dropout draws one 32-bit number and computes one Bernoulli variable per element, sequentially. That is
+    the largest single cost of a small Transformer's sublayer. Here one 64-bit draw serves eight elements: a byte below
+    round(256 p) drops its element. The rate is thus rounded to a multiple of 1/256. The scale is that of the rounded
+    rate, so the expectation is exact.
     """
 
     @staticmethod
@@ -57,24 +57,26 @@ class Dropout(nn.Module):
 
 
 class _FewShapesLinear(torch.autograd.Function):
-    """x Wᵀ + b in bf16 on a CPU, with the rows filled up to one of few numbers.
+    """x Wᵀ + b in bf16 on a CPU, with rows zero-padded so that few distinct shapes occur.
 
-    For every new shape of a bf16 product oneDNN generates code, a megabyte of it, and keeps it; with batches of all
-    shapes that grows to gigabytes, and beyond 1,024 shapes it is generated again and again. The rows have to be copied
-    to bf16 anyway: they are copied into a matrix with up to 1/16 more of them.
+    oneDNN generates and caches a megabyte of code for every new shape of a bf16 product. With batches of all shapes the
+    cache grows to gigabytes; beyond 1,024 shapes, code is generated repeatedly. The rows are copied to bf16 anyway, so
+    padding adds no copy.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        flat, w = _filled_up(x), weight.to(torch.bfloat16)
+        flat, w = _zero_padded(x), weight.to(torch.bfloat16)
         y = flat @ w.t() if bias is None else torch.addmm(bias.to(torch.bfloat16), flat, w.t())
         ctx.save_for_backward(flat, w)
         ctx.x_shape, ctx.x_dtype = x.shape, x.dtype
-        return y.resize_(*x.shape[:-1], y.size(-1))  # not a view, which nothing could then change in place
+        return y.resize_(
+            *x.shape[:-1], y.size(-1)
+        )  # not a view: autograd forbids in-place changes of views that a custom function returns
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (flat, w), grad = ctx.saved_tensors, _filled_up(grads[0])
+        (flat, w), grad = ctx.saved_tensors, _zero_padded(grads[0])
         rows = grads[0].numel() // grads[0].size(-1)
         grad_x = (grad @ w)[:rows].view(ctx.x_shape).to(ctx.x_dtype) if ctx.needs_input_grad[0] else None
         grad_weight = (grad.t() @ flat).float() if ctx.needs_input_grad[1] else None
@@ -82,8 +84,8 @@ class _FewShapesLinear(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias
 
 
-def _filled_up(x: Tensor) -> Tensor:
-    """x [..., D] as a matrix in bf16 whose rows are a multiple of at most a sixteenth of them; those added are 0."""
+def _zero_padded(x: Tensor) -> Tensor:
+    """Flatten x to [rows, D] in bf16 and zero-pad rows to a multiple of 2^k, at most 1/16 more (or to 16)."""
     rows = x.numel() // x.size(-1)
     step = 1 << max(4, rows.bit_length() - 5)
     flat = torch.empty((rows + -rows % step, x.size(-1)), dtype=torch.bfloat16)
@@ -93,7 +95,7 @@ def _filled_up(x: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """As ``nn.Linear``; see :class:`_FewShapesLinear`."""
+    """``nn.Linear``, with :class:`_FewShapesLinear` for bf16 on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if (
@@ -108,7 +110,7 @@ class Linear(nn.Linear):
 
 
 def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
-    """A table [V, D], N(0, 1/D): unit-norm rows, so that tied to the output layer it gives logits of order one."""
+    """A table [V, D] drawn from N(0, 1/D). Its rows have norm one, so a tied output layer gives logits of order one."""
     table = nn.Embedding(vocab_size, d_model, padding_idx=pad_id)
     nn.init.normal_(table.weight, std=1 / math.sqrt(d_model))
     with torch.no_grad():

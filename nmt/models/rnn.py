@@ -1,13 +1,13 @@
 """Recurrent encoder–decoder with attention, after Bahdanau, Cho and Bengio 2015.
 
-The equations are those of the paper's appendix A, with s for decoder states, h for encoder states, c for contexts:
+The equations are those of appendix A of the paper, with s for decoder states, h for encoder states, c for contexts:
 
     c_t = attention(s_{t-1}, h)
     s_t = RNN(s_{t-1}, [E y_{t-1}; c_t])
     logits_t = W_o maxout(U s_t + V E y_{t-1} + C c_t)          (deep output, Goodfellow et al. 2013)
 
-Only the first decoder layer meets the attention; layers above it read (s_t, c_t), so that under teacher forcing they
-and the deep output run over all positions at once, outside the loop over time.
+Only the first decoder layer takes part in attention; the layers above it read (s_t, c_t). So, under teacher forcing,
+these layers and the deep output process all positions at once, outside the loop over time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nmt.config import RNNConfig
+from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, Source
 from nmt.models.layers import Dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq
@@ -28,14 +28,14 @@ class RNNState:
     """``first``: state of the attentional layer [N, Hid] (and the LSTM's cell); ``upper``: of the layers above it."""
 
     source: Source | None
-    summary: Tensor  # [B, 2·Hid], the fixed vector
+    summary: Tensor  # [B, 2·Hid], the source in one vector
     first: tuple[Tensor, ...]
     upper: list[tuple[Tensor, ...]]
 
     def select(self, rows: Tensor) -> RNNState:
         beam = self.first[0].size(0) // self.summary.size(0)
         sentences = rows[::beam] // beam
-        unchanged = sentences.numel() == self.summary.size(0)  # sentences only ever leave; they do not change places
+        unchanged = sentences.numel() == self.summary.size(0)  # sentences leave the batch, but are never reordered
         return RNNState(
             self.source if unchanged or self.source is None else self.source.select(sentences),
             self.summary if unchanged else self.summary.index_select(0, sentences),
@@ -48,10 +48,10 @@ class RNNState:
 
 
 class Cell(nn.Module):
-    """One recurrent layer whose input is split: what is known beforehand, and the context known only in the loop.
+    """A recurrent layer with a split input: a part known beforehand, and the context, known only inside the loop.
 
-    Computes what ``nn.GRUCell`` / ``nn.LSTMCell`` compute for the concatenated input, so that the product with the
-    known part is one matrix product for all positions.
+    The result equals that of ``nn.GRUCell`` / ``nn.LSTMCell`` for the concatenated input. The product with the known
+    part is one matrix product for all positions.
     """
 
     def __init__(self, kind: str, d_known: int, d_context: int, d_hidden: int):
@@ -81,7 +81,7 @@ def _recurrent(kind: str, d_in: int, d_hidden: int) -> nn.RNNBase:
 
 
 class Encoder(nn.Module):
-    """Layers of one forward and one backward recurrent net; the backward one reads each sentence from its own end."""
+    """Bidirectional recurrent layers; the backward direction starts at the last token of each sentence."""
 
     def __init__(self, config: RNNConfig):
         super().__init__()
@@ -92,10 +92,10 @@ class Encoder(nn.Module):
         self.residual = config.residual
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, S, D] to states [B, S, 2·Hid] and the summary [→h_S; ←h_1], [B, 2·Hid]."""
+        """Map embeddings [B, S, D] to states [B, S, 2·Hid] and the summary [→h_S; ←h_1], [B, 2·Hid]."""
         lengths = mask.sum(1, keepdim=True)  # [B, 1]
         positions = torch.arange(x.size(1), device=x.device)
-        # Its own inverse: reverses the real tokens of each row and leaves the padding where it is.
+        # Reverses the tokens of each row but not the padding; this permutation is its own inverse.
         flip = torch.where(mask, lengths - 1 - positions, positions).unsqueeze(-1)  # [B, S, 1]
         for layer, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             ahead = forwards(x)[0]
@@ -119,7 +119,7 @@ class RNN(Seq2Seq[RNNState]):
         self.tgt_embedding = embedding(tgt_vocab_size, config.d_model, pad_id)
         tied = config.tie_embeddings == "all"
         self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, config.d_model, pad_id)
-        # Unit-norm rows suit an output layer; a recurrent net wants inputs of order one.
+        # Rows of norm one suit an output layer; a recurrent layer needs inputs of order one.
         self.scale = config.d_model**0.5
         self.dropout = Dropout(config.dropout)
         self.encoder = Encoder(config)
@@ -186,7 +186,7 @@ class RNN(Seq2Seq[RNNState]):
         return embedded
 
     def _attend(self, query: Tensor, state: RNNState) -> tuple[Tensor, Tensor]:
-        """Context [N, 2·Hid] of queries [N, Hid]; without attention the fixed vector, whatever the query."""
+        """Context [N, 2·Hid] of queries [N, Hid]; without attention the summary vector for every query."""
         sentences = state.summary.size(0)
         beam = query.size(0) // sentences
         if self.attention is None or state.source is None:
@@ -197,7 +197,7 @@ class RNN(Seq2Seq[RNNState]):
     def _upper(
         self, x: Tensor, context: Tensor, states: list[tuple[Tensor, ...]]
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """The layers above the first, over x [N, T, Hid] and context [N, T, 2·Hid]."""
+        """Apply the layers above the first to x [N, T, Hid] and context [N, T, 2·Hid]."""
         after = []
         for layer, state in zip(self.upper, states, strict=True):
             before = tuple(t.unsqueeze(0).contiguous() for t in state)

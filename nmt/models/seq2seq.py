@@ -1,6 +1,6 @@
-"""The interface both model families share.
+"""The interface of both model families.
 
-Shape legend, used in every comment of the package:
+Shape legend for the comments of the package:
 
     B batch (sentences)    S source length    T target length    D model width    V vocabulary
     H attention heads      K head width       W beam width       N = B·W rows of a search
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Memory:
-    """What the decoder may see of the source.
+    """The encoded source, as input of the decoder.
 
     Attributes:
         states: encoder states [B, S, D_enc].
-        mask: [B, S], True at real tokens.
-        summary: the source in one vector [B, D_sum], for decoders that start from one.
+        mask: [B, S], True at tokens, False at padding.
+        summary: the source in one vector [B, D_sum], for decoders that need one.
     """
 
     states: Tensor
@@ -39,13 +39,13 @@ class Memory:
 
 
 class State(Protocol):
-    """What a decoder carries from one step of a search to the next: a recurrent vector, or cached keys and values.
+    """The state of a decoder between two search steps: recurrent vectors, or cached keys and values.
 
-    A state made for beam width W has N = B·W rows; the W rows of a sentence stand together.
+    A state for beam width W has N = B·W rows; the W rows of a sentence are adjacent.
     """
 
     def select(self, rows: Tensor) -> Self:
-        """The state whose row i is the old row ``rows[i]`` (reordered hypotheses, finished sentences left out).
+        """Return the state whose row i is row ``rows[i]`` of this state: reorder hypotheses, remove sentences.
 
         Args:
             rows: [N'] indices, N' a multiple of W; each group of W new rows comes from one group of old rows.
@@ -67,11 +67,11 @@ StateT = TypeVar("StateT", bound=State)
 class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     """An encoder–decoder. Teacher forcing uses :meth:`decode`, search uses :meth:`step`; both give the same logits."""
 
-    output: nn.Linear  # [V, D]: `project` is this layer alone, which lets the loss work through V in pieces
+    output: nn.Linear  # [V, D]; `project` applies only this layer, so the loss can compute logits in pieces
 
     @abstractmethod
     def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        """Read the source: ids [B, S] and mask [B, S]."""
+        """Encode the source: ids [B, S] and mask [B, S]."""
 
     @abstractmethod
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The Transformer of Vaswani et al. 2017, with today's usual options.
+"""The Transformer of Vaswani et al. 2017, with the usual options.
 
 Pre- or post-norm (Xiong et al. 2020), ReLU, GELU or SwiGLU (Shazeer 2020) feed-forward layers, sinusoidal, learned or
 rotary positions (Su et al. 2021). Attention runs through PyTorch's fused ``scaled_dot_product_attention``.
@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nmt.config import TransformerConfig
+from nmt.config.model import TransformerConfig
 from nmt.models.layers import Dropout, Linear, dropout, embedding
 from nmt.models.packed import packed_cross_attention, packed_self_attention
 from nmt.models.seq2seq import Memory, Seq2Seq
 from nmt.sentences import Sentences
 
-# ReLU works in place: it reads what a product has just made, and its gradient needs the result only.
+# In-place ReLU: its input is a temporary result of a product, and its gradient needs only the output.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": F.gelu, "swiglu": F.silu}
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
-GROWTH = 16  # target positions for which a cache takes room at a time
-SHORT = 128  # positions up to which attention on a CPU is fastest in plain products
+GROWTH = 16  # target positions by which a cache grows
+SHORT = 128  # positions up to which plain matrix products are the fastest attention on a CPU
 
 
 def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class MultiHeadAttention(nn.Module):
         self.query = Linear(d_model, d_model) if cross else None
         self.project_in = Linear(d_model, (2 if cross else 3) * d_model)
         self.project_out = Linear(d_model, d_model)
-        # Xavier over each D x D block, not over the fused matrix, whose fan-out would be two or three times as large.
+        # Initialise each D x D block separately: the fan-out of the fused matrix is two or three times as large.
         for block in [*self.project_in.weight.chunk(2 if cross else 3), *([self.query.weight] if self.query else [])]:
             nn.init.xavier_uniform_(block)
         for linear in self.children():
@@ -91,12 +91,12 @@ class MultiHeadAttention(nn.Module):
         separate = x.view(x.size(0), x.size(1), parts, self.heads, -1).unbind(2)  # [B, T, H, K]
         return tuple(one.transpose(1, 2) for one in separate)
 
-    def read(self, memory: Tensor) -> KeyValue:
+    def project_memory(self, memory: Tensor) -> KeyValue:
         """Keys and values of the encoder states [B, S, D] (cross-attention)."""
         keys, values = self.split(self.project_in(memory), 2)
         return keys, values
 
-    def cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
+    def cross_attention(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """Queries from x [B, T, D] over the source; mask [B, S]."""
         return self._attend(self.cross_query(x), memory, mask[:, None, None, :], causal=False)
 
@@ -104,7 +104,7 @@ class MultiHeadAttention(nn.Module):
         assert self.query is not None
         return self.split(self.query(x), 1)[0]  # [B, H, T, K]
 
-    def own(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
         query, keys, values = self.split(self.project_in(x), 3)
         if self.rotary:
@@ -130,7 +130,9 @@ class MultiHeadAttention(nn.Module):
         out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
         return out
 
-    def own_step(self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None) -> tuple[Tensor, KeyValue]:
+    def self_attention_step(
+        self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
+    ) -> tuple[Tensor, KeyValue]:
         """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
         query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
         if self.rotary:
@@ -145,7 +147,7 @@ class MultiHeadAttention(nn.Module):
         return self._attend(query, past, lineage, causal=False), cache
 
     def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`own_step`, with the cache and the mask of :class:`FixedTransformerState`; writes into the cache."""
+        """As :meth:`self_attention_step`, on the cache and mask of :class:`FixedTransformerState`; fills the cache."""
         sentences, width, _ = x.shape
         parts = self.project_in(x).view(sentences, width, 3, self.heads, -1)  # [B, W, 3, H, K]
         if self.rotary:
@@ -161,7 +163,7 @@ class MultiHeadAttention(nn.Module):
         if query.device.type != "cpu":
             out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=p, is_causal=causal)
         else:
-            # Not in bf16: its products are no faster at this size, and oneDNN keeps code for every shape of them; the
+            # Not in bf16: products of this size are no faster, and oneDNN caches code for every shape. In bf16 the
             # backward pass of the fused kernel is 15 times slower.
             with torch.autocast("cpu", enabled=False):
                 query, keys, values = query.float(), keys.float(), values.float()
@@ -180,11 +182,11 @@ class MultiHeadAttention(nn.Module):
 def short_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout_p: float, causal: bool
 ) -> Tensor:
-    """``scaled_dot_product_attention`` as three batched products, for sentences of a usual length on a CPU.
+    """``scaled_dot_product_attention`` as batched matrix products, for sentences of usual length on a CPU.
 
-    PyTorch's fused kernel goes through long sequences in blocks, one head after another. With tens of thousands of
-    sentences and heads of 20 positions each this is two to four times as fast, forward and backward, and keeps weights
-    about as large as its queries.
+    PyTorch's fused kernel processes long sequences in blocks, one head after another. For tens of thousands of
+    sentences and heads with 20 positions, the products are two to four times as fast, forward and backward. The stored
+    attention weights are about as large as the queries.
 
     Args:
         query: [B, H, T, K].
@@ -230,7 +232,7 @@ class FeedForward(nn.Module):
 
 
 class Residual(nn.Module):
-    """A sublayer's surroundings: pre-norm x + f(norm(x)), post-norm norm(x + f(x)); dropout on f's output."""
+    """Residual connection of a sublayer f: pre-norm x + f(norm(x)), post-norm norm(x + f(x)); dropout on f's output."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -239,11 +241,11 @@ class Residual(nn.Module):
         self.pre = config.norm == "pre"
 
     def input(self, x: Tensor) -> Tensor:
-        """What the sublayer reads."""
+        """The input of the sublayer, from the residual x."""
         return self.norm(x) if self.pre else x
 
     def output(self, x: Tensor, y: Tensor) -> Tensor:
-        """What goes on, from the residual x and the sublayer's output y."""
+        """The output of the layer, from the residual x and the sublayer's output y."""
         x = x + self.dropout(y)
         return x if self.pre else self.norm(x)
 
@@ -259,7 +261,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         attend, feed = self.residuals
-        x = attend.output(x, self.self_attention.own(attend.input(x), mask))
+        x = attend.output(x, self.self_attention.self_attention(attend.input(x), mask))
         return feed.output(x, self.feed_forward(feed.input(x)))
 
     def packed(self, x: Tensor, sentences: Sentences) -> Tensor:
@@ -281,18 +283,18 @@ class DecoderLayer(nn.Module):
 
     def attend_self(self, x: Tensor) -> Tensor:
         residual = self.residuals[0]
-        return residual.output(x, self.self_attention.own(residual.input(x)))
+        return residual.output(x, self.self_attention.self_attention(residual.input(x)))
 
     def attend_source(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         residual = self.residuals[1]
-        return residual.output(x, self.cross_attention.cross(residual.input(x), memory, mask))
+        return residual.output(x, self.cross_attention.cross_attention(residual.input(x), memory, mask))
 
     def feed(self, x: Tensor) -> Tensor:
         residual = self.residuals[2]
         return residual.output(x, self.feed_forward(residual.input(x)))
 
     def forward(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
-        """x [B, T, D], each position seeing those before it."""
+        """Decode x [B, T, D] with causal self-attention."""
         return self.feed(self.attend_source(self.attend_self(x), memory, mask))
 
     def packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
@@ -305,9 +307,9 @@ class DecoderLayer(nn.Module):
     def step(
         self, x: Tensor, memory: KeyValue, mask: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
-        """The W rows of a search, x [B, W, D]: W queries on one source and on one cache."""
+        """One search step of the W rows x [B, W, D] of each sentence: W queries on one source and one cache."""
         residual = self.residuals[0]
-        out, cache = self.self_attention.own_step(residual.input(x), cache, position, lineage)
+        out, cache = self.self_attention.self_attention_step(residual.input(x), cache, position, lineage)
         return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
 
     def fixed_step(
@@ -321,20 +323,19 @@ class DecoderLayer(nn.Module):
 
 @dataclass(frozen=True)
 class TransformerState:
-    """Keys and values of the source and of the target so far, each once per sentence.
+    """Cached keys and values of the source and of the target so far, once per sentence.
 
-    A search gives its rows other parents at every step. The cache of the target does not follow them: it keeps,
-    position by position, what the W rows computed there, and all W rows attend to it, each to what its own prefix left
-    (``lineage``). So nothing is copied to reorder hypotheses, and the rows of a sentence share one product with its
-    keys.
+    Beam search reorders hypotheses at every step, but the cache of the target is not reordered. It stores what all W
+    rows computed at each position, and a boolean mask (``lineage``) lets each row attend only to its ancestors. So
+    reordering copies nothing, and the rows of a sentence share one product with its keys.
 
     Attributes:
-        memory: of each layer, [B, H, S, K].
-        mask: [B, S], of the source.
-        cache: of each layer, [B, H, positions·W, K], with room for positions to come. A step writes into it: a state
-            that has made a step is used up.
-        position: how many are filled.
-        lineage: [B, W, position, W], True where a row descends from the row that was there; None for W = 1.
+        memory: keys and values of the source in each layer, [B, H, S, K].
+        mask: source mask, [B, S].
+        cache: keys and values of the target in each layer, [B, H, positions·W, K], with room for later positions. A
+            step writes into it, so a state can make only one step.
+        position: number of filled positions.
+        lineage: [B, W, position, W], True where a row descends from that row of the position; None for W = 1.
     """
 
     memory: list[KeyValue]
@@ -348,7 +349,7 @@ class TransformerState:
         if lineage is not None:
             width = lineage.size(1)
             lineage, sentences = lineage.flatten(0, 1)[rows].unflatten(0, (-1, width)), rows[::width] // width
-        if sentences.numel() == self.mask.size(0):  # sentences only ever leave; they do not change places
+        if sentences.numel() == self.mask.size(0):  # sentences leave the batch, but are never reordered
             return replace(self, lineage=lineage)
         memory, cache = ([_rows(kv, sentences) for kv in kvs] for kvs in (self.memory, self.cache))
         return TransformerState(memory, self.mask.index_select(0, sentences), cache, self.position, lineage)
@@ -432,7 +433,7 @@ class Transformer(Seq2Seq[AnyState]):
         layers = range(config.encoder_layers), range(config.decoder_layers)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in layers[0])  # type: ignore[assignment]
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in layers[1])  # type: ignore[assignment]
-        # Post-norm layers end normalised; a pre-norm stack needs one norm at its end.
+        # The output of a post-norm layer is normalised; a pre-norm stack needs a norm at its end.
         self.encoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
         self.decoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
         self.output = nn.Linear(d_model, tgt_vocab_size, bias=False)
@@ -450,7 +451,7 @@ class Transformer(Seq2Seq[AnyState]):
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)  # [B, T, D]
         for layer in self.decoder:
-            x = layer(x, layer.cross_attention.read(memory.states), memory.mask)
+            x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
@@ -479,7 +480,7 @@ class Transformer(Seq2Seq[AnyState]):
         return hidden
 
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> AnyState:
-        memories = [layer.cross_attention.read(memory.states) for layer in self.decoder]
+        memories = [layer.cross_attention.project_memory(memory.states) for layer in self.decoder]
         if room is not None:
             return _fixed_state(memories, memory.mask, beam_size, room)
         cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in memories]
@@ -523,7 +524,7 @@ class Transformer(Seq2Seq[AnyState]):
         maps = []
         for layer in self.decoder:
             x = layer.attend_self(x)
-            keys, values = layer.cross_attention.read(memory.states)
+            keys, values = layer.cross_attention.project_memory(memory.states)
             query = layer.cross_attention.cross_query(layer.residuals[1].input(x))  # [B, H, T, K]
             scores = query @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))  # [B, H, T, S]
             maps.append(scores.masked_fill(~src_mask[:, None, None, :], -torch.inf).softmax(-1))

@@ -1,16 +1,16 @@
-"""Checkpoints: directories that are whole or absent, checksummed, and never run code when read.
+"""Checkpoints: atomic, checksummed directories that contain no code.
 
     step-00001200/
         model.safetensors       raw weights
         ema.safetensors         averaged weights, when train.ema_decay is set
         optimizer.safetensors   Adam's moments and step counts, named like the weights
         random.safetensors      states of PyTorch's generators (CPU, and the CUDA device), of every rank
-        state.json              format, progress, score and what it was made with, identity of the run, environment
-                                (code, libraries, device, precision; none before it was recorded), states of
-                                Python's and NumPy's generators, what the ranks other than the first have of their own,
-                                checksums of the other files and of itself
+        state.json              format, progress, score and the settings behind it, identity of the run, environment
+                                (code, libraries, device, precision; missing in early checkpoints), states of
+                                Python's and NumPy's generators, the state of each rank other than rank 0, checksums
+                                of the other files and of itself
 
-Which one is the last or the best is read off the directories themselves, so it can never disagree with them.
+No index is stored: the last and the best checkpoint are found from the directories themselves.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from nmt.storage.atomic import (
 )
 
 FORMAT = 2
-_TENSORS = ("model.safetensors", "optimizer.safetensors", "random.safetensors")  # of every checkpoint
+_TENSORS = ("model.safetensors", "optimizer.safetensors", "random.safetensors")  # in every checkpoint
 NAME = re.compile(r"step-(\d{8,})")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read back and found whole."""
+    """A checkpoint whose checksums were verified."""
 
     path: Path
     state: dict[str, Any]
@@ -64,24 +64,24 @@ class Checkpoint:
 
     @property
     def score(self) -> float | None:
-        """Validation score at this step, higher is better; None when none was taken there."""
+        """Validation score at this step, higher is better; None without a validation."""
         score: float | None = self.state["score"]
         return score
 
     @property
     def scheduled(self) -> bool:
-        """Whether an uninterrupted training would have written it too."""
+        """Whether an uninterrupted training would have written this checkpoint too."""
         return bool(self.state["scheduled"])
 
     @property
     def others(self) -> list[dict[str, Any]]:
-        """What each rank but the first had of its own; none where one process trained."""
+        """The state of each rank other than rank 0; empty if one process trained."""
         others: list[dict[str, Any]] = self.state.get("others", [])
         return others
 
     @property
     def ranks(self) -> int:
-        """By how many processes it was saved."""
+        """Number of processes that saved this checkpoint."""
         return 1 + len(self.others)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -89,13 +89,13 @@ class Checkpoint:
 
     @property
     def environment(self) -> dict[str, Any] | None:
-        """What its bits depend on beside the settings; None where that was not recorded."""
+        """Code, libraries, device and precision that trained this checkpoint; None if not recorded."""
         found: dict[str, Any] | None = self.state.get("environment")
         return found
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights to translate with: the moving average where there is one."""
+        """The weights to translate with: the moving average if there is one, else the raw weights."""
         return self.tensors(self._translated)
 
     @property
@@ -122,9 +122,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class RankState:
-    """What each rank has of its own: its generators, and its sums since the last line of metrics."""
+    """The state of one rank: random generators, and metric sums since the last log line."""
 
-    generators: dict[str, Tensor]  # of PyTorch, by kind of device
+    generators: dict[str, Tensor]  # PyTorch's, by device type
     python: list[Any]
     numpy: list[Any]
     window: list[float]
@@ -143,7 +143,7 @@ class RankState:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """What of it goes into ``state.json``."""
+        """The part that is stored in ``state.json``."""
         return {"python_random": self.python, "numpy_random": self.numpy, "window": self.window}
 
 
@@ -165,21 +165,22 @@ def save(
     quality: Mapping[str, Any] | None = None,
     scored_with: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write one checkpoint under ``directory``; a crash at any moment leaves it whole or absent.
+    """Write one checkpoint under ``directory``; after a crash at any moment it is complete or absent.
 
     Args:
-        score, quality: of the validation at this step, None where there was none.
+        score, quality: result of the validation at this step, None without a validation.
         scored_with: the settings that this validation depends on.
-        scheduled: False for one written only because a signal came. It does not count among the last that are kept or
-            averaged, so that interruptions do not change what a training leaves.
+        scheduled: False for a checkpoint written only because of a signal. It does not count among the last checkpoints
+            that are kept or averaged, so that interruptions do not change the result of a training.
         environment: what :func:`nmt.runtime.environment.environment` returned in this process.
-        ranks: the states of all, this one's (the first's) included.
+        ranks: the states of all ranks, rank 0 first.
 
     Raises:
-        OSError: the disk is full, or writing failed in another way; nothing half-written is left.
+        OSError: the disk is full, or writing failed in another way; no incomplete checkpoint is left.
     """
     path = directory / f"step-{progress['step']:08d}"
-    directory.mkdir(exist_ok=True)  # not the run: one that is gone is not made again
+    directory.mkdir(exist_ok=True)  # without parents: a removed run directory must not reappear
+    # Tensors
     with new_directory(path) as aside:
         files = {
             "model": weights_of(model),
@@ -190,6 +191,7 @@ def save(
             files["ema"] = dict(ema)
         for name, tensors in files.items():
             _write_tensors(tensors, aside / f"{name}.safetensors")
+        # State, checksums
         state = {
             "format": FORMAT,
             "progress": dict(progress),
@@ -210,21 +212,21 @@ def save(
 def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, path)
-    except SafetensorError as error:  # it wraps the system's error in its own
+    except SafetensorError as error:  # the system's error is only in its text
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code) if number else str(error), str(path)) from error
 
 
 def amend(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
-    """Replace entries of ``state.json`` in one step; the weights stay as they are."""
+    """Replace entries of ``state.json`` atomically; the weights do not change."""
     state = {**checkpoint.state, **changes}
     write_json(checkpoint.path / "state.json", {**state, "checksum": content_hash(state)})
     return Checkpoint(checkpoint.path, state)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name; one that is tied to others appears once, under its first name."""
+    """Parameters by name; a tied parameter appears once, under its first name."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
@@ -241,10 +243,10 @@ def _of_rank(rank: int, name: str) -> str:
 
 
 def save_model(directory: Path, weights: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write the final weights of a run, with an account of where they come from.
+    """Write the final weights of a run and their origin (``info``).
 
     Raises:
-        TrainingError: they cannot be written; what was there before is left.
+        TrainingError: the model cannot be written; an earlier model is kept.
     """
     try:
         with new_directory(directory) as aside:
@@ -253,23 +255,23 @@ def save_model(directory: Path, weights: Mapping[str, Tensor], info: Mapping[str
     except OSError as error:
         raise TrainingError(
             f"{error.filename or directory}: the final model could not be saved: {error.strerror or error}; all "
-            "checkpoints are kept; make room and run the same command again"
+            "checkpoints are kept; free disk space and run the same command again"
         ) from error
 
 
 def read_model(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The final weights of a run, verified, and the account of where they come from.
+    """Read the final weights of a run and their origin; checksums are verified.
 
     Raises:
-        CheckpointError: they are damaged or of an unknown format.
-        UnreadableError: they cannot be read now.
+        CheckpointError: the model is damaged or of an unknown format.
+        UnreadableError: the model cannot be read now.
     """
     info = read_origin(directory)
     return _read_tensors(directory / "model.safetensors"), info
 
 
 def read_origin(directory: Path) -> dict[str, Any]:
-    """The account of where the final weights of a run come from; the weights are verified, not read.
+    """Read the origin of the final weights of a run; the weights are verified, but not loaded.
 
     Raises:
         CheckpointError: as :func:`read_model`.
@@ -284,8 +286,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint's state and verify every checksum.
 
     Raises:
-        CheckpointError: something is missing, damaged, or of a format this version does not know.
-        UnreadableError: something cannot be read now, whole or not.
+        CheckpointError: a file is missing, damaged, or of a format that this version does not know.
+        UnreadableError: a file cannot be read now; it may be intact.
     """
     checkpoint = Checkpoint(path, verified(path, "state.json", FORMAT, _TENSORS))
     try:
@@ -297,19 +299,19 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Paths of the checkpoints in a folder, oldest first; leftovers of a killed writer are not among them."""
+    """Paths of the checkpoints in a folder, oldest first, without leftovers of a killed process."""
     if not present(directory):
         return []
     return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name)), key=lambda p: int(p.name[5:]))
 
 
 def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint; damaged ones newer than it are named and set aside, not deleted.
+    """Open the newest intact checkpoint. Newer damaged checkpoints are reported and renamed, not deleted.
 
     Raises:
-        CheckpointError: there are checkpoints, but every one is damaged, now or at an earlier call, or the newest whole
-            one is of another format.
-        UnreadableError: one cannot be read now. It may be whole: nothing is set aside.
+        CheckpointError: all checkpoints are damaged, now or at an earlier call, or the newest intact one has another
+            format.
+        UnreadableError: a checkpoint cannot be read now. It may be intact, so it is not renamed.
     """
     recover(directory)
     for path in reversed(list_checkpoints(directory)):
@@ -320,27 +322,27 @@ def last_good(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None
         except UnreadableError as error:
             raise UnreadableError(f"{error}, or move {path.name} away to resume from the one before it") from None
         except CheckpointError as error:
-            aside = _set_aside(path)
-            warn(f"{error}; set aside as {aside.name}")
+            renamed = _rename_damaged(path)
+            warn(f"{error}; renamed to {renamed.name}")
     if any(directory.glob("damaged-*")):
         raise CheckpointError(
-            f"{directory}: no whole checkpoint is left; the damaged ones are kept as damaged-step-*; "
-            "restore one from a backup, or move the run directory away to start anew"
+            f"{directory}: no intact checkpoint is left; the damaged ones are kept as damaged-step-*; "
+            "restore one from a backup, or move the run directory away to start from step 0"
         )
     return None
 
 
-def _set_aside(path: Path) -> Path:
-    """Give a damaged checkpoint another name, one that no other has."""
-    aside, number = path.with_name(f"damaged-{path.name}"), 1
-    while os.path.lexists(aside):
+def _rename_damaged(path: Path) -> Path:
+    """Rename a damaged checkpoint to an unused name."""
+    renamed, number = path.with_name(f"damaged-{path.name}"), 1
+    while os.path.lexists(renamed):
         number += 1
-        aside = path.with_name(f"damaged-{path.name}-{number}")
-    return path.rename(aside)
+        renamed = path.with_name(f"damaged-{path.name}-{number}")
+    return path.rename(renamed)
 
 
 def states(directory: Path) -> dict[Path, dict[str, Any]]:
-    """The ``state.json`` of each checkpoint, oldest first; one that is damaged is left out. Weights are not read."""
+    """The ``state.json`` of each checkpoint, oldest first, without damaged ones. Weights are not read."""
     found = {}
     for path in list_checkpoints(directory):
         with suppress(OSError, ValueError, RecursionError):
@@ -351,10 +353,10 @@ def states(directory: Path) -> dict[Path, dict[str, Any]]:
 
 
 def whole(directory: Path, warn: Callable[[str], None], paths: Sequence[Path] | None = None) -> list[Checkpoint]:
-    """The checkpoints in a folder, or those at ``paths``, oldest first; damaged ones are named and left out.
+    """Open the intact checkpoints in a folder, or those at ``paths``, oldest first; damaged ones are reported.
 
     Raises:
-        UnreadableError: one cannot be read now. Without it another would be the best.
+        UnreadableError: a checkpoint cannot be read now. Skipping it could make a worse one the best.
     """
     found = []
     for path in list_checkpoints(directory) if paths is None else paths:
@@ -362,14 +364,14 @@ def whole(directory: Path, warn: Callable[[str], None], paths: Sequence[Path] | 
             found.append(open_checkpoint(path))
         except CheckpointError as error:
             if not present(path):
-                continue  # deleted meanwhile by the training that this run is still in
+                continue  # deleted meanwhile by a training of this run
             if isinstance(error, UnreadableError):
                 raise
-            warn(f"{error}; left out")
+            warn(f"{error}; skipped")
     return found
 
 
-RankOf = Callable[[Mapping[str, Any]], tuple[float, ...] | None]  # of a state.json; None: not validated
+RankOf = Callable[[Mapping[str, Any]], tuple[float, ...] | None]  # maps a state.json to its rank; None: not validated
 
 
 def by_score(state: Mapping[str, Any]) -> tuple[float, ...] | None:
@@ -378,7 +380,7 @@ def by_score(state: Mapping[str, Any]) -> tuple[float, ...] | None:
 
 
 def ranked(directory: Path, warn: Callable[[str], None], rank: RankOf = by_score) -> list[Checkpoint]:
-    """Whole checkpoints that were validated, best first; of equal ones the earlier one first."""
+    """Open the intact, validated checkpoints, best first; of equal ones the earlier first."""
     found = [(value, one) for one in whole(directory, warn) if (value := rank(one.state)) is not None]
     return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]  # stable: oldest first
 
@@ -386,7 +388,7 @@ def ranked(directory: Path, warn: Callable[[str], None], rank: RankOf = by_score
 def prune(directory: Path, keep_best: int, keep_last: int, rank: RankOf = by_score) -> None:
     """Delete checkpoints that are neither among the best nor among the last.
 
-    A damaged one is never deleted here: a person may want to look at it.
+    Damaged checkpoints are kept, because a person may want to look at them.
     """
     found: dict[Path, tuple[tuple[float, ...] | None, bool]] = {}
     for path, state in states(directory).items():
@@ -396,7 +398,7 @@ def prune(directory: Path, keep_best: int, keep_last: int, rank: RankOf = by_sco
     scheduled = [p for p in found if found[p][1]]
     kept = {*best[:keep_best], *scheduled[-keep_last:], *list(found)[-1:]}
     for path in found:
-        if path not in kept:  # under its name it is whole to the last moment; recover() finishes what a crash leaves
+        if path not in kept:  # rename first, so that a visible checkpoint is complete; recover() deletes after a crash
             doomed = path.rename(path.with_name(f".{path.name}.tmp"))
             doomed.unlink() if doomed.is_symlink() else shutil.rmtree(doomed)
 
@@ -408,37 +410,41 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -
     """Copy weights into a model.
 
     Raises:
-        CheckpointError: names or shapes differ; the first difference is named.
+        CheckpointError: names or shapes differ; the message names the first difference.
     """
-    own = dict(model.named_parameters())
-    if missing := sorted(own.keys() - tensors.keys()):
-        raise CheckpointError(f"{where}: is of another model: it lacks {missing[0]} (and {len(missing) - 1} more)")
-    if extra := sorted(tensors.keys() - own.keys()):
-        raise CheckpointError(f"{where}: is of another model: it holds {extra[0]} (and {len(extra) - 1} more)")
-    for name, parameter in own.items():
+    parameters = dict(model.named_parameters())
+    if missing := sorted(parameters.keys() - tensors.keys()):
+        raise CheckpointError(
+            f"{where}: does not fit this model: {missing[0]} is missing (and {len(missing) - 1} more)"
+        )
+    if extra := sorted(tensors.keys() - parameters.keys()):
+        raise CheckpointError(f"{where}: does not fit this model: it has {extra[0]} (and {len(extra) - 1} more)")
+    for name, parameter in parameters.items():
         if tensors[name].shape != parameter.shape:
             raise CheckpointError(
-                f"{where}: is of another model: {name} is {list(tensors[name].shape)}, not {list(parameter.shape)}"
+                f"{where}: does not fit this model: {name} is {list(tensors[name].shape)}, not {list(parameter.shape)}"
             )
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> None:
-    """Put weights, optimizer state and all random states of a rank back as they were when the checkpoint was written.
+    """Restore weights, optimizer state and random states of a rank from a checkpoint.
 
-    A rank that was not there then keeps the random states it has.
+    A rank that did not take part in writing the checkpoint keeps its random states.
     """
+    # Weights, optimizer
     load_weights(model, checkpoint.tensors("model"), checkpoint.path)
     moments = checkpoint.tensors("optimizer")
     for name, parameter in model.named_parameters():
         prefix = f"{name}/"
         found = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
-        # Step counts stay where the optimizer keeps them (fused: on the device); moments follow their parameter.
+        # All state is on the device of its parameter; the fused optimizer needs the step counts there too.
         optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in found.items()}
     if rank >= checkpoint.ranks:
         return
+    # Random generators
     states = checkpoint.tensors("random")
     torch.set_rng_state(states[_of_rank(rank, "cpu")])
     cuda = states.get(_of_rank(rank, "cuda"))

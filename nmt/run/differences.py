@@ -1,4 +1,4 @@
-"""Whether two trainings came out the same, bit for bit."""
+"""Bitwise comparison of two finished trainings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from nmt.run.checkpoint import list_checkpoints
 from nmt.run.directory import Run
 
-# Measures of time, and lengths of files that hold them: of the process, not of the training.
+# Durations, and lengths of files that contain durations: they differ between equal trainings.
 VOLATILE = ("seconds", "window", "files", "train/tokens_per_second")
 
 
 def differences(one: Run, other: Run) -> Iterator[str]:
-    """Name everything in which two finished runs differ, but for measures of time.
+    """Name all differences between two finished runs, except in durations.
 
-    Compared are every tensor of every checkpoint and of the final model (weights, averages, optimizer, generators), the
+    Compares every tensor of every checkpoint and of the final model (weights, averages, optimizer, generators), the
     progress and scores in the checkpoints, every line of ``metrics.jsonl``, every TensorBoard scalar, and the
     hypotheses and scores of the test sets.
     """
+    # Checkpoints and final model: tensors, then state
     names = [[path.name for path in folders(run)] for run in (one, other)]
     if names[0] != names[1]:
         yield f"checkpoints: {', '.join(names[0])} against {', '.join(names[1])}"
@@ -45,6 +46,7 @@ def differences(one: Run, other: Run) -> Iterator[str]:
                 yield f"{mine.name}: generators of other ranks"
             before, after = _stable(first["progress"]), _stable(second["progress"])
             yield from (f"{mine.name}: progress: {key}" for key in before if before[key] != after.get(key))
+    # Metrics and test sets
     if _metrics(one) != _metrics(other):
         yield "metrics.jsonl"
     if _scalars(one) != _scalars(other):
@@ -56,7 +58,7 @@ def differences(one: Run, other: Run) -> Iterator[str]:
 
 
 def folders(run: Run) -> list[Path]:
-    """What of a run holds tensors: its checkpoints and its final model."""
+    """The folders of a run that contain tensors: its checkpoints and its final model."""
     return [*list_checkpoints(run.checkpoints), *([run.model] if run.has_model else [])]
 
 
@@ -73,7 +75,7 @@ def _metrics(run: Run) -> list[dict[str, Any]]:
 
 
 def _scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
-    # Nothing purged: what is there twice must show. Sorted: files begun in one second come in any order.
+    # Not purged, so that duplicates show. Sorted, because files begun in the same second are read in any order.
     events = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0}, purge_orphaned_data=False).Reload()
     return {
         tag: sorted((event.step, event.value) for event in events.Scalars(tag))

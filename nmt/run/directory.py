@@ -1,21 +1,21 @@
-"""A run directory: its paths, what is in it, and who may write there.
+"""A run directory: paths, content, and exclusive access.
 
 runs/NAME/
     config.yaml       the resolved configuration
     manifest.json     corpora, cleaning counts, sizes, checksums, environment of the first start
     tokenizer/        SentencePiece model(s)
-    checkpoints/      to resume from
+    checkpoints/      checkpoints, to resume from
     model/            the final weights, once training has ended
-    metrics.jsonl     every number TensorBoard shows
+    metrics.jsonl     every scalar that TensorBoard shows
     tensorboard/
     evaluation/       hypotheses, scores and signatures of each test set (:mod:`nmt.evaluation.results`)
-    ctranslate2/      the final weights as a CTranslate2 model, once it was asked for
-    export/           what nmt export made, unless it was told another place
+    ctranslate2/      the final weights as a CTranslate2 model, made on first use
+    export/           output of nmt export, unless --out names another folder
     unsaved-N.jsonl   metrics of a start that ended before its first checkpoint
-    .saved            made with the first checkpoint; a run that has it is never trained from step 0 again
-    .lock             see nmt/locks.py
+    .saved            written with the first checkpoint; a run that has it is never trained from step 0 again
+    .lock             see nmt/storage/locks.py
 
-The run directory itself may be reached by a link. Links inside it are not followed to write.
+The run directory itself may be a link. Links inside it are not followed when writing.
 """
 
 from __future__ import annotations
@@ -32,20 +32,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from nmt.config import (
-    DEFAULTS,
-    Config,
-    config_diff,
-    dotted,
-    fixed_settings,
-    load_config,
-    load_stored_yaml,
-    validate_config,
-)
+from nmt.config.compare import config_diff, fixed_settings
+from nmt.config.experiment import DEFAULTS, Config
+from nmt.config.explain import dotted
+from nmt.config.limits import LengthLimits
+from nmt.config.load import load_config, load_stored_yaml, validate_config
 from nmt.errors import CheckpointError, ConfigError, RunError
-from nmt.search.limits import LengthLimits
 from nmt.storage.atomic import UnreadableError, present, recover, unshare, write_text
-from nmt.storage.locks import ELSEWHERE, RunLock
+from nmt.storage.locks import RunLock, cannot_write
 
 _REPLACED = ("config.yaml", "manifest.json", ".saved", "tokenizer", "model")  # by write_text and new_directory
 _CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
@@ -94,15 +88,15 @@ class Run:
 
     @property
     def has_model(self) -> bool:
-        """Whether final weights are there. The training may have been taken further since; see :meth:`unfinished`."""
+        """Whether final weights exist. The training may have continued since; see :meth:`unfinished`."""
         return present(self.model / "model.json")
 
     @classmethod
     def open(cls, name: str, runs: str = "runs") -> Run:
-        """The run at a path, or of that name under ``runs/``.
+        """Open the run at a path, or the run ``name`` under ``runs/``.
 
         Raises:
-            RunError: there is none; runs of a similar name are listed.
+            RunError: no such run exists; the message lists the runs.
         """
         for path in (Path(name), Path(runs) / name) if name else ():
             if (path / "config.yaml").is_file():
@@ -119,11 +113,11 @@ class Run:
         return cls(config.run_dir)
 
     def load_config(self) -> Config:
-        """The configuration the run was started with.
+        """Load the configuration that the run was started with.
 
         Raises:
-            RunError: it cannot be read.
-            ConfigError: it is not valid (edited by hand, or of another version of nmt).
+            RunError: the configuration cannot be read.
+            ConfigError: the configuration is not valid (edited by hand, or written by another version of nmt).
         """
         return validate_config(self._stored_config(), str(self.config_path))
 
@@ -145,7 +139,7 @@ class Run:
         return {"defaults": 1, **raw}  # the first version did not write its number
 
     def model_checksum(self) -> str:
-        """The SHA-256 of the final weights, as recorded; they are not read.
+        """The recorded SHA-256 of the final weights; the weights are not read.
 
         Raises:
             CheckpointError: the record cannot be read.
@@ -159,23 +153,23 @@ class Run:
             raise CheckpointError(f"{self.model}: damaged: model.json: {error!r}") from None
 
     def save_config(self, config: Config) -> None:
-        """Record a configuration as the run's; nothing is written where it is that already."""
+        """Write ``config.yaml``, unless its content is the same already."""
         text = config.to_yaml()
         if not self.config_path.is_file() or self.config_path.read_bytes() != text.encode():
             write_text(self.config_path, text)
 
     def load_manifest(self) -> dict[str, Any]:
-        """The account of the data the run was trained on.
+        """Load ``manifest.json``: the data that the run was trained on.
 
         Raises:
-            RunError: it cannot be read, or is not what was written there.
+            RunError: the manifest cannot be read, or is damaged.
         """
         try:
             manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.manifest_path}: cannot be read: {error}") from None
         if not isinstance(manifest, dict):
-            raise RunError(f"{self.manifest_path}: damaged: is no JSON object")
+            raise RunError(f"{self.manifest_path}: damaged: is not a JSON object")
         return manifest
 
     def recorded_data(self) -> dict[str, Any] | None:
@@ -194,7 +188,7 @@ class Run:
         return manifest
 
     def length_limits(self) -> LengthLimits | None:
-        """What the lengths of the training pairs say about a search; None for a run that did not record it.
+        """Length limits for the search, from the training pairs; None for a run that did not record them.
 
         Raises:
             RunError: the record is damaged.
@@ -212,12 +206,12 @@ class Run:
 
     @property
     def started(self) -> bool:
-        """Whether it holds anything that another configuration would contradict."""
+        """Whether the run has a checkpoint or a model, so that another configuration would contradict it."""
         return self.has_model or self.has_saved
 
     @property
     def has_saved(self) -> bool:
-        """Whether a checkpoint was ever saved, also when it is damaged or deleted by now."""
+        """Whether a checkpoint was ever saved, even if it was damaged or deleted since."""
         try:
             names = os.listdir(self.checkpoints)
         except (FileNotFoundError, NotADirectoryError):
@@ -225,12 +219,12 @@ class Run:
         return present(self.path / ".saved") or any(_CHECKPOINT.fullmatch(name) for name in names)
 
     def note_saved(self) -> None:
-        """Record, once, that there is a checkpoint; see :attr:`has_saved`."""
+        """Record that a checkpoint was saved; see :attr:`has_saved`."""
         if not present(self.path / ".saved"):
-            write_text(self.path / ".saved", "A checkpoint was saved in this run: it is not to start from step 0.\n")
+            write_text(self.path / ".saved", "A checkpoint was saved in this run, so it must not start from step 0.\n")
 
     def begin(self) -> None:
-        """Make sure that a training may start from step 0 here, and put the metrics of one that came to nothing away.
+        """Check that a training may start from step 0 here, and rename the metrics of an earlier unsaved start.
 
         Raises:
             RunError: the run was trained before, but its checkpoints are gone.
@@ -247,46 +241,46 @@ class Run:
             self.metrics.rename(aside)
 
     def unfinished(self) -> str | None:
-        """In a line, that the run was trained further than its final model; None where it was not.
+        """Say in one line that the run was trained further than its final model; None if it was not.
 
-        No checksums are compared: this answers at once.
+        This is quick: no checksums are compared.
         """
         try:
             model = json.loads((self.model / "model.json").read_text(encoding="utf-8"))
             progress = self._last_state()["progress"]
-            # A model.json of before the last step was recorded tells it by the time trained.
+            # An early model.json has no last step; there the training time identifies the step.
             key, recorded = ("step", "last_step") if "last_step" in model else ("seconds", "training_seconds")
             if progress[key] <= model[recorded]:
                 return None
             steps = ", ".join(map(str, model["steps"]))
             return (
-                f"{self.path} is not finished: a training up to step {progress['step']} is saved, but its final model "
-                f"is still that of step {steps}, which is used; nmt train resumes the training"
+                f"{self.path} is not finished: the training is saved up to step {progress['step']}, but the final "
+                f"model, which is used here, is still that of step {steps}; nmt train resumes the training"
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # no model, no checkpoint, or damaged: whoever reads the weights says so
+            return None  # no model, no checkpoint, or damaged: reading the weights reports that
 
     def check(self, config: Config) -> None:
-        """Make sure that a configuration continues what is already here.
+        """Check that the run can be resumed with a configuration.
 
         Raises:
-            RunError: the run was started with another configuration; the differences are listed.
+            RunError: the run was started with another configuration; the message lists the differences.
         """
         if not self.started:
             return
         if differing := config_diff(fixed_settings(self.load_config()), config):
             raise RunError(
-                f"{self.path}: was started with another configuration ({differing}); give this one another "
-                "name (--set name=...) or remove the run"
+                f"{self.path}: was started with another configuration ({differing}); choose another name for this one "
+                "(--set name=...) or remove the run"
             )
 
     def settle(self, config: Config) -> Config:
-        """The configuration with what the first start settles: where a cosine or linear schedule ends.
+        """Fill in the settings that the first start decides: the end of a cosine or linear schedule.
 
-        A later start with other limits leaves the schedule as it is, and so the learning rate of every step taken.
+        A later start with other limits keeps this end, and so the learning rate of every step already taken.
         """
         schedule = config.train.schedule
-        if schedule.name not in ("cosine", "linear") or schedule.total_steps is not None:
+        if not schedule.ends or schedule.total_steps is not None:
             return config
         first = self.load_config().train if self.started else config.train
         end = self.schedule_end() or first.schedule.total_steps or first.max_steps
@@ -296,12 +290,16 @@ class Run:
         return config.model_copy(update={"train": config.train.model_copy(update={"schedule": schedule})})
 
     def _last_state(self) -> Any:
-        """``state.json`` of the newest checkpoint, not verified; OSError or ValueError where there is none to read."""
+        """``state.json`` of the newest checkpoint, not verified.
+
+        Raises:
+            OSError, ValueError: no checkpoint can be read.
+        """
         last = max(self.checkpoints.glob("step-*[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
         return json.loads((last / "state.json").read_text(encoding="utf-8"))
 
     def schedule_end(self) -> int | None:
-        """The end of the schedule under which the last checkpoint was trained; None where that is not recorded.
+        """The end of the schedule that the last checkpoint was trained with; None if it is not recorded.
 
         ``config.yaml`` describes the final model, which may be older.
         """
@@ -309,7 +307,7 @@ class Run:
             end = self._last_state()["identity"]["schedule_end"]
             return end if isinstance(end, int) and end > 0 else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # no checkpoint, one of an earlier version, or damaged: whoever reads the weights says so
+            return None  # no checkpoint, one of an earlier version, or damaged: reading the weights reports that
 
     def batching(self) -> str | None:
         """``packed`` or ``padded``, as the batches of the last checkpoint were; None where there is no checkpoint.
@@ -323,17 +321,17 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for writing. The system drops the lock with the process, so a dead one never blocks.
+        """Lock the run for writing, and clean up after a killed process.
 
-        What a killed process left half done is tidied up.
+        The system releases the lock when the process ends, so a dead process never blocks a run.
 
         Raises:
-            RunError: another process holds it, which is named, the directory cannot be written to, or it holds links.
+            RunError: another process holds the lock, the directory cannot be written to, or it contains links.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written to: {error.strerror}; {ELSEWHERE}") from None
+            raise cannot_write(self.path, error) from None
         self.refuse_links()
         self._held = RunLock(self.path)
         try:
@@ -347,19 +345,19 @@ class Run:
             self._held = None
 
     def check_held(self) -> None:
-        """Before writing: make sure that the run is still the one that was locked, if it was.
+        """Check, before writing, that a locked run directory is still the one that was locked.
 
         Raises:
-            RunError: it was removed, renamed or replaced meanwhile.
+            RunError: the directory was removed, renamed or replaced meanwhile.
         """
         if self._held is not None:
             self._held.check()
 
     def refuse_links(self) -> None:
-        """Make sure that nothing that is to be written to leads out of the run directory.
+        """Refuse links in the run directory, through which nmt would write elsewhere.
 
         Raises:
-            RunError: something is a link, or neither a file nor a folder.
+            RunError: a path that nmt writes to is a link, or neither a regular file nor a folder.
         """
         folders = [self.tokenizer, self.checkpoints, self.model, self.tensorboard, self.evaluation, self.ctranslate2]
         folders += [self.path / "export"]
@@ -368,23 +366,23 @@ class Run:
             if path.is_symlink():
                 raise RunError(
                     f"{path}: is a link (to {os.readlink(path)}); nmt does not write through links in a run directory; "
-                    "replace it by what it leads to, or train under another name (--set name=...)"
+                    "replace it by its target, or train under another name (--set name=...)"
                 )
             if os.path.lexists(path) and not (path.is_dir() if path in folders else path.is_file()):
                 raise RunError(f"{path}: is not a {'folder' if path in folders else 'regular file'}; remove it")
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Load a configuration; for a run that has been started, with the version of the defaults it was started with.
+    """Load a configuration; for a run that was started before, with the version of the defaults of that start.
 
     Raises:
-        ConfigError: as :func:`nmt.config.load_config`.
+        ConfigError: as :func:`nmt.config.load.load_config`.
         RunError: the configuration stored in the run cannot be read.
     """
     try:
         config = load_config(path, overrides)
     except ConfigError:
-        # The first version ignored keys that have no effect; a run that it started must not be refused for them.
+        # Version 1 ignored keys that have no effect; a run that it started must not be refused for them.
         with suppress(ConfigError):
             config = load_config(path, [*overrides, "defaults=1"])
             if (run := Run.of(config)).started and run.defaults == 1:

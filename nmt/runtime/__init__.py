@@ -1,1 +1,1 @@
-"""What a process stands on: device, threads, memory, signals, streams, and the ranks of a distributed training."""
+"""The process: device, threads, memory, signals, streams, and the ranks of a distributed training."""

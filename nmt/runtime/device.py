@@ -1,4 +1,4 @@
-"""Where tensors live, in which precision, and what is set once per process."""
+"""Device, precision, and PyTorch's settings per process."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 import torch
 
 from nmt.errors import DeviceError
-from nmt.runtime.ranks import ALONE, World
+from nmt.runtime.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model is trained, in which precision, and with which other processes."""
+    """The device, the precision and the ranks of a training."""
 
     device: torch.device
     dtype: torch.dtype
-    ranks: World = ALONE
+    ranks: Ranks = ALONE
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is cuda, else mps, else cpu.
+    """Find the device of this process; ``auto`` is cuda, else mps, else cpu.
 
     Raises:
-        DeviceError: the device asked for by name is not there.
+        DeviceError: the named device is not available.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -51,9 +51,9 @@ def resolve_device(name: str) -> torch.device:
 def use_device(device: torch.device) -> None:
     """Make ``device`` the current one of this process, and choose its attention kernels.
 
-    On Hopper, PyTorch prefers cuDNN's attention, which builds a plan for every new shape: 109 ms for one forward and
-    backward pass on an H100, against 0.4 ms for the flash and memory-efficient kernels. Nearly every batch of a first
-    epoch has a new shape, so training was six times slower (benchmarks/gpu/RESULTS.md).
+    On Hopper, PyTorch prefers cuDNN's attention, which builds a plan for every new shape. That takes 109 ms for one
+    forward and backward pass on an H100; the flash and memory-efficient kernels take 0.4 ms. Nearly every batch of the
+    first epoch has a new shape, so training was six times slower (benchmarks/gpu/RESULTS.md).
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -63,11 +63,10 @@ def use_device(device: torch.device) -> None:
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype of matrix products in training; weights, sums and the optimizer stay in fp32.
 
-    ``auto`` is bf16 where the device multiplies matrices in it (CUDA from Ampere on, CPUs with AMX or AVX512_BF16),
-    else fp32.
+    ``auto`` is bf16 on devices with bf16 matrix units (CUDA from Ampere on, CPUs with AMX or AVX512_BF16), else fp32.
 
     Raises:
-        DeviceError: fp16 was asked for on a device other than CUDA, or bf16 on one that cannot.
+        DeviceError: the device does not support the precision (fp16 needs CUDA).
     """
     if name == "auto":
         if device.type == "cuda":
@@ -80,7 +79,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if dtype == torch.float16 and device.type != "cuda":
         raise DeviceError(f"train.precision: fp16 needs a CUDA device, not {device.type}; use bf16 or fp32")
     if dtype == torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise DeviceError("train.precision: this CUDA device cannot do bf16; use fp16 or fp32")
+        raise DeviceError("train.precision: this CUDA device does not support bf16; use fp16 or fp32")
     return dtype
 
 
@@ -89,15 +88,15 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def set_deterministic(enabled: bool) -> None:
-    """Let PyTorch use only algorithms that give the same bits each time; call it before CUDA starts.
+    """Restrict PyTorch to deterministic algorithms; call this before CUDA is initialized.
 
-    On a CPU that changes nothing and costs nothing: all that is used here is deterministic anyway, and so is the shape
-    of memory (uninitialised buffers are not filled). On CUDA, sums by atomic additions (the gradient of an embedding,
-    attention's backward pass) are replaced by ordered ones, which are slower.
+    On a CPU this has no effect and no cost, because every operation used here is deterministic. On CUDA, ordered sums
+    replace atomic additions (the gradient of an embedding, attention's backward pass); ordered sums are slower.
     """
     if enabled:  # cuBLAS is deterministic only with a workspace of fixed size
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(enabled)
+    # Filling uninitialized buffers costs time, and no code here reads them.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
@@ -107,7 +106,7 @@ def set_threads(threads: int | None) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and PyTorch. Data order and sampling have generators of their own."""
+    """Seed the global generators of Python, NumPy and PyTorch. Data order and sampling use separate generators."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What the bits of a run depend on beside its settings: code, libraries, device, precision, processes."""
+"""The environment of a run: code, libraries, device, precision, processes. Weights depend on it beside the settings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ import torch
 from nmt import __version__
 
 LIBRARIES = ("torch", "numpy", "sentencepiece", "sacrebleu")
-# Compared when a training resumes, most important first. A commit is told by `code`; other ranks have a warning.
+# Compared when a training resumes, most important first. `code` covers the commit; the ranks have their own warning.
 COMPARED = ("precision", "device", "device_name", "deterministic", "threads", "nmt", "code", "python", *LIBRARIES)
 
 
 def environment(device: torch.device, dtype: torch.dtype, ranks: int = 1) -> dict[str, Any]:
-    """Plain data for ``manifest.json``, ``state.json`` and ``model.json``.
+    """Describe this process, as JSON data for ``manifest.json``, ``state.json`` and ``model.json``.
 
     Args:
-        dtype: of matrix products in training, as resolved for ``device``.
-        ranks: processes that train together.
+        dtype: dtype of matrix products in training, as resolved for ``device``.
+        ranks: number of processes that train together.
 
     Returns:
         ``nmt`` (version), ``code`` (digest of the package's source files), ``commit`` (of a git checkout, else None),
@@ -56,20 +56,20 @@ _STARTED = datetime.now(UTC)
 
 
 def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
-    """In words, what of the environment differs; empty where nothing does, or where ``before`` is not known."""
-    there = before or {}
-    differing = [key for key in COMPARED if there.get(key) is not None and there[key] != now[key]]
-    return "; ".join(f"{key}: {there[key]} there, {now[key]} now" for key in differing)
+    """List the differences between two environments; empty if there are none or ``before`` is not known."""
+    known = before or {}
+    differing = [key for key in COMPARED if known.get(key) is not None and known[key] != now[key]]
+    return "; ".join(f"{key}: {known[key]} before, {now[key]} now" for key in differing)
 
 
 def earlier_starts(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
-    """Compare the environment of a start with those of all earlier starts of the run.
+    """Compare the environment of this start with those of all earlier starts of the run.
 
     Args:
-        before: of the last start, with its ``earlier`` where that start had resumed the run.
+        before: environment of the last start, with its ``earlier`` if that start had resumed the run.
 
     Returns:
-        ``"same"``, ``"other"``, or ``"unknown"`` where a start has not recorded its environment.
+        ``"same"``, ``"other"``, or ``"unknown"`` if a start has not recorded its environment.
     """
     if before is None:
         return "unknown"
@@ -94,7 +94,7 @@ def source_digest() -> str:
 
 @cache
 def _commit() -> str | None:
-    """The commit of the checkout that the package is run from; None where it is installed without one."""
+    """The git commit of the checkout that contains the package; None if the package is not in a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -114,7 +114,7 @@ def _version(name: str) -> str | None:
 
 
 def _device_name(device: torch.device) -> str:
-    """The model of the GPU, or of the processor with the instructions that PyTorch uses on it."""
+    """The model of the GPU, or of the CPU with the instruction set that PyTorch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else _processor()

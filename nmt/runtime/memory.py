@@ -1,6 +1,6 @@
-"""The memory allocator of glibc, set up for a training's buffers: large ones, that come and go at every step.
+"""Settings of glibc's memory allocator for training, which allocates and frees large buffers at every step.
 
-Nothing here imports PyTorch, which must not be loaded yet where a program restarts.
+This module does not import PyTorch: a program restarts before PyTorch is loaded.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import ctypes
 import os
 import sys
 
-# Beside each block that PyTorch asks for, aligned as it wants them, a sliver of a few bytes is left over. glibc puts
-# freed slivers into its caches of small blocks, and what lies there keeps the free room on both sides apart: the room
-# of a freed buffer never fits the next one of its size. Without those caches a training on a CPU holds 10 to 20 % less.
+# PyTorch's aligned allocations leave slivers of a few bytes beside each buffer. glibc puts freed slivers into its
+# caches of small blocks (tcache, fastbins), and a cached sliver is never merged with the free memory on both sides. So
+# a freed buffer never fits the next buffer of its size. Without these caches, training on a CPU uses 10 to 20 % less.
 WITHOUT_CACHES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 
 
 def restart_without_caches() -> None:
-    """Start this program anew, in the same process, with :data:`WITHOUT_CACHES`, which glibc reads at its start only.
+    """Restart this program in the same process with :data:`WITHOUT_CACHES`, which glibc reads only at its start.
 
-    It returns where that is done already, where there is another C library, and where there is a GPU: buffers lie there
-    then, and the many small blocks of the host come faster out of the caches.
+    Does nothing if the caches are already configured, with another C library, or with a GPU. With a GPU the buffers are
+    in its memory, and the caches make the many small allocations of the host faster.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
     if "glibc.malloc.tcache_count" in given or not _has_glibc() or not sys.executable:
@@ -33,14 +33,14 @@ def restart_without_caches() -> None:
 def keep_freed_memory() -> None:
     """Keep freed buffers in the process.
 
-    By default glibc gives every large buffer back to the system and takes it again, page by page, at the next step;
-    on CPU that costs a training step about a quarter of its time.
+    By default glibc returns every large buffer to the system, and the next step maps it again page by page. On a CPU
+    that costs about a quarter of the time of a training step.
     """
     if not _has_glibc():
         return
     libc = ctypes.CDLL("libc.so.6")
     m_trim_threshold, m_mmap_threshold = -1, -3
-    libc.mallopt(m_mmap_threshold, 32 << 20)  # the largest value glibc takes
+    libc.mallopt(m_mmap_threshold, 32 << 20)  # the largest value that glibc accepts
     libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 

@@ -1,8 +1,11 @@
-"""How the processes of one training agree: here the only one; :mod:`nmt.runtime.torchrun` has the several of torchrun.
+"""Communication between the processes (ranks) of one training.
 
-The processes are called ranks and counted from 0. Callers use the same calls whatever their number and never ask for
-it. Every method except :meth:`World.block`, :meth:`World.pulse`, :meth:`World.common` and :meth:`World.apart` is a
-meeting: all ranks call it, in the same order, or they wait for each other until the time limit of a step.
+:class:`Ranks` is the implementation for a single process; :mod:`nmt.runtime.torchrun` has the one for the processes of
+torchrun. Callers make the same calls for any number of ranks.
+
+Every method is a collective call, except :meth:`Ranks.block`, :meth:`Ranks.pulse`, :meth:`Ranks.raised_once` and
+:meth:`Ranks.no_sync`. All ranks make a collective call in the same order; otherwise they wait for each other until the
+time limit of a step.
 """
 
 from __future__ import annotations
@@ -21,16 +24,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Elsewhere(NmtError):
-    """Another rank ends the program and says why; this one ends with the same exit code, without a word."""
+class OtherRankFailed(NmtError):
+    """Another rank failed and prints the error; this rank ends silently with the same exit code."""
 
     def __init__(self, exit_code: int, rank: int = 0):
         super().__init__("")
         self.exit_code, self.rank = exit_code, rank
 
 
-class World:
-    """One process alone, for whom there is nobody to agree with."""
+class Ranks:
+    """A single process, for which every collective call is trivial."""
 
     rank = 0
     size = 1
@@ -43,87 +46,91 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, the only one that writes anything."""
+        """Whether this is rank 0, the only rank that writes files."""
         return self.rank == 0
 
-    # ---------------------------------------------------------------------------------------------------- who does what
+    # -------------------------------------------------------------------------------------------------- dividing work
 
     def block(self, count: int) -> slice:
-        """Which of ``count`` things in a row are this rank's; maybe none. All blocks in order of rank are the row."""
+        """This rank's contiguous block of ``count`` items, possibly empty; the blocks cover them in order of rank."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def first(self, work: Callable[[], T]) -> T:
-        """Rank 0 does the work while the others wait, for as long as its process runs; all get the result.
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Run ``work`` on rank 0 and return its result on every rank. The others wait as long as rank 0 is alive.
 
         Raises:
-            Elsewhere: on the other ranks, where the work failed on rank 0.
+            OtherRankFailed: on the other ranks, if the work failed on rank 0.
         """
         return work()
 
-    def each(self, work: Callable[[], T]) -> T:
-        """Every rank does the work and has its own result. There must be no meeting in it.
+    def on_every_rank(self, work: Callable[[], T]) -> T:
+        """Run ``work`` on every rank; each rank gets its local result. ``work`` must make no collective call.
 
-        Work that may take long calls :meth:`pulse` on the way; a rank that does not do so for the time limit of a step
-        is taken to hang.
+        Long work calls :meth:`pulse` regularly. A rank that does not call it within the time limit of a step is
+        considered to hang.
 
         Raises:
-            Elsewhere: where the work went well here, or failed too, but failed on a rank before this one.
+            OtherRankFailed: the work failed on another rank, and did not fail on this rank or on a lower one.
         """
         return work()
 
     def main_first(self, work: Callable[[], T]) -> T:
-        """As :meth:`each`, rank 0 before the others: work that goes quickly once one has done it."""
+        """As :meth:`on_every_rank`, but rank 0 runs first: for work that is quick once one rank has done it."""
         done: list[T] = []
-        self.first(lambda: done.append(work()))
-        return self.each(lambda: done[0] if done else work())
+        self.on_main(lambda: done.append(work()))
+        return self.on_every_rank(lambda: done[0] if done else work())
 
     def pulse(self) -> None:
-        """Show, between the pieces of long work, that this rank is alive.
+        """Signal between the pieces of long work that this rank is alive.
 
         Raises:
-            Paused: a postponed signal asks a rank to stop (:func:`nmt.runtime.signals.postponing`).
+            Paused: a rank received a signal to stop (:func:`nmt.runtime.signals.postponing`).
         """
         if heard.stop:
             raise Paused
 
-    # ----------------------------------------------------------------------------------------------- telling each other
+    # ------------------------------------------------------------------------------------------------ exchanging values
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, in order of rank."""
+        """All-gather: the values of all ranks, in order of rank."""
         return [value]
 
     def exchange(self, numbers: Sequence[float]) -> list[list[float]]:
-        """As :meth:`gather` for a few numbers, as many on each rank; cheap enough for every step."""
+        """As :meth:`gather` for a few numbers, equally many on each rank; cheap enough for every step."""
         return [list(numbers)]
 
     def compare(self, facts: Mapping[str, object]) -> None:
-        """Make sure that all ranks have the same ``facts``, which have the same keys everywhere.
+        """Check that ``facts`` are equal on all ranks; the keys are the same everywhere.
 
         Raises:
-            RunError: they differ; which ranks, and in what, is named.
-            Elsewhere: the same, on the ranks other than the first.
+            RunError: the facts differ; the message names the ranks and the values.
+            OtherRankFailed: the same, on the ranks other than rank 0.
         """
 
-    def collect(self, items: Sequence[T]) -> list[T]:
-        """What the ranks made of their blocks, as one row again."""
+    def gather_items(self, items: Sequence[T]) -> list[T]:
+        """Concatenate the items of all ranks in order of rank: the inverse of :meth:`block`."""
         return [item for part in self.gather(list(items)) for item in part]
 
-    def common(self, error: NmtError) -> NmtError:
-        """What each rank raises when all end for the same reason, so that only one tells it."""
-        return error if self.is_main else Elsewhere(error.exit_code)
+    def raised_once(self, error: NmtError) -> NmtError:
+        """The exception that this rank raises for an error that all ranks see, so that it is printed once.
+
+        Returns:
+            ``error`` on rank 0, a silent :class:`OtherRankFailed` on the others.
+        """
+        return error if self.is_main else OtherRankFailed(error.exit_code)
 
     # --------------------------------------------------------------------------------------------------------- training
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model to run forward in training: its gradients become the mean over all ranks during backward."""
+        """Wrap a model for training: the backward pass averages the gradients over all ranks."""
         return model
 
-    def apart(self) -> AbstractContextManager[None]:
-        """Inside, forward and backward leave the gradients with this rank; the next pass outside adds them up."""
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Skip the all-reduce of gradients inside the block; the next pass outside adds them up."""
         return nullcontext()
 
-    def copy(self, model: nn.Module) -> None:
-        """Give every rank the weights of rank 0."""
+    def broadcast_weights(self, model: nn.Module) -> None:
+        """Broadcast the weights of rank 0 to every rank."""
 
 
-ALONE = World()
+ALONE = Ranks()

@@ -1,11 +1,13 @@
 """Signals that ask a program to stop or to save.
 
-Two ways to hear them. Inside :func:`ending` a signal that asks to stop raises :class:`Ended` at once: all files are
-written under temporary names, so a program can end anywhere. Inside :func:`postponing` it is only noted in
-:data:`heard`, and the program stops where its state can be saved.
+There are two ways to handle them:
+
+- Inside :func:`ending`, a signal to stop raises :class:`Ended` at once. All files are written under temporary names,
+  so a program can end anywhere.
+- Inside :func:`postponing`, a signal is only recorded in :data:`heard`. The program stops where its state can be saved.
 
 A signal to stop that was ignored when the program was started (``nohup``, a background job of a script) stays ignored.
-A process with number 1, as in a container, hears signals only through a handler, so every command has one.
+Process 1 of a container receives only signals that have a handler, so every command installs handlers.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from nmt.errors import NmtError
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAVE = signal.SIGUSR1
-PATIENCE = 3.0  # seconds that the main thread has to react, for it may be inside a long call of a library
+PATIENCE = 3.0  # seconds for the main thread to react; it may be inside a long call of a library
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -38,7 +40,7 @@ class Interrupted(NmtError):
 
 
 class Ended(KeyboardInterrupt):
-    """A signal asked the program to end at once; as with Ctrl-C, nothing should catch it and continue."""
+    """A signal asked the program to end at once. As with Ctrl-C, no code should catch it and continue."""
 
     def __init__(self, number: int):
         super().__init__()
@@ -46,14 +48,14 @@ class Ended(KeyboardInterrupt):
 
 
 class Paused(Exception):
-    """A signal came in the middle of work that is repeated later."""
+    """A signal interrupted work that is repeated later."""
 
 
 @dataclass
 class Heard:
-    """What signals have asked for."""
+    """Requests of the signals received so far."""
 
-    stop: int = 0  # number of the postponed signal that asks to stop
+    stop: int = 0  # number of the postponed signal to stop
     save: bool = False
     ended: int = 0  # number of the signal for which Ended was raised
 
@@ -66,7 +68,7 @@ def number_of(error: KeyboardInterrupt) -> int:
 
 
 def say(text: str) -> None:
-    """Write one line to standard error, past all buffers, so that any thread may do it at any moment."""
+    """Write one line to standard error without a buffer, so that any thread may call this at any moment."""
     with suppress(OSError, ValueError, AttributeError):
         clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of a progress bar
         os.write(sys.stderr.fileno(), f"{clear}{text}\n".encode())
@@ -74,9 +76,9 @@ def say(text: str) -> None:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Inside, SIGINT, SIGTERM and SIGHUP raise :class:`Ended`, and SIGUSR1 is noted.
+    """Raise :class:`Ended` at SIGINT, SIGTERM and SIGHUP inside the block; record SIGUSR1.
 
-    A main thread that does not react, because it is inside a library, is ended without its cooperation.
+    If the main thread does not react because it is inside a library, the process is ended from another thread.
     """
     reacted = threading.Event()
     heard.stop, heard.save, heard.ended = 0, False, 0
@@ -97,13 +99,14 @@ def ending() -> Iterator[None]:
 
 @contextmanager
 def postponing(acknowledge: bool = True) -> Iterator[None]:
-    """Inside, the signals are noted; a second SIGINT raises :class:`Ended`.
+    """Record the signals inside the block; a second SIGINT raises :class:`Ended`.
 
-    A signal that nobody has acted upon by the end of the block is sent again.
+    A signal that was not handled by the end of the block is sent again.
 
     Args:
-        acknowledge: tell at once, on standard error, that a signal was heard.
+        acknowledge: print to standard error at once that a signal was received.
     """
+    # Handlers
     reacted, told = threading.Event(), set[int]()
     heard.stop = 0
 
@@ -124,6 +127,7 @@ def postponing(acknowledge: bool = True) -> Iterator[None]:
         elif number == signal.SIGINT and not reacted.wait(PATIENCE):
             os._exit(128 + number)
 
+    # Block, then unhandled signals
     try:
         with _handling({**dict.fromkeys(STOP, note), SAVE: _note_save}, watch):
             yield
@@ -136,7 +140,7 @@ def postponing(acknowledge: bool = True) -> Iterator[None]:
 
 
 def ignore_save() -> None:
-    """Ignore SIGUSR1 from here on, where a program has nothing left to save."""
+    """Ignore SIGUSR1 from now on: the program has nothing left to save."""
     with suppress(ValueError):  # not the main thread
         signal.signal(SAVE, signal.SIG_IGN)
 
@@ -147,7 +151,7 @@ def _note_save(_: int, __: Any) -> None:
 
 @contextmanager
 def _handling(handlers: Mapping[int, Handler], watch: Callable[[int], None]) -> Iterator[None]:
-    """Install handlers, except of signals that are ignored; ``watch`` hears of each signal at once, in a thread."""
+    """Install handlers, except for ignored signals. A thread calls ``watch`` with each signal at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,16 +1,16 @@
-"""Which processes train together: one alone, or the ranks that torchrun started."""
+"""Choice of the ranks: a single process, or the processes that torchrun started."""
 
 from __future__ import annotations
 
 import os
 
-from nmt.runtime.ranks import ALONE, World
+from nmt.runtime.ranks import ALONE, Ranks
 
 
-def join() -> World:
-    """The world this process belongs to: alone, or one of the ranks that torchrun says it started."""
+def join() -> Ranks:
+    """Join the other ranks if torchrun started this process; otherwise train alone."""
     if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         return ALONE
-    from nmt.runtime.torchrun import Ranks  # imports torch, which takes a second or two
+    from nmt.runtime.torchrun import TorchrunRanks  # imports torch, which takes a second or two
 
-    return Ranks()
+    return TorchrunRanks()

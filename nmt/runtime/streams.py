@@ -1,4 +1,4 @@
-"""Standard input, output and error of a program that was started with some of them closed (``2>&-``)."""
+"""Standard streams of a program that was started with some of them closed (``2>&-``)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from nmt.errors import DataError
 
-closed: set[str] = set()  # of "input", "output" and "error", those that were closed at the start
+closed: set[str] = set()  # the streams ("input", "output", "error") that were closed at the start
 
 
 def open_standard_streams() -> None:
-    """Open the null device in place of each closed standard stream; what is printed then appears on standard error.
+    """Open the null device for each closed standard stream; print to standard error if only the output is closed.
 
-    Otherwise the next file that is opened takes its descriptor, and receives what is written to that stream.
+    Without this, the next opened file gets the free descriptor, and output for the stream is written into the file.
     """
     for number, (name, stream, mode) in enumerate(
         [("input", "stdin", "r"), ("output", "stdout", "w"), ("error", "stderr", "w")]
@@ -32,10 +32,10 @@ def open_standard_streams() -> None:
 
 
 def require_output(advice: str) -> None:
-    """Refuse, before the work, a command whose product is what it prints.
+    """Refuse a command that prints its result, before it starts to work.
 
     Args:
-        advice: what to do instead, as the end of the message.
+        advice: the end of the message, with an alternative.
 
     Raises:
         DataError: standard output was closed at the start.

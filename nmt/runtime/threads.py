@@ -1,4 +1,4 @@
-"""How many threads this process may keep busy."""
+"""Number of threads that this process may use."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-    """Logical processors that the process may run on: fewer than the machine has, in a container or under taskset."""
+    """Logical processors that this process may use: in a container or under taskset, fewer than the machine has."""
     return len(_usable())
 
 
 def default_threads() -> int:
-    """As PyTorch has it: ``OMP_NUM_THREADS``, else one for each physical core that the process may use."""
+    """PyTorch's default: ``OMP_NUM_THREADS``, else one for each physical core that the process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wanted.isdecimal() and int(wanted):
         return int(wanted)

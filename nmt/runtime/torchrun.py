@@ -1,9 +1,9 @@
-"""Several processes train one model, each on its own batches, on one machine or many; torchrun starts them.
+"""Data-parallel training in several processes, on one machine or many, started by torchrun.
 
-Three groups connect the ranks: one for what they tell each other at every step, one for waiting while a rank works for
-long, and one for the gradients (NCCL between CUDA devices; gloo otherwise, where it is the first again). Gloo runs on
-the processor and notices at once that a process at its other end is gone. It does not notice one that hangs: for that
-each rank leaves signs of life in torchrun's store, which those who wait look at.
+Three process groups connect the ranks: one for small exchanges at every step, one for waiting while a rank does long
+work, and one for the gradients. The gradients use NCCL between CUDA devices, else the first group (gloo). Gloo runs on
+the CPU and detects at once that a peer process has ended, but not that a peer hangs. Therefore each rank publishes a
+heartbeat in torchrun's store, and the waiting ranks read it.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ from torch.nn.parallel import DistributedDataParallel
 from nmt import __version__
 from nmt.errors import DeviceError, NmtError, RunError, TrainingError
 from nmt.runtime.environment import source_digest
-from nmt.runtime.ranks import Elsewhere, World
+from nmt.runtime.ranks import OtherRankFailed, Ranks
 from nmt.runtime.signals import Paused, heard, number_of
 
 T = TypeVar("T")
 
-STEP_TIMEOUT = timedelta(minutes=30)  # no rank is honestly this far behind the others; one that is hangs
-GRADIENT_TIMEOUT = timedelta(minutes=10)  # the ranks have met just before
-PATIENCE = timedelta(days=7)  # while a rank works and shows that it is alive: prepares a corpus, validates
-BEAT = 1.0  # seconds between two signs of life
-GRACE = 5.0  # seconds that torchrun has to see which rank ended first
+STEP_TIMEOUT = timedelta(minutes=30)  # a rank this far behind the others hangs
+GRADIENT_TIMEOUT = timedelta(minutes=10)  # shorter: the ranks have synchronized just before
+PATIENCE = timedelta(days=7)  # while a rank with a heartbeat works: prepares a corpus, validates
+BEAT = 1.0  # seconds between two heartbeats
+MOMENT = 0.02  # seconds of CPU time that show progress; a thread that is blocked in a call uses none
+GRACE = 5.0  # seconds for torchrun to see which rank ended first
 
 
-class Ranks(World):
-    """One of the processes that torchrun started, known by the environment variables it sets.
+class TorchrunRanks(Ranks):
+    """A process that torchrun started, identified by the environment variables of torchrun.
 
     Raises:
-        DeviceError: the environment tells of several processes, but not all that torchrun tells.
+        DeviceError: WORLD_SIZE is over 1, but another variable of torchrun is not set.
     """
 
     def __init__(self) -> None:
@@ -76,26 +77,28 @@ class Ranks(World):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """End well together; or see to it that of several ranks that fail the one that failed first is heard.
+        """Destroy the process group on success; on failure, let the rank that failed first report its error.
 
-        Torchrun ends all processes as soon as one has failed, and names that one.
+        Torchrun ends all processes as soon as one has failed, and names that rank. A rank that failed only because
+        another one did therefore waits until torchrun has recorded the first failure.
         """
+        # Stop the heartbeat; on success, leave the process group
         if error is None or isinstance(error, NmtError | KeyboardInterrupt):
             self._watch.end()
         if error is None:
             dist.destroy_process_group()
-        elif isinstance(error, Elsewhere):
-            with suppress(RuntimeError):  # the connection breaks when that rank has ended, and so has said why
+        # Expected errors: one rank prints each of them
+        elif isinstance(error, OtherRankFailed):
+            with suppress(RuntimeError):  # the connection breaks when that rank has printed its error and ended
                 dist.recv(torch.empty(1), src=error.rank)
         elif isinstance(error, KeyboardInterrupt):
             if not self.is_main:
-                raise Elsewhere(128 + number_of(error)) from None
+                raise OtherRankFailed(128 + number_of(error)) from None
         elif isinstance(error, NmtError):
             if not self.is_main:
                 error.args = (f"{self}: {error}",)
+        # Other errors: most likely a connection that broke because another rank died; torchrun must see that rank first
         elif isinstance(error, Exception):
-            # Most likely a connection that broke because another rank has died: let torchrun see that one first, and
-            # end this one.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._watch.say_lost()
@@ -104,7 +107,7 @@ class Ranks(World):
             lost = isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "nccl"))
             if isinstance(error, RuntimeError) and lost:
                 raise TrainingError(
-                    f"{self}: lost contact with the other processes, of which one has died or hangs (no answer from "
+                    f"{self}: lost contact with the other processes; one of them has died or hangs (no answer from "
                     f"{self._silent()}; {reason}); torchrun's report on its machine names it; run the same command "
                     "again to resume from the last checkpoint"
                 ) from error
@@ -114,12 +117,12 @@ class Ranks(World):
     def __str__(self) -> str:
         return f"rank {self.rank} (process {os.getpid()} on {socket.gethostname()})"
 
-    def first(self, work: Callable[[], T]) -> T:
+    def on_main(self, work: Callable[[], T]) -> T:
         with self._watch:
-            return self._first(work)
+            return self._on_main(work)
 
-    def _first(self, work: Callable[[], T]) -> T:
-        told: list[Any] = [None, None]  # the result, and the exit code of a failure
+    def _on_main(self, work: Callable[[], T]) -> T:
+        told: list[Any] = [None, None]  # result, exit code of a failure
         if self.is_main:
             try:
                 with self._watch.patience():
@@ -134,15 +137,15 @@ class Ranks(World):
             self._wait_for([0], dist.broadcast(torch.zeros(1), src=0, group=self._waiting, async_op=True))
             dist.broadcast_object_list(told, src=0)
         if told[1] is not None:
-            raise Elsewhere(told[1])
+            raise OtherRankFailed(told[1])
         result: T = told[0]
         return result
 
-    def each(self, work: Callable[[], T]) -> T:
+    def on_every_rank(self, work: Callable[[], T]) -> T:
         with self._watch:
-            return self._each(work)
+            return self._on_every_rank(work)
 
-    def _each(self, work: Callable[[], T]) -> T:
+    def _on_every_rank(self, work: Callable[[], T]) -> T:
         result: list[T] = []
         failure: Exception | None = None
         try:
@@ -157,7 +160,7 @@ class Ranks(World):
         if failure is not None and self.rank == failed[0][0]:
             raise failure
         if failed:
-            raise Elsewhere(failed[0][1], failed[0][0])
+            raise OtherRankFailed(failed[0][1], failed[0][0])
         return result[0]
 
     def main_first(self, work: Callable[[], T]) -> T:
@@ -182,7 +185,7 @@ class Ranks(World):
                 found = (f"{value} on {_listed(names)}" for value, names in ranks.items())
                 differing.append(f"{key}: {', '.join(found)}")
         if differing:
-            raise self.common(
+            raise self.raised_once(
                 RunError(
                     f"the processes of one training must be alike, but differ in {'; '.join(differing)}; install the "
                     "same nmt and PyTorch on all machines, and start all processes with the same settings"
@@ -194,15 +197,15 @@ class Ranks(World):
         if heard.stop or self._watch.stop:
             raise Paused
 
-    def _wait_for(self, ranks: Sequence[int], meeting: dist.Work) -> None:
-        """Wait for a meeting as long as all of ``ranks`` show that they are alive.
+    def _wait_for(self, ranks: Sequence[int], operation: dist.Work) -> None:
+        """Wait for a collective operation as long as all of ``ranks`` have a heartbeat.
 
         Raises:
-            TrainingError: one of them did not, for the time limit of a step.
-            RuntimeError: one of them has ended.
+            TrainingError: a rank had no heartbeat for the time limit of a step.
+            RuntimeError: a rank has ended.
         """
         start, pause, limit = time.monotonic(), 0.0005, STEP_TIMEOUT.total_seconds()
-        while not meeting.is_completed():
+        while not operation.is_completed():
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
             self._watch.progress += 1
@@ -212,59 +215,63 @@ class Ranks(World):
             if silent[rank] <= limit:
                 continue
             if self.rank and now - self._watch.answered > limit:
-                rank = 0  # nothing is known of any rank: the store is on the machine of the first
+                rank = 0  # the store does not answer: it is on the machine of rank 0
             atexit.register(_leave)
             raise TrainingError(
                 f"{self._names[rank]} hangs: it has shown no sign of life for {timedelta(seconds=int(limit))} while "
                 f"{self} waited for it; run the same command again to resume from the last checkpoint"
             )
-        meeting.wait()
+        operation.wait()
 
     def _silent(self) -> str:
-        """The ranks that have not said that they lost contact, too."""
+        """Names of the ranks that did not report a lost contact themselves."""
         silent = [rank for rank in range(self.size) if rank != self.rank and rank not in self._watch.lost]
         return _listed([self._names[rank] for rank in silent]) or "none"
 
     def exchange(self, numbers: Sequence[float]) -> list[list[float]]:
-        own = torch.tensor(numbers, dtype=torch.float64)
-        everyone = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(everyone, own)
+        local = torch.tensor(numbers, dtype=torch.float64)
+        everyone = [torch.empty_like(local) for _ in range(self.size)]
+        dist.all_gather(everyone, local)
         return [numbers.tolist() for numbers in everyone]
 
     def parallel(self, model: nn.Module) -> nn.Module:
         device = next(model.parameters()).device
         if device.type == "mps":
-            raise self.common(DeviceError("train.device: several processes cannot share mps; use cpu, or one process"))
+            raise self.raised_once(
+                DeviceError("train.device: several processes cannot share mps; use cpu, or one process")
+            )
         if device.type == "cuda":
             self._gradients = dist.new_group(backend="nccl", timeout=GRADIENT_TIMEOUT)
         self._parallel = DistributedDataParallel(model, process_group=self._gradients, gradient_as_bucket_view=True)
         return self._parallel
 
-    def apart(self) -> AbstractContextManager[None]:
+    def no_sync(self) -> AbstractContextManager[None]:
         return self._parallel.no_sync()
 
-    def copy(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         for parameter in model.parameters():
             dist.broadcast(parameter.detach(), src=0, group=self._gradients)
 
 
 class _Watch:
-    """Shows the other ranks that this one is alive, and knows it of them: a thread that talks to torchrun's store.
+    """A thread that publishes this rank's heartbeat in torchrun's store and reads those of the other ranks.
 
-    It does so inside a ``with`` block only, while ranks work for long or wait for such work.
+    The thread is active only inside a ``with`` block, while ranks do long work or wait for it.
 
     Attributes:
-        progress: grows while this rank gets on with its work.
-        since: for each rank, when it last was seen to get on.
-        stop: whether any rank has heard a signal to stop.
-        lost: the ranks that lost contact with another.
-        answered: when the store last answered.
+        progress: a counter that grows while this rank makes progress.
+        since: for each rank, the time of its last observed progress.
+        stop: whether any rank has received a signal to stop.
+        lost: the ranks that lost contact with another rank.
+        answered: the time of the store's last answer.
     """
 
     def __init__(self, rank: int, size: int):
         store = dist.distributed_c10d._get_default_store()
         self._store = PrefixStore("nmt", store.clone())  # type: ignore[attr-defined]
         self._rank, self._patient, self._lost = rank, 0, False
+        self._clock: int | None = None  # of the thread inside :meth:`patience`
+        self._used = 0.0
         self.progress, self.stop, self.lost = 0, False, set[int]()
         self.answered = time.monotonic()
         self.since, self._seen = dict.fromkeys(range(size), self.answered), [""] * size
@@ -274,13 +281,13 @@ class _Watch:
         self._thread.start()
 
     def _run(self) -> None:
-        with suppress(RuntimeError):  # the store is gone, and with it rank 0 or its machine; gloo notices that, too
+        with suppress(RuntimeError):  # rank 0 or its machine is gone, and with it the store; gloo detects that, too
             while not self._ended:
                 if not self._needed and not self._lost:
                     self._wake.wait()
                     self._wake.clear()
                     continue
-                self.progress += self._patient
+                self.progress += self._gets_on()
                 self._publish()
                 found = [text.decode() for text in self._store.multi_get([f"alive{rank}" for rank in self.since])]
                 self.answered = time.monotonic()
@@ -298,7 +305,7 @@ class _Watch:
         self._store.set(f"alive{self._rank}", f"{self.progress} {heard.stop} {int(self._lost)}")
 
     def __enter__(self) -> None:
-        """Watch, until the block ends."""
+        """Publish and read heartbeats until the block ends."""
         self._needed += 1
         self._wake.set()
 
@@ -307,12 +314,28 @@ class _Watch:
 
     @contextmanager
     def patience(self) -> Iterator[None]:
-        """Inside, this rank is alive as long as its process runs: nobody knows how long the work takes."""
+        """Inside, this rank is alive as long as its thread uses the processor: nobody knows how long the work takes.
+
+        A thread that is blocked, as in a write to a file server that does not answer, uses none. Where a system does
+        not tell the time of a thread, the rank is alive as long as its process runs.
+        """
+        if not self._patient and hasattr(time, "pthread_getcpuclockid"):
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._patient += 1
         try:
             yield
         finally:
             self._patient -= 1
+
+    def _gets_on(self) -> bool:
+        """Whether a thread inside :meth:`patience` has worked since this was last true."""
+        if not self._patient or self._clock is None:
+            return self._patient > 0
+        used = time.clock_gettime(self._clock)
+        if used - self._used < MOMENT:
+            return False
+        self._used = used
+        return True
 
     def say_lost(self) -> None:
         self._lost = True
@@ -321,7 +344,7 @@ class _Watch:
     def end(self) -> None:
         self._ended = True
         self._wake.set()
-        self._thread.join(BEAT)  # the store may not answer any more
+        self._thread.join(BEAT)  # the store may no longer answer
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -329,7 +352,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _leave() -> None:
-    """End a process at its exit without waiting for a meeting that cannot take place any more."""
+    """End the process at its exit without waiting for a collective operation that cannot complete."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)

@@ -1,1 +1,1 @@
-"""Search for the best hypotheses; knows a step function, never a model class."""
+"""Search for the best hypotheses, given only a step function, not a model class."""

@@ -136,7 +136,7 @@ class Advance:
         sentences, width = beam.live.shape
         logits, state = self.step(beam.tokens, state)
         # The best 2W of the W·V candidates of a sentence are among the best 2W of each prefix.
-        _, word = largest(logits, min(2 * width + beam.banned.numel(), logits.size(1)))  # [N, C]
+        _, word = top_k_by_column(logits, min(2 * width + beam.banned.numel(), logits.size(1)))  # [N, C]
         log_probs, eos, valid = _log_probabilities(logits, word, self.eos_id)
         log_probs.masked_fill_((word.unsqueeze(-1) == beam.banned).any(-1), -torch.inf)
         word, log_probs = (x.view(sentences, width, -1) for x in (word, log_probs))  # [B, W, C]
@@ -147,7 +147,7 @@ class Advance:
         word[:, :, 0].masked_fill_(closed, self.eos_id)
         candidates = (beam.live.unsqueeze(-1) + log_probs).flatten(1)  # [B, W·C]
 
-        values, index = largest(candidates, min(2 * width, candidates.size(1)))  # [B, 2W]
+        values, index = top_k_by_column(candidates, min(2 * width, candidates.size(1)))  # [B, 2W]
         values, order = values.sort(descending=True, stable=True)  # best first; of equal ones, by prefix and word
         index = index.gather(1, order)
         parent = index // word.size(2)  # [B, 2W], which of the W prefixes
@@ -319,7 +319,7 @@ def _log_probabilities(logits: Tensor, columns: Tensor, eos_id: int) -> tuple[Te
     return logits.gather(1, columns) - norm, logits[:, eos_id] - norm[:, 0], norm[:, 0].isfinite()
 
 
-def largest(values: Tensor, k: int, piece: int = 64) -> tuple[Tensor, Tensor]:
+def top_k_by_column(values: Tensor, k: int, piece: int = 64) -> tuple[Tensor, Tensor]:
     """The ``k`` largest of each row of ``values`` [N, V] and their columns, in the order of the columns.
 
     A long row is cut into pieces: its k largest are in the k pieces of largest maxima, and finding these takes one fast

@@ -1,4 +1,4 @@
-"""What a search finds, and how hypotheses of different lengths are compared."""
+"""Hypotheses, and the length penalty that makes hypotheses of different lengths comparable."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class LengthPenalty:
-    """What the sum of log probabilities is divided by: ``score = log_prob / penalty(length)``.
+    """Length penalty, the divisor of the log probability: ``score = log_prob / penalty(length)``.
 
-    ``length`` counts the generated tokens, the closing eos included, so it is at least 1. The penalty is
-    positive and never falls as the length grows; the early stop of :func:`nmt.search.beam.beam_search`
-    rests on that.
+    ``length`` counts the generated tokens including eos, so it is at least 1. The penalty is positive and never
+    decreases with the length; the early stop of :func:`nmt.search.beam.beam_search` requires that.
 
     Attributes:
         kind: ``gnmt``: ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14); ``average``: length ** alpha, so
-            that alpha 1 gives the mean log probability of a token; ``none``: 1.
+            that alpha 1 gives the mean log probability per token; ``none``: 1.
         alpha: strength, at least 0; 0 is the same as ``none``.
 
     Raises:
-        ValueError: alpha is negative (the penalty would fall with the length).
+        ValueError: alpha is negative (the penalty would decrease with the length).
     """
 
     kind: Literal["gnmt", "average", "none"]
@@ -53,7 +52,7 @@ class LengthPenalty:
     @overload
     def __call__(self, length: Tensor) -> Tensor: ...
     def __call__(self, length: int | Tensor) -> float | Tensor:
-        """The penalty of one length or, elementwise, of a tensor of lengths."""
+        """The penalty for one length or, elementwise, for a tensor of lengths."""
         if self.kind == "gnmt":
             return ((5 + length) / 6) ** self.alpha
         return length ** (float(self.alpha) if self.kind == "average" else 0.0)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic files and folders: each is either complete or absent."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from nmt.storage.locks import NO_FOLLOW, NoLocksError, flock
 
 log = logging.getLogger(__name__)
 
-_NAME_BYTES = 255  # of a file name, on nearly all file systems
+_NAME_BYTES = 255  # longest file name on nearly all file systems
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG}
-_LEFT = re.compile(r"\.(?P<name>.+?)(?P<suffix>\.\d+-[0-9a-f]{8})?\.(?P<kind>old|tmp)")  # see _aside
+_LEFT = re.compile(r"\.(?P<name>.+?)(?P<suffix>\.\d+-[0-9a-f]{8})?\.(?P<kind>old|tmp)")  # see _temporary
 
 
 class UnreadableError(CheckpointError):
-    """A file is there but cannot be read now, which says nothing about whether its content is whole."""
+    """A file exists but cannot be read now; its content may be intact."""
 
 
 class OtherFormatError(CheckpointError):
-    """A whole folder that another version of nmt wrote."""
+    """An intact folder that another version of nmt wrote."""
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
@@ -46,10 +46,10 @@ class OtherFormatError(CheckpointError):
 
 @contextmanager
 def open_to_read(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a regular file; anything else, such as a pipe or a device, could be read for ever.
+    """Open a regular file for reading. Pipes and devices, which could be read for ever, are refused.
 
     Raises:
-        OSError: it cannot be opened, or is a folder (EISDIR) or no file of another kind (EINVAL).
+        OSError: the file cannot be opened, is a folder (EISDIR), or is not a regular file (EINVAL).
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     mode = os.fstat(descriptor).st_mode
@@ -68,10 +68,10 @@ def sha256(path: Path) -> str:
 
 
 def present(path: Path) -> bool:
-    """Whether a file or folder is there, which ``Path.exists`` also denies of what only cannot be looked at.
+    """Whether a file or folder exists. Unlike ``Path.exists``, an unreadable path is an error, not False.
 
     Raises:
-        OSError: the file system does not tell.
+        OSError: the file system cannot tell.
     """
     try:
         path.stat()
@@ -95,7 +95,7 @@ def same_files(one: Path, other: Path) -> bool:
 
 
 def seal(folder: Path, account: str, state: Mapping[str, Any]) -> None:
-    """Write the JSON file that holds the checksums of a folder's files and of its own content."""
+    """Write the JSON file ``account`` with ``state``, the checksums of the folder's files, and its own checksum."""
     sums = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.name != account}
     state = {**state, "sha256": sums}
     write_json(folder / account, {**state, "checksum": content_hash(state)})
@@ -106,17 +106,18 @@ def content_hash(state: Mapping[str, Any]) -> str:
 
 
 def verified(folder: Path, account: str, version: int, needed: Collection[str]) -> dict[str, Any]:
-    """What :func:`seal` wrote, after comparing every checksum.
+    """Verify every checksum of a sealed folder and return the content of ``account``, as :func:`seal` wrote it.
 
     Args:
-        version: of the format; the account's must be the same.
-        needed: names of files that a whole folder has at least.
+        version: format version; the folder's must be the same.
+        needed: names of the files that a complete folder has at least.
 
     Raises:
-        OtherFormatError: the folder is of another version.
-        CheckpointError: something is missing or damaged, or the account names a file outside the folder.
-        UnreadableError: something cannot be read now.
+        OtherFormatError: the folder has another format version.
+        CheckpointError: a file is missing or damaged, or ``account`` names a file outside the folder.
+        UnreadableError: a file cannot be read now.
     """
+    # The account itself
     state = _read_account(folder, account)
     checksum, found = state.pop("checksum", None), state.get("format")
     if checksum not in (None, content_hash(state)):
@@ -125,6 +126,7 @@ def verified(folder: Path, account: str, version: int, needed: Collection[str]) 
         raise OtherFormatError(f"{folder}: has format {found}; this version of nmt reads format {version}")
     if checksum is None:
         raise CheckpointError(f"{folder}: damaged: {account} holds no checksum of itself")
+    # The files it lists
     sums = state.get("sha256")
     if not isinstance(sums, dict):
         raise CheckpointError(f"{folder}: damaged: {account} holds no checksums")
@@ -132,7 +134,7 @@ def verified(folder: Path, account: str, version: int, needed: Collection[str]) 
         raise CheckpointError(f"{folder}: damaged: {account} does not list {missing[0]}")
     for name, expected in sums.items():
         if not _is_file_name(name):
-            raise CheckpointError(f"{folder}: damaged: {account} lists {name!r}, which is no file of this folder")
+            raise CheckpointError(f"{folder}: damaged: {account} lists {name!r}, which is not a file of this folder")
         try:
             whole = sha256(folder / name) == expected
         except OSError as error:
@@ -143,7 +145,7 @@ def verified(folder: Path, account: str, version: int, needed: Collection[str]) 
 
 
 def _is_file_name(name: str) -> bool:
-    """Whether this can only name something directly in a folder."""
+    """Whether ``name`` is a plain file name: not a path, and not ``.`` or ``..``."""
     return name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
 
 
@@ -158,12 +160,12 @@ def _read_account(folder: Path, account: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder}: damaged: {account} cannot be read ({error})") from None
     if not isinstance(state, dict):
-        raise CheckpointError(f"{folder}: damaged: {account} is no JSON object")
+        raise CheckpointError(f"{folder}: damaged: {account} is not a JSON object")
     return state
 
 
 def _raise_unread(folder: Path, name: str, error: OSError) -> NoReturn:
-    """Tell what is gone, or is no file at all, from what only cannot be read at the moment."""
+    """Raise CheckpointError for a file that is missing or not a file, UnreadableError for a temporary failure."""
     if error.errno in _NO_FILE:
         raise CheckpointError(f"{folder}: damaged: {folder / name}: {error.strerror}") from None
     raise UnreadableError(
@@ -176,7 +178,7 @@ def _raise_unread(folder: Path, name: str, error: OSError) -> NoReturn:
 
 
 def fsync(path: Path) -> None:
-    """Force a file, or the entries of a folder, to disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -191,18 +193,18 @@ def fsync(path: Path) -> None:
 @cache
 def _warn_of_folders(reason: str) -> None:
     log.warning(
-        "the file system cannot force a folder to disk (%s): after a power failure the last files written may be "
+        "the file system cannot flush a folder to disk (%s): after a power failure the last files written may be "
         "missing", reason,
     )  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader, or a crash, sees the old text or the new one.
+    """Replace a file atomically: readers see the old text or the new one, also after a crash.
 
     Raises:
-        OSError: it cannot be written; its ``filename`` is ``path``.
+        OSError: the file cannot be written; the ``filename`` of the error is ``path``.
     """
-    aside = _aside(path, "tmp")
+    aside = _temporary(path, "tmp")
     try:
         with aside.open("x", encoding="utf-8", newline="\n") as file:
             _mark_in_use(file.fileno())
@@ -219,9 +221,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def unshare(path: Path) -> None:
-    """Before a file is written to in place: make it one of its name alone, should it have others (``cp -l``)."""
+    """Replace a file that has other hard links (``cp -l``) by a copy, so that it can be written to in place."""
     if present(path) and path.stat().st_nlink > 1:
-        aside = _aside(path, "tmp")
+        aside = _temporary(path, "tmp")
         try:
             shutil.copyfile(path, aside)
             aside.replace(path)
@@ -236,16 +238,16 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def replacing(path: Path, keep: Callable[[Path, Path], None] | None = None) -> Iterator[int]:
-    """A descriptor of a new file that takes the place of ``path`` when the block ends well, with its owner and mode.
+    """Yield a descriptor of a temporary file that replaces ``path`` on success and gets its owner and mode.
 
-    The block closes the descriptor. Nothing is left under a temporary name otherwise, also where SIGTERM or SIGHUP ends
-    the process.
+    The block closes the descriptor. On failure, and when SIGTERM or SIGHUP ends the process, the temporary file is
+    removed.
 
     Args:
-        keep: what to do with the new file, whose name it is given, and ``path``, when the block fails.
+        keep: called with the temporary file and ``path`` when the block fails, before the temporary file is removed.
     """
     clear(path)
-    aside = _aside(path, "tmp")
+    aside = _temporary(path, "tmp")
     with signals_raise():
         try:
             before = path.stat() if present(path) else None
@@ -271,7 +273,7 @@ def replacing(path: Path, keep: Callable[[Path, Path], None] | None = None) -> I
 
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the process by way of an exception, so that what is temporary is removed."""
+    """Let SIGTERM and SIGHUP raise SystemExit inside the block, so that temporary files are removed."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -289,15 +291,15 @@ def signals_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _aside(path: Path, kind: str) -> Path:
-    """A hidden name beside ``path`` that no other process or thread writes to and that nobody can guess."""
+def _temporary(path: Path, kind: str) -> Path:
+    """A hidden, unpredictable name beside ``path``, unique to this process and call."""
     suffix = f".{os.getpid()}-{secrets.token_hex(4)}.{kind}"
     name = os.fsencode(path.name)[: _NAME_BYTES - 1 - len(suffix)].decode(errors="ignore")
     return path.with_name(f".{name}{suffix}")
 
 
 def _named(error: OSError, aside: Path, path: Path) -> OSError:
-    """An error about a temporary file or folder, with the name that was to be its own."""
+    """Replace the temporary name in an error by the final name."""
     for name in (error.filename2, error.filename):
         if isinstance(name, str | os.PathLike) and Path(name).is_relative_to(aside):
             path = path / Path(name).relative_to(aside)
@@ -310,20 +312,19 @@ def _named(error: OSError, aside: Path, path: Path) -> OSError:
 
 @contextmanager
 def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """A folder to fill, put in place whole when the block ends well and removed when it does not.
+    """Yield a temporary folder to fill; rename it to ``path`` on success, remove it on failure.
 
-    Its files get the mode of any new file, whatever the library that writes them gives them. The folder that ``path``
-    is in must be there.
+    Its files get the mode of any new file, whatever mode the library that writes them uses. The parent of ``path`` must
+    exist.
 
     Args:
-        replace: a folder already at ``path`` is replaced by way of a second name, from which :func:`recover` brings it
-            back should a crash come between the two renames. If False, one that is there by the end stays, and the new
-            one is thrown away.
+        replace: replace an existing folder at ``path``. It is first renamed, and :func:`recover` restores it if a crash
+            comes between the two renames. If False, an existing folder stays and the new one is removed.
 
     Raises:
-        OSError: writing failed; its ``filename`` tells the file by the name it was to have.
+        OSError: writing failed; the ``filename`` of the error is the final name of the file.
     """
-    aside = _aside(path, "tmp")
+    aside = _temporary(path, "tmp")
     try:
         with _made(aside) as mode:
             yield aside
@@ -338,7 +339,7 @@ def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def _made(folder: Path) -> Iterator[int]:
-    """Make a temporary folder that counts as in use until the block ends; yields the rights that its files need."""
+    """Make a temporary folder that is marked as in use until the block ends; yield the mode that its files need."""
     folder.mkdir()
     descriptor = -1
     try:
@@ -352,7 +353,7 @@ def _made(folder: Path) -> Iterator[int]:
 
 
 def _complete(folder: Path, mode: int) -> None:
-    """Give the files of a folder at least these rights, and force it to disk."""
+    """Give the files of a folder at least the permissions of ``mode``, and flush the folder to disk."""
     for file in folder.iterdir():
         with suppress(OSError):  # a file system without modes
             file.chmod(stat.S_IMODE(file.stat().st_mode) | mode)
@@ -362,15 +363,15 @@ def _complete(folder: Path, mode: int) -> None:
 
 @contextmanager
 def fill_in_place(folder: Path, account: str) -> Iterator[Path]:
-    """As :func:`new_directory` for a folder that must stay what it is: a mount point, a working directory.
+    """As :func:`new_directory`, for a folder that cannot be renamed: a mount point, a working directory.
 
-    The files are made in a folder inside it. When the block ends well, those that an earlier :func:`seal` lists are
-    deleted and the new ones take their place, the account last. What a crash leaves in between, the next call replaces.
+    The files are made in a temporary folder inside it. On success, the files that an earlier :func:`seal` lists are
+    deleted and the new ones replace them, the account last. The next call replaces whatever a crash leaves in between.
 
     Args:
         account: the name under which the block seals the folder.
     """
-    aside = _aside(folder / account, "tmp")
+    aside = _temporary(folder / account, "tmp")
     try:
         with _made(aside) as mode:
             try:
@@ -391,7 +392,7 @@ def fill_in_place(folder: Path, account: str) -> Iterator[Path]:
 
 
 def accounts(folder: Path, account: str) -> list[dict[str, Any]]:
-    """What :func:`seal` has written of a folder, and of a :func:`fill_in_place` that a crash ended."""
+    """Read the intact accounts that :func:`seal` wrote in a folder, also those of a crashed :func:`fill_in_place`."""
     found = []
     for file in (folder / account, *folder.glob(f".{glob.escape(account)}.*.tmp/{glob.escape(account)}")):
         with suppress(CheckpointError):
@@ -404,7 +405,7 @@ def accounts(folder: Path, account: str) -> list[dict[str, Any]]:
 
 
 def foreign(folder: Path, account: str, known: Sequence[Mapping[str, Any]]) -> str | None:
-    """The name of the first thing in a folder that is not, or not any more, as one of these accounts says."""
+    """Name the first entry of a folder that none of these accounts lists, or that was altered since; else None."""
     for path in sorted(folder.iterdir()):
         match = _LEFT.fullmatch(path.name)
         if match is not None and match["name"] == account and match["suffix"]:
@@ -422,7 +423,7 @@ def foreign(folder: Path, account: str, known: Sequence[Mapping[str, Any]]) -> s
 
 
 def _put_in_place(aside: Path, path: Path, replace: bool) -> None:
-    """Rename ``aside`` to ``path``; what is there goes, or ``aside`` stays where it is."""
+    """Rename ``aside`` to ``path``. With ``replace``, what exists at ``path`` is removed; otherwise it stays."""
     while True:
         try:
             aside.rename(path)
@@ -435,14 +436,14 @@ def _put_in_place(aside: Path, path: Path, replace: bool) -> None:
                 if path.is_dir():
                     return
                 raise
-        old = _aside(path, "old")
+        old = _temporary(path, "old")
         with suppress(FileNotFoundError):  # another process is replacing it as well
             path.rename(old)
             remove(old)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a folder as far as that is possible; of a link, not what it leads to."""
+    """Delete a file, a link (not its target) or a folder; ignore errors."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -452,10 +453,10 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def build_once(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, put at ``path`` whole when the block ends well.
+    """Yield a temporary folder to fill, and rename it to ``path`` on success.
 
-    If another process has put its own there meanwhile, that one stays and this is thrown away: both are made
-    from the same content. What a killed process left is removed after a day.
+    If another process has made ``path`` meanwhile, the new folder is removed: both have the same content. Leftovers of
+    a killed process are removed after a day.
 
     Raises:
         DataError: the store cannot be written (permission, disk full).
@@ -463,7 +464,7 @@ def build_once(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(".*.tmp"):
-            with suppress(FileNotFoundError):  # another process is done with it, or clears it at the same time
+            with suppress(FileNotFoundError):  # another process has renamed or removed it meanwhile
                 if time.time() - max(p.stat().st_mtime for p in [left, *left.glob("*")]) > 24 * 3600:
                     shutil.rmtree(left, ignore_errors=True)
         with new_directory(path, replace=False) as aside:
@@ -474,11 +475,11 @@ def build_once(path: Path) -> Iterator[Path]:
 
 
 def recover(parent: Path, only: Collection[str] | None = None) -> None:
-    """Tidy up after a process that was killed inside :func:`new_directory` or :func:`write_text`.
+    """Restore or remove what a process killed inside :func:`new_directory` or :func:`write_text` has left.
 
     Args:
-        parent: a folder in which nobody but this program makes hidden files of such names.
-        only: the names that leftovers are of; None for any.
+        parent: a folder in which only this program makes hidden files with such names.
+        only: the final names whose leftovers are handled; None for all.
     """
     for left in sorted(parent.glob(".*")):
         match = _LEFT.fullmatch(left.name)
@@ -492,7 +493,7 @@ def recover(parent: Path, only: Collection[str] | None = None) -> None:
 
 
 def clear(path: Path) -> None:
-    """Remove the temporary files and folders that killed processes have left beside ``path``, in any folder."""
+    """Remove the temporary files and folders of ``path`` that killed processes have left beside it."""
     with suppress(OSError):
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             match = _LEFT.fullmatch(left.name)
@@ -501,13 +502,13 @@ def clear(path: Path) -> None:
 
 
 def _mark_in_use(descriptor: int) -> None:
-    """Tell those who clear up, for as long as the descriptor is open, that this file or folder is not left over."""
+    """Mark a file or folder as in use while the descriptor is open, so that no other process clears it."""
     with suppress(NoLocksError, OSError):
         flock(descriptor)
 
 
 def _in_use(path: Path) -> bool:
-    """Whether a process is writing a temporary file or folder; one of today may be, where there are no locks."""
+    """Whether a process is writing a temporary file or folder; without locks, assume so for a day."""
     try:
         descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
     except OSError:

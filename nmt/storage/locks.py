@@ -1,4 +1,4 @@
-"""One process at a time: locks of the system (``flock``), and a lock file where the file system has none."""
+"""Exclusive access to a folder: locks of the system (``flock``), or a lock file if the file system has none."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 # NFS without lockd, Lustre without -o flock, some FUSE file systems.
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
-REFRESH = 60.0  # seconds between two signs of life of the holder of a lock file
-STALE = 600.0  # seconds without a sign of life after which a holder that cannot be looked at is taken for dead
+REFRESH = 60.0  # seconds after which the holder of a lock file touches it
+STALE = (
+    600.0  # seconds after which a lock file that was not touched counts as that of a dead process on another machine
+)
 
 
 class NoLocksError(Exception):
@@ -38,7 +40,7 @@ def flock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
         False if another process holds it (never with ``wait``).
 
     Raises:
-        NoLocksError: there are no such locks here.
+        NoLocksError: the file system or the operating system has no ``flock``.
     """
     try:
         import fcntl  # not on Windows
@@ -57,9 +59,9 @@ def flock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
 
 @contextmanager
 def waiting_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock on a folder, and wait for those that hold it.
+    """Hold a lock on a folder; wait until no other process holds it.
 
-    Without effect where the folder is not there or its file system has no locks of folders.
+    Has no effect if the folder does not exist or its file system has no locks of folders.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -75,7 +77,7 @@ def waiting_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """Open a regular file to write, and nothing else: no link is followed, no pipe waited for.
+    """Open a regular file for writing. Links are not followed, and pipes are not waited for.
 
     Raises:
         OSError: ``path`` is a link (ELOOP) or no regular file (EINVAL), or cannot be opened.
@@ -87,16 +89,23 @@ def open_regular(path: Path, flags: int) -> int:
     return descriptor
 
 
-ELSEWHERE = "check owner and mode, or train in another folder (--set runs=FOLDER)"
+def cannot_write(folder: Path, error: OSError) -> RunError:
+    """The error of a run directory that cannot be written to, with what to do about it."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    first = "free disk space, or " if full else "check owner and mode, or " if denied else ""
+    return RunError(
+        f"{folder}: cannot be written to: {error.strerror}; {first}train in another folder (--set runs=FOLDER)"
+    )
 
 
 class RunLock:
-    """The right to write in a folder, held by one process from construction to :meth:`close`.
+    """The exclusive right to write in a folder, held from construction to :meth:`close`.
 
     The lock is a ``flock`` on ``.lock`` in the folder, or a :class:`_Claim` where the file system has no ``flock``.
 
     Raises:
-        RunError: another process holds it, which is named, or the folder cannot be written to.
+        RunError: another process holds the lock (the message names it), or the folder cannot be written to.
     """
 
     def __init__(self, folder: Path):
@@ -104,15 +113,15 @@ class RunLock:
         self.claim: _Claim | None = None
         try:
             self._open()
-            if os.fstat(self.descriptor).st_nlink > 1:  # cp -l makes such: what is written here must not appear there
+            if os.fstat(self.descriptor).st_nlink > 1:  # a hard link (cp -l): writing would change the copy too
                 self.path.unlink()
                 self.close()
                 self._open()
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR):
                 raise RunError(f"{self.path}: is not a regular file; remove it") from None
-            raise RunError(f"{folder}: cannot be written to: {error.strerror}; {ELSEWHERE}") from None
-        with suppress(OSError):  # only for people
+            raise cannot_write(folder, error) from None
+        with suppress(OSError):  # the content is information for people only
             os.truncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
@@ -132,7 +141,7 @@ class RunLock:
         claim = _Claim(self.folder / ".lock.claim")
         try:
             if flock(self.descriptor):
-                holder = claim.holder()  # on a machine that sees no locks of this file system
+                holder = claim.holder()  # a process on a machine without locks for this file system
                 if holder is None:
                     return
             else:
@@ -150,7 +159,7 @@ class RunLock:
         raise RunError(f"{self.folder}: is in use by {holder}; wait for it or stop it")
 
     def _in_place(self) -> bool:
-        """Whether the file that is locked is still the one in the folder."""
+        """Whether the locked file is still the ``.lock`` of the folder."""
         try:
             there, here = os.stat(self.path, follow_symlinks=False), os.fstat(self.descriptor)
         except (FileNotFoundError, NotADirectoryError):
@@ -158,16 +167,17 @@ class RunLock:
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
     def check(self) -> None:
-        """
+        """Check that this process still holds the lock.
+
         Raises:
-            RunError: the folder is another one by now, or another process may have taken the lock.
+            RunError: the folder was replaced, or another process may have taken the lock.
         """
-        with suppress(OSError):  # that a path cannot be read right now says nothing about who holds it
+        with suppress(OSError):  # a path that cannot be read at the moment does not mean that the lock is lost
             claimed = os.path.lexists(self.folder / ".lock.claim")
             if not self._in_place() or (claimed if self.claim is None else not self.claim.held()):
                 raise RunError(
                     f"{self.folder}: the run directory was removed, renamed or replaced, or its .lock was removed, "
-                    "while this process was using it; nothing more is written there; start again under another name "
+                    "while this process was using it; nothing more is written there; start a run under another name "
                     "(--set name=...), or put the run directory back and run the same command again"
                 )
 
@@ -179,10 +189,10 @@ class RunLock:
 
 
 class _Claim:
-    """A lock file that one process alone can create (``O_EXCL``), with an account of that process.
+    """A lock file that only one process can create (``O_EXCL``), with a description of that process.
 
-    A holder on this machine is looked up: it is dead when no process of its number and start time is left. One on
-    another machine is taken for dead when the file was not touched for :data:`STALE` seconds.
+    A holder on this machine is dead if no process has its number and start time. A holder on another machine counts as
+    dead if the file was not touched for :data:`STALE` seconds.
     """
 
     def __init__(self, path: Path):
@@ -194,7 +204,7 @@ class _Claim:
         self.released = threading.Event()
 
     def holder(self) -> str | None:
-        """Who else holds the claim, in words; None if nobody does, that of a dead process being removed."""
+        """Describe the other process that holds the claim, or None. The claim of a dead process is removed."""
         while (other := self._read(self.path)) is not None:
             if self._alive(other):
                 return f"process {other.get('process', '?')} on {other.get('host', 'an unknown host')}"
@@ -202,7 +212,7 @@ class _Claim:
         return None
 
     def take(self) -> str | None:
-        """Hold the claim until :meth:`release`, and return None; or who else does, as :meth:`holder`."""
+        """Take the claim until :meth:`release` and return None; or return the other holder, as :meth:`holder`."""
         while not self._create():
             if (other := self.holder()) is not None:
                 return other
@@ -224,12 +234,12 @@ class _Claim:
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any] | None:
-        """What a claim holds, empty if that cannot be read; None where there is no claim."""
+        """The description in a claim, empty if it cannot be read; None if there is no claim."""
         try:
             account = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except ValueError:  # its maker is about to write it, or died before
+        except ValueError:  # its process has not written it yet, or died before that
             return {}
         return account if isinstance(account, dict) else {}
 
@@ -239,7 +249,7 @@ class _Claim:
         return self._age() < STALE
 
     def _age(self) -> float:
-        """Seconds since the claim was touched, by the clock of the file system."""
+        """Seconds since the claim was touched, on the clock of the file system."""
         probe = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.tmp")
         try:
             probe.touch()
@@ -250,16 +260,16 @@ class _Claim:
             probe.unlink(missing_ok=True)
 
     def _remove(self, dead: dict[str, Any]) -> None:
-        """Remove the claim of a dead process, unless another has replaced it already."""
-        aside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.tmp")
+        """Remove the claim of a dead process, unless another process has already replaced it."""
+        temporary = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.tmp")
         try:
-            self.path.rename(aside)
+            self.path.rename(temporary)
         except FileNotFoundError:
             return
-        if self._read(aside) != dead:
-            aside.rename(self.path)
+        if self._read(temporary) != dead:
+            temporary.rename(self.path)
         else:
-            aside.unlink()
+            temporary.unlink()
 
     def _refresh(self) -> None:
         while not self.released.wait(REFRESH):
@@ -278,7 +288,7 @@ class _Claim:
 
 
 def _system() -> str | None:
-    """This boot of this machine and this space of process numbers; None where the system does not tell."""
+    """Identify this boot of this machine and its PID namespace; None if the system does not provide them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -287,7 +297,7 @@ def _system() -> str | None:
 
 
 def _start_time(process: int) -> str | None:
-    """When a process of this machine started, in clock ticks since the boot; None if no such process runs."""
+    """Start time of a process of this machine, in clock ticks since the boot; None if the process does not run."""
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
         state, *rest = text.rpartition(")")[2].split()

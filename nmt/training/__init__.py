@@ -1,1 +1,1 @@
-"""From batches to checkpoints."""
+"""Training: the loop, optimizer steps, checkpoints, metrics and the final model."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from nmt.config import Config, TransformerConfig, unpackable
+from nmt.config.experiment import Config, unpackable
+from nmt.config.model import TransformerConfig
 from nmt.errors import DeviceError, RunError
 from nmt.models.packed import kernel
 

@@ -1,4 +1,4 @@
-"""The final model: the best checkpoint, a mean of several, or a moving average, whichever validates best."""
+"""The final model: the best checkpoint, a mean of several, or a moving average, chosen by validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Candidate:
     """Weights that may become the final model.
 
     Attributes:
-        averaged: whether they are a mean of several checkpoints, or of the steps of one (``train.ema_decay``).
+        averaged: whether the weights are a mean of several checkpoints, or a moving average (``train.ema_decay``).
     """
 
     checkpoints: list[checkpoints.Checkpoint]
@@ -35,7 +35,7 @@ class Candidate:
         return self.checkpoints[0].weights if self.averaged else self.checkpoints[0].tensors("model")
 
     def identity(self) -> dict[str, Any]:
-        """Which weights these are."""
+        """Identify the weights: steps, checksums, and whether they are averaged."""
         raw = len(self.checkpoints) == 1 and not self.averaged
         return {
             "steps": [one.step for one in self.checkpoints],
@@ -48,7 +48,7 @@ class FinalModel:
     """Makes the final model of a run from its checkpoints.
 
     Args:
-        quality: validates the model with other weights.
+        quality: validates the model with the given weights.
     """
 
     def __init__(self, saving: Saving, quality: Callable[[Mapping[str, Tensor]], Quality]):
@@ -56,7 +56,7 @@ class FinalModel:
         self.saving, self.quality = saving, quality
 
     def is_written(self, progress: Progress, warn: Callable[[str], None]) -> bool:
-        """Whether the run's final model is the one that :meth:`write` would write now."""
+        """Whether the run has the final model that :meth:`write` would write now."""
         if not self.run.has_model:
             return False
         try:
@@ -64,35 +64,35 @@ class FinalModel:
         except (OtherFormatError, UnreadableError):
             raise
         except CheckpointError as error:
-            warn(f"{error}; making it again from the checkpoints")
+            warn(f"{error}; writing it again from the checkpoints")
             return False
         candidates = self.candidates(warn)
-        if "candidates" in found:  # which of them is better does not change: their validations are deterministic
+        if "candidates" in found:  # the same candidates give the same choice: validations are deterministic
             stored = [{key: one.get(key) for key in ("steps", "weights", "averaged")} for one in found["candidates"]]
             return stored == [one.identity() for one in candidates] and found["last_step"] == progress.step
         expected = self._origin(candidates[0], progress)
-        # A model of before these were recorded is told by the time trained, which no two checkpoints share.
+        # An early model.json has neither; there the training time identifies the checkpoint.
         keys = ["last_step", "weights"] if "last_step" in found else ["training_seconds"]
         return all(found.get(key) == expected[key] for key in ("steps", "averaged", *keys))
 
     def write(self, progress: Progress, warn: Callable[[str], None]) -> dict[str, Any]:
         """Write the final model, load it, and return its origin.
 
-        It is the best checkpoint or the mean of several (``train.average``). A mean, and a moving average of the
-        weights, is validated beside what it stands for, and the better is taken (``train.selection: validated``).
+        The final model is the best checkpoint or the mean of several (``train.average``). A mean or a moving average is
+        validated and compared with the raw weights; the better one is taken (``train.selection: validated``).
 
         Raises:
-            CheckpointError: there is no whole checkpoint to make it from.
+            CheckpointError: no intact checkpoint is left.
             TrainingError: the disk is full, or writing failed in another way.
-            RunError: the run directory is another one by now.
+            RunError: the run directory was replaced meanwhile.
         """
         # Choose
-        self.ranks.first(self.run.check_held)
-        candidates = self.ranks.first(lambda: self.candidates(warn))
+        self.ranks.on_main(self.run.check_held)
+        candidates = self.ranks.on_main(lambda: self.candidates(warn))
         if len(candidates) > 1:
             candidates = [self._validated(one) for one in candidates]
-        chosen = max(candidates, key=lambda one: self.ranking.of(one.quality))  # of equal ones the first
-        weights = self.ranks.each(chosen.weights)
+        chosen = max(candidates, key=lambda one: self.ranking.of(one.quality))  # the first of equals
+        weights = self.ranks.on_every_rank(chosen.weights)
         # Write
         origin = {
             **self._origin(chosen, progress),
@@ -101,33 +101,35 @@ class FinalModel:
             "candidates": [{**one.identity(), **one.quality.as_dict(), "chosen": one is chosen} for one in candidates],
         }
         info = {**origin, "environment": self.saving.environment}
-        self.ranks.first(lambda: checkpoints.save_model(self.run.model, weights, info))
+        self.ranks.on_main(lambda: checkpoints.save_model(self.run.model, weights, info))
         # Load
         checkpoints.load_weights(self.saving.model, weights, self.run.model)
         self.saving.model.eval()
         return origin
 
     def ranked(self, warn: Callable[[str], None]) -> list[checkpoints.Checkpoint]:
-        """Validated checkpoints, the best first."""
+        """Validated checkpoints, best first."""
         return checkpoints.ranked(self.run.checkpoints, warn, self.ranking.of_state)
 
     def candidates(self, warn: Callable[[str], None]) -> list[Candidate]:
-        """What the final model may be; first what was asked for."""
+        """Candidates for the final model; the configured one is first."""
+        # The configured candidate
         c, folder, ema = self.config, self.run.checkpoints, self.saving.updater.ema is not None
         ranked = self.ranked(warn)
         chosen = ranked[: c.average or 1]
         if c.average is not None and c.average_of == "last":
             chosen = [one for one in checkpoints.whole(folder, warn) if one.scheduled][-c.average :]
             if self.ranking.fallback and ranked and ranked[0].step not in [one.step for one in chosen]:
-                chosen = [ranked[0], *chosen[1:]]  # patience ends a training when all the last ones are worse
+                chosen = [ranked[0], *chosen[1:]]  # with patience, all of the last checkpoints may be worse
         if not chosen:
-            raise CheckpointError(f"{folder}: no whole checkpoint is left to make the final model from")
+            raise CheckpointError(f"{folder}: no intact checkpoint is left to make the final model from")
         if c.average is not None and len(chosen) < c.average:
             warn(f"warning: train.average: {c.average}, but there are only {len(chosen)} checkpoint(s) to average")
         asked = Candidate(chosen, averaged=ema or len(chosen) > 1)
         best = Candidate(ranked[:1], averaged=ema)
         if len(chosen) == 1:
             asked = replace(asked, quality=Quality.of(chosen[0].state, c.score) or UNKNOWN)
+        # Alternatives: the best checkpoint, its raw weights
         if not self.ranking.fallback or not ranked:
             return [asked]
         best = replace(best, quality=Quality.of(ranked[0].state, c.score) or UNKNOWN)
@@ -137,10 +139,10 @@ class FinalModel:
     def _validated(self, one: Candidate) -> Candidate:
         if one.quality.complete:
             return one
-        return replace(one, quality=self.quality(self.ranks.each(one.weights)))
+        return replace(one, quality=self.quality(self.ranks.on_every_rank(one.weights)))
 
     def _origin(self, chosen: Candidate, progress: Progress) -> dict[str, Any]:
-        """What ``model.json`` says of the final model: of which weights it is, and of how far a training."""
+        """The origin of the final model, for ``model.json``: its weights, and the progress of the training."""
         return {
             **chosen.identity(),
             "last_step": progress.step,
@@ -150,10 +152,10 @@ class FinalModel:
 
 
 def describe(origin: dict[str, Any]) -> list[str]:
-    """Say what the other candidates scored, and by what the final model was chosen where not by ``train.score``.
+    """Lines about the choice of the final model: the measure, if not ``train.score``, and the other candidates' scores.
 
     Args:
-        origin: what :meth:`FinalModel.write` returned.
+        origin: the origin that :meth:`FinalModel.write` returned.
     """
     candidates, lines = origin["candidates"], []
     if (measure := origin["chosen_by"]) != origin["score"]:

@@ -1,4 +1,4 @@
-"""Label-smoothed cross entropy that never holds the logits of a whole batch."""
+"""Label-smoothed cross entropy without storing the logits of a whole batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from nmt.models.packed import HAS_TRITON
 
 
 def piece_rows(vocab_size: int, device: str) -> int:
-    """Hidden states whose logits are held at once.
+    """Number of hidden states whose logits are in memory at once.
 
-    On a CPU few enough that the next pass finds the logits in the cache, but 128 at least, or reading and writing the
-    gradient of the output layer, once a piece, would cost more than the products. On a GPU enough to fill it.
+    On a CPU the logits of a piece fit into the cache. A piece has at least 128 rows; with fewer, reading and writing
+    the gradient of the output layer for every piece would cost more than the products. On a GPU a piece is large enough
+    to use all of its units.
     """
     return max(128, (1 << 20) // vocab_size) if device == "cpu" else max(2048, (1 << 26) // vocab_size)
 
@@ -26,24 +27,25 @@ class Loss(NamedTuple):
 
     smoothed: Tensor  # scalar with gradient: what training minimises, in nats
     nll: Tensor  # scalar: negative log likelihood, in nats
-    correct: Tensor  # scalar: tokens whose likeliest word is the right one; 0 where they are not counted
+    correct: Tensor  # scalar: tokens whose most probable word is correct; 0 if not counted
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
     """Cross entropy of ``softmax(hidden Wᵀ)``, piece by piece.
 
     With logits z, softmax p and smoothed target distribution q = (1 - ε) [gold] + ε / V, the loss of a token is
-    Σ_v q_v (log Σ exp z - z_v) and its gradient p - q. Each piece's gradient is taken while its logits are at hand, so
-    that they are neither stored nor computed twice; backward only scales.
+    Σ_v q_v (log Σ exp z - z_v) and its gradient p - q. The gradient of each piece is computed in the forward pass, so
+    its logits are neither stored nor computed twice. The backward pass only scales it.
 
-    What q spreads over the whole vocabulary needs no pass over the logits: Σ_v z_v = h · Σ_v W_v, and its gradient is
-    the same for every word.
+    The uniform part of q needs no pass over the logits: Σ_v z_v = h · Σ_v W_v, and its gradient is the same for every
+    word.
     """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, differentiate: bool, count: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
+        # Gold logits, uniform part
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         spread = smoothing / weight.size(0)
@@ -53,17 +55,18 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             gold = (hidden.float() * weight[targets]).sum()
             log_norm = torch.zeros((), device=hidden.device)
             correct = torch.zeros((), dtype=torch.long, device=hidden.device)
-            # Pieces of few shapes: oneDNN generates code for each new one, and keeps a megabyte of it.
+            # Zero-pad to few distinct shapes: oneDNN generates and caches a megabyte of code for each.
             rows = max(1, min(piece_rows(weight.size(0), device), h.size(0) + -h.size(0) % 128))
             h = F.pad(h, (0, 0, 0, -h.size(0) % rows))
-            needed = ctx.needs_input_grad  # of the inputs alone, whether or not gradients are recorded
+            needed = ctx.needs_input_grad  # ignores torch.no_grad()
             grad_hidden = torch.empty_like(h) if differentiate and needed[0] else None
             grad_weight = torch.zeros_like(weight) if differentiate and needed[1] else None
+            # Pieces: loss and gradient
             for start in range(0, h.size(0), rows):
                 piece, target = h[start : start + rows], targets[start : start + rows, None]  # [R, D], [M, 1]
                 logits = piece @ w.t()  # [R, V]
                 p = torch.softmax(logits, -1)
-                # log Σ exp z from the likeliest word, whose probability cannot underflow: p = exp(z) / Σ exp z
+                # log Σ exp z = z - log p, for the most probable word, whose p cannot underflow
                 each = logits.amax(-1).float() - p.amax(-1).float().log()  # [R]
                 log_norm += each[: target.size(0)].sum()
                 if count:
@@ -71,7 +74,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 del logits
                 if grad_hidden is None and grad_weight is None:
                     continue
-                p[target.size(0) :] = 0  # what fills the last piece up
+                p[target.size(0) :] = 0  # the padding of the last piece
                 p[: target.size(0)].scatter_(1, target, p[: target.size(0)].gather(1, target) - (1 - smoothing))
                 if grad_hidden is not None:
                     torch.mm(p, w, out=grad_hidden[start : start + rows])
@@ -79,6 +82,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     grad_weight.addmm_(p.t(), piece)
                 elif grad_weight is not None:
                     grad_weight += p.t() @ piece
+            # Sums
             grad_hidden = None if grad_hidden is None else grad_hidden[: hidden.size(0)]
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden.float().sum(0) @ weight_sum)
             if smoothing and grad_hidden is not None:
@@ -93,7 +97,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.grads
-        ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
+        ctx.grads = None  # scaled in place, so a second backward pass must fail
         return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None, None, None
 
 
@@ -194,22 +198,21 @@ def projected_cross_entropy(
 ) -> Loss:
     """Cross entropy from hidden states, through the output layer.
 
-    With smoothing ε the target distribution is 1 - ε on the right word plus ε / V on every word
+    With smoothing ε the target distribution is 1 - ε on the correct word plus ε / V on every word
     (Szegedy et al. 2016, section 7).
 
     Args:
-        hidden: [M, D] at real target positions only: padding is left out before the output layer, unless there are
-            ``weights``.
-        output: the layer [V, D], without bias, that makes logits.
+        hidden: [M, D] at the M target positions; without padding, unless ``weights`` are given.
+        output: the output layer [V, D], without bias.
         targets: [M] ids.
-        count_correct: count the tokens whose likeliest word is the right one, from the same logits.
-        weights: [M] 1 for rows that count and 0 for the others, where M is to be the same for all batches. For training
-            only: gradients are taken, and nothing is counted.
+        count_correct: count the tokens whose most probable word is correct, from the same logits.
+        weights: [M] 1 for target positions and 0 for padding, so that M can be the same for all batches. For training
+            only: gradients are computed, and correct tokens are not counted.
     """
     if weights is not None:
         smoothed, nll = _WeightedCrossEntropy.apply(hidden, output.weight, targets, weights, smoothing)
         return Loss(smoothed, nll, nll.new_zeros((), dtype=torch.long))
-    # Within the function gradients are always off: whether they are wanted is known here only.
+    # Inside an autograd function gradients are always disabled, so the mode is read here.
     differentiate = torch.is_grad_enabled()
     arguments = hidden, output.weight, targets, smoothing, differentiate, count_correct
     return Loss(*_ProjectedCrossEntropy.apply(*arguments))

@@ -1,9 +1,8 @@
-"""Optimizer, learning rate as a function of the step, and averages of weights."""
+"""Optimizer and averages of weights."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt.config import OptimizerConfig, TrainConfig
+from nmt.config.train import OptimizerConfig
 
 
 def build_optimizer(
     model: nn.Module, config: OptimizerConfig, device: torch.device, capturable: bool = False
 ) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused where PyTorch has it.
+    """Build Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused on CPU and CUDA.
 
-    Weight decay spares vectors (biases, norms): decaying them helps nothing.
+    Weight decay applies to matrices only: on vectors (biases, norms) it does not help.
 
     Args:
-        capturable: for steps in a CUDA graph. The learning rate is then a tensor on the device.
+        capturable: support steps in a CUDA graph; the learning rate is then a tensor on the device.
     """
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -48,9 +47,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
-    """An optimizer whose methods are not shielded from torch.compile, which never sees them here.
+    """Strip PyTorch's ``_disable_dynamo`` wrappers from the methods of an optimizer, which is never compiled here.
 
-    The shields import all of torch.compile: 80 MB and more than a second of every start.
+    The wrappers import torch.compile: 80 MB, and more than a second of every start.
     """
     methods = {
         name: inspect.unwrap(getattr(kind, name))
@@ -59,33 +58,10 @@ def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
     return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(methods["step"])})
 
 
-def learning_rate(step: int, config: TrainConfig, plateau_cuts: int = 0) -> float:
-    """Learning rate of update ``step`` (the first is 1).
-
-    All schedules rise linearly over ``warmup_steps``; then ``inverse_sqrt`` falls with 1/√step (Vaswani et al. 2017,
-    eq. 3), ``cosine`` and ``linear`` reach ``min_lr`` at ``total_steps``, ``plateau`` is multiplied by ``factor`` for
-    each of ``plateau_cuts``.
-    """
-    schedule, peak = config.schedule, config.optimizer.lr
-    warmup = schedule.warmup_steps
-    if step < warmup:
-        return peak * step / warmup
-    if schedule.name == "constant":
-        return peak
-    if schedule.name == "plateau":
-        return max(schedule.min_lr, peak * schedule.factor**plateau_cuts)
-    if schedule.name == "inverse_sqrt":
-        return max(schedule.min_lr, peak * math.sqrt(max(warmup, 1) / max(step, 1)))
-    total = schedule.total_steps or config.max_steps or step
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    shape = 1 - done if schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return schedule.min_lr + (peak - schedule.min_lr) * shape
-
-
 class MovingAverage:
-    """Exponential moving average of weights, kept beside them (Polyak and Juditsky 1992).
+    """Exponential moving average of the weights (after Polyak and Juditsky 1992).
 
-    The decay of the first steps is (1 + step) / (10 + step), so that the average forgets the random start.
+    The decay of the first steps is (1 + step) / (10 + step), so that the average forgets the random initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -108,14 +84,14 @@ class MovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model runs on the average inside the block."""
+        """Inside the block, the parameters of the model hold the average."""
         with _lent(self.parameters, self.average):
             yield
 
 
 @contextmanager
 def borrowed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model runs on other weights, those of all its parameters by name, inside the block."""
+    """Inside the block, the parameters of the model hold ``weights``, which names all of them."""
     names, parameters = zip(*model.named_parameters(), strict=True)
     with _lent(parameters, [weights[name] for name in names]):
         yield

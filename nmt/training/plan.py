@@ -1,4 +1,4 @@
-"""Whether limits and schedule fit each other, and what to raise so that a finished run trains further."""
+"""Check that limits and schedule fit each other, and find the limits to raise so that a finished run trains further."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nmt.config import TrainConfig
+from nmt.config.train import TrainConfig
 from nmt.errors import ConfigError
-from nmt.training.optim import learning_rate
 
 if TYPE_CHECKING:
     from nmt.training.progress import Progress
 
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
-FEW_LINES = 200  # of validation, below which BLEU moves by several points from chance
+FEW_LINES = 200  # of validation, below which BLEU varies by several points by chance
 _HIGH = 0.1  # of the peak: a learning rate that a schedule with an end should not end at
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How far a training has come, from which follows where a limit will end it.
+    """Progress of a training, from which the step follows at which a limit will end it.
 
     Attributes:
-        epoch_steps: updates of a whole epoch.
-        epoch_start: step at which epoch 0 would have begun at this size of updates; 0 unless that size has changed.
+        epoch_steps: updates per epoch.
+        epoch_start: step at which epoch 0 would have begun with updates of this size; 0 unless the size has changed.
         step: updates so far.
-        seconds: of training so far.
+        seconds: training time so far.
     """
 
     epoch_steps: int
@@ -36,27 +35,28 @@ class Pace:
 
     @classmethod
     def of(cls, progress: Progress, epoch_steps: int, accumulate: int) -> Pace:
-        """
+        """Compute the pace.
+
         Args:
-            accumulate: batches of an update, those of all ranks together.
+            accumulate: batches per update, over all ranks.
         """
         taken = progress.epoch * epoch_steps + math.ceil(progress.position / accumulate)
         return cls(epoch_steps, progress.step - taken, progress.step, progress.seconds)
 
 
 def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
-    """The step at which the run ends at the latest; None where only time or patience ends it."""
+    """The last step that the limits allow; None if only time or patience ends the run."""
     limits = [config.max_steps, config.max_epochs and pace.epoch_start + config.max_epochs * pace.epoch_steps]
     return min((limit for limit in limits if limit), default=None)
 
 
 def expected_end(config: TrainConfig, pace: Pace, patience: bool) -> int:
-    """The step at which a resumed run ends, as far as can be known: later than ``pace.step``.
+    """Estimate the step at which a resumed run ends; it is later than ``pace.step``.
 
     ``max_minutes`` is converted at the speed so far.
 
     Args:
-        patience: whether only ``patience`` has ended the run or is raised; then twice the steps so far are expected.
+        patience: whether only ``patience`` ended the run or is raised; then twice the steps so far are expected.
     """
     ends = [planned_steps(config, pace)]
     if config.max_minutes and pace.seconds > 0:
@@ -66,24 +66,18 @@ def expected_end(config: TrainConfig, pace: Pace, patience: bool) -> int:
     return max(pace.step + 1, min(end for end in ends if end))
 
 
-def end_of_schedule(config: TrainConfig) -> int | None:
-    """The step at which the lowest rate is reached; None for a schedule without an end."""
-    if config.schedule.name not in ("cosine", "linear"):
-        return None
-    return config.schedule.total_steps or config.max_steps
-
-
 def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[str]:
-    """What does not fit, where a run ends after ``steps``.
+    """Warn of a warmup or a schedule that does not fit a run of ``steps``.
 
     Args:
-        why: how that is known, such as " (20 epochs of 15 steps)".
+        why: the origin of ``steps``, such as " (20 epochs of 15 steps)".
     """
-    schedule, end = config.schedule, end_of_schedule(config)
+    schedule, end = config.schedule, config.schedule_end
     if steps is None:
         return []
-    share = learning_rate(steps, config) / config.optimizer.lr
+    share = config.learning_rate(steps) / config.optimizer.lr
     lowest = schedule.min_lr / config.optimizer.lr
+    # Warm-up or schedule longer than the run, or run longer than the schedule
     if schedule.warmup_steps > steps:
         return [
             f"warning: train.schedule.warmup_steps ({schedule.warmup_steps:,}) is longer than the run, {steps:,} steps"
@@ -104,21 +98,21 @@ def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[st
 
 
 def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
-    """What is known to go wrong before the first step."""
+    """Warn, before the first step, of a schedule or a validation set that does not fit."""
     steps, why = planned_steps(config, pace), ""
     if steps is not None and steps != config.max_steps:
         why = f" ({config.max_epochs} epochs of {pace.epoch_steps:,} steps)"
     found = mismatches(config, steps, why)
     if valid_lines < FEW_LINES:
         found.append(
-            f"warning: the validation set has {valid_lines} lines: on fewer than {FEW_LINES}, BLEU moves by several "
-            "points from chance, and it chooses the best checkpoint. Give data.valid more lines"
+            f"warning: the validation set has {valid_lines} lines: with fewer than {FEW_LINES}, BLEU varies by several "
+            "points by chance, and BLEU chooses the best checkpoint. Give data.valid more lines"
         )
     return found
 
 
 def forecast(config: TrainConfig, pace: Pace, steps_per_second: float) -> list[str]:
-    """What ``max_minutes`` will do to the schedule at the speed of this start."""
+    """Warn of a schedule that ``max_minutes`` will cut short at the speed of this start."""
     if config.max_minutes is None:
         return []
     left = max(0.0, 60 * config.max_minutes - pace.seconds)
@@ -126,12 +120,12 @@ def forecast(config: TrainConfig, pace: Pace, steps_per_second: float) -> list[s
     if steps >= (planned_steps(config, pace) or steps + 1):
         return []
     why = f" (max_minutes: {config.max_minutes:g}, at {steps_per_second:.3g} steps/s)"
-    return [line for line in mismatches(config, steps, why) if steps <= (end_of_schedule(config) or steps)]
+    return [line for line in mismatches(config, steps, why) if steps <= (config.schedule_end or steps)]
 
 
 def result(config: TrainConfig, step: int) -> list[str]:
-    """What the schedule had not done when the training ended."""
-    share, end = learning_rate(step, config) / config.optimizer.lr, end_of_schedule(config)
+    """Warn of a schedule that had not come to its end when the training ended."""
+    share, end = config.learning_rate(step) / config.optimizer.lr, config.schedule_end
     if step < config.schedule.warmup_steps:
         return [
             f"warning: the training ended in the warm-up (step {step:,} of {config.schedule.warmup_steps:,}): the "
@@ -146,7 +140,7 @@ def result(config: TrainConfig, step: int) -> list[str]:
 
 
 def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace: Pace) -> str | None:
-    """Find what a resume does to the schedule; returns a line for people where it changes.
+    """Check what a resume does to the schedule; return a warning where it changes.
 
     Args:
         before: the settings of the run's last start, with the end of its schedule.
@@ -156,20 +150,21 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace
     Raises:
         ConfigError: a limit was raised, but the schedule has ended at rate 0, so that further steps change nothing.
     """
-    old, end, step = end_of_schedule(before), end_of_schedule(now), pace.step
+    old, end, step = before.schedule_end, now.schedule_end, pace.step
     if old is None or end is None:
         return None
     if old != end:
         return (
             f"warning: train.schedule.total_steps is {old:,} in the run, {end:,} now: the learning rate of step "
-            f"{step + 1:,} is {learning_rate(step + 1, now):.2e} instead of {learning_rate(step + 1, before):.2e}; the "
+            f"{step + 1:,} is {now.learning_rate(step + 1):.2e} instead of {before.learning_rate(step + 1):.2e}; the "
             "steps already taken keep theirs"
         )
+    # The same end, but more steps
     raised = [key for key in LIMITS if getattr(before, key) != getattr(now, key)]
     beyond = given is None and (planned_steps(now, pace) or 0) > end
     if now.schedule.min_lr == 0 and (beyond or (raised and step >= end)):
         longer = expected_end(now, pace, raised == ["patience"])
-        rate, key = learning_rate(step + 1, with_end(now, longer)), raised[0] if raised else "max_steps"
+        rate, key = with_end(now, longer).learning_rate(step + 1), raised[0] if raised else "max_steps"
         raise ConfigError(
             f"train.{key}: the {now.schedule.name} schedule of this run ends at step {end:,} with a rate of 0: later "
             f"steps change nothing. To train further, stretch it with --set train.schedule.total_steps={longer}: "
@@ -179,9 +174,9 @@ def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace
 
 
 def further(config: TrainConfig, progress: Progress, pace: Pace) -> list[str]:
-    """Overrides with which a training that has ended resumes: each limit that holds it, doubled.
+    """Overrides with which a finished training resumes: each limit that was reached, doubled.
 
-    A cosine or linear schedule that has ended, or would end before the run, is stretched to the run's new end.
+    A cosine or linear schedule that has ended, or would end before the run, is extended to the new end of the run.
     """
     raised: dict[str, Any] = {}
     if config.max_steps and progress.step >= config.max_steps:
@@ -192,7 +187,7 @@ def further(config: TrainConfig, progress: Progress, pace: Pace) -> list[str]:
         raised["max_minutes"] = math.ceil(20 * progress.seconds / 60) / 10
     if config.patience and progress.stale_validations >= config.patience:
         raised["patience"] = 2 * progress.stale_validations
-    end, last = end_of_schedule(config), expected_end(config.model_copy(update=raised), pace, "patience" in raised)
+    end, last = config.schedule_end, expected_end(config.model_copy(update=raised), pace, "patience" in raised)
     if end is not None and (progress.step >= end or last > end):
         raised["schedule.total_steps"] = last
     return [

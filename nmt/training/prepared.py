@@ -6,9 +6,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nmt.config import Config, EvaluationConfig
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.experiment import Config
 from nmt.data.corpus import Corpus
-from nmt.data.dataset import EncodedCorpus
+from nmt.data.encoded import EncodedCorpus
 from nmt.data.tokenizer import Tokenizer
 from nmt.evaluation.fidelity import RoundTrip
 from nmt.run.directory import Run

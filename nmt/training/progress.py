@@ -1,4 +1,4 @@
-"""Where a training stands: its position, its sums since the last line of metrics, its validations, when it stops."""
+"""Progress of a training: position, metric sums, validations, and stopping conditions."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmt.config import TrainConfig
+from nmt.config.train import TrainConfig
 from nmt.run.selection import TITLES, Quality, Ranking
 
-# The sums since the last line of metrics, in the order in which checkpoints store them.
+# The metric sums, in the order in which checkpoints store them.
 SUMS = ("smoothed", "nll", "grad_norm", "updates", "skipped", "tokens", "padding", "positions", "seconds")
-PER_RANK = ("smoothed", "nll", "tokens", "padding", "positions")  # the others are the same on every rank
+PER_RANK = ("smoothed", "nll", "tokens", "padding", "positions")  # the others are equal on all ranks
 
 
 class Window:
-    """This rank's sums since the last line of metrics, on the device: adding to them does not synchronize.
+    """This rank's metric sums since the last log line. They are on the device, so adding does not synchronize.
 
     Args:
-        values: the sums to start from, in the order of ``SUMS``.
+        values: the initial sums, in the order of ``SUMS``.
     """
 
     def __init__(self, values: Sequence[float], device: torch.device):
@@ -34,7 +34,7 @@ class Window:
         Args:
             finite: whether the gradient was finite; the losses of a skipped update do not count.
             losses: sums of the smoothed and of the plain loss, [2].
-            norm: of the gradient.
+            norm: gradient norm.
             tokens: target tokens.
         """
         self.sums[:2] += torch.where(finite, losses, 0)
@@ -64,7 +64,7 @@ class Window:
 
     @staticmethod
     def total(windows: Sequence[Sequence[float]]) -> list[float]:
-        """Add the sums of ``PER_RANK`` over all ranks; take rank 0's value for the others, equal everywhere."""
+        """Add the sums of ``PER_RANK`` over all ranks; take rank 0's value for the others, equal on all ranks."""
         columns = zip(SUMS, zip(*windows, strict=True), strict=True)
         return [sum(values) if name in PER_RANK else values[0] for name, values in columns]
 
@@ -81,32 +81,32 @@ class Window:
 
 @dataclass
 class Progress:
-    """Where a training stands. Plain data: ``state.json`` holds it as it is."""
+    """Progress of a training, as plain data that ``state.json`` stores."""
 
     step: int = 0
     epoch: int = 0
-    position: int = 0  # batches taken in this epoch
-    seconds: float = 0.0  # of training, validations included, earlier starts counted in
+    position: int = 0  # batches processed in this epoch
+    seconds: float = 0.0  # training time with validations, over all starts
     best_score: float | None = None
     best_step: int = 0
     score: float | None = None  # of the last validation
     validated_step: int = 0
     validation_due: bool = False  # a signal came between the step and its validation
-    stale_validations: int = 0  # without a better score
+    stale_validations: int = 0  # since the last better score
     plateau_stale: int = 0
     plateau_cuts: int = 0
-    window: list[float] = field(default_factory=lambda: [0.0] * len(SUMS))  # as of the last checkpoint
+    window: list[float] = field(default_factory=lambda: [0.0] * len(SUMS))  # metric sums at the last checkpoint
     files: dict[str, int] = field(default_factory=dict)  # length of each metrics file, see Reporter
     scaler: dict[str, Any] = field(default_factory=dict)  # fp16 loss scaling
     best: dict[str, Any] | None = None  # quality of the best validation
     quality: dict[str, Any] | None = None  # of the last validation
     scored_with: dict[str, Any] | None = None  # the settings that the validation scores depend on
     lowest_loss: float | None = None  # of all validations
-    bad_steps: int = 0  # updates skipped in a row, where that is known at each step
+    bad_steps: int = 0  # updates skipped in a row (not counted on CUDA, which would synchronize)
     first_loss: float | None = None  # of the first validation
 
     def reason_to_stop(self, c: TrainConfig) -> str | None:
-        """Name the limit that has been reached; None where the training continues."""
+        """Name the limit that was reached; None if the training continues."""
         if c.max_steps and self.step >= c.max_steps:
             return f"max_steps ({c.max_steps})"
         if c.max_epochs and self.epoch >= c.max_epochs:
@@ -124,16 +124,16 @@ class Progress:
         return c.checkpoint_every is not None and self.step % c.checkpoint_every == 0
 
     def record(self, quality: Quality, ranking: Ranking, c: TrainConfig, scored_with: dict[str, Any]) -> bool:
-        """Update the best validation, patience and the plateau schedule; return whether this one is the best."""
+        """Update the best validation, patience and the plateau schedule; return whether this validation is the best."""
         self.score = score_of(quality, c)
         self.quality, self.validated_step, self.validation_due = quality.as_dict(), self.step, False
-        # The best so far. Earlier versions recorded its score alone.
+        # The best so far. Earlier versions recorded only its score.
         best = Quality.of({"quality": self.best, "score": self.best_score}, c.score)
         better = ranking.better(quality, best)
         if better:
             self.best, self.best_score, self.best_step = quality.as_dict(), self.score, self.step
         self.scored_with = scored_with
-        # Where the score cannot tell, a falling loss counts as progress.
+        # If the score cannot decide, a falling loss counts as progress.
         falling = self.lowest_loss is None or quality.loss < self.lowest_loss
         if falling:
             self.lowest_loss = quality.loss
@@ -141,7 +141,7 @@ class Progress:
         if better or (falling and undecided and ranking.fallback):
             self.stale_validations = self.plateau_stale = 0
             return better
-        # Patience and the plateau schedule count validations that are not better.
+        # Patience and the plateau schedule count validations without improvement.
         self.stale_validations += 1
         self.plateau_stale += 1
         if self.plateau_stale > c.schedule.patience:
@@ -150,7 +150,7 @@ class Progress:
         return False
 
     def start_scores_again(self, best: tuple[Quality | None, float | None, int], scored_with: dict[str, Any]) -> None:
-        """Replace the best validation by one made under the settings of today; patience starts at 0.
+        """Replace the best validation by one made with the current settings; patience restarts at 0.
 
         Args:
             best: quality, score and step of the best checkpoint.
@@ -162,6 +162,6 @@ class Progress:
 
 
 def score_of(quality: Quality, c: TrainConfig) -> float:
-    """The number that ``train.score`` asks for; higher is better."""
+    """The score selected by ``train.score``; higher is better."""
     score: float = -quality.loss if c.score == "loss" else getattr(quality, c.score)
     return score

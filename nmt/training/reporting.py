@@ -1,7 +1,7 @@
-"""What a training shows: lines or a progress bar, ``metrics.jsonl``, TensorBoard.
+"""Reporting of a training: log lines or a progress bar, ``metrics.jsonl``, TensorBoard.
 
-A checkpoint records how long each of these files was; a resume cuts them back to that length. So no step is written
-twice and none is missing, wherever the run was interrupted.
+A checkpoint records the length of each of these files, and a resume truncates them to that length. So every step is
+recorded exactly once, wherever the run was interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from nmt.config import Config, digest, flatten
+from nmt.config.compare import digest, flatten
+from nmt.config.experiment import Config
 from nmt.errors import TrainingError
 from nmt.insight.figures import attention_image
 from nmt.run.directory import Run
@@ -39,12 +40,12 @@ log = logging.getLogger(__name__)
 
 
 class RecordFile:
-    """A file that grows by whole records. Those that could not be written stay in memory and are tried again.
+    """An append-only file of complete records. Records that could not be written stay in memory for a retry.
 
     The file is opened when the first record is written.
     """
 
-    limit = 16 << 20  # bytes kept in memory; what comes beyond them is lost
+    limit = 16 << 20  # bytes kept in memory; further records are lost
 
     def __init__(self, path: Path):
         self.path, self.lost = path, 0
@@ -58,10 +59,10 @@ class RecordFile:
             self._pending += record
 
     def write(self) -> None:
-        """Write all records that are pending.
+        """Write all pending records.
 
         Raises:
-            OSError: none of them was written.
+            OSError: writing failed; no record was written.
         """
         if not self._pending:
             return
@@ -82,13 +83,13 @@ class RecordFile:
         self._pending.clear()
 
     def open(self) -> io.FileIO:
-        """Open the file, unless it is open. What is written later goes there, whatever has its path by then."""
+        """Open the file, unless it is open. Later writes go to this file, even if its path is replaced."""
         if self._file is None:
             self._file = io.FileIO(self.path, "ab")
         return self._file
 
     def sync(self) -> None:
-        """Write all records, and force the file to disk."""
+        """Write all records and flush the file to disk."""
         self.write()
         if self._file is not None:
             try:
@@ -118,11 +119,11 @@ class EventFile(RecordFile):
         self.add(record.getvalue())
 
     def flush(self) -> None:
-        """What PyTorch's writer calls now and then; here records are written by :meth:`write` alone."""
+        """Do nothing when PyTorch's writer flushes: only :meth:`write` writes records."""
 
 
 class EventWriter(SummaryWriter):
-    """PyTorch's writer without its thread, whose errors nobody catches: records wait in ``file`` until it is told."""
+    """PyTorch's writer without its thread, whose errors cannot be caught. Records wait in ``file`` until written."""
 
     def __init__(self, folder: Path, suffix: str = ""):
         self.file = EventFile(folder, suffix)
@@ -137,15 +138,15 @@ class EventWriter(SummaryWriter):
 
 
 class Reporter:
-    """Writes metrics and pictures of one run.
+    """Writes metrics and figures of one run.
 
     Args:
-        lengths: what :meth:`lengths` returned when the checkpoint to go on from was written; empty for a fresh start.
+        lengths: the value of :meth:`lengths` stored in the checkpoint to resume from; empty for a new run.
         step, max_steps: for the progress bar, which is drawn only on a terminal.
-        on_error: what follows when a file cannot be written (``train.on_save_error``).
+        on_error: whether the training stops if a file cannot be written (``train.on_save_error``).
 
     Raises:
-        TrainingError: from any method, a file cannot be written and ``on_error`` is ``stop``.
+        TrainingError: from any method, if a file cannot be written and ``on_error`` is ``stop``.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class Reporter:
             self.writer.file.open()
 
     def _cut_back(self, lengths: Mapping[str, int]) -> None:
-        """Leave of each file what was there when the checkpoint was written."""
+        """Truncate each file to its length in the checkpoint, and delete newer files."""
         for path in self._files():
             if str(path.relative_to(self.run.path)) not in lengths:
                 path.unlink()
@@ -182,20 +183,20 @@ class Reporter:
             if found >= length and path.is_file():
                 os.truncate(path, length)
                 continue
-            # After a power loss, a file that was not forced to disk may be shorter than recorded.
+            # After a power loss, a file that was not flushed to disk may be shorter than recorded.
             whole = _whole_records(path) if path == self.run.metrics else _whole_events(path)
             if path.is_file():
                 os.truncate(path, whole)
             self.line(
                 f"warning: {path}: has {found:,} bytes instead of the {length:,} that the checkpoint records, as after "
-                f"a power loss; cut to its {whole:,} bytes of whole records, so that some earlier metrics are missing"
+                f"a power loss; truncated to {whole:,} bytes of complete records, so some earlier metrics are missing"
             )
 
     def _files(self) -> list[Path]:
         return [p for p in [self.run.metrics, *sorted(self.run.tensorboard.glob("events.*"))] if p.is_file()]
 
     def lengths(self) -> dict[str, int]:
-        """Bytes written so far to each file, all of them forced to disk."""
+        """Flush each file to disk and return the number of bytes written to it."""
         with self._writing():
             self.metrics.sync()
             self.writer.file.sync()
@@ -213,7 +214,7 @@ class Reporter:
             reason = f"{where}: metrics cannot be written: {error.strerror or error}"
             if self.on_error == "stop":
                 raise TrainingError(
-                    f"{reason}; the last checkpoint is kept; make room and run the same command again"
+                    f"{reason}; the last checkpoint is kept; free disk space and run the same command again"
                 ) from error
             if not self.failing:
                 self.line(f"warning: {reason}; continuing (train.on_save_error: continue)")
@@ -230,7 +231,7 @@ class Reporter:
             self.writer.file.write()
 
     def metrics_at(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Record named numbers of one step."""
+        """Record the metrics of one step."""
         self.metrics.add((json.dumps({"step": step, "epoch": epoch, **values}) + "\n").encode())
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
@@ -241,7 +242,7 @@ class Reporter:
         self.bar.update(step - self.bar.n)
 
     def line(self, text: str) -> None:
-        """A line for people, above the progress bar."""
+        """Print a line above the progress bar."""
         with tqdm.external_write_mode(file=sys.stderr):
             log.info("%s", text)
 
@@ -249,14 +250,14 @@ class Reporter:
         self.writer.add_text(name, markdown, step)
 
     def samples(self, step: int, rows: Sequence[tuple[str, str, str]]) -> None:
-        """Sample translations as (source, reference, hypothesis)."""
+        """Record sample translations (source, reference, hypothesis)."""
         cells = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)
         self.text("samples", "| source | reference | hypothesis |\n|---|---|---|\n" + cells, step)
 
     def attention(self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> None:
-        """One heatmap of weights [T, S] with subwords on both axes.
+        """Record a heatmap of weights [T, S] with subwords on both axes.
 
-        A heatmap that cannot be drawn is left out, with a warning: no training ends for a picture.
+        A heatmap that cannot be drawn is skipped with a warning; the training continues.
         """
         try:
             image = attention_image(weights, src, tgt)
@@ -268,7 +269,7 @@ class Reporter:
         self.writer.add_image(f"attention/{name}", image, step, dataformats="HWC")
 
     def try_to(self, what: str, show: Callable[[], None]) -> None:
-        """Show something for people; a failure is a warning, except that of :meth:`_writing`."""
+        """Call ``show``; a failure is only a warning, except a :class:`TrainingError` of :meth:`_writing`."""
         try:
             show()
         except TrainingError:
@@ -286,8 +287,8 @@ class Reporter:
         self.writer.file.close()
 
 
-class Silence(Reporter):
-    """What the ranks other than the first report to: the same calls, of which nothing is seen."""
+class NullReporter(Reporter):
+    """The reporter of ranks other than rank 0: every call does nothing."""
 
     def __init__(self) -> None:
         self.bar = tqdm(disable=True)
@@ -317,14 +318,15 @@ class Silence(Reporter):
 def record_final_metrics(
     run: Run, config: Config, metrics: Mapping[str, float], step: int, lengths: Mapping[str, int]
 ) -> None:
-    """The final metrics at the last step, and the configuration's scalars beside them for TensorBoard's HPARAMS page.
+    """Record the final metrics at the last step, with the scalars of the configuration for TensorBoard's HPARAMS page.
 
-    They have an event file to themselves, whose name says what it holds: it is put in place whole, and only where it is
-    not there already. Whatever else no checkpoint knows, such as the final metrics of fewer steps, is removed.
+    The metrics are in a separate event file, whose name contains their digest. The file is written atomically, unless
+    it exists. Event files that no checkpoint records, such as the final metrics of fewer steps, are deleted.
 
     Args:
-        lengths: the files that the last checkpoint knows.
+        lengths: lengths of the files that the last checkpoint records.
     """
+    # Write, unless written
     values = {
         k: v for k, v in flatten(config.model_dump(mode="json")).items() if isinstance(v, bool | int | float | str)
     }
@@ -342,6 +344,7 @@ def record_final_metrics(
             finally:
                 writer.file.close()
             writer.file.path.replace(run.tensorboard / writer.file.path.name)
+    # Delete the final metrics of an earlier end
     for path in run.tensorboard.glob("events.*"):
         if not path.name.endswith(suffix) and str(path.relative_to(run.path)) not in lengths:
             path.unlink()
@@ -349,16 +352,16 @@ def record_final_metrics(
 
 
 def _whole_records(path: Path) -> int:
-    """How many bytes of a file of JSON lines are whole lines, up to the first that holds a NUL character."""
+    """Length in bytes of the complete lines of a JSON lines file, up to the first with a NUL character."""
     content = path.read_bytes() if path.is_file() else b""
     content = content.partition(b"\0")[0]
     return content.rfind(b"\n") + 1
 
 
 def _whole_events(path: Path) -> int:
-    """How many bytes of a TensorBoard file are whole records.
+    """Length in bytes of the complete records of a TensorBoard file.
 
-    A record is its length (8 bytes), a checksum of that (4), data, and a checksum of these (4).
+    A record is its length (8 bytes), a checksum of the length (4), data, and a checksum of the data (4).
     """
     content = path.read_bytes() if path.is_file() else b""
     ends = [0]
@@ -367,7 +370,7 @@ def _whole_events(path: Path) -> int:
         if masked_crc32c(content[start : start + 8]) != checksum or start + length + 16 > len(content):
             break
         ends.append(start + length + 16)
-    # The data of a record that was not forced to disk may be missing though there is room for it; most likely the last.
+    # The file may be long enough although data was not flushed to disk; the last records are checked first.
     while len(ends) > 1:
         data = content[ends[-2] + 12 : ends[-1] - 4]
         if masked_crc32c(data) == struct.unpack_from("<I", content, ends[-1] - 4)[0]:

@@ -1,4 +1,4 @@
-"""Score kept checkpoints again whose scores cannot be compared with those to come."""
+"""Scoring kept checkpoints again when the settings of the validation have changed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nmt.training.saving import Saving
 
 
 class Rescoring:
-    """Validates kept checkpoints again.
+    """Validates kept checkpoints again whose scores cannot be compared with new ones.
 
-    Their scores were made under other settings of the search or the evaluation, or not recorded whole.
+    These scores were made with other settings of the search or the evaluation, or are incomplete.
 
     Args:
-        quality: validates the model with other weights.
+        quality: validates the model with the given weights.
         formerly: the settings behind the scores of the run's last start, for checkpoints that do not record them.
     """
 
@@ -31,31 +31,31 @@ class Rescoring:
         self.ranks, self.scored_with = saving.ranks, saving.scored_with
 
     def __call__(self, progress: Progress, tell: Callable[[str], None]) -> bool:
-        """Score what must be scored again, and let the best of it be the best of ``progress``.
+        """Score the outdated checkpoints again, and update the best validation in ``progress``.
 
         Returns:
             Whether anything changed.
 
         Raises:
-            Paused: a signal came. The checkpoints that are left are scored when the run is resumed.
+            Paused: a signal came. The remaining checkpoints are scored when the run is resumed.
         """
         # Find
         former = progress.scored_with or self.formerly or self.scored_with
-        kept = self.ranks.first(self._outdated_checkpoints)
+        kept = self.ranks.on_main(self._outdated_checkpoints)
         if not kept and former == self.scored_with:
             return False
         changed = sorted(key for key, value in self.scored_with.items() if former.get(key) != value)
         if changed:
             differing = ", ".join(f"{key}: {former.get(key)}, now {self.scored_with[key]}" for key in changed)
             tell(
-                f"warning: settings of the validation changed ({differing}), and scores of before and after cannot be "
-                f"compared: {len(kept)} kept checkpoint(s) are scored again, and patience counts from 0"
+                f"warning: settings of the validation changed ({differing}), so earlier scores cannot be compared with "
+                f"new ones: {len(kept)} kept checkpoint(s) are scored again, and patience counts from 0"
             )
         # Score
         for one in kept:
             tell(f"step {one.step}  scored again: {self._score(one)}")
         # Compare
-        found = self.ranks.first(
+        found = self.ranks.on_main(
             lambda: checkpoints.ranked(self.run.checkpoints, lambda _: None, self.ranking.of_state)[:1]
         )
         best = found[0] if found else None
@@ -65,24 +65,24 @@ class Rescoring:
 
     def _score(self, one: checkpoints.Checkpoint) -> Quality:
         """Validate a checkpoint and store the result in it."""
-        quality = self.quality(self.ranks.each(lambda: one.weights))
+        quality = self.quality(self.ranks.on_every_rank(lambda: one.weights))
         changes = {
             "quality": quality.as_dict(),
             "score": score_of(quality, self.config),
             "scored_with": self.scored_with,
         }
-        self.ranks.first(self.run.check_held)
-        self.ranks.first(lambda: checkpoints.amend(one, **changes))
+        self.ranks.on_main(self.run.check_held)
+        self.ranks.on_main(lambda: checkpoints.amend(one, **changes))
         return quality
 
     def _outdated_checkpoints(self) -> list[checkpoints.Checkpoint]:
-        """Whole checkpoints to score again; the damaged are named where the final model is made."""
+        """The intact checkpoints to score again. Damaged ones are reported when the final model is made."""
         states = checkpoints.states(self.run.checkpoints)
         outdated = [path for path, state in states.items() if self._is_outdated(state)]
         return checkpoints.whole(self.run.checkpoints, lambda _: None, outdated)
 
     def _is_outdated(self, state: Mapping[str, Any]) -> bool:
-        """Whether the score of a checkpoint cannot be compared with those of today's validations."""
+        """Whether the score of a checkpoint cannot be compared with those of new validations."""
         quality = Quality.of(state, self.config.score)
         if quality is None:
             return False

@@ -1,4 +1,4 @@
-"""A training's checkpoints: resume from the last, write the next, delete those that it replaces."""
+"""Checkpoints of a training: resume from the last, write the next, prune old ones."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from nmt.config import Config, config_diff
+from nmt.config.compare import config_diff
+from nmt.config.experiment import Config
 from nmt.errors import CheckpointError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.run.selection import Ranking
 from nmt.runtime.environment import changes, earlier_starts
-from nmt.runtime.ranks import World
+from nmt.runtime.ranks import Ranks
 from nmt.training.progress import Progress, Window
 from nmt.training.updater import Updater
 
@@ -23,15 +24,15 @@ class Saving:
     """Writes and reads the checkpoints of one run.
 
     Args:
-        identity: what a checkpoint must agree on to be resumed: the fixed settings of its ``configuration``, and hashes
-            of the ``tokenizer`` and the ``data``.
+        identity: must be equal in a checkpoint to resume from it: the fixed settings (``configuration``), and hashes of
+            the ``tokenizer`` and the ``data``.
         environment: code, libraries, device and precision (:func:`nmt.runtime.environment.environment`); recorded, and
             compared when the run is resumed.
         scored_with: the settings that the scores of a validation depend on.
 
     Attributes:
-        saved_step: of the last checkpoint; 0 before the first.
-        tell: prints a line for people.
+        saved_step: step of the last checkpoint; 0 before the first.
+        tell: prints a line.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Saving:
         identity: dict[str, Any],
         environment: dict[str, Any],
         scored_with: dict[str, Any],
-        ranks: World,
+        ranks: Ranks,
     ):
         self.config, self.run, self.model, self.updater = config, run, model, updater
         self.identity, self.environment, self.scored_with, self.ranks = identity, environment, scored_with, ranks
@@ -54,29 +55,31 @@ class Saving:
     # --------------------------------------------------------------------------------------------------------- resuming
 
     def resume(self, warn: Callable[[str], None]) -> Progress | None:
-        """Restore the last whole checkpoint of the run; return where it stands, or None where there is none.
+        """Restore the last intact checkpoint of the run; return its progress, or None without a checkpoint.
 
         Raises:
-            CheckpointError: it belongs to another configuration, or all are damaged.
+            CheckpointError: the checkpoint belongs to another configuration, or all checkpoints are damaged.
         """
-        last = self.ranks.first(lambda: self._last(warn))
+        # Restore
+        last = self.ranks.on_main(lambda: self._last(warn))
         if last is None:
             return None
-        self.ranks.each(lambda: self._restore(last))
+        self.ranks.on_every_rank(lambda: self._restore(last))
         progress = Progress(**last.state["progress"])
         windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
         progress.window = Window.of_rank(self.ranks.rank, self.ranks.size, windows)
         self.saved_step = progress.step
         if self.updater.scaler.is_enabled():
             self.updater.scaler.load_state_dict(progress.scaler)
+        # Report differences
         if differing := changes(last.environment, self.environment):
-            warn(f"warning: {last.path}: was saved under another environment, which may change the bits ({differing})")
+            warn(f"warning: {last.path}: was saved in another environment; results may differ slightly ({differing})")
         self.environment = {**self.environment, "earlier": earlier_starts(last.environment, self.environment)}
         if last.ranks != self.ranks.size:
             warn(
-                f"{last.path}: was saved by {last.ranks} process(es) and is resumed by {self.ranks.size}: the data "
-                "continues at the same batch, with nothing left out or taken twice, but an update holds another number "
-                f"of batches and dropout draws other numbers; only {last.ranks} would give the same bits"
+                f"{last.path}: was saved by {last.ranks} process(es) and is resumed by {self.ranks.size}: no data is "
+                "skipped or repeated, but an update has another number of batches and dropout draws other numbers; "
+                f"results are the same to the bit only with {last.ranks}"
             )
         return progress
 
@@ -87,13 +90,13 @@ class Saving:
             return None
         with suppress(OSError):
             self.run.note_saved()
-        there, here = last.state["identity"], self.identity
-        if differing := config_diff(there["configuration"], self.config):
+        saved, now = last.state["identity"], self.identity
+        if differing := config_diff(saved["configuration"], self.config):
             raise CheckpointError(f"{last.path}: was made with another configuration ({differing})")
         for key in ("tokenizer", "data"):
-            if there[key] != here[key]:
+            if saved[key] != now[key]:
                 raise CheckpointError(
-                    f"{last.path}: was made with another {key} ({there[key]} there, {here[key]} now); "
+                    f"{last.path}: was made with another {key} ({saved[key]} in the checkpoint, {now[key]} now); "
                     "it belongs to another run, or the manifest.json of this run is missing: restore the missing file"
                 )
         return last
@@ -109,7 +112,7 @@ class Saving:
         """Write a checkpoint of all ranks.
 
         Args:
-            scheduled: whether it was due; averages are made of those that were.
+            scheduled: whether the checkpoint was due; only these are averaged.
 
         Raises:
             TrainingError: writing failed, under ``train.on_save_error: stop``.
@@ -117,11 +120,12 @@ class Saving:
         progress.window = window.tolist()
         progress.scaler = self.updater.scaler.state_dict()
         ranks = self.ranks.gather(checkpoints.RankState.now(progress.window))
-        if self.ranks.first(lambda: self._write(progress, ranks, scheduled)):
+        if self.ranks.on_main(lambda: self._write(progress, ranks, scheduled)):
             self.saved_step = progress.step
 
     def _write(self, progress: Progress, ranks: list[checkpoints.RankState], scheduled: bool) -> bool:
-        """Write a checkpoint and delete those it replaces; False where that failed but the training may continue."""
+        """Write a checkpoint and prune old ones; return False if writing failed but the training may continue."""
+        # Write
         validated, ema = progress.validated_step == progress.step, self.updater.ema
         try:
             checkpoints.save(
@@ -138,11 +142,12 @@ class Saving:
                 environment=self.environment,
                 ranks=ranks,
             )
+        # Report a failure, or prune
         except OSError as error:
             reason = f"step {progress.step}: the checkpoint could not be saved: {error.strerror or error}"
-            kept = f"the one of step {self.saved_step} is kept" if self.saved_step else "there is none before it"
+            kept = f"the one of step {self.saved_step} is kept" if self.saved_step else "no earlier one exists"
             if self.config.train.on_save_error == "stop":
-                raise TrainingError(f"{reason}; {kept}; make room and run the same command again") from error
+                raise TrainingError(f"{reason}; {kept}; free disk space and run the same command again") from error
             self.tell(f"{reason}; {kept}; the training continues (train.on_save_error: continue)")
             return False
         with suppress(OSError):

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from nmt.config import Config, TrainConfig
+from nmt.config.experiment import Config
+from nmt.config.train import TrainConfig
 from nmt.models.build import count_parameters
 from nmt.run.selection import TITLES
 from nmt.runtime.device import Place
@@ -19,12 +20,12 @@ from nmt.training.trainer import Trainer
 
 
 def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
-    """Model, data, limits, batches, device and run, one line each."""
+    """Model, data, limits, device and run, one line each."""
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
-    order = trainer.order
+    order, place = trainer.order, trainer.place
+    _, batching = choose_batching(config, place.device, place.dtype, trainer.run.batching())
     steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
-    _, batching = choose_batching(config, trainer.place.device, trainer.place.dtype, trainer.run.batching())
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"
@@ -38,7 +39,7 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
         f"until       {', or '.join(_limits(config.train))}",
         f"batches     {batching}",
-        f"device      {_place(trainer.place)}; {_reproducible(trainer.environment)}",
+        f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
 

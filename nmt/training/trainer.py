@@ -1,4 +1,4 @@
-"""The training loop: updates, validations and checkpoints, resumable to the last bit."""
+"""The training loop: updates, validations and checkpoints. A resumed run gives exactly the same weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from nmt.config import Config
-from nmt.data.batching import Batch, Reader, TrainingOrder, prefetch
+from nmt.config.experiment import Config
+from nmt.data.batch import Batch
+from nmt.data.order import TrainingOrder
 from nmt.data.packing import PackedBatch
+from nmt.data.reader import Reader, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
@@ -26,7 +28,7 @@ from nmt.training import plan
 from nmt.training.final import FinalModel
 from nmt.training.optim import borrowed
 from nmt.training.progress import SUMS, Progress, Window
-from nmt.training.reporting import Reporter, Silence
+from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
 from nmt.training.updater import Updater
@@ -34,18 +36,19 @@ from nmt.training.validation import Validation
 
 
 class Validate(Protocol):
-    """Runs a validation of the model it is given (in evaluation mode).
+    """Validates a model, which is in evaluation mode.
 
     Attributes:
-        settings: what the scores of a validation depend on, apart from the weights.
+        settings: the settings that the scores of a validation depend on.
     """
 
     settings: dict[str, Any]
 
     def __call__(self, model: Seq2Seq[Any]) -> Validation:
-        """
+        """Validate ``model``.
+
         Raises:
-            Paused: on all ranks, a postponed signal asks one of them to stop.
+            Paused: on all ranks, if one of them received a signal to stop.
         """
 
 
@@ -53,9 +56,9 @@ class Trainer:
     """Trains one model.
 
     Args:
-        order: the batches of each update, of all ranks together.
-        identity: what a checkpoint must agree on to be resumed, see :class:`Saving`.
-        formerly: what ``validate.settings`` were at the run's last start, for checkpoints that do not record them.
+        order: the batches of each update, for all ranks.
+        identity: must be equal in a checkpoint to resume from it, see :class:`Saving`.
+        formerly: ``validate.settings`` of the run's last start, for checkpoints that do not record them.
     """
 
     def __init__(
@@ -80,8 +83,8 @@ class Trainer:
         self.rescoring = Rescoring(self.saving, self.quality, formerly)
         self.progress = Progress()
         self.window = Window(self.progress.window, place.device)
-        self.reporter: Reporter = Silence()
-        self.signal: int | None = None  # to any rank; all ranks know it
+        self.reporter: Reporter = NullReporter()
+        self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
         self._clock = time.monotonic()
         self._started = (0, 0.0)
@@ -89,16 +92,16 @@ class Trainer:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Code, libraries, device and precision of this start, and how they compare with earlier starts."""
+        """Code, libraries, device and precision of this start, and whether earlier starts had the same."""
         return self.saving.environment
 
     # --------------------------------------------------------------------------------------------------------- the loop
 
     def resume(self, warn: Callable[[str], None]) -> bool:
-        """Restore the last whole checkpoint of the run, if there is one.
+        """Restore the last intact checkpoint of the run, if there is one.
 
         Raises:
-            CheckpointError: it belongs to another configuration, or all are damaged.
+            CheckpointError: the checkpoint belongs to another configuration, or all checkpoints are damaged.
         """
         if (found := self.saving.resume(warn)) is None:
             return False
@@ -106,11 +109,11 @@ class Trainer:
         return True
 
     def fit(self) -> str:
-        """Train until something says stop; return what did.
+        """Train until a limit is reached; return the limit in words.
 
         Raises:
             Interrupted: a signal came; the state was saved.
-            TrainingError: the loss is no number any more, the device's memory does not suffice, or the disk is full.
+            TrainingError: the training diverged, the device is out of memory, or the disk is full.
         """
         progress, c = self.progress, self.config.train
         self._begin()
@@ -119,7 +122,7 @@ class Trainer:
             with postponing(acknowledge=self.ranks.is_main):
                 # Before the first step
                 if self.place.device.type == "cuda":
-                    self.ranks.each(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
+                    self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
                 self._score_again()
                 while True:
                     # Stop, or validate
@@ -148,26 +151,27 @@ class Trainer:
                     self.save()
                 self.heed_signals()
                 self._stop_if_unsaved()
+                self.ranks.on_main(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
             updates.close()
             self.reporter.close()
 
     def step(self, batches: Sequence[Batch | PackedBatch]) -> None:
-        """Make an update, and end a training that diverges."""
+        """Make an update; raise an error if the training diverges."""
         self.update(batches)
         self.updater.stop_if_diverged(self.progress)
         self._tick()
 
     def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
-        """Make one optimizer step on ``batches``, this rank's of the update."""
+        """Make one optimizer step on ``batches``, this rank's share of the update."""
         self.updater.update(batches, self.progress, self.window)
 
     def heed_signals(self) -> None:
-        """Save, or save and stop, where a signal asks any rank to.
+        """Save, or save and stop, if any rank received a signal to do so.
 
         Raises:
-            Interrupted: it asks to stop.
+            Interrupted: the signal asks to stop.
         """
         self._agree()
         self._stop_if_asked()
@@ -176,20 +180,20 @@ class Trainer:
         return self.progress.reason_to_stop(self.config.train)
 
     def pace(self) -> plan.Pace:
-        """How far the training has come, in updates of the size that this start makes."""
+        """Progress of the training, in updates of the size of this start."""
         epoch_steps = len(self.order.updates(self.progress.epoch))
         return plan.Pace.of(self.progress, epoch_steps, self.order.accumulate)
 
     def save(self, scheduled: bool = True) -> None:
         """Write a checkpoint, see :meth:`Saving.save`."""
-        self.ranks.first(self.run.check_held)
+        self.ranks.on_main(self.run.check_held)
         self._count_time()
         self.progress.files = self.reporter.lengths()
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()
 
     def quality(self, weights: Mapping[str, Tensor]) -> Quality:
-        """Validate the model with other weights."""
+        """Validate the model with the given weights."""
         training = self.model.training
         self.model.eval()
         try:
@@ -199,7 +203,7 @@ class Trainer:
             self.model.train(training)
 
     def is_finished(self, warn: Callable[[str], None]) -> bool:
-        """Whether the training has reached its end and the run's final model is what :meth:`finish` would write now."""
+        """Whether the training has ended and the run has the final model that :meth:`finish` would write now."""
         return self.reason_to_stop() is not None and self.final.is_written(self.progress, warn)
 
     def finish(self, warn: Callable[[str], None]) -> dict[str, Any]:
@@ -207,48 +211,48 @@ class Trainer:
         return self.final.write(self.progress, warn)
 
     def _begin(self) -> None:
-        """Open the metrics, delete what a kill has left, start the clock."""
+        """Open the metrics, prune checkpoints, start the clock."""
         progress = self.progress
-        self.reporter = self.ranks.each(self._open_reporter)
+        self.reporter = self.ranks.on_every_rank(self._open_reporter)
         self.updater.tell = self.saving.tell = self.reporter.line
         self.window = Window(progress.window, self.place.device)
         if progress.step == 0:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
-        self.ranks.first(self.saving.prune)  # what a kill between a save and its pruning has left
+        self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
         self._started = (progress.step, progress.seconds)
         self.model.train()
 
     def _open_reporter(self) -> Reporter:
         if not self.ranks.is_main:
-            return Silence()
+            return NullReporter()
         progress, c = self.progress, self.config.train
         return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
-        """This rank's batches of each update, with the epoch, the batches taken of it by then, and whether it ends."""
+        """Yield for each update: epoch, position in the epoch after it, whether the epoch ends, this rank's batches."""
         epoch, position = self.progress.epoch, self.progress.position
         while True:
             updates = self.order.updates(epoch, position)
             for number, update in enumerate(updates, 1):
                 position += len(update)
-                own = [self.reader.read(rows, epoch) for rows in update[self.ranks.block(len(update))]]
+                batches = [self.reader.read(rows, epoch) for rows in update[self.ranks.block(len(update))]]
                 # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
-                own = own or [self.reader.read(update[0][:1], epoch).without_targets()]
+                batches = batches or [self.reader.read(update[0][:1], epoch).without_targets()]
                 if self.place.device.type == "cuda":
-                    own = [batch.pinned() for batch in own]
-                yield epoch, position, number == len(updates), own
+                    batches = [batch.pinned() for batch in batches]
+                yield epoch, position, number == len(updates), batches
             epoch, position = epoch + 1, 0
 
     # ---------------------------------------------------------------------------------------------------------- signals
 
     def _agree(self) -> None:
-        """The clock of rank 0 and the signals of any rank hold for all."""
-        told = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save])
+        """Give all ranks the clock of rank 0 and the signals that any rank received."""
+        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save])
         heard.save = False
-        self.progress.seconds = told[0][0]
-        self.signal = max(int(number) for _, number, _ in told) or None
-        self.save_asked = any(save for _, _, save in told)
+        self.progress.seconds = everyone[0][0]
+        self.signal = max(int(number) for _, number, _ in everyone) or None
+        self.save_asked = any(save for _, _, save in everyone)
 
     def _stop_if_asked(self) -> None:
         if not self.save_asked and self.signal is None:
@@ -263,30 +267,32 @@ class Trainer:
         if self.signal is not None:
             kept = "all saved" if saved == step else f"saved up to step {saved}"
             name = signal.Signals(self.signal).name
-            error = Interrupted(f"stopped by {name} at step {step}, {kept}; the same command resumes it", self.signal)
-            raise self.ranks.common(error)
+            error = Interrupted(
+                f"stopped by {name} at step {step}, {kept}; run the same command to resume", self.signal
+            )
+            raise self.ranks.raised_once(error)
 
     def _stop_if_unsaved(self) -> None:
-        """No final model is made of a training whose last steps are not saved (``train.on_save_error: continue``)."""
+        """Refuse to make a final model if the last checkpoint is not saved (``train.on_save_error: continue``)."""
         step, saved = self.progress.step, self.saving.saved_step
         if saved != step:
             kept = f"up to step {saved}" if saved else "nothing of it"
-            raise self.ranks.common(
+            raise self.ranks.raised_once(
                 TrainingError(
                     f"step {step}: the training has ended, but its last checkpoint could not be saved "
-                    f"({kept} is saved); make room and run the same command again"
+                    f"({kept} is saved); free disk space and run the same command again"
                 )
             )
 
     def _interrupted(self) -> BaseException:
-        """Save the state where a signal has paused a validation, and raise what ends the training."""
+        """Save the state after a signal has paused a validation, and raise :class:`Interrupted`."""
         self.heed_signals()
         return AssertionError("a validation is paused only by a signal")
 
     # ---------------------------------------------------------------------------------------------------------- metrics
 
     def _count_time(self, of_updates: bool = False) -> None:
-        """Count the time since the last call as training, and as time of updates, from which tokens/s is computed."""
+        """Add the time since the last call to the training time and, for tokens/s, to the time of updates."""
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         if of_updates:
@@ -295,15 +301,15 @@ class Trainer:
 
     def _tick(self) -> None:
         self._count_time(of_updates=True)
-        if self.place.device.type == "cpu":  # elsewhere reading a number would synchronize
+        if self.place.device.type == "cpu":  # on other devices reading a number would synchronize
             self.reporter.progress(self.progress.step, f"loss {self.window.mean_loss():.3f}")
 
     def _log(self) -> None:
         # Add up
-        self.ranks.first(self.run.check_held)
+        self.ranks.on_main(self.run.check_held)
         w = dict(zip(SUMS, Window.total(self.ranks.exchange(self.window.tolist())), strict=True))
         self.window.clear()
-        step, tokens = self.progress.step, max(1.0, w["tokens"])  # no token counts where every update was skipped
+        step, tokens = self.progress.step, max(1.0, w["tokens"])  # 0 if every update was skipped
         nll = w["nll"] / tokens
         metrics = {
             "train/loss": w["smoothed"] / tokens,
@@ -327,7 +333,7 @@ class Trainer:
             )
 
     def _forecast(self) -> None:
-        """Once in each start, when the speed is known: will the time limit end the schedule too early?"""
+        """Warn once per start, when the speed is known, if the time limit will end the schedule too early."""
         steps, seconds = self.progress.step - self._started[0], self.progress.seconds - self._started[1]
         if self._told_forecast or steps < 20 or seconds <= 0:
             return
@@ -341,7 +347,7 @@ class Trainer:
         # Judge
         progress, c = self.progress, self.config.train
         result = self._validate_model()
-        self.ranks.first(self.run.check_held)
+        self.ranks.on_main(self.run.check_held)
         better = progress.record(result.quality, self.ranking, c, self.saving.scored_with)
         self._count_time()
         # Show
@@ -380,7 +386,7 @@ class Trainer:
         raise self._interrupted()
 
     def _score_again(self) -> None:
-        """Score kept checkpoints again where the settings of the validation changed."""
+        """Score kept checkpoints again if the settings of the validation changed."""
         try:
             if self.rescoring(self.progress, self.reporter.line):
                 self._clock = time.monotonic()
@@ -388,7 +394,7 @@ class Trainer:
             raise self._interrupted() from None
 
     def _warn_if_stuck(self, result: Validation) -> None:
-        """Two signs of a training that leads nowhere, with their usual causes."""
+        """Warn about two signs of a failing training, with their usual causes."""
         # The loss does not fall
         progress, warmup = self.progress, self.config.train.schedule.warmup_steps
         if progress.first_loss is None:
@@ -400,7 +406,7 @@ class Trainer:
         ):
             self.reporter.line(
                 "warning: the validation loss has not moved since the first validation; the learning rate may be far "
-                "too high or too low, or source and target lines may not belong together"
+                "too high or too low, or the source and target files may not be aligned line by line"
             )
         # The hypotheses do not differ
         if not result.quality.varied and (progress.step >= warmup or not self._told_unvaried):

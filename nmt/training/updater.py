@@ -1,4 +1,4 @@
-"""One optimizer step: forward, backward, clipping, and what happens when memory or numbers run out."""
+"""One optimizer step: forward, backward, clipping, and the handling of out-of-memory errors and divergence."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.config import TrainConfig
-from nmt.data.batching import Batch, Reader
+from nmt.config.train import TrainConfig
+from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
+from nmt.data.reader import Reader
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.device import Place, autocast
 from nmt.training.captured import CapturedUpdate, Graphs, capture
 from nmt.training.loss import projected_cross_entropy
-from nmt.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
+from nmt.training.optim import MovingAverage, build_optimizer, set_learning_rate
 from nmt.training.progress import Progress, Window
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
@@ -34,9 +35,9 @@ class Updater:
         rate: the learning rate of the last update.
         packed: whether batches are packed.
         capturable: whether the update may become one CUDA graph: all packed batches have the same shape.
-        captured: that graph, once it is made.
-        recent: of the last updates the batches, and whether the gradient was finite (a tensor on the device).
-        tell: prints a line for people.
+        captured: the CUDA graph of the update, once made.
+        recent: for each of the last updates its batches, and whether its gradient was finite (a tensor on the device).
+        tell: prints a line.
     """
 
     def __init__(self, config: TrainConfig, model: Seq2Seq[Any], reader: Reader, place: Place):
@@ -58,19 +59,20 @@ class Updater:
         self.tell: Callable[[str], None] = lambda _: None
 
     def update(self, batches: Sequence[Batch | PackedBatch], progress: Progress, window: Window) -> None:
-        """Make one step on the mean loss per target token of all ``batches``, those of all ranks together.
+        """Make one step on the mean loss per target token of the batches of all ranks.
 
         Args:
-            progress: its step counts up.
-            window: the sums to which the losses are added.
+            batches: this rank's batches.
+            progress: ``progress.step`` is incremented.
+            window: the losses are added to these sums.
 
         Raises:
-            TrainingError: out of memory, even with every batch in halves.
+            TrainingError: out of memory, even with every batch split into halves.
         """
-        # The gradient is the mean over the ranks, each of which sums over its tokens.
+        # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         tokens = sum(batch.tgt_tokens for batch in batches)
         total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
-        self.rate = learning_rate(progress.step + 1, self.config, progress.plateau_cuts)
+        self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
             finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)
@@ -94,22 +96,22 @@ class Updater:
             return found.smoothed, found.nll
 
     def prepare(self, rows: Any, window: Window) -> None:
-        """Before the first step on CUDA, see :meth:`try_longest_batch` and :meth:`capture`."""
+        """Prepare the first step on CUDA, see :meth:`try_longest_batch` and :meth:`capture`."""
         self.try_longest_batch(rows)
         self.capture(rows, window)
 
     def try_longest_batch(self, rows: Any) -> None:
-        """Fail at the start, not after an hour: the batch with most positions must fit. Leaves no trace.
+        """Check at the start that the batch with the most positions fits into memory. All state is restored.
 
         Args:
             rows: the sentence pairs of that batch.
         """
         state = torch.cuda.get_rng_state(self.device)
-        moments: list[Tensor] = []  # Adam's are allocated by the first update and stay: a batch must fit beside them
+        moments: list[Tensor] = []  # room for Adam's moments, which the first update allocates
         try:
             if not self.optimizer.state:
                 moments += [torch.empty_like(p) for p in self.parameters for _ in range(2)]
-            with self.ranks.apart():
+            with self.ranks.no_sync():
                 self._accumulate([self.reader.largest(rows)], 1)
         except torch.OutOfMemoryError:
             raise TrainingError(
@@ -121,14 +123,14 @@ class Updater:
             torch.cuda.set_rng_state(state, self.device)
 
     def capture(self, rows: Any, window: Window) -> None:
-        """Make the update one CUDA graph, where that is possible. Leaves no trace.
+        """Capture the update as one CUDA graph, if possible. All state is restored.
 
         Args:
             rows: the sentence pairs of any batch.
             window: the sums to which the losses will be added.
 
         Raises:
-            TrainingError: the memory does not suffice.
+            TrainingError: out of memory.
         """
         if not self.capturable:
             return
@@ -155,11 +157,12 @@ class Updater:
                 self.optimizer.zero_grad(set_to_none=True)
 
     def stop_if_diverged(self, progress: Progress) -> None:
-        """End a training whose gradients stay not finite, naming the sentences of the last batch.
+        """Raise an error if the gradients stay non-finite, and name the sentences of the last batch.
 
         Raises:
             TrainingError: ``train.max_bad_steps`` updates in a row were skipped.
         """
+        # Count
         limit = self.config.max_bad_steps
         if self.device.type == "cuda":  # reading a number synchronizes: look only once in `limit` steps
             if progress.step % limit or len(self.recent) < limit or any(bool(ok) for _, ok in self.recent):
@@ -169,21 +172,22 @@ class Updater:
             bad = progress.bad_steps = 0 if self.recent[-1][1] else progress.bad_steps + 1
         if bad < limit:
             return
-        own = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
-        rows = sorted(self.ranks.collect(own))
+        # Report
+        local = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
+        rows = sorted(self.ranks.gather_items(local))
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
         error = TrainingError(
-            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch held "
+            f"the gradient was not finite for {bad} updates in a row, up to step {progress.step}; the last batch has "
             f"the training pairs {shown} (the first: {' ||| '.join(example)[:200]}); the last good checkpoint is kept; "
             "lower train.optimizer.lr, lengthen train.schedule.warmup_steps, or set train.precision: fp32"
         )
-        raise self.ranks.common(error)
+        raise self.ranks.raised_once(error)
 
     # -------------------------------------------------------------------------------------------------- parts of a step
 
     def _gradients(self, batches: Sequence[Batch | PackedBatch], tokens: float, progress: Progress) -> Tensor:
-        """Gradients of the loss over ``tokens``; with every batch in halves where memory does not suffice."""
+        """Compute the gradients of the loss over ``tokens``; when out of memory, with every batch split into halves."""
         with suppress(torch.OutOfMemoryError):  # leave the block first: the traceback keeps the failed pass's tensors
             return self._accumulate(batches, tokens)
         return self._accumulate_halves(batches, tokens, progress)
@@ -192,14 +196,14 @@ class Updater:
         """Add up the gradients of all batches; return this rank's sums of the smoothed and the plain loss, [2]."""
         sums = torch.zeros(2, device=self.device)
         for number, batch in enumerate(batches, 1):
-            with self.ranks.apart() if number < len(batches) else nullcontext():
+            with self.ranks.no_sync() if number < len(batches) else nullcontext():
                 loss, nll = self.loss(batch.to(self.device))
                 self.scaler.scale(loss / tokens).backward()
             sums += torch.stack([loss.detach(), nll.detach()])
         return sums
 
     def _accumulate_halves(self, batches: Sequence[Batch | PackedBatch], tokens: float, progress: Progress) -> Tensor:
-        """Repeat the update from its start, with every batch in two: the same gradient in less memory."""
+        """Restart the update with every batch split into halves: the same gradient in less memory."""
         step = progress.step + 1
         # A retry on one rank would deadlock: the others are inside this step's all-reduce. Half a packed batch takes as
         # much memory as a whole one.
@@ -218,7 +222,7 @@ class Updater:
             ) from None
 
     def _apply(self, losses: Tensor, tokens: int | Tensor, window: Window) -> Tensor:
-        """Change the weights where the gradient is finite; returns whether it is.
+        """Update the weights if the gradient is finite; return whether it is.
 
         Args:
             losses: sums of the smoothed and the plain loss of this rank's ``tokens``, for ``window``.

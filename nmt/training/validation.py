@@ -11,14 +11,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from nmt.config import Config, SearchConfig, digest
-from nmt.data.batching import Reader, plan_batches
+from nmt.config.compare import digest
+from nmt.config.experiment import Config
+from nmt.config.search import SearchConfig
+from nmt.data.order import plan_batches
+from nmt.data.reader import Reader
 from nmt.evaluation.scores import score
 from nmt.insight.attention import attention_map
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.selection import Quality, varied
 from nmt.runtime.device import Place
-from nmt.runtime.ranks import World
+from nmt.runtime.ranks import Ranks
 from nmt.runtime.signals import Paused
 from nmt.training.loss import projected_cross_entropy
 from nmt.training.prepared import Prepared
@@ -37,11 +40,11 @@ class Validation:
     """What a validation finds.
 
     Attributes:
-        metrics: by TensorBoard name.
-        distinct: the number of different hypotheses, and of hypotheses.
+        metrics: values by TensorBoard name.
+        distinct: the number of distinct hypotheses, and of all hypotheses.
         samples: source, reference, hypothesis.
         maps: name, weights [T, S], source and target subwords of each attention map.
-        notes: lines for people.
+        notes: lines to print.
     """
 
     metrics: dict[str, float]
@@ -63,7 +66,7 @@ class Validator:
 
     def __init__(self, config: Config, prepared: Prepared, place: Place):
         self.config = config.model_copy(update={"search": _valid_search(config)})
-        self.tokenizer, self.place, self.world = prepared.tokenizer, place, place.ranks
+        self.tokenizer, self.place, self.ranks = prepared.tokenizer, place, place.ranks
         data, text = prepared.encoded.valid, prepared.corpus.part("valid")
         reader = Reader(data, prepared.tokenizer)
         self.limits = prepared.encoded.limits
@@ -93,16 +96,16 @@ class Validator:
             Paused: on all ranks, a postponed signal asks one of them to stop.
         """
         translator = new_translator(model, self.tokenizer, self.config, self.limits, self.place)
-        batches = _paused_together(lambda: self._losses(model), self.world)
-        found = _paused_together(lambda: translate_block(translator, self.sources, self.world), self.world)
-        return self.world.first(lambda: self._judge(translator, batches, found))
+        batches = _paused_together(lambda: self._losses(model), self.ranks)
+        found = _paused_together(lambda: translate_block(translator, self.sources, self.ranks), self.ranks)
+        return self.ranks.on_main(lambda: self._judge(translator, batches, found))
 
     def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:
         """Negative log-likelihood, correct tokens and tokens of each of this rank's batches."""
         batches: list[tuple[float, int, int]] = []
         with torch.inference_mode():
-            for rows in self.plan[self.world.block(len(self.plan))]:
-                self.world.pulse()
+            for rows in self.plan[self.ranks.block(len(self.plan))]:
+                self.ranks.pulse()
                 batch = self.read(rows).to(self.place.device)
                 hidden, targets = batch.at_targets(model(*batch.inputs)), batch.targets  # [M, D], [M]
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
@@ -170,7 +173,7 @@ def _valid_search(config: Config) -> SearchConfig:
     return config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
 
 
-def _paused_together(work: Callable[[], list[T]], world: World) -> list[T]:
+def _paused_together(work: Callable[[], list[T]], ranks: Ranks) -> list[T]:
     """Let each rank do its share of the work; all get the results in order of rank.
 
     Raises:
@@ -183,7 +186,7 @@ def _paused_together(work: Callable[[], list[T]], world: World) -> list[T]:
         except Paused:
             return None
 
-    made = world.gather(world.each(unless_paused))
+    made = ranks.gather(ranks.on_every_rank(unless_paused))
     if any(part is None for part in made):
         raise Paused
     return [item for part in made for item in part or []]

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.config.limits import resolve_search
 from nmt.errors import DeviceError, ExportError
 from nmt.runtime.threads import default_threads
-from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 from nmt.translation.batches import search_batches
 
 if TYPE_CHECKING:
-    from nmt.config import SearchConfig
+    from nmt.config.search import SearchConfig
     from nmt.data.tokenizer import Tokenizer
     from nmt.translation.translator import Engine
 
@@ -54,9 +54,9 @@ class CTranslate2Engine:
       complete where the n-th score is not below the least log_prob kept / penalty(T).
     - It forbids tokens before the softmax, which changes the probabilities of all others. Here nothing is forbidden:
       pad, bos and unk end a hypothesis as eos does, and are sorted out (:meth:`_without_forbidden`). Where more than W
-      of the 2W best candidates end in one way or another, it goes on with an ended one; what comes of that is known by
-      the end within it. (If nothing does, other hypotheses may have been lost to it: the one case that is not seen. It
-      takes a forbidden token among the 2W best, beside as many ends of other prefixes.)
+      of the 2W best candidates end in one way or another, it continues an ended one; such a hypothesis has an end
+      within it. Known gap: if it never ends, CTranslate2 may have pruned a legal hypothesis, and we cannot detect it.
+      This needs a forbidden token and W finished prefixes among the best 2W.
     - At the limit of length, one for all sentences of a call, it breaks off what ours closes with eos
       (:meth:`_closed`).
 
@@ -84,12 +84,12 @@ class CTranslate2Engine:
     ) -> None:
         ctranslate2 = import_ctranslate2()
         try:
-            # Threads that each work on a batch of their own do not wait for one another in every product.
+            # One batch per thread: threads that share a batch wait for one another in every product.
             workers = (threads or default_threads()) if device == "cpu" else 1
             self.translator = ctranslate2.Translator(str(folder), device=device, inter_threads=workers, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ExportError(f"{folder}: cannot be loaded ({reason}); delete it to have it made anew") from None
+            raise ExportError(f"{folder}: cannot be loaded ({reason}); delete it, and it will be made again") from None
         self.beam_size, self.batch_tokens = search.beam_size, resolve_search(search).batch_tokens
         self.penalty = LengthPenalty(search.length_penalty, search.alpha)
         self.pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
@@ -127,8 +127,8 @@ class CTranslate2Engine:
         found |= self._closed(sources, late, nbest)
         if rows := [i for i in range(len(sources)) if found[i] is None]:
             self.searched_again += len(rows)
-            anew = self.own().search([sources[i] for i in rows], [max_lengths[i] for i in rows], nbest)
-            found |= zip(rows, anew, strict=True)
+            again = self.own().search([sources[i] for i in rows], [max_lengths[i] for i in rows], nbest)
+            found |= zip(rows, again, strict=True)
         return [found[i] or [] for i in range(len(sources))]
 
     def _without_forbidden(
@@ -140,10 +140,9 @@ class CTranslate2Engine:
     ) -> dict[int, list[Hypothesis] | None]:
         """The best hypotheses where forbidden tokens came among the W best candidates of the first step.
 
-        They do, after bos: an output layer tied to the embeddings likes to repeat it. There f of them kept out as many
-        other candidates, among them perhaps eos, which ends an empty translation in our search and is missing here. The
-        candidates of that step are looked at in a call of their own. Then the sentence is searched once more, until
-        forbidden ones and others together are so many that ours would be over.
+        Usually it is bos: a tied output layer tends to repeat its input. Each of the f forbidden tokens displaced one
+        legal candidate of the first step, possibly eos (the empty translation). Fetch those candidates in a separate
+        call. Then search the sentence again, for as many hypotheses as our search needs, forbidden ones included.
 
         Args:
             forbidden: of each of these sentences, how many came.
@@ -159,7 +158,7 @@ class CTranslate2Engine:
             candidates = sorted(first.ended + first.forbidden + first.broken_off, reverse=True)
             seen = candidates[: self.beam_size]
             ours = [each for each in candidates if each not in first.forbidden][: self.beam_size]
-            # CTranslate2 finds W prefixes to go on with among the 2W best, or would go on with ended ones.
+            # CTranslate2 continues W prefixes among the best 2W, or ended hypotheses if fewer are left.
             enough = sum(each in first.broken_off for each in candidates[: 2 * self.beam_size]) >= self.beam_size
             if enough and sum(each in first.forbidden for each in seen) == forbidden[i]:
                 missing[i] = [each for each in first.ended if each in ours and each not in seen]

@@ -14,12 +14,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nmt import __version__
-from nmt.config import Config, TransformerConfig, digest
+from nmt.config.compare import digest
+from nmt.config.experiment import Config
+from nmt.config.limits import ResolvedSearch, resolve_search
+from nmt.config.model import TransformerConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, ExportError
 from nmt.run.directory import Run
 from nmt.runtime.memory import keep_freed_memory
-from nmt.search.limits import ResolvedSearch, resolve_search
 from nmt.storage.atomic import UnreadableError, new_directory, recover, remove, seal, signals_raise, verified
 from nmt.storage.locks import waiting_lock
 from nmt.translation.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device

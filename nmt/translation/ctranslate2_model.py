@@ -52,16 +52,16 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     elif model.src_positions is not None and model.tgt_positions is not None:
         encoder.position_encodings.encodings = _array(model.src_positions.weight)
         decoder.position_encodings.encodings = _array(model.tgt_positions.weight)
-    for there, reader in zip(encoder.layer, model.encoder, strict=True):
-        _attention(there.self_attention, reader.self_attention, reader.residuals[0].norm)
-        _feed_forward(there.ffn, reader.feed_forward, reader.residuals[1].norm)
-    for there, writer in zip(decoder.layer, model.decoder, strict=True):
-        _attention(there.self_attention, writer.self_attention, writer.residuals[0].norm)
-        _attention(there.attention, writer.cross_attention, writer.residuals[1].norm)
-        _feed_forward(there.ffn, writer.feed_forward, writer.residuals[2].norm)
-    for there, norm in ((encoder, model.encoder_norm), (decoder, model.decoder_norm)):
+    for target, encoder_layer in zip(encoder.layer, model.encoder, strict=True):
+        _attention(target.self_attention, encoder_layer.self_attention, encoder_layer.residuals[0].norm)
+        _feed_forward(target.ffn, encoder_layer.feed_forward, encoder_layer.residuals[1].norm)
+    for target, decoder_layer in zip(decoder.layer, model.decoder, strict=True):
+        _attention(target.self_attention, decoder_layer.self_attention, decoder_layer.residuals[0].norm)
+        _attention(target.attention, decoder_layer.cross_attention, decoder_layer.residuals[1].norm)
+        _feed_forward(target.ffn, decoder_layer.feed_forward, decoder_layer.residuals[2].norm)
+    for target, norm in ((encoder, model.encoder_norm), (decoder, model.decoder_norm)):
         if isinstance(norm, nn.LayerNorm):  # of a pre-norm stack
-            _norm(there.layer_norm, norm)
+            _norm(target.layer_norm, norm)
 
     spec.register_source_vocabulary(tokenizer.src_pieces(range(tokenizer.src_vocab_size)))
     spec.register_target_vocabulary(tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nmt.config import SearchConfig
+from nmt.config.search import SearchConfig
 from nmt.run.directory import Run
 
 if TYPE_CHECKING:

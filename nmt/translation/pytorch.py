@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nmt.config.limits import resolve_search
 from nmt.search.beam import Advance, Beam, Execution, beam_search
-from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis, LengthPenalty
 from nmt.translation.batches import search_batches
 from nmt.translation.captured import SMALLEST, CapturedSteps, CudaGraph, batch_count, batch_size, source_room
 
 if TYPE_CHECKING:
-    from nmt.config import SearchConfig
+    from nmt.config.search import SearchConfig
     from nmt.data.tokenizer import Tokenizer
     from nmt.models.seq2seq import Seq2Seq
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from nmt.config import Config
+from nmt.config.experiment import Config
+from nmt.config.limits import LengthLimits, default_batch_tokens, resolve_search
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, RunError
 from nmt.models.build import build_model
@@ -17,7 +18,6 @@ from nmt.run.directory import Run
 from nmt.run.selection import Ranking
 from nmt.runtime.device import Place, resolve_device, resolve_precision, set_threads, use_device
 from nmt.runtime.memory import keep_freed_memory
-from nmt.search.limits import LengthLimits, default_batch_tokens, resolve_search
 from nmt.translation.pytorch import TorchEngine
 from nmt.translation.translator import Translator
 

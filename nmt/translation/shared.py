@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nmt.runtime.ranks import World
+from nmt.runtime.ranks import Ranks
 from nmt.translation.translator import Notice, Translation, Translator
 
 
 def translate_shared(
-    translator: Translator[Any], lines: Sequence[str], ranks: World, warn: Callable[[Notice], None]
+    translator: Translator[Any], lines: Sequence[str], ranks: Ranks, warn: Callable[[Notice], None]
 ) -> list[Translation]:
     """The best translation of each line, on all ranks; each rank translates a block of the lines."""
     notices = list[Notice]()
-    found = ranks.each(lambda: translate_block(translator, lines, ranks, notices.append))
-    for notice in ranks.collect(notices):
+    found = ranks.on_every_rank(lambda: translate_block(translator, lines, ranks, notices.append))
+    for notice in ranks.gather_items(notices):
         warn(notice)
-    return ranks.collect(found)
+    return ranks.gather_items(found)
 
 
 def translate_block(
-    translator: Translator[Any], lines: Sequence[str], ranks: World, warn: Callable[[Notice], None] | None = None
+    translator: Translator[Any], lines: Sequence[str], ranks: Ranks, warn: Callable[[Notice], None] | None = None
 ) -> list[Translation]:
     """The best translation of each line of this rank's block."""
     block = ranks.block(len(lines))

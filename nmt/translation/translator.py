@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from nmt.config import SearchConfig
+from nmt.config.limits import resolve_search
+from nmt.config.search import SearchConfig
 from nmt.errors import ConfigError
-from nmt.search.limits import resolve_search
 from nmt.search.scoring import Hypothesis
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import yaml
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.config import load_config
+from nmt.config.load import load_config
 from nmt.errors import CheckpointError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
@@ -148,7 +148,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "truncated gzip": ({"a.gz": gzip.compress(LINES)[:-5], "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
         "a.gz: gzip file cut off after line 500; copy it again"),
     "no gzip": ({"a.gz": LINES, "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
-        "a.gz: not a gzip file, in spite of its name; rename or compress it"),
+        "a.gz: is no gzip file, although its name says so; rename or compress it"),
     "invalid UTF-8 in line 3": ({"a": b"x\ny\nz\xe4\n", "b": b"x\ny\nz\n"}, TEXT,
         "a:3: not valid UTF-8 (byte 0xe4 at column 2); " + western("a")),
     "Latin-1": ({"a": "größer\n".encode("latin-1"), "b": b"x\n"}, TEXT,
@@ -323,7 +323,7 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
     "configuration of aliases": (spoil("config.yaml", ALIASES), TRANSLATE,
         "runs/c/config.yaml:1: not valid YAML: more than 10,000 keys and values; a configuration has a few hundred"),
     "configuration of another model": (edited_config, TRANSLATE,
-        "runs/c/model: is of another model: encoder.forwards.0.weight_ih_l0 is [48, 16], not [72, 16]"),
+        "runs/c/model: does not fit this model: encoder.forwards.0.weight_ih_l0 is [48, 16], not [72, 16]"),
     "half made": (unfinished, TRANSLATE, "runs/c: holds no validated checkpoint yet; train it first (nmt train)"),
     "tokenizer gone": (spoil("tokenizer/joint.model", None), TRANSLATE,
         "runs/c/tokenizer: holds no tokenizer (joint.model, or src.model and tgt.model)"),
@@ -343,7 +343,7 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
         "line 1 column 2 (char 1))"),
     "a run of another configuration": (spoil("x", b""), ["train", "c.yaml", "--set", "model.d_hidden=24"],
         "runs/c: was started with another configuration (model.d_hidden is 16 in the run, 24 in your configuration); "
-        "give this one another name "
+        "choose another name for this one "
         "(--set name=...) or remove the run"),
     "no such test set": (spoil("x", b""), ["evaluate", "c", "--set-name", "news"],
         "news: no such set in this run; there are: valid, tiny"),
@@ -570,7 +570,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_training_goes_on_from_the_
     assert (
         f"runs/c/checkpoints/{newest.name}: damaged: optimizer.safetensors does not match its checksum" in caplog.text
     )
-    assert f"set aside as damaged-{newest.name}" in caplog.text
+    assert f"renamed to damaged-{newest.name}" in caplog.text
     assert f"resuming at step {int(older.name[5:])}" in caplog.text
 
 
@@ -581,8 +581,8 @@ def test_when_every_checkpoint_is_damaged_nothing_is_deleted(place, capfd):
     capfd.readouterr()
     assert main(["train", "c.yaml"]) == 2
     assert capfd.readouterr().err.splitlines()[-1] == (
-        "nmt: runs/c/checkpoints: no whole checkpoint is left; the damaged ones are kept as damaged-step-*; "
-        "restore one from a backup, or move the run directory away to start anew"
+        "nmt: runs/c/checkpoints: no intact checkpoint is left; the damaged ones are kept as damaged-step-*; "
+        "restore one from a backup, or move the run directory away to start from step 0"
     )
     assert len(list((place.run / "checkpoints").glob("damaged-step-*/model.safetensors"))) == 2
     assert not (place.path / "executed").exists()

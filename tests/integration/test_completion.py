@@ -122,8 +122,8 @@ def test_while_a_run_is_trained_further_the_model_in_use_is_named(further, monke
             main(FURTHER)
     Path("in").write_text("one two\n")
     said = (
-        "runs/c is not finished: a training up to step 8 is saved, but its final model is still that of step 4, which "
-        "is used; nmt train resumes the training"
+        "runs/c is not finished: the training is saved up to step 8, but the final model, which is used here, is still "
+        "that of step 4; nmt train resumes the training"
     )
     for command in (["evaluate", "c"], ["translate", "c", "-i", "in"], ["evaluate", "c", "--src", "in", "--ref", "in"]):
         caplog.clear()
@@ -148,7 +148,7 @@ def test_final_metrics_are_in_tensorboard_once_at_the_last_step(further):
 def test_a_final_model_that_was_damaged_is_made_again(further, caplog):
     (further / "model" / "model.safetensors").write_bytes(b"")
     assert main(TRAIN) == 0
-    assert "does not match its checksum; making it again from the checkpoints" in caplog.text
+    assert "does not match its checksum; writing it again from the checkpoints" in caplog.text
     assert list(differences(Run(Path("first")), Run(further))) == []
 
 
@@ -302,8 +302,8 @@ def test_the_environment_is_recorded_and_compared(place, monkeypatch, caplog):
     assert main(["train", "c.yaml", "--set", "train.max_steps=6"]) == 0
     was, now = recorded[0]["precision"], {"bf16": "fp32", "fp32": "bf16"}[recorded[0]["precision"]]
     assert (
-        "step-00000005: was saved under another environment, which may change the bits "
-        f"(precision: {was} there, {now} now; code: {recorded[0]['code']} there, 0123456789abcdef now)"
+        "step-00000005: was saved in another environment; results may differ slightly "
+        f"(precision: {was} before, {now} now; code: {recorded[0]['code']} before, 0123456789abcdef now)"
     ) in caplog.text
     assert "same bits from the same seed" not in caplog.text
     # What was computed in another environment stays in the weights.

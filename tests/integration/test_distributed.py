@@ -21,13 +21,13 @@ from safetensors.torch import load_file
 from nmt import pipeline
 from nmt.cli import main
 from nmt.cli.errors import guarded
-from nmt.data.batching import TrainingOrder
+from nmt.data.order import TrainingOrder
 from nmt.errors import DataError, TrainingError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime import torchrun
-from nmt.runtime.ranks import Elsewhere
+from nmt.runtime.ranks import OtherRankFailed
 from nmt.runtime.signals import Interrupted
 from nmt.runtime.startup import join
 from nmt.training.progress import SUMS
@@ -194,7 +194,7 @@ def test_two_ranks_resume_to_the_same_bits(task, family):
     assert train(task, 2, whole).codes == [0, 0]
     stopped = train(task, 2, broken, {1: {7: signal.SIGTERM}})
     assert stopped.codes == [143, 143]
-    assert stopped.output[0].count("nmt: stopped by SIGTERM at step 7, all saved; the same command resumes it") == 1
+    assert stopped.output[0].count("nmt: stopped by SIGTERM at step 7, all saved; run the same command to resume") == 1
     assert stopped.output[1] == ""
     saved = last_checkpoint(run_of(task, "broken"))
     assert saved.ranks == 2
@@ -202,7 +202,7 @@ def test_two_ranks_resume_to_the_same_bits(task, family):
     assert not torch.equal(generators["cpu"], generators["rank1/cpu"])  # each rank has its own dropout
     resumed = train(task, 2, broken)
     assert resumed.codes == [0, 0], resumed.output
-    assert "not the same bits" not in resumed.output[0]
+    assert "was saved by" not in resumed.output[0]
     assert list(differences(run_of(task, "whole"), run_of(task, "broken"))) == []
 
     # The comparison sees the other rank's generators.
@@ -234,7 +234,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_data(task, monkeypatch, c
         with pytest.raises(Interrupted):
             pipeline.train(config)
     assert "was saved by 2 process(es) and is resumed by 1" in caplog.text
-    assert "only 2 would give the same bits" in caplog.text
+    assert "results are the same to the bit only with 2" in caplog.text
     three = train(task, 3, path)
     assert three.codes == [0, 0, 0], three.output
     assert "was saved by 1 process(es) and is resumed by 3" in three.output[0]
@@ -330,7 +330,7 @@ def test_a_mistake_is_told_once(task):
     ranks = train(task, 2, again)
     assert ranks.codes == [2, 2]
     assert [text.count("\nnmt: ") for text in ranks.output] == [1, 0], ranks.output
-    assert "no whole checkpoint is left" in ranks.output[0]
+    assert "no intact checkpoint is left" in ranks.output[0]
 
 
 def test_gradients_that_stay_infinite_name_the_sentences_of_all_ranks(task):
@@ -346,16 +346,16 @@ def test_gradients_that_stay_infinite_name_the_sentences_of_all_ranks(task):
     assert [int(row) for row in said[1].split(", ")] == last[:10]
 
 
-# ------------------------------------------------------------------------------------------------------------ the world
+# ------------------------------------------------------------------------------------------------------------ the ranks
 
 
 def _meet(rank, log):
     """Every meeting once, with what each rank gets written down."""
     said = []
-    with join() as world:
-        said.append([world.rank, world.size, world.is_main])
-        said.append(world.first(lambda: f"by rank {world.rank}"))
-        said.append(world.each(lambda: rank))
+    with join() as ranks:
+        said.append([ranks.rank, ranks.size, ranks.is_main])
+        said.append(ranks.on_main(lambda: f"by rank {ranks.rank}"))
+        said.append(ranks.on_every_rank(lambda: rank))
         turns = log.with_name("turns")
 
         def take_turn():
@@ -363,24 +363,24 @@ def _meet(rank, log):
                 file.write(f"{rank}\n")
             return rank
 
-        said.append(world.main_first(take_turn))
+        said.append(ranks.main_first(take_turn))
         said.append(turns.read_text().split()[0])
-        said.append(world.gather({"rank": rank}))
-        said.append(world.exchange([rank, 0.5]))
-        said.append(world.collect(list("abcdefg")[world.block(7)]))
-        said.append(world.collect(list("a")[world.block(1)]))
+        said.append(ranks.gather({"rank": rank}))
+        said.append(ranks.exchange([rank, 0.5]))
+        said.append(ranks.gather_items(list("abcdefg")[ranks.block(7)]))
+        said.append(ranks.gather_items(list("a")[ranks.block(1)]))
         for failing in (0, 1):
             try:
-                world.each(lambda failing=failing: check(rank >= failing))
+                ranks.on_every_rank(lambda failing=failing: check(rank >= failing))
             except DataError as error:
                 said.append(str(error))
-            except Elsewhere as error:
+            except OtherRankFailed as error:
                 said.append(error.exit_code)
         try:
-            world.first(lambda: check(True))
+            ranks.on_main(lambda: check(True))
         except DataError as error:
             said.append(str(error))
-        except Elsewhere as error:
+        except OtherRankFailed as error:
             said.append(error.exit_code)
     print(json.dumps(said))
 
@@ -400,16 +400,28 @@ def test_meetings(task):
         ]  # fmt: skip
 
 
+def work_for(seconds: float):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
+def write_to_what_nobody_reads():
+    """Stay in a write, as to a file server that does not answer."""
+    _, full = os.pipe()
+    os.write(full, bytes(1 << 20))
+
+
 def _wait_and_hang(rank, log):
     torchrun.STEP_TIMEOUT, torchrun.GRACE = timedelta(seconds=4), 0.1
-    with join() as world:
-        world.first(lambda: time.sleep(5))  # rank 0 works alone for longer than a step may take
-        world.exchange([1])
+    with join() as ranks:
+        ranks.on_main(lambda: work_for(5))  # rank 0 works alone for longer than a step may take
+        ranks.exchange([1])
         if rank == 1:
             print("hangs", flush=True)
             time.sleep(8)
             os._exit(3)
-        world.exchange([2])
+        ranks.exchange([2])
 
 
 def _work_and_hang(rank, log, how):
@@ -417,21 +429,23 @@ def _work_and_hang(rank, log, how):
     torchrun.STEP_TIMEOUT, torchrun.BEAT, torchrun.GRACE = timedelta(seconds=3), 0.1, 0.1
 
     def program():
-        with join() as world:
-            pids = world.gather(os.getpid())
+        with join() as ranks:
+            pids = ranks.gather(os.getpid())
 
             def work():
                 until = time.monotonic() + (4 if rank == 1 else 0)
                 while time.monotonic() < until:
-                    world.pulse()
+                    ranks.pulse()
                     time.sleep(0.01)
 
-            world.each(work)
+            ranks.on_every_rank(work)
             try:
                 if how == "sleeps":
-                    world.each(lambda: time.sleep(60) if rank == 1 else None)
+                    ranks.on_every_rank(lambda: time.sleep(60) if rank == 1 else None)
+                elif how == "writes":
+                    ranks.on_main(write_to_what_nobody_reads)
                 else:
-                    world.first(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+                    ranks.on_main(lambda: os.kill(os.getpid(), signal.SIGSTOP))
             except TrainingError:
                 os.kill(pids[1 - rank], signal.SIGKILL)
                 raise
@@ -439,7 +453,7 @@ def _work_and_hang(rank, log, how):
     return guarded("nmt", program)
 
 
-@pytest.mark.parametrize(("how", "hanging"), [("sleeps", 1), ("is stopped", 0)])
+@pytest.mark.parametrize(("how", "hanging"), [("sleeps", 1), ("is stopped", 0), ("writes", 0)])
 def test_work_that_shows_life_goes_on_and_a_hanging_rank_is_named(task, how, hanging):
     ranks = Ranks(task.folder, 2, _work_and_hang, how)
     assert ranks.codes[hanging] == -signal.SIGKILL
@@ -492,7 +506,7 @@ def test_a_signal_to_one_rank_ends_a_validation_on_all(task, monkeypatch):
     whole, broken = (task.config_file("rnn", name, train=changes) for name in ("whole", "broken"))
     stopped = Ranks(task.folder, 2, _interrupted_validation, broken)
     assert stopped.codes == [143, 143], stopped.output
-    assert "nmt: stopped by SIGTERM at step 3, all saved; the same command resumes it" in stopped.output[0]
+    assert "nmt: stopped by SIGTERM at step 3, all saved; run the same command to resume" in stopped.output[0]
     assert stopped.output[1] == ""
     assert last_checkpoint(run_of(task, "broken")).state["progress"]["validation_due"]
     assert train(task, 2, whole).codes == train(task, 2, broken).codes == [0, 0]
@@ -504,13 +518,13 @@ def _end_alone(rank, log, how):
     torchrun.GRACE = 0.1
 
     def program():
-        with join() as world:
-            world.exchange([1])
+        with join() as ranks:
+            ranks.exchange([1])
             if rank == 1:
                 if how == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise {"mistake": DataError, "bug": ValueError}[how]("wrong")
-            world.exchange([2])
+            ranks.exchange([2])
 
     return guarded("nmt", program)
 

@@ -16,7 +16,7 @@ import yaml
 
 from nmt.cli import main
 from nmt.data.corpus import Corpus
-from nmt.data.provenance import read_manifest
+from nmt.data.file_hashes import read_manifest
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop import parity

@@ -9,11 +9,13 @@ import torch
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.data.batching import Reader, TrainingOrder
+from nmt.data.order import TrainingOrder
+from nmt.data.reader import Reader
 from nmt.errors import ConfigError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
+from nmt.runtime.device import Place
 from nmt.training.trainer import Trainer
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages.
@@ -79,7 +81,7 @@ def test_an_update_is_that_of_padded_batches(task):
     for batching in ("padded", "packed"):
         config = task.config("transformer", batching, model={"dropout": 0.0}, train={"batching": batching})
         prepared = pipeline.prepare(config)
-        trainer = pipeline.build_trainer(config, Run.of(config), prepared, torch.device("cpu"), torch.float32)
+        trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
         groups = np.split(np.arange(40), [12])
         trainer.update([trainer.reader.read(rows) for rows in groups])
         moments.append(

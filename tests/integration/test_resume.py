@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nmt import pipeline
-from nmt.data.batching import Reader
+from nmt.data.reader import Reader
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime.device import Place
+from nmt.runtime.signals import Interrupted
 from nmt.storage import atomic
-from nmt.training.trainer import Interrupted, Trainer
+from nmt.training.trainer import Trainer
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages, patience, a plateau schedule.
 HARD = {

@@ -96,7 +96,7 @@ def test_a_training_with_changed_files_names_them(place, capsys, with_store):
     assert len(error.splitlines()) == 1
     assert "not those that this run was started with: train.src has SHA-256" in error
     assert "; train.tgt has SHA-256" in error
-    assert "bring the files back" in error
+    assert "restore the files" in error
 
 
 def test_a_test_set_that_is_added_is_scored_and_changes_no_step(place):

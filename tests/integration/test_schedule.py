@@ -8,7 +8,6 @@ import yaml
 
 from nmt.cli import main
 from nmt.run.directory import Run
-from nmt.training.optim import learning_rate
 from nmt.training.trainer import Trainer
 from tests.runs import EVERY_2, origin, train, validations
 
@@ -38,7 +37,7 @@ def test_raising_max_steps_keeps_the_schedule_unless_it_is_stretched(task, capsy
     assert "train.schedule.total_steps is 10 in the run, 20 now" in caplog.text
     config = run.load_config().train
     assert config.schedule.total_steps == 20
-    assert rates(run) == pytest.approx({**before, **{s: learning_rate(s, config) for s in range(11, 21)}})
+    assert rates(run) == pytest.approx({**before, **{s: config.learning_rate(s) for s in range(11, 21)}})
 
 
 def test_a_stretched_schedule_is_that_of_the_run_once_a_checkpoint_has_it(task, monkeypatch, caplog):
@@ -53,7 +52,7 @@ def test_a_stretched_schedule_is_that_of_the_run_once_a_checkpoint_has_it(task, 
     config = run.load_config().train
     assert config.schedule.total_steps == 40
     assert {s: rates(run)[s] for s in range(11, 21)} == pytest.approx(
-        {s: learning_rate(s, config) for s in range(11, 21)}
+        {s: config.learning_rate(s) for s in range(11, 21)}
     )
 
 

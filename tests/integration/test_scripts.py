@@ -77,7 +77,7 @@ def test_attention_says_where_it_cannot_draw(place, monkeypatch, capsys, output,
     [
         (["c", "--set-name", "x"], "runs/c: no test set x; there are: tiny"),
         (["c", "--set-name", "tiny", "--labels", "a", "b"], "--labels: 2 names for 1 runs; give one for each"),
-        (["c", "--set-name", "tiny", "--edges", "3", "2"], "--edges: 3 2 must grow and be at least 1"),
+        (["c", "--set-name", "tiny", "--edges", "3", "2"], "--edges: 3 2 must increase and be at least 1"),
         (["c", "--set-name", "tiny", "--plot", "a.b"], "a.b: .b is not an image format that can be written; use"),
         (["c", "copy", "--set-name", "tiny"], "copy/evaluation/tiny.hyp: No such file or directory; evaluate the run"),
     ],

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from nmt.cli import main
-from nmt.config import load_config
-from nmt.data.corpus import prepare_corpus
+from nmt.config.load import load_config
+from nmt.data.prepare import prepare_corpus
 from nmt.errors import DataError
 from nmt.run import checkpoint as checkpoints
 from nmt.storage.atomic import seal

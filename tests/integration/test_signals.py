@@ -17,8 +17,9 @@ from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime import signals
-from nmt.runtime.ranks import World
-from nmt.training.trainer import Interrupted, Trainer
+from nmt.runtime.ranks import Ranks
+from nmt.runtime.signals import Interrupted
+from nmt.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 NMT = [sys.executable, "-m", "nmt"]
@@ -116,7 +117,7 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
     }  # fmt: skip
     whole, broken = (task.config("transformer", name, **changes) for name in ("whole", "broken"))
     pipeline.train(whole)
-    validate, pulse = pipeline.Validator.__call__, World.pulse
+    validate, pulse = pipeline.Validator.__call__, Ranks.pulse
     pieces: list[int] = []  # of each validation
 
     def validated(self, model):
@@ -130,7 +131,7 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
         pulse(self)
 
     monkeypatch.setattr(pipeline.Validator, "__call__", validated)
-    monkeypatch.setattr(World, "pulse", signalled)
+    monkeypatch.setattr(Ranks, "pulse", signalled)
     with pytest.raises(Interrupted, match="stopped by SIGTERM at step 6, all saved"):
         pipeline.train(broken)
     assert pieces[0] > piece == pieces[1]

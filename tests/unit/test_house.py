@@ -7,11 +7,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from nmt.config import RESUMABLE, OptimizerConfig, RNNConfig, ScheduleConfig, SearchConfig, TrainConfig, all_keys
+from nmt.config.base import RESUMABLE
+from nmt.config.data import Source
+from nmt.config.experiment import all_keys
+from nmt.config.model import RNNConfig
+from nmt.config.schedule import SCHEDULES, ScheduleConfig
+from nmt.config.search import SearchConfig
+from nmt.config.train import OptimizerConfig, TrainConfig
+from nmt.data.sources import KINDS
 from nmt.models.attention import SCORES
 from nmt.search.scoring import LengthPenalty
-from nmt.training import optim
-from nmt.training.optim import learning_rate
 
 ROOT = Path(__file__).parents[2]
 LINES = 60
@@ -76,37 +81,32 @@ def names(section: type, key: str) -> set[str]:
 # ----------------------------------------------------------------------------------- names and their implementations
 
 
+def test_kinds_of_sources_are_those_of_the_configuration():
+    sections = {next(iter(names(section, "kind"))): section for section in get_args(Source)}
+    assert {*KINDS} == {*sections}
+
+
 def test_attention_scores_are_those_of_the_configuration():
     assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
 
 
-def compared(module, function: str) -> set[str]:
-    """The strings that a function compares with, as in ``name == "cosine"``."""
-    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-    (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function)
-    return {
-        constant.value
-        for comparison in ast.walk(found)
-        if isinstance(comparison, ast.Compare)
-        for constant in ast.walk(comparison)
-        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
-    }
-
-
 def test_schedules_are_those_of_the_configuration():
-    """A name without an implementation would fall through to another one's curve."""
-
-    def curve(name: str) -> list[float]:
-        schedule = ScheduleConfig(name=name, warmup_steps=10, factor=0.5)
+    def curve(name: str, **settings) -> list[float]:
+        schedule = ScheduleConfig(name=name, warmup_steps=10, **settings)
         config = TrainConfig(max_steps=100, optimizer=OptimizerConfig(lr=1.0), schedule=schedule)
-        return [learning_rate(step, config, plateau_cuts=step // 30) for step in range(1, 101)]
+        return [config.learning_rate(step, plateau_cuts=step // 30) for step in range(1, 121)]
 
-    configured = names(ScheduleConfig, "name")
-    curves = {name: curve(name) for name in configured}
-    assert all(math.isclose(curves[name][9], 1.0) for name in configured)  # the peak, after the warmup
-    for one, other in combinations(sorted(configured), 2):
+    assert SCHEDULES.keys() == names(ScheduleConfig, "name")
+    curves = {name: curve(name) for name in SCHEDULES}
+    assert all(math.isclose(rates[9], 1.0) for rates in curves.values())  # the peak, after the warmup
+    for one, other in combinations(SCHEDULES, 2):
         assert curves[one] != curves[other], (one, other)
-    assert compared(optim, "learning_rate") <= configured
+    # A schedule uses exactly the keys that it names; patience decides when a plateau begins, see Progress.
+    changes = {"total_steps": 90, "min_lr": 0.6, "factor": 0.9}
+    assert {key for schedule in SCHEDULES.values() for key in schedule.keys} == changes.keys() | {"patience"}
+    for name, schedule in SCHEDULES.items():
+        used = {key for key, value in changes.items() if curve(name, **{key: value}) != curves[name]}
+        assert used == {*schedule.keys} - {"patience"}, name
 
 
 def test_length_penalties_are_those_of_the_configuration():

@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     require_output(", so that nothing can be printed")
     if arguments.schema:
-        from nmt.config import json_schema
+        from nmt.config.experiment import json_schema
 
         print(json.dumps(json_schema(), indent=2))
         return

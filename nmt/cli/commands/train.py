@@ -20,14 +20,14 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import load_experiment
     from nmt.runtime.startup import join
 
-    with join() as world:
-        config = world.first(lambda: load_experiment(arguments.config, arguments.overrides))
+    with join() as ranks:
+        config = ranks.on_main(lambda: load_experiment(arguments.config, arguments.overrides))
         from nmt import pipeline
         from nmt.evaluation import scores
 
         garbage.resume()
-        trained = pipeline.train(config, world)
-    if not world.is_main:
+        trained = pipeline.train(config, ranks)
+    if not ranks.is_main:
         return
     # Print
     if trained.already:

@@ -15,7 +15,7 @@ from nmt.errors import DataError
 from nmt.runtime import garbage
 
 if TYPE_CHECKING:
-    from nmt.config import DataConfig
+    from nmt.config.data import DataConfig
     from nmt.run.directory import Run
     from nmt.translation.loading import EngineName
     from nmt.translation.translator import Translation, Translator
@@ -66,7 +66,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     translated as soon as no further one arrives; those of a file, many at a time.
     """
     # Check
-    from nmt.config import MAX_BEAM
+    from nmt.config.search import MAX_BEAM
     from nmt.run.directory import Run
 
     for option, value in (("--beam-size", options.beam_size), ("--nbest", options.nbest)):

@@ -10,7 +10,7 @@ from torch.backends import mkldnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nmt.config import RNNConfig, TransformerConfig
+from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.models.build import build_model
 
 FILE = Path(__file__).parents[3] / "benchmarks" / "contestants" / "flops.py"

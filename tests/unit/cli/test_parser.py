@@ -9,7 +9,7 @@ import pytest
 
 from nmt.advice import COMMANDS, KEYS, VALUES
 from nmt.cli import main
-from nmt.config import all_keys
+from nmt.config.experiment import all_keys
 
 MISTAKES = [
     ("trian", "nmt: trian: no such command; did you mean train?"),

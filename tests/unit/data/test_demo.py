@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from nmt.data.demo import Pair, generate
+from nmt.data.demo import generate
 from nmt.data.demo.clauses import Clause, Order, Phrase, be, embedded, object_phrase, phrase, question, render
 from nmt.data.demo.inflection import (
     CAN,
@@ -43,6 +43,7 @@ from nmt.data.demo.inflection import (
     relative_pronoun,
 )
 from nmt.data.demo.lexicon import ADJECTIVES, HAVE, KNOW, NOUNS, VERBS, Role, Verb
+from nmt.data.demo.pair import Pair
 from nmt.data.demo.writer import WHERE, WHITHER, Writer, several
 
 MY, HER, OUR = POSSESSIVES["I"], POSSESSIVES["she"], POSSESSIVES["we"]

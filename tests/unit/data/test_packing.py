@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.data import batching
-from nmt.data.batching import TrainingOrder
+from nmt.data.order import TrainingOrder
 from nmt.data.packing import ALIGN, Packing
 
 PAD, BOS, EOS = 0, 2, 3
@@ -136,8 +135,8 @@ def updates(dataset, seed, epoch, accumulate=1, taken=0):
 
 @pytest.mark.parametrize("pool", [1 << 19, 100])
 def test_the_order_is_a_function_of_seed_and_epoch(monkeypatch, pool):
-    monkeypatch.setattr(batching, "POOL", pool)
-    monkeypatch.setattr(batching, "SEGMENT", 10)
+    monkeypatch.setattr("nmt.data.order.POOL", pool)
+    monkeypatch.setattr("nmt.data.order.SEGMENT", 10)
     dataset = Lengths(np.clip(wmt_like(990), 1, 90).T)
     whole = updates(dataset, 1, 0)
     assert sorted(itertools.chain(*(rows for (rows,) in whole))) == list(range(990))

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import sentencepiece as spm
 
-from nmt.config import DataConfig, TokenizerConfig
+from nmt.config.data import DataConfig
+from nmt.config.tokenizer import TokenizerConfig
 from nmt.data import tokenizer as tokenizer_module
-from nmt.data.corpus import Corpus, prepare_corpus
+from nmt.data.corpus import Corpus
+from nmt.data.prepare import prepare_corpus
 from nmt.data.tokenizer import Tokenizer, sample_lines
 from nmt.errors import TokenizerError
 
@@ -212,8 +214,9 @@ def test_one_rule_for_both_sides_makes_the_model_that_sentencepiece_makes(corpus
 def test_a_model_is_the_same_each_time(corpus: Corpus, tmp_path: Path) -> None:
     """No trace of a temporary file, or of an order of keys, is in it."""
     code = (
-        "import sys; from pathlib import Path; from nmt.config import TokenizerConfig\n"
-        "from nmt.data.corpus import Corpus, read_manifest; from nmt.data.tokenizer import Tokenizer\n"
+        "import sys; from pathlib import Path; from nmt.config.tokenizer import TokenizerConfig\n"
+        "from nmt.data.corpus import Corpus; from nmt.data.file_hashes import read_manifest\n"
+        "from nmt.data.tokenizer import Tokenizer\n"
         f"corpus = Corpus(Path({str(corpus.path)!r}), read_manifest(Path({str(corpus.path)!r})))\n"
         f"Tokenizer.train(TokenizerConfig(vocab_size=100), corpus, Path({str(tmp_path / 'there')!r}))"
     )

@@ -9,7 +9,8 @@ import pytest
 import sacrebleu
 
 from nmt.cli import main
-from nmt.config import EvaluationConfig, TokenizerConfig
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.tokenizer import TokenizerConfig
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 
 CHINESE = ["我们今天找到书，但是你卖米饭。", "他昨天想要书？", "你明天想要书。"]
@@ -94,7 +95,7 @@ def account(pieces: int, tokens: int) -> dict[str, object]:
 def test_many_unknown_pieces_are_a_warning_with_a_cure(fields, cure):
     assert unknown_summary({"train": account(9, 1000)}, TokenizerConfig.model_validate(fields)) == (
         "warning: unknown to the tokenizer: target 0.9% of the subwords of train (in 9% of its lines); most frequent: "
-        f"'é' 9; no translation can hold them, but accuracy and perplexity count <unk> as right; {cure}"
+        f"'é' 9; no translation can contain them, but accuracy and perplexity count <unk> as correct; {cure}"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from nmt.config import EvaluationConfig
+from nmt.config.evaluation import EvaluationConfig
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation.scores import Scores, bleu_by_length, resolve, score, table
 
@@ -111,7 +111,7 @@ def test_bleu_by_length_refuses_bad_input() -> None:
     with pytest.raises(DataError, match="2 hypotheses against 1 sources"):
         bleu_by_length(["a", "b"], ["a", "b"], ["a"], (10,), EvaluationConfig())
     for edges in [(10, 10), (20, 10), (0, 10)]:
-        with pytest.raises(ValueError, match="edges must grow"):
+        with pytest.raises(ValueError, match="edges must increase"):
             bleu_by_length(["a"], ["a"], ["a"], edges, EvaluationConfig())
 
 

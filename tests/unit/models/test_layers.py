@@ -70,14 +70,14 @@ def test_linear_in_bf16_equals_pytorchs_with_its_gradients(shape, bias):
 
 
 def test_linear_in_bf16_makes_products_of_few_shapes(monkeypatch):
-    seen, filled_up = set(), layers._filled_up
+    seen, zero_padded = set(), layers._zero_padded
 
     def watched(x):
-        flat = filled_up(x)
+        flat = zero_padded(x)
         seen.add(flat.shape)
         return flat
 
-    monkeypatch.setattr(layers, "_filled_up", watched)
+    monkeypatch.setattr(layers, "_zero_padded", watched)
     layer = Linear(4, 4)
     with torch.autocast("cpu", torch.bfloat16):
         for rows in range(3500, 4097):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nmt.config import TransformerConfig
-from nmt.data.batching import collate
+from nmt.config.model import TransformerConfig
+from nmt.data.batch import collate
 from nmt.data.packing import Packing
 from nmt.models.build import build_model
 from nmt.models.packed import kernel, packed_cross_attention, packed_self_attention

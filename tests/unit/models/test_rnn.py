@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.config import RNNConfig
+from nmt.config.model import RNNConfig
 from nmt.models.rnn import RNN, Cell, Encoder
 
 

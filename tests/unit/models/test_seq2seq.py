@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nmt.config import RNNConfig, TransformerConfig
+from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.models.build import build_model, count_parameters
 
 PAD, BOS, VOCAB = 0, 2, 13

@@ -94,7 +94,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(tmp
 def test_when_all_are_damaged_it_says_so_and_deletes_nothing(tmp_path):
     saved, _, _ = make(tmp_path, 1)
     (saved / "state.json").write_text(f'{{"format": {checkpoints.FORMAT}}}')
-    with pytest.raises(CheckpointError, match="no whole checkpoint is left"):
+    with pytest.raises(CheckpointError, match="no intact checkpoint is left"):
         checkpoints.last_good(tmp_path, lambda _: None)
     assert (tmp_path / "damaged-step-00000001" / "model.safetensors").is_file()
 
@@ -172,9 +172,9 @@ def test_another_model_is_refused_by_name_and_shape(tmp_path):
     tensors = checkpoints.open_checkpoint(saved).tensors("model")
     with pytest.raises(CheckpointError, match=r"weight is \[2, 3\], not \[2, 4\]"):
         checkpoints.load_weights(nn.Linear(4, 2), tensors, saved)
-    with pytest.raises(CheckpointError, match="it holds bias"):
+    with pytest.raises(CheckpointError, match="it has bias"):
         checkpoints.load_weights(nn.Linear(3, 2, bias=False), tensors, saved)
-    with pytest.raises(CheckpointError, match=r"it lacks 0\.bias"):
+    with pytest.raises(CheckpointError, match=r"0\.bias is missing"):
         checkpoints.load_weights(nn.Sequential(nn.Linear(3, 2)), tensors, saved)
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nmt.errors import TrainingError
-from nmt.search.beam import Hypothesis, beam_search, largest
-from nmt.search.scoring import LengthPenalty
+from nmt.search.beam import beam_search, top_k_by_column
+from nmt.search.scoring import Hypothesis, LengthPenalty
 
 V = 4  # eos and three others
 EOS = 1
@@ -289,7 +289,7 @@ def test_the_largest_of_long_rows(rows: int, columns: int, k: int, levels: int, 
     k = min(k, columns)
     values = torch.randint(levels, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
     values[values == 0] = -torch.inf
-    found, where = largest(values, k, piece=16)
+    found, where = top_k_by_column(values, k, piece=16)
     assert torch.equal(found.sort(descending=True).values, values.sort(descending=True).values[:, :k])
     assert torch.equal(found, values.gather(1, where))
     assert (where.diff() > 0).all()

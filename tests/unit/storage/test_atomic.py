@@ -179,7 +179,7 @@ def test_a_file_system_that_cannot_sync_folders_is_said_once_and_used(tmp_path, 
     atomic.write_text(tmp_path / "text", "text")
     assert names(tmp_path) == ["text", "x"]
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(f"the file system cannot force a folder to disk ({os.strerror(number)})")
+    assert caplog.messages[0].startswith(f"the file system cannot flush a folder to disk ({os.strerror(number)})")
 
 
 def test_a_folder_that_fails_to_sync_otherwise_is_an_error(tmp_path, monkeypatch):

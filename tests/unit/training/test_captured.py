@@ -9,6 +9,7 @@ import torch
 from nmt import pipeline
 from nmt.errors import TrainingError
 from nmt.run.directory import Run
+from nmt.runtime.device import Place
 from nmt.training import updater
 from nmt.training.captured import Graphs
 
@@ -48,7 +49,7 @@ def make(task, monkeypatch):
     def trainer(captured: bool, accumulate: int = 1):
         config = task.config("transformer", train={"batching": "packed", "accumulate": accumulate, "max_steps": 10})
         prepared = pipeline.prepare(config)
-        made = pipeline.build_trainer(config, Run.of(config), prepared, torch.device("cpu"), torch.float32)
+        made = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
         made.updater.tell = print
         made.model.train()
         made.updater.capturable = captured

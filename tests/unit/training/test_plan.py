@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from nmt.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from nmt.config.schedule import ScheduleConfig
+from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.errors import ConfigError
 from nmt.training import plan
-from nmt.training.optim import learning_rate
 from nmt.training.plan import Pace
 from nmt.training.progress import Progress
 
@@ -48,7 +48,7 @@ def test_what_is_known_before_the_first_step(settings, said):
 
 
 def test_few_validation_lines():
-    assert "26 lines: on fewer than 200" in plan.expected(config(max_steps=300), Pace(15), 26)[0]
+    assert "26 lines: with fewer than 200" in plan.expected(config(max_steps=300), Pace(15), 26)[0]
 
 
 def test_a_time_limit_that_ends_before_the_schedule():
@@ -155,4 +155,4 @@ def test_every_schedule_keeps_the_rates_of_the_steps_taken_when_max_steps_is_rai
     for name in ("inverse_sqrt", "cosine", "linear", "constant", "plateau"):
         end = 200 if name in ("cosine", "linear") else None
         before, after = (config(name, total_steps=end, max_steps=steps) for steps in (200, 400))
-        assert [learning_rate(s, before) for s in range(1, 201)] == [learning_rate(s, after) for s in range(1, 201)]
+        assert [before.learning_rate(s) for s in range(1, 201)] == [after.learning_rate(s) for s in range(1, 201)]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nmt.config import RNNConfig, SearchConfig, TransformerConfig
+from nmt.config.model import RNNConfig, TransformerConfig
+from nmt.config.search import SearchConfig
 from nmt.errors import TrainingError
 from nmt.models.build import build_model
 from nmt.search.beam import Advance

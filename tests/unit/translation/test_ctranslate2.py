@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nmt.config import SearchConfig, TransformerConfig
+from nmt.config.model import TransformerConfig
+from nmt.config.search import SearchConfig
 from nmt.errors import DeviceError, ExportError, TrainingError
 from nmt.models.build import build_model
 from nmt.translation.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
@@ -274,5 +275,5 @@ def test_devices():
 
 def test_a_damaged_model_is_named(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"no model")
-    with pytest.raises(ExportError, match=r"cannot be loaded .*; delete it to have it made anew"):
+    with pytest.raises(ExportError, match=r"cannot be loaded .*; delete it, and it will be made again"):
         CTranslate2Engine(tmp_path, Pieces(), SearchConfig(), "cpu", 1, pytest.fail)

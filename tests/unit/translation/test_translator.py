@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nmt.config import SearchConfig
+from nmt.config.search import SearchConfig
 from nmt.errors import ConfigError
 from nmt.models.seq2seq import Memory, Seq2Seq
 from nmt.translation.pytorch import TorchEngine

@@ -1,4 +1,4 @@
-"""How long sources and hypotheses may be, and what a search configuration leaves to the corpus and the device."""
+"""Limits of a search that the corpus and the device decide: lengths of sources and hypotheses, and the batch."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from nmt.config import Positive, SearchConfig, Section
+from nmt.config.base import Positive, Section
+from nmt.config.search import SearchConfig
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RATIO, OFFSET = 2.0, 10  # at least; and the other, where only one is configured
-SLACK = 1.5  # times the trend of target lengths
+RATIO, OFFSET = 2.0, 10  # the least that is learned; the value of one if only the other is configured
+SLACK = 1.5  # factor on the trend of target lengths
 BEYOND = 0.001  # share of training pairs that may come within OFFSET of the limit
 GIB = 1 << 30
 
 
 class LengthLimits(Section):
-    """What the lengths of the training pairs say about a search, in subwords.
+    """Limits of a search, in subwords, learned from the lengths of the training pairs.
 
     Attributes:
-        longest_source: of the training pairs.
+        longest_source: length of the longest source of the training pairs.
         max_length_ratio, max_length_offset: a hypothesis has at most ratio · source + offset.
     """
 
@@ -33,7 +34,7 @@ class LengthLimits(Section):
 
 
 class ResolvedSearch(SearchConfig):
-    """Settings of a search in which every number is known."""
+    """A search in which every number is known."""
 
     max_length_ratio: Annotated[float, Field(ge=0.0)] = RATIO
     max_length_offset: Positive = OFFSET
@@ -47,12 +48,12 @@ def resolve_search(
     max_tokens: int | None = None,
     batch_tokens: int | None = None,
 ) -> ResolvedSearch:
-    """Fill in what ``search`` leaves open.
+    """Fill in the open values of ``search``.
 
     Args:
-        limits: of the training pairs; None where they are not known.
-        max_tokens: subwords of the longest source that a training may have.
-        batch_tokens: what suits the device.
+        limits: learned from the training pairs; None if unknown.
+        max_tokens: ``data.cleaning.max_tokens``, the longest source that a training may have.
+        batch_tokens: budget that suits the device, see :func:`default_batch_tokens`.
     """
     if isinstance(search, ResolvedSearch):
         return search
@@ -64,16 +65,18 @@ def resolve_search(
 
 
 def learn_limits(blocks: Callable[[], Iterable[npt.NDArray[np.int32]]]) -> LengthLimits:
-    """Limits that suit the lengths of all training pairs.
+    """Learn limits from the lengths of all training pairs.
 
     The ratio is :data:`SLACK` times the slope of the least-squares line through (source, target) lengths, and at least
-    :data:`RATIO`. The offset leaves all but :data:`BEYOND` of the pairs :data:`OFFSET` subwords of room.
+    :data:`RATIO`. The offset is chosen so that all but :data:`BEYOND` of the pairs are at least :data:`OFFSET` subwords
+    below the limit.
 
     Args:
-        blocks: gives arrays [2, n] of source and target lengths; called twice.
+        blocks: yields arrays [2, n] of source and target lengths; called twice.
     """
     import numpy as np
 
+    # Ratio
     count = longest = 0
     moments = np.zeros(4)  # sums of s, t, s², s·t
     for s, t in blocks():
@@ -85,24 +88,24 @@ def learn_limits(blocks: Callable[[], Iterable[npt.NDArray[np.int32]]]) -> Lengt
     slope = (count * sum_st - sum_s * sum_t) / variance if variance > 0 else 0.0
     ratio = min(max(RATIO, round(SLACK * slope, 2)), 1e4)
 
-    excess = np.zeros(1, np.int64)  # by how much, how many targets are longer than ratio · source
+    excess = np.zeros(1, np.int64)  # excess[k]: pairs whose target is k longer than ratio · source
     for s, t in blocks():
         found = np.bincount(np.maximum(0, t - (ratio * s).astype(np.int64)), minlength=len(excess))
         found[: len(excess)] += excess
         excess = found
-    longer = count - np.cumsum(excess)  # how many are longer by more than each number
+    longer = count - np.cumsum(excess)  # longer[k]: pairs whose target is over k longer
     offset = OFFSET + int(np.argmax(longer <= BEYOND * count))
     return LengthLimits(longest_source=longest, max_length_ratio=ratio, max_length_offset=offset)
 
 
 def default_batch_tokens(device: str, memory: int | None = None) -> int:
-    """The budget of a search batch that suits a device.
+    """Default size of a search batch, in tokens.
 
-    On an H100, a Transformer of 60 M parameters with beam 5 made 3,010 tokens/s at 8,192, 11,334 at 65,536 and 14,337
-    at 262,144. A batch that does not fit is halved.
+    On an H100, a Transformer with 60 M parameters and beam 5 reached 3,010 tokens/s with 8,192, 11,334 with 65,536 and
+    14,337 with 262,144. A batch that does not fit into memory is halved.
 
     Args:
-        memory: of the device, in bytes; None where it is not known.
+        memory: of the device, in bytes; None if unknown.
     """
     if device != "cuda":
         return 8192

@@ -1,8 +1,8 @@
-"""Subword sampling whose draw is a function of a seed, in whatever process.
+"""Subword sampling whose draw is a function of a seed, the same in every process.
 
-SentencePiece samples too, but up to 0.2.1 its generator takes one seed a thread, and from 0.2.2 on every process draws
-otherwise, whatever the seed; a resumed training is another process. So the draw is made here, by the same rules, from
-SentencePiece's own normalisation, pieces, scores and n-best lists.
+SentencePiece samples too. Up to 0.2.1 its generator takes one seed per thread; from 0.2.2 on each process draws
+differently, whatever the seed. A resumed training is another process, so this module draws, by the same rules, from
+SentencePiece's normalisation, pieces, scores and n-best lists.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ import numpy.typing as npt
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2
 
-from nmt.config import SamplingConfig
+from nmt.config.tokenizer import SamplingConfig
 from nmt.data.splits import mix
 
 proto: Any = sentencepiece_model_pb2  # generated code, without types
 
-Arc = tuple[float, int, int]  # log weight of all ways to its end that end with it, start, piece
+Arc = tuple[float, int, int]  # log weight of all segmentations that end with the arc, start, piece
 Ids = npt.NDArray[np.int32]
 Keys = npt.NDArray[np.uint64]
 
-SPACE = "\u2581"  # what SentencePiece writes for a space
+SPACE = "\u2581"  # SentencePiece's symbol of a space
 UNKNOWN, NOTHING = -1, -2  # an unknown character; no piece begins here
-KEPT_ARCS = 1 << 21  # of the words known: about 40 MB
-KEPT_MERGES = 1 << 18  # segmentations of words known: about 100 MB
-KEPT_LENGTH = 24  # a longer word does not come again
+KEPT_ARCS = 1 << 21  # of cached words: about 40 MB
+KEPT_MERGES = 1 << 18  # cached segmentations of words: about 100 MB
+KEPT_LENGTH = 24  # longer words are too rare to cache
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the step of SplitMix64
 
 
 class Pieces:
-    """What a unigram or a BPE model consists of.
+    """The pieces and scores of a unigram or a BPE model.
 
-    Segmentations of a unigram model are drawn with probabilities in proportion to P(segmentation) ** alpha (Kudo 2018,
-    section 3.2), among the ``nbest`` best ones or all. With a BPE model each merge is left out with a probability of
+    A segmentation of a unigram model is drawn with a probability proportional to P(segmentation) ** alpha (Kudo 2018,
+    section 3.2), from the ``nbest`` best ones or from all. With a BPE model each merge is left out with probability
     alpha (Provilkov et al. 2020).
     """
 
@@ -59,11 +59,11 @@ class Pieces:
         }
         self.longest = max(map(len, self.pieces))
         self.bytes = {piece.piece: i for i, piece in enumerate(about.pieces) if piece.type == kinds.BYTE}
-        # What SentencePiece charges for an unknown character: 10 nats more than for the rarest piece.
+        # SentencePiece's score of an unknown character: 10 nats below the rarest piece.
         self.unknown_score = min(score for _, score in self.pieces.values()) - 10.0
 
     def to_ids(self, parts: Iterable[str]) -> list[int]:
-        """The ids of parts that make up a text; a part that is no piece is one unknown character."""
+        """The ids of the parts of a text. A part that is not a piece is one unknown character."""
         ids: list[int] = []
         unknown = self.model.unk_id()
         for part in parts:
@@ -71,13 +71,13 @@ class Pieces:
                 ids.append(found[0])
             elif self.bytes:
                 ids += [self.bytes[f"<0x{byte:02X}>"] for byte in part.encode()]
-            elif not ids or ids[-1] != unknown:  # unknown characters in a row are one unknown piece
+            elif not ids or ids[-1] != unknown:  # adjacent unknown characters are one unknown piece
                 ids.append(unknown)
         return ids
 
 
 class Sampler(Pieces):
-    """Draws segmentations of one text at a time."""
+    """Draw segmentations of one text at a time."""
 
     def sample(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
         """One segmentation of ``text``, a function of the arguments alone."""
@@ -93,7 +93,7 @@ class Sampler(Pieces):
 
     def _lattice(self, text: str, alpha: float, rng: random.Random) -> list[str]:
         """Forward filtering, backward sampling over all segmentations of normalised ``text``."""
-        arcs: list[list[Arc]] = [[] for _ in range(len(text) + 1)]  # by the position where they end
+        arcs: list[list[Arc]] = [[] for _ in range(len(text) + 1)]  # by end position
         total = 0.0  # log Σ P(segmentation of text[:start]) ** alpha
         for start in range(len(text)):
             if start:
@@ -115,8 +115,8 @@ class Sampler(Pieces):
 
 
 def merge(pieces: Mapping[str, tuple[int, float]], text: str, leave_out: Callable[[], bool]) -> list[str]:
-    """The parts of ``text`` after merges in the order of their rank, each of which ``leave_out`` may forbid."""
-    parts: list[str] = list(text)  # a part that was merged into the one before it is empty
+    """The parts of ``text`` after all merges, in the order of their rank, that ``leave_out`` does not forbid."""
+    parts: list[str] = list(text)  # empty: merged into the part before it
     after, before = list(range(1, len(parts) + 1)), list(range(-1, len(parts) - 1))
     agenda: list[tuple[float, int, str]] = []
 
@@ -132,7 +132,7 @@ def merge(pieces: Mapping[str, tuple[int, float]], text: str, leave_out: Callabl
         _, left, merged = heapq.heappop(agenda)
         right = after[left]
         if not parts[left] or right >= len(parts) or parts[left] + parts[right] != merged:
-            continue  # one of the two was merged otherwise meanwhile
+            continue  # one of the two was merged with another part meanwhile
         if leave_out():
             continue
         parts[left], parts[right] = merged, ""
@@ -151,7 +151,7 @@ def _log_sum(values: Iterable[float]) -> float:
 
 
 def _draw(log_weights: list[float], rng: random.Random) -> int:
-    """A place in the list, with a probability in proportion to the exponential of what stands there."""
+    """Draw an index with probability proportional to exp(log_weights[index])."""
     highest = max(log_weights)
     weights = [math.exp(weight - highest) for weight in log_weights]
     left = rng.random() * math.fsum(weights)
@@ -166,7 +166,7 @@ def _draw(log_weights: list[float], rng: random.Random) -> int:
 
 
 class BatchSampler(Pieces):
-    """Draws segmentations of the texts of a batch."""
+    """Draw segmentations of the texts of a batch."""
 
     def __init__(self, model: spm.SentencePieceProcessor, sampling: SamplingConfig):
         super().__init__(model)
@@ -174,10 +174,10 @@ class BatchSampler(Pieces):
         self.by_word = not any(SPACE in piece[1:] for piece in self.pieces)
         self.lattices = Lattices(self.pieces, self.unknown_score, self.alpha)
         self.merges: dict[tuple[str, tuple[int, ...]], tuple[int, list[int]]] = {}
-        self.lock = threading.Lock()  # batches are read ahead in a thread, and now and then in the main one
+        self.lock = threading.Lock()  # batches are read in the prefetching thread and sometimes in the main thread
 
     def sample(self, texts: Sequence[str], keys: Keys) -> list[Ids]:
-        """The ids of a segmentation of each text, each a function of the text and its key alone."""
+        """The ids of one segmentation per text, a function of the text and its key alone."""
         if not texts:
             return []
         with self.lock:
@@ -192,11 +192,11 @@ class BatchSampler(Pieces):
     def _words(self, text: str) -> list[str]:
         if not self.by_word:
             return [text] if text else []
-        words = text.replace(SPACE, f" {SPACE}").split(" ")  # a normalised text has no other spaces
+        words = text.replace(SPACE, f" {SPACE}").split(" ")  # normalised text has no other spaces
         return words if words[0] else words[1:]
 
     def _drawn(self, texts: list[str], words: list[str], keys: Keys) -> list[Ids]:
-        """Unigram: from all segmentations of each text, which ``words`` are the words of."""
+        """Unigram: draw from all segmentations of each text. ``words`` are the words of all texts."""
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         ends = np.cumsum(lengths)
         begins = self.lattices.draw(words, _uniforms(keys, lengths))  # [characters of all texts]
@@ -210,7 +210,7 @@ class BatchSampler(Pieces):
         return found
 
     def _among_best(self, texts: Sequence[str], uniforms: npt.NDArray[np.float64]) -> list[Ids]:
-        """Unigram: from the ``nbest`` best segmentations of each text."""
+        """Unigram: draw from the ``nbest`` best segmentations of each text."""
         scores = np.zeros(self.model.get_piece_size())
         for number, score in self.pieces.values():
             scores[number] = score
@@ -219,7 +219,7 @@ class BatchSampler(Pieces):
             best = self.model.nbest_encode(text, nbest_size=self.nbest)
             ids = np.fromiter(itertools.chain.from_iterable(best), np.int32)
             ends = np.cumsum([len(one) for one in best])
-            # What stands for an unknown character is the same in all of them, and so is its score.
+            # Unknown characters have the same score in all segmentations, so 0 suffices.
             sums = np.concatenate([[0.0], np.cumsum(scores[ids])])[ends]
             weights = self.alpha * np.diff(sums, prepend=0.0)
             shares = np.cumsum(np.exp(weights - weights.max()))
@@ -228,10 +228,10 @@ class BatchSampler(Pieces):
         return found
 
     def _merged(self, texts: list[list[str]], keys: Keys) -> list[Ids]:
-        """BPE: instead of one number a merge, one for the merges that are made until the next is left out."""
+        """BPE: draw the number of merges until the next one is left out, instead of one number per merge."""
         if len(self.merges) > KEPT_MERGES:
             self.merges.clear()
-        # A word of n characters decides on at most 3 n merges: n - 1 at first, and 2 more beside each one made.
+        # A word of n characters considers at most 3 n merges: n - 1 at first, and 2 more after each merge.
         lengths = np.array([4 * sum(map(len, words)) for words in texts])
         with np.errstate(divide="ignore"):
             waits = np.floor(np.log1p(-_uniforms(keys, lengths)) / np.log1p(-self.alpha))
@@ -258,7 +258,7 @@ class BatchSampler(Pieces):
             taken += (wait,)
 
     def _merge_once(self, word: str, waits: Iterable[int]) -> tuple[int, list[int]]:
-        """Ids where one merge is left out after each of so many made, and the merges since the last left out."""
+        """Ids when one merge is left out after each of ``waits`` merges, and the merges since the last one."""
         remaining: Iterator[int] = iter(waits)
         wait, since = next(remaining, None), 0
 
@@ -281,34 +281,34 @@ class BatchSampler(Pieces):
 
 
 class Lattices:
-    """Words, and the pieces that may end at each place in them with the probabilities of their being drawn.
+    """The lattices of words: the pieces that may end at each position, with the probability of drawing them.
 
-    Forward filtering, backward sampling: the last piece of a word is drawn by the probability of all segmentations
-    that end with it, then the one before it, and so on.
+    Forward filtering, backward sampling: draw the last piece of a word by the probability of all segmentations that
+    end with it, then the piece before it, and so on.
     """
 
     def __init__(self, pieces: Mapping[str, tuple[int, float]], unknown_score: float, alpha: float):
         self.pieces, self.unknown_score, self.alpha = pieces, unknown_score, alpha
-        self.longest: dict[str, int] = {}  # of the pieces by their first character
+        self.longest: dict[str, int] = {}  # length of the longest piece, by first character
         for piece in pieces:
             self.longest[piece[0]] = max(self.longest.get(piece[0], 0), len(piece))
         self.clear()
 
     def clear(self) -> None:
         self.words: dict[str, int] = {}
-        self.first = Growing(np.int64)  # place of each word among the places of all of them
+        self.first = Growing(np.int64)  # position of each word among the positions of all words
         self.length = Growing(np.int64)
-        # Of each arc, ordered by the place where it ends: that place and the upper bound of its share, in 32 bits each.
+        # For each arc, ordered by end position: that position and the upper bound of its share, in 32 bits each.
         self.bound = Growing(np.uint64)
-        self.start = Growing(np.int32)  # where in its word
+        self.start = Growing(np.int32)  # position in its word
         self.piece = Growing(np.int32)
         self.places = 0
 
     def draw(self, words: list[str], uniforms: npt.NDArray[np.float64]) -> Ids:
-        """For each character of the words, the piece that begins there or :data:`NOTHING`.
+        """For each character of the words, the piece that begins there, or :data:`NOTHING`.
 
         Args:
-            uniforms: one for each character; that of a piece's last character draws the piece.
+            uniforms: one number per character; the number of a piece's last character draws the piece.
         """
         if self.bound.size > KEPT_ARCS:
             self.clear()
@@ -317,7 +317,7 @@ class Lattices:
         numbers = np.fromiter(map(self.words.__getitem__, words), np.int64, len(words))
         first, end = self.first.values[numbers], self.length.values[numbers]
         offset = np.cumsum(end) - end
-        # Shares are compared as integers: a float's rounding would depend on the place of the word.
+        # Compare shares as integers: the rounding of a float would depend on the position of the word.
         shares = (uniforms * 2.0**32).astype(np.uint64)
         begins = np.full(len(uniforms), NOTHING, np.int32)
         while len(end):
@@ -330,12 +330,12 @@ class Lattices:
         return begins
 
     def _add(self, words: list[str]) -> None:
-        # All pieces that occur in the words, ordered by where they end.
+        # Find all pieces that occur in the words, ordered by end position.
         lengths = np.fromiter(map(len, words), np.int64, len(words))
         word, start, end, piece, score = self._arcs(words)
         order = np.lexsort((start, word, end))
         bound = np.empty(len(order), np.uint64)
-        # Forward: log Σ P(segmentation) ** alpha of the first 0, 1, ... characters of each word, all words at a time.
+        # Forward pass over all words at once: log Σ P(segmentation) ** alpha of the first 0, 1, ... characters.
         offset = np.cumsum(lengths + 1) - lengths - 1
         total = np.zeros(int((lengths + 1).sum()))
         limits = np.searchsorted(end[order], np.arange(1, lengths.max() + 2))
@@ -349,7 +349,7 @@ class Lattices:
             sums = np.cumsum(np.exp(weights - highest), axis=1)
             total[offset[present] + length] = highest[:, 0] + np.log(sums[:, -1])
             bound[arcs] = (sums / sums[:, -1:] * 2.0**32)[row, column].astype(np.uint64)
-        # Kept by word, so that the shares of all words are one ascending array.
+        # Store the arcs by word, so that the shares of all words are one ascending array.
         order = np.lexsort((start, end, word))
         first = self.places + np.cumsum(lengths) - lengths
         place = (first[word] + end - 1).astype(np.uint64) << np.uint64(32)
@@ -362,7 +362,7 @@ class Lattices:
         self.places += int(lengths.sum())
 
     def _arcs(self, words: list[str]) -> tuple[npt.NDArray[Any], ...]:
-        """Word, start, end, piece and score of every piece found in the words."""
+        """Word, start, end, piece and score of every piece that occurs in the words."""
         word, start, end, piece, score = list[int](), list[int](), list[int](), list[int](), list[float]()
         for number, text in enumerate(words):
             for a, char in enumerate(text):
@@ -383,7 +383,7 @@ class Lattices:
 
 
 class Growing:
-    """An array that is appended to in amortised constant time."""
+    """An array with appending in amortised constant time."""
 
     def __init__(self, dtype: npt.DTypeLike):
         self._room: npt.NDArray[Any] = np.empty(1024, dtype)
@@ -404,6 +404,6 @@ class Growing:
 
 
 def _uniforms(keys: Keys, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Numbers in [0, 1): for each key so many as its length says, a function of the key and their place alone."""
+    """Numbers in [0, 1), ``lengths[i]`` of them for ``keys[i]``: functions of the key and their position alone."""
     place = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return mix(np.repeat(keys, lengths) + (place + 1).astype(np.uint64) * GOLDEN, 0)

@@ -1,12 +1,14 @@
+"""Batches by a budget of tokens, in an order that is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
 import pytest
 
-from nmt.data import batching
-from nmt.data.batching import TrainingOrder, collate, plan_batches, prefetch
-from nmt.models.build import build_model
-from nmt.training.loss import projected_cross_entropy
+from nmt.data import order
+from nmt.data.order import TrainingOrder, plan_batches
 
 
 def lengths(n=500, seed=0):
@@ -72,8 +74,8 @@ def flat(updates):
 @pytest.fixture
 def small_pools(monkeypatch):
     """At most 100 pairs in a pool, dealt out by tens."""
-    monkeypatch.setattr(batching, "POOL", 100)
-    monkeypatch.setattr(batching, "SEGMENT", 10)
+    monkeypatch.setattr(order, "POOL", 100)
+    monkeypatch.setattr(order, "SEGMENT", 10)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -168,47 +170,3 @@ def test_an_epoch_goes_on_with_the_same_batches_in_updates_of_another_size():
         rest = updates(5, taken)
         assert [len(update) for update in rest[:-1]] == [5] * (len(rest) - 1)
         assert list(itertools.chain(*rest)) == batches[taken:]
-
-
-@pytest.mark.parametrize("family", ["rnn", "transformer"])
-def test_a_batch_without_targets_gives_every_weight_a_gradient_of_zero(task, family):
-    model = build_model(task.config(family).model, 20, 20, 0)
-    pairs = [(np.array([5, 6]), np.array([7])), (np.array([8]), np.array([9, 10, 11]))]
-    batch = collate(pairs, np.array([3, 1]), pad_id=0, bos_id=2, eos_id=3).without_targets()
-    assert (batch.tgt_tokens, batch.rows.tolist(), batch.padding) == (0, [], (14, 14))
-    hidden = batch.at_real(model(batch.src, batch.src_mask, batch.tgt_in))
-    loss = projected_cross_entropy(hidden, model.output, batch.at_real(batch.tgt_out), 0.1)
-    loss.smoothed.backward()
-    assert loss.smoothed == loss.nll == 0
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert not parameter.grad.any(), name
-
-
-def test_collate_by_hand():
-    pairs = [(np.array([5, 6]), np.array([7])), (np.array([8]), np.array([9, 10, 11]))]
-    batch = collate(pairs, np.array([3, 1]), pad_id=0, bos_id=2, eos_id=3)
-    assert batch.src.tolist() == [[5, 6, 3], [8, 3, 0]]
-    assert batch.src_mask.tolist() == [[True, True, True], [True, True, False]]
-    assert batch.tgt_in.tolist() == [[2, 7, 0, 0], [2, 9, 10, 11]]
-    assert batch.tgt_out.tolist() == [[7, 3, 0, 0], [9, 10, 11, 3]]
-    assert batch.real.tolist() == [0, 1, 4, 5, 6, 7]
-    assert batch.at_real(batch.tgt_out).tolist() == [row for row in batch.tgt_out.flatten().tolist() if row != 0]
-    assert (batch.src_tokens, batch.tgt_tokens) == (5, 6)
-    assert batch.padding == (3, 14)
-
-
-def test_prefetch_keeps_order_passes_errors_and_stops():
-    assert list(prefetch(lambda: iter(range(50)))) == list(range(50))
-
-    def broken():
-        yield 1
-        raise RuntimeError("disk gone")
-
-    items = prefetch(broken)
-    assert next(items) == 1
-    with pytest.raises(RuntimeError, match="disk gone"):
-        next(items)
-    endless = prefetch(itertools.count)
-    assert next(endless) == 0
-    endless.close()  # joins its thread; would hang if it did not stop

@@ -1,4 +1,4 @@
-"""The corpus in ids, memory-mapped: what training reads."""
+"""The encoded corpus, which training reads: subword ids, memory-mapped."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nmt.config import digest
-from nmt.data.corpus import (
+from nmt.config.compare import digest
+from nmt.config.limits import LengthLimits, learn_limits
+from nmt.data.arrow import (
     BLOCK,
     ArrowWriter,
-    Corpus,
     MappedArrow,
-    TextPart,
+    booleans,
+    integers,
+    lists,
+    offsets_of,
     read_batches,
+    to_numpy,
 )
-from nmt.data.provenance import read_manifest, verify_entry
+from nmt.data.corpus import Corpus, TextPart
+from nmt.data.file_hashes import read_manifest, verify_entry
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.unknown import UnknownCount, count_unknown
 from nmt.errors import DataError
-from nmt.search.limits import LengthLimits, learn_limits
 from nmt.storage.atomic import build_once, sha256, write_json
 
 log = logging.getLogger(__name__)
@@ -38,7 +42,7 @@ Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
 class ParallelDataset:
-    """Pairs of ids, without bos and eos, memory-mapped: only what is read comes into memory.
+    """Pairs of ids, without bos and eos, memory-mapped: only the pages read are in memory.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -48,10 +52,10 @@ class ParallelDataset:
         self.path = path
         self._file = MappedArrow(path)
         batches = self._file.batches
-        # Views of the mapped file: of each side of each batch, all ids in a row and the offsets [rows + 1].
+        # Views of the mapped file: for each batch, the ids of all rows joined, and their offsets [rows + 1].
         self._src = [_views(batch.column(0)) for batch in batches]
         self._tgt = [_views(batch.column(1)) for batch in batches]
-        self._index = [batch.column(2).to_numpy() for batch in batches]
+        self._index = [to_numpy(batch.column(2)) for batch in batches]
         self._length: int = sum(batch.num_rows for batch in batches)
 
     def __len__(self) -> int:
@@ -71,20 +75,20 @@ class ParallelDataset:
         return found
 
     def src(self, i: int) -> Ids:
-        """Source ids of pair ``i``, a read-only view."""
+        """Source ids of pair ``i``, [S], a read-only view."""
         return self._row(self._src, i)
 
     def tgt(self, i: int) -> Ids:
-        """Target ids of pair ``i``, a read-only view."""
+        """Target ids of pair ``i``, [T], a read-only view."""
         return self._row(self._tgt, i)
 
     def index(self, i: int) -> int:
-        """The row of the corpus part that pair ``i`` comes from."""
+        """The row of pair ``i`` in its part of the corpus."""
         block, row = self._locate(i)
         return int(self._index[block][row])
 
     def release(self) -> None:
-        """See :meth:`nmt.data.corpus.MappedArrow.release`."""
+        """See :meth:`nmt.data.arrow.MappedArrow.release`."""
         self._file.release()
 
     def _row(self, side: list[tuple[Ids, npt.NDArray[np.int64]]], i: int) -> Ids:
@@ -99,12 +103,12 @@ class ParallelDataset:
 
 
 def _views(column: pa.LargeListArray) -> tuple[Ids, npt.NDArray[np.int64]]:
-    return column.values.to_numpy(), column.offsets.to_numpy()
+    return to_numpy(column.values), to_numpy(column.offsets)
 
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """The training and the validation part of a corpus in ids."""
+    """The training and the validation part of a corpus as ids."""
 
     path: Path
     manifest: dict[str, Any]
@@ -113,39 +117,39 @@ class EncodedCorpus:
 
     @cached_property
     def limits(self) -> LengthLimits:
-        """What the lengths of the training pairs say about a search."""
+        """Limits of a search, learned from the lengths of the training pairs."""
         data, starts = self.train, range(0, len(self.train), BLOCK)
         return learn_limits(lambda: (data.lengths(start, start + BLOCK) for start in starts))
 
     def summary(self) -> str:
-        """A few lines for people."""
+        """A few lines for users."""
         lines = [f"encoded {self.path}"]
         for name, data in [("train", self.train), ("valid", self.valid)]:
             src, tgt = self.manifest[name]["src_tokens"], self.manifest[name]["tgt_tokens"]
             lines.append(f"  {name}  {len(data):>11,} pairs, {src:,} source and {tgt:,} target subwords")
         limit = self.manifest["max_tokens"]
         for name, what in [
-            ("too_many_tokens", f"dropped from train: more than {limit} subwords a side"),
-            ("no_tokens", "dropped from train: a side has no subwords"),
+            ("too_many_tokens", f"dropped from train: more than {limit} subwords per side"),
+            ("no_tokens", "dropped from train: no subwords on one side"),
         ]:
             if count := self.manifest["train"][name]:
                 lines.append(f"  {'':5}  {count:>11,} {what}")
         if cut := self.manifest["valid"]["too_many_tokens"]:
-            lines.append(f"  {'':5}  {cut:>11,} cut in valid for its loss: more than {limit} subwords a side")
+            lines.append(f"  {'':5}  {cut:>11,} cut in valid for its loss: more than {limit} subwords per side")
         return "\n".join(lines)
 
     @property
     def unknown(self) -> dict[str, Any]:
-        """Of each part the account of its unknown pieces; empty for a corpus that an earlier version encoded."""
+        """Unknown pieces of each part, see :mod:`nmt.data.unknown`; empty if an earlier version encoded the corpus."""
         found: dict[str, Any] = self.manifest.get("unknown", {})
         return found
 
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: Path) -> EncodedCorpus:
-    """Encode train and valid into the store, or find them there if they were made before.
+    """Encode train and valid into the store, or find them there if they were encoded before.
 
-    A training pair with a side of more than ``max_tokens`` subwords, or of none, is dropped; a validation
-    pair stays, cut to ``max_tokens``.
+    A training pair is dropped if a side has more than ``max_tokens`` subwords, or none. A validation pair stays, cut
+    to ``max_tokens``.
 
     Raises:
         DataError: no training pair is left, or the store cannot be written.
@@ -178,7 +182,7 @@ def _encode_part(
 ) -> dict[str, int]:
     """Encode one part, block by block; return the counts for the manifest."""
     vocabulary = max(tokenizer.src_vocab_size, tokenizer.tgt_vocab_size)
-    dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
+    dtype = np.uint16 if vocabulary <= 1 << 16 else np.uint32
     ids = pa.large_list(pa.from_numpy_dtype(dtype))
     schema = pa.schema([("src", ids), ("tgt", ids), ("index", pa.int64())])
     counts = dict.fromkeys(("pairs", "src_tokens", "tgt_tokens", "too_many_tokens", "no_tokens"), 0)
@@ -187,6 +191,7 @@ def _encode_part(
         for batch in read_batches(text.path):
             src = tokenizer.encode_src(batch.column(0).to_pylist())
             tgt = tokenizer.encode_tgt(batch.column(1).to_pylist())
+            # Find the pairs to drop, or cut them.
             shorter, longer = np.sort([_count(src), _count(tgt)], axis=0)
             keep, many, none = np.ones(len(src), dtype=bool), longer > max_tokens, shorter == 0
             counts["too_many_tokens"] += int(many.sum())
@@ -196,17 +201,18 @@ def _encode_part(
             elif many.any():
                 src, tgt = ([row[:max_tokens] for row in side] for side in (src, tgt))
             unknown.add(batch, src, tgt, keep)
+            # Write the pairs that are kept.
             index = np.arange(start, start + len(src))
             start += len(src)
-            columns = [_large_list(src, ids, dtype), _large_list(tgt, ids, dtype), pa.array(index)]
-            kept = pa.record_batch(columns, schema=schema).filter(pa.array(keep))
+            columns = [_id_lists(src, dtype), _id_lists(tgt, dtype), integers(index)]
+            kept = pa.record_batch(columns, schema=schema).filter(booleans(keep))
             out.write(kept)
             counts["pairs"] += kept.num_rows
             counts["src_tokens"] += len(kept.column(0).flatten())
             counts["tgt_tokens"] += len(kept.column(1).flatten())
     if not counts["pairs"]:
         raise DataError(
-            f"data.train: none of its {start} pairs has {max_tokens} subwords a side or fewer; "
+            f"data.train: none of its {start} pairs has {max_tokens} subwords per side or fewer; "
             "raise data.cleaning.max_tokens"
         )
     return counts
@@ -216,8 +222,7 @@ def _count(side: list[list[int]]) -> Lengths:
     return np.fromiter(map(len, side), dtype=np.int32, count=len(side))
 
 
-def _large_list(side: list[list[int]], kind: pa.DataType, dtype: np.dtype[Any]) -> pa.LargeListArray:
-    offsets = np.zeros(len(side) + 1, dtype=np.int64)
-    np.cumsum(_count(side), out=offsets[1:])
+def _id_lists(side: list[list[int]], dtype: type[np.unsignedinteger[Any]]) -> pa.LargeListArray:
+    offsets = offsets_of(side)
     values = np.fromiter(itertools.chain.from_iterable(side), dtype=dtype, count=int(offsets[-1]))
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), type=kind)
+    return lists(values, offsets)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from nmt.config import FORMER_DEFAULTS, SearchConfig
-from nmt.search.limits import GIB, LengthLimits, ResolvedSearch, default_batch_tokens, learn_limits, resolve_search
+from nmt.config.experiment import FORMER_DEFAULTS
+from nmt.config.limits import GIB, LengthLimits, ResolvedSearch, default_batch_tokens, learn_limits, resolve_search
+from nmt.config.search import SearchConfig
 
 LEARNED = LengthLimits(longest_source=40, max_length_ratio=3.5, max_length_offset=60)
 

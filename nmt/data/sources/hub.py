@@ -14,24 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
-from nmt.config import HubSource
-from nmt.data.lines import (
-    FREE_BYTES,
-    MAX_LINE,
-    MAX_RATIO,
-    check_unpacked_size,
-    filter_command,
-    lookup,
-    one_line,
-    open_text,
-    read_lines,
-)
+from nmt.config.data import HubSource
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.lines import FREE_BYTES, MAX_LINE, MAX_RATIO, check_unpacked_size, filter_command, open_text, read_lines
+from nmt.data.provenance import key_settings
+from nmt.data.sources.base import Pairs, Reading, lookup, one_line
 from nmt.errors import DataError
 
-# Endings of files that can be named one by one: the builder of the datasets library, and its options.
+# Endings of single files, with the builder of the datasets library and its options.
 _BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {}),
     ".json": ("json", {}),
@@ -41,7 +33,7 @@ _BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tsv": ("csv", {"sep": "\t"}),
     ".arrow": ("arrow", {}),
 }
-CARD_SIZE = 1 << 20  # characters of a dataset card that are looked at
+CARD_SIZE = 1 << 20  # characters of a dataset card that are read
 # Options of the CSV reader, set by a dataset card, under which rows are not checked.
 _CSV_FORM = (
     "names", "column_names", "header", "skiprows", "comment", "quotechar", "quoting", "escapechar", "doublequote",
@@ -50,18 +42,50 @@ _CSV_FORM = (
 _SEPARATORS = [",", ";", "\t", "|"]
 
 
+def read(source: HubSource, reading: Reading) -> Pairs:
+    """The sentence pairs of a dataset. An empty (null) cell is an empty sentence, as in CSV files."""
+    columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
+    row = 0
+    for table in load_hub(source, columns, reading.lenient).with_format("arrow").iter(batch_size=8192):
+        sides = [_texts(table, column, source, row) for column in columns]
+        for src, tgt in zip(*sides, strict=True):
+            row += 1
+            src, tgt = src or "", tgt or ""
+            if "\0" in src or "\0" in tgt:
+                raise DataError(f"{source.path}: row {row} of {source.split} holds a NUL character; remove it")
+            yield one_line(src), one_line(tgt)
+
+
+def describe(source: HubSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+    """The settings; of a local dataset also its files; of a dataset of the hub without a commit its fingerprint.
+
+    A commit cannot change, so that the corpus of a commit is found in the store without the hub.
+    """
+    settings = key_settings(source)
+    if os.path.isfile(source.path):
+        return [settings, hashes.entry(source.path)]
+    if os.path.isdir(source.path):
+        return [settings, *(hashes.entry(path) for path in _folder_files(source))]
+    pinned = source.revision is not None and len(source.revision) == 40
+    return [settings if pinned else {**settings, "fingerprint": load_hub(source, lenient=lenient)._fingerprint}]
+
+
+def name(source: HubSource) -> str:
+    return source.path
+
+
 # ------------------------------------------------------------------------------------------------------ loading
 
 
 def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = False) -> Any:
-    """The ``datasets.Dataset`` of a source. Code that comes with a dataset is never run.
+    """Load the ``datasets.Dataset`` of a source. Code of a dataset is never run.
 
     Args:
-        columns: read by name from CSV files, as text.
-        lenient: read CSV files by the rules of pandas, which takes cells such as ``NA`` and ``None`` for missing.
+        columns: names of columns of CSV files to read as text.
+        lenient: read CSV files by the rules of pandas, to which cells such as ``NA`` and ``None`` are missing.
 
     Raises:
-        DataError: it cannot be loaded.
+        DataError: the dataset cannot be loaded.
     """
     import datasets
 
@@ -77,18 +101,18 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
             if "sep" in options:
                 for file in files:
                     _check_rows(file, options["sep"])
-            # The library's cache knows local files by their times; the store asks only when a content is new to it.
+            # Bypass the library's cache of local files, which goes by their times. The store loads only new content.
             fresh = "force_redownload" if os.path.exists(source.path) else None
             return datasets.load_dataset(**{**arguments, **options}, split=source.split, download_mode=fresh)
     except DataError:
         raise
-    except Exception as error:  # it raises everything from ValueError to errors of its many backends
+    except Exception as error:  # anything from ValueError to errors of its many backends
         raise DataError(_reason(error, source)) from None
 
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Silence the log of the library, which says what the error that it raises says."""
+    """Silence the log of the library, which repeats the error that the library raises."""
     before = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(logging.CRITICAL)
     try:
@@ -98,7 +122,7 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 def _arguments(source: HubSource) -> dict[str, Any]:
-    """Of ``datasets.load_dataset``, the split left out."""
+    """Arguments of ``datasets.load_dataset``, without the split."""
     if not os.path.isfile(source.path):
         return {"path": source.path, "name": source.name, "revision": source.revision}
     builder = _builder(source.path)
@@ -117,7 +141,7 @@ def _builder(path: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def _local_files(builder: Any, source: HubSource) -> tuple[list[str], list[str]]:
-    """The files of a local dataset that are about to be read: of the split, and of the others."""
+    """The files of a local dataset: those of the split, and those of the other splits."""
     if not os.path.exists(source.path):
         return [], []
     split = re.split(r"[\[+]", source.split)[0]
@@ -132,7 +156,7 @@ def _check_size(path: str) -> None:
     """Refuse an archive that would fill the disk.
 
     Raises:
-        DataError: it unpacks to more than any text would.
+        DataError: the archive unpacks to more than any text would.
     """
     if not zipfile.is_zipfile(path):
         check_unpacked_size(path)
@@ -144,12 +168,12 @@ def _check_size(path: str) -> None:
 
 
 def check_card(path: str) -> None:
-    """Refuse a local folder whose dataset card (``README.md``) names data elsewhere on the network.
+    """Refuse a local folder whose dataset card (``README.md``) names data on the network.
 
-    A corpus of local files is known by their content, which such data can change at any time.
+    A corpus of local files is identified by their content, which data on the network can change at any time.
 
     Raises:
-        DataError: it does.
+        DataError: the card names data on the network.
     """
     if not os.path.isdir(path):
         return
@@ -167,7 +191,7 @@ def check_card(path: str) -> None:
         try:
             card = yaml.safe_load(front.group(1) if front else text)
         except (yaml.YAMLError, RecursionError):
-            continue  # the datasets library explains it
+            continue  # the datasets library reports it
         for found in _strings(card.get("configs") if isinstance(card, dict) else None, set()):
             if "://" in found or "::" in found:
                 raise DataError(
@@ -175,8 +199,30 @@ def check_card(path: str) -> None:
                 )
 
 
+def _folder_files(source: HubSource) -> list[str]:
+    """The files of a local folder, and the files elsewhere on this machine that its README names as data.
+
+    Raises:
+        DataError: the README names data on the network.
+    """
+    folder = Path(source.path)
+    files = sorted(str(p) for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    if not (folder / "README.md").is_file():
+        return files
+    check_card(source.path)
+    import datasets
+
+    try:
+        named = datasets.load_dataset_builder(source.path, name=source.name).config.data_files or {}
+    except Exception:  # load_hub reads the folder next and reports the error
+        return files
+    inside = {os.path.realpath(path) for path in files}
+    others = {str(path) for paths in named.values() for path in paths}
+    return [*files, *sorted(p for p in others if os.path.isfile(p) and os.path.realpath(p) not in inside)]
+
+
 def _strings(value: Any, seen: set[int]) -> Iterator[str]:
-    """All texts in plain data; what an alias repeats comes once."""
+    """All strings in plain data. A value that YAML aliases repeat comes once."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list) and id(value) not in seen:
@@ -186,7 +232,7 @@ def _strings(value: Any, seen: set[int]) -> Iterator[str]:
 
 
 def _csv_options(builder: Any, files: Sequence[str], columns: Sequence[str], source: HubSource) -> dict[str, Any]:
-    """Options that make the CSV reader take every cell of the columns for text, as it stands in the file."""
+    """Options with which the CSV reader returns every cell of the columns as text, unchanged."""
     config = builder.config
     if not columns or type(config).__name__ != "CsvConfig":
         return {}
@@ -206,15 +252,15 @@ def _csv_options(builder: Any, files: Sequence[str], columns: Sequence[str], sou
     for column in columns:
         if rows[sep].count(column) > 1:
             raise DataError(f"{where}: names column '{column}' {rows[sep].count(column)} times; rename all but one")
-    # All columns, lest one that holds numbers at first and text later be refused. Not usecols: with that, pandas
-    # accepts a row with too many cells, as an unquoted separator in a sentence makes.
+    # Convert all columns: a column of numbers first and text later would be refused. Do not use usecols, with which
+    # pandas accepts rows with too many cells, such as after an unquoted separator in a sentence.
     typed = config.features is not None or builder.info.features is not None  # by a dataset card
     return {**options, "converters": dict.fromkeys(columns if typed else rows[sep], str), "sep": sep}
 
 
 @contextmanager
 def _table_lines(path: str) -> Iterator[Iterator[str]]:
-    """The lines of a CSV file, those of the one file in a ZIP archive; of an archive of several, none."""
+    """The lines of a CSV file, or of the only file in a ZIP archive; none for an archive of several files."""
     if not zipfile.is_zipfile(path):
         with open_text(path) as file:
             yield read_lines(file, path)
@@ -229,15 +275,15 @@ def _table_lines(path: str) -> Iterator[Iterator[str]]:
 
 
 def _check_rows(path: str, sep: str) -> None:
-    """Read a CSV file by the strict rules of RFC 4180, as the reader that takes its cells is tolerant.
+    """Check a CSV file by the strict rules of RFC 4180, because the reader of its cells is tolerant.
 
-    That one completes a row with too few cells by empty ones, moves the cells of a file whose rows all have one too
-    many, and takes text after a closing quotation mark into the cell.
+    That reader fills rows with too few cells, shifts the cells of files whose rows all have one cell too many, and
+    appends text after a closing quotation mark to the cell.
 
     Raises:
-        DataError: a row has not as many cells as the first, or quotation marks that can be read in two ways.
+        DataError: a row has another number of cells than the first, or ambiguous quotation marks.
     """
-    number, record = 0, list[str]()  # lines so far, those of the row that is being read
+    number, record = 0, list[str]()  # lines so far, and those of the current row
 
     def numbered(lines: Iterator[str]) -> Iterator[str]:
         nonlocal number
@@ -281,7 +327,7 @@ def _row_problem(row: Sequence[str], record: Sequence[str], width: int, sep: str
         advice = f"put a cell that holds a {name} into quotation marks, or delete the {name} that is too much"
         return f"has {len(row)} cells, the first row {width}; {advice}"
     text = "\n".join(record)
-    if '\\"' in text:  # right only within a cell in quotation marks, in which it is doubled, or as the end of one
+    if '\\"' in text:  # valid only in a quoted cell, where the quotation mark is doubled, or at its end
         for cell in row:
             if '\\"' in cell and cell.replace('"', '""') not in text:
                 return "has a quotation mark escaped by a backslash"
@@ -315,14 +361,14 @@ def _reason(error: Exception, source: HubSource) -> str:
 
 
 def _candidates(path: str) -> list[str]:
-    """Files in a folder that can be named one by one."""
+    """Files in a folder that can be the path of a source."""
     if not os.path.isdir(path):
         return []
     return sorted(str(file) for file in Path(path).iterdir() if file.is_file() and _builder(str(file)))
 
 
 def _advice(source: HubSource) -> str:
-    """What to change when a column is missing."""
+    """Advice for a missing column."""
     named = _candidates(source.path)
     which = f", or name the file, such as path: {named[0]}" if len(named) > 1 else ""
     return f"set src_column and tgt_column{which}"
@@ -331,21 +377,10 @@ def _advice(source: HubSource) -> str:
 # ------------------------------------------------------------------------------------------------------ reading
 
 
-def hub_pairs(source: HubSource, src_column: str, tgt_column: str, lenient: bool = False) -> Iterator[tuple[str, str]]:
-    """The sentence pairs of a dataset. An empty (null) cell is an empty sentence, as it is in CSV files."""
-    columns, row = (src_column, tgt_column), 0
-    for table in load_hub(source, columns, lenient).with_format("arrow").iter(batch_size=8192):
-        sides = [_texts(table, column, source, row) for column in columns]
-        for src, tgt in zip(*sides, strict=True):
-            row += 1
-            src, tgt = src or "", tgt or ""
-            if "\0" in src or "\0" in tgt:
-                raise DataError(f"{source.path}: row {row} of {source.split} holds a NUL character; remove it")
-            yield one_line(src), one_line(tgt)
-
-
 def _texts(table: pa.Table, column: str, source: HubSource, row: int) -> list[str | None]:
-    """The cells of a column of text; ``row`` come before them."""
+    """The cells of a column of text, after ``row`` earlier rows."""
+    import pyarrow.compute as pc  # not at the top: other sources start without it
+
     found = _column(table, column, source)
     where = f"{source.path}: column '{column}', rows {row + 1} to {row + table.num_rows} of {source.split}:"
     longest = pc.max(pc.binary_length(found)).as_py()
@@ -374,6 +409,8 @@ def _column(table: pa.Table, column: str, source: HubSource) -> pa.ChunkedArray:
     if isinstance(path, Mapping):
         inner = ", ".join(f"{column}.{name}" for name in path)
         raise DataError(f"{source.path}: column '{column}' holds several texts; name one: {inner}")
+    import pyarrow.compute as pc
+
     found = table[path[0]]
     for part in path[1:]:
         found = pc.struct_field(found, part)
@@ -386,7 +423,7 @@ def _column(table: pa.Table, column: str, source: HubSource) -> pa.ChunkedArray:
 
 
 def _tree(fields: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    """The columns by name, those of a structure below it; a leaf is the path to itself."""
+    """The columns by name, nested like structures. A leaf is its path."""
     return {
         field.name: _tree(field.type, (*path, field.name)) if pa.types.is_struct(field.type) else (*path, field.name)
         for field in fields
@@ -394,7 +431,7 @@ def _tree(fields: Any, path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _names(schema: pa.Schema) -> list[str]:
-    """The columns in words, such that each of those with text can be set as it stands."""
+    """The names of the columns for a message, in the form in which they can be set."""
     names = []
     for field in schema:
         inner = [one.name for one in field.type] if pa.types.is_struct(field.type) else []

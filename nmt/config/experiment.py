@@ -1,0 +1,181 @@
+"""The whole configuration of an experiment, and the version of its defaults."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self, get_origin
+
+import yaml
+from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
+
+from nmt.config.base import RESUMABLE, Section, section_types, unused_keys
+from nmt.config.data import DataConfig
+from nmt.config.evaluation import EvaluationConfig
+from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.search import SearchConfig
+from nmt.config.tokenizer import TokenizerConfig
+from nmt.config.train import TrainConfig
+
+# Version of the defaults. A run keeps the version that it was started with, so that an upgrade changes no training.
+DEFAULTS = 2
+# Values that omitted keys had under an earlier version, for each key whose default has changed since.
+FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
+    1: {
+        "search.max_length_ratio": 2.0,
+        "search.max_length_offset": 10,
+        "search.max_source_tokens": 512,
+        "search.batch_tokens": 8192,
+        "data.reading": "lenient",
+        "data.cleaning.ratio": "characters",
+        "data.cleaning.apart": "pairs",
+        "tokenizer.normalization": "nmt_nfkc",
+        "tokenizer.sampling.alpha": 0.1,
+        "tokenizer.sampling.method": "line",
+        "evaluation.tokenize": "13a",
+        "evaluation.ter_asian_support": False,
+        "train.selection": "score",
+        "train.batching": "padded",
+    },
+}
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
+        description="name of the run; default: the file name of the configuration"
+    )
+    runs: str = Field("runs", description="folder of the run directories", json_schema_extra=RESUMABLE)
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(1, description="seed of the weights, the batches and dropout")
+    data: DataConfig = Field(description="languages, corpora and cleaning")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="subword vocabulary")
+    model: ModelConfig = Field(description="model family and its sizes")
+    train: TrainConfig = Field(description="optimization, validation and checkpoints")
+    search: SearchConfig = Field(SearchConfig(), description="beam search", json_schema_extra=RESUMABLE)
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores", json_schema_extra=RESUMABLE)
+    defaults: Annotated[int, Field(ge=1, le=DEFAULTS)] = Field(
+        DEFAULTS,
+        description="version of the defaults that omitted keys take; a run keeps the version it was started with",
+        json_schema_extra=RESUMABLE,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_former_defaults(cls, raw: Any) -> Any:
+        """Fill in the values of omitted keys under the version of the defaults that ``raw`` asks for."""
+        if not isinstance(raw, Mapping) or type(version := raw.get("defaults")) is not int:
+            return raw
+        raw = copy.deepcopy(dict(raw))
+        for number in range(max(1, version), DEFAULTS):
+            for key, value in FORMER_DEFAULTS[number].items():
+                _put_default(raw, key.split("."), value, cls)
+        return raw
+
+    @model_validator(mode="after")
+    def _keys_have_an_effect(self) -> Self:
+        """Refuse a setting that another setting makes meaningless; earlier versions ignored it."""
+        if self.defaults >= 2:
+            for path, section, key, why in unused_keys(self):
+                value = getattr(section, key)
+                if value != type(section).model_fields[key].default:
+                    raise ValueError(f"{path}.{key}: {json.dumps(value)} has no effect: {why}; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _test_sets_have_distinct_file_names(self) -> Self:
+        """Refuse test sets whose results would share a file; earlier versions let one overwrite the other."""
+        seen = {"valid": "the validation set"}
+        for name in self.data.test if self.defaults >= 2 else ():
+            if other := seen.get(name.lower()):
+                raise ValueError(f"data.test.{name}: results would have the file names of {other}; rename the test set")
+            if len(name) > 100:
+                raise ValueError(f"data.test.{name[:20]}...: a name of {len(name)} characters; at most 100 fit")
+            seen[name.lower()] = f"data.test.{name}"
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_reaches_its_peak(self) -> Self:
+        schedule = self.train.schedule
+        if self.defaults >= 2 and schedule.total_steps is not None and schedule.total_steps < schedule.warmup_steps:
+            raise ValueError(
+                f"train.schedule.total_steps ({schedule.total_steps}) is under warmup_steps ({schedule.warmup_steps}): "
+                "the schedule would end before its peak; raise the one or lower the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_packed(self) -> Self:
+        if self.train.batching == "packed" and (why := unpackable(self)) is not None:
+            raise ValueError(f"train.batching: packed is not possible: {why}; use auto or padded")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
+            raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
+        # The target is fed with a begin-of-sentence symbol before it.
+        longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
+        most = self.model.max_target_tokens
+        if most is not None and most < longest:
+            raise ValueError(
+                f"model.max_positions ({most}) is under the longest sequence "
+                f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
+            )
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.runs) / self.name
+
+    def to_yaml(self, allow_unicode: bool = True) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=allow_unicode)
+
+
+def unpackable(config: Config) -> str | None:
+    """Why the batches of this configuration cannot be packed, on any device; None where they can."""
+    sampling = config.tokenizer.sampling
+    if isinstance(config.model, RNNConfig):
+        return "a recurrent model steps through all sentences of a batch at once"
+    if config.model.attention_dropout:
+        return "attention without padding has no dropout (model.attention_dropout)"
+    if sampling is not None and sampling.method == "line":
+        return "tokenizer.sampling.method: line keeps no budget"
+    return None
+
+
+def _put_default(raw: dict[str, Any], key: Sequence[str], value: Any, model: Any) -> None:
+    """Set a dotted key that is missing. A section that is off unless it is given (``tokenizer.sampling``) stays off."""
+    for part in key[:-1]:
+        field = model.model_fields.get(part) if model is not None else None
+        if raw.get(part) is None:
+            if part in raw or field is None or field.default is None:
+                return
+            raw[part] = {}
+        raw = raw[part]
+        if not isinstance(raw, dict):
+            return  # a mistake, which validation explains
+        model = field.annotation if field is not None and isinstance(field.annotation, type) else None
+    raw.setdefault(key[-1], value)
+
+
+def all_keys(section: type[Section] = Config, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield each dotted key of a configuration with its field; ``*`` is a key that the user chooses.
+
+    A key that several variants of a section have comes once for each.
+    """
+    for name, field in section.model_fields.items():
+        yield f"{path}{name}", field
+        free = ".*" if get_origin(field.annotation) is dict else ""
+        for inner in section_types(field.annotation):
+            yield from all_keys(inner, f"{path}{name}{free}.")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration file, for editors. ``name`` is optional there: the file name stands in."""
+    schema = Config.model_json_schema()
+    schema["required"].remove("name")
+    return schema

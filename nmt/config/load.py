@@ -1,0 +1,233 @@
+"""Read YAML files and ``--set`` overrides, and validate them as a configuration."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from nmt.config.experiment import Config
+from nmt.config.explain import Key, dotted, explain, kind
+from nmt.errors import ConfigError
+
+MAX_BYTES = 1 << 20  # of a configuration file
+MAX_NODES = 10_000  # values and keys of a configuration, those that aliases repeat counted each time
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``key.path=value`` overrides (values are YAML) and validate.
+
+    A name without an ending, such as ``demo``, means ``configs/demo.yaml`` or the configuration installed with nmt.
+
+    Raises:
+        ConfigError: the file is missing or is not YAML, or a key, type or value is wrong; one line for each mistake.
+    """
+    # Read the file.
+    path = _config_path(path)
+    try:
+        text = _read_bounded(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file{_nearest_config(path)}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    raw, lines = _parse_given(text, str(path))
+    if raw is None:
+        raise ConfigError(f"{path}: is empty; start from a file in configs/")
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values, not a {kind(raw)}")
+
+    # Apply the overrides.
+    raw.setdefault("name", path.stem)
+    places = {key: f"{path}:{line}" for key, line in lines.items()}
+    for override in overrides:
+        key, value = _parse_override(override)
+        _apply_override(raw, key, value, override, places)
+    return validate_config(raw, str(path), places)
+
+
+def validate_config(raw: Mapping[str, Any], where: str, places: Mapping[Key, str] | None = None) -> Config:
+    """Validate plain data.
+
+    Args:
+        where: the origin of ``raw``, for messages.
+        places: file and line of each key, where they are known.
+
+    Raises:
+        ConfigError: a key, type or value is wrong; one line for each mistake.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, where, places or {})) from None
+    except RecursionError:
+        raise ConfigError(f"{where}: an alias contains itself") from None
+
+
+def _parse_override(override: str) -> tuple[list[str], Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: must be key=value, such as train.max_steps=100")
+    return key.split("."), _parse_given(value, f"--set {override}")[0]
+
+
+def _apply_override(raw: dict[str, Any], key: list[str], value: Any, override: str, places: dict[Key, str]) -> None:
+    """Put ``value`` at ``key``; the place of ``key``, and of all keys below it, becomes the command line."""
+    for depth, part in enumerate(key[:-1], 1):
+        if part not in raw:
+            places[tuple(key[:depth])] = "--set"
+        raw = raw.setdefault(part, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"--set {override}: {dotted(key[:depth])} is not a mapping, it has no keys")
+    raw[key[-1]] = value
+    for replaced in [k for k in places if list(k[: len(key)]) == key]:
+        del places[replaced]
+    places[tuple(key)] = "--set"
+
+
+def _config_path(given: str | Path) -> Path:
+    """The file that ``given`` names: itself, ``configs/GIVEN.yaml`` here, or a configuration installed with nmt."""
+    path = Path(given)
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    here = Path("configs") / f"{path}.yaml"
+    return here if here.is_file() else built_in_configs().get(str(path), path)
+
+
+def built_in_configs() -> dict[str, Path]:
+    """The configurations that are installed with nmt, by name."""
+    folder = Path(__file__).parents[1] / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
+
+
+def _nearest_config(path: Path) -> str:
+    """What to write instead of a path that does not exist."""
+    known = built_in_configs()
+    if path.stem in known:
+        return f"; nmt has a built-in one of that name: {path.stem}"
+    here = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    if near := difflib.get_close_matches(str(path), [*here, *known], 1):
+        return f"; did you mean {near[0]}?"
+    return f"; built-in ones: {', '.join(known)}" if not path.suffix and len(path.parts) == 1 else ""
+
+
+# ------------------------------------------------------------------------------------------------------------ YAML text
+
+
+class _Loader(yaml.SafeLoader):
+    """``yaml.safe_load`` with the scalars of YAML 1.2: ``1e-4`` is a number, ``no`` (Norwegian) is text.
+
+    Raises:
+        yaml.MarkedYAMLError: the text has more than :data:`MAX_NODES` nodes.
+    """
+
+    nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+
+_TOO_MANY = f"more than {MAX_NODES:,} keys and values; a configuration has a few hundred"
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in [
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+]:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def load_stored_yaml(path: Path) -> Any:
+    """The value of a YAML file that nmt wrote, within the same bounds as a configuration.
+
+    Raises:
+        OSError, ValueError, yaml.YAMLError, RecursionError: it cannot be read.
+        ConfigError: it is too large.
+    """
+    return _parse_yaml(_read_bounded(path).decode(), str(path))[0]
+
+
+def _read_bounded(path: Path) -> bytes:
+    """The content of a file of at most :data:`MAX_BYTES`; a device such as ``/dev/zero`` is refused too."""
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_BYTES:,} bytes; name a YAML file of settings")
+    return content
+
+
+def _parse_yaml(text: str, where: str) -> tuple[Any, dict[Key, int]]:
+    """The value of ``text``, and the line (from 1) of every key in it.
+
+    Raises:
+        ValueError, yaml.YAMLError, RecursionError: not valid YAML.
+        ConfigError: too large, or not a configuration.
+    """
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None, {}
+        lines: dict[Key, int] = {}
+        _collect_lines(root, (), lines, where)
+        return loader.construct_document(root), lines
+    finally:
+        loader.dispose()
+
+
+def _parse_given(text: str, where: str) -> tuple[Any, dict[Key, int]]:
+    """As :func:`_parse_yaml`, for text that a user wrote: every error is a ConfigError of one line."""
+    try:
+        return _parse_yaml(text, where)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        hint = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
+        raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}{hint}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        if reason.startswith("Exceeds the limit (4300 digits)"):
+            reason = "a number has more than 4,300 digits"
+        raise ConfigError(f"{where}: not valid YAML: {reason}") from None
+
+
+def _collect_lines(node: yaml.Node, path: Key, lines: dict[Key, int], where: str) -> None:
+    """Fill ``lines`` with the line (from 1) of ``node`` and of every key below it."""
+    if path in lines:  # an alias that contains itself leads back here
+        return
+    lines[path] = node.start_mark.line + 1
+    if len(path) > 32:
+        raise ConfigError(f"{where}:{node.start_mark.line + 1}: nested too deeply; a configuration has few levels")
+    if len(lines) > MAX_NODES:  # aliases of aliases: a few bytes stand for any number of values
+        raise ConfigError(f"{where}:{node.start_mark.line + 1}: not valid YAML: {_TOO_MANY}")
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{where}:{key.start_mark.line + 1}: a key must be a word, not a {key.id}")
+            name = str(key.value)
+            if name in seen and name != "<<":
+                raise ConfigError(f"{where}:{key.start_mark.line + 1}: {dotted((*path, name))}: given twice; keep one")
+            seen.add(name)
+            _collect_lines(value, (*path, name), lines, where)
+            lines[(*path, name)] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*path, index), lines, where)

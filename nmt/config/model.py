@@ -1,0 +1,94 @@
+"""The section ``model``: a model family and its sizes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nmt.config.base import Positive, Probability, Section
+
+TieEmbeddings = Literal["all", "decoder", "none"]
+TIE_HELP = "all: source, target and output share one matrix; decoder: target and output; none: three matrices"
+
+
+class RNNConfig(Section):
+    """Recurrent encoder–decoder with attention (Bahdanau et al. 2015)."""
+
+    type: Literal["rnn"] = Field(description="recurrent encoder and decoder with attention")
+    cell: Literal["gru", "lstm"] = Field(
+        "gru", description="gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)"
+    )
+    d_model: Positive = Field(256, description="width of the embeddings and of the deep output")
+    d_hidden: Positive = Field(256, description="width of the recurrent state; the encoder has it in each direction")
+    encoder_layers: Positive = Field(1, description="layers of the encoder")
+    decoder_layers: Positive = Field(1, description="layers of the decoder")
+    residual: bool = Field(False, description="add the input of each layer above the first to its output")
+    attention: Literal["additive", "general", "dot", "scaled_dot", "euclidean", "none"] = Field(
+        "additive", description="score of the alignment; none: the decoder sees the source as one vector"
+    )
+    d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
+    dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
+    tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
+
+    @property
+    def max_target_tokens(self) -> None:
+        """None: the decoder can take any number of steps."""
+
+    def unused(self) -> dict[str, str]:
+        if self.attention in ("general", "none"):
+            return {"d_attention": f"attention: {self.attention} does not project queries and keys to d_attention"}
+        return {}
+
+
+class TransformerConfig(Section):
+    """Transformer encoder–decoder (Vaswani et al. 2017)."""
+
+    type: Literal["transformer"] = Field(description="Transformer encoder and decoder")
+    d_model: Positive = Field(512, description="width of the model")
+    d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
+    num_heads: Positive = Field(8, description="attention heads; divides d_model")
+    encoder_layers: Positive = Field(6, description="layers of the encoder")
+    decoder_layers: Positive = Field(6, description="layers of the decoder")
+    norm: Literal["pre", "post"] = Field("pre", description="layer norm before each sublayer, or after its residual")
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        "relu", description="of the feed-forward layers; swiglu has a third matrix (Shazeer 2020)"
+    )
+    positions: Literal["sinusoidal", "learned", "rotary"] = Field(
+        "sinusoidal",
+        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); rotary rotates queries"
+        " and keys of self-attention (Su et al. 2021)",
+    )
+    max_positions: Positive = Field(1024, description="longest sequence of learned positions")
+    dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
+    attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
+    activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
+    tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
+
+    @property
+    def max_target_tokens(self) -> int | None:
+        """Number of positions that the decoder has; None if any length fits."""
+        return self.max_positions if self.positions == "learned" else None
+
+    def unused(self) -> dict[str, str]:
+        if self.positions != "learned":
+            return {"max_positions": f"{self.positions} positions have no longest sequence; learned ones do"}
+        return {}
+
+    @model_validator(mode="after")
+    def _widths_divide(self) -> Self:
+        if self.d_model % self.num_heads:
+            near = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0]
+            near = sorted(sorted(near, key=lambda h: abs(h - self.num_heads))[:3])
+            raise ValueError(
+                f"num_heads ({self.num_heads}) must divide d_model ({self.d_model}); near it: "
+                + ", ".join(map(str, near))
+            )
+        if self.positions == "rotary" and (self.d_model // self.num_heads) % 2:
+            raise ValueError(f"rotary positions need an even head width, not {self.d_model // self.num_heads}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        return self
+
+
+ModelConfig = Annotated[RNNConfig | TransformerConfig, Field(discriminator="type")]

@@ -1,0 +1,101 @@
+"""A batch of padded sentence pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Ids = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded sentence pairs; the legend in :mod:`nmt.models.seq2seq` explains the letters."""
+
+    src: Tensor  # [B, S] ids, each sentence closed by eos
+    src_mask: Tensor  # [B, S] True at real tokens
+    tgt_in: Tensor  # [B, T] bos and the sentence
+    tgt_out: Tensor  # [B, T] the sentence and eos
+    target_positions: Tensor  # [M] indices of the real target tokens among the B·T positions, row by row
+    rows: Ids  # [B] rows of the dataset
+    src_tokens: int  # real tokens, eos counted
+    tgt_tokens: int
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to ``device``; from pinned memory the copy is asynchronous."""
+        return self if device.type == "cpu" else self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Copy to pinned memory, from which CUDA copies asynchronously. Pinning is slow: do it while prefetching."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self, src=change(self.src), src_mask=change(self.src_mask), tgt_in=change(self.tgt_in),
+            tgt_out=change(self.tgt_out), target_positions=change(self.target_positions),
+        )  # fmt: skip
+
+    def unpad(self, x: Tensor) -> Tensor:
+        """Select the real target tokens of x [B, T, ...]: [M, ...]. A boolean mask would wait for the GPU."""
+        return x.flatten(0, 1).index_select(0, self.target_positions)
+
+    # The attributes that a packed batch has too.
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The arguments of the model's forward pass."""
+        return self.src, self.src_mask, self.tgt_in
+
+    at_targets = unpad
+
+    @property
+    def targets(self) -> Tensor:
+        """[M] ids."""
+        return self.unpad(self.tgt_out)
+
+    @property
+    def weights(self) -> None:
+        """None: all targets have the same weight."""
+
+    def without_targets(self) -> Batch:
+        """This batch with all targets masked out: the loss and every gradient are 0.
+
+        For ranks that have no batch left.
+        """
+        return replace(self, target_positions=self.target_positions[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Padded positions and all positions, both sides."""
+        positions = self.src.numel() + self.tgt_in.numel()
+        return positions - self.src_tokens - self.tgt_tokens, positions
+
+
+def collate(pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: int, eos_id: int) -> Batch:
+    """Pad encoded pairs (without special symbols) into a :class:`Batch`."""
+    s = max(len(src) for src, _ in pairs) + 1
+    t = max(len(tgt) for _, tgt in pairs) + 1
+    src = np.full((len(pairs), s), pad_id, dtype=np.int64)
+    tgt = np.full((len(pairs), t + 1), pad_id, dtype=np.int64)  # bos, the sentence, eos
+    for row, (x, y) in enumerate(pairs):
+        src[row, : len(x)], src[row, len(x)] = x, eos_id
+        tgt[row, 0], tgt[row, 1 : len(y) + 1], tgt[row, len(y) + 1] = bos_id, y, eos_id
+    src_mask = np.arange(s) <= np.array([[len(x)] for x, _ in pairs])
+    tgt_mask = np.arange(t) <= np.array([[len(y)] for _, y in pairs])
+    tgt_in = np.where(tgt_mask, tgt[:, :-1], pad_id)  # a shorter sentence's eos is no input
+    return Batch(
+        torch.from_numpy(src),
+        torch.from_numpy(src_mask),
+        torch.from_numpy(tgt_in),
+        torch.from_numpy(np.ascontiguousarray(tgt[:, 1:])),
+        torch.from_numpy(np.flatnonzero(tgt_mask)),
+        rows,
+        int(src_mask.sum()),
+        int(tgt_mask.sum()),
+    )

@@ -1,0 +1,153 @@
+"""The order of training: batches by a budget of tokens, as a pure function of (seed, epoch).
+
+Nothing else decides the order, so two numbers are the position of a training: the epoch and the update within it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nmt.data.arrow import releasing
+from nmt.data.encoded import Lengths, ParallelDataset
+from nmt.data.packing import Packing
+
+Ids = npt.NDArray[Any]
+
+POOL = 1 << 19  # pairs that are shuffled, sorted and cut into batches together
+SEGMENT = 1 << 10  # neighbouring pairs that stay in one pool
+
+
+def plan_batches(src_lengths: Ids, tgt_lengths: Ids, budget: int, rng: np.random.Generator | None) -> list[Ids]:
+    """Cut a corpus into batches of rows with sentences of similar length.
+
+    A batch of n sentences whose longest side has m tokens (eos counted) keeps n · m ≤ budget. A sentence over the
+    budget is a batch of its own.
+
+    Args:
+        src_lengths, tgt_lengths: [N], eos not counted.
+        rng: shuffles pairs of equal lengths and the batches; None keeps the order of the lengths.
+    """
+    src, tgt = src_lengths.astype(np.int32) + 1, tgt_lengths.astype(np.int32) + 1
+    order = np.arange(len(src)) if rng is None else rng.permutation(len(src))
+    longest = np.maximum(src, tgt)
+    # Sort by the longer side, which the budget counts; then by the difference, which decides the padding of the other.
+    order = order[np.lexsort((tgt[order] - src[order], longest[order]))]
+    batches = [order[a:b] for a, b in pairwise(_cuts(longest[order], budget))]
+    if rng is not None:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches
+
+
+def _cuts(sizes: Ids, budget: int) -> list[int]:
+    """Starts of the batches of :func:`plan_batches` among ascending sizes, and the end of the last batch."""
+    starts = [0]
+    while starts[-1] < len(sizes):
+        start = starts[-1]
+        window = sizes[start : start + max(1, budget // int(sizes[start]))]  # ascending: the last is the longest
+        fits = np.arange(1, len(window) + 1) * window.astype(np.int64) <= budget
+        starts.append(start + max(1, int(fits.sum())))
+    return starts
+
+
+class TrainingOrder:
+    """Which batches make each update of each epoch: a pure function of (seed, epoch).
+
+    Up to :data:`POOL` pairs are shuffled, sorted by length and cut into batches together. A larger corpus takes no more
+    memory: each epoch deals its segments of neighbouring rows into pools, which follow one another.
+
+    Args:
+        accumulate: batches per update, of all ranks together; the last update of an epoch may have fewer.
+        room: maps stored lengths [2, pairs] to lengths to plan with; see :attr:`nmt.data.reader.Reader.room`.
+        packing: of packed batches; see :attr:`nmt.data.reader.Reader.packing`.
+    """
+
+    def __init__(
+        self,
+        dataset: ParallelDataset,
+        budget: int,
+        accumulate: int,
+        seed: int,
+        room: Callable[[Lengths], Lengths] | None = None,
+        packing: Packing | None = None,
+    ):
+        self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
+        self.packing = packing
+        self._last: Epoch | None = None
+
+    def updates(self, epoch: int, taken: int = 0) -> Epoch:
+        """The batches of each update of an epoch, without the first ``taken`` batches.
+
+        The batches and their order do not depend on ``accumulate``, so that an epoch can continue with updates of
+        another size.
+        """
+        if self._last is None or (self._last.number, self._last.taken) != (epoch, taken):
+            self._last = Epoch(self, epoch, taken)
+        return self._last
+
+    def longest_batch(self) -> Ids:
+        """The rows of the batch with most positions, both sides counted, in the first pool."""
+        rows, lengths, batches = Epoch(self, 0).plan(0)
+        return rows[max(batches, key=lambda batch: len(batch) * int(lengths[:, batch].max(axis=1).sum()))]
+
+
+class Epoch(Sequence[list[Ids]]):
+    """The updates of one epoch: for each, the rows of its batches. A pool is planned when its first update is read."""
+
+    def __init__(self, order: TrainingOrder, number: int, taken: int = 0):
+        self.order, self.number, self.taken = order, number, taken
+        size = len(order.dataset)
+        segments, pools = np.arange(0, size, SEGMENT), -(-size // POOL)
+        if pools > 1:
+            np.random.default_rng([order.seed, number]).shuffle(segments)
+        self._segments = np.array_split(segments, pools)  # first rows of the segments of each pool
+        self._planned = -1
+        self._batches: list[Ids] = []  # of the planned pool
+
+    @cached_property
+    def _ends(self) -> Ids:
+        """Number of batches up to the end of each pool. The lengths decide it for padded batches, without a plan."""
+        if self.order.packing is not None:
+            return np.cumsum([len(self.plan(pool)[2]) for pool in range(len(self._segments))])
+        sizes = (np.sort(lengths.max(axis=0)) + 1 for lengths in map(self._lengths, range(len(self._segments))))
+        return np.cumsum([len(_cuts(of_pool, self.order.budget)) - 1 for of_pool in sizes])
+
+    def __len__(self) -> int:
+        return max(0, -(-(int(self._ends[-1]) - self.taken) // self.order.accumulate))
+
+    def __getitem__(self, i: int) -> list[Ids]:  # type: ignore[override]  # no slices: they would hold many pools
+        if not 0 <= i < len(self):
+            raise IndexError(f"update {i} of {len(self)}")
+        first = self.taken + i * self.order.accumulate
+        return [self._batch(j) for j in range(first, min(first + self.order.accumulate, int(self._ends[-1])))]
+
+    def _batch(self, j: int) -> Ids:
+        pool = int(np.searchsorted(self._ends, j, side="right"))
+        if pool != self._planned:
+            self._planned, self._batches = -1, []  # free the batches of the last pool before planning
+            rows, _, batches = self.plan(pool)
+            self._batches, self._planned = [rows[batch] for batch in batches], pool
+        return self._batches[j - int(self._ends[pool])]  # counted from the end
+
+    def plan(self, pool: int) -> tuple[Ids, Ids, list[Ids]]:
+        """The rows of a pool, their lengths [2, rows], and its batches as indices into these rows."""
+        order = self.order
+        starts = self._segments[pool]
+        rows = np.concatenate([np.arange(start, min(start + SEGMENT, len(order.dataset))) for start in starts])
+        lengths = self._lengths(pool)
+        entropy = [order.seed, self.number, *([pool + 1] if len(self._segments) > 1 else [])]
+        rng = np.random.default_rng(entropy)
+        if order.packing is not None:
+            return rows, lengths, order.packing.plan(lengths, rng)
+        return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, rng)
+
+    def _lengths(self, pool: int) -> Lengths:
+        dataset, room = self.order.dataset, self.order.room
+        starts = releasing(self._segments[pool].tolist(), dataset)
+        lengths = np.concatenate([dataset.lengths(start, start + SEGMENT) for start in starts], axis=1)
+        return lengths if room is None else room(lengths)

@@ -1,0 +1,247 @@
+"""Batches read from the encoded corpus, with stored or sampled segmentations, ahead of time in a thread."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nmt.config.tokenizer import SamplingConfig
+from nmt.data.arrow import BLOCK, releasing
+from nmt.data.batch import Batch, collate
+from nmt.data.corpus import TextPart
+from nmt.data.encoded import Lengths, ParallelDataset
+from nmt.data.packing import PackedBatch, Packing
+from nmt.data.subword_sampling import BatchSampler
+from nmt.data.tokenizer import Tokenizer
+
+Ids = npt.NDArray[Any]
+
+ROOM_SAMPLE = 2000  # pairs that are sampled to estimate the lengths of samples
+ATTEMPTS = 4  # draws of a sample before the best segmentation replaces it
+
+
+@dataclass(frozen=True)
+class Room:
+    """The longest segmentations that sampling may draw, as a function of the lengths of the best ones.
+
+    A text of n subwords has ratio · n subwords on average when sampled. The variance grows with n, because words are
+    drawn independently. Two standard deviations exclude one draw in forty.
+
+    Attributes:
+        ratio: mean length of a sample over that of the best segmentation; source, target.
+        spread: standard deviation of a sample's length over the root of that of the best segmentation.
+        most: no sample is longer, unless the best segmentation is.
+    """
+
+    ratio: tuple[float, float]
+    spread: tuple[float, float]
+    most: int
+
+    @classmethod
+    def measure(cls, best: Lengths, sampled: Lengths, most: int) -> Room:
+        """Estimate from the lengths [2, pairs] of the best segmentations, all above 0, and of one sample of each."""
+        ratio = sampled.sum(axis=1) / best.sum(axis=1)
+        spread = np.sqrt(((sampled - ratio[:, None] * best) ** 2 / best).mean(axis=1))
+        return cls((float(ratio[0]), float(ratio[1])), (float(spread[0]), float(spread[1])), most)
+
+    def __call__(self, best: Lengths) -> Lengths:
+        """Lengths [2, pairs] to plan batches with, for best segmentations of lengths [2, pairs]."""
+        ratio, spread = np.array(self.ratio)[:, None], np.array(self.spread)[:, None]
+        wanted = np.ceil(ratio * best + 2 * spread * np.sqrt(best)).astype(best.dtype)
+        return np.maximum(best, np.minimum(wanted, self.most))
+
+
+class Reader:
+    """Turn rows of a dataset into batches: stored ids, or with ``sampling`` a new segmentation in each epoch.
+
+    Args:
+        packed: make packed batches instead of padded ones; see :attr:`packing`.
+        max_tokens: the most subwords of a sampled side.
+        budget: of the batches (see :func:`nmt.data.order.plan_batches`). Batches planned with the lengths of
+            :attr:`room` keep it whatever is drawn.
+    """
+
+    def __init__(
+        self,
+        dataset: ParallelDataset,
+        tokenizer: Tokenizer,
+        text: TextPart | None = None,
+        sampling: SamplingConfig | None = None,
+        max_tokens: int = 256,
+        seed: int = 1,
+        budget: int = 4096,
+        packed: bool = False,
+    ):
+        self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
+        self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
+        self.packed = packed
+
+    def read(self, rows: Ids, epoch: int = 0) -> Batch | PackedBatch:
+        """The batch of these rows [B]."""
+        if self.sampling is None or self.text is None:
+            pairs = self._stored(rows)
+        elif self.sampling.method == "line":
+            pairs = [self._sample_line(i, epoch) for i in releasing(rows.tolist(), self.dataset, self.text)]
+        else:
+            pairs = self._sample(rows, epoch)
+        return self._collate(pairs, rows)
+
+    def largest(self, rows: Ids) -> Batch | PackedBatch:
+        """A batch of these rows with the lengths planned for them, to test that the memory suffices for any draw."""
+        if self.room is None:
+            return self.read(rows)
+        best = self._stored(rows)
+        pairs = [
+            (np.resize(src, src_length), np.resize(tgt, tgt_length))
+            for (src, tgt), (src_length, tgt_length) in zip(
+                best, self.room(_pair_lengths(best)).T.tolist(), strict=True
+            )
+        ]
+        return self._collate(pairs, rows)
+
+    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
+        t = self.tokenizer
+        if self.packing is not None:
+            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+
+    @cached_property
+    def packing(self) -> Packing | None:
+        """The sizes of packed batches, from the lengths of the whole corpus; None for padded batches."""
+        if not self.packed:
+            return None
+        return Packing.measure(self._planned_lengths(), self.budget)
+
+    def _planned_lengths(self) -> Iterator[Lengths]:
+        for start in range(0, len(self.dataset), BLOCK):
+            lengths = self.dataset.lengths(start, start + BLOCK)
+            self.dataset.release()
+            yield lengths if self.room is None else self.room(lengths)
+
+    @cached_property
+    def room(self) -> Room | None:
+        """Lengths of samples, estimated from pairs spread over the corpus; None without sampling."""
+        if self.sampling is None or self.text is None or self.sampling.method == "line":
+            return None
+        count = min(len(self.dataset), ROOM_SAMPLE)
+        rows = np.arange(count) * len(self.dataset) // count
+        best = self._stored(rows)
+        sampled = zip(*self._draw(self._texts(rows), self._names(rows, 0)), strict=True)
+        return Room.measure(_pair_lengths(best), _pair_lengths(sampled), min(self.max_tokens, self.budget - 1))
+
+    def _stored(self, rows: Ids) -> list[tuple[Ids, Ids]]:
+        return [
+            (self.dataset.src(i).copy(), self.dataset.tgt(i).copy()) for i in releasing(rows.tolist(), self.dataset)
+        ]
+
+    def _sample(self, rows: Ids, epoch: int) -> list[tuple[Ids, Ids]]:
+        """Sampled segmentations, each a function of (seed, epoch, example) alone, so that a resume needs no state.
+
+        A sample that is too long is drawn again. The best segmentation replaces it after :data:`ATTEMPTS` attempts.
+        """
+        assert self.room is not None
+        best = self._stored(rows)
+        limits = self.room(_pair_lengths(best))  # [2, rows]
+        if not self.packed:
+            limits[:] = limits.max(axis=0)  # the longer side decides the size of a batch
+        texts, names = self._texts(rows), self._names(rows, epoch)
+        sides = self._draw(texts, names)
+        # Replace samples that are too long.
+        for side, drawn in enumerate(sides):
+            for attempt in range(1, ATTEMPTS + 1):
+                again = [i for i, ids in enumerate(drawn) if len(ids) > limits[side, i]]
+                if not again:
+                    break
+                if attempt == ATTEMPTS:
+                    found = [best[i][side] for i in again]
+                else:
+                    found = self._draw_side(side, [texts[side][i] for i in again], [names[i] for i in again], attempt)
+                for i, ids in zip(again, found, strict=True):
+                    drawn[i] = ids
+        return list(zip(*sides, strict=True))
+
+    def _texts(self, rows: Ids) -> tuple[list[str], list[str]]:
+        assert self.text is not None
+        src, tgt = [], []
+        for i in releasing(rows.tolist(), self.dataset, self.text):
+            where = self.dataset.index(i)
+            src.append(self.text.src(where))
+            tgt.append(self.text.tgt(where))
+        return src, tgt
+
+    def _names(self, rows: Ids, epoch: int) -> list[str]:
+        return [f"{self.seed} {epoch} {self.dataset.index(i)}" for i in rows.tolist()]
+
+    def _draw(self, texts: tuple[list[str], list[str]], names: list[str]) -> tuple[list[Ids], list[Ids]]:
+        return self._draw_side(0, texts[0], names, 0), self._draw_side(1, texts[1], names, 0)
+
+    def _draw_side(self, side: int, texts: list[str], names: list[str], attempt: int) -> list[Ids]:
+        keys = [hashlib.blake2b(f"{name} {side} {attempt}".encode(), digest_size=8).digest() for name in names]
+        return list(self._samplers[side].sample(texts, np.frombuffer(b"".join(keys), "<u8")))
+
+    @cached_property
+    def _samplers(self) -> tuple[BatchSampler, BatchSampler]:
+        assert self.sampling is not None
+        return self.tokenizer.batch_samplers(self.sampling)
+
+    def _sample_line(self, row: int, epoch: int) -> tuple[Ids, Ids]:
+        """The method of version 0.1, which cuts a side to ``max_tokens``."""
+        assert self.text is not None
+        assert self.sampling is not None
+        where = self.dataset.index(row)
+        name = hashlib.blake2b(f"{self.seed} {epoch} {where}".encode(), digest_size=4).digest()
+        seed = int.from_bytes(name, "little") >> 1
+        src = self.tokenizer.sample_src(self.text.src(where), self.sampling, seed)
+        tgt = self.tokenizer.sample_tgt(self.text.tgt(where), self.sampling, seed + 1)
+        return np.array(src[: self.max_tokens]), np.array(tgt[: self.max_tokens])
+
+
+def _pair_lengths(pairs: Iterable[tuple[Ids, Ids]]) -> Lengths:
+    """Lengths of both sides, [2, pairs]."""
+    return np.array([(len(src), len(tgt)) for src, tgt in pairs], np.int32).T
+
+
+def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:
+    """Run an iterator in a thread, ``depth`` items ahead. Raise its exceptions here; stop the thread when closed."""
+    items: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[bool, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                items.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in make():
+                if not put((True, item)):
+                    return
+            put((False, None))
+        except BaseException as error:
+            put((False, error))
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, item = items.get()
+            if not more:
+                if item is not None:
+                    raise item
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,90 @@
+"""JSON lines: two keys of each object hold a pair."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from nmt.config.data import JsonlSource, as_list
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.sources.base import Pairs, Reading, file_lines, lookup, one_line
+from nmt.errors import DataError
+
+
+def read(source: JsonlSource, reading: Reading) -> Pairs:
+    keys = (source.src_key or reading.languages[0], source.tgt_key or reading.languages[1])
+    for path in as_list(source.path):
+        yield from _pairs(path, keys, reading.counts)
+
+
+def describe(source: JsonlSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+    return [hashes.entry(path) for path in as_list(source.path)]
+
+
+def name(source: JsonlSource) -> str:
+    return as_list(source.path)[0]
+
+
+def _pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None) -> Pairs:
+    first = True
+    for number, line in enumerate(file_lines(path, counts), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            advice = _one_value(path, line) if first else ""
+            raise DataError(f"{where}: not valid JSON: {error.msg} (column {error.colno}){advice}") from None
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise DataError(f"{where}: not valid JSON: {reason}") from None
+        if not isinstance(row, dict):
+            kind = "an array" if isinstance(row, list) else "a single value"
+            raise DataError(f"{where}: is {kind}, not an object with keys{_one_value(path, line) if first else ''}")
+        first = False
+        yield _text(row, keys[0], where), _text(row, keys[1], where)
+
+
+def _one_value(path: str, line: str) -> str:
+    """Advice for a file whose first line is not a JSON object."""
+    start = line.strip()[0]
+    if start not in "[{":
+        return "; tab-separated files are kind: tsv" if "\t" in line else ""
+    name, query = shlex.quote(path), "'.[]'" if start == "[" else "."
+    return f"; JSON lines have one object on each line, converted by: jq -c {query} {name} > {name}.jsonl"
+
+
+def _text(row: dict[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if value is None:
+        try:
+            value = lookup(row, key)
+        except KeyError:
+            there = ", ".join(islice(_keys(row, ""), 20))
+            raise DataError(f"{where}: no key '{key}'; there is: {there}; set src_key and tgt_key") from None
+    if not isinstance(value, str):
+        advice = 'write "" for an empty sentence' if value is None else "write each sentence in quotation marks"
+        raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text; {advice}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        code = f"\\u{ord(value[error.start]):04x}"
+        raise DataError(
+            f"{where}: key '{key}' holds {code}, half of a surrogate pair and no character; remove it"
+        ) from None
+    if "\0" in value:
+        raise DataError(f"{where}: key '{key}' holds a NUL character; remove it")
+    return one_line(value)
+
+
+def _keys(row: dict[str, Any], path: str) -> Iterator[str]:
+    """The keys of an object; the keys of an object in it are dotted."""
+    for key, value in row.items():
+        if isinstance(value, dict) and value and not path:
+            yield from _keys(value, f"{key}.")
+        else:
+            yield f"{path}{key}"

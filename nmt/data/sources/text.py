@@ -1,0 +1,83 @@
+"""Two text files: line n of one is the translation of line n of the other."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from nmt.config.data import TextSource, as_list
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.formats import not_sentences
+from nmt.data.sources.base import Pairs, Reading, file_lines
+from nmt.data.sources.headings import TITLES, like_names
+from nmt.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SAMPLE = 20  # lines at the start of a file that tell what it holds
+
+
+def read(source: TextSource, reading: Reading) -> Pairs:
+    for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
+        yield from _pairs(src, tgt, reading)
+
+
+def describe(source: TextSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+    return [hashes.entry(path) for path in [*as_list(source.src), *as_list(source.tgt)]]
+
+
+def name(source: TextSource) -> str:
+    return f"{as_list(source.src)[0]} and {as_list(source.tgt)[0]}"
+
+
+def _pairs(src_path: str, tgt_path: str, reading: Reading) -> Pairs:
+    src_lines, tgt_lines = (_checked(path, reading) for path in (src_path, tgt_path))
+    for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
+        if src is None or tgt is None:
+            rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
+            src_count, tgt_count = (number, number + rest) if src is None else (number + rest, number)
+            raise DataError(
+                f"{src_path} has {src_count} lines but {tgt_path} has {tgt_count}; "
+                "line n of one must translate line n of the other"
+            )
+        if number == 0 and like_names((src, tgt), reading.languages):
+            log.warning(
+                "warning: %s:1 and %s:1 look like headings (%s, %s) and are read as a pair; delete both lines if so",
+                src_path,
+                tgt_path,
+                src,
+                tgt,
+            )
+        yield src, tgt
+
+
+def _checked(path: str, reading: Reading) -> Iterator[str]:
+    """The lines of a file, with a warning if they look like records of another kind of source.
+
+    Raises:
+        DataError: they are certainly no sentences, and ``lenient`` is not set.
+    """
+    lines = file_lines(path, reading.counts)
+    first = list(islice(lines, SAMPLE))
+    if problem := not_sentences(path, first, {*TITLES, *map(str.lower, reading.languages)}):
+        if not reading.lenient:
+            raise DataError(f"{path}: {problem}")
+        log.warning("warning: %s: %s", path, problem)
+        return itertools.chain(first, lines)
+    if first and first[0].startswith("{") and isinstance(_json_or_none(first[0]), dict):
+        log.warning("warning: %s:1: is a JSON object, read as a sentence; kind: jsonl reads JSON lines", path)
+    tabs = {line.count("\t") for line in first if line.strip()}
+    if len(first) > 1 and len(tabs) == 1 and tabs != {0}:
+        log.warning("warning: %s: has a tab in every line, read as white space; kind: tsv reads columns", path)
+    return itertools.chain(first, lines)
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

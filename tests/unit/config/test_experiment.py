@@ -1,0 +1,90 @@
+"""The whole configuration: versions of its defaults, keys without effect, and what it is written as."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nmt.config.experiment import FORMER_DEFAULTS, json_schema
+from nmt.errors import ConfigError
+from tests.unit.config.configurations import BASE, load
+
+
+def test_resolved_yaml_loads_to_the_same_configuration(tmp_path):
+    config = load(tmp_path)
+    assert load(tmp_path, config.to_yaml()) == config
+
+
+def test_schema_has_every_key_and_lets_the_name_out():
+    schema = json_schema()
+    json.dumps(schema)
+    assert "name" not in schema["required"]
+    assert "train" in schema["properties"]
+
+
+def test_the_configuration_does_not_import_torch():
+    code = "import nmt.cli, nmt.config.load, nmt.config.compare, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_version_of_the_defaults_chooses_what_omitted_keys_mean(tmp_path, monkeypatch):
+    former = {"search.alpha": 0.25, "tokenizer.sampling.alpha": 0.7, "data.cleaning.max_chars": 77}
+    monkeypatch.setitem(FORMER_DEFAULTS, 1, former)
+    now, before = load(tmp_path), load(tmp_path, BASE, "defaults=1")
+    assert (now.defaults, now.search.alpha, now.data.cleaning.max_chars) == (2, 1.0, 1000)
+    assert (before.defaults, before.search.alpha, before.data.cleaning.max_chars) == (1, 0.25, 77)
+    assert before.tokenizer.sampling is None  # a section that is off stays off
+    assert load(tmp_path, BASE, "defaults=1", "search.alpha=0.5").search.alpha == 0.5
+    sampled = load(tmp_path, BASE, "defaults=1", "tokenizer.sampling={nbest: 4}").tokenizer.sampling
+    assert (sampled.alpha, sampled.nbest) == (0.7, 4)
+
+
+def test_a_run_of_the_first_version_reads_its_corpus_as_that_did(tmp_path):
+    assert load(tmp_path, BASE, "defaults=1").data.reading == "lenient"
+    assert load(tmp_path).data.reading == "strict"
+
+
+def test_the_tokenizer_of_the_first_defaults(tmp_path):
+    former = load(tmp_path, BASE, "defaults=1", "tokenizer.sampling={}").tokenizer
+    assert former.rules == ("nmt_nfkc", "nmt_nfkc")
+    assert (former.sampling.alpha, former.sampling.method) == (0.1, "line")
+    now = load(tmp_path, BASE, "tokenizer.sampling={}").tokenizer
+    assert now.rules == ("nmt_nfkc", "whitespace")
+    assert (now.sampling.strength("unigram"), now.sampling.strength("bpe"), now.sampling.method) == (0.3, 0.1, "batch")
+
+
+def test_one_value_for_both_languages_or_one_each(tmp_path):
+    both = load(tmp_path, BASE, "tokenizer.normalization=nfkc_cf", "tokenizer.vocab_size=90").tokenizer
+    assert (both.rules, both.sizes) == (("nfkc_cf", "nfkc_cf"), (90, 90))
+    source = load(tmp_path, BASE, "tokenizer.normalization={src: nfkc_cf}").tokenizer
+    assert source.rules == ("nfkc_cf", "whitespace")
+    sizes = "tokenizer={joint: false, vocab_size: {src: 90, tgt: 30}}"
+    assert load(tmp_path, BASE, sizes, "model={type: rnn}").tokenizer.sizes == (90, 30)
+
+
+def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tmp_path, monkeypatch):
+    before = load(tmp_path)
+    monkeypatch.setitem(FORMER_DEFAULTS, 1, {"search.alpha": 0.25})
+    assert load(tmp_path, before.to_yaml()) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the inverse_sqrt schedule does not"),
+        ("train.schedule.total_steps=9", "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule"),
+        (
+            "train.schedule={name: constant, min_lr: 0.1}",
+            "train.schedule.min_lr: 0.1 has no effect: the constant schedule does not use it; inverse_sqrt, cosine, "
+            "linear and plateau do; remove it",
+        ),
+        ("model.max_positions=9", "model.max_positions: 9 has no effect: sinusoidal positions have no longest"),
+        ("model={type: rnn, attention: none, d_attention: 9}", "model.d_attention: 9 has no effect: attention: none"),
+    ],
+)
+def test_a_key_without_effect_is_refused(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(tmp_path, BASE, override)
+    load(tmp_path, BASE, override, "defaults=1")  # earlier versions ignored it

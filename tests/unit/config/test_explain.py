@@ -1,0 +1,126 @@
+"""Every mistake in a configuration ends in one line that names the file, the line, the key and the way out."""
+
+import re
+
+import pytest
+
+from nmt.config.explain import dotted
+from tests.unit.config.configurations import BASE, message
+
+OVERRIDES = [
+    ("model.num_head=3", "--set: model.num_head: unknown key; did you mean model.num_heads?"),
+    ("model.num_heads=7", "c.yaml:5: model: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
+    ("model.d_model=33 model.num_heads=3 model.positions=rotary",
+     "c.yaml:5: model: rotary positions need an even head width, not 11"),
+    ("train.batch_tokens=abc", '--set: train.batch_tokens: "abc" (text) should be an integer'),
+    ("train.batch_tokens=0", "--set: train.batch_tokens: 0 (integer) should be greater than 0"),
+    ("train.batch_tokens=1.5", "--set: train.batch_tokens: 1.5 (number) should be an integer"),
+    ("train.batch_tokens=true", "--set: train.batch_tokens: true (truth value) should be an integer"),
+    ("modle.x=1", "--set: modle: unknown key; did you mean model?"),
+    ("train.optimizer.betas=[0.9]", "--set: train.optimizer.betas: must have at least 2 items, not 1"),
+    ("train.optimizer.betas=[0.9,2]", "--set: train.optimizer.betas[1]: 2 (integer) should be less than 1"),
+    ("model.type=transfomer", '--set: model.type: "transfomer" is not known; did you mean transformer?'),
+    ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
+    ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
+    ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
+    ("data.train={src: a}", "--set: data.train.kind: missing; one of: demo, hub, jsonl, text, tsv"),
+    ("data.train={kind: text, src: [a, b], tgt: c}", "--set: data.train: src names 2 file(s) but tgt 1"),
+    ("data.train={kind: holdout, fraction: 0.1}", '--set: data.train.kind: "holdout" is not known; '
+     "one of: demo, hub, jsonl, text, tsv"),
+    ("data.test={x: {kind: holdout}}", "--set: data.test.x.fraction: missing; it has no default"),
+    ("data.test={a/b: {kind: demo, part: test}}", '--set: data.test.a/b: "a/b" must be letters, digits, '
+     "'_', '-' and '.', not starting with '.' or '-'"),
+    ("data.valid={kind: holdout, fraction: 0.95}",
+     "c.yaml:1: data: the holdout parts take 95% of the training data; keep them under 90%"),
+    ("tokenizer.sampling={alpha: 2.0}", 
+     "--set: tokenizer.sampling.alpha: 2.0 (number) should be less than or equal to 1"),
+    ("tokenizer.sampling={alph: 0.1}", "--set: tokenizer.sampling.alph: unknown key; did you mean "
+     "tokenizer.sampling.alpha?"),
+    ("tokenizer.sampling={nbest: 1}", "--set: tokenizer.sampling: nbest must be -1 (all segmentations) or at least 2"),
+    ("tokenizer.sampling={nbest: 8} tokenizer.type=bpe",
+     "c.yaml: tokenizer.sampling.nbest: 8 has no effect: a bpe model has no list of best segmentations; unigram has; "
+     "remove it"),
+    ("tokenizer.normalization=nfcc",
+     "--set: tokenizer.normalization: \"nfcc\" is not one of 'nmt_nfkc', 'nfkc', 'nmt_nfkc_cf', 'nfkc_cf', "
+     "'whitespace' or 'identity' (did you mean nfkc?)"),
+    ("tokenizer.normalization={target: identity}",
+     "--set: tokenizer.normalization.target: unknown key; did you mean tokenizer.normalization.tgt?"),
+    ("tokenizer.vocab_size=7", "--set: tokenizer.vocab_size: 7 (integer) should be greater than or equal to 8"),
+    ("tokenizer.vocab_size={src: 30}", "--set: tokenizer.vocab_size.tgt: missing; it has no default"),
+    ("tokenizer.vocab_size={src: 30, tgt: 40}",
+     "--set: tokenizer: a joint vocabulary has one vocab_size; give one number, or set joint: false"),
+    ("tokenizer.type=char tokenizer.sampling={}",
+     "--set: tokenizer: a char tokenizer has one segmentation only; sampling needs unigram or bpe"),
+    ("tokenizer.joint=false",
+     "c.yaml: model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less"),
+    ("train.validate_every=epohc", "--set: train.validate_every: \"epohc\" (text) should be an integer, or 'epoch'"),
+    ("train.max_steps=null",
+     "c.yaml:6: train: nothing would end the training: set max_steps, max_epochs, max_minutes or patience"),
+    ("train.max_steps=null train.patience=3 train.schedule.name=cosine",
+     "c.yaml:6: train: a cosine schedule needs its end: set schedule.total_steps or max_steps"),
+    ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
+    ("train.schedule.name=cosin", "--set: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "
+     "'linear', 'constant' or 'plateau' (did you mean cosine?)"),
+    ("model.positions=learned model.max_positions=100",
+     "c.yaml: model.max_positions (100) is under the longest sequence "
+     "(257, from data.cleaning.max_tokens and search.max_source_tokens); raise it to 257"),
+    ("seed=-1", "--set: seed: -1 (integer) should be greater than or equal to 0"),
+    ("name=../x",
+     '--set: name: "../x" must be letters, digits, \'_\', \'-\' and \'.\', not starting with \'.\' or \'-\''),
+    ("model=null", "--set: model: must be a mapping of keys to values, not null"),
+    ("train=3", "--set: train: must be a mapping of keys to values, not 3 (integer)"),
+    ("x", "--set x: must be key=value, such as train.max_steps=100"),
+    ("train..x=1", "--set train..x=1: must be key=value, such as train.max_steps=100"),
+    ("train.max_steps.x=3", "--set train.max_steps.x=3: train.max_steps is not a mapping, it has no keys"),
+    ("train.devise=cpu", "--set: train.devise: unknown key; did you mean train.device?"),
+    ("train.Max-Steps=3", "--set: train.Max-Steps: unknown key; did you mean train.max_steps?"),
+    ("lr=0.1", "--set: lr: unknown key; did you mean train.optimizer.lr?"),
+    ("train.batch_size=3", "--set: train.batch_size: unknown key; did you mean train.batch_tokens?"),
+    ("model.d_hidden=3", "--set: model.d_hidden: unknown key; it belongs to type: rnn; remove it, or start from a "
+     "configuration of that type"),
+    ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, data, tokenizer, model, train, search, "
+     "evaluation, defaults"),
+    ("train.device=gpu", "--set: train.device: \"gpu\" is not one of 'auto', 'cpu', 'cuda' or 'mps' "
+     "(did you mean cuda?)"),
+    ("train.precision=float32", "--set: train.precision: \"float32\" is not one of 'auto', 'fp32', 'bf16' or 'fp16' "
+     "(did you mean fp32?)"),
+    ("train.precision=16", "--set: train.precision: 16 is not one of 'auto', 'fp32', 'bf16' or 'fp16' "
+     "(did you mean fp16?)"),
+    ("train.schedule=noam", "--set: train.schedule: must be a mapping of keys to values, not \"noam\" (text); "
+     "did you mean train.schedule.name: inverse_sqrt?"),
+    ("model.type=lstm", '--set: model.type: "lstm" is not known; did you mean rnn with model.cell: lstm?'),
+    ("train.max_steps=auto", '--set: train.max_steps: "auto" (text) should be an integer; for the default, leave the '
+     "key out"),
+    ("data.train=tmx", "--set: data.train: must be a mapping of keys to values, not \"tmx\" (text); export it as "
+     "tab-separated text (kind: tsv) or as two text files (kind: text)"),
+    ("data.train={kind: csv}", "--set: data.train.kind: \"csv\" is not known; read a CSV file with {kind: hub, "
+     "path: FILE, src_column: NAME, tgt_column: NAME}"),
+    ("data.train={kind: tmx}", "--set: data.train.kind: \"tmx\" is not known; export it as tab-separated text "
+     "(kind: tsv) or as two text files (kind: text)"),
+    ("data.train={kind: tsv, path: a, src_column: -1}", "--set: data.train: there is no column -1; columns are "
+     "counted from 0"),
+    ("data.train={kind: tsv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "
+     "need header: true; give their numbers, from 0"),
+    ("seed=[", "--set seed=[:1: not valid YAML: expected the node content, but found '<stream end>'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "expected"), OVERRIDES, ids=[o for o, _ in OVERRIDES])
+def test_wrong_values(tmp_path, overrides, expected):
+    # Split at spaces before a new key=, so that YAML in braces stays whole.
+    assert message(tmp_path, BASE, *re.split(r" (?=[a-z_.]+=)", overrides)) == expected
+
+
+def test_of_many_mistakes_the_first_are_reported(tmp_path):
+    lines = message(tmp_path, BASE + "".join(f"k{i}: 1\n" for i in range(3000))).splitlines()
+    assert len(lines) == 21
+    assert lines[0].startswith("c.yaml:7: k0: unknown key; ")
+    assert lines[-1] == "c.yaml: 2,980 more mistakes"
+
+
+def test_several_mistakes_are_all_reported(tmp_path):
+    assert len(message(tmp_path, BASE, "seed=x", "model.d_modl=3").splitlines()) == 2
+
+
+def test_dotted():
+    assert dotted(("a", 0, "b")) == "a[0].b"

@@ -1,0 +1,152 @@
+"""What the documentation names exists: files, links, code, configuration keys, commands and options."""
+
+import functools
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from nmt.cli import main
+from nmt.config.experiment import all_keys
+from nmt.config.load import load_config
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "data/README.md", "benchmarks/README.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+FOLDERS = "nmt|configs|scripts|tests|benchmarks|docs"  # of paths in the text; data/ and runs/ hold what users make
+
+parametrized = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", text_of(page))
+
+
+def spans(page: Path) -> list[str]:
+    return SPAN.findall(prose(page))
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each command in the fenced blocks of shell commands."""
+    for language, block in FENCE.findall(text_of(page)):
+        if language == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                if words := shlex.split(line.split(" > ")[0].replace("[", "").replace("]", ""), comments=True):
+                    yield words
+
+
+def found(name: str) -> bool:
+    """Whether a dotted name can be imported: a module, what it defines, or a field of a section or of a class."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if isinstance(value, type) and issubclass(value, BaseModel) and part in value.model_fields:
+                value = value.model_fields[part]
+            elif part in getattr(value, "__dataclass_fields__", {}) or part in getattr(value, "__annotations__", {}):
+                value = None
+            elif hasattr(value, part):
+                value = getattr(value, part)
+            else:
+                return False
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [("nmt.config", True), ("nmt.config.Config.seed", True), ("nmt.config.Config.sead", False), ("nmt.nothing", False)],
+)
+def test_names_are_looked_up(name, there):
+    assert found(name) is there
+
+
+@parametrized
+def test_paths_exist(page):
+    named = re.findall(rf"(?<![\w./-])(?:{FOLDERS})/[\w./*-]*\w/?", text_of(page))
+    assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page):
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)) if "://" not in link]
+    for link in links:
+        target, _, anchor = link.partition("#")
+        file = page.parent / target if target else page
+        assert file.exists(), link
+        headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text_of(file)), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings], link
+
+
+@parametrized
+def test_names_of_code_exist(page):
+    named = [name for span in spans(page) for name in re.findall(r"\bnmt(?:\.\w+)+", span)]
+    assert [name for name in named if not found(name)] == []
+
+
+@parametrized
+def test_names_are_in_the_file_named_with_them(page):
+    """As in "`SCORES` of `nmt/models/attention.py`"."""
+    named = re.findall(r"`([\w.]+)`\s+(?:in|of)\s+`(nmt/[\w/]+)\.py`", prose(page))
+    modules = [(name, file.removesuffix("/__init__").replace("/", ".")) for name, file in named]
+    assert [(name, module) for name, module in modules if not found(f"{module}.{name}")] == []
+
+
+@functools.cache
+def keys() -> set[str]:
+    """Dotted keys and sections of the configuration."""
+    known = {key for key, _ in all_keys()}
+    return known | {key.rsplit(".", n)[0] for key in known for n in range(1, key.count(".") + 1)}
+
+
+@parametrized
+def test_configuration_keys_exist(page):
+    sections = {key.split(".")[0] for key in keys() if "." in key}
+    named = [span.split("=")[0].split(":")[0].strip() for span in spans(page)]
+    named = [name for name in named if re.fullmatch(rf"(?:{'|'.join(sections)})(?:\.\w+)+", name)]
+    assert [name for name in named if name not in keys()] == []
+
+
+def test_configurations_of_the_readme_are_valid(tmp_path):
+    blocks = [block for language, block in FENCE.findall(text_of(ROOT / "README.md")) if language == "yaml"]
+    assert blocks
+    for block in blocks:
+        (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
+        load_config(tmp_path / "mine.yaml")
+
+
+@parametrized
+def test_make_targets_exist(page):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = [
+        words for words in [*commands(page), *map(str.split, spans(page))] if words[0] == "make" and len(words) > 1
+    ]
+    assert [words for words in named if words[1] not in targets] == []
+
+
+@parametrized
+def test_commands_and_options_exist(page, capsys):
+    help_of: dict[str, str] = {}
+    for words in [*commands(page), *map(str.split, spans(page))]:
+        if Path(words[0]).name != "nmt" or len(words) == 1:
+            continue
+        if (command := words[1]) not in help_of:
+            with pytest.raises(SystemExit) as ended:
+                main([command, "--help"])
+            assert ended.value.code == 0, words
+            help_of[command] = capsys.readouterr().out
+        options = [word.split("=")[0] for word in words[2:] if re.match(r"--?\w", word)]
+        assert [option for option in options if not re.search(rf"{option}\b", help_of[command])] == [], words
