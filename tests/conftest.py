@@ -3,6 +3,7 @@
 import contextlib
 import random
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import yaml
 from nmt.cli import main
 from nmt.config.experiment import Config
 from nmt.config.load import load_config
+
+# A shell ignores SIGINT for what it runs in the background, and nohup SIGHUP; the programs under test would inherit it.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 WORDS = {
     "one": "eins",
