@@ -29,8 +29,8 @@ def _nll(model: Seq2Seq[Any], batch: Batch, device: torch.device) -> float:
     model.eval()
     with torch.inference_mode(), autocast(device, torch.float32):
         batch = batch.to(device)
-        hidden = batch.unpad(model(batch.src, batch.src_mask, batch.tgt_in))
-        loss = projected_cross_entropy(hidden, model.output, batch.unpad(batch.tgt_out), 0.0)
+        hidden = batch.at_targets(model(*batch.inputs))
+        loss = projected_cross_entropy(hidden, model.output, batch.targets, 0.0)
     model.train(training)
     return float(loss.nll) / batch.tgt_tokens
 

@@ -41,10 +41,6 @@ class Batch:
             tgt_out=change(self.tgt_out), target_positions=change(self.target_positions),
         )  # fmt: skip
 
-    def unpad(self, x: Tensor) -> Tensor:
-        """Select the real target tokens of x [B, T, ...]: [M, ...]. A boolean mask would wait for the GPU."""
-        return x.flatten(0, 1).index_select(0, self.target_positions)
-
     # The attributes that a packed batch has too.
 
     @property
@@ -52,12 +48,14 @@ class Batch:
         """The arguments of the model's forward pass."""
         return self.src, self.src_mask, self.tgt_in
 
-    at_targets = unpad
+    def at_targets(self, x: Tensor) -> Tensor:
+        """Select the real target tokens of x [B, T, ...]: [M, ...]. A boolean mask would wait for the GPU."""
+        return x.flatten(0, 1).index_select(0, self.target_positions)
 
     @property
     def targets(self) -> Tensor:
         """[M] ids."""
-        return self.unpad(self.tgt_out)
+        return self.at_targets(self.tgt_out)
 
     @property
     def weights(self) -> None:

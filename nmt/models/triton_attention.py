@@ -210,7 +210,7 @@ def _self_attention(projected: Tensor, starts: Tensor, longest: int, causal: boo
 
 
 @_self_attention.register_fake
-def _(projected: Tensor, starts: Tensor, longest: int, causal: bool) -> tuple[Tensor, Tensor]:
+def _(projected: Tensor, *others: object) -> tuple[Tensor, Tensor]:
     return _empty_results(projected[:, 0])
 
 
@@ -228,9 +228,7 @@ def _self_attention_backward(
 
 
 @_self_attention_backward.register_fake
-def _(
-    grad: Tensor, projected: Tensor, out: Tensor, log_norms: Tensor, starts: Tensor, longest: int, causal: bool
-) -> Tensor:
+def _(grad: Tensor, projected: Tensor, *others: object) -> Tensor:
     return projected.new_empty(projected.shape)
 
 
@@ -255,9 +253,7 @@ def _cross_attention(
 
 
 @_cross_attention.register_fake
-def _(
-    query: Tensor, memory: Tensor, starts: Tensor, starts_of_memory: Tensor, longest: int, longest_of_memory: int
-) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, *others: object) -> tuple[Tensor, Tensor]:
     return _empty_results(query)
 
 
@@ -284,17 +280,7 @@ def _cross_attention_backward(
 
 
 @_cross_attention_backward.register_fake
-def _(
-    grad: Tensor,
-    query: Tensor,
-    memory: Tensor,
-    out: Tensor,
-    log_norms: Tensor,
-    starts: Tensor,
-    starts_of_memory: Tensor,
-    longest: int,
-    longest_of_memory: int,
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, query: Tensor, memory: Tensor, *others: object) -> tuple[Tensor, Tensor]:
     return query.new_empty(query.shape), memory.new_empty(memory.shape)
 
 

@@ -195,8 +195,8 @@ class Run:
         """
         if not self.manifest_path.is_file():
             return None
-        manifest: Any = self.load_manifest()
-        if not isinstance(manifest, dict) or "limits" not in manifest:
+        manifest = self.load_manifest()
+        if "limits" not in manifest:
             return None
         try:
             return LengthLimits.model_validate(manifest["limits"])

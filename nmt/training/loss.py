@@ -46,11 +46,10 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, differentiate: bool, count: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Gold logits, uniform part
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        spread = smoothing / weight.size(0)
+        device, spread = hidden.device.type, smoothing / weight.size(0)
+        h, w = _operands(hidden, weight)
+        dtype = w.dtype
         with torch.autocast(device, enabled=False):
-            h, w = hidden.to(dtype), weight.to(dtype)
             weight_sum = weight.sum(0)  # [D]
             gold = (hidden.float() * weight[targets]).sum()
             log_norm = torch.zeros((), device=hidden.device)
@@ -101,6 +100,13 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None, None, None
 
 
+def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states and output weights in the type in which products are computed: that of autocast, if it is on."""
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    return hidden.to(dtype), weight.to(dtype)
+
+
 class _WeightedCrossEntropy(torch.autograd.Function):
     """The same over rows that count 1 or 0, in pieces whose shapes depend on the number of rows alone."""
 
@@ -108,11 +114,9 @@ class _WeightedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        spread = smoothing / weight.size(0)
+        device, spread = hidden.device.type, smoothing / weight.size(0)
+        h, w = _operands(hidden, weight)
         with torch.autocast(device, enabled=False):
-            h, w = hidden.to(dtype), weight.to(dtype)
             weight_sum = weight.sum(0)  # [D]
             counted = hidden.float() * weights[:, None]
             gold = (counted * weight[targets]).sum()
@@ -128,7 +132,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 _add_product_(grad_weight, p, h[piece])
             log_norm = each.sum()
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden_sum @ weight_sum)
-            grad_hidden -= (spread * weight_sum * weights[:, None]).to(dtype)
+            grad_hidden -= (spread * weight_sum * weights[:, None]).to(h.dtype)
             grad_weight -= spread * hidden_sum
         ctx.grads = (grad_hidden, grad_weight)
         nll = log_norm - gold
