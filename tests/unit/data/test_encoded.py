@@ -104,22 +104,16 @@ def test_blocks_join_without_a_seam(tmp_path: Path) -> None:
         assert data.lengths(start, stop).tolist() == [[5] * (stop - start), tgt_lengths[start:stop].tolist()]
 
 
-def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("largest", "dtype"), [(65_535, np.uint16), (65_536, np.uint32)])
+def test_ids_take_as_few_bits_as_the_vocabulary_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, dtype: type
+) -> None:
     corpus, tokenizer = prepare(tmp_path, CHAR_TRAIN, CHAR_VALID)
-    monkeypatch.setattr(Tokenizer, "tgt_vocab_size", 65_537)
-    monkeypatch.setattr(Tokenizer, "encode_tgt", lambda self, texts: [[65_536]] * len(texts))
+    monkeypatch.setattr(Tokenizer, "tgt_vocab_size", largest + 1)
+    monkeypatch.setattr(Tokenizer, "encode_tgt", lambda self, texts: [[largest]] * len(texts))
     data = encode_corpus(corpus, tokenizer, 5, tmp_path).train
-    assert data.tgt(0).tolist() == [65_536]
-    assert data.tgt(0).dtype == np.uint32
-
-
-def test_ids_up_to_65535_fit_into_16_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, tokenizer = prepare(tmp_path, CHAR_TRAIN, CHAR_VALID)
-    monkeypatch.setattr(Tokenizer, "tgt_vocab_size", 65_536)
-    monkeypatch.setattr(Tokenizer, "encode_tgt", lambda self, texts: [[65_535]] * len(texts))
-    data = encode_corpus(corpus, tokenizer, 5, tmp_path).train
-    assert data.tgt(0).tolist() == [65_535]
-    assert data.tgt(0).dtype == np.uint16
+    assert data.tgt(0).tolist() == [largest]
+    assert data.tgt(0).dtype == dtype
 
 
 def test_damaged(encoded: tuple[EncodedCorpus, Tokenizer]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from nmt.data import order
 from nmt.data.order import TrainingOrder, plan_batches
+from tests.unit.data.corpora import Lengths
 
 
 def lengths(n=500, seed=0):
@@ -51,22 +52,6 @@ def test_like_lengths_stand_together():
     assert 1 - real / padded < 0.05
 
 
-class Lengths:
-    """The lengths of a dataset, without its text."""
-
-    def __init__(self, src, tgt):
-        self.both = np.array([src, tgt])
-
-    def __len__(self):
-        return self.both.shape[1]
-
-    def lengths(self, start, stop):
-        return self.both[:, start:stop]
-
-    def release(self):
-        pass
-
-
 def flat(updates):
     return [[rows.tolist() for rows in update] for update in updates]
 
@@ -82,7 +67,7 @@ def small_pools(monkeypatch):
 def test_a_corpus_of_one_pool_is_planned_as_a_whole(accumulate):
     src, tgt = lengths()
     batches = plan_batches(src, tgt, 200, np.random.default_rng([7, 2]))
-    updates = TrainingOrder(Lengths(src, tgt), 200, accumulate, seed=7).updates(2)
+    updates = TrainingOrder(Lengths([src, tgt]), 200, accumulate, seed=7).updates(2)
     expected = [[b.tolist() for b in batches[i : i + accumulate]] for i in range(0, len(batches), accumulate)]
     assert flat(updates) == expected
     assert len(updates) == len(expected)
@@ -93,7 +78,7 @@ def test_a_corpus_of_one_pool_is_planned_as_a_whole(accumulate):
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_pools_hold_every_row_once_within_the_budget(size, accumulate):
     src, tgt = lengths(size)
-    updates = TrainingOrder(Lengths(src, tgt), 200, accumulate, seed=1).updates(0)
+    updates = TrainingOrder(Lengths([src, tgt]), 200, accumulate, seed=1).updates(0)
     batches = list(itertools.chain.from_iterable(updates))
     assert sorted(itertools.chain.from_iterable(b.tolist() for b in batches)) == list(range(size))
     for rows in batches:
@@ -107,7 +92,7 @@ def test_pools_hold_every_row_once_within_the_budget(size, accumulate):
 @pytest.mark.usefixtures("small_pools")
 def test_pools_follow_each_other_and_are_dealt_anew_in_each_epoch():
     src, tgt = lengths(1000)
-    order = TrainingOrder(Lengths(src, tgt), 200, 1, seed=1)
+    order = TrainingOrder(Lengths([src, tgt]), 200, 1, seed=1)
 
     def pools(epoch):
         rows = [row for update in order.updates(epoch) for row in update[0].tolist()]
@@ -126,7 +111,7 @@ def test_pools_follow_each_other_and_are_dealt_anew_in_each_epoch():
 def test_any_update_can_be_asked_for_first(accumulate):
     """A resume starts in the middle of an epoch, in another process."""
     src, tgt = lengths(1000)
-    dataset = Lengths(src, tgt)
+    dataset = Lengths([src, tgt])
     whole = flat(TrainingOrder(dataset, 200, accumulate, seed=3).updates(4))
     for position in (0, len(whole) // 2, len(whole) - 1):
         again = TrainingOrder(dataset, 200, accumulate, seed=3).updates(4)
@@ -147,7 +132,7 @@ def test_the_longest_batch_has_most_positions(size):
     def positions(rows):
         return len(rows) * (src[rows].max() + tgt[rows].max())
 
-    order = TrainingOrder(Lengths(src, tgt), 200, 1, seed=1)
+    order = TrainingOrder(Lengths([src, tgt]), 200, 1, seed=1)
     pool, taken = [], 0  # the batches of the first pool
     for (rows,) in order.updates(0):
         if taken < min(size, 100):
@@ -158,7 +143,7 @@ def test_the_longest_batch_has_most_positions(size):
 
 
 def test_an_epoch_goes_on_with_the_same_batches_in_updates_of_another_size():
-    dataset = Lengths(*lengths())
+    dataset = Lengths(lengths())
 
     def updates(accumulate, taken=0):
         order = TrainingOrder(dataset, 200, accumulate, 1)

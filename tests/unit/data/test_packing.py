@@ -9,26 +9,11 @@ from hypothesis import strategies as st
 
 from nmt.data.order import TrainingOrder
 from nmt.data.packing import ALIGN, Packing
+from tests.unit.data.corpora import Lengths
 
 PAD, BOS, EOS = 0, 2, 3
 
 corpora = st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=60)
-
-
-class Lengths:
-    """The lengths of a dataset, without its text."""
-
-    def __init__(self, lengths):
-        self.both = np.array(lengths, np.int32).T
-
-    def __len__(self):
-        return self.both.shape[1]
-
-    def lengths(self, start, stop):
-        return self.both[:, start:stop]
-
-    def release(self):
-        pass
 
 
 def pairs_of(lengths, seed=0):
@@ -47,7 +32,7 @@ def sides(batch):
 @settings(deadline=None, max_examples=150)
 @given(corpora, st.integers(1, 3000), st.integers(0, 5))
 def test_every_pair_once_and_whole(lengths, budget, seed):
-    dataset = Lengths(lengths)
+    dataset = Lengths(np.array(lengths, np.int32).T)
     packing = Packing.measure([dataset.both], budget)
     plan = packing.plan(dataset.both, np.random.default_rng(seed))
     assert sorted(np.concatenate(plan).tolist()) == list(range(len(lengths)))
@@ -72,7 +57,7 @@ def test_every_pair_once_and_whole(lengths, budget, seed):
 @given(corpora, st.integers(1, 3000), st.data())
 def test_sentences_cover_all_rows_and_have_a_counterpart(lengths, budget, data):
     """What attention needs, also of batches that are shorter than planned, as those of sampling are."""
-    dataset = Lengths(lengths)
+    dataset = Lengths(np.array(lengths, np.int32).T)
     packing = Packing.measure([dataset.both], budget)
     for rows in packing.plan(dataset.both, np.random.default_rng(0)):
         shorter = [tuple(data.draw(st.integers(1, n)) for n in lengths[i]) for i in rows.tolist()]
@@ -137,7 +122,7 @@ def updates(dataset, seed, epoch, accumulate=1, taken=0):
 def test_the_order_is_a_function_of_seed_and_epoch(monkeypatch, pool):
     monkeypatch.setattr("nmt.data.order.POOL", pool)
     monkeypatch.setattr("nmt.data.order.SEGMENT", 10)
-    dataset = Lengths(np.clip(wmt_like(990), 1, 90).T)
+    dataset = Lengths(np.clip(wmt_like(990), 1, 90))
     whole = updates(dataset, 1, 0)
     assert sorted(itertools.chain(*(rows for (rows,) in whole))) == list(range(990))
     assert updates(dataset, 1, 0) == whole

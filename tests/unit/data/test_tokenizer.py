@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from nmt.data.corpus import Corpus
 from nmt.data.prepare import prepare_corpus
 from nmt.data.tokenizer import Tokenizer, sample_lines
 from nmt.errors import TokenizerError
+from tests.unit.data.corpora import Make
 
 TEXT = "Haus Baum Straße gehen sehen schön und ist der die das über Kind Hund Katze läuft rot grün"
 WORDS = TEXT.split()
@@ -39,23 +39,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     (folder / "valid").write_text("Žižka\tŽIŽKA\n", encoding="utf-8")
     sources = {name: {"kind": "tsv", "path": str(folder / name)} for name in ("train", "valid")}
     return prepare_corpus(DataConfig.model_validate({**sources, "store": str(folder / "store")}))
-
-
-@pytest.fixture(scope="module")
-def make(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tokenizer]:
-    made: dict[str, Tokenizer] = {}
-
-    def get(**fields: Any) -> Tokenizer:
-        name = repr(fields)
-        if name not in made:
-            config = TokenizerConfig.model_validate({"vocab_size": 180, **fields})
-            made[name] = Tokenizer.train(config, corpus, tmp_path_factory.mktemp("tok") / "model")
-        return made[name]
-
-    return get
-
-
-Make = Callable[..., Tokenizer]
 
 
 def vocabulary(tokenizer: Tokenizer, side: str) -> list[str]:
