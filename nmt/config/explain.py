@@ -199,10 +199,11 @@ def _schema() -> dict[str, Any]:
 
 
 def _resolve(node: Any) -> Any:
-    """Follow references to the schemas of sections."""
+    """Follow references to the schemas of sections; a union of sections or null is the union."""
     while "$ref" in node:
         node = _schema()["$defs"][node["$ref"].rsplit("/", 1)[1]]
-    return node
+    unions = [option for option in node.get("anyOf", []) if "discriminator" in option]
+    return unions[0] if len(unions) == 1 else node
 
 
 def _locate(loc: Location) -> tuple[Key, Any]:
