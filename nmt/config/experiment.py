@@ -144,7 +144,7 @@ def unpackable(config: Config) -> str | None:
     if isinstance(config.model, RNNConfig):
         return "a recurrent model steps through all sentences of a batch at once"
     if config.model.encoder is not None:
-        return "only a Transformer with its usual encoder, without model.encoder, has attention without padding"
+        return "model.encoder reads padded sentences; only a Transformer without that key packs them"
     if config.model.attention_dropout:
         return "attention without padding has no dropout (model.attention_dropout)"
     if sampling is not None and sampling.method == "line":

@@ -8,6 +8,8 @@ The equations are those of appendix A of the paper, with s for decoder states, h
 
 Only the first decoder layer takes part in attention; the layers above it read (s_t, c_t). So, under teacher forcing,
 these layers and the deep output process all positions at once, outside the loop over time.
+
+D_ctx is the width of the context: that of the encoder states, or without attention that of the encoder's summary.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class Cell(nn.Module):
         self.hidden = nn.Linear(d_hidden, self.gates * d_hidden)
 
     def forward(self, known: Tensor, context: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_enc]; returns the new state."""
+        """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_ctx]; returns the new state."""
         x = known + self.context(context)
         h = self.hidden(state[0])
         if self.gates == 3:

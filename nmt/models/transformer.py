@@ -195,6 +195,8 @@ def _rows(kv: KeyValue, rows: Tensor) -> KeyValue:
 
 
 class Transformer(Seq2Seq[AnyState]):
+    """Without ``model.encoder``, the layers of the encoder belong to the model: ``encoder`` are these layers alone."""
+
     encoder: Encoder | EncoderLayers
     decoder: list[DecoderLayer]
 
