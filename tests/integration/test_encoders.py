@@ -71,7 +71,7 @@ def test_a_mixed_model_trains_resumes_translates_and_draws(task, monkeypatch, ca
     source = task.folder / "input"
     source.write_text("one two three\nseven\n")
     capsys.readouterr()
-    assert main(["translate", str(expected.path), "-i", str(source), "--set", "beam_size=4"]) == 0
+    assert main(["translate", str(expected.path), "-i", str(source), "--beam-size", "4"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     translator = load_translator(Run(expected.path))
     (ids,) = translator.tokenizer.encode_src(["one two three"])
@@ -83,7 +83,8 @@ def test_a_mixed_model_trains_resumes_translates_and_draws(task, monkeypatch, ca
 
     # Another program.
     run = str(expected.path)
-    for command in (["export", run, "--to", "ctranslate2"], ["translate", run, "--engine", "ctranslate2"]):
+    translate = ["translate", run, "-i", str(source), "--engine", "ctranslate2"]
+    for command in (["export", run, "--to", "ctranslate2"], translate):
         assert main(command) == 2
         assert "CTranslate2" in (said := capsys.readouterr().err)
         assert ("model.encoder.type: recurrent" if family.endswith("transformer") else "model.type: rnn") in said
