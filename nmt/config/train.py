@@ -134,6 +134,12 @@ class TrainConfig(Section):
     samples: Annotated[int, Field(ge=0)] = Field(
         3, description="validation sentences shown as translations and attention maps", json_schema_extra=RESUMABLE
     )
+    watch: list[Annotated[str, Field(pattern=r"\S")]] = Field(
+        [],
+        description="source sentences of your choice whose translations and attention maps TensorBoard shows at each"
+        " validation",
+        json_schema_extra=RESUMABLE,
+    )
 
     @model_validator(mode="after")
     def _can_end(self) -> Self:
