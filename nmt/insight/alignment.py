@@ -43,9 +43,8 @@ class Aligner:
         self.device = next(self.model.parameters()).device
         layers = self._layers()
         if layer is not None and not 1 <= layer <= layers:
-            raise DataError(
-                f"--alignment-layer {layer}: the model has {layers} layer{'s' * (layers > 1)} of attention; count from 1"
-            )
+            count = f"{layers} layer{'s' * (layers > 1)}"
+            raise DataError(f"--alignment-layer {layer}: the model has {count} of attention; count from 1")
         self.layer = (layers if layer is None else layer) - 1
 
     def __call__(self, lines: Sequence[str], translations: Sequence[Sequence[Translation]]) -> list[list[str]]:

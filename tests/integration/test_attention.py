@@ -16,7 +16,7 @@ from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.translation.loading import load_translator
 from tests.conftest import Task
-from tests.runs import same
+from tests.runs import same, validations
 
 SOURCES = ["one two three", "seven six <b>five</b> four", "two two"]
 TRAIN = {"max_steps": 24, "validate_every": 8, "keep_last": 3, "batch_tokens": 512, "samples": 1}
@@ -163,7 +163,7 @@ def test_an_image_of_one_sentence(run, tmp_path):
         (["c"], 'no sentence; give one or more (nmt attention c "..."), or a file with --file'),
         (["c", "one", " "], "sentence 2 is empty; give a sentence to translate"),
         (["c", "--file", "blank"], "blank: holds no sentence; write one per line"),
-        (["c", "--file", "none"], "none: cannot be opened: No such file or directory"),
+        (["c", "--file", "none"], "none: no such file; check the path"),
         (["none", "one"], "none: no such run; runs here: c"),
         (["c", "one", "-o", "folder"], "folder: is a folder; name a file"),
         (["c", "one", "-o", "none/page.html"], "none/page.html: cannot be opened: No such file or directory"),
@@ -286,9 +286,9 @@ def test_watching_changes_no_training(trained):
     """The same weights and validations, to the bit."""
     one, other = (trained[name] for name in ("rnn", "watching"))
     assert same(*(checkpoints.read_model(run.model)[0] for run in (one, other)))
-    rows = [
-        [{k: v for k, v in json.loads(line).items() if k.startswith("valid/")} for line in run.metrics.read_text().splitlines()]
+    scores = [
+        [{key: value for key, value in row.items() if key.startswith("valid/")} for row in validations(run)]
         for run in (one, other)
-    ]  # fmt: skip
-    assert rows[0] == rows[1]
-    assert any(rows[0])
+    ]
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 3

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError(f"--nbest {arguments.nbest}: --checkpoints shows one hypothesis; leave --nbest out")
     opened = Run.open(arguments.run)
     lines = _lines(arguments)
-    as_page = Path(arguments.output).suffix.lower() in (".html", ".htm")
+    as_page = Path(arguments.output).suffix.lower() in ("", ".html", ".htm")
     # Write
     if as_page:
         with writing(arguments.output) as out:

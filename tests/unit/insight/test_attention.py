@@ -55,7 +55,7 @@ def test_weights_that_are_not_numbers_are_refused():
         quantized(np.array([[np.nan, 1.0]], dtype=np.float32))
 
 
-# -------------------------------------------------------------------------------------------------------------- the page
+# ------------------------------------------------------------------------------------------------------------ the page
 
 
 def page_of(*sentences: Sentence, title: str = "run") -> str:
@@ -90,6 +90,17 @@ def test_the_bytes_of_a_page_are_rows_of_all_layers_and_heads():
     found = zlib.decompress(base64.b64decode(page["sentences"][0]["data"]))
     expected = [255, 0, 153, 102, 51, 204, 102, 153, 255, 0, 0, 255, 255, 51, 204, 51, 204, 102, 153, 255]
     assert list(struct.unpack(f"{len(found)}B", found)) == expected
+
+
+def test_a_hundred_sentences_stay_under_five_megabytes():
+    """Beam 5 of a Transformer with 4 layers and 8 heads, 18 subwords per side; hypotheses share nine words."""
+    torch.manual_seed(0)
+    side = Side.of("word " * 18, ["▁word"] * 18, range(18))
+    logits = 2 * torch.randn(4, 8, 19, 19)
+    beam = [torch.cat([logits[:, :, :9], 2 * torch.randn(4, 8, 10, 19)], dim=2).softmax(-1) for _ in range(5)]
+    one = Sentence("word " * 18, side, [Output("word " * 18, -1.0, side, [Maps(weights)]) for weights in beam], [])
+    alone, pair = len(page_of(one).encode()), len(page_of(one, one).encode())
+    assert alone + 99 * (pair - alone) < 5e6
 
 
 @pytest.mark.parametrize(
