@@ -3,7 +3,7 @@
 The rule: each output word has one link, to the source word with the largest weight. A word is what white space
 separates (``str.split``) in the source line and in the output. Its weights are those of the last layer of attention, or
 of a chosen one: the mean over the heads, the sum over the subwords of a source word, the mean over the subwords of an
-output word. The weight of the end of the source is left out (compare Garg et al. 2019, section 3).
+output word. The end of the source takes no link; an output word whose weight is all there has none.
 """
 
 from __future__ import annotations

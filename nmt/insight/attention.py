@@ -51,18 +51,23 @@ def read_maps(
     Returns:
         Weights of S = len(src) + 1 and T = len(hypothesis) + 1 subwords, eos included, as float32 on the CPU.
     """
-    device = next(model.parameters()).device
-    found = []
+    device, lengths = next(model.parameters()).device, [len(tgt) + 1 for tgt in hypotheses]
+    src_ids = torch.tensor([[*src, tokenizer.eos_id]] * len(hypotheses), device=device)
+    mask = torch.ones_like(src_ids, dtype=torch.bool)
+    rows = [torch.tensor([tokenizer.bos_id, *tgt]) for tgt in hypotheses]
+    tgt_in = nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_id).to(device)  # no row sees the padding after it
     with evaluating(model):
-        for tgt in hypotheses:
-            ids = torch.tensor([[*src, tokenizer.eos_id]], device=device)
-            mask = torch.ones_like(ids, dtype=torch.bool)
-            tgt_in = torch.tensor([[tokenizer.bos_id, *tgt]], device=device)
-            cross = model.attention_maps(ids, mask, tgt_in)
-            parts = self_attention_maps(model, ids, mask, tgt_in) if own else {}
-            moved = {part: weights[:, 0].float().cpu() for part, weights in parts.items()}
-            found.append(Maps(None if cross is None else cross[:, 0].float().cpu(), moved))
-    return found
+        cross = model.attention_maps(src_ids, mask, tgt_in)
+        parts = self_attention_maps(model, src_ids, mask, tgt_in) if own else {}
+    cross = None if cross is None else cross.float().cpu()
+    parts = {part: weights.float().cpu() for part, weights in parts.items()}
+    return [
+        Maps(
+            None if cross is None else cross[:, n, :, :length],
+            {part: w[:, n] if part == "encoder" else w[:, n, :, :length, :length] for part, w in parts.items()},
+        )
+        for n, length in enumerate(lengths)
+    ]
 
 
 def attention_map(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nmt.errors import DataError, RunError
 from nmt.insight.attention import Maps, read_maps
 from nmt.insight.page import Output, Sentence, Side
 from nmt.run import checkpoint as checkpoints
-from nmt.translation.translator import read_text
+from nmt.runtime.progress import showing
+from nmt.translation.translator import Notice, read_text
 
 if TYPE_CHECKING:
     from nmt.run.directory import Run
@@ -19,28 +20,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Warn = Callable[[Notice], None]
+
 
 def read_sentences(
-    translator: Translator[TorchEngine], lines: Sequence[str], nbest: int, own: bool = False
+    translator: Translator[TorchEngine], lines: Sequence[str], nbest: int, own: bool = False, warn: Warn | None = None
 ) -> list[Sentence]:
     """Translate lines; of each the ``nbest`` hypotheses with their attention weights.
 
     Args:
         own: self-attention, too.
+        warn: as for :meth:`nmt.translation.translator.Translator.translate`.
 
     Raises:
         DataError: the model has no attention, or a line no text.
     """
     sources = _encode(translator, lines)
-    found = translator.translate(lines, nbest)
-    read = [
-        [[maps] for maps in _read(translator, source, each, own)] for source, each in zip(sources, found, strict=True)
-    ]
+    found = _translate(translator, lines, nbest, warn)
+    read = []
+    with showing("reading attention", len(lines)) as add:
+        for source, hypotheses in zip(sources, found, strict=True):
+            read.append([[maps] for maps in _read(translator, source, hypotheses, own)])
+            add(1)
     return _sentences(translator, lines, sources, found, read, [[] for _ in lines])
 
 
 def read_through_training(
-    run: Run, translator: Translator[TorchEngine], lines: Sequence[str], own: bool = False
+    run: Run, translator: Translator[TorchEngine], lines: Sequence[str], own: bool = False, warn: Warn | None = None
 ) -> tuple[list[str], list[Sentence]]:
     """As :func:`read_sentences`, of one hypothesis as every checkpoint reads it.
 
@@ -55,7 +61,7 @@ def read_through_training(
     """
     # Final model
     model, sources = translator.engine.model, _encode(translator, lines)
-    found = translator.translate(lines)
+    found = _translate(translator, lines, 1, warn)
     final = [_read(translator, source, each, own)[0] for source, each in zip(sources, found, strict=True)]
     # Checkpoints
     kept = checkpoints.whole(run.checkpoints, log.warning)
@@ -65,11 +71,13 @@ def read_through_training(
         log.warning("%s holds one checkpoint; train.keep_last keeps more of a training", run.path)
     read: list[list[Maps]] = [[] for _ in lines]
     translations: list[list[str]] = [[] for _ in lines]
-    for checkpoint in kept:
-        checkpoints.load_weights(model, checkpoint.weights, checkpoint.path)
-        for number, [best] in enumerate(translator.translate(lines)):
-            read[number] += _read(translator, sources[number], found[number], own)
-            translations[number].append(best.text)
+    with showing("reading checkpoints", len(kept), "checkpoints") as add:
+        for checkpoint in kept:
+            checkpoints.load_weights(model, checkpoint.weights, checkpoint.path)
+            for number, [best] in enumerate(translator.translate(lines)):
+                read[number] += _read(translator, sources[number], found[number], own)
+                translations[number].append(best.text)
+            add(1)
     # Together
     names = [*(f"step {checkpoint.step:,}" for checkpoint in kept), "final model"]
     everything = [[[*maps, last]] for maps, last in zip(read, final, strict=True)]
@@ -83,6 +91,19 @@ def _encode(translator: Translator[TorchEngine], lines: Sequence[str]) -> list[l
         if not source:
             raise DataError(f"sentence {number} is empty; give a sentence to translate")
     return sources
+
+
+def _translate(
+    translator: Translator[TorchEngine], lines: Sequence[str], nbest: int, warn: Warn | None
+) -> list[list[Translation]]:
+    """Translate, and show the progress."""
+    before = translator.engine.progress
+    with showing("translating", len(lines)) as add:
+        translator.engine.progress = add
+        try:
+            return translator.translate(lines, nbest, warn)
+        finally:
+            translator.engine.progress = before
 
 
 def _read(

@@ -205,8 +205,10 @@ def test_the_keyboard_is_enough(visit, page):
     assert [tab.text_content(f"#{axis} .on") for axis in ("rows", "columns")] == ["Geschichten", "stories"]
     tab.locator("#thumbs [role=radio]").first.focus()
     tab.keyboard.press("ArrowDown")
+    expect(tab.locator("#maptitle")).to_have_text("Layer 1, mean of 3 heads")
     tab.keyboard.press("ArrowRight")
     expect(tab.locator("#maptitle")).to_have_text("Layer 1, head 1")
+    assert tab.evaluate("document.activeElement.title") == "Layer 1, head 1"
     tab.locator("#next").focus()
     tab.keyboard.press("Enter")
     expect(tab.locator("#sentence")).to_have_value("1")

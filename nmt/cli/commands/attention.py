@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
+
+log = logging.getLogger(__name__)
 
 HELP = "show what a trained run attends to, as a page for a browser"
 PAGE = "attention.html"
@@ -96,15 +99,18 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
     """The page, and in words what it shows."""
     from nmt.insight.collect import read_sentences, read_through_training
     from nmt.insight.page import page_text
+    from nmt.translation.translator import Notices
 
     translator, nbest = _load(run, arguments)
+    notices = Notices(log.warning)
     stops: list[str] = []
     if arguments.checkpoints:
-        stops, sentences = read_through_training(run, translator, lines, arguments.own)
+        stops, sentences = read_through_training(run, translator, lines, arguments.own, notices)
         shown = f"{len(stops)} checkpoints"
     else:
-        sentences = read_sentences(translator, lines, nbest, arguments.own)
+        sentences = read_sentences(translator, lines, nbest, arguments.own, notices)
         shown = _count(sum(len(sentence.outputs) for sentence in sentences), "hypothesis", "hypotheses")
+    notices.close()
     config = run.load_config()
     languages = config.data.src_lang, config.data.tgt_lang
     page = page_text(config.name, _about(config, translator.search.beam_size), languages, stops, sentences)
