@@ -151,6 +151,13 @@ def test_checkpoints_show_how_attention_was_learned(run, tmp_path):
     assert not torch.equal(maps[0], maps[2])
 
 
+def test_sentences_may_stand_before_and_after_options(trained, tmp_path):
+    page = tmp_path / "page.html"
+    words = ["attention", str(trained["rnn"].path), "one", "--nbest", "1", "two", "-o", str(page), "three"]
+    assert main(words) == 0
+    assert [sentence["text"] for sentence in data_of(page)["sentences"]] == ["one", "two", "three"]
+
+
 def test_an_image_of_one_sentence(run, tmp_path):
     for name, start in (("map.png", b"\x89PNG"), ("map.svg", b"<?xml"), ("map.pdf", b"%PDF")):
         assert main(["attention", str(run.path), SOURCES[0], "-o", str(tmp_path / name)]) == 0

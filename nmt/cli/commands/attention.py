@@ -26,7 +26,8 @@ PAGE = "attention.html"
 
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
-    parser.add_argument("sentences", metavar="SENTENCE", nargs="*", help="source sentences")
+    parser.add_argument("sentences", metavar="SENTENCE", nargs="*", default=[], help="source sentences")
+    parser.words = "sentences"
     parser.add_argument("-f", "--file", metavar="FILE", help="file with a source sentence per line")
     text = f"page to write (.html), or an image of one map (.png, .svg, .pdf); default: {PAGE}"
     parser.add_argument("-o", "--output", metavar="FILE", default=PAGE, help=text)
@@ -147,9 +148,12 @@ def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
 
 def _about(config: Config, beam_size: int) -> str:
     """One line on the model."""
-    model = config.model
-    kind = {"rnn": "recurrent model", "transformer": "Transformer"}[model.type]
-    return f"{kind}, {config.data.src_lang} to {config.data.tgt_lang}, beam {beam_size}"
+    kinds, model = {"rnn": "recurrent", "transformer": "Transformer"}, config.model
+    decoder = kinds.get(model.type, model.type)
+    kind = f"{decoder} model"
+    if model.encoder is not None:
+        kind = f"{kinds.get(model.encoder.type, model.encoder.type)} encoder, {decoder} decoder"
+    return f"{kind[0].upper()}{kind[1:]}, {config.data.src_lang} to {config.data.tgt_lang}, beam {beam_size}"
 
 
 def _count(number: int, one: str, many: str) -> str:
