@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, Union
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,15 @@ def as_list(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else paths
 
 
-class TextSource(Section):
+class SourceSection(Section):
+    """A kind of source of sentence pairs: each subclass here is one, read by the module of its name in
+    :mod:`nmt.data.sources`.
+    """
+
+    kind: str
+
+
+class TextSource(SourceSection):
     """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
 
     kind: Literal["text"] = Field(description="two files, one sentence per line")
@@ -32,7 +40,7 @@ class TextSource(Section):
         return self
 
 
-class TsvSource(Section):
+class TsvSource(SourceSection):
     """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
     kind: Literal["tsv"] = Field(description="tab-separated text")
@@ -58,7 +66,7 @@ class TsvSource(Section):
         return self
 
 
-class JsonlSource(Section):
+class JsonlSource(SourceSection):
     """JSON lines, plain or compressed; a key may be dotted (``translation.en``)."""
 
     kind: Literal["jsonl"] = Field(description="JSON lines")
@@ -70,7 +78,7 @@ class JsonlSource(Section):
     tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
 
 
-class HubSource(Section):
+class HubSource(SourceSection):
     """A dataset that ``datasets.load_dataset`` reads: a hub id, or a local folder or file of parquet, JSON or CSV.
 
     Both usual shapes are read: a ``translation`` column of ``{language: sentence}``, and one column per language. A key
@@ -89,7 +97,7 @@ class HubSource(Section):
     tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
 
 
-class DemoSource(Section):
+class DemoSource(SourceSection):
     """A part of the built-in English–German demo corpus, generated from a synchronous grammar."""
 
     kind: Literal["demo"] = Field(description="the built-in demo corpus")
@@ -108,7 +116,10 @@ class HoldoutSource(Section):
     seed: int = Field(1, description="seed of the hash; parts with the same seed never overlap")
 
 
-Source = TextSource | TsvSource | JsonlSource | HubSource | DemoSource  # read by nmt.data.sources
+if TYPE_CHECKING:
+    Source = SourceSection
+else:
+    Source = Union[tuple(SourceSection.__subclasses__())]  # noqa: UP007  (the kinds, told apart by ``kind``)
 TrainSource = Annotated[Source, Field(discriminator="kind")]
 HeldSource = Annotated[Source | HoldoutSource, Field(discriminator="kind")]
 

@@ -16,6 +16,7 @@ from nmt.data.corpus import SCHEMA, TextPart, blocks
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.provenance import parts
 from nmt.data.sources import describe, read_pairs
+from nmt.data.sources.base import Reading
 from nmt.errors import DataError
 
 
@@ -39,7 +40,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
-    pairs = read_pairs(data.train, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
+    pairs = read_pairs(data.train, Reading.of(data, counts))
     _write_pairs(read, cleaner(pairs))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
@@ -85,10 +86,8 @@ def read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashes
         raise DataError(
             f"data.{name}: a holdout cannot be added to a run, whose training part has its pairs; remove it"
         )
-    lenient = data.reading == "lenient"
-    entries = describe(source, hashes, lenient)
-    pairs = read_pairs(source, data.src_lang, data.tgt_lang, lenient=lenient)
-    part = TextPart(Path(_where(entries)), list(blocks(pairs)))
+    entries = describe(source, hashes, Reading.of(data))
+    part = TextPart(Path(_where(entries)), list(blocks(read_pairs(source, Reading.of(data)))))
     hashes.check_unchanged(entries)
     _check_held(name, part, entries)
     return part
@@ -105,7 +104,7 @@ def _write_sets(
     for name, source in parts(data).items():
         if name == "train" or isinstance(source, HoldoutSource):
             continue
-        pairs = read_pairs(source, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
+        pairs = read_pairs(source, Reading.of(data, counts))
         part = _write_pairs(folder / f"{name}.arrow", pairs)
         _check_held(name, part, inputs[name])
         held.add(name, part)

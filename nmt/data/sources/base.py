@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nmt.config.data import DataConfig
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.lines import cannot_open, check_regular, open_text, read_lines
 from nmt.errors import DataError
@@ -29,6 +30,10 @@ class Reading:
     lenient: bool = False
     counts: dict[str, int] | None = None
 
+    @classmethod
+    def of(cls, data: DataConfig, counts: dict[str, int] | None = None) -> Reading:
+        return cls((data.src_lang, data.tgt_lang), data.reading == "lenient", counts)
+
 
 class SourceKind(Protocol):
     """What the module of a kind of source defines. ``source`` is the section of its kind in the configuration."""
@@ -40,7 +45,7 @@ class SourceKind(Protocol):
             DataError: something is missing, unreadable or inconsistent; the message names file and line.
         """
 
-    def describe(self, source: Any, hashes: FileHashes, lenient: bool) -> list[Entry]:
+    def describe(self, source: Any, hashes: FileHashes, reading: Reading) -> list[Entry]:
         """The content: an entry for each file, after or instead of one for the settings of the source.
 
         The entries are part of the name of a corpus in the store. Equal entries must mean equal pairs.

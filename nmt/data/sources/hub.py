@@ -56,7 +56,7 @@ def read(source: HubSource, reading: Reading) -> Pairs:
             yield one_line(src), one_line(tgt)
 
 
-def describe(source: HubSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: HubSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     """The settings; of a local dataset also its files; of a dataset of the hub without a commit its fingerprint.
 
     A commit cannot change, so that the corpus of a commit is found in the store without the hub.
@@ -67,7 +67,7 @@ def describe(source: HubSource, hashes: FileHashes, lenient: bool) -> list[Entry
     if os.path.isdir(source.path):
         return [settings, *(hashes.entry(path) for path in _folder_files(source))]
     pinned = source.revision is not None and len(source.revision) == 40
-    return [settings if pinned else {**settings, "fingerprint": load_hub(source, lenient=lenient)._fingerprint}]
+    return [settings if pinned else {**settings, "fingerprint": load_hub(source, lenient=reading.lenient)._fingerprint}]
 
 
 def name(source: HubSource) -> str:

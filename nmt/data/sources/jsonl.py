@@ -20,7 +20,7 @@ def read(source: JsonlSource, reading: Reading) -> Pairs:
         yield from _pairs(path, keys, reading.counts)
 
 
-def describe(source: JsonlSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: JsonlSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     return [hashes.entry(path) for path in as_list(source.path)]
 
 

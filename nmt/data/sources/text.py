@@ -26,7 +26,7 @@ def read(source: TextSource, reading: Reading) -> Pairs:
         yield from _pairs(src, tgt, reading)
 
 
-def describe(source: TextSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: TextSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     return [hashes.entry(path) for path in [*as_list(source.src), *as_list(source.tgt)]]
 
 

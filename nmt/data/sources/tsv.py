@@ -27,7 +27,7 @@ def read(source: TsvSource, reading: Reading) -> Pairs:
         yield from _pairs(path, source, reading)
 
 
-def describe(source: TsvSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: TsvSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     return [hashes.entry(path) for path in as_list(source.path)]
 
 

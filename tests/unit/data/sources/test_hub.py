@@ -21,6 +21,7 @@ from nmt.data.file_hashes import FileHashes
 from nmt.data.lines import MAX_LINE
 from nmt.data.prepare import prepare_corpus
 from nmt.data.sources import describe
+from nmt.data.sources.base import Reading
 from nmt.errors import DataError
 from tests.unit.data.corpora import ROWS, VALID, config, hub_folder, message, pairs, pairs_of, write_tsv
 
@@ -165,7 +166,7 @@ def test_a_card_that_names_data_elsewhere(here: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("datasets.load_dataset_builder", None)  # which would fetch it
     source = TypeAdapter(TrainSource).validate_python({"kind": "hub", "path": "d"})
     with pytest.raises(DataError, match="which is not in this folder"):
-        describe(source, FileHashes(here / "store"))
+        describe(source, FileHashes(here / "store"), Reading(("en", "de")))
 
 
 def test_csv_as_pandas_reads_it(here: Path) -> None:
