@@ -33,15 +33,16 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     counts: dict[str, int] = {}
     sources = parts(data)
     holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
-    held = _write_sets(data, folder, inputs, counts)
+    skipped: dict[str, int] = {}
+    reading = Reading.of(data, counts, skipped)
+    held = _write_sets(data, folder, inputs, reading)
     sizes.update({name: len(hashes) for name, hashes in held.parts.items()})
 
     # Training pairs that pass the rules for one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
-    pairs = read_pairs(data.train, Reading.of(data, counts))
-    _write_pairs(read, cleaner(pairs))
+    _write_pairs(read, cleaner(read_pairs(data.train, reading)))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
@@ -65,7 +66,9 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
 
     ratio = {} if chosen.usual_ratio is None else {"usual_ratio": round(chosen.usual_ratio, 4)}
     return {
-        "inputs": {name: [_with_lines(entry, counts) for entry in entries] for name, entries in inputs.items()},
+        "inputs": {
+            name: [_with_counts(entry, counts, skipped) for entry in entries] for name, entries in inputs.items()
+        },
         "read": cleaner.read,
         "dropped": cleaner.dropped,
         **ratio,
@@ -96,16 +99,13 @@ def read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashes
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def _write_sets(
-    data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]], counts: dict[str, int]
-) -> HeldHashes:
+def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]], reading: Reading) -> HeldHashes:
     """Write the validation and test sets that are no holdouts, line by line; return their hashes."""
     held = HeldHashes()
     for name, source in parts(data).items():
         if name == "train" or isinstance(source, HoldoutSource):
             continue
-        pairs = read_pairs(source, Reading.of(data, counts))
-        part = _write_pairs(folder / f"{name}.arrow", pairs)
+        part = _write_pairs(folder / f"{name}.arrow", read_pairs(source, reading))
         _check_held(name, part, inputs[name])
         held.add(name, part)
     return held
@@ -128,9 +128,10 @@ def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- manifest
 
 
-def _with_lines(entry: Entry, counts: Mapping[str, int]) -> Entry:
-    """The entry of a source with the number of lines of its file, where the reader counted them."""
-    return {**entry, "lines": counts[entry["path"]]} if entry.get("path") in counts else entry
+def _with_counts(entry: Entry, counts: Mapping[str, int], skipped: Mapping[str, int]) -> Entry:
+    """The entry of a source with the lines and the skipped rows of its file, where the reader counted them."""
+    found = {"lines": counts, "skipped_rows": skipped}
+    return entry | {key: numbers[entry["path"]] for key, numbers in found.items() if entry.get("path") in numbers}
 
 
 def _common(hashes: Mapping[str, splits.Hashes], names: Sequence[str]) -> dict[str, int]:

@@ -248,7 +248,7 @@ def test_files_that_the_hub_reader_does_not_know(here: Path) -> None:
 
 
 def test_a_zip_made_to_fill_the_disk(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nmt.data.sources.hub.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("nmt.data.sources.archives.FREE_BYTES", 1 << 20)
     with zipfile.ZipFile(here / "a.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.csv", "en,de\n" + "a,b\n" * (1 << 19))
     assert message(kind="hub", path="a.csv.zip").startswith("a.csv.zip: unpacks to 2,097,158 bytes, far more than")

@@ -1,0 +1,146 @@
+"""Rows of CSV text, by the strict rules of RFC 4180."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nmt.data.lines import MAX_LINE, UNREADABLE, filter_command
+from nmt.errors import DataError
+
+SEPARATORS = [",", ";", "\t", "|"]
+NAMES = {"\t": "tab", " ": "space"}
+
+
+def csv_rows(
+    lines: Iterable[str],
+    path: str,
+    sep: str,
+    quotes: bool = True,
+    bad: Callable[[str], None] | None = None,
+    skip_first: bool = False,
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of CSV text, each with the number of its first line. Blank lines are left out.
+
+    Lenient readers fill rows with too few cells, shift the cells of files whose rows all have one cell too many, and
+    append text after a closing quotation mark to the cell.
+
+    Args:
+        quotes: whether a cell may stand in quotation marks; otherwise they are text.
+        bad: called with the problem of a row that cannot be read; the row is left out. Default: it is an error.
+        skip_first: leave out the first line.
+
+    Raises:
+        DataError: a row has another number of cells than the first, or ambiguous quotation marks.
+    """
+    record: list[str] = []  # lines of the current row
+    number = 0  # lines so far
+
+    def numbered() -> Iterator[str]:
+        nonlocal number
+        for line in lines:
+            number += 1
+            record.append(line)
+            for piece in line.split("\r"):
+                yield piece + "\n"
+
+    def refuse(problem: str) -> None:
+        problem = _explained(problem, path, record, sep)
+        if bad is None:
+            raise DataError(problem_at(problem))
+        bad(problem_at(problem))
+
+    def problem_at(problem: str) -> str:
+        return f"{path}:{max(1, number - len(record) + 1)}: {problem}"
+
+    form = {"quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE, "delimiter": sep, "strict": True}
+    width, limit = 0, csv.field_size_limit(MAX_LINE)
+    rows = csv.reader(numbered(), **form)  # type: ignore[arg-type]
+    try:
+        while True:
+            record.clear()
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "expected after" not in str(error):
+                    raise DataError(problem_at(_explained(_OPEN, path, record, sep))) from None
+                refuse(_AFTER)
+                continue
+            if skip_first and number == 1:
+                continue
+            if UNREADABLE in record or (len(row) < 2 and not (row and row[0].strip())):  # or a blank line
+                continue
+            width = width or len(row)
+            if problem := _row_problem(row, record, width, sep if quotes else ""):
+                refuse(problem)
+            else:
+                yield number - len(record) + 1, row
+    finally:
+        csv.field_size_limit(limit)
+
+
+def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> str:
+    """The character that separates the cells: the one that gives most rows the same number of cells, at least two.
+
+    Args:
+        lines: the first ones.
+        names: headings of columns; a separator that makes cells of them is preferred.
+
+    Raises:
+        DataError: none does, or several do.
+    """
+    found: dict[str, float] = {}
+    for sep in SEPARATORS:
+        rows = [row for row in csv.reader([f"{line}\n" for line in lines], delimiter=sep) if row]
+        if not rows:
+            continue
+        width, count = Counter(map(len, rows)).most_common(1)[0]
+        if set(names) & {cell.strip() for cell in rows[0]} and len(rows[0]) > 1:
+            return sep
+        if width > 1 and 2 * count > len(rows):
+            found[sep] = count / len(rows)
+    best = [sep for sep in found if found[sep] == max(found.values())]
+    if len(best) == 1:
+        return best[0]
+    which = ", ".join(f"'{NAMES.get(sep, sep)}'" for sep in best or SEPARATORS)
+    if best:
+        raise DataError(f"{where}: its cells may be separated by {which}; set delimiter to the right one")
+    raise DataError(f"{where}: no delimiter of {which} separates its rows into equal numbers of cells; set delimiter")
+
+
+_OPEN = "has a quotation mark that no other one closes; close it, or delete it"
+_AFTER = (
+    "has text between a closing quotation mark and the end of its cell; double each quotation mark within a cell in "
+    'quotation marks ("")'
+)
+
+
+def _explained(problem: str, path: str, record: Sequence[str], sep: str) -> str:
+    """The problem of a row, with advice for quotation marks of another form."""
+    if any('\\"' in line for line in record):
+        command = filter_command(path, 'sed \'s/\\\\"/""/g\'', "doubled.csv")
+        return f'has quotation marks escaped by a backslash (\\"), which CSV doubles (""); convert: {command}'
+    if sep == "\t" and '"' in "".join(record):
+        return f"{problem}; kind: tsv takes quotation marks for text"
+    return problem
+
+
+def _row_problem(row: Sequence[str], record: Sequence[str], width: int, sep: str) -> str | None:
+    """What is wrong with a row; ``sep`` is empty where quotation marks are text."""
+    if len(row) < width:
+        return f"has {len(row)} cell(s), the first row {width}; complete or delete the row"
+    if len(row) > width:
+        if not sep:
+            return f"has {len(row)} cells, the first row {width}; correct or delete the row"
+        name = "tab" if sep == "\t" else f"'{sep}'"
+        advice = f"put a cell that holds a {name} into quotation marks, or delete the {name} that is too much"
+        return f"has {len(row)} cells, the first row {width}; {advice}"
+    text = "\n".join(record)
+    if sep and '\\"' in text:  # valid only in a quoted cell, where the quotation mark is doubled, or at its end
+        for cell in row:
+            if '\\"' in cell and cell.replace('"', '""') not in text:
+                return "has a quotation mark escaped by a backslash"
+    return None
