@@ -62,9 +62,9 @@ class SourceSection(Section):
 class AutoSource(SourceSection):
     """A file, a folder or a dataset whose kind its name tells; a source that is only a name means this kind.
 
-    Endings of files: ``.tsv``, ``.csv``, ``.xlsx``, ``.jsonl``, ``.parquet``, ``.tmx`` and ``.zip``. The name may also be
-    one of two text files that end in the language codes, what is common to their names, a folder of such files, or the
-    id of a dataset of the Hugging Face hub.
+    Endings of files: ``.tsv``, ``.csv``, ``.xlsx``, ``.jsonl``, ``.parquet``, ``.tmx`` and ``.zip``. The name may also
+    be one of two text files that end in the language codes, what is common to their names, a folder of such files, or
+    the id of a dataset of the Hugging Face hub.
     """
 
     kind: Literal["auto"] = Field(description="the kind that the name of the file tells")

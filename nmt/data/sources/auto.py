@@ -64,13 +64,12 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
     try:
         found: Source = TypeAdapter(TrainSource).validate_python({"kind": kind, **fields})
     except ValidationError as error:
-        keys = {new: key for key, new in renamed.items()}
-        wrong = [str(part) for part in error.errors()[-1]["loc"] if part in fields]
-        key = next((keys.get(part, part) for part in wrong), "")
-        problem = (
-            f"{key} is not one of its settings, or not of the right type" if key else str(error.errors()[0]["msg"])
-        )
-        raise DataError(f"{source.path}: is read as kind: {kind}: {problem}; see that kind in docs/data.md") from None
+        first = error.errors()[0]
+        key = next(key for key in given if renamed.get(key, key) in first["loc"])
+        problem = f"which has no {key}; remove {key}, or set another kind"
+        if first["type"] != "extra_forbidden":
+            problem = f"whose columns have names and no numbers; set {key} to a name"
+        raise DataError(f"{source.path}: is read as kind: {kind}, {problem}") from None
     return found
 
 
@@ -85,7 +84,7 @@ def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
     if os.path.isfile(path):
         return _kind_of_file(path, reading)
     folder, stem = os.path.split(path)
-    near = [entry.path for entry in _files(folder or ".") if entry.name.startswith(f"{stem}.")] if stem else []
+    near = [file for file in _files(folder) if os.path.basename(file).startswith(f"{stem}.")] if stem else []
     if found := [pair for pair in language_pairs(near, reading.languages) if _is_stem(path, pair[0])]:
         return "text", _text(found)
     if not os.path.exists(path) and _HUB_ID.fullmatch(path) and not os.path.exists(folder) and not _ending(path):
@@ -94,7 +93,7 @@ def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
 
 
 def _is_stem(path: str, name: str) -> bool:
-    return os.path.normpath(unpacked_name(name).rpartition(".")[0]) == os.path.normpath(path)
+    return unpacked_name(name).rpartition(".")[0] == path
 
 
 def _ending(path: str) -> str:
@@ -105,11 +104,11 @@ def _ending(path: str) -> str:
 
 
 def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
-    files = [entry.path for entry in _files(path)]
+    files = _files(path)
     if found := language_pairs(files, reading.languages):
         return "text", _text(found)
     by_kind: dict[str, list[str]] = {}
-    for file in sorted(files):
+    for file in files:
         if ending := _ending(file):
             by_kind.setdefault(KINDS[ending], []).append(file)
     alone = next(iter(by_kind)) if len(by_kind) == 1 else ""
@@ -127,10 +126,8 @@ def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return "hub", {"path": path}
     if ending := _ending(path):
         return KINDS[ending], {"path": path}
-    folder = os.path.dirname(path) or "."
-    around = [entry.path if folder != "." or path.startswith("./") else entry.name for entry in _files(folder)]
-    for pair in language_pairs(around, reading.languages):
-        if os.path.normpath(path) in map(os.path.normpath, pair):
+    for pair in language_pairs(_files(os.path.dirname(path)), reading.languages):
+        if path in pair:
             return "text", _text([pair])
     # Otherwise the first lines tell.
     first = [line for line in islice(file_lines(path), 20) if line.strip()]
@@ -145,11 +142,12 @@ def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
     )
 
 
-def _files(folder: str) -> list[os.DirEntry[str]]:
-    """The files of a folder, but hidden ones; none if the folder cannot be read."""
+def _files(folder: str) -> list[str]:
+    """The paths of the files of a folder, but hidden ones; none if the folder cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+            return sorted(os.path.join(folder, name) for name in names)
     except OSError:
         return []
 

@@ -34,52 +34,68 @@ def csv_rows(
     Raises:
         DataError: a row has another number of cells than the first, or ambiguous quotation marks.
     """
-    record: list[str] = []  # lines of the current row
-    number = 0  # lines so far
-
-    def numbered() -> Iterator[str]:
-        nonlocal number
-        for line in lines:
-            number += 1
-            record.append(line)
-            for piece in line.split("\r"):
-                yield piece + "\n"
-
-    def refuse(problem: str) -> None:
-        problem = _explained(problem, path, record, sep)
-        if bad is None:
-            raise DataError(problem_at(problem))
-        bad(problem_at(problem))
-
-    def problem_at(problem: str) -> str:
-        return f"{path}:{max(1, number - len(record) + 1)}: {problem}"
-
+    content = _Records(lines, path, sep, bad)
     form = {"quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE, "delimiter": sep, "strict": True}
     width, limit = 0, csv.field_size_limit(MAX_LINE)
-    rows = csv.reader(numbered(), **form)  # type: ignore[arg-type]
+    rows = csv.reader(content.pieces(), **form)  # type: ignore[arg-type]
     try:
         while True:
-            record.clear()
+            content.record.clear()
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error as error:
                 if "expected after" not in str(error):
-                    raise DataError(problem_at(_explained(_OPEN, path, record, sep))) from None
-                refuse(_AFTER)
+                    content.bad = None  # what remains cannot be split into rows
+                    content.refuse(_OPEN)
+                content.refuse(_AFTER)
                 continue
-            if skip_first and number == 1:
+            if (skip_first and content.number == 1) or UNREADABLE in content.record:
                 continue
-            if UNREADABLE in record or (len(row) < 2 and not (row and row[0].strip())):  # or a blank line
+            if len(row) < 2 and not (row and row[0].strip()):  # a blank line
                 continue
             width = width or len(row)
-            if problem := _row_problem(row, record, width, sep if quotes else ""):
-                refuse(problem)
+            if problem := _row_problem(row, content.record, width, sep if quotes else ""):
+                content.refuse(problem)
             else:
-                yield number - len(record) + 1, row
+                yield content.start, row
     finally:
         csv.field_size_limit(limit)
+
+
+class _Records:
+    """The lines of CSV text, which the rows are made of.
+
+    Attributes:
+        record: the lines of the current row.
+        number: of lines so far.
+    """
+
+    def __init__(self, lines: Iterable[str], path: str, sep: str, bad: Callable[[str], None] | None):
+        self.lines, self.path, self.sep, self.bad = lines, path, sep, bad
+        self.record: list[str] = []
+        self.number = 0
+
+    def pieces(self) -> Iterator[str]:
+        """The lines in the form that Python's reader takes."""
+        for line in self.lines:
+            self.number += 1
+            self.record.append(line)
+            for piece in line.split("\r"):
+                yield piece + "\n"
+
+    @property
+    def start(self) -> int:
+        """The number of the first line of the current row."""
+        return max(1, self.number - len(self.record) + 1)
+
+    def refuse(self, problem: str) -> None:
+        """Report the problem of the current row."""
+        problem = f"{self.path}:{self.start}: {_explained(problem, self.path, self.record, self.sep)}"
+        if self.bad is None:
+            raise DataError(problem)
+        self.bad(problem)
 
 
 def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> str:

@@ -131,7 +131,8 @@ def _arguments(source: HubSource) -> dict[str, Any]:
     builder = _builder(source.path)
     if builder is None:
         raise DataError(
-            f"{source.path}: kind: hub reads files that end in {', '.join(_BUILDERS)}; lines of text are kind: text"
+            f"{source.path}: kind: hub reads files that end in {', '.join(_BUILDERS)}; kind: auto reads other "
+            "formats, and lines of text are kind: text"
         )
     return {"path": builder[0], "data_files": glob.escape(source.path), **builder[1]}
 

@@ -48,6 +48,8 @@ def _pairs(archive: zipfile.ZipFile, path: str, pattern: str, reading: Reading, 
             else f"holds no files that end in .{src} and .{tgt}, and no .tmx file"
         )
         shown = ", ".join(there[:SHOWN]) + (f" and {len(there) - SHOWN} more" if len(there) > SHOWN else "")
+        if "[Content_Types].xml" in there:
+            raise DataError(f"{path}: is an Office document; an Excel workbook (XLSX) is kind: xlsx")
         advice = "set members to those to read" if texts else "check src_lang, tgt_lang and members"
         raise DataError(f"{path}: {what}; {advice}; it holds: {shown or 'no files'}")
     for src, tgt in texts:

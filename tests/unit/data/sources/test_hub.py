@@ -180,7 +180,7 @@ def test_csv_as_pandas_reads_it(here: Path) -> None:
     [
         ("en;de\nfür;b\n".encode("cp1252"), "a.csv:2: not valid UTF-8 (byte 0xfc at column 2); convert"),
         ("en;de\na;b\n".encode("utf-16"), "a.csv: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16"),
-        (b"PK\x03\x04xl/workbook", "a.csv: is an Excel workbook (XLSX); save it as CSV in UTF-8"),
+        (b"PK\x03\x04xl/workbook", "a.csv: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
         (b"fr,es\nun,uno\n", "a.csv:1: no column 'en'; line 1 names: fr, es; set src_column and tgt_column"),
         (b"en,de\na,b\na,b,c,d\n", "a.csv:3: has 4 cells, the first row 2; put a cell that holds a ',' into"),
         (b"en,de\na,b,\nc,d,\n", "a.csv:2: has 3 cells, the first row 2; "),
