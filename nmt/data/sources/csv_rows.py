@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nmt.data.lines import MAX_LINE, UNREADABLE, filter_command
@@ -99,7 +98,7 @@ class _Records:
 
 
 def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> str:
-    """The character that separates the cells: the one that gives most rows the same number of cells, at least two.
+    """The character that separates the cells: the one that gives most rows as many cells as the first, at least two.
 
     Args:
         lines: the first ones.
@@ -108,23 +107,21 @@ def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> st
     Raises:
         DataError: none does, or several do.
     """
-    found: dict[str, float] = {}
+    found: dict[str, int] = {}
     for sep in SEPARATORS:
         rows = [row for row in csv.reader([f"{line}\n" for line in lines], delimiter=sep) if row]
-        if not rows:
+        if not rows or len(rows[0]) < 2:
             continue
-        width, count = Counter(map(len, rows)).most_common(1)[0]
-        if set(names) & {cell.strip() for cell in rows[0]} and len(rows[0]) > 1:
+        if set(names) & {cell.strip() for cell in rows[0]}:
             return sep
-        if width > 1 and 2 * count > len(rows):
-            found[sep] = count / len(rows)
+        found[sep] = sum(len(row) == len(rows[0]) for row in rows)
     best = [sep for sep in found if found[sep] == max(found.values())]
     if len(best) == 1:
         return best[0]
     which = ", ".join(f"'{NAMES.get(sep, sep)}'" for sep in best or SEPARATORS)
     if best:
         raise DataError(f"{where}: its cells may be separated by {which}; set delimiter to the right one")
-    raise DataError(f"{where}: no delimiter of {which} separates its rows into equal numbers of cells; set delimiter")
+    raise DataError(f"{where}: its first row has one cell, by each delimiter of {which}; set delimiter")
 
 
 _OPEN = "has a quotation mark that no other one closes; close it, or delete it"

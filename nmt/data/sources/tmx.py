@@ -102,8 +102,8 @@ class _Units:
             self.parser.Parse(block, end)
         except expat.ExpatError as error:
             raise DataError(self._malformed(error, end)) from None
-        if self.fed - self.parser.CurrentByteIndex > 4 * MAX_LINE:
-            what = f"has a tag or a comment of more than {4 * MAX_LINE >> 20} MiB; remove it"
+        if self.fed - self.parser.CurrentByteIndex > MAX_LINE:
+            what = f"has a tag or a comment of more than {MAX_LINE >> 20} MiB; remove it"
             raise DataError(f"{self._where()}: {what}")
         yield from self.found
         self.found.clear()

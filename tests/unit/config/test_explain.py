@@ -23,10 +23,12 @@ OVERRIDES = [
     ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
-    ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, tmx, tsv, xlsx, zip"),
+    ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, "
+     "tmx, tsv, xlsx, zip"),
     ("data.train={kind: text, src: [a, b], tgt: c}", "--set: data.train: src names 2 file(s) but tgt 1"),
     ("data.train={kind: holdout, fraction: 0.1}", '--set: data.train.kind: "holdout" is not known; '
-     "one of: auto, csv, demo, hub, jsonl, parquet, text, tmx, tsv, xlsx, zip"),
+     "one of: auto, csv, demo, hub, jsonl, parquet, text, "
+     "tmx, tsv, xlsx, zip"),
     ("data.test={x: {kind: holdout}}", "--set: data.test.x.fraction: missing; it has no default"),
     ("data.test={a/b: {kind: demo, part: test}}", '--set: data.test.a/b: "a/b" must be letters, digits, '
      "'_', '-' and '.', not starting with '.' or '-'"),
@@ -104,8 +106,8 @@ OVERRIDES = [
      "need header: true; give their numbers, from 0"),
     ("data.train={kind: tmx, path: a, header: true}", "--set: data.train.header: unknown key; it belongs to kind: auto "
      "and kind: csv and kind: tsv and kind: xlsx; remove it, or start from a configuration of that type"),
-    ("data.train={kind: tmx, path: a, on_bad_row: drop}", "--set: data.train.on_bad_row: \"drop\" is not one of 'error' "
-     "or 'skip'"),
+    ("data.train={kind: tmx, path: a, on_bad_row: drop}", "--set: data.train.on_bad_row: \"drop\" is not one of "
+     "'error' or 'skip'"),
     ("data.train={kind: tsv, path: a, src_column: -1}", "--set: data.train: there is no column -1; columns are "
      "counted from 0"),
     ("data.train={kind: tsv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "
