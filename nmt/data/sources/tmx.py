@@ -26,7 +26,7 @@ NATIVE = {"bpt", "ept", "it", "ph", "ut"}  # inline elements that hold codes of 
 MAX_DEPTH = 64  # of elements
 MAX_VARIANTS = 100  # of a unit, in one language
 MAX_LANGUAGES = 1000  # that are counted
-_SPACE = re.compile("[ \t\r\n]+")
+_WHITE = str.maketrans("\t\r\n", "   ")
 
 
 def read(source: TmxSource, reading: Reading) -> Pairs:
@@ -175,7 +175,7 @@ class _Units:
         if self.dropped:
             self.dropped -= 1
         elif tag == "seg" and self.segment is not None and self.variant and self.unit is not None:
-            text = _SPACE.sub(" ", "".join(self.segment)).strip(" ")
+            text = _collapsed("".join(self.segment))
             for side, equal in self.variant:
                 self.unit[side].append((equal, text))
             if max(map(len, self.unit)) > MAX_VARIANTS:
@@ -239,6 +239,12 @@ class _Units:
     def _convert(self, encoding: str) -> str:
         command = f"iconv -f {encoding} -t UTF-8"
         return filter_command(self.name, command, "utf8") if os.path.exists(self.name) else command
+
+
+def _collapsed(text: str) -> str:
+    """A text with a single space for each sequence of XML's white space, and none at its ends."""
+    text = text.translate(_WHITE) if "\n" in text or "\t" in text or "\r" in text else text
+    return (re.sub("  +", " ", text) if "  " in text else text).strip(" ")
 
 
 def _code(language: str) -> str:
