@@ -258,12 +258,12 @@ else:
 
 def _named_only(value: Any) -> Any:
     """A source that is only a name is one of ``kind: auto``. The name of a kind alone stays a mistake."""
-    if not isinstance(value, str) or not value or value in _KIND_NAMES or value.lower() in KINDS:
+    if not isinstance(value, str) or not value or value in KIND_NAMES or value.lower() in KINDS:
         return value
     return {"kind": "auto", "path": value}
 
 
-_KIND_NAMES = {get_args(section.model_fields["kind"].annotation)[0] for section in (*get_args(Source), HoldoutSource)}
+KIND_NAMES = {get_args(section.model_fields["kind"].annotation)[0] for section in (*get_args(Source), HoldoutSource)}
 _Named = BeforeValidator(_named_only)
 TrainSource = Annotated[Source, Field(discriminator="kind"), _Named]
 HeldSource = Annotated[Source | HoldoutSource, Field(discriminator="kind"), _Named]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from nmt.config.compare import config_diff, flatten
+from nmt.config.data import KIND_NAMES, DataConfig
 from nmt.config.experiment import Config, json_schema
 from nmt.data.corpus import Corpus
 from nmt.data.prepare import prepare_corpus
@@ -134,6 +137,14 @@ def test_a_name_means_kind_auto() -> None:
     assert named.data.test["c"].model_dump()["path"] == "owner/name"
     stored = flatten(of({"train": "elsewhere.tmx", "valid": "b.csv"}).model_dump(mode="json", exclude={"name"}))
     assert config_diff(stored, of({"train": "a.tmx", "valid": "b.csv"})) == ""  # a run knows its files by content
+
+
+def test_the_examples_of_the_documentation_are_valid() -> None:
+    text = (Path(__file__).parents[4] / "docs/data.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^(train|valid): (.+)$", text, re.MULTILINE)
+    kinds = {DataConfig.model_validate({"train": "a", "valid": "b", part: yaml.safe_load(example)}).model_dump()[part]
+             ["kind"] for part, example in examples}  # fmt: skip
+    assert kinds == {*KIND_NAMES} - {"demo"}
 
 
 def test_the_schema_of_editors_takes_a_name() -> None:
