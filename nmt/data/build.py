@@ -18,6 +18,7 @@ from nmt.data.provenance import parts
 from nmt.data.sources import describe, read_pairs
 from nmt.data.sources.base import Reading
 from nmt.errors import DataError
+from nmt.runtime.progress import counted
 
 
 def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) -> dict[str, Any]:
@@ -42,7 +43,8 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
-    _write_pairs(read, cleaner(read_pairs(data.train, reading)))
+    pairs = read_pairs(data.train, reading)
+    _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
@@ -105,7 +107,8 @@ def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]
     for name, source in parts(data).items():
         if name == "train" or isinstance(source, HoldoutSource):
             continue
-        part = _write_pairs(folder / f"{name}.arrow", read_pairs(source, reading))
+        pairs = read_pairs(source, reading)
+        part = _write_pairs(folder / f"{name}.arrow", counted(pairs, f"reading data.{name}", "pairs"))
         _check_held(name, part, inputs[name])
         held.add(name, part)
     return held
