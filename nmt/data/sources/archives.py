@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from nmt.data.formats import LOOKED_AT
 from nmt.data.lines import FREE_BYTES, MAX_RATIO, damaged
-from nmt.data.sources.base import open_file
+from nmt.data.sources.base import of_another_kind, open_file
 from nmt.errors import DataError
 
 MAX_MEMBERS = 100_000
@@ -25,13 +26,13 @@ def open_zip(path: str) -> Iterator[zipfile.ZipFile]:
         DataError: the archive is none, is damaged, or unpacks to more than any text would.
     """
     with open_file(path) as file:
-        start = file.read(4)
+        start = file.read(LOOKED_AT)
         file.seek(0)
         try:
             archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
             if start[:2] != b"PK":
-                raise DataError(f"{path}: is no ZIP archive; name one, or set the kind of the file") from None
+                raise DataError(of_another_kind(path, start, "ZIP archive")) from None
             if isinstance(error, zipfile.BadZipFile):
                 raise DataError(f"{path}: ZIP archive damaged or cut off ({error}); copy it again") from None
             raise DataError(damaged(OSError(str(error)), path, "ZIP", "at its end")) from None

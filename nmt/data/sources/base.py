@@ -11,7 +11,8 @@ from typing import IO, Any, Literal, Protocol, Self
 
 from nmt.config.data import DataConfig
 from nmt.data.file_hashes import Entry, FileHashes
-from nmt.data.lines import cannot_open, check_regular, open_text, read_lines
+from nmt.data.formats import foreign
+from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, read_lines
 from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,12 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
         raise DataError(cannot_open(path, error)) from None
     with open_text(path) as file:
         yield file
+
+
+def of_another_kind(path: str, head: bytes, wanted: str) -> str:
+    """The message for a file that is not ``wanted``, such as "Parquet file", by its first bytes."""
+    known = foreign(head, lambda encoding: filter_command(path, f"iconv -f {encoding} -t UTF-8", "utf8"))
+    return f"{path}: {known or f'is no {wanted}; name one, or set the kind to that of the file'}"
 
 
 def file_lines(path: str, counts: dict[str, int] | None = None, bad: BadRows | None = None) -> Iterator[str]:

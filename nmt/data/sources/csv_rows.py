@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from nmt.data.lines import MAX_LINE, UNREADABLE, filter_command
 from nmt.errors import DataError
@@ -35,9 +36,9 @@ def csv_rows(
     """
     content = _Records(lines, path, sep, bad)
     form = {"quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE, "delimiter": sep, "strict": True}
-    width, limit = 0, csv.field_size_limit(MAX_LINE)
+    width = 0
     rows = csv.reader(content.pieces(), **form)  # type: ignore[arg-type]
-    try:
+    with _long_cells():
         while True:
             content.record.clear()
             try:
@@ -59,6 +60,14 @@ def csv_rows(
                 content.refuse(problem)
             else:
                 yield content.start, row
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let Python's reader take cells as long as a line may be."""
+    limit = csv.field_size_limit(MAX_LINE)
+    try:
+        yield
     finally:
         csv.field_size_limit(limit)
 
@@ -109,7 +118,10 @@ def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> st
     """
     found: dict[str, int] = {}
     for sep in SEPARATORS:
-        rows = [row for row in csv.reader([f"{line}\n" for line in lines], delimiter=sep) if row]
+        rows: list[list[str]] = []
+        pieces = [f"{piece}\n" for line in lines for piece in line.split("\r")]
+        with _long_cells(), suppress(csv.Error):
+            rows.extend(row for row in csv.reader(pieces, delimiter=sep) if row)
         if not rows or len(rows[0]) < 2:
             continue
         if set(names) & {cell.strip() for cell in rows[0]}:

@@ -6,8 +6,9 @@ from typing import Any
 
 from nmt.config.data import ParquetSource, as_list
 from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.formats import LOOKED_AT
 from nmt.data.sources.arrow_columns import find_column, texts
-from nmt.data.sources.base import BadRows, Pairs, Reading, one_line, open_file
+from nmt.data.sources.base import BadRows, Pairs, Reading, of_another_kind, one_line, open_file
 from nmt.errors import DataError
 
 ROWS = 8192  # read at once
@@ -36,8 +37,9 @@ def _pairs(path: str, columns: tuple[str, str], bad: BadRows) -> Pairs:
     import pyarrow.parquet as pq
 
     with open_file(path) as file:
-        if file.read(4) not in (b"PAR1", b"PARE"):
-            raise DataError(f"{path}: is no Parquet file; name one, or set the kind of the file")
+        head = file.read(LOOKED_AT)
+        if not head.startswith((b"PAR1", b"PARE")):
+            raise DataError(of_another_kind(path, head, "Parquet file"))
         file.seek(0)
         first = 0  # rows before the table
         try:

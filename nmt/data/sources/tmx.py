@@ -102,6 +102,8 @@ class _Units:
             self.parser.Parse(block, end)
         except expat.ExpatError as error:
             raise DataError(self._malformed(error, end)) from None
+        except (LookupError, ValueError):  # by Python's module, for encodings that it does not give the parser
+            raise DataError(self._other_encoding(block)) from None
         if self.fed - self.parser.CurrentByteIndex > MAX_LINE:
             what = f"has a tag or a comment of more than {MAX_LINE >> 20} MiB; remove it"
             raise DataError(f"{self._where()}: {what}")
@@ -153,11 +155,12 @@ class _Units:
         if code in self.languages or len(self.languages) < MAX_LANGUAGES:
             self.codes.add(code)
         plain = _code(code)
-        return [
+        found = [
             (side, plain == wanted)
             for side, wanted in enumerate(self.wanted)
             if plain == wanted or plain.startswith(f"{wanted}-")
         ]
+        return [(side, equal) for side, equal in found if equal] or found
 
     def _text(self, text: str) -> None:
         if self.segment is None or self.dropped:
@@ -235,6 +238,17 @@ class _Units:
         if 0 <= place < len(self.last) and self.last[place] >= 0x80:
             return f"{where}: {reason}; if the file is Windows-1252 (Western European): {self._convert('WINDOWS-1252')}"
         return f"{where}: {reason}; correct the file, or export it again"
+
+    def _other_encoding(self, block: bytes) -> str:
+        """The message for an encoding that is not known, or has several bytes a character, as Shift_JIS."""
+        declared = re.search(rb"encoding=[\"']([\w.-]+)", block[:1000].replace(b"\0", b""))
+        if declared is None:
+            return f"{self.name}: declares an encoding that cannot be read; convert the file to UTF-8"
+        encoding = declared[1].decode("ascii", "replace")
+        command = f"(iconv -f {encoding} -t UTF-8 | sed '1s/{encoding}/UTF-8/')"
+        if os.path.exists(self.name):
+            command = filter_command(self.name, command, "utf8")
+        return f"{self.name}: declares the encoding {encoding}, which cannot be read; convert it to UTF-8: {command}"
 
     def _convert(self, encoding: str) -> str:
         command = f"iconv -f {encoding} -t UTF-8"

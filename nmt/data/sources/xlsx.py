@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from xml.parsers import expat
 
 from nmt.config.data import XlsxSource, as_list
 from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.lines import DAMAGE
 from nmt.data.sources.archives import open_member, open_zip
-from nmt.data.sources.base import BadRows, Pairs, Reading, one_line, open_file
+from nmt.data.sources.base import BadRows, Pairs, Reading, of_another_kind, one_line, open_file
 from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
 from nmt.errors import DataError
 
@@ -73,7 +75,9 @@ def _workbook(path: str) -> Iterator[Any]:
     _check_workbook(path)
     with open_file(path) as file:
         try:
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+            with warnings.catch_warnings():  # about drawings and validations, which do not matter here
+                warnings.simplefilter("ignore")
+                book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         except Exception as error:  # of any kind, for parts of a workbook that are missing or damaged
             raise DataError(_damaged(path, error)) from None
         try:
@@ -97,8 +101,7 @@ def _check_workbook(path: str) -> None:
             raise DataError(f"{path}: is a workbook protected by a password; save it without a password")
         raise DataError(f"{path}: is an old Excel workbook (XLS); save it as XLSX or as CSV in UTF-8")
     if not head.startswith(b"PK"):
-        advice = "kind: csv reads CSV files" if b"\0" not in head else "save the workbook as XLSX"
-        raise DataError(f"{path}: is no Excel workbook (XLSX); {advice}")
+        raise DataError(of_another_kind(path, head, "Excel workbook (XLSX)"))
     with open_zip(path) as archive:
         names = {entry.filename for entry in archive.infolist()}
         if "[Content_Types].xml" not in names:
@@ -121,7 +124,7 @@ def _check_part(path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> 
     except expat.ExpatError:
         if not begun:
             return  # openpyxl reports it if it reads the part
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except (*DAMAGE, ValueError) as error:
         raise DataError(_damaged(path, error)) from None
     if begun[:1] != ["element"] and entry.file_size:
         raise DataError(

@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import lzma
+import random
+import subprocess
 import sys
 import tracemalloc
 import zipfile
@@ -19,7 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nmt.data.lines import MAX_LINE
-from tests.unit.data.corpora import message, pairs
+from nmt.errors import DataError
+from tests.unit.data.corpora import message, pairs, pairs_of
 
 
 def write(path: str, data: str | bytes) -> None:
@@ -182,6 +185,25 @@ def test_tmx_in_the_encoding_that_it_declares(here: Path, encoding: str) -> None
     assert pairs(kind="tmx", path="a.tmx") == [("é", "ß")]
 
 
+def test_tmx_of_a_language_and_its_region(here: Path) -> None:
+    write("a.tmx", START + unit(("pt-PT", "autocarro"), ("pt-BR", "ônibus")) + END)
+    assert pairs_of({"kind": "tmx", "path": "a.tmx"}, "pt", "pt-BR") == [("autocarro", "ônibus")]
+    assert pairs_of({"kind": "tmx", "path": "a.tmx"}, "pt_br", "pt") == [("ônibus", "autocarro")]
+
+
+def test_tmx_in_an_encoding_that_has_to_be_converted(here: Path) -> None:
+    text = START.replace('"1.0"', '"1.0" encoding="Shift_JIS"') + unit(("en", "cat"), ("de", "猫")) + END
+    write("a b.tmx", text.encode("shift_jis"))
+    said = message(kind="tmx", path="a b.tmx")
+    assert said.startswith(
+        "a b.tmx: declares the encoding Shift_JIS, which cannot be read; convert it to UTF-8: (iconv"
+    )
+    subprocess.run(said.split("UTF-8: ")[1], shell=True, check=True)
+    assert pairs(kind="tmx", path="a b.tmx.utf8") == [("cat", "猫")]
+    write("a.tmx", text.replace("Shift_JIS", "nothing").encode("shift_jis"))
+    assert message(kind="tmx", path="a.tmx").startswith("a.tmx: declares the encoding nothing, which cannot be read; ")
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstd])
 def test_compressed_files_of_every_kind(here: Path, pack: Any) -> None:
     for name, text in [
@@ -267,6 +289,68 @@ def pairs_lazily(path: str) -> Iterator[tuple[str, str]]:
     return read_pairs(source(kind="tmx", path=path), Reading(("en", "de")))
 
 
+# ------------------------------------------------------------------------------------------------------ damaged files
+
+PIECES = [b'"', b"<", b"&", b"\0", b"\xff\xfe", b"\r", b"\n", b"<tu>", b"</seg>", b"\x80", b"]]>", b'encoding="x"']
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """The data with some bytes changed, deleted, repeated or cut off."""
+    out = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        i = rng.randrange(len(out) + 1)
+        match rng.randrange(5):
+            case 0:
+                out[i : i + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del out[i : i + rng.randint(1, 20)]
+            case 2:
+                out[i:i] = out[rng.randrange(len(out) + 1) :][:30]
+            case 3:
+                out[i:i] = rng.choice(PIECES)
+            case _:
+                del out[i:]
+    return bytes(out)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.tmx", "b.tmx", "a.parquet", "a.xlsx", "a.zip"]
+)
+@pytest.mark.parametrize("mode", ["error", "skip"])
+def test_damage_gives_a_message_or_pairs(here: Path, name: str, mode: str) -> None:
+    """Nothing but DataError comes out of a damaged file; a pair has no newlines and no NUL characters."""
+    table = 'en;de\n"one; ""x""";eins\ntwo;"zw\nei"\n'
+    memory = START + unit(("en", "one <bpt i='1'/>a&amp;"), ("de", "eins")) * 3 + END
+    match name:
+        case "a.parquet":
+            pq.write_table(pa.table({"en": ["one", "two"] * 50, "de": ["eins", "zwei"] * 50}), name)
+        case "a.xlsx":
+            workbook(name, {"T": [["en", "de"], ["one", "eins"], ["x & y", "z"]]})
+        case "a.zip":
+            archive(name, {"a.en": "one\n" * 20, "a.de": "eins\n" * 20})
+        case "b.tmx":
+            write(name, memory.replace('"1.0"', '"1.0" encoding="utf-16"').encode("utf-16"))
+        case "a.tmx":
+            write(name, memory)
+        case "a.csv" | "a.csv.gz":
+            write(name, gzip.compress(table.encode(), mtime=0) if name.endswith("gz") else table)
+        case "a.tsv":
+            write(name, "en\tde\none\teins\ntwo\tzwei\n")
+        case "a.jsonl":
+            write(name, '{"en": "one", "de": "eins"}\n' * 3)
+    assert pairs(kind="auto", path=name)
+    data, rng = Path(name).read_bytes(), random.Random(1)
+    for _ in range(40 if name == "a.xlsx" else 100):
+        write(name, damaged(data, rng))
+        said, found = "", list[tuple[str, str]]()
+        try:
+            found = pairs(kind="auto", path=name, on_bad_row=mode)
+        except DataError as error:
+            said = str(error)
+        assert "\n" not in said
+        assert not any("\n" in side or "\0" in side for pair in found for side in pair)
+
+
 # ------------------------------------------------------------------------------------------------------------- Parquet
 
 
@@ -296,9 +380,11 @@ def test_parquet_mistakes(here: Path) -> None:
     write("b.parquet", (here / "a.parquet").read_bytes()[:-20])
     assert message(kind="parquet", path="b.parquet").startswith("b.parquet: Parquet file damaged or cut off (")
     write("c.parquet", "one,eins\n")
-    assert message(kind="parquet", path="c.parquet") == (
-        "c.parquet: is no Parquet file; name one, or set the kind of the file"
-    )
+    said = "c.parquet: is no Parquet file; name one, or set the kind to that of the file"
+    assert message(kind="parquet", path="c.parquet") == said
+    write("c.parquet", START)
+    said = "c.parquet: is a translation memory (TMX, XML), not lines of text; read it with kind: tmx and path"
+    assert message(kind="parquet", path="c.parquet") == said
 
 
 def test_parquet_cells_that_are_no_utf8(here: Path) -> None:
@@ -361,7 +447,8 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1016)
         (OLE + "EncryptedPackage".encode("utf-16-le"), "a: is a workbook protected by a password; save it without a "
          "password"),
         (OLE + "Workbook".encode("utf-16-le"), "a: is an old Excel workbook (XLS); save it as XLSX or as CSV in UTF-8"),
-        (b"one;eins\n", "a: is no Excel workbook (XLSX); kind: csv reads CSV files"),
+        (b"one;eins\n", "a: is no Excel workbook (XLSX); name one, or set the kind to that of the file"),
+        (b"PAR1", "a: is a Parquet file; read it with kind: parquet and path"),
         (b"PK\x03\x04" + bytes(100), "a: ZIP archive damaged or cut off (File is not a zip file); copy it again"),
     ],
 )  # fmt: skip
@@ -453,7 +540,9 @@ def test_zip_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     write("d.zip", Path("c.zip").read_bytes()[:-30])
     assert message(kind="zip", path="d.zip").startswith("d.zip: ZIP archive damaged or cut off (")
     write("e.zip", "one\n")
-    assert message(kind="zip", path="e.zip") == "e.zip: is no ZIP archive; name one, or set the kind of the file"
+    assert message(kind="zip", path="e.zip") == (
+        "e.zip: is no ZIP archive; name one, or set the kind to that of the file"
+    )
     data = bytearray(Path("c.zip").read_bytes())
     data[data.index(b"a.en") + 4] ^= 0x40  # the first byte of the packed text
     write("f.zip", bytes(data))
