@@ -141,7 +141,7 @@ class CsvSource(SourceSection):
     src_column: SrcColumn = None
     tgt_column: TgtColumn = None
     header: Header = None
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+    delimiter: str | None = Field(
         None, description="character between the cells; default: the comma, semicolon, tab or bar that fits the rows"
     )
     quotes: bool = Field(True, description="whether a cell may stand in quotation marks; false: they are text")
@@ -150,6 +150,8 @@ class CsvSource(SourceSection):
     @model_validator(mode="after")
     def _columns_can_be_found(self) -> Self:
         check_columns(self.src_column, self.tgt_column, self.header)
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
+            raise ValueError('delimiter must be one character, and no quotation mark or newline; a tab is "\\t"')
         return self
 
 

@@ -32,7 +32,7 @@ def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pair
     lines = file_lines(path, reading.counts, bad)
     first = list(islice(lines, SAMPLE))
     separator = source.delimiter
-    stated = re.fullmatch(r'"?sep=(.)"?', first[0]) if first else None  # Excel's, at the start of a file
+    stated = re.fullmatch(r'"?sep=([^"])"?', first[0]) if first else None  # Excel's, at the start of a file
     if separator is None and stated:
         separator = stated[1]
     elif separator is None:

@@ -102,6 +102,8 @@ OVERRIDES = [
     ("data.train={kind: xls}", "--set: data.train.kind: \"xls\" is not known; save the workbook as XLSX and read that "
      "with kind: xlsx"),
     ("data.train={kind: csv}", "--set: data.train.path: missing; it has no default"),
+    ("data.train={kind: csv, path: a, delimiter: tab}", "--set: data.train: delimiter must be one character, and no "
+     "quotation mark or newline; a tab is \"\\t\""),
     ("data.train={kind: csv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "
      "need header: true; give their numbers, from 0"),
     ("data.train={kind: tmx, path: a, header: true}", "--set: data.train.header: unknown key; it belongs to kind: auto "

@@ -65,6 +65,7 @@ def test_csv_of_pythons_writer(here: Path, delimiter: str) -> None:
         ("\n\none,eins\n \n", {}, [("one", "eins")]),
         ('the "one",die "eins"\n', {"quotes": False}, [('the "one"', 'die "eins"')]),
         ("one:eins\n", {"delimiter": ":"}, [("one", "eins")]),
+        ('"one, two"\teins\n', {"delimiter": "\t"}, [("one, two", "eins")]),
         ("", {}, []),
     ],
 )
