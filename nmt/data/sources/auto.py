@@ -17,7 +17,7 @@ from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.lines import cannot_open
 from nmt.data.sources import reader
 from nmt.data.sources.base import Pairs, Reading, file_lines
-from nmt.data.sources.language_pairs import language_pairs, unpacked_name
+from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name
 from nmt.data.sources.table import heading
 from nmt.errors import DataError
 
@@ -85,15 +85,11 @@ def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return _kind_of_file(path, reading)
     folder, stem = os.path.split(path)
     near = [file for file in _files(folder) if os.path.basename(file).startswith(f"{stem}.")] if stem else []
-    if found := [pair for pair in language_pairs(near, reading.languages) if _is_stem(path, pair[0])]:
+    if found := [pair for pair in language_pairs(near, reading.languages) if language_of(pair[0])[0] == path]:
         return "text", _text(found)
     if not os.path.exists(path) and _HUB_ID.fullmatch(path) and not os.path.exists(folder) and not _ending(path):
         return "hub", {"path": path}
     raise DataError(cannot_open(path, FileNotFoundError()))
-
-
-def _is_stem(path: str, name: str) -> bool:
-    return unpacked_name(name).rpartition(".")[0] == path
 
 
 def _ending(path: str) -> str:

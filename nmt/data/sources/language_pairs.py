@@ -13,6 +13,13 @@ def unpacked_name(name: str) -> str:
     return name[: -len(PurePath(name).suffix)] if PurePath(name).suffix.lower() in PACKED else name
 
 
+def language_of(name: str) -> tuple[str, str]:
+    """What precedes the language in the name of a file, and the language: ``a.en``, ``a.en.txt``, ``a.en.gz``."""
+    inner = unpacked_name(name)
+    stem, _, language = (inner[: -len(".txt")] if inner.lower().endswith(".txt") else inner).rpartition(".")
+    return stem, language.lower()
+
+
 def language_pairs(names: Iterable[str], languages: tuple[str, str]) -> list[tuple[str, str]]:
     """The names that differ in their endings alone: in the language codes, or else in ``.src`` and ``.tgt``."""
     names = sorted(names)
@@ -20,9 +27,9 @@ def language_pairs(names: Iterable[str], languages: tuple[str, str]) -> list[tup
         sides: list[dict[str, str]] = [{}, {}]
         for side, language in zip(sides, (src, tgt), strict=True):
             for name in names:
-                stem, dot, ending = unpacked_name(name).rpartition(".")
-                if dot and ending.lower() == language.lower():
+                stem, found = language_of(name)
+                if stem and found == language.lower():
                     side.setdefault(stem, name)
-        if found := [(sides[0][stem], sides[1][stem]) for stem in sides[0] if stem in sides[1]]:
-            return found
+        if pairs := [(sides[0][stem], sides[1][stem]) for stem in sides[0] if stem in sides[1]]:
+            return pairs
     return []

@@ -33,6 +33,7 @@ def folder(here: Path) -> Path:
         "f/a.tsv": "en\tde\none\teins\n", "h/a.dat": "one\teins\n",
         "g/a.jsonl": '{"en": "one", "de": "eins"}\n', "i/a.dat": '{"en": "one", "de": "eins"}\n',
         "j/1.tmx": "<tmx/>", "j/2.zip": "", "k/a.txt": "one\n", "d/README": "x",
+        "l/a.en.txt": "one\n", "l/a.de.txt": "eins\n",
     }.items():  # fmt: skip
         write(name, text)
     return here
@@ -47,6 +48,8 @@ def folder(here: Path) -> Path:
         ("d/a.de", "text (d/a.en and d/a.de)", PAIR),
         ("d/b.EN", "text (d/b.EN and d/b.DE)", [("two", "zwei")]),
         ("e", "text (e/x.src and e/x.tgt)", PAIR),
+        ("l/a", "text (l/a.en.txt and l/a.de.txt)", PAIR),
+        ("l/a.en.txt", "text (l/a.en.txt and l/a.de.txt)", PAIR),
         ("f", "tsv (f/a.tsv)", [("en", "de"), *PAIR]),
         ("f/a.tsv", "tsv (f/a.tsv)", PAIR),
         ("g/a.jsonl", "jsonl (g/a.jsonl)", PAIR),
