@@ -27,12 +27,12 @@ class Maps:
 
     Attributes:
         cross: [layers, H, T, S], of each target subword (row) over the source.
-        own: of ``encoder`` [layers, H, S, S] and ``decoder`` [layers, H, T, T], see
+        self_maps: of ``encoder`` [layers, H, S, S] and ``decoder`` [layers, H, T, T], see
             :func:`nmt.models.maps.self_attention_maps`; empty unless asked for.
     """
 
     cross: Tensor | None
-    own: dict[Part, Tensor] = field(default_factory=dict)
+    self_maps: dict[Part, Tensor] = field(default_factory=dict)
 
 
 def read_maps(
@@ -40,13 +40,13 @@ def read_maps(
     tokenizer: Tokenizer,
     src: Sequence[int],
     hypotheses: Sequence[Sequence[int]],
-    own: bool = False,
+    self_maps: bool = False,
 ) -> list[Maps]:
     """Attention weights of each hypothesis of one source: the model reads the hypothesis by teacher forcing.
 
     Args:
         src, hypotheses: ids, without bos and eos.
-        own: self-attention, too.
+        self_maps: read self-attention, too.
 
     Returns:
         Weights of S = len(src) + 1 and T = len(hypothesis) + 1 subwords, eos included, as float32 on the CPU.
@@ -58,7 +58,7 @@ def read_maps(
     tgt_in = nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_id).to(device)  # no row sees the padding after it
     with evaluating(model):
         cross = model.attention_maps(src_ids, mask, tgt_in)
-        parts = self_attention_maps(model, src_ids, mask, tgt_in) if own else {}
+        parts = self_attention_maps(model, src_ids, mask, tgt_in) if self_maps else {}
     cross = None if cross is None else cross.float().cpu()
     parts = {part: weights.float().cpu() for part, weights in parts.items()}
     return [

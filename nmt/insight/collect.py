@@ -24,12 +24,16 @@ Warn = Callable[[Notice], None]
 
 
 def read_sentences(
-    translator: Translator[TorchEngine], lines: Sequence[str], nbest: int, own: bool = False, warn: Warn | None = None
+    translator: Translator[TorchEngine],
+    lines: Sequence[str],
+    nbest: int,
+    self_maps: bool = False,
+    warn: Warn | None = None,
 ) -> list[Sentence]:
     """Translate lines; of each the ``nbest`` hypotheses with their attention weights.
 
     Args:
-        own: self-attention, too.
+        self_maps: read self-attention, too.
         warn: as for :meth:`nmt.translation.translator.Translator.translate`.
 
     Raises:
@@ -40,13 +44,17 @@ def read_sentences(
     read = []
     with showing("reading attention", len(lines)) as add:
         for source, hypotheses in zip(sources, found, strict=True):
-            read.append([[maps] for maps in _read(translator, source, hypotheses, own)])
+            read.append([[maps] for maps in _read(translator, source, hypotheses, self_maps)])
             add(1)
     return _sentences(translator, lines, sources, found, read, [[] for _ in lines])
 
 
 def read_through_training(
-    run: Run, translator: Translator[TorchEngine], lines: Sequence[str], own: bool = False, warn: Warn | None = None
+    run: Run,
+    translator: Translator[TorchEngine],
+    lines: Sequence[str],
+    self_maps: bool = False,
+    warn: Warn | None = None,
 ) -> tuple[list[str], list[Sentence]]:
     """As :func:`read_sentences`, of one hypothesis as every checkpoint reads it.
 
@@ -62,7 +70,7 @@ def read_through_training(
     # Final model
     model, sources = translator.engine.model, _encode(translator, lines)
     found = _translate(translator, lines, 1, warn)
-    final = [_read(translator, source, each, own)[0] for source, each in zip(sources, found, strict=True)]
+    final = [_read(translator, source, each, self_maps)[0] for source, each in zip(sources, found, strict=True)]
     # Checkpoints
     kept = checkpoints.whole(run.checkpoints, log.warning)
     if not kept:
@@ -75,7 +83,7 @@ def read_through_training(
         for checkpoint in kept:
             checkpoints.load_weights(model, checkpoint.weights, checkpoint.path)
             for number, [best] in enumerate(translator.translate(lines)):
-                read[number] += _read(translator, sources[number], found[number], own)
+                read[number] += _read(translator, sources[number], found[number], self_maps)
                 translations[number].append(best.text)
             add(1)
     # Together
@@ -107,13 +115,12 @@ def _translate(
 
 
 def _read(
-    translator: Translator[TorchEngine], source: Sequence[int], hypotheses: Sequence[Translation], own: bool
+    translator: Translator[TorchEngine], source: Sequence[int], hypotheses: Sequence[Translation], self_maps: bool
 ) -> list[Maps]:
     tokens = [hypothesis.tokens for hypothesis in hypotheses]
-    read = read_maps(translator.engine.model, translator.tokenizer, source, tokens, own)
-    if read[0].cross is None and not read[0].own:
-        hint = "" if own else "; --self shows the self-attention of a Transformer encoder"
-        raise DataError(f"the model has no attention (model.attention: none): nothing to show{hint}")
+    read = read_maps(translator.engine.model, translator.tokenizer, source, tokens, self_maps)
+    if read[0].cross is None and not read[0].self_maps:
+        raise DataError("the model has no attention (model.attention: none): nothing to show")
     return read
 
 

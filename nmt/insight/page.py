@@ -143,7 +143,7 @@ def _shapes(sentences: Sequence[Sentence]) -> dict[str, list[int]]:
     """Layers and heads of each kind of map; the page holds the kinds that are named here."""
     maps = sentences[0].outputs[0].maps[0]
     kinds: dict[str, Tensor | None] = {"cross": maps.cross}
-    kinds.update(maps.own.items())
+    kinds.update(maps.self_maps.items())
     return {kind: list(weights.shape[:2]) for kind, weights in kinds.items() if weights is not None}
 
 
@@ -157,12 +157,12 @@ def _bytes(sentence: Sentence) -> Iterator[bytes]:
     for stop in range(len(sentence.outputs[0].maps)):
         for number, output in enumerate(sentence.outputs):
             maps = output.maps[stop]
-            if number == 0 and "encoder" in maps.own:
-                yield _rows(maps.own["encoder"]).tobytes()
+            if number == 0 and "encoder" in maps.self_maps:
+                yield _rows(maps.self_maps["encoder"]).tobytes()
             if maps.cross is not None:
                 yield _rows(maps.cross).tobytes()
-            if "decoder" in maps.own:
-                for position, row in enumerate(_rows(maps.own["decoder"])):
+            if "decoder" in maps.self_maps:
+                for position, row in enumerate(_rows(maps.self_maps["decoder"])):
                     yield row[:, :, : position + 1].tobytes()
 
 

@@ -150,11 +150,11 @@ class Validator:
         distinct = (len(set(hypotheses)), len(hypotheses))
         # Samples and notes for people
         samples = [(self.sources[i], self.references[i], hypotheses[i]) for i in self.shown]
-        own = list(zip(self.config.train.watch, watched, strict=True))
+        chosen = list(zip(self.config.train.watch, watched, strict=True))
         pairs = {str(n): (self.sources[i], found[i]) for n, i in enumerate(self.shown)}
-        pairs |= {f"watch-{n}": pair for n, pair in enumerate(own)}
+        pairs |= {f"watch-{n}": pair for n, pair in enumerate(chosen)}
         maps, notes = self._attention_maps(translator, pairs), self._at_limit(translator, cut)
-        texts = [(source, translation.text) for source, translation in own]
+        texts = [(source, translation.text) for source, translation in chosen]
         return Validation(metrics, quality, distinct, samples, texts, maps, notes)
 
     def _attention_maps(

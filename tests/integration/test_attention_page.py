@@ -146,12 +146,12 @@ def test_self_attention_has_its_own_axes(visit, page, sentences):
     tab.click("text=Within the source")
     rows, columns, found = shown(tab)
     assert rows == columns == source.words
-    assert near(found, merged(output.maps[0].own["encoder"].mean((0, 1)), source.word_of, source.word_of), 3)
+    assert near(found, merged(output.maps[0].self_maps["encoder"].mean((0, 1)), source.word_of, source.word_of), 3)
     tab.click("text=Within the translation")
     rows, columns, found = shown(tab)
     assert (rows, columns) == (output.side.words, ["<s>", *output.side.words[:-1]])
     read = [0, *(word + 1 for word in output.side.word_of[:-1])]
-    assert near(found, merged(output.maps[0].own["decoder"].mean((0, 1)), output.side.word_of, read), 3)
+    assert near(found, merged(output.maps[0].self_maps["decoder"].mean((0, 1)), output.side.word_of, read), 3)
 
 
 def test_a_hypothesis_is_shown_with_its_weights(visit, page, sentences):

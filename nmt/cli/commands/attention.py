@@ -33,7 +33,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", default=PAGE, help=text)
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
     parser.add_argument("--nbest", type=int, metavar="N", help="hypotheses of each sentence (default: the beam size)")
-    parser.add_argument("--self", dest="own", action="store_true", help="the self-attention of a Transformer, too")
+    parser.add_argument(
+        "--self", dest="self_maps", action="store_true", help="the self-attention of a Transformer, too"
+    )
     text = "one hypothesis as every checkpoint of the run reads it (train.keep_last keeps checkpoints)"
     parser.add_argument("--checkpoints", action="store_true", help=text)
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
@@ -106,10 +108,10 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
     notices = Notices(log.warning)
     stops: list[str] = []
     if arguments.checkpoints:
-        stops, sentences = read_through_training(run, translator, lines, arguments.own, notices)
+        stops, sentences = read_through_training(run, translator, lines, arguments.self_maps, notices)
         shown = f"{len(stops)} checkpoints"
     else:
-        sentences = read_sentences(translator, lines, nbest, arguments.own, notices)
+        sentences = read_sentences(translator, lines, nbest, arguments.self_maps, notices)
         shown = _count(sum(len(sentence.outputs) for sentence in sentences), "hypothesis", "hypotheses")
     notices.close()
     config = run.load_config()
@@ -126,7 +128,7 @@ def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
     # Check
     path = Path(arguments.output)
     image_format(path)
-    for option, given in (("--self", arguments.own), ("--checkpoints", arguments.checkpoints)):
+    for option, given in (("--self", arguments.self_maps), ("--checkpoints", arguments.checkpoints)):
         if given:
             raise DataError(f"{option}: an image shows the attention over the source; write a page (-o {PAGE})")
     if len(lines) > 1:
