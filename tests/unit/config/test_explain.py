@@ -61,6 +61,7 @@ OVERRIDES = [
     ("train.max_steps=null train.patience=3 train.schedule.name=cosine",
      "c.yaml:6: train: a cosine schedule needs its end: set schedule.total_steps or max_steps"),
     ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
+    ('train.watch=["a",""]', "--set: train.watch: sentence 2 is empty; remove it"),
     ("train.schedule.name=cosin", "--set: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "
      "'linear', 'constant' or 'plateau' (did you mean cosine?)"),
     ("model.positions=learned model.max_positions=100",
