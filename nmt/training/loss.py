@@ -47,7 +47,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Gold logits, uniform part
         device, spread = hidden.device.type, smoothing / weight.size(0)
-        h, w = _operands(hidden, weight)
+        h, w = operands(hidden, weight)
         dtype = w.dtype
         with torch.autocast(device, enabled=False):
             weight_sum = weight.sum(0)  # [D]
@@ -100,7 +100,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None, None, None
 
 
-def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states and output weights in the type in which products are computed: that of autocast, if it is on."""
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -115,7 +115,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
         device, spread = hidden.device.type, smoothing / weight.size(0)
-        h, w = _operands(hidden, weight)
+        h, w = operands(hidden, weight)
         with torch.autocast(device, enabled=False):
             weight_sum = weight.sum(0)  # [D]
             counted = hidden.float() * weights[:, None]
@@ -129,7 +129,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 p = h[piece] @ w.t()  # [R, V] logits, and then their gradient
                 each[piece] = log_norm_and_gradient_(p, targets[piece], weights[piece], 1 - smoothing)
                 torch.mm(p, w, out=grad_hidden[piece])
-                _add_product_(grad_weight, p, h[piece])
+                add_product_(grad_weight, p, h[piece])
             log_norm = each.sum()
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden_sum @ weight_sum)
             grad_hidden -= (spread * weight_sum * weights[:, None]).to(h.dtype)
@@ -164,7 +164,7 @@ def log_norm_and_gradient_(logits: Tensor, targets: Tensor, weights: Tensor, con
     return log_norm * weights
 
 
-def _add_product_(total: Tensor, p: Tensor, h: Tensor) -> None:
+def add_product_(total: Tensor, p: Tensor, h: Tensor) -> None:
     """total [V, D] += pᵀ h, summed in fp32 within the product on CUDA."""
     if p.dtype == total.dtype:
         total.addmm_(p.t(), h)
@@ -220,3 +220,20 @@ def projected_cross_entropy(
     differentiate = torch.is_grad_enabled()
     arguments = hidden, output.weight, targets, smoothing, differentiate, count_correct
     return Loss(*_ProjectedCrossEntropy.apply(*arguments))
+
+
+@torch.no_grad()
+def token_log_probs(hidden: Tensor, output: nn.Linear, targets: Tensor) -> Tensor:
+    """log p of each of ``targets`` [M] under softmax(hidden Wᵀ), [M] in fp32, without gradient.
+
+    Args:
+        hidden: [M, D]
+    """
+    h, w = operands(hidden, output.weight)
+    found = torch.empty(len(h), device=h.device)
+    with torch.autocast(h.device.type, enabled=False):
+        rows = piece_rows(w.size(0), h.device.type)
+        for start in range(0, len(h), rows):
+            piece = slice(start, start + rows)
+            found[piece] = -F.cross_entropy((h[piece] @ w.t()).float(), targets[piece], reduction="none")
+    return found
