@@ -35,6 +35,11 @@ class RDropConfig(Section):
 class TermsConfig(Section):
     """Terms of the training loss beside the cross entropy. All are off unless given."""
 
+    z_loss: Weight | None = Field(
+        None,
+        description="weight of the squared logarithm of the softmax's normaliser, which keeps logits small (Chowdhery"
+        " et al. 2022 use 1e-4); null: off",
+    )
     word_dropout: WordDropoutConfig | None = Field(
         None, description="replace input tokens by the unknown word while training (Bowman et al. 2016); null: off"
     )

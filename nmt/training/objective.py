@@ -30,7 +30,7 @@ class Objective:
     """
 
     def __init__(self, config: TrainConfig, output: nn.Linear):
-        self.smoothing, self.output = config.label_smoothing, output
+        self.smoothing, self.z_loss, self.output = config.label_smoothing, config.terms.z_loss or 0.0, output
         self.terms = build_terms(config.terms)
         self.logged = [name for name, term in self.terms.items() if term.is_summand]
 
@@ -54,7 +54,9 @@ class Objective:
         first, *further = self._passes(forward(*joined.arguments), batch, len(inputs))
         # Sum
         loss: Tensor = first.loss.smoothed
-        counted = [loss.detach(), first.loss.nll.detach()]
+        squared = first.loss.squared_log_norm
+        reported = loss.detach() if squared is None else loss.detach() - self.z_loss * squared
+        counted = [reported, first.loss.nll.detach()]
         for name, term in self.terms.items():
             second = further.pop(0) if seconds[name] is not None else None
             if term.is_summand:
@@ -68,7 +70,9 @@ class Objective:
         targets, weights = batch.targets, batch.weights
 
         def cross_entropy(hidden: Tensor) -> Loss:
-            return projected_cross_entropy(hidden, self.output, targets, self.smoothing, weights=weights)
+            return projected_cross_entropy(
+                hidden, self.output, targets, self.smoothing, weights=weights, z_loss=self.z_loss
+            )
 
         def divided(x: Tensor) -> list[Tensor]:
             parts = x.chunk(count) if count > 1 else [x]

@@ -13,8 +13,9 @@ from nmt.config.terms import TermsConfig
 from nmt.training.terms.base import Term
 from nmt.training.terms.r_drop import RDrop
 from nmt.training.terms.word_dropout import WordDropout
+from nmt.training.terms.z_loss import ZLoss
 
-TERMS: dict[str, Callable[[Any], Term]] = {"word_dropout": WordDropout, "r_drop": RDrop}
+TERMS: dict[str, Callable[[Any], Term]] = {"z_loss": ZLoss, "word_dropout": WordDropout, "r_drop": RDrop}
 
 
 def build_terms(config: TermsConfig) -> dict[str, Term]:

@@ -30,7 +30,7 @@ class Pass:
 
     @cached_property
     def loss(self) -> Loss:
-        """Label-smoothed cross entropy, summed over the targets."""
+        """Label-smoothed cross entropy, with z-loss if that is on, summed over the targets."""
         return self.cross_entropy(self.hidden)
 
 

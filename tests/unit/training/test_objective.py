@@ -122,6 +122,20 @@ def test_r_drop(family, batching):
 
 
 @each_kind
+def test_z_loss_is_of_each_pass_and_outside_the_reported_loss(family, batching):
+    model, batch = model_of(family), batch_of(batching)
+    for terms, passes in (({}, 1), ({"r_drop": {"alpha": 1e-9}}, 2)):
+        spy = Spy(model)
+        loss, counted = objective_of(model, z_loss=0.01, **terms)(spy, batch)
+        logits, targets = logits_of(spy, model, batch, passes)
+        plain = [cross_entropy(one, targets) for one in logits]
+        squared = [torch.logsumexp(one, -1).square().sum() for one in logits]
+        assert_same(model, loss, sum(plain) + 0.01 * sum(squared))
+        expected = [plain[0].item(), cross_entropy(logits[0], targets, 0.0).item(), squared[0].item()]
+        assert counted[:3].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+@each_kind
 def test_joined_passes_are_passes_one_after_another(family, batching):
     model, batch = model_of(family).eval(), batch_of(batching)
     inputs = Inputs.of(batch)
