@@ -120,6 +120,11 @@ def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
     return table
 
 
+def kept(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Embeddings x times factors that broadcast to them; None: all 1."""
+    return x if keep is None else x * keep
+
+
 def add_norm(y: Tensor, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     """x + y and its layer norm, as inference needs them: the norm may be in the type of autocast."""
     added: tuple[Tensor, Tensor] = _add_norm(y, x, norm)

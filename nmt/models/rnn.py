@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, Source
-from nmt.models.layers import Dropout, embedding
+from nmt.models.layers import Dropout, embedding, kept
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 
@@ -136,13 +136,13 @@ class RNN(Seq2Seq[RNNState]):
         if config.tie_embeddings != "none":
             self.output.weight = self.tgt_embedding.weight
 
-    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        states, summary = self.encoder(self._embed(self.src_embedding, src), src_mask)
+    def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
+        states, summary = self.encoder(self._embed(self.src_embedding, src, keep), src_mask)
         return Memory(states, src_mask, summary)
 
-    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
+    def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
         state = self.init_state(memory)
-        embedded = self._embed(self.tgt_embedding, tgt_in)  # [B, T, D]
+        embedded = self._embed(self.tgt_embedding, tgt_in, keep)  # [B, T, D]
         first, outputs, contexts = state.first, [], []
         for known in self.first.known(embedded).unbind(1):
             context, _ = self._attend(first[0], state)
@@ -181,8 +181,8 @@ class RNN(Seq2Seq[RNNState]):
             maps.append(weights)
         return torch.cat(maps, dim=1)[None, :, None]  # one layer, one head: [1, B, 1, T, S]
 
-    def _embed(self, table: nn.Module, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.dropout(table(ids) * self.scale)
+    def _embed(self, table: nn.Module, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        embedded: Tensor = self.dropout(kept(table(ids) * self.scale, keep))
         return embedded
 
     def _attend(self, query: Tensor, state: RNNState) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config.model import TransformerConfig
-from nmt.models.layers import Dropout, Linear, add_norm, embedding
+from nmt.models.layers import Dropout, Linear, add_norm, embedding, kept
 from nmt.models.packed import packed_cross_attention, packed_self_attention
 from nmt.models.scaled_dot import attention, cross_step, own_step
-from nmt.models.seq2seq import Memory, Seq2Seq
+from nmt.models.seq2seq import Keep, Memory, Seq2Seq
 from nmt.sentences import Sentences
 
 # In-place ReLU: its input is a temporary result of a product, and its gradient needs only the output.
@@ -426,21 +426,27 @@ class Transformer(Seq2Seq[AnyState]):
         else:
             self.output.weight = self.tgt_embedding.weight
 
-    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        x = self._embed(self.src_embedding, self.src_positions, src)  # [B, S, D]
+    def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
+        x = self._embed(self.src_embedding, self.src_positions, src, keep=keep)  # [B, S, D]
         for layer in self.encoder:
             x = layer(x, src_mask)
         return Memory(self.encoder_norm(x), src_mask)
 
-    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
-        x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)  # [B, T, D]
+    def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
+        x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in, keep=keep)  # [B, T, D]
         for layer in self.decoder:
             x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
     def forward(
-        self, src: Tensor, src_mask: Tensor | Sentences, tgt_in: Tensor, sentences: Sentences | None = None
+        self,
+        src: Tensor,
+        src_mask: Tensor | Sentences,
+        tgt_in: Tensor,
+        sentences: Sentences | None = None,
+        *,
+        keep: Keep = (None, None),
     ) -> Tensor:
         """Hidden states under teacher forcing, [B, T, D], or [N, D] of a packed batch.
 
@@ -448,16 +454,17 @@ class Transformer(Seq2Seq[AnyState]):
             src, tgt_in: [B, S] and [B, T], or the rows [M] and [N] of a packed batch.
             src_mask: [B, S], or the sentences of ``src``.
             sentences: of ``tgt_in``.
+            keep: factors of the embeddings of source and target.
         """
         if sentences is None:
             assert isinstance(src_mask, Tensor)
-            return self.decode(self.encode(src, src_mask), tgt_in)
+            return self.decode(self.encode(src, src_mask, keep[0]), tgt_in, keep[1])
         assert isinstance(src_mask, Sentences)
-        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]
+        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask, keep[0])  # [M, D]
         for encoder_layer in self.encoder:
             memory = encoder_layer.packed(memory, src_mask)
         memory = self.encoder_norm(memory)
-        x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences)  # [N, D]
+        x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences, keep[1])  # [N, D]
         for layer in self.decoder:
             x = layer.packed(x, memory, sentences, src_mask)
         hidden: Tensor = self.decoder_norm(x)
@@ -513,9 +520,16 @@ class Transformer(Seq2Seq[AnyState]):
             x = layer.feed(layer.attend_source(x, (keys, values), src_mask))
         return torch.stack(maps)
 
-    def _embed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, start: int | Tensor = 0) -> Tensor:
+    def _embed(
+        self,
+        table: nn.Module,
+        positions: nn.Module | None,
+        ids: Tensor,
+        start: int | Tensor = 0,
+        keep: Tensor | None = None,
+    ) -> Tensor:
         """Embeddings [B, T, D] of ids [B, T] at positions start, start + 1, …; scaled as in section 3.4."""
-        x = table(ids) * math.sqrt(self.config.d_model)
+        x = kept(table(ids) * math.sqrt(self.config.d_model), keep)
         if positions is not None:
             x = x + positions(torch.arange(ids.size(1), device=ids.device) + start)
         elif self.config.positions == "sinusoidal":
@@ -523,9 +537,11 @@ class Transformer(Seq2Seq[AnyState]):
         embedded: Tensor = self.dropout(x)
         return embedded
 
-    def _embed_packed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences) -> Tensor:
+    def _embed_packed(
+        self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences, keep: Tensor | None
+    ) -> Tensor:
         """Embeddings [N, D] of ids [N], each at its position in its sentence."""
-        x = table(ids) * math.sqrt(self.config.d_model)
+        x = kept(table(ids) * math.sqrt(self.config.d_model), keep)
         if positions is not None:
             x = x + positions(sentences.positions)
         elif self.config.positions == "sinusoidal":

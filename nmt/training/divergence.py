@@ -5,6 +5,7 @@ Logits are computed piece by piece, as in :mod:`nmt.training.loss`, so that thos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,19 @@ def symmetric_kl(p: Tensor, q: Tensor) -> Tensor:
     """½ (KL(p‖q) + KL(q‖p)) for each row of the logits of p and q [R, V]; [R] in nats."""
     log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
     return 0.5 * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p‖q) for each row of the logits of p and q [R, V]; [R] in nats."""
+    log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    """½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q), for each row of the logits of p and q [R, V]; [R] in nats."""
+    log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)).sum(-1)
 
 
 def summed_over_vocabulary(

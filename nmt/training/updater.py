@@ -51,7 +51,7 @@ class Updater:
         )
         self.captured: CapturedUpdate | None = None
         self.forward = torch.compile(parallel, dynamic=not self.packed) if config.compile else parallel
-        self.objective = Objective(config, model.output)
+        self.objective = Objective(config, model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, config.optimizer, self.device, self.capturable)
         self.rate = config.optimizer.lr

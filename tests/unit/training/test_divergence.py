@@ -20,7 +20,17 @@ def plain_symmetric_kl(p, q):
     return (kl(log_p, log_q) + kl(log_q, log_p)) / 2
 
 
-PLAIN = {symmetric_kl: plain_symmetric_kl}
+def plain_kl(p, q):
+    return kl(F.log_softmax(p, -1), F.log_softmax(q, -1))
+
+
+def plain_jensen_shannon(p, q):
+    p, q = F.softmax(p, -1), F.softmax(q, -1)
+    middle = (p + q) / 2
+    return (kl(p.log(), middle.log()) + kl(q.log(), middle.log())) / 2
+
+
+PLAIN = {symmetric_kl: plain_symmetric_kl, module.kl: plain_kl, module.jensen_shannon: plain_jensen_shannon}
 
 
 @pytest.mark.parametrize("function", PLAIN, ids=lambda f: f.__name__)
