@@ -24,7 +24,7 @@ class WordDropoutConfig(Section):
     @model_validator(mode="after")
     def _drops_a_word(self) -> Self:
         if not (self.src or self.tgt):
-            raise ValueError("src and tgt are both 0: no word is dropped; raise one, or write word_dropout: null")
+            raise ValueError("src and tgt are both 0: no word is dropped; raise one, or write null")
         return self
 
 
