@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
-from nmt.config.base import RESUMABLE, Section, section_types, unused_keys
+from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
 from nmt.config.data import DataConfig
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.model import ModelConfig, RNNConfig
@@ -116,7 +116,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _passes_differ(self) -> Self:
         """Refuse R-Drop where nothing is drawn at random: its two passes would be the same."""
-        drawn = [value for key, value in self.model if "drop" in key or "zoneout" in key]
+        settings = [pair for _, section in sections(self.model) for pair in section]
+        drawn = [value for key, value in settings if "drop" in key or "zoneout" in key]
         if self.train.terms.r_drop is not None and not any(drawn) and self.train.terms.word_dropout is None:
             raise ValueError(
                 "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null"
@@ -127,14 +128,17 @@ class Config(Section):
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
-        # The target is fed with a begin-of-sentence symbol before it.
+        # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
         longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
-        most = self.model.max_target_tokens
-        if most is not None and most < longest:
-            raise ValueError(
-                f"model.max_positions ({most}) is under the longest sequence "
-                f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
-            )
+        limits = {"model.max_positions": self.model.max_target_tokens}
+        if self.model.encoder is not None:
+            limits["model.encoder.max_positions"] = self.model.encoder.max_source_tokens
+        for key, most in limits.items():
+            if most is not None and most < longest:
+                raise ValueError(
+                    f"{key} ({most}) is under the longest sequence "
+                    f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
+                )
         return self
 
     @property
@@ -150,6 +154,8 @@ def unpackable(config: Config) -> str | None:
     sampling = config.tokenizer.sampling
     if isinstance(config.model, RNNConfig):
         return "a recurrent model steps through all sentences of a batch at once"
+    if config.model.encoder is not None:
+        return "model.encoder reads padded sentences; only a Transformer without that key packs them"
     if config.model.attention_dropout:
         return "attention without padding has no dropout (model.attention_dropout)"
     if sampling is not None and sampling.method == "line":

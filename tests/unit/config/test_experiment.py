@@ -100,6 +100,8 @@ def test_r_drop_takes_any_noise(tmp_path):
     load(tmp_path, BASE, "train.terms={r_drop: {}}")
     load(tmp_path, BASE, "train.terms={r_drop: {}, word_dropout: {}}", "model.dropout=0")
     load(tmp_path, BASE, "train.terms={r_drop: {}}", "model.dropout=0", "model.attention_dropout=0.1")
+    encoder = "model.encoder={type: transformer, dropout: 0.1}"
+    load(tmp_path, BASE, "train.terms={r_drop: {}}", "model={type: rnn, dropout: 0}", encoder)
 
 
 @pytest.mark.parametrize(
