@@ -128,6 +128,10 @@ class Config(Section):
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
+        if self.train.bidirectional_epochs is not None and not self.tokenizer.joint:
+            raise ValueError(
+                "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true"
+            )
         # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
         longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
         limits = {"model.max_positions": self.model.max_target_tokens}

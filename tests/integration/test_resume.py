@@ -163,7 +163,7 @@ def test_whatever_differs_is_named(task):
     ids=["word_dropout r_drop z_loss", "token", "span", "feature", "simcut"],
 )
 def test_terms_of_the_loss_resume_with_their_draws_and_sums(task, monkeypatch, family, terms):
-    sections = {"train": {**HARD["train"], "max_steps": 9, "terms": terms, "samples": 0}}
+    sections = {"train": {**HARD["train"], "max_steps": 9, "terms": terms, "samples": 0, "bidirectional_epochs": 1}}
     expected = train(task.config(family, "whole", **sections))
     update, kills = Trainer.update, [4, 7]
 

@@ -85,12 +85,20 @@ def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tm
             ["train.terms={r_drop: {}}", "model.dropout=0"],
             "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null",
         ),
+        (
+            ["train.bidirectional_epochs=2", "tokenizer.joint=false", "model.tie_embeddings=none"],
+            "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true",
+        ),
+        (
+            ["train.bidirectional_epochs=2", "train.max_epochs=2"],
+            "train: bidirectional_epochs (2) leaves no epoch of max_epochs (2) to source to target alone; lower it, or",
+        ),
         (["train.terms={cutoff: {rate: 1.0}}"], "train.terms.cutoff.rate: 1.0 (number) should be less than 1"),
         (["train.terms={z_loss: 0}"], "train.terms.z_loss: 0 (integer) should be greater than 0"),
         (["train.terms={cutoff: {kind: word}}"], "train.terms.cutoff.kind: \"word\" is not one of 'token', 'span'"),
     ],
 )
-def test_terms_of_the_loss_that_cannot_be_are_refused(tmp_path, overrides, message):
+def test_regularisers_that_cannot_be_are_refused(tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         load(tmp_path, BASE, *overrides)
     assert "\n" not in str(error.value)
