@@ -52,6 +52,12 @@ def summed_over_vocabulary(
     return found
 
 
+def _rows(vocab_size: int, device: str) -> int:
+    """Rows of a piece; on a GPU fewer than of the cross entropy: the gradient needs ten matrices [R, V] in fp32."""
+    rows = piece_rows(vocab_size, device)
+    return rows if device == "cpu" else rows // 4
+
+
 class _SummedOverVocabulary(torch.autograd.Function):
     """As in the cross entropy, the gradient of each piece is computed in the forward pass."""
 
@@ -67,7 +73,7 @@ class _SummedOverVocabulary(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if differentiate else None
         total = torch.zeros((), device=device)
         # Zero-pad to few distinct shapes, as the cross entropy does.
-        rows = max(1, min(piece_rows(weight.size(0), device.type), count + -count % 128))
+        rows = max(1, min(_rows(weight.size(0), device.type), count + -count % 128))
         with torch.autocast(device.type, enabled=False):
             for start in range(0, count, rows):
                 piece = slice(start, min(start + rows, count))
