@@ -31,7 +31,9 @@ class WordDropoutConfig(Section):
 class RDropConfig(Section):
     """R-Drop: two passes with different dropout must predict alike (Liang et al. 2021)."""
 
-    alpha: Weight = Field(5.0, description="weight of the divergence between the two passes; 1 to 5 in the paper")
+    alpha: Weight = Field(
+        5.0, description="weight of the divergence between the two passes; the paper translates with 5"
+    )
 
 
 class CutoffConfig(Section):

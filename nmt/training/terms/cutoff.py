@@ -14,7 +14,7 @@ from nmt.training.terms.inputs import Inputs, Side
 
 
 class Cutoff(Term[CutoffConfig]):
-    """Cutoff (Shen et al. 2020, section 3) with one augmented copy.
+    """Cutoff (Shen et al. 2020) with one augmented copy.
 
     With the distributions p of the batch and q of the copy, the loss is CE(p) + α CE(q) + β JS(p, q), where JS is
     ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q). The copy has embeddings of both sides set to 0: of tokens, of one span of each
@@ -36,7 +36,7 @@ class Cutoff(Term[CutoffConfig]):
 
 
 class SimCut(Term[SimCutConfig]):
-    """SimCut (Gao et al. 2022, eq. 5): token cutoff without a cross entropy of the copy.
+    """SimCut (Gao et al. 2022): token cutoff without a cross entropy of the copy.
 
     The loss is CE(p) + α KL(p‖q), with a gradient through p and q. The log has KL(p‖q) in nats per target.
     """

@@ -11,7 +11,7 @@ from nmt.training.terms.inputs import Inputs
 
 
 class RDrop(Term[RDropConfig]):
-    """Regularized dropout (Liang et al. 2021, eq. 1 to 3): two passes, whose dropout differs, must predict alike.
+    """Regularized dropout (Liang et al. 2021, section 2): two passes, whose dropout differs, must predict alike.
 
     With the distributions p and q of both passes, the loss is NLL(p) + NLL(q) + α · ½ (KL(p‖q) + KL(q‖p)). NLL is the
     label-smoothed cross entropy. The reported loss is that of the first pass alone. The log has the symmetric
