@@ -70,7 +70,7 @@ class Term(Generic[ConfigT]):
     """One term of the training loss.
 
     A subclass overrides what it needs. Random draws come from the global generator of the device, which checkpoints
-    contain. A running quantity belongs into a buffer of the model, which they contain as well.
+    contain. A running quantity belongs into a parameter of the model without gradient, which they contain as well.
 
     Args:
         config: what stands under the term's key in ``train.terms``.

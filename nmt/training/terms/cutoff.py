@@ -28,7 +28,7 @@ class Cutoff(Term[CutoffConfig]):
     def __call__(self, found: Found) -> tuple[Tensor, Tensor]:
         assert found.second is not None
         hidden = [found.first.hidden, found.second.hidden]
-        divergence = summed_over_vocabulary(jensen_shannon, hidden, found.output.weight, found.weights)
+        divergence = summed_over_vocabulary(jensen_shannon, hidden, found.output, found.weights)
         added = self.config.beta * divergence
         if self.config.alpha:
             added = added + self.config.alpha * found.second.loss.smoothed
@@ -47,7 +47,7 @@ class SimCut(Term[SimCutConfig]):
     def __call__(self, found: Found) -> tuple[Tensor, Tensor]:
         assert found.second is not None
         hidden = [found.first.hidden, found.second.hidden]
-        divergence = summed_over_vocabulary(kl, hidden, found.output.weight, found.weights)
+        divergence = summed_over_vocabulary(kl, hidden, found.output, found.weights)
         return self.config.alpha * divergence, divergence
 
 

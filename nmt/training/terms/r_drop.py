@@ -24,5 +24,5 @@ class RDrop(Term[RDropConfig]):
     def __call__(self, found: Found) -> tuple[Tensor, Tensor]:
         assert found.second is not None
         hidden = [found.first.hidden, found.second.hidden]
-        divergence = summed_over_vocabulary(symmetric_kl, hidden, found.output.weight, found.weights)
+        divergence = summed_over_vocabulary(symmetric_kl, hidden, found.output, found.weights)
         return found.second.loss.smoothed + self.config.alpha * divergence, divergence
