@@ -185,6 +185,9 @@ def test_a_word_shows_its_weights(visit, page):
     word.click()
     tab.mouse.move(0, 0)
     assert tab.text_content("#detail") == detail
+    tab.mouse.click(5, 5)
+    assert tab.text_content("#detail") == "Hover or tap a word."
+    word.click()
     tab.keyboard.press("Escape")
     assert tab.text_content("#detail") == "Hover or tap a word."
     # The other way round: what reads a word of the source
