@@ -1,6 +1,7 @@
 """A tiny task that both model families learn in seconds: every word has one translation, the order is reversed."""
 
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+# Several workers run tests side by side on tensors of a few kilobytes: more threads would only wait for each other.
+# PyTorch reads this when it is first imported; the programs under test inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from nmt.cli import main
 from nmt.config.experiment import Config
