@@ -30,6 +30,7 @@ from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
+from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import Scores, resolve
@@ -153,7 +154,8 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
             ranks.on_main(lambda: run.save_config(config))
             _log(*describe(origin), *plan.result(config.train, trainer.progress.step), _ended(trainer, reason, origin))
         # Search, BLEU
-        scores = _evaluate_run(run, trainer.model, prepared, config, place)
+        searching = _with_alpha(run, trainer.model, prepared, config, place)
+        scores = _evaluate_run(run, trainer.model, prepared, searching, place)
         ranks.on_main(lambda: _conclude(run, config, scores, trainer))
         shown = ranks.on_main(lambda: samples(Results(run), sets_of(prepared.corpus)[0]))
         further = plan.further(config.train, trainer.progress, trainer.pace())
@@ -236,6 +238,26 @@ def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
             "command evaluates it"
         )
         raise ranks.raised_once(Interrupted(reason, number)) from None
+
+
+def _with_alpha(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> Config:
+    """The configuration with the alpha chosen for the final model: now, if it was not chosen before."""
+    # Find
+    ranks = place.ranks
+    if config.search.alpha is not None or not config.search.alpha_matters:
+        return config
+    valid = tuning.lines_of(TestSet.of(prepared.corpus, "valid"))
+    checksum = ranks.on_main(run.model_checksum)
+    chosen = ranks.on_main(lambda: tuning.stored(run, tuning.basis_of(valid, config)))
+    # Choose
+    if chosen is None:
+        ranks.on_main(lambda: load_final(run, model, prepared.tokenizer))
+        ranks.broadcast_weights(model)
+        translator = new_translator(model, prepared.tokenizer, config, prepared.encoded.limits, place)
+        chosen = tuning.choose_alpha(translator, valid, config, checksum, ranks)
+        ranks.on_main(partial(chosen.write, run))
+    _log(tuning.summary(chosen, len(valid.sources)))
+    return config.model_copy(update={"search": config.search.model_copy(update={"alpha": chosen.alpha})})
 
 
 def _evaluate_run(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> dict[str, Scores]:

@@ -40,6 +40,11 @@ class Translation:
     at_limit: bool = False
 
 
+def one_line(text: str) -> str:
+    """``text`` without newlines, which would shift every later line away from its source."""
+    return re.sub(r"[\r\n]+", " ", text)
+
+
 class Notice(NamedTuple):
     """Something that the user should know about one line.
 
@@ -173,11 +178,8 @@ class Translator(Generic[EngineT]):
         found = self.engine.search(chosen, limits, nbest)
         texts = iter(self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses]))
         for index, limit, hypotheses in zip(rows, limits, found, strict=True):
-            # A newline within a translation would shift every line after it away from its source.
             translations = [
-                Translation(
-                    re.sub(r"[\r\n]+", " ", next(texts)), one.score, one.log_prob, one.tokens, len(one.tokens) >= limit
-                )
+                Translation(one_line(next(texts)), one.score, one.log_prob, one.tokens, len(one.tokens) >= limit)
                 for one in hypotheses
             ]
             # No hypothesis (every output has probability 0) still has to leave a line.

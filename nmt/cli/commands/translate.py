@@ -108,7 +108,7 @@ def _load(run: Run, options: Options) -> Translator[Any]:
 
     beam_size, nbest = options.beam_size, options.nbest
     width = max(beam_size, nbest) if beam_size else None
-    if width is None and nbest > 1 and nbest > run.load_config().search.beam_size:
+    if width is None and nbest > 1 and nbest > run.load_config().search.most:
         width = nbest
     return load_translator(run, {"beam_size": width} if width else None, options.device, options.engine)
 
