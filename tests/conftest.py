@@ -41,6 +41,14 @@ MODELS = {
         "dropout": 0.1,
     },
 }  # fmt: skip
+MODELS["recurrent-to-transformer"] = {
+    "type": "transformer", "d_model": 32, "d_ff": 64, "num_heads": 2, "decoder_layers": 1, "dropout": 0.1,
+    "tie_embeddings": "decoder", "encoder": {"type": "recurrent", "d_model": 24, "d_hidden": 20, "cell": "lstm"},
+}  # fmt: skip
+MODELS["transformer-to-rnn"] = {
+    **MODELS["rnn"],
+    "encoder": {"type": "transformer", "d_model": 24, "d_ff": 40, "num_heads": 2, "num_layers": 1},
+}
 
 
 def write_corpus(folder: Path, train: int = 600, held: int = 20) -> dict[str, Path]:
