@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nmt.config.search import ALPHA, SearchConfig
+from nmt.config.search import ALPHA, KEYS_OF, SearchConfig
 from nmt.errors import CheckpointError
 from nmt.run.directory import Run
 from nmt.run.selection import TITLES, Score
@@ -61,7 +61,9 @@ def described(search: SearchConfig, configured: SearchConfig) -> str:
         configured: the settings before :func:`with_alpha`.
     """
     if search.method != "beam":
-        return f"search: {search.method}"
+        values = {key: getattr(search, key) for key in KEYS_OF[search.method]}
+        settings = [f"{key} {value:g}" for key, value in values.items() if value is not None]
+        return f"search: {', '.join([search.method, *settings])}"
     if search.beam_size == 1:
         return "search: greedy"
     if not search.alpha_matters:

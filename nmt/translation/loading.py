@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nmt.config.search import SearchConfig
-from nmt.errors import ConfigError
+from nmt.config.experiment import Config
+from nmt.config.load import validate_config
+from nmt.config.search import KEYS_OF
 from nmt.run.alpha import described, with_alpha
 from nmt.run.directory import Run
 
@@ -51,15 +52,15 @@ def load_translator(
             model of its weights.
 
     Raises:
-        ConfigError: an override has no effect.
+        ConfigError: an override is wrong, or has no effect.
         CheckpointError: the weights are damaged, or belong to another model or tokenizer.
         DeviceError: the engine cannot use the device.
         ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers.
         RunError: the run has no weights yet.
     """
-    config = run.load_config()
-    configured = _overridden(config.search, overrides or {})
-    search = with_alpha(run, configured)
+    config = configured(run, overrides or {})
+    search = with_alpha(run, config.search)
+    told = described(search, config.search)
     config = config.model_copy(update={"search": search})
     if engine == "ctranslate2":
         from nmt.translation import ctranslate2_cache
@@ -69,18 +70,26 @@ def load_translator(
         from nmt.translation import pytorch_loading
 
         found = pytorch_loading.load(run, config, device)
-    log.info("%s", described(search, configured))
+    log.info("%s", told)
     return found
 
 
-def _overridden(search: SearchConfig, overrides: Mapping[str, Any]) -> SearchConfig:
-    """
+def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
+    """The configuration of a run with other search settings.
+
+    Another ``method`` resets the keys that it ignores, so that they need not be overridden, too.
+
     Raises:
-        ConfigError: the method of the search ignores an override.
+        ConfigError: an override is wrong, or has no effect.
     """
-    found = SearchConfig.model_validate({**search.model_dump(), **overrides})
-    unused = found.unused()
-    for key, value in overrides.items():
-        if key in unused:
-            raise ConfigError(f"search.{key}: {value} has no effect: {unused[key]}; remove it")
-    return found
+    config = run.load_config()
+    if not overrides:
+        return config
+    raw = config.model_dump(mode="json")
+    if overrides.get("method", config.search.method) != config.search.method:
+        ignored = {key for keys in KEYS_OF.values() for key in keys}.difference(
+            KEYS_OF.get(str(overrides["method"]), ())
+        )
+        raw["search"] = {key: value for key, value in raw["search"].items() if key not in ignored}
+    raw["search"] |= overrides
+    return validate_config(raw, str(run.path))
