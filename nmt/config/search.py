@@ -40,7 +40,7 @@ class SearchConfig(Section):
         description="beta of the coverage penalty for source words that get little attention (Wu et al. 2016, eq. 14);"
         " 0: off",
     )
-    temperature: Annotated[float, Field(gt=0.0)] = Field(
+    temperature: Annotated[float, Field(ge=1e-4)] = Field(
         1.0, description="divisor of the logits before sampling; below 1: more probable tokens more often"
     )
     top_k: Positive | None = Field(None, description="sample among the k most probable tokens; default: all")

@@ -101,7 +101,7 @@ class Sampling:
 
     def draw(self, logits: Tensor, streams: Tensor) -> Tensor:
         """A token [N] for each row of logits [N, V], of noise that the number of the row decides (streams [N])."""
-        logits = logits / self.temperature
+        logits = (logits - logits.amax(1, keepdim=True)) / self.temperature  # at most 0: no overflow
         words = torch.arange(logits.size(1), device=logits.device)  # [V]
         if self.top_k is not None and self.top_k < logits.size(1):
             logits, words = logits.topk(self.top_k, dim=1)  # [N, k], most probable first
