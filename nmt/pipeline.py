@@ -295,8 +295,12 @@ def _log(*lines: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
-def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
-    """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run."""
+def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None = None) -> dict[str, Evaluated]:
+    """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
+
+    Args:
+        search: settings that differ from the section ``search`` of the run.
+    """
     # Corpus
     config = run.load_config()
     tests = list(config.data.test)
@@ -308,12 +312,14 @@ def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
-    translator, results = load_translator(run), Results(run)
+    translator, results = load_translator(run, search), Results(run)
     sets = [TestSet.of(corpus, part) for part in parts]
     return {one.name: score_and_store(translator, one, config, results.store) for one in sets}
 
 
-def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Evaluated:
+def evaluate_lines(
+    run: Run, name: str, sources: Sequence[str], references: Sequence[str], search: Mapping[str, Any] | None = None
+) -> Evaluated:
     """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
-    translator, one = load_translator(run), TestSet(name, sources, references)
+    translator, one = load_translator(run, search), TestSet(name, sources, references)
     return score_and_store(translator, one, run.load_config(), Results(run).store_file)

@@ -1,5 +1,6 @@
 """Search methods and penalties on the command line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_samples_of_a_line_depend_on_the_line_and_the_seed_alone(place, caplog):
     three = translate(place, LINES, *sample, "--nbest", "3")
     assert three[::3] == found
     assert three[1::3] != found
+
+
+def test_an_evaluation_with_another_search_is_stored_as_such(place, capsys):
+    result = place.run / "evaluation" / "tiny.json"
+    before = result.read_bytes()
+    assert main(["evaluate", "c", "--search", "alpha=0.4", "beam_size=3"]) == 0
+    found = json.loads(result.read_text())["search"]
+    assert (found["alpha"], found["beam_size"]) == (0.4, 3)
+    assert main(["evaluate", "c"]) == 0
+    assert result.read_bytes() == before
+    assert main(["evaluate", "c", "--search", "alpha=-1"]) == 2
+    assert "search.alpha: -1" in capsys.readouterr().err
 
 
 def test_a_greedy_sample_is_greedy_search(place):

@@ -44,8 +44,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_run()
     parser.add_argument("-i", "--input", metavar="FILE", help="file to read (default: standard input)")
     parser.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
-    text = "override keys of the section search: --search method=sample temperature=0.8"
-    parser.add_argument("--search", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
+    parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
     parser.add_argument(
         "--nbest", type=int, default=1, metavar="N", help="print N translations of each line, the best first"
