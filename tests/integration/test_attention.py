@@ -122,6 +122,19 @@ def test_a_page_shows_the_weights_of_its_hypotheses(run, tmp_path, capsys):
             assert shown["outputs"][n]["words"] == [*text.split(), "</s>"]
 
 
+def test_the_search_can_be_another(trained, tmp_path):
+    page, run = tmp_path / "page.html", str(trained["rnn"].path)
+    for options, count, about in (
+        (["--nbest", "6"], 6, "Recurrent model, en to de, beam 6"),
+        (["--beam-size", "2"], 2, "Recurrent model, en to de, beam 2"),
+        (["--search", "method=sample"], 1, "Recurrent model, en to de, sample"),
+        (["--search", "method=sample", "--nbest", "2"], 2, "Recurrent model, en to de, sample"),
+    ):
+        assert main(["attention", run, SOURCES[0], *options, "-o", str(page)]) == 0
+        data = data_of(page)
+        assert (len(data["sentences"][0]["outputs"]), data["model"]) == (count, about)
+
+
 def test_self_attention_of_a_transformer_is_in_the_page(trained, tmp_path):
     page = tmp_path / "page.html"
     options = ["--self", "--nbest", "2", "-o", str(page)]

@@ -14,6 +14,7 @@ from nmt.runtime import garbage
 
 if TYPE_CHECKING:
     from nmt.config.experiment import Config
+    from nmt.config.search import SearchConfig
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
@@ -31,8 +32,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("-f", "--file", metavar="FILE", help="file with a source sentence per line")
     text = f"page to write (.html), or an image of one map (.png, .svg, .pdf); default: {PAGE}"
     parser.add_argument("-o", "--output", metavar="FILE", default=PAGE, help=text)
+    parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
-    parser.add_argument("--nbest", type=int, metavar="N", help="hypotheses of each sentence (default: the beam size)")
+    parser.add_argument("--nbest", type=int, metavar="N", help="hypotheses of each sentence (default: the whole beam)")
     parser.add_argument(
         "--self", dest="self_maps", action="store_true", help="the self-attention of a Transformer, too"
     )
@@ -89,13 +91,18 @@ def _lines(arguments: argparse.Namespace) -> list[str]:
 
 def _load(run: Run, arguments: argparse.Namespace) -> tuple[Translator[TorchEngine], int]:
     """The translator, and how many hypotheses to show of a sentence."""
-    from nmt.translation.loading import load_translator
+    from nmt.config.load import search_overrides
+    from nmt.translation.loading import configured, load_translator
 
-    beam = arguments.beam_size or max(run.load_config().search.beam_size, arguments.nbest or 1)
-    nbest = arguments.nbest or beam
-    translator = load_translator(run, {"beam_size": max(beam, nbest)}, arguments.device)
+    overrides = search_overrides(arguments.search)
+    if arguments.beam_size is not None:
+        overrides["beam_size"] = max(arguments.beam_size, arguments.nbest or 1)
+    elif (arguments.nbest or 1) > configured(run, overrides).search.most:
+        overrides["beam_size"] = arguments.nbest
+    translator = load_translator(run, overrides, arguments.device)
     garbage.resume()
-    return translator, nbest
+    search = translator.search
+    return translator, arguments.nbest or (search.beam_size if search.uses_beam else 1)
 
 
 def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[str, str]:
@@ -116,7 +123,7 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
     notices.close()
     config = run.load_config()
     languages = config.data.src_lang, config.data.tgt_lang
-    page = page_text(config.name, _about(config, translator.search.beam_size), languages, stops, sentences)
+    page = page_text(config.name, _about(config, translator.search), languages, stops, sentences)
     return page, f"{_count(len(sentences), 'sentence', 'sentences')}, {shown}"
 
 
@@ -148,14 +155,15 @@ def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
     print(f"{best.text}\nwrote {path}")
 
 
-def _about(config: Config, beam_size: int) -> str:
+def _about(config: Config, search: SearchConfig) -> str:
     """One line on the model."""
     kinds, model = {"rnn": "recurrent", "transformer": "Transformer"}, config.model
     decoder = kinds.get(model.type, model.type)
     kind = f"{decoder} model"
     if model.encoder is not None:
         kind = f"{kinds.get(model.encoder.type, model.encoder.type)} encoder, {decoder} decoder"
-    return f"{kind[0].upper()}{kind[1:]}, {config.data.src_lang} to {config.data.tgt_lang}, beam {beam_size}"
+    how = f"beam {search.beam_size}" if search.uses_beam else search.method
+    return f"{kind[0].upper()}{kind[1:]}, {config.data.src_lang} to {config.data.tgt_lang}, {how}"
 
 
 def _count(number: int, one: str, many: str) -> str:
