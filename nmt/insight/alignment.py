@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translation, Translator
 
-BATCH_TOKENS = 4096  # source positions of a batch
+BATCH_WEIGHTS = 1 << 18  # weights of a batch in one layer and head
 
 
 class Aligner:
@@ -52,9 +52,9 @@ class Aligner:
         sources = self.translator.encode(lines)
         found = [[""] * len(each) for each in translations]
         places = [(i, n) for i, each in enumerate(translations) for n, one in enumerate(each) if one.tokens]
-        lengths = [range(max(len(sources[i]), len(translations[i][n].tokens))) for i, n in places]
+        areas = [range(max(len(sources[i]), len(translations[i][n].tokens)) ** 2) for i, n in places]
         words = {i: self.tokenizer.src_words(read_text(self.translator.search, lines[i])) for i, _ in places}
-        for batch in search_batches(lengths, 1, BATCH_TOKENS):
+        for batch in search_batches(areas, 1, BATCH_WEIGHTS):
             pairs = [(sources[i], translations[i][n].tokens) for i, n in (places[place] for place in batch)]
             for place, weights in zip(batch, self._weights(pairs), strict=True):
                 i, n = places[place]

@@ -106,8 +106,8 @@ def test_a_page_shows_the_weights_of_its_hypotheses(run, tmp_path, capsys):
     capsys.readouterr()
     assert main(["attention", str(run.path), SOURCES[0], "--file", str(file), "-o", str(page)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{page}: 3 sentences, 15 hypotheses, 0.")
-    assert said.endswith(f"open it in a browser: {page.resolve().as_uri()}\n")
+    assert said.startswith(f"{page}: 3 sentences, 15 hypotheses, ")
+    assert said.endswith(f" kB; open it in a browser: {page.resolve().as_uri()}\n")
     data = data_of(page)
     assert [sentence["text"] for sentence in data["sentences"]] == SOURCES
     for number, hypotheses in enumerate(computed(run, SOURCES, 5)):

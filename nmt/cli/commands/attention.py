@@ -62,8 +62,9 @@ def run(arguments: argparse.Namespace) -> None:
             page, count = _page(opened, lines, arguments)
             out.write(page)
         where = Path(arguments.output).resolve()
-        size = len(page.encode()) / 1e6
-        print(f"{arguments.output}: {count}, {size:.1f} MB; open it in a browser: {where.as_uri()}")
+        size = len(page.encode())
+        shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+        print(f"{arguments.output}: {count}, {shown}; open it in a browser: {where.as_uri()}")
     else:
         _draw(opened, lines, arguments)
 
@@ -158,10 +159,10 @@ def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
 def _about(config: Config, search: SearchConfig) -> str:
     """One line on the model."""
     kinds, model = {"rnn": "recurrent", "transformer": "Transformer"}, config.model
-    decoder = kinds.get(model.type, model.type)
-    kind = f"{decoder} model"
+    kind = "Transformer" if model.type == "transformer" else f"{kinds.get(model.type, model.type)} model"
     if model.encoder is not None:
-        kind = f"{kinds.get(model.encoder.type, model.encoder.type)} encoder, {decoder} decoder"
+        encoder, decoder = (kinds.get(each, each) for each in (model.encoder.type, model.type))
+        kind = f"{encoder} encoder, {decoder} decoder"
     how = f"beam {search.beam_size}" if search.uses_beam else search.method
     return f"{kind[0].upper()}{kind[1:]}, {config.data.src_lang} to {config.data.tgt_lang}, {how}"
 
