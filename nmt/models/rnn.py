@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, Source
-from nmt.models.layers import Dropout, embedding
+from nmt.models.layers import Dropout, embedding, output_layer
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 
@@ -132,7 +132,7 @@ class RNN(Seq2Seq[RNNState]):
             _recurrent(config.cell, d_hidden + d_memory, d_hidden) for _ in range(config.decoder_layers - 1)
         )
         self.readout = nn.Linear(d_hidden + config.d_model + d_memory, 2 * config.d_model)
-        self.output = nn.Linear(config.d_model, tgt_vocab_size, bias=False)
+        self.output = output_layer(config.d_model, tgt_vocab_size, config.output_bias)
         if config.tie_embeddings != "none":
             self.output.weight = self.tgt_embedding.weight
 
