@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from nmt.config.base import Positive, Probability, Section
 
 TieEmbeddings = Literal["all", "decoder", "none"]
+BIAS_HELP = "add a learned bias to the logits of each subword"
 TIE_HELP = "all: source, target and output share one matrix; decoder: target and output; none: three matrices"
 
 
@@ -30,6 +31,7 @@ class RNNConfig(Section):
     d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
     dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
     tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
+    output_bias: bool = Field(False, description=BIAS_HELP)
 
     @property
     def max_target_tokens(self) -> None:
@@ -50,7 +52,22 @@ class TransformerConfig(Section):
     num_heads: Positive = Field(8, description="attention heads; divides d_model")
     encoder_layers: Positive = Field(6, description="layers of the encoder")
     decoder_layers: Positive = Field(6, description="layers of the decoder")
-    norm: Literal["pre", "post"] = Field("pre", description="layer norm before each sublayer, or after its residual")
+    norm: Literal["pre", "post"] = Field("pre", description="norm before each sublayer, or after its residual")
+    norm_type: Literal["layer", "rms", "scale"] = Field(
+        "layer",
+        description="layer norm (Ba et al. 2016); rms: RMSNorm, without mean and bias (Zhang and Sennrich 2019); scale:"
+        " ScaleNorm, with one learned length for all coordinates (Nguyen and Salazar 2019)",
+    )
+    fix_norm: bool = Field(
+        False,
+        description="FixNorm: divide each row of the embeddings and of the output layer by its length"
+        " (Nguyen and Salazar 2019)",
+    )
+    qk_norm: Literal["none", "l2", "layer"] = Field(
+        "none",
+        description="norm of the queries and keys of each head; l2: vectors of length one, with a learned scale of the"
+        " scores (Henry et al. 2020); layer: layer norms without bias (Dehghani et al. 2023)",
+    )
     activation: Literal["relu", "gelu", "swiglu"] = Field(
         "relu", description="of the feed-forward layers; swiglu has a third matrix (Shazeer 2020)"
     )
@@ -60,10 +77,19 @@ class TransformerConfig(Section):
         " and keys of self-attention (Su et al. 2021)",
     )
     max_positions: Positive = Field(1024, description="longest sequence of learned positions")
+    attention_window: Positive | None = Field(
+        None,
+        description="self-attention sees only positions less than this many positions away (Beltagy et al. 2020), in"
+        " memory linear in the length; null: all positions",
+    )
     dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
     attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
     activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
+    layer_drop: Probability = Field(
+        0.0, description="LayerDrop: probability that a batch of the training skips a layer (Fan et al. 2020)"
+    )
     tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
+    output_bias: bool = Field(False, description=BIAS_HELP)
 
     @property
     def max_target_tokens(self) -> int | None:

@@ -16,11 +16,14 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from nmt.config.model import TransformerConfig
-from nmt.models.layers import Dropout, Linear, add_norm, embedding
+from nmt.models.layer_drop import apply_layers
+from nmt.models.layers import Dropout, Linear, add_norm, embedding, output_layer
+from nmt.models.norms import NORMS, QUERY_KEY_NORMS, UnitRows, fixed_embedding
 from nmt.models.packed import packed_cross_attention, packed_self_attention
-from nmt.models.scaled_dot import attention, cross_step, own_step
+from nmt.models.scaled_dot import attention, cross_step, leave_window_, own_step, windowed_attention
 from nmt.models.seq2seq import Memory, Seq2Seq
 from nmt.sentences import Sentences
 
@@ -72,6 +75,7 @@ class MultiHeadAttention(nn.Module):
         self.heads = config.num_heads
         self.rotary = config.positions == "rotary" and not cross
         self.dropout = config.attention_dropout
+        self.window = None if cross else config.attention_window
         self.query = Linear(d_model, d_model) if cross else None
         self.project_in = Linear(d_model, (2 if cross else 3) * d_model)
         self.project_out = Linear(d_model, d_model)
@@ -82,6 +86,8 @@ class MultiHeadAttention(nn.Module):
             assert isinstance(linear, nn.Linear)
             nn.init.zeros_(linear.bias)
         nn.init.xavier_uniform_(self.project_out.weight)
+        norm = QUERY_KEY_NORMS.get(config.qk_norm)
+        self.qk_norm = None if norm is None else norm(d_model // config.num_heads)
 
     def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """[B, T, parts·D] to ``parts`` tensors [B, H, T, K].
@@ -94,7 +100,7 @@ class MultiHeadAttention(nn.Module):
     def project_memory(self, memory: Tensor) -> KeyValue:
         """Keys and values of the encoder states [B, S, D] (cross-attention)."""
         keys, values = self.split(self.project_in(memory), 2)
-        return keys, values
+        return self._norm_keys(keys), values
 
     def cross_attention(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """Queries from x [B, T, D] over the source; mask [B, S]."""
@@ -102,31 +108,42 @@ class MultiHeadAttention(nn.Module):
 
     def cross_query(self, x: Tensor) -> Tensor:
         assert self.query is not None
-        return self.split(self.query(x), 1)[0]  # [B, H, T, K]
+        return self._norm_queries(self.split(self.query(x), 1)[0])  # [B, H, T, K]
 
     def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
         query, keys, values = self.split(self.project_in(x), 3)
+        query, keys = self._norm_queries(query), self._norm_keys(keys)
         if self.rotary:
             query, keys = (rotate(each, 0, x.size(1)) for each in (query, keys))
+        if self.window is not None:
+            dropout = self.dropout if self.training else 0.0
+            out = windowed_attention(query, keys, values, mask, self.window, dropout, causal=mask is None)
+            merged: Tensor = self.project_out(out)
+            return merged
         visible = None if mask is None else mask[:, None, None, :]
         return self._attend(query, (keys, values), visible, causal=mask is None)
 
     def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
         """Self-attention of x [N, D] within each sentence."""
         projected = self.project_in(x).unflatten(-1, (3, self.heads, -1))  # [N, 3, H, K]
-        if self.rotary:
+        if self.rotary or self.qk_norm is not None:
             query, keys, values = projected.unbind(1)
-            query, keys = (rotate_packed(each, sentences) for each in (query, keys))
+            query, keys = self._norm_queries(query), self._norm_keys(keys)
+            if self.rotary:
+                query, keys = (rotate_packed(each, sentences) for each in (query, keys))
             projected = torch.stack([query, keys, values], dim=1)
-        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal).flatten(1))
+        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal, self.window).flatten(1))
         return out
 
     def cross_packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
         """Queries from x [N, D] over the encoder states [M, D] of the same sentences."""
         assert self.query is not None
-        query = self.query(x).unflatten(-1, (self.heads, -1))  # [N, H, K]
+        query = self._norm_queries(self.query(x).unflatten(-1, (self.heads, -1)))  # [N, H, K]
         projected = self.project_in(memory).unflatten(-1, (2, self.heads, -1))  # [M, 2, H, K]
+        if self.qk_norm is not None:
+            keys, values = projected.unbind(1)
+            projected = torch.stack([self._norm_keys(keys), values], dim=1)
         out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
         return out
 
@@ -135,6 +152,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, KeyValue]:
         """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
         query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
+        query, keys = self._norm_queries(query), self._norm_keys(keys)
         if self.rotary:
             query, keys = (rotate(each, position, 1) for each in (query, keys))
         width = x.size(1)
@@ -143,22 +161,41 @@ class MultiHeadAttention(nn.Module):
             cache = torch.cat([cache[0], room], dim=2), torch.cat([cache[1], room], dim=2)
         for stored, new in zip(cache, (keys, values), strict=True):
             stored[:, :, position * width : (position + 1) * width] = new
-        past = cache[0][:, :, : (position + 1) * width], cache[1][:, :, : (position + 1) * width]
-        return self._attend(query, past, lineage, causal=False), cache
+        first = 0 if self.window is None else max(0, position + 1 - self.window) * width
+        past = cache[0][:, :, first : (position + 1) * width], cache[1][:, :, first : (position + 1) * width]
+        visible = None if lineage is None else lineage[..., first:]
+        return self._attend(query, past, visible, causal=False), cache
 
     def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
         """As :meth:`self_attention_step`, on the cache and mask of :class:`FixedTransformerState`; fills the cache."""
         parts = self.project_in(x).view(*x.shape[:2], 3, self.heads, -1)  # [B, W, 3, H, K]
+        compared = parts[:, :, :2]
+        if self.qk_norm is not None:
+            query, keys = compared.unbind(2)
+            compared = torch.stack([self._norm_queries(query), self._norm_keys(keys)], dim=2)
         if self.rotary:
-            parts = torch.cat([rotate(parts[:, :, :2], position, 1), parts[:, :, 2:]], dim=2)
+            compared = rotate(compared, position, 1)
+        if self.rotary or self.qk_norm is not None:
+            parts = torch.cat([compared, parts[:, :, 2:]], dim=2)
         out: Tensor = self.project_out(own_step(parts, cache, position, visible))
         return out
 
     def fixed_cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """As :meth:`cross_attention`, with the mask of :class:`FixedTransformerState`."""
         assert self.query is not None
-        out: Tensor = self.project_out(cross_step(self.query(x), *memory, mask))
+        query = self.query(x)
+        if self.qk_norm is not None:
+            query = self._norm_queries(query.unflatten(-1, (self.heads, -1))).flatten(-2)
+        out: Tensor = self.project_out(cross_step(query, *memory, mask))
         return out
+
+    def _norm_queries(self, query: Tensor) -> Tensor:
+        """Queries [..., K], normalised if ``qk_norm`` says so; in their type, which attention needs."""
+        return query if self.qk_norm is None else self.qk_norm.query(query).type_as(query)
+
+    def _norm_keys(self, keys: Tensor) -> Tensor:
+        """As :meth:`_norm_queries`."""
+        return keys if self.qk_norm is None else self.qk_norm.key(keys).type_as(keys)
 
     def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
         out = attention(query, *memory, mask, self.dropout if self.training else 0.0, causal)
@@ -197,7 +234,7 @@ class Residual(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = NORMS[config.norm_type](config.d_model)
         self.dropout = Dropout(config.dropout)
         self.pre = config.norm == "pre"
 
@@ -213,7 +250,6 @@ class Residual(nn.Module):
     def output_and_input(self, x: Tensor, y: Tensor, following: nn.Module) -> tuple[Tensor, Tensor]:
         """In evaluation: :meth:`output`, and what the next sublayer, of norm ``following``, reads of it."""
         if self.pre:
-            assert isinstance(following, nn.LayerNorm)
             return add_norm(y, x, following)
         x = self.output(x, y)
         return x, x
@@ -407,9 +443,10 @@ class Transformer(Seq2Seq[AnyState]):
         super().__init__()
         self.config = config
         d_model = config.d_model
-        self.tgt_embedding = embedding(tgt_vocab_size, d_model, pad_id)
+        table = fixed_embedding if config.fix_norm else embedding
+        self.tgt_embedding = table(tgt_vocab_size, d_model, pad_id)
         tied = config.tie_embeddings == "all"
-        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, d_model, pad_id)
+        self.src_embedding = self.tgt_embedding if tied else table(src_vocab_size, d_model, pad_id)
         learned = config.positions == "learned"
         self.src_positions = nn.Embedding(config.max_positions, d_model) if learned else None
         self.tgt_positions = nn.Embedding(config.max_positions, d_model) if learned else None
@@ -418,24 +455,29 @@ class Transformer(Seq2Seq[AnyState]):
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in layers[0])  # type: ignore[assignment]
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in layers[1])  # type: ignore[assignment]
         # The output of a post-norm layer is normalised; a pre-norm stack needs a norm at its end.
-        self.encoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
-        self.decoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
-        self.output = nn.Linear(d_model, tgt_vocab_size, bias=False)
+        self.encoder_norm = NORMS[config.norm_type](d_model) if config.norm == "pre" else nn.Identity()
+        self.decoder_norm = NORMS[config.norm_type](d_model) if config.norm == "pre" else nn.Identity()
+        self.output = output_layer(d_model, tgt_vocab_size, config.output_bias)
         if config.tie_embeddings == "none":
             nn.init.normal_(self.output.weight, std=1 / math.sqrt(d_model))
         else:
             self.output.weight = self.tgt_embedding.weight
+        if config.fix_norm:
+            register_parametrization(self.output, "weight", UnitRows())
 
     def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
         x = self._embed(self.src_embedding, self.src_positions, src)  # [B, S, D]
-        for layer in self.encoder:
-            x = layer(x, src_mask)
+        x = apply_layers(self.encoder, x, self._layer_drop, lambda layer, x: layer(x, src_mask))
         return Memory(self.encoder_norm(x), src_mask)
 
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)  # [B, T, D]
-        for layer in self.decoder:
-            x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
+        x = apply_layers(
+            self.decoder,
+            x,
+            self._layer_drop,
+            lambda layer, x: layer(x, layer.cross_attention.project_memory(memory.states), memory.mask),
+        )
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
@@ -454,12 +496,12 @@ class Transformer(Seq2Seq[AnyState]):
             return super().forward(src, src_mask, tgt_in)
         assert isinstance(src_mask, Sentences)
         memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]
-        for encoder_layer in self.encoder:
-            memory = encoder_layer.packed(memory, src_mask)
+        memory = apply_layers(self.encoder, memory, self._layer_drop, lambda layer, x: layer.packed(x, src_mask))
         memory = self.encoder_norm(memory)
         x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences)  # [N, D]
-        for layer in self.decoder:
-            x = layer.packed(x, memory, sentences, src_mask)
+        x = apply_layers(
+            self.decoder, x, self._layer_drop, lambda layer, x: layer.packed(x, memory, sentences, src_mask)
+        )
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
@@ -493,6 +535,8 @@ class Transformer(Seq2Seq[AnyState]):
     def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
         x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), state.position)  # [N, 1, D]
         x = x.view(*state.visible.shape[:2], -1)  # [B, W, D]
+        if self.config.attention_window is not None:
+            leave_window_(state.visible, state.position, self.config.attention_window)
         read = self.decoder[0].residuals[0].input(x)
         norms = *(layer.residuals[0].norm for layer in self.decoder[1:]), self.decoder_norm
         for layer, memory, cache, norm in zip(self.decoder, state.memory, state.cache, norms, strict=True):
@@ -512,6 +556,10 @@ class Transformer(Seq2Seq[AnyState]):
             maps.append(scores.masked_fill(~src_mask[:, None, None, :], -torch.inf).softmax(-1))
             x = layer.feed(layer.attend_source(x, (keys, values), src_mask))
         return torch.stack(maps)
+
+    @property
+    def _layer_drop(self) -> float:
+        return self.config.layer_drop if self.training else 0.0
 
     def _embed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, start: int | Tensor = 0) -> Tensor:
         """Embeddings [B, T, D] of ids [B, T] at positions start, start + 1, …; scaled as in section 3.4."""

@@ -25,6 +25,10 @@ VARIANTS = [
     {"norm": "pre", "activation": "gelu", "positions": "learned", "max_positions": 20},
     {"norm": "post", "positions": "rotary", "tie_embeddings": "none"},
     {"norm": "pre", "tie_embeddings": "decoder"},
+    {"norm_type": "rms", "qk_norm": "l2", "output_bias": True},
+    {"norm_type": "scale", "qk_norm": "layer", "positions": "rotary", "fix_norm": True},
+    {"attention_window": 3},
+    {"attention_window": 2, "positions": "rotary", "norm": "post"},
 ]
 
 

@@ -22,13 +22,22 @@ CONFIGS = {
     "transformer-post-gelu-learned": TransformerConfig(
         **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
     "transformer-swiglu-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "rnn-output-bias": RNNConfig(**RNN, output_bias=True),
+    "transformer-rms-l2": TransformerConfig(**TRANSFORMER, norm_type="rms", qk_norm="l2", positions="rotary"),
+    "transformer-post-scale": TransformerConfig(**TRANSFORMER, norm="post", norm_type="scale", qk_norm="layer"),
+    "transformer-scale-fixed": TransformerConfig(**TRANSFORMER, norm_type="scale", fix_norm=True, output_bias=True),
+    "transformer-window-1": TransformerConfig(**TRANSFORMER, attention_window=1, layer_drop=0.5),
+    "transformer-window-3": TransformerConfig(**TRANSFORMER, attention_window=3, positions="rotary"),
 }  # fmt: skip
 
 
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
 def model(request):
     torch.manual_seed(0)
-    return build_model(request.param, VOCAB, VOCAB, PAD).eval()
+    model = build_model(request.param, VOCAB, VOCAB, PAD).eval()
+    if request.param.output_bias:  # 0 at first
+        torch.nn.init.normal_(model.output.bias)
+    return model
 
 
 def batch():

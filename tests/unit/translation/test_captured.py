@@ -32,6 +32,11 @@ CONFIGS = {
     "transformer": TransformerConfig(**TRANSFORMER),
     "transformer-post-learned": TransformerConfig(**TRANSFORMER, norm="post", positions="learned"),
     "transformer-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "transformer-rms-l2": TransformerConfig(**TRANSFORMER, norm_type="rms", qk_norm="l2", attention_window=5),
+    "transformer-scale-fixed": TransformerConfig(
+        **TRANSFORMER, norm_type="scale", fix_norm=True, qk_norm="layer", positions="rotary", tie_embeddings="none"
+    ),
+    "transformer-post-window": TransformerConfig(**TRANSFORMER, norm="post", norm_type="rms", attention_window=2),
 }
 READING = ("_local_scalar_dense", "nonzero", "item", "equal", "masked_select", "unique")  # they wait for the device
 

@@ -1,0 +1,47 @@
+"""LayerDrop: whole layers of a stack are dropped in training (Fan et al. 2020, section 3.1).
+
+A dropped layer is not computed: its input is its output. The choice is a number on the host, drawn once per stack and
+batch from PyTorch's CPU generator, whose state is in every checkpoint. The parameters of a dropped layer get a gradient
+of zeros instead of none, for two reasons: DistributedDataParallel waits for the gradient of every parameter, and the
+ranks may drop different layers; and the optimizer then makes the same update for any number of ranks and of
+accumulated batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+LayerT = TypeVar("LayerT", bound=nn.Module)
+
+
+class _ZeroGradient(torch.autograd.Function):
+    """x, which now depends on parameters with a gradient of 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        return grads[0], *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
+
+
+def apply_layers(
+    layers: Iterable[LayerT], x: Tensor, rate: float, layer_of: Callable[[LayerT, Tensor], Tensor]
+) -> Tensor:
+    """Apply the layers of a stack to x, each but those dropped.
+
+    Args:
+        rate: probability that a layer is dropped; 0 outside training.
+        layer_of: the output of a layer for an input.
+    """
+    layers = list(layers)
+    dropped = (torch.rand(len(layers)) < rate).tolist() if rate else [False] * len(layers)
+    for layer, drop in zip(layers, dropped, strict=True):
+        x = _ZeroGradient.apply(x, *layer.parameters()) if drop else layer_of(layer, x)
+    return x
