@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from nmt.config.base import RESUMABLE, Section, section_types, unused_keys
 from nmt.config.data import DataConfig
 from nmt.config.evaluation import EvaluationConfig
-from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.model import ModelConfig, RNNConfig, TransformerConfig
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.config.train import TrainConfig
@@ -111,6 +111,15 @@ class Config(Section):
     def _batches_can_be_packed(self) -> Self:
         if self.train.batching == "packed" and (why := unpackable(self)) is not None:
             raise ValueError(f"train.batching: packed is not possible: {why}; use auto or padded")
+        return self
+
+    @model_validator(mode="after")
+    def _updates_can_be_compiled(self) -> Self:
+        if self.train.compile and isinstance(self.model, TransformerConfig) and self.model.layer_drop:
+            raise ValueError(
+                "train.compile: true compiles one sequence of layers, but model.layer_drop skips other layers in each "
+                "batch; remove one of them"
+            )
         return self
 
     @model_validator(mode="after")

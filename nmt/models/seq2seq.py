@@ -68,6 +68,7 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     """An encoder–decoder. Teacher forcing uses :meth:`decode`, search uses :meth:`step`; both give the same logits."""
 
     output: nn.Linear  # [V, D]; `project` applies only this layer, so the loss can compute logits in pieces
+    uniform = True  # whether every batch of a training takes the same operations, as a CUDA graph of an update needs
 
     @abstractmethod
     def encode(self, src: Tensor, src_mask: Tensor) -> Memory:

@@ -442,6 +442,7 @@ class Transformer(Seq2Seq[AnyState]):
     def __init__(self, config: TransformerConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
         super().__init__()
         self.config = config
+        self.uniform = config.layer_drop == 0
         d_model = config.d_model
         table = fixed_embedding if config.fix_norm else embedding
         self.tgt_embedding = table(tgt_vocab_size, d_model, pad_id)
