@@ -14,8 +14,9 @@ from pydantic.fields import FieldInfo
 
 from nmt.config.base import RESUMABLE, Section, section_types, unused_keys
 from nmt.config.data import DataConfig
+from nmt.config.encoders import TransformerStack
 from nmt.config.evaluation import EvaluationConfig
-from nmt.config.model import ModelConfig, RNNConfig, TransformerConfig
+from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.config.train import TrainConfig
@@ -115,25 +116,29 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _updates_can_be_compiled(self) -> Self:
-        if self.train.compile and isinstance(self.model, TransformerConfig) and self.model.layer_drop:
-            raise ValueError(
-                "train.compile: true compiles one sequence of layers, but model.layer_drop skips other layers in each "
-                "batch; remove one of them"
-            )
+        for path, part in (("model", self.model), ("model.encoder", self.model.encoder)):
+            if self.train.compile and isinstance(part, TransformerStack) and part.layer_drop:
+                raise ValueError(
+                    f"train.compile: true compiles one sequence of layers, but {path}.layer_drop skips other layers in "
+                    "each batch; remove one of them"
+                )
         return self
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
-        # The target is fed with a begin-of-sentence symbol before it.
+        # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
         longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
-        most = self.model.max_target_tokens
-        if most is not None and most < longest:
-            raise ValueError(
-                f"model.max_positions ({most}) is under the longest sequence "
-                f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
-            )
+        limits = {"model.max_positions": self.model.max_target_tokens}
+        if self.model.encoder is not None:
+            limits["model.encoder.max_positions"] = self.model.encoder.max_source_tokens
+        for key, most in limits.items():
+            if most is not None and most < longest:
+                raise ValueError(
+                    f"{key} ({most}) is under the longest sequence "
+                    f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
+                )
         return self
 
     @property
@@ -149,6 +154,8 @@ def unpackable(config: Config) -> str | None:
     sampling = config.tokenizer.sampling
     if isinstance(config.model, RNNConfig):
         return "a recurrent model steps through all sentences of a batch at once"
+    if config.model.encoder is not None:
+        return "model.encoder reads padded sentences; only a Transformer without that key packs them"
     if config.model.attention_dropout:
         return "attention without padding has no dropout (model.attention_dropout)"
     if sampling is not None and sampling.method == "line":

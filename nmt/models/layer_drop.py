@@ -10,12 +10,10 @@ accumulated batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-LayerT = TypeVar("LayerT", bound=nn.Module)
 
 
 class _ZeroGradient(torch.autograd.Function):
@@ -32,16 +30,16 @@ class _ZeroGradient(torch.autograd.Function):
 
 
 def apply_layers(
-    layers: Iterable[LayerT], x: Tensor, rate: float, layer_of: Callable[[LayerT, Tensor], Tensor]
+    layers: Iterable[nn.Module], x: Tensor, rate: float, training: bool, apply: Callable[[Any, Tensor], Tensor]
 ) -> Tensor:
-    """Apply the layers of a stack to x, each but those dropped.
+    """Apply the layers of a stack to x, one after another.
 
     Args:
-        rate: probability that a layer is dropped; 0 outside training.
-        layer_of: the output of a layer for an input.
+        rate: probability that a layer is dropped in training.
+        apply: the output of a layer for an input.
     """
-    layers = list(layers)
-    dropped = (torch.rand(len(layers)) < rate).tolist() if rate else [False] * len(layers)
-    for layer, drop in zip(layers, dropped, strict=True):
-        x = _ZeroGradient.apply(x, *layer.parameters()) if drop else layer_of(layer, x)
+    stack = list(layers)
+    dropped = (torch.rand(len(stack)) < rate).tolist() if rate and training else [False] * len(stack)
+    for layer, drop in zip(stack, dropped, strict=True):
+        x = _ZeroGradient.apply(x, *layer.parameters()) if drop else apply(layer, x)
     return x

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from nmt.models.norms import EPS, ScaleNorm, UnitEmbedding
-from nmt.models.transformer import FeedForward, MultiHeadAttention, Transformer, sinusoidal_positions
+from nmt.models.transformer import Transformer
+from nmt.models.transformer_layers import (
+    EncoderLayer,
+    EncoderLayers,
+    FeedForward,
+    MultiHeadAttention,
+    sinusoidal_positions,
+)
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
@@ -56,7 +63,9 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     elif model.src_positions is not None and model.tgt_positions is not None:
         encoder.position_encodings.encodings = _array(model.src_positions.weight)
         decoder.position_encodings.encodings = _array(model.tgt_positions.weight)
+    assert isinstance(model.encoder, EncoderLayers)  # as check_expressible has found
     for target, encoder_layer in zip(encoder.layer, model.encoder, strict=True):
+        assert isinstance(encoder_layer, EncoderLayer)
         _attention(target.self_attention, encoder_layer.self_attention, encoder_layer.residuals[0].norm)
         _feed_forward(target.ffn, encoder_layer.feed_forward, encoder_layer.residuals[1].norm)
     for target, decoder_layer in zip(decoder.layer, model.decoder, strict=True):

@@ -50,8 +50,11 @@ def test_an_update_of_varying_layers_is_not_compiled(tmp_path):
     options = ["model={type: transformer, layer_drop: 0.1}", "train.compile=true"]
     load(tmp_path, BASE, options[0])
     load(tmp_path, BASE, options[1])
-    with pytest.raises(ConfigError, match="true compiles one sequence of layers, but model"):
+    with pytest.raises(ConfigError, match=r"true compiles one sequence of layers, but model\.layer_drop"):
         load(tmp_path, BASE, *options)
+    encoder = "model={type: rnn, encoder: {type: transformer, layer_drop: 0.1}}"
+    with pytest.raises(ConfigError, match=r"true compiles one sequence of layers, but model\.encoder\.layer_drop"):
+        load(tmp_path, BASE, encoder, options[1])
 
 
 def test_the_tokenizer_of_the_first_defaults(tmp_path):

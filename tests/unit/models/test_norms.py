@@ -10,7 +10,7 @@ from torch import nn
 from nmt.config.model import TransformerConfig
 from nmt.models.build import build_model, count_parameters
 from nmt.models.norms import NORMS
-from nmt.models.transformer import MultiHeadAttention
+from nmt.models.transformer_layers import MultiHeadAttention
 
 PAD, VOCAB = 0, 13
 BASE = {
@@ -96,7 +96,7 @@ def attention_by_hand(layer, x, memory, kind):
 @pytest.mark.parametrize("kind", ["l2", "layer"])
 def test_norms_of_queries_and_keys(kind, cross):
     torch.manual_seed(0)
-    layer = MultiHeadAttention(TransformerConfig(**BASE, qk_norm=kind), cross)
+    layer = MultiHeadAttention(TransformerConfig(**BASE, qk_norm=kind), 8 if cross else None)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
