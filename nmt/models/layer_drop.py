@@ -17,29 +17,36 @@ from torch import Tensor, nn
 
 
 class _ZeroGradient(torch.autograd.Function):
-    """x, which now depends on parameters with a gradient of 0."""
+    """x, which now depends on further tensors with a gradient of 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.save_for_backward(*parameters)
+    def forward(ctx: Any, x: Tensor, *others: Tensor) -> Tensor:
+        ctx.save_for_backward(*others)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        return grads[0], *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
+        return grads[0], *(torch.zeros_like(other) for other in ctx.saved_tensors)
 
 
 def apply_layers(
-    layers: Iterable[nn.Module], x: Tensor, rate: float, training: bool, apply: Callable[[Any, Tensor], Tensor]
+    layers: Iterable[nn.Module],
+    x: Tensor,
+    rate: float,
+    training: bool,
+    apply: Callable[[Any, Tensor], Tensor],
+    *others: Tensor,
 ) -> Tensor:
     """Apply the layers of a stack to x, one after another.
 
     Args:
         rate: probability that a layer is dropped in training.
         apply: the output of a layer for an input.
+        others: what every layer reads beside its input. If all layers are dropped, the parameters behind these tensors
+            still get a gradient of zeros.
     """
     stack = list(layers)
     dropped = (torch.rand(len(stack)) < rate).tolist() if rate and training else [False] * len(stack)
     for layer, drop in zip(stack, dropped, strict=True):
-        x = _ZeroGradient.apply(x, *layer.parameters()) if drop else apply(layer, x)
+        x = _ZeroGradient.apply(x, *others, *layer.parameters()) if drop else apply(layer, x)
     return x

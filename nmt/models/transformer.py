@@ -247,7 +247,7 @@ class Transformer(Seq2Seq[AnyState]):
             after: Tensor = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
             return after
 
-        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply)
+        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, memory.states)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
@@ -273,7 +273,7 @@ class Transformer(Seq2Seq[AnyState]):
         def apply(layer: DecoderLayer, x: Tensor) -> Tensor:
             return layer.packed(x, memory, sentences, src_mask)
 
-        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply)
+        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, memory)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 

@@ -1,5 +1,6 @@
 """LayerDrop against a model without the layers that are dropped."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,11 +50,26 @@ def test_a_dropped_layer_is_as_if_it_were_not_there(seed):
         assert torch.equal(gradient, whole[name].grad), name
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_parameter_has_a_gradient_whatever_is_dropped(packed):
+    """Also those of the encoder while no layer of the decoder reads it; DistributedDataParallel waits for all."""
+    model = build_model(CONFIG.model_copy(update={"layer_drop": 0.99}), VOCAB, VOCAB, PAD).train()
+    torch.manual_seed(0)
+    inputs = packed_batch().inputs if packed else (SRC, SRC > 0, TGT_IN)
+    model.project(model(*inputs)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert model.encoder[0].feed_forward.inner.weight.grad.abs().max() == 0
+    assert model.tgt_embedding.weight.grad.abs().max() > 0
+
+
+def packed_batch():
+    lengths = np.array([[4], [3]], np.int32)
+    return Packing.measure([lengths], 16).collate([([5, 6, 7, 8], [4, 5, 6])], [0], PAD, 2, 3)
+
+
 def test_packed_batches_drop_the_same_layers():
     model, _ = model_with_seed(1)
-    pairs = [([5, 6, 7, 8], [4, 5, 6])]
-    packed = Packing.measure([torch.tensor([[4], [3]]).int().numpy()], 16).collate(pairs, [0], PAD, 2, 3)
-    hidden = model(*packed.inputs)[:4]
+    hidden = model(*packed_batch().inputs)[:4]
     torch.manual_seed(1)
     assert torch.allclose(hidden, model(SRC, SRC > 0, TGT_IN)[0], atol=1e-6)
 
