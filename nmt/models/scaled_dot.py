@@ -83,7 +83,7 @@ def windowed_attention(
     Returns:
         [B, S, H·K].
     """
-    length, block = query.size(2), max(window, BLOCK)
+    length, block = query.size(2), -(-max(window, BLOCK) // 8) * 8  # masks of a fused kernel need a multiple of 8
     if length <= window:
         return attention(query, keys, values, None if mask is None else mask[:, None, None, :], dropout_p, causal)
     if length <= block:
