@@ -1,4 +1,4 @@
-"""LayerDrop: whole layers of a stack are dropped in training (Fan et al. 2020, section 3.1).
+"""LayerDrop: whole layers of a stack are dropped in training (Fan et al. 2020).
 
 A dropped layer is not computed: its input is its output. The choice is a number on the host, drawn once per stack and
 batch from PyTorch's CPU generator, whose state is in every checkpoint. The parameters of a dropped layer get a gradient

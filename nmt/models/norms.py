@@ -14,7 +14,7 @@ FIRST_SCALE = 10.0  # of `UnitQueryKey`: log2(L² - L) for sequences of L = 32 p
 
 
 class ScaleNorm(nn.Module):
-    """g x / ‖x‖ with one learned number g, at first √D (Nguyen and Salazar 2019, eq. 5)."""
+    """g x / ‖x‖ with one learned number g, at first √D (Nguyen and Salazar 2019)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -42,7 +42,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 class UnitRows(nn.Module):
-    """FixNorm: the rows of a matrix [V, D] as vectors of length one (Nguyen and Salazar 2019, section 2.3).
+    """FixNorm: the rows of a matrix [V, D] as vectors of length one (Nguyen and Salazar 2019).
 
     A parametrization (:mod:`torch.nn.utils.parametrize`) of an output layer: its ``weight`` is computed when read.
     """
@@ -71,7 +71,7 @@ def fixed_embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
 
 
 class UnitQueryKey(nn.Module):
-    """Queries and keys of length one: scores g cos(q, k) with one learned g (Henry et al. 2020, eq. 4).
+    """Queries and keys of length one: scores g cos(q, k) with one learned g (Henry et al. 2020).
 
     Attention multiplies products by 1/√K: the queries get the factor g √K.
     """
@@ -91,7 +91,7 @@ class UnitQueryKey(nn.Module):
 
 
 class LayerNormQueryKey(nn.Module):
-    """Layer norms without bias of the queries and keys of each head (Dehghani et al. 2023, section 2.1)."""
+    """Layer norms without bias of the queries and keys of each head (Dehghani et al. 2023)."""
 
     def __init__(self, width: int):
         super().__init__()
