@@ -51,6 +51,30 @@ def test_rows_without_weight_do_not_count(smoothing):
         assert torch.allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("rows", [3, 10**6])
+@pytest.mark.parametrize(
+    "weights", [None, [1.0, 0, 1] * 7 + [0, 1], [0.5, 0, 2] * 7 + [0, 1]], ids=["all", "0/1", "any"]
+)
+def test_z_loss_and_its_gradients_equal_the_plain_formulation(smoothing, rows, weights, monkeypatch):
+    monkeypatch.setattr(loss_module, "piece_rows", lambda vocab_size, device: rows)
+    torch.manual_seed(0)
+    output, targets = nn.Linear(8, 11), torch.randint(0, 11, (23,))
+    hidden = torch.randn(23, 8, requires_grad=True)
+    weights = None if weights is None else torch.tensor(weights)
+    got = projected_cross_entropy(hidden, output, targets, smoothing, weights=weights, z_loss=0.3)
+    each = torch.ones(23) if weights is None else weights
+    logits = output(hidden)
+    squared = (each * torch.logsumexp(logits, -1) ** 2).sum()
+    loss = (each * F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")).sum()
+    assert got.smoothed.item() == pytest.approx((loss + 0.3 * squared).item(), rel=1e-5)
+    assert got.squared_log_norm.item() == pytest.approx(squared.item(), rel=1e-5)
+    inputs = [hidden, output.weight, output.bias]
+    found = torch.autograd.grad(got.smoothed, inputs)
+    for one, other in zip(found, torch.autograd.grad(loss + 0.3 * squared, inputs), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_extreme_logits_stay_finite():
     output = nn.Linear(2, 3, bias=False)
     with torch.no_grad():
