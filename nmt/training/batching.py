@@ -47,5 +47,5 @@ def _no_kernel(config: Config, device: torch.device, dtype: torch.dtype) -> str 
     if kernel(device, dtype, width, model.attention_window) is not None:
         return None
     if kernel(device, dtype, width) is not None:
-        return f"attention without padding has no window (model.attention_window) on {device.type} without Triton"
+        return "model.attention_window without padding takes Triton and heads of at most 128"
     return f"{device.type} has no attention without padding for heads of width {width} in {str(dtype)[6:]}"
