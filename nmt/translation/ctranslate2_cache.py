@@ -109,7 +109,6 @@ def check_expressible(run: Run, config: Config) -> None:
             f"{run.path}: CTranslate2 cannot search as the run does (search.{setting}); translate with PyTorch: nmt "
             "translate, without --engine"
         )
-
     for key, off in (("qk_norm", "none"), ("attention_window", None)):
         if (value := getattr(config.model, key)) != off:
             raise ExportError(

@@ -136,7 +136,8 @@ def test_norms_and_bias_give_the_same_probabilities(tmp_path, norm, options):
     [({"qk_norm": "l2"}, "model.qk_norm: l2"), ({"attention_window": 9}, "model.attention_window: 9")],
 )
 def test_what_cannot_be_expressed_is_refused_by_its_key(option, named):
-    run, config = SimpleNamespace(path="runs/one"), SimpleNamespace(model=TransformerConfig(**SMALL))
+    run = SimpleNamespace(path="runs/one")
+    config = SimpleNamespace(model=TransformerConfig(**SMALL), search=SearchConfig())
     check_expressible(run, config)
     config.model = TransformerConfig(**SMALL, **option)
     with pytest.raises(ExportError, match=f"runs/one: CTranslate2 cannot express {named}; translate with PyTorch"):
