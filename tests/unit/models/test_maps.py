@@ -73,6 +73,21 @@ def test_rows_are_distributions_over_what_a_position_sees():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("sizes", [(20, 15), (200, 150)], ids=["one block", "blocks"])
+def test_a_window_shows_in_the_weights(sizes):
+    torch.manual_seed(0)
+    config = TransformerConfig(**TRANSFORMER, attention_window=4, qk_norm="l2")
+    model = build_model(config, VOCAB, VOCAB, PAD).eval()
+    src, mask, tgt_in = batch(*sizes)
+    for weights in self_attention_maps(model, src[:1], mask[:1], tgt_in[:1]).values():
+        size = weights.size(-1)
+        distance = (torch.arange(size)[:, None] - torch.arange(size)).abs()
+        assert torch.allclose(weights.sum(-1), torch.ones(weights.shape[:-1]), atol=1e-5)
+        assert weights[..., distance >= 4].abs().max() == 0
+        assert (weights[..., distance == 3].amax(-1) > 0).all()
+
+
+@torch.no_grad()
 def test_a_side_without_self_attention_has_no_maps():
     small = {"type": "rnn", "d_model": 8, "d_hidden": 6, "d_attention": 5}
     inputs = batch()
