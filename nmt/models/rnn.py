@@ -4,43 +4,63 @@ The equations are those of appendix A of the paper, with s for decoder states, h
 
     c_t = attention(s_{t-1}, h)
     s_t = RNN(s_{t-1}, [E y_{t-1}; c_t])
-    logits_t = W_o maxout(U s_t + V E y_{t-1} + C c_t)          (deep output, Goodfellow et al. 2013)
+    d_t = maxout(U s_t + V E y_{t-1} + C c_t)                   (deep output, Goodfellow et al. 2013)
+    logits_t = W_o d_t
 
 Only the first decoder layer takes part in attention; the layers above it read (s_t, c_t). So, under teacher forcing,
 these layers and the deep output process all positions at once, outside the loop over time.
+
+With ``hops: n``, c_t = c_t^n of n attentions with q^1 = s_{t-1}, c_t^k = attention^k(q^k, h), q^{k+1} = q^k + R^k c_t^k
+(Sukhbaatar et al. 2015, section 2.2). With ``input_feeding``, s_t = RNN(s_{t-1}, [E y_{t-1}; c_t; d_{t-1}]) (Luong et
+al. 2015, section 3.3): d_t is this model's attentional vector, and everything stays inside the loop.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nmt.config.model import RNNConfig
-from nmt.models.attention import SCORES, Source
+from nmt.models.alignment import Chance
+from nmt.models.attention import Attention, Read, Source, build_attention
 from nmt.models.layers import Dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 
 @dataclass(frozen=True)
 class RNNState:
-    """``first``: state of the attentional layer [N, Hid] (and the LSTM's cell); ``upper``: of the layers above it."""
+    """The decoder between two steps.
 
-    source: Source | None
-    summary: Tensor  # [B, 2·Hid], the source in one vector
-    first: tuple[Tensor, ...]
+    Attributes:
+        sources: of each hop of attention; empty without attention.
+        summary: the source in one vector.
+        first: state of the attentional layer (and the LSTM's cell).
+        upper: states of the layers above it.
+        fed: attentional vector of the last step, with input feeding.
+        time: number of the next step, for an alignment that depends on it.
+    """
+
+    sources: tuple[Source, ...]
+    summary: Tensor  # [B, 2·Hid]
+    first: tuple[Tensor, ...]  # of [N, Hid]
     upper: list[tuple[Tensor, ...]]
+    fed: Tensor | None = None  # [N, D]
+    time: Tensor | None = None  # [1]
 
     def select(self, rows: Tensor) -> RNNState:
         beam = self.first[0].size(0) // self.summary.size(0)
         sentences = rows[::beam] // beam
         unchanged = sentences.numel() == self.summary.size(0)  # sentences leave the batch, but are never reordered
         return RNNState(
-            self.source if unchanged or self.source is None else self.source.select(sentences),
+            self.sources if unchanged else tuple(source.select(sentences) for source in self.sources),
             self.summary if unchanged else self.summary.index_select(0, sentences),
             tuple(t.index_select(0, rows) for t in self.first),
             [tuple(t.index_select(0, rows) for t in layer) for layer in self.upper],
+            None if self.fed is None else self.fed.index_select(0, rows),
+            self.time,
         )
 
     def grown(self, room: int) -> RNNState:
@@ -111,6 +131,24 @@ def _gather(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index.expand(-1, -1, x.size(-1)))
 
 
+class Hop(nn.Module):
+    """A further attention, whose query is refined by the context of the one before."""
+
+    def __init__(self, config: RNNConfig, d_memory: int):
+        super().__init__()
+        self.refine = nn.Linear(d_memory, config.d_hidden, bias=False)
+        attention = build_attention(config, d_memory)
+        assert attention is not None
+        self.attention = attention
+
+    def forward(
+        self, query: Tensor, context: Tensor, source: Source, time: Tensor | None, chance: Chance | None
+    ) -> tuple[Tensor, Read]:
+        """The refined query [B, W, Hid] and what it reads, from the query and the context of the hop before."""
+        query = query + self.refine(context)
+        return query, self.attention(query, source, time, chance)
+
+
 class RNN(Seq2Seq[RNNState]):
     def __init__(self, config: RNNConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
         super().__init__()
@@ -125,9 +163,10 @@ class RNN(Seq2Seq[RNNState]):
         self.encoder = Encoder(config)
         states = 2 if config.cell == "lstm" else 1
         self.initial = nn.Linear(d_memory, config.decoder_layers * states * d_hidden)
-        score = SCORES.get(config.attention)
-        self.attention = score(d_hidden, d_memory, config.d_attention) if score is not None else None
-        self.first = Cell(config.cell, config.d_model, d_memory, d_hidden)
+        self.attention = build_attention(config, d_memory)
+        self.hops = nn.ModuleList(Hop(config, d_memory) for _ in range(config.hops - 1))
+        d_context = d_memory + config.d_model if config.input_feeding else d_memory
+        self.first = Cell(config.cell, config.d_model, d_context, d_hidden)
         self.upper = nn.ModuleList(
             _recurrent(config.cell, d_hidden + d_memory, d_hidden) for _ in range(config.decoder_layers - 1)
         )
@@ -141,17 +180,58 @@ class RNN(Seq2Seq[RNNState]):
         return Memory(states, src_mask, summary)
 
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
-        state = self.init_state(memory)
+        return self._decode(memory, tgt_in)
+
+    def _decode(self, memory: Memory, tgt_in: Tensor, seen: list[Sequence[Read]] | None = None) -> Tensor:
+        """See :meth:`decode`; ``seen`` gets what each step read of the source."""
+        # What is known beforehand
+        state, steps = self.init_state(memory), tgt_in.size(1)
         embedded = self._embed(self.tgt_embedding, tgt_in)  # [B, T, D]
-        first, outputs, contexts = state.first, [], []
-        for known in self.first.known(embedded).unbind(1):
-            context, _ = self._attend(first[0], state)
-            first = self.first(known, context, first)
+        known = self.first.known(embedded).unbind(1)
+        chances = self._chances(memory.mask, steps)
+        # The loop over time
+        if self.config.input_feeding:
+            return self._decode_feeding(known, embedded.unbind(1), state, chances, seen)
+        first, time, outputs, contexts = state.first, state.time, [], []
+        for t in range(steps):
+            context, reads = self._attend(first[0], state, time, chances[t])
+            first = self.first(known[t], context, first)
+            time = None if time is None else time + 1
             outputs.append(first[0])
             contexts.append(context)
+            if seen is not None:
+                seen.append(reads)
+        # The layers above and the deep output
         context = torch.stack(contexts, dim=1)  # [B, T, 2·Hid]
         top, _ = self._upper(torch.stack(outputs, dim=1), context, state.upper)
         return self._read_out(top, embedded, context)
+
+    def _decode_feeding(
+        self,
+        known: Sequence[Tensor],
+        embedded: Sequence[Tensor],
+        state: RNNState,
+        chances: Sequence[Sequence[Chance] | None],
+        seen: list[Sequence[Read]] | None,
+    ) -> Tensor:
+        """The loop over time with input feeding: whole steps, each of which needs the deep output of the last."""
+        outputs = []
+        for t, chance in enumerate(chances):
+            hidden, state, reads = self._step(known[t], embedded[t], state, chance)
+            outputs.append(hidden)
+            if seen is not None:
+                seen.append(reads)
+        return torch.stack(outputs, dim=1)
+
+    def _chances(self, mask: Tensor, steps: int) -> Sequence[Sequence[Chance] | None]:
+        """Random numbers of each hop, for each of ``steps`` steps; None where the alignment needs none."""
+        if self.attention is None or not self.training:
+            return [None] * steps
+        hops = 1 + len(self.hops)
+        drawn = self.attention.alignment.chances(mask, steps * hops)
+        if drawn is None:
+            return [None] * steps
+        return [drawn[start : start + hops] for start in range(0, steps * hops, hops)]
 
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> RNNState:
         assert memory.summary is not None
@@ -159,40 +239,62 @@ class RNN(Seq2Seq[RNNState]):
         states = vectors.split(self.config.d_hidden, dim=-1)
         per_layer = 2 if self.config.cell == "lstm" else 1
         layers = [tuple(states[i : i + per_layer]) for i in range(0, len(states), per_layer)]
-        source = self.attention.read(memory.states, memory.mask) if self.attention is not None else None
-        return RNNState(source, memory.summary, layers[0], layers[1:])
+        attentions = self._attentions()
+        sources = tuple(attention.read(memory.states, memory.mask) for attention in attentions)
+        timed = any(attention.alignment.timed for attention in attentions)
+        time = torch.zeros(1, dtype=torch.long, device=vectors.device) if timed else None
+        fed = vectors.new_zeros(len(vectors), self.config.d_model) if self.config.input_feeding else None
+        return RNNState(sources, memory.summary, layers[0], layers[1:], fed, time)
 
     def step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
         embedded = self._embed(self.tgt_embedding, tokens)  # [N, D]
-        context, _ = self._attend(state.first[0], state)
-        first = self.first(self.first.known(embedded), context, state.first)
+        hidden, state, _ = self._step(self.first.known(embedded), embedded, state)
+        return self.project(hidden), state
+
+    def _step(
+        self, known: Tensor, embedded: Tensor, state: RNNState, chance: Sequence[Chance] | None = None
+    ) -> tuple[Tensor, RNNState, Sequence[Read]]:
+        """One step of the whole decoder: its deep output [N, D], the new state, and what it read of the source."""
+        context, reads = self._attend(state.first[0], state, state.time, chance)
+        inputs = context if state.fed is None else torch.cat([context, state.fed], dim=-1)
+        first = self.first(known, inputs, state.first)
         top, upper = self._upper(first[0].unsqueeze(1), context.unsqueeze(1), state.upper)
         hidden = self._read_out(top.squeeze(1), embedded, context)
-        return self.project(hidden), RNNState(state.source, state.summary, first, upper)
+        fed, time = None if state.fed is None else hidden, None if state.time is None else state.time + 1
+        return hidden, RNNState(state.sources, state.summary, first, upper, fed, time), reads
 
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:
         if self.attention is None:
             return None
-        state = self.init_state(self.encode(src, src_mask))
-        first, maps = state.first, []
-        for known in self.first.known(self._embed(self.tgt_embedding, tgt_in)).unbind(1):
-            context, weights = self._attend(first[0], state)
-            first = self.first(known, context, first)
-            maps.append(weights)
-        return torch.cat(maps, dim=1)[None, :, None]  # one layer, one head: [1, B, 1, T, S]
+        seen: list[Sequence[Read]] = []
+        self._decode(self.encode(src, src_mask), tgt_in, seen)
+        hops = [torch.cat([read.weights for read in reads], dim=1) for reads in zip(*seen, strict=True)]
+        return torch.stack(hops).unsqueeze(2)  # a layer for each hop, one head: [n, B, 1, T, S]
+
+    def _attentions(self) -> list[Attention]:
+        hops = [hop.attention for hop in self.hops if isinstance(hop, Hop)]
+        return [] if self.attention is None else [self.attention, *hops]
 
     def _embed(self, table: nn.Module, ids: Tensor) -> Tensor:
         embedded: Tensor = self.dropout(table(ids) * self.scale)
         return embedded
 
-    def _attend(self, query: Tensor, state: RNNState) -> tuple[Tensor, Tensor]:
-        """Context [N, 2·Hid] of queries [N, Hid]; without attention the summary vector for every query."""
-        sentences = state.summary.size(0)
-        beam = query.size(0) // sentences
-        if self.attention is None or state.source is None:
-            return state.summary.repeat_interleave(beam, dim=0) if beam > 1 else state.summary, query
-        context, weights = self.attention(query.view(sentences, beam, -1), state.source)
-        return context.reshape(query.size(0), -1), weights
+    def _attend(
+        self, query: Tensor, state: RNNState, time: Tensor | None, chance: Sequence[Chance] | None
+    ) -> tuple[Tensor, Sequence[Read]]:
+        """Context [N, 2·Hid] of queries [N, Hid], and each hop's read; without attention the summary vector."""
+        rows, sentences = query.size(0), state.summary.size(0)
+        if self.attention is None:
+            beam = rows // sentences
+            return state.summary.repeat_interleave(beam, dim=0) if beam > 1 else state.summary, ()
+        query = query.view(sentences, rows // sentences, -1)
+        read = self.attention(query, state.sources[0], time, None if chance is None else chance[0])
+        reads = [read]
+        for number, hop in enumerate(self.hops, 1):
+            source, one = state.sources[number], None if chance is None else chance[number]
+            query, read = hop(query, read.context, source, time, one)
+            reads.append(read)
+        return read.context.reshape(rows, -1), reads
 
     def _upper(
         self, x: Tensor, context: Tensor, states: list[tuple[Tensor, ...]]
