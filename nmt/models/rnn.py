@@ -13,6 +13,8 @@ these layers and the deep output process all positions at once, outside the loop
 With ``hops: n``, c_t = c_t^n of n attentions with q^1 = s_{t-1}, c_t^k = attention^k(q^k, h), q^{k+1} = q^k + R^k c_t^k
 (Sukhbaatar et al. 2015, section 2.2). With ``input_feeding``, s_t = RNN(s_{t-1}, [E y_{t-1}; c_t; d_{t-1}]) (Luong et
 al. 2015, section 3.3): d_t is this model's attentional vector, and everything stays inside the loop.
+
+D_ctx is the width of the context: that of the encoder states, or without attention that of the encoder's summary.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from torch import Tensor, nn
 from nmt.config.model import RNNConfig
 from nmt.models.alignment import Chance
 from nmt.models.attention import Attention, Read, Source, build_attention
-from nmt.models.layers import Dropout, embedding
+from nmt.models.encoders import build_encoder
+from nmt.models.layers import Dropout, embedding, recurrent
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 
@@ -44,7 +47,7 @@ class RNNState:
     """
 
     sources: tuple[Source, ...]
-    summary: Tensor  # [B, 2·Hid]
+    summary: Tensor  # [B, D_sum]
     first: tuple[Tensor, ...]  # of [N, Hid]
     upper: list[tuple[Tensor, ...]]
     fed: Tensor | None = None  # [N, D]
@@ -83,7 +86,7 @@ class Cell(nn.Module):
         self.hidden = nn.Linear(d_hidden, self.gates * d_hidden)
 
     def forward(self, known: Tensor, context: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_enc]; returns the new state."""
+        """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_ctx]; returns the new state."""
         x = known + self.context(context)
         h = self.hidden(state[0])
         if self.gates == 3:
@@ -94,41 +97,6 @@ class Cell(nn.Module):
         i, f, g, o = (x + h).chunk(4, dim=-1)
         cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(cell), cell
-
-
-def _recurrent(kind: str, d_in: int, d_hidden: int) -> nn.RNNBase:
-    return (nn.GRU if kind == "gru" else nn.LSTM)(d_in, d_hidden, batch_first=True)
-
-
-class Encoder(nn.Module):
-    """Bidirectional recurrent layers; the backward direction starts at the last token of each sentence."""
-
-    def __init__(self, config: RNNConfig):
-        super().__init__()
-        widths = [config.d_model] + [2 * config.d_hidden] * (config.encoder_layers - 1)
-        self.forwards = nn.ModuleList(_recurrent(config.cell, w, config.d_hidden) for w in widths)
-        self.backwards = nn.ModuleList(_recurrent(config.cell, w, config.d_hidden) for w in widths)
-        self.dropout = Dropout(config.dropout)
-        self.residual = config.residual
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map embeddings [B, S, D] to states [B, S, 2·Hid] and the summary [→h_S; ←h_1], [B, 2·Hid]."""
-        lengths = mask.sum(1, keepdim=True)  # [B, 1]
-        positions = torch.arange(x.size(1), device=x.device)
-        # Reverses the tokens of each row but not the padding; this permutation is its own inverse.
-        flip = torch.where(mask, lengths - 1 - positions, positions).unsqueeze(-1)  # [B, S, 1]
-        for layer, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-            ahead = forwards(x)[0]
-            behind = _gather(backwards(_gather(x, flip))[0], flip)
-            y = torch.cat([ahead, behind], dim=-1)  # [B, S, 2·Hid]
-            x = x + self.dropout(y) if self.residual and layer > 0 else self.dropout(y)
-        last = ahead.gather(1, (lengths - 1).unsqueeze(-1).expand(-1, 1, ahead.size(-1))).squeeze(1)
-        return x, torch.cat([last, behind[:, 0]], dim=-1)
-
-
-def _gather(x: Tensor, index: Tensor) -> Tensor:
-    """Reorder the positions of x [B, S, D] by index [B, S, 1]."""
-    return x.gather(1, index.expand(-1, -1, x.size(-1)))
 
 
 class Hop(nn.Module):
@@ -153,31 +121,35 @@ class RNN(Seq2Seq[RNNState]):
     def __init__(self, config: RNNConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
         super().__init__()
         self.config = config
-        d_hidden, d_memory = config.d_hidden, 2 * config.d_hidden
+        d_hidden, source = config.d_hidden, config.source_encoder
         self.tgt_embedding = embedding(tgt_vocab_size, config.d_model, pad_id)
         tied = config.tie_embeddings == "all"
-        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, config.d_model, pad_id)
+        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, source.d_model, pad_id)
         # Rows of norm one suit an output layer; a recurrent layer needs inputs of order one.
         self.scale = config.d_model**0.5
         self.dropout = Dropout(config.dropout)
-        self.encoder = Encoder(config)
+        self.encoder = build_encoder(source)
         states = 2 if config.cell == "lstm" else 1
-        self.initial = nn.Linear(d_memory, config.decoder_layers * states * d_hidden)
+        self.initial = nn.Linear(self.encoder.d_summary, config.decoder_layers * states * d_hidden)
+        d_memory = self.encoder.d_out
         self.attention = build_attention(config, d_memory)
-        self.hops = nn.ModuleList(Hop(config, d_memory) for _ in range(config.hops - 1))
-        d_context = d_memory + config.d_model if config.input_feeding else d_memory
-        self.first = Cell(config.cell, config.d_model, d_context, d_hidden)
+        has_attention = self.attention is not None
+        self.hops = nn.ModuleList(Hop(config, d_memory) for _ in range(config.hops - 1 if has_attention else 0))
+        self.input_feeding = config.input_feeding and has_attention
+        d_context = d_memory if has_attention else self.encoder.d_summary
+        d_fed = config.d_model if self.input_feeding else 0
+        self.first = Cell(config.cell, config.d_model, d_context + d_fed, d_hidden)
         self.upper = nn.ModuleList(
-            _recurrent(config.cell, d_hidden + d_memory, d_hidden) for _ in range(config.decoder_layers - 1)
+            recurrent(config.cell, d_hidden + d_context, d_hidden) for _ in range(config.decoder_layers - 1)
         )
-        self.readout = nn.Linear(d_hidden + config.d_model + d_memory, 2 * config.d_model)
+        self.readout = nn.Linear(d_hidden + config.d_model + d_context, 2 * config.d_model)
         self.output = nn.Linear(config.d_model, tgt_vocab_size, bias=False)
         if config.tie_embeddings != "none":
             self.output.weight = self.tgt_embedding.weight
 
     def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        states, summary = self.encoder(self._embed(self.src_embedding, src), src_mask)
-        return Memory(states, src_mask, summary)
+        memory: Memory = self.encoder(self.src_embedding(src) * self.encoder.d_in**0.5, src_mask)
+        return memory
 
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         return self._decode(memory, tgt_in)
@@ -186,11 +158,11 @@ class RNN(Seq2Seq[RNNState]):
         """See :meth:`decode`; ``seen`` gets what each step read of the source."""
         # What is known beforehand
         state, steps = self.init_state(memory), tgt_in.size(1)
-        embedded = self._embed(self.tgt_embedding, tgt_in)  # [B, T, D]
+        embedded = self._embed(tgt_in)  # [B, T, D]
         known = self.first.known(embedded).unbind(1)
         chances = self._chances(memory.mask, steps)
         # The loop over time
-        if self.config.input_feeding:
+        if self.input_feeding:
             return self._decode_feeding(known, embedded.unbind(1), state, chances, seen)
         first, time, outputs, contexts = state.first, state.time, [], []
         for t in range(steps):
@@ -202,7 +174,7 @@ class RNN(Seq2Seq[RNNState]):
             if seen is not None:
                 seen.append(reads)
         # The layers above and the deep output
-        context = torch.stack(contexts, dim=1)  # [B, T, 2·Hid]
+        context = torch.stack(contexts, dim=1)  # [B, T, D_ctx]
         top, _ = self._upper(torch.stack(outputs, dim=1), context, state.upper)
         return self._read_out(top, embedded, context)
 
@@ -234,8 +206,8 @@ class RNN(Seq2Seq[RNNState]):
         return [drawn[start : start + hops] for start in range(0, steps * hops, hops)]
 
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> RNNState:
-        assert memory.summary is not None
-        vectors = torch.tanh(self.initial(memory.summary)).repeat_interleave(beam_size, dim=0)  # [N, ...]
+        summary = memory.vector()
+        vectors = torch.tanh(self.initial(summary)).repeat_interleave(beam_size, dim=0)  # [N, ...]
         states = vectors.split(self.config.d_hidden, dim=-1)
         per_layer = 2 if self.config.cell == "lstm" else 1
         layers = [tuple(states[i : i + per_layer]) for i in range(0, len(states), per_layer)]
@@ -243,11 +215,11 @@ class RNN(Seq2Seq[RNNState]):
         sources = tuple(attention.read(memory.states, memory.mask) for attention in attentions)
         timed = any(attention.alignment.timed for attention in attentions)
         time = torch.zeros(1, dtype=torch.long, device=vectors.device) if timed else None
-        fed = vectors.new_zeros(len(vectors), self.config.d_model) if self.config.input_feeding else None
-        return RNNState(sources, memory.summary, layers[0], layers[1:], fed, time)
+        fed = vectors.new_zeros(len(vectors), self.config.d_model) if self.input_feeding else None
+        return RNNState(sources, summary, layers[0], layers[1:], fed, time)
 
     def step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
-        embedded = self._embed(self.tgt_embedding, tokens)  # [N, D]
+        embedded = self._embed(tokens)  # [N, D]
         hidden, state, _ = self._step(self.first.known(embedded), embedded, state)
         return self.project(hidden), state
 
@@ -275,14 +247,14 @@ class RNN(Seq2Seq[RNNState]):
         hops = [hop.attention for hop in self.hops if isinstance(hop, Hop)]
         return [] if self.attention is None else [self.attention, *hops]
 
-    def _embed(self, table: nn.Module, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.dropout(table(ids) * self.scale)
+    def _embed(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.dropout(self.tgt_embedding(ids) * self.scale)
         return embedded
 
     def _attend(
         self, query: Tensor, state: RNNState, time: Tensor | None, chance: Sequence[Chance] | None
     ) -> tuple[Tensor, Sequence[Read]]:
-        """Context [N, 2·Hid] of queries [N, Hid], and each hop's read; without attention the summary vector."""
+        """Context [N, D_ctx] of queries [N, Hid], and each hop's read; without attention the summary vector."""
         rows, sentences = query.size(0), state.summary.size(0)
         if self.attention is None:
             beam = rows // sentences
@@ -299,7 +271,7 @@ class RNN(Seq2Seq[RNNState]):
     def _upper(
         self, x: Tensor, context: Tensor, states: list[tuple[Tensor, ...]]
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """Apply the layers above the first to x [N, T, Hid] and context [N, T, 2·Hid]."""
+        """Apply the layers above the first to x [N, T, Hid] and context [N, T, D_ctx]."""
         after = []
         for layer, state in zip(self.upper, states, strict=True):
             before = tuple(t.unsqueeze(0).contiguous() for t in state)

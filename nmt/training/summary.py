@@ -33,7 +33,7 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
         else "starting at step 0"
     )
     return "\n".join([
-        f"model       {config.model.type}, {parameters:,} parameters, {embeddings:,} of them embeddings",
+        f"model       {_family(config)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
@@ -42,6 +42,11 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
+
+
+def _family(config: Config) -> str:
+    encoder = config.model.encoder
+    return config.model.type if encoder is None else f"{config.model.type} with a {encoder.type} encoder"
 
 
 def _limits(config: TrainConfig) -> list[str]:
