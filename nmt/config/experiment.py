@@ -114,6 +114,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _passes_differ(self) -> Self:
+        """Refuse R-Drop where nothing is drawn at random: its two passes would be the same."""
+        drawn = [value for key, value in self.model if "drop" in key or "zoneout" in key]
+        if self.train.terms.r_drop is not None and not any(drawn) and self.train.terms.word_dropout is None:
+            raise ValueError(
+                "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from nmt.config.base import RESUMABLE, Positive, Probability, Section
 from nmt.config.schedule import ScheduleConfig
+from nmt.config.terms import TermsConfig
 
 
 class OptimizerConfig(Section):
@@ -69,6 +70,7 @@ class TrainConfig(Section):
     label_smoothing: Probability = Field(
         0.1, description="probability mass spread over all subwords in the training loss (Szegedy et al. 2016)"
     )
+    terms: TermsConfig = Field(TermsConfig(), description="regularisers and other terms of the training loss")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="optimizer and peak learning rate")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="learning rate over steps")
     clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(

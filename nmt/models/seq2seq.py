@@ -11,8 +11,9 @@ Everything is batch first. Masks are boolean and True means "may be attended".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +44,18 @@ class Memory:
         """The same sources with ``positions`` positions each; those added are not attended."""
         more = positions - self.mask.size(1)
         return replace(self, states=F.pad(self.states, (0, 0, 0, more)), mask=F.pad(self.mask, (0, more)))
+
+
+class Decoded(NamedTuple):
+    """What a forward pass returns while training, where terms of the loss need more than hidden states.
+
+    Attributes:
+        hidden: [B, T, D]
+        extras: other quantities of the target positions, each [B, T, ...].
+    """
+
+    hidden: Tensor
+    extras: Mapping[str, Tensor]
 
 
 class State(Protocol):
@@ -106,6 +119,6 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:
         """Attention weights [layers, B, H, T, S] of each target position over the source; None without attention."""
 
-    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
-        """Hidden states [B, T, D] under teacher forcing."""
+    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | Decoded:
+        """Hidden states [B, T, D] under teacher forcing; with other quantities if a term of the loss needs them."""
         return self.decode(self.encode(src, src_mask), tgt_in)

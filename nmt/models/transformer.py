@@ -251,7 +251,7 @@ class Transformer(Seq2Seq[AnyState]):
         """
         if sentences is None:
             assert isinstance(src_mask, Tensor)
-            return super().forward(src, src_mask, tgt_in)
+            return self.decode(self.encode(src, src_mask), tgt_in)
         assert isinstance(src_mask, Sentences)
         assert isinstance(self.encoder, EncoderLayers)
         memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]

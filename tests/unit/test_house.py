@@ -14,11 +14,13 @@ from nmt.config.experiment import all_keys
 from nmt.config.model import RNNConfig
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
 from nmt.config.search import SearchConfig
+from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources import KINDS
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
 from nmt.search.scoring import LengthPenalty
+from nmt.training.terms import TERMS
 
 ROOT = Path(__file__).parents[2]
 LINES = 60
@@ -97,6 +99,10 @@ def test_encoders_are_those_of_the_configuration():
     assert {*ENCODERS} == {*sections}
     assert len({name for section in sections for name in names(section, "type")}) == len(sections)
     assert len({*ENCODERS.values()}) == len(ENCODERS)
+
+
+def test_terms_of_the_loss_are_those_of_the_configuration():
+    assert {*TERMS} == {*TermsConfig.model_fields}
 
 
 def test_schedules_are_those_of_the_configuration():
