@@ -180,12 +180,12 @@ class Draws:
     Attributes:
         log_probs: log probability of the positions drawn at each target step, with gradient.
         entropy: of the distribution that they were drawn from, in nats, with gradient.
-        drawn: False at sentences that used the expected context instead.
+        drawn: False in sentences that used the expected context instead.
     """
 
     log_probs: Tensor  # [B, T]
     entropy: Tensor  # [B, T]
-    drawn: Tensor  # [B]
+    drawn: Tensor  # [B, T]
 
     @classmethod
     def of(cls, scores: Tensor, weights: Tensor, mask: Tensor, expected: Tensor | None) -> Draws:
@@ -200,5 +200,5 @@ class Draws:
         chosen = log_probs.gather(-1, weights.argmax(-1, keepdim=True)).squeeze(-1)  # [B, T, n]
         finite = log_probs.masked_fill(~mask[:, None, None], 0.0)  # 0 log 0 = 0
         entropy = -(finite.exp().masked_fill(~mask[:, None, None], 0.0) * finite).sum(-1)
-        drawn = mask.any(-1) if expected is None else ~expected[:, 0, 0]
-        return cls(chosen.sum(-1), entropy.sum(-1), drawn)
+        drawn = torch.ones_like(chosen[..., 0], dtype=torch.bool)
+        return cls(chosen.sum(-1), entropy.sum(-1), drawn if expected is None else drawn & ~expected[:, 0])

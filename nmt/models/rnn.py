@@ -19,6 +19,7 @@ D_ctx is the width of the context: that of the encoder states, or without attent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,11 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from nmt.config.model import RNNConfig
-from nmt.models.alignment import Chance
+from nmt.models.alignment import Chance, Draws
 from nmt.models.attention import Attention, Read, Source, build_attention
 from nmt.models.encoders import build_encoder
 from nmt.models.layers import Dropout, embedding, recurrent
-from nmt.models.seq2seq import Memory, Seq2Seq
+from nmt.models.seq2seq import Decoded, Memory, Seq2Seq
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,11 @@ class RNN(Seq2Seq[RNNState]):
         has_attention = self.attention is not None
         self.hops = nn.ModuleList(Hop(config, d_memory) for _ in range(config.hops - 1 if has_attention else 0))
         self.input_feeding = config.input_feeding and has_attention
+        # The mean log-likelihood of a target token, followed by the term REINFORCE of the loss. No gradient changes it;
+        # it is a parameter because checkpoints contain parameters. An untrained model has this value.
+        reinforced = has_attention and config.alignment == "hard" and config.hard.estimator == "reinforce"
+        start = torch.tensor(-math.log(tgt_vocab_size))
+        self.baseline = nn.Parameter(start, requires_grad=False) if reinforced else None
         d_context = d_memory if has_attention else self.encoder.d_summary
         d_fed = config.d_model if self.input_feeding else 0
         self.first = Cell(config.cell, config.d_model, d_context + d_fed, d_hidden)
@@ -151,23 +157,45 @@ class RNN(Seq2Seq[RNNState]):
         memory: Memory = self.encoder(self.src_embedding(src) * self.encoder.d_in**0.5, src_mask)
         return memory
 
-    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
-        return self._decode(memory, tgt_in)
+    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | Decoded:
+        """See :meth:`Seq2Seq.forward`; in training, the term REINFORCE needs what :class:`Draws` has."""
+        memory = self.encode(src, src_mask)
+        if self.baseline is None or not self.training:
+            return self.decode(memory, tgt_in)
+        chances, seen = self._chances(memory.mask, tgt_in.size(1)), list[Sequence[Read]]()
+        hidden = self._decode(memory, tgt_in, chances, seen)
+        hops = [[torch.cat(parts, dim=1) for parts in zip(*reads, strict=True)] for reads in zip(*seen, strict=True)]
+        weights, scores = (torch.stack(each, dim=2) for each in list(zip(*hops, strict=True))[1:])  # [B, T, n, S]
+        expected = None if chances[0] is None else chances[0][0].expected
+        return Decoded(hidden, vars(Draws.of(scores, weights, memory.mask, expected)))
 
-    def _decode(self, memory: Memory, tgt_in: Tensor, seen: list[Sequence[Read]] | None = None) -> Tensor:
-        """See :meth:`decode`; ``seen`` gets what each step read of the source."""
+    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
+        return self._decode(memory, tgt_in, self._chances(memory.mask, tgt_in.size(1)))
+
+    def _decode(
+        self,
+        memory: Memory,
+        tgt_in: Tensor,
+        chances: Sequence[Sequence[Chance] | None],
+        seen: list[Sequence[Read]] | None = None,
+    ) -> Tensor:
+        """See :meth:`decode`.
+
+        Args:
+            chances: what :meth:`_chances` drew for each step.
+            seen: gets what each step read of the source.
+        """
         # What is known beforehand
-        state, steps = self.init_state(memory), tgt_in.size(1)
+        state = self.init_state(memory)
         embedded = self._embed(tgt_in)  # [B, T, D]
         known = self.first.known(embedded).unbind(1)
-        chances = self._chances(memory.mask, steps)
         # The loop over time
         if self.input_feeding:
             return self._decode_feeding(known, embedded.unbind(1), state, chances, seen)
         first, time, outputs, contexts = state.first, state.time, [], []
-        for t in range(steps):
-            context, reads = self._attend(first[0], state, time, chances[t])
-            first = self.first(known[t], context, first)
+        for each, chance in zip(known, chances, strict=True):
+            context, reads = self._attend(first[0], state, time, chance)
+            first = self.first(each, context, first)
             time = None if time is None else time + 1
             outputs.append(first[0])
             contexts.append(context)
@@ -239,7 +267,7 @@ class RNN(Seq2Seq[RNNState]):
         if self.attention is None:
             return None
         seen: list[Sequence[Read]] = []
-        self._decode(self.encode(src, src_mask), tgt_in, seen)
+        self._decode(self.encode(src, src_mask), tgt_in, [None] * tgt_in.size(1), seen)
         hops = [torch.cat([read.weights for read in reads], dim=1) for reads in zip(*seen, strict=True)]
         return torch.stack(hops).unsqueeze(2)  # a layer for each hop, one head: [n, B, 1, T, S]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from nmt.data.packing import PackedBatch
 from nmt.models.seq2seq import Decoded
 from nmt.training.loss import Loss, projected_cross_entropy
 from nmt.training.terms import build_terms
-from nmt.training.terms.base import Found, Pass
+from nmt.training.terms.base import Found, Pass, Term
 from nmt.training.terms.inputs import Inputs
 
 
@@ -23,15 +24,16 @@ class Objective:
 
     Args:
         output: the output layer [V, D] of the model.
+        more: further terms, by name.
 
     Attributes:
-        terms: those of the configuration, by name.
+        terms: those of the configuration and ``more``, by name.
         logged: names of the values that are logged beside the loss.
     """
 
-    def __init__(self, config: TrainConfig, output: nn.Linear):
+    def __init__(self, config: TrainConfig, output: nn.Linear, more: Mapping[str, Term] = MappingProxyType({})):
         self.smoothing, self.z_loss, self.output = config.label_smoothing, config.terms.z_loss or 0.0, output
-        self.terms = build_terms(config.terms)
+        self.terms = {**build_terms(config.terms), **more}
         self.logged = [name for name, term in self.terms.items() if term.is_summand]
 
     def __call__(self, forward: Callable[..., Any], batch: Batch | PackedBatch) -> tuple[Tensor, Tensor]:

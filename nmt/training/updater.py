@@ -23,6 +23,7 @@ from nmt.training.captured import CapturedUpdate, Graphs, capture
 from nmt.training.objective import Objective
 from nmt.training.optim import MovingAverage, build_optimizer, set_learning_rate
 from nmt.training.progress import Progress, Window
+from nmt.training.terms import model_terms
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
@@ -51,7 +52,7 @@ class Updater:
         )
         self.captured: CapturedUpdate | None = None
         self.forward = torch.compile(parallel, dynamic=not self.packed) if config.compile else parallel
-        self.objective = Objective(config, model.output)
+        self.objective = Objective(config, model.output, model_terms(model))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, config.optimizer, self.device, self.capturable)
         self.rate = config.optimizer.lr
@@ -80,6 +81,7 @@ class Updater:
             finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)
         else:
             losses = self._gradients(batches, total / self.ranks.size, progress)
+            self._observe(losses, total)
             finite = self._apply(losses, tokens, window)
             self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -223,6 +225,18 @@ class Updater:
             raise TrainingError(
                 f"out of memory at step {step}, even with the batch split; the last checkpoint is kept. {_LESS_MEMORY}"
             ) from None
+
+    @torch.no_grad()
+    def _observe(self, losses: Tensor, total: int) -> None:
+        """Tell terms the mean log p of the ``total`` targets of all ranks; ``losses`` has this rank's sums."""
+        terms = [term for term in self.objective.terms.values() if term.observes]
+        if not terms:
+            return
+        nll = losses[1]
+        if self.ranks.size > 1:
+            nll = nll.new_tensor(sum(numbers[0] for numbers in self.ranks.exchange([float(nll)])))
+        for term in terms:
+            term.observe(-nll / total)
 
     def _apply(self, losses: Tensor, tokens: int | Tensor, window: Window) -> Tensor:
         """Update the weights if the gradient is finite; return whether it is.

@@ -183,7 +183,7 @@ def test_two_ranks_train_on_packed_batches(task):
 # ------------------------------------------------------------------------------------------------------------- resuming
 
 
-@pytest.mark.parametrize("family", ["rnn", "transformer"])
+@pytest.mark.parametrize("family", ["rnn", "transformer", "rnn-reinforce"])
 def test_two_ranks_resume_to_the_same_bits(task, family):
     """Dropout and all else that has a state on, with a signal to the other rank inside an epoch.
 

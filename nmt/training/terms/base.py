@@ -66,13 +66,15 @@ class Term:
     """One term of the training loss, made from its section of ``train.terms``.
 
     A subclass overrides what it needs. Random draws come from the global generator of the device, which checkpoints
-    contain. A running quantity belongs into a buffer of the model, which they contain as well.
+    contain. A running quantity belongs into a parameter of the model without gradient, which they contain as well.
 
     Attributes:
         is_summand: whether the term adds to the loss; False for a term that only changes inputs.
+        observes: whether :meth:`observe` is called.
     """
 
     is_summand = True
+    observes = False
 
     def second_inputs(self, inputs: Inputs) -> Inputs | None:
         """The inputs of a further pass; None: the term needs none."""
@@ -87,5 +89,13 @@ class Term:
 
         Both are scalars: sums over the targets of the batch, in which padding counts 0. The update divides the first by
         the target tokens of all its batches, the log the second by those of its window.
+        """
+        raise NotImplementedError
+
+    def observe(self, log_prob: Tensor) -> None:
+        """Follow an update, without gradient.
+
+        Args:
+            log_prob: mean log p of the targets of all its batches and ranks, a scalar; the same on all ranks.
         """
         raise NotImplementedError

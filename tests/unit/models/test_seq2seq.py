@@ -51,7 +51,7 @@ CONFIGS = {
     "rnn-gru-deep": RNNConfig(**RNN, encoder_layers=2, decoder_layers=2),
     **{f"rnn-{a.replace('_', '-')}": RNNConfig(**RNN, alignment=a, window=1)
        for a in ("local_monotonic", "local_predictive")},
-    **{f"rnn-hard-{e}": RNNConfig(**RNN, alignment="hard", hard={"estimator": e}) for e in ("gumbel",)},
+    **{f"rnn-hard-{e}": RNNConfig(**RNN, alignment="hard", hard={"estimator": e}) for e in ("reinforce", "gumbel")},
     "rnn-input-feeding": RNNConfig(**RNN, input_feeding=True),
     "rnn-lstm-deep-input-feeding": RNNConfig(**RNN, cell="lstm", decoder_layers=3, residual=True, input_feeding=True),
     "rnn-hops": RNNConfig(**RNN, hops=3),
@@ -210,8 +210,10 @@ def test_attention_maps_are_distributions_over_the_real_source(model):
 def test_every_parameter_gets_a_gradient(model):
     src, src_mask, tgt_in = batch()
     model.train(getattr(model.config, "alignment", "soft") == "hard")  # its maximum, in evaluation, has no gradient
-    model.project(model(src, src_mask, tgt_in)).logsumexp(-1).sum().backward()
-    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    result = model(src, src_mask, tgt_in)
+    hidden, extras = (result, {}) if isinstance(result, torch.Tensor) else result
+    (model.project(hidden).logsumexp(-1).sum() + sum(x.sum() for x in extras.values())).backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None and p.requires_grad]
     # Without attention the memory's states are not read, only their summary; everything else always is.
     assert not idle
 
