@@ -17,6 +17,7 @@ from nmt.config.search import SearchConfig
 from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources import KINDS
+from nmt.models.alignment import ALIGNMENTS
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
 from nmt.search.scoring import LengthPenalty
@@ -92,6 +93,10 @@ def test_kinds_of_sources_are_those_of_the_configuration():
 
 def test_attention_scores_are_those_of_the_configuration():
     assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
+
+
+def test_alignments_are_those_of_the_configuration():
+    assert set(ALIGNMENTS) == names(RNNConfig, "alignment")
 
 
 def test_encoders_are_those_of_the_configuration():
