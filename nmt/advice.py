@@ -23,6 +23,7 @@ VALUES: dict[str, dict[str, str]] = {
         "bahdanau": "additive", "concat": "additive", "mlp": "additive", "luong": "general", "bilinear": "general",
         "multiplicative": "general", "dot_product": "dot", "scaled": "scaled_dot", "l2": "euclidean",
         "distance": "euclidean", "false": "none", "no": "none", "off": "none",
+        "hard": "additive with model.alignment: hard", "local": "general with model.alignment: local_predictive",
     },
     "cell": {"rnn": "gru"},
     "norm": {"prenorm": "pre", "pre_ln": "pre", "postnorm": "post", "post_ln": "post"},
@@ -114,6 +115,7 @@ KEYS = {
     "heads": "model.num_heads",
     "num_attention_heads": "model.num_heads",
     "num_layers": "model.encoder_layers",
+    "input_feed": "model.input_feeding",
     "num_encoder_layers": "model.encoder_layers",
     "num_decoder_layers": "model.decoder_layers",
 }

@@ -23,7 +23,7 @@ class HardAttentionConfig(Section):
         " (Jang et al. 2017)",
     )
     reinforce_weight: Annotated[float, Field(gt=0.0)] = Field(
-        1.0, description="factor of the REINFORCE term; 1 is the gradient of the expected log-likelihood"
+        0.1, description="factor of the REINFORCE term; 1: the unbiased gradient, which is noisy"
     )
     entropy_weight: Annotated[float, Field(ge=0.0)] = Field(
         0.01, description="reward of the entropy of the distribution drawn from, for each target token"

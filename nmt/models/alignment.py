@@ -196,7 +196,7 @@ class Draws:
             mask: [B, S].
             expected: as in :class:`Chance`.
         """
-        log_probs = torch.log_softmax(scores, dim=-1)
+        log_probs = torch.log_softmax(scores.float(), dim=-1)
         chosen = log_probs.gather(-1, weights.argmax(-1, keepdim=True)).squeeze(-1)  # [B, T, n]
         finite = log_probs.masked_fill(~mask[:, None, None], 0.0)  # 0 log 0 = 0
         entropy = -(finite.exp().masked_fill(~mask[:, None, None], 0.0) * finite).sum(-1)

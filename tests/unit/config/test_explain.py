@@ -21,6 +21,12 @@ OVERRIDES = [
     ("train.optimizer.betas=[0.9,2]", "--set: train.optimizer.betas[1]: 2 (integer) should be less than 1"),
     ("model.type=transfomer", '--set: model.type: "transfomer" is not known; did you mean transformer?'),
     ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
+    ("model={type: rnn, attention: hard}", "--set: model.attention: \"hard\" is not one of 'additive', 'general', "
+     "'dot', 'scaled_dot', 'euclidean' or 'none' (did you mean additive with model.alignment: hard?)"),
+    ("model={type: rnn, input_feed: true}", "--set: model.input_feed: unknown key; did you mean model.input_feeding?"),
+    ("model={type: rnn, hard: {temperature: 0}}",
+     "--set: model.hard.temperature: 0 (integer) should be greater than 0"),
+    ("model={type: rnn, hops: 0}", "--set: model.hops: 0 (integer) should be greater than 0"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
     ("data.train={src: a}", "--set: data.train.kind: missing; one of: demo, hub, jsonl, text, tsv"),

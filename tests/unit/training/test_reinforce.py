@@ -18,7 +18,7 @@ from nmt.training.terms import model_terms
 
 VOCABULARY = 9
 SIZES = {"type": "rnn", "d_model": 5, "d_hidden": 4, "dropout": 0.0}
-HARD = {"expected_context": 0.0, "entropy_weight": 0.0}
+HARD = {"expected_context": 0.0, "entropy_weight": 0.0, "reinforce_weight": 1.0}
 
 
 def model_of(alignment="hard", **keys):
