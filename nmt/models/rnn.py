@@ -30,8 +30,8 @@ from nmt.config.model import RNNConfig
 from nmt.models.alignment import Chance, Draws
 from nmt.models.attention import Attention, Read, Source, build_attention
 from nmt.models.encoders import build_encoder
-from nmt.models.layers import Dropout, embedding, recurrent
-from nmt.models.seq2seq import Decoded, Memory, Seq2Seq
+from nmt.models.layers import Dropout, embedding, kept, recurrent
+from nmt.models.seq2seq import Decoded, Keep, Memory, Seq2Seq
 
 
 @dataclass(frozen=True)
@@ -153,24 +153,24 @@ class RNN(Seq2Seq[RNNState]):
         if config.tie_embeddings != "none":
             self.output.weight = self.tgt_embedding.weight
 
-    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        memory: Memory = self.encoder(self.src_embedding(src) * self.encoder.d_in**0.5, src_mask)
+    def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
+        memory: Memory = self.encoder(kept(self.src_embedding(src) * self.encoder.d_in**0.5, keep), src_mask)
         return memory
 
-    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | Decoded:
+    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor, *, keep: Keep = (None, None)) -> Tensor | Decoded:
         """See :meth:`Seq2Seq.forward`; in training, the term REINFORCE needs what :class:`Draws` has."""
-        memory = self.encode(src, src_mask)
+        memory = self.encode(src, src_mask, keep[0])
         if self.baseline is None or not self.training:
-            return self.decode(memory, tgt_in)
+            return self.decode(memory, tgt_in, keep[1])
         chances, seen = self._chances(memory.mask, tgt_in.size(1)), list[Sequence[Read]]()
-        hidden = self._decode(memory, tgt_in, chances, seen)
+        hidden = self._decode(memory, tgt_in, chances, seen, keep[1])
         hops = [[torch.cat(parts, dim=1) for parts in zip(*reads, strict=True)] for reads in zip(*seen, strict=True)]
         weights, scores = (torch.stack(each, dim=2) for each in list(zip(*hops, strict=True))[1:])  # [B, T, n, S]
         expected = None if chances[0] is None else chances[0][0].expected
         return Decoded(hidden, vars(Draws.of(scores, weights, memory.mask, expected)))
 
-    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
-        return self._decode(memory, tgt_in, self._chances(memory.mask, tgt_in.size(1)))
+    def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
+        return self._decode(memory, tgt_in, self._chances(memory.mask, tgt_in.size(1)), keep=keep)
 
     def _decode(
         self,
@@ -178,6 +178,7 @@ class RNN(Seq2Seq[RNNState]):
         tgt_in: Tensor,
         chances: Sequence[Sequence[Chance] | None],
         seen: list[Sequence[Read]] | None = None,
+        keep: Tensor | None = None,
     ) -> Tensor:
         """See :meth:`decode`.
 
@@ -187,7 +188,7 @@ class RNN(Seq2Seq[RNNState]):
         """
         # What is known beforehand
         state = self.init_state(memory)
-        embedded = self._embed(tgt_in)  # [B, T, D]
+        embedded = self._embed(tgt_in, keep)  # [B, T, D]
         known = self.first.known(embedded).unbind(1)
         # The loop over time
         if self.input_feeding:
@@ -275,8 +276,8 @@ class RNN(Seq2Seq[RNNState]):
         hops = [hop.attention for hop in self.hops if isinstance(hop, Hop)]
         return [] if self.attention is None else [self.attention, *hops]
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.dropout(self.tgt_embedding(ids) * self.scale)
+    def _embed(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        embedded: Tensor = self.dropout(kept(self.tgt_embedding(ids) * self.scale, keep))
         return embedded
 
     def _attend(

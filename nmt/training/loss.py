@@ -188,6 +188,11 @@ def log_norm_and_gradient_(
     return log_norm * weights
 
 
+def logits_of(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """hidden Wᵀ + b, in the type of W."""
+    return hidden @ weight.t() if bias is None else torch.addmm(bias.to(weight.dtype), hidden, weight.t())
+
+
 def add_product_(total: Tensor, p: Tensor, h: Tensor) -> None:
     """total [V, D] += pᵀ h, summed in fp32 within the product on CUDA."""
     if p.dtype == total.dtype:
@@ -250,7 +255,7 @@ def projected_cross_entropy(
 
 @torch.no_grad()
 def token_log_probs(hidden: Tensor, output: nn.Linear, targets: Tensor) -> Tensor:
-    """log p of each of ``targets`` [M] under softmax(hidden Wᵀ), [M] in fp32, without gradient.
+    """log p of each of ``targets`` [M] under softmax(hidden Wᵀ + b), [M] in fp32, without gradient.
 
     Args:
         hidden: [M, D]
@@ -261,5 +266,6 @@ def token_log_probs(hidden: Tensor, output: nn.Linear, targets: Tensor) -> Tenso
         rows = piece_rows(w.size(0), h.device.type)
         for start in range(0, len(h), rows):
             piece = slice(start, start + rows)
-            found[piece] = -F.cross_entropy((h[piece] @ w.t()).float(), targets[piece], reduction="none")
+            logits = logits_of(h[piece], w, output.bias)
+            found[piece] = -F.cross_entropy(logits.float(), targets[piece], reduction="none")
     return found

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nmt.config.train import TrainConfig
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
-from nmt.models.seq2seq import Decoded
+from nmt.models.seq2seq import Decoded, Seq2Seq
 from nmt.training.loss import Loss, projected_cross_entropy
 from nmt.training.terms import build_terms
-from nmt.training.terms.base import Found, Pass, Term
+from nmt.training.terms.base import Found, Pass
 from nmt.training.terms.inputs import Inputs
 
 
@@ -23,17 +22,16 @@ class Objective:
     """The loss of a batch.
 
     Args:
-        output: the output layer [V, D] of the model.
-        more: further terms, by name.
+        model: the model that is trained.
 
     Attributes:
-        terms: those of the configuration and ``more``, by name.
+        terms: those of the configuration and of the model, by name.
         logged: names of the values that are logged beside the loss.
     """
 
-    def __init__(self, config: TrainConfig, output: nn.Linear, more: Mapping[str, Term] = MappingProxyType({})):
-        self.smoothing, self.z_loss, self.output = config.label_smoothing, config.terms.z_loss or 0.0, output
-        self.terms = {**build_terms(config.terms), **more}
+    def __init__(self, config: TrainConfig, model: Seq2Seq[Any]):
+        self.smoothing, self.z_loss, self.output = config.label_smoothing, config.terms.z_loss or 0.0, model.output
+        self.terms = build_terms(config.terms, model)
         self.logged = [name for name, term in self.terms.items() if term.is_summand]
 
     def __call__(self, forward: Callable[..., Any], batch: Batch | PackedBatch) -> tuple[Tensor, Tensor]:
@@ -53,7 +51,7 @@ class Objective:
         joined = Inputs.joined(inputs)
         for term in self.terms.values():
             joined = term.change(joined)
-        first, *further = self._passes(forward(*joined.arguments), batch, len(inputs))
+        first, *further = self._passes(forward(*joined.arguments, **joined.keywords), batch, len(inputs))
         # Sum
         loss: Tensor = first.loss.smoothed
         squared = first.loss.squared_log_norm

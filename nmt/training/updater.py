@@ -23,7 +23,6 @@ from nmt.training.captured import CapturedUpdate, Graphs, capture
 from nmt.training.objective import Objective
 from nmt.training.optim import MovingAverage, build_optimizer, set_learning_rate
 from nmt.training.progress import Progress, Window
-from nmt.training.terms import model_terms
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
@@ -52,7 +51,7 @@ class Updater:
         )
         self.captured: CapturedUpdate | None = None
         self.forward = torch.compile(parallel, dynamic=not self.packed) if config.compile else parallel
-        self.objective = Objective(config, model.output, model_terms(model))
+        self.objective = Objective(config, model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, config.optimizer, self.device, self.capturable)
         self.rate = config.optimizer.lr

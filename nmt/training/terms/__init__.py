@@ -6,28 +6,31 @@ To add a term, write its key and section in ``nmt/config/terms.py``; then write 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from nmt.config.terms import TermsConfig
 from nmt.models.rnn import RNN
 from nmt.models.seq2seq import Seq2Seq
 from nmt.training.terms.base import Term
+from nmt.training.terms.cutoff import Cutoff, SimCut
 from nmt.training.terms.r_drop import RDrop
 from nmt.training.terms.reinforce import Reinforce
 from nmt.training.terms.word_dropout import WordDropout
 from nmt.training.terms.z_loss import ZLoss
 
-TERMS: dict[str, Callable[[Any], Term]] = {"z_loss": ZLoss, "word_dropout": WordDropout, "r_drop": RDrop}
+TERMS: dict[str, type[Term[Any]]] = {
+    "z_loss": ZLoss,
+    "word_dropout": WordDropout,
+    "r_drop": RDrop,
+    "cutoff": Cutoff,
+    "simcut": SimCut,
+}
 
 
-def build_terms(config: TermsConfig) -> dict[str, Term]:
+def build_terms(config: TermsConfig, model: Seq2Seq[Any]) -> dict[str, Term[Any]]:
     """The terms that are on, by the names of their keys."""
-    return {name: make(section) for name, make in TERMS.items() if (section := getattr(config, name)) is not None}
-
-
-def model_terms(model: Seq2Seq[Any]) -> dict[str, Term]:
-    """The terms without which a model cannot be trained, by the names of what they log."""
-    if isinstance(model, RNN) and model.baseline is not None:
-        return {"attention_entropy": Reinforce(model)}
-    return {}
+    given = {name: getattr(config, name) for name in TERMS}
+    terms = {name: TERMS[name](value, model) for name, value in given.items() if value is not None}
+    if isinstance(model, RNN) and model.baseline is not None:  # this model cannot be trained without it
+        terms["attention_entropy"] = Reinforce(model.config.hard, model)
+    return terms

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
+from nmt.models.seq2seq import Seq2Seq
 from nmt.training.loss import Loss, token_log_probs
 from nmt.training.terms.inputs import Inputs
+
+ConfigT = TypeVar("ConfigT")
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,15 @@ class Found:
         return token_log_probs(self.first.hidden, self.output, self.batch.targets)
 
 
-class Term:
-    """One term of the training loss, made from its section of ``train.terms``.
+class Term(Generic[ConfigT]):
+    """One term of the training loss.
 
     A subclass overrides what it needs. Random draws come from the global generator of the device, which checkpoints
     contain. A running quantity belongs into a parameter of the model without gradient, which they contain as well.
+
+    Args:
+        config: what stands under the term's key in ``train.terms``, or in the model's section.
+        model: the model that is trained.
 
     Attributes:
         is_summand: whether the term adds to the loss; False for a term that only changes inputs.
@@ -75,6 +83,14 @@ class Term:
 
     is_summand = True
     observes = False
+
+    def __init__(self, config: ConfigT, model: Seq2Seq[Any]):
+        self.config, self.model = config, model
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Widths of the embeddings of source and target."""
+        return self.model.src_embedding.embedding_dim, self.model.tgt_embedding.embedding_dim
 
     def second_inputs(self, inputs: Inputs) -> Inputs | None:
         """The inputs of a further pass; None: the term needs none."""

@@ -22,15 +22,41 @@ class Side:
     Attributes:
         ids: [B, S], or [N] of a packed batch.
         where: mask [B, S] of the real tokens of a padded source, sentences of a packed side, None of a padded target.
+        first_word: position of the first word in its sentence: 1 after bos.
+        keep: factors of the embeddings [B, S, D] or [N, D], or of a shape that broadcasts to it; None: all 1.
     """
 
     ids: Tensor
     where: Tensor | Sentences | None
+    first_word: int
+    keep: Tensor | None = None
 
     @property
     def words(self) -> Tensor:
         """True at tokens of the text, False at padding, bos and eos; [B, S] or [N]."""
         return (self.ids != PAD_ID) & (self.ids != BOS_ID) & (self.ids != EOS_ID)
+
+    @property
+    def sentence(self) -> Tensor:
+        """Number of the sentence of each token, [B, 1] or [N]."""
+        if isinstance(self.where, Sentences):
+            rows = torch.arange(len(self.ids), device=self.ids.device, dtype=self.where.starts.dtype)
+            return torch.bucketize(rows, self.where.starts[1:], right=True)
+        return torch.arange(len(self.ids), device=self.ids.device)[:, None]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Words of each sentence, [B]; of a sentence of padding any number."""
+        if isinstance(self.where, Sentences):
+            return self.where.starts.diff() - 1
+        return self.words.sum(1)
+
+    @property
+    def word_positions(self) -> Tensor:
+        """Position of each token among the words of its sentence, [S] or [N]."""
+        if isinstance(self.where, Sentences):
+            return self.where.positions - self.first_word
+        return torch.arange(self.ids.size(1), device=self.ids.device) - self.first_word
 
 
 @dataclass(frozen=True)
@@ -43,7 +69,7 @@ class Inputs:
     @classmethod
     def of(cls, batch: Batch | PackedBatch) -> Inputs:
         src, where, tgt, *rest = batch.inputs
-        return cls(Side(src, where), Side(tgt, rest[0] if rest else None))
+        return cls(Side(src, where, 0), Side(tgt, rest[0] if rest else None, 1))
 
     @classmethod
     def joined(cls, inputs: Sequence[Inputs]) -> Inputs:
@@ -57,15 +83,29 @@ class Inputs:
         found = self.src.ids, self.src.where, self.tgt.ids
         return found if self.tgt.where is None else (*found, self.tgt.where)
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        if self.src.keep is None and self.tgt.keep is None:
+            return {}
+        return {"keep": (self.src.keep, self.tgt.keep)}
+
 
 def _joined(sides: Sequence[Side]) -> Side:
-    ids = torch.cat([side.ids for side in sides])
-    where = [side.where for side in sides]
-    if isinstance(where[0], Sentences):
-        return Side(ids, _joined_sentences([one for one in where if isinstance(one, Sentences)]))
-    if isinstance(where[0], Tensor):
-        return Side(ids, torch.cat([one for one in where if isinstance(one, Tensor)]))
-    return Side(ids, None)
+    ids, first_word = torch.cat([side.ids for side in sides]), sides[0].first_word
+    keep = _joined_factors([side.keep for side in sides])
+    sentences = [side.where for side in sides if isinstance(side.where, Sentences)]
+    if sentences:
+        return Side(ids, _joined_sentences(sentences), first_word, keep)
+    masks = [side.where for side in sides if isinstance(side.where, Tensor)]
+    return Side(ids, torch.cat(masks) if masks else None, first_word, keep)
+
+
+def _joined_factors(factors: Sequence[Tensor | None]) -> Tensor | None:
+    given = [one for one in factors if one is not None]
+    if not given:
+        return None
+    shape = torch.broadcast_shapes(*(one.shape for one in given))
+    return torch.cat([given[0].new_ones(shape) if one is None else one.expand(shape) for one in factors])
 
 
 def _joined_sentences(parts: Sequence[Sentences]) -> Sentences:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nmt.config.model import HardAttentionConfig
 from nmt.data.batch import Batch
 from nmt.models.rnn import RNN
 from nmt.training.terms.base import Found, Term
 
 
-class Reinforce(Term):
+class Reinforce(Term[HardAttentionConfig]):
     """The gradient of the expected log-likelihood through the positions that hard attention draws.
 
     With draws a_t of probability α_t(a_t), targets y_t, a baseline b and weights λ, this adds to the loss
@@ -28,9 +29,10 @@ class Reinforce(Term):
 
     observes = True
 
-    def __init__(self, model: RNN):
+    def __init__(self, config: HardAttentionConfig, model: RNN):
+        super().__init__(config, model)
         assert model.baseline is not None
-        self.baseline, self.config = model.baseline, model.config.hard
+        self.baseline = model.baseline
 
     def __call__(self, found: Found) -> tuple[Tensor, Tensor]:
         batch, extras = found.batch, found.first.extras

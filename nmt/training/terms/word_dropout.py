@@ -12,7 +12,7 @@ from nmt.training.terms.base import Term
 from nmt.training.terms.inputs import Inputs, Side
 
 
-class WordDropout(Term):
+class WordDropout(Term[WordDropoutConfig]):
     """Replace each input token by the unknown word with a probability of its side (Bowman et al. 2016, section 3.1).
 
     The paper does so to the decoder's input, so that the decoder cannot rely on the words before alone. Here the source
@@ -21,9 +21,6 @@ class WordDropout(Term):
     """
 
     is_summand = False
-
-    def __init__(self, config: WordDropoutConfig):
-        self.config = config
 
     def change(self, inputs: Inputs) -> Inputs:
         src, tgt = _dropped(inputs.src, self.config.src), _dropped(inputs.tgt, self.config.tgt)

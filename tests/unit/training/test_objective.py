@@ -47,7 +47,7 @@ def batch_of(batching, count=7):
 
 
 def objective_of(model, **terms):
-    return Objective(TrainConfig(max_steps=1, label_smoothing=SMOOTHING, terms=terms), model.output)
+    return Objective(TrainConfig(max_steps=1, label_smoothing=SMOOTHING, terms=terms), model)
 
 
 class Spy:
@@ -136,6 +136,88 @@ def test_z_loss_is_of_each_pass_and_outside_the_reported_loss(family, batching):
 
 
 @each_kind
+@pytest.mark.parametrize("kind", ["token", "span", "feature"])
+def test_cutoff(family, batching, kind):
+    model, batch = model_of(family), batch_of(batching)
+    spy = Spy(model)
+    settings = {"kind": kind, "rate": 0.3, "alpha": 0.5, "beta": 2.0}
+    loss, counted = objective_of(model, cutoff=settings)(spy, batch)
+    (p, q), targets = logits_of(spy, model, batch, 2)
+    log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
+    log_m = ((log_p.exp() + log_q.exp()) / 2).log()
+    js = (kl_div(log_m, log_p) + kl_div(log_m, log_q)) / 2
+    assert_same(model, loss, cross_entropy(p, targets) + 0.5 * cross_entropy(q, targets) + 2 * js)
+    assert counted[0].item() == pytest.approx(cross_entropy(p, targets).item(), rel=1e-4)
+    assert counted[2].item() == pytest.approx(js.item(), rel=1e-4)
+    assert len(spy.calls) == 1
+
+
+@each_kind
+def test_simcut(family, batching):
+    model, batch = model_of(family), batch_of(batching)
+    spy = Spy(model)
+    loss, counted = objective_of(model, simcut={"rate": 0.3, "alpha": 2.0})(spy, batch)
+    (p, q), targets = logits_of(spy, model, batch, 2)
+    kl = kl_div(q.log_softmax(-1), p.log_softmax(-1))
+    assert_same(model, loss, cross_entropy(p, targets) + 2 * kl)
+    assert counted[2].item() == pytest.approx(kl.item(), rel=1e-4)
+
+
+def cuts_of(batching, count, **settings):
+    """For each side: the factors of the words of each sentence in the second pass [words, D], and of other tokens."""
+    model, batch = model_of("transformer"), batch_of(batching, count)
+    spy = Spy(model)
+    objective_of(model, cutoff=settings)(spy, batch)
+    found = []
+    for ids, keep in zip((batch.inputs[0], batch.inputs[2]), spy.keywords["keep"], strict=True):
+        first, second = keep.chunk(2)
+        assert (first == 1).all()
+        second = second.expand(*ids.shape, -1)
+        words = (ids != PAD_ID) & (ids != BOS_ID) & (ids != EOS_ID)
+        ends = words.flatten().int().diff(prepend=torch.zeros(1, dtype=torch.int)) != 0  # specials separate sentences
+        runs = [run for run in torch.where(words.flatten(), ends.cumsum(0), -1).unique().tolist() if run >= 0]
+        runs_of = torch.where(words.flatten(), ends.cumsum(0), -1)
+        found.append(([second.flatten(0, -2)[runs_of == run] for run in runs], second[~words]))
+    return found
+
+
+@pytest.mark.parametrize("batching", ["padded", "packed"])
+def test_what_is_cut(batching):
+    for sentences, others in cuts_of(batching, 60, kind="token", rate=0.3):
+        assert len(sentences) == 60
+        assert torch.cat(sentences).mean().item() == pytest.approx(0.7, abs=0.1)
+        assert (others == 1).all()
+    for sentences, others in cuts_of(batching, 60, kind="span", rate=0.3):
+        starts = set()
+        for keep in sentences:
+            (gone,) = (keep[:, 0] == 0).nonzero(as_tuple=True)
+            assert len(gone) == -(-3 * len(keep) // 10)  # rounded up
+            assert gone.tolist() == list(range(gone[0], gone[0] + len(gone)))
+            starts.add((gone[0].item() == 0, gone[-1].item() == len(keep) - 1))
+        assert {(True, False), (False, True), (False, False)} <= starts
+        assert (others == 1).all()
+    for sentences, _ in cuts_of(batching, 60, kind="feature", rate=0.3):
+        assert all((keep == keep[0]).all() for keep in sentences)
+        shares = torch.stack([keep[0] for keep in sentences])
+        assert shares.mean().item() == pytest.approx(0.7, abs=0.1)
+        assert len(shares.unique(dim=0)) > 50  # drawn for each sentence
+
+
+@each_kind
+def test_factors_multiply_the_embeddings(family, batching):
+    """A factor of 0 for a token gives what a table with zeros for it gives."""
+    model, batch = model_of(family).eval(), batch_of(batching, 30)
+    arguments = batch.inputs
+    keep = [torch.where(ids == 9, 0.0, 1.0).unsqueeze(-1) for ids in (arguments[0], arguments[2])]
+    found = model(*arguments, keep=tuple(keep))
+    with torch.no_grad():
+        for table in (model.src_embedding, model.tgt_embedding):
+            table.weight[9] = 0
+    assert all((one == 0).any() for one in keep)
+    assert torch.allclose(found, model(*arguments), atol=1e-6)
+
+
+@each_kind
 def test_joined_passes_are_passes_one_after_another(family, batching):
     model, batch = model_of(family).eval(), batch_of(batching)
     inputs = Inputs.of(batch)
@@ -178,11 +260,12 @@ def test_each_pass_draws_its_own_words():
 
 def test_a_batch_without_targets_gives_0_and_gradients_of_0():
     for family, batching in KINDS:
-        model, batch = model_of(family), batch_of(batching).without_targets()
-        loss, counted = objective_of(model, r_drop={}, word_dropout={})(model, batch)
-        loss.backward()
-        assert counted.tolist() == [0] * len(counted)
-        assert all((p.grad == 0).all() for p in model.parameters())
+        for term in ("r_drop", "cutoff", "simcut"):
+            model, batch = model_of(family), batch_of(batching).without_targets()
+            loss, counted = objective_of(model, **{term: {}}, word_dropout={}, z_loss=0.1)(model, batch)
+            loss.backward()
+            assert counted.tolist() == [0] * 4
+            assert all((p.grad == 0).all() for p in model.parameters())
 
 
 class Reinforce(Term):
@@ -204,7 +287,7 @@ def test_a_term_takes_other_quantities_of_the_model_at_the_targets(batching):
         return Decoded(hidden, {"log_prob": choice(hidden).squeeze(-1)})
 
     objective = objective_of(model)
-    objective.terms["reinforce"] = Reinforce()
+    objective.terms["reinforce"] = Reinforce(None, model)
     loss, counted = objective(forward, batch)
     spy = Spy(model)
     spy(*batch.inputs)

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from nmt.config.model import RNNConfig
+from nmt.config.terms import TermsConfig
 from nmt.config.train import TrainConfig
 from nmt.data.batch import collate
 from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from nmt.models.alignment import Chance
 from nmt.models.build import build_model
 from nmt.training.objective import Objective
-from nmt.training.terms import model_terms
+from nmt.training.terms import build_terms
 
 VOCABULARY = 9
 SIZES = {"type": "rnn", "d_model": 5, "d_hidden": 4, "dropout": 0.0}
@@ -40,7 +41,7 @@ def batch_of(*pairs):
 
 def loss_of(model, batch):
     config = TrainConfig(max_steps=1, label_smoothing=0.0)
-    return Objective(config, model.output, model_terms(model))(model, batch)
+    return Objective(config, model)(model, batch)
 
 
 def gradients(value, model):
@@ -181,7 +182,7 @@ def test_sentences_of_the_expected_context_train_as_soft_attention_does():
 
 def test_the_baseline_is_a_moving_average_that_ignores_what_is_not_finite():
     model = model_of(hard={**HARD, "baseline_decay": 0.75})
-    [term] = model_terms(model).values()
+    [term] = build_terms(TermsConfig(), model).values()
     assert model.baseline.item() == pytest.approx(-math.log(VOCABULARY))
     with torch.no_grad():
         for value, expected in [(-2.0, 0.75 * -math.log(VOCABULARY) - 0.5), (math.nan, None), (-math.inf, None)]:
@@ -191,4 +192,5 @@ def test_the_baseline_is_a_moving_average_that_ignores_what_is_not_finite():
 
 
 def test_only_reinforce_needs_the_term():
-    assert model_terms(model_of("soft")) == model_terms(model_of(hard={"estimator": "gumbel"})) == {}
+    for model in (model_of("soft"), model_of(hard={"estimator": "gumbel"})):
+        assert build_terms(TermsConfig(), model) == {}
