@@ -180,6 +180,21 @@ def test_sentences_of_the_expected_context_train_as_soft_attention_does():
         assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_beside_a_term_with_a_second_pass_the_draws_of_the_first_count():
+    model, batch = model_of(hard=HARD), batch_of(([4, 5], [6, 7]), ([8], [5]))
+    results = []
+
+    def forward(*arguments, **keywords):
+        results.append(model(*arguments, **keywords))
+        return results[-1]
+
+    config = TrainConfig(max_steps=1, label_smoothing=0.0, terms={"r_drop": {"alpha": 1.0}})
+    _, counted = Objective(config, model)(forward, batch)
+    [(hidden, extras)] = results
+    assert len(hidden) == 4
+    assert counted[-1].item() == pytest.approx(batch.at_targets(extras["entropy"][:2]).sum().item(), rel=1e-5)
+
+
 def test_the_baseline_is_a_moving_average_that_ignores_what_is_not_finite():
     model = model_of(hard={**HARD, "baseline_decay": 0.75})
     [term] = build_terms(TermsConfig(), model).values()
