@@ -252,6 +252,14 @@ class RNN(Seq2Seq[RNNState]):
         hidden, state, _ = self._step(self.first.known(embedded), embedded, state)
         return self.project(hidden), state
 
+    def attending_step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState, Tensor]:
+        """See :meth:`Seq2Seq.attending_step`: the weights of the last hop, whose context the decoder gets."""
+        if self.attention is None:
+            return super().attending_step(tokens, state)
+        embedded = self._embed(tokens)  # [N, D]
+        hidden, state, reads = self._step(self.first.known(embedded), embedded, state)
+        return self.project(hidden), state, reads[-1].weights.flatten(0, 1)  # [B, W, S] to [N, S]
+
     def _step(
         self, known: Tensor, embedded: Tensor, state: RNNState, chance: Sequence[Chance] | None = None
     ) -> tuple[Tensor, RNNState, Sequence[Read]]:
