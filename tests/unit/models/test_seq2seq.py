@@ -207,6 +207,19 @@ def test_attention_maps_are_distributions_over_the_real_source(model):
         assert maps.unique().tolist() == [0, 1]
 
 
+@torch.no_grad()
+def test_the_attention_of_steps_is_that_of_the_maps(model):
+    """Of the last layer or hop, averaged over the heads."""
+    src, src_mask, tgt_in = batch()
+    maps = model.attention_maps(src, src_mask, tgt_in)
+    if maps is None:
+        return
+    state = model.init_state(model.encode(src, src_mask))
+    for t in range(tgt_in.size(1)):
+        _, state, weights = model.attending_step(tgt_in[:, t], state)
+        assert torch.allclose(weights, maps[-1].mean(1)[:, t], atol=1e-5)
+
+
 def test_every_parameter_gets_a_gradient(model):
     src, src_mask, tgt_in = batch()
     model.train(getattr(model.config, "alignment", "soft") == "hard")  # its maximum, in evaluation, has no gradient
