@@ -80,6 +80,7 @@ class Updater:
             finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)
         else:
             losses = self._gradients(batches, total / self.ranks.size, progress)
+            self._observe(losses, total)
             finite = self._apply(losses, tokens, window)
             self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -230,6 +231,18 @@ class Updater:
             raise TrainingError(
                 f"out of memory at step {step}, even with the batch split; the last checkpoint is kept. {_LESS_MEMORY}"
             ) from None
+
+    @torch.no_grad()
+    def _observe(self, losses: Tensor, total: int) -> None:
+        """Tell terms the mean log p of the ``total`` targets of all ranks; ``losses`` has this rank's sums."""
+        terms = [term for term in self.objective.terms.values() if term.observes]
+        if not terms:
+            return
+        nll = losses[1]
+        if self.ranks.size > 1:
+            nll = nll.new_tensor(sum(numbers[0] for numbers in self.ranks.exchange([float(nll)])))
+        for term in terms:
+            term.observe(-nll / total)
 
     def _apply(self, losses: Tensor, tokens: int | Tensor, window: Window) -> Tensor:
         """Update the weights if the gradient is finite; return whether it is.

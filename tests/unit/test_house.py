@@ -19,6 +19,7 @@ from nmt.config.search import ADDED, KEYS_OF, SearchConfig
 from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources.base import SourceKind
+from nmt.models.alignment import ALIGNMENTS
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
 from nmt.models.norms import NORMS, QUERY_KEY_NORMS
@@ -104,8 +105,8 @@ def test_attention_scores_are_those_of_the_configuration():
     assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
 
 
-def test_terms_of_the_loss_are_those_of_the_configuration():
-    assert {*TERMS} == {*TermsConfig.model_fields}
+def test_alignments_are_those_of_the_configuration():
+    assert set(ALIGNMENTS) == names(RNNConfig, "alignment")
 
 
 def test_encoders_are_those_of_the_configuration():
@@ -118,6 +119,10 @@ def test_encoders_are_those_of_the_configuration():
 def test_norms_are_those_of_the_configuration():
     assert set(NORMS) == names(TransformerStack, "norm_type")
     assert set(QUERY_KEY_NORMS) == names(TransformerStack, "qk_norm") - {"none"}
+
+
+def test_terms_of_the_loss_are_those_of_the_configuration():
+    assert {*TERMS} == {*TermsConfig.model_fields}
 
 
 def test_schedules_are_those_of_the_configuration():

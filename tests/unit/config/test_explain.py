@@ -25,6 +25,12 @@ OVERRIDES = [
      "--set: model.norm_type: \"RMSNorm\" is not one of 'layer', 'rms' or 'scale' (did you mean rms?)"),
     ("model.type=transfomer", '--set: model.type: "transfomer" is not known; did you mean transformer?'),
     ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
+    ("model={type: rnn, attention: hard}", "--set: model.attention: \"hard\" is not one of 'additive', 'general', "
+     "'dot', 'scaled_dot', 'euclidean' or 'none' (did you mean additive with model.alignment: hard?)"),
+    ("model={type: rnn, input_feed: true}", "--set: model.input_feed: unknown key; did you mean model.input_feeding?"),
+    ("model={type: rnn, hard: {temperature: 0}}",
+     "--set: model.hard.temperature: 0 (integer) should be greater than 0"),
+    ("model={type: rnn, hops: 0}", "--set: model.hops: 0 (integer) should be greater than 0"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
     ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, "
