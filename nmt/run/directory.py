@@ -108,10 +108,6 @@ class Run:
         what = "is not a run directory (it has no config.yaml)" if name and Path(name).is_dir() else "no such run"
         raise RunError(f"{name or 'RUN is empty'}: {what}; {listing}")
 
-    @classmethod
-    def of(cls, config: Config) -> Run:
-        return cls(config.run_dir)
-
     def load_config(self) -> Config:
         """Load the configuration that the run was started with.
 
@@ -385,10 +381,10 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         # Version 1 ignored keys that have no effect; a run that it started must not be refused for them.
         with suppress(ConfigError):
             config = load_config(path, [*overrides, "defaults=1"])
-            if (run := Run.of(config)).started and run.defaults == 1:
+            if (run := Run(config.run_dir)).started and run.defaults == 1:
                 return config
         raise
-    run = Run.of(config)
+    run = Run(config.run_dir)
     if run.started and "defaults" not in config.model_fields_set and (version := run.defaults) != config.defaults:
         return load_config(path, [*overrides, f"defaults={version}"])
     return config

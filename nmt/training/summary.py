@@ -8,23 +8,25 @@ from typing import Any
 
 import torch
 
-from nmt.config.experiment import Config
 from nmt.config.train import TrainConfig
 from nmt.models.build import count_parameters
 from nmt.run.selection import TITLES
 from nmt.runtime.device import Place
 from nmt.runtime.environment import precision_name
-from nmt.training.batching import choose_batching
 from nmt.training.prepared import Prepared
 from nmt.training.trainer import Trainer
 
 
-def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
-    """Model, data, limits, device and run, one line each."""
+def summary(family: str, batching: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+    """Model, data, limits, device and run, one line each.
+
+    Args:
+        family: of models.
+        batching: whether batches are packed, and why.
+    """
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
     order, place = trainer.order, trainer.place
-    _, batching = choose_batching(config, place.device, place.dtype, trainer.run.batching())
     steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
@@ -33,11 +35,11 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
         else "starting at step 0"
     )
     return "\n".join([
-        f"model       {config.model.type}, {parameters:,} parameters, {embeddings:,} of them embeddings",
+        f"model       {family}, {parameters:,} parameters, {embeddings:,} of them embeddings",
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
-        f"until       {', or '.join(_limits(config.train))}",
+        f"until       {', or '.join(_limits(trainer.config))}",
         f"batches     {batching}",
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",

@@ -12,17 +12,15 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from nmt.config.experiment import Config
+from nmt.config.train import TrainConfig
 from nmt.data.batch import Batch
 from nmt.data.order import TrainingOrder
 from nmt.data.packing import PackedBatch
 from nmt.data.reader import Reader, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run.directory import Run
 from nmt.run.selection import TITLES, Quality
 from nmt.runtime.device import Place
-from nmt.runtime.environment import environment
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.training import plan
 from nmt.training.final import FinalModel
@@ -31,7 +29,6 @@ from nmt.training.progress import SUMS, Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
-from nmt.training.updater import Updater
 from nmt.training.validation import Validation
 
 
@@ -56,29 +53,24 @@ class Trainer:
     """Trains one model.
 
     Args:
+        saving: the checkpoints of the run, with the model and its updater.
         order: the batches of each update, for all ranks.
-        identity: must be equal in a checkpoint to resume from it, see :class:`Saving`.
         formerly: ``validate.settings`` of the run's last start, for checkpoints that do not record them.
     """
 
     def __init__(
         self,
-        config: Config,
-        run: Run,
-        model: Seq2Seq[Any],
+        config: TrainConfig,
+        saving: Saving,
         reader: Reader,
         order: TrainingOrder,
         validate: Validate,
-        identity: dict[str, Any],
         place: Place,
         formerly: dict[str, Any] | None = None,
     ):
-        self.config, self.run, self.model, self.reader, self.order = config, run, model, reader, order
+        self.config, self.saving, self.reader, self.order = config, saving, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
-        self.updater = Updater(config.train, model, reader, place)
-        about = environment(place.device, place.dtype, place.ranks.size)
-        self.saving = Saving(config, run, model, self.updater, identity, about, validate.settings, self.ranks)
-        self.ranking = self.saving.ranking
+        self.run, self.model, self.updater, self.ranking = saving.run, saving.model, saving.updater, saving.ranking
         self.final = FinalModel(self.saving, self.quality)
         self.rescoring = Rescoring(self.saving, self.quality, formerly)
         self.progress = Progress()
@@ -115,7 +107,7 @@ class Trainer:
             Interrupted: a signal came; the state was saved.
             TrainingError: the training diverged, the device is out of memory, or the disk is full.
         """
-        progress, c = self.progress, self.config.train
+        progress, c = self.progress, self.config
         self._begin()
         updates = prefetch(self._read_updates)
         try:
@@ -177,7 +169,7 @@ class Trainer:
         self._stop_if_asked()
 
     def reason_to_stop(self) -> str | None:
-        return self.progress.reason_to_stop(self.config.train)
+        return self.progress.reason_to_stop(self.config)
 
     def pace(self) -> plan.Pace:
         """Progress of the training, in updates of the size of this start."""
@@ -216,8 +208,8 @@ class Trainer:
         self.reporter = self.ranks.on_every_rank(self._open_reporter)
         self.updater.tell = self.saving.tell = self.reporter.line
         self.window = Window(progress.window, self.place.device)
-        if progress.step == 0:
-            self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
+        if progress.step == 0 and self.ranks.is_main:
+            self.reporter.text("config", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
         self._started = (progress.step, progress.seconds)
@@ -226,7 +218,7 @@ class Trainer:
     def _open_reporter(self) -> Reporter:
         if not self.ranks.is_main:
             return NullReporter()
-        progress, c = self.progress, self.config.train
+        progress, c = self.progress, self.config
         return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
@@ -338,14 +330,14 @@ class Trainer:
         if self._told_forecast or steps < 20 or seconds <= 0:
             return
         self._told_forecast = True
-        for line in plan.forecast(self.config.train, self.pace(), steps / seconds):
+        for line in plan.forecast(self.config, self.pace(), steps / seconds):
             self.reporter.line(line)
 
     # ------------------------------------------------------------------------------------------------------ validations
 
     def _validate(self) -> None:
         # Judge
-        progress, c = self.progress, self.config.train
+        progress, c = self.progress, self.config
         result = self._validate_model()
         self.ranks.on_main(self.run.check_held)
         better = progress.record(result.quality, self.ranking, c, self.saving.scored_with)
@@ -396,7 +388,7 @@ class Trainer:
     def _warn_if_stuck(self, result: Validation) -> None:
         """Warn about two signs of a failing training, with their usual causes."""
         # The loss does not fall
-        progress, warmup = self.progress, self.config.train.schedule.warmup_steps
+        progress, warmup = self.progress, self.config.schedule.warmup_steps
         if progress.first_loss is None:
             progress.first_loss = result.quality.loss
         elif (

@@ -49,7 +49,7 @@ def make(task, monkeypatch):
     def trainer(captured: bool, accumulate: int = 1):
         config = task.config("transformer", train={"batching": "packed", "accumulate": accumulate, "max_steps": 10})
         prepared = pipeline.prepare(config)
-        made = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+        made = pipeline.build_trainer(config, Run(config.run_dir), prepared, Place(torch.device("cpu"), torch.float32))
         made.updater.tell = print
         made.model.train()
         made.updater.capturable = captured
