@@ -135,10 +135,9 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     with ExitStack() as held:
         # Configuration, corpus, tokenizer, id pairs
         ranks.on_main(lambda: _hold(held, run, config))
-        settled = ranks.on_main(lambda: run.settle(config))
-        prepared = ranks.main_first(lambda: prepare(settled, run))
+        prepared = ranks.main_first(lambda: prepare(config, run))
         # Batches, model, trainer
-        training = Training(settled, run, prepared, place)
+        training = Training(config, run, prepared, place)
         training.resume(config.train.schedule.total_steps)
         # Checkpoints, final model
         already = training.is_finished()
@@ -171,8 +170,9 @@ class Training:
 
     def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place):
         self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
-        self.config = config.model_copy(update={"evaluation": self.ranks.on_main(lambda: prepared.evaluation)})
-        self.trainer = build_trainer(self.config, run, prepared, place)
+        config = config.model_copy(update={"evaluation": self.ranks.on_main(lambda: prepared.evaluation)})
+        self.trainer = build_trainer(config, run, prepared, place)
+        self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
 
     def resume(self, total_steps: int | None) -> None:
@@ -184,6 +184,8 @@ class Training:
         self.resumed = self.trainer.resume(log.warning)
         if self.resumed and self.trainer.reason_to_stop() is None:
             self.ranks.on_main(lambda: self._check_schedule(total_steps))
+        if total_steps is not None:
+            self.trainer.progress.descent = None
         self.ranks.on_main(self._fill_run)
 
     def is_finished(self) -> bool:
@@ -204,7 +206,7 @@ class Training:
         self.ranks.on_main(lambda: self.run.save_config(self.config))
         # Report
         steps, averaged = ", ".join(map(str, origin["steps"])), " (averaged weights)" if origin["averaged"] else ""
-        _log(*describe(origin), *plan.result(self.config.train, progress.step))
+        _log(*describe(origin), *plan.result(self.config.train, progress.step, progress.descent))
         _log(
             f"training ended by {reason} after {progress.step} steps and {progress.seconds / 60:.1f} minutes; "
             f"model of step {steps}{averaged}"
@@ -229,7 +231,8 @@ class Training:
         before = self.run.settle(self.run.load_config()).train
         if (end := self.run.schedule_end()) is not None:
             before = plan.with_end(before, end)
-        if line := plan.check_resumed(before, self.config.train, total_steps, self.trainer.pace()):
+        pace, descent = self.trainer.pace(), self.trainer.progress.descent
+        if line := plan.check_resumed(before, self.config.train, total_steps, pace, descent):
             log.warning("%s", line)
 
     def _fill_run(self) -> None:
@@ -272,7 +275,7 @@ class Training:
 def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) -> Trainer:
     """A trainer at step 0, with the first weights of ``config.seed``."""
     # Model
-    train, tokenizer, dataset, ranks = config.train, prepared.tokenizer, prepared.encoded.train, place.ranks
+    tokenizer, dataset, ranks = prepared.tokenizer, prepared.encoded.train, place.ranks
     seed_everything(config.seed)
     model = new_model(config.model, tokenizer).to(place.device)
     if not ranks.is_main:  # the same first weights everywhere, but each rank its own dropout
@@ -281,9 +284,12 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     text = prepared.corpus.part("train")
     packed, _ = ranks.on_every_rank(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
     sampling, longest = config.tokenizer.sampling, config.data.cleaning.max_tokens
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, train.batch_tokens, packed)
-    accumulate = ranks.size * train.accumulate
-    order = TrainingOrder(dataset, train.batch_tokens, accumulate, config.seed, reader.room, reader.packing)
+    budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed)
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing)
+    # The end of the schedule
+    train = ranks.on_main(lambda: run.settle(config).train)
+    train = plan.with_known_end(train, lambda: len(order.updates(0)))
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
     formerly = validator.settings_under(run.load_config()) if run.started else None
@@ -297,7 +303,7 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
     updater = Updater(train, model, reader, place)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
-    return Trainer(train, saving, reader, order, validator, place, formerly)
+    return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
 
 
 @contextmanager

@@ -271,15 +271,17 @@ class Run:
             )
 
     def settle(self, config: Config) -> Config:
-        """Fill in the settings that the first start decides: the end of a cosine or linear schedule.
+        """Fill in the settings that the first start decides: the end of a cosine or linear schedule, in steps.
 
-        A later start with other limits keeps this end, and so the learning rate of every step already taken.
+        A later start with other limits keeps this end, and so the learning rate of every step already taken. The end of
+        a schedule that ends with the run stays open where ``max_epochs`` takes part: the corpus decides it.
         """
         schedule = config.train.schedule
         if not schedule.ends or schedule.total_steps is not None:
             return config
         first = self.load_config().train if self.started else config.train
-        end = self.schedule_end() or first.schedule.total_steps or first.max_steps
+        of_limits = None if first.schedule.end == "run" and first.max_epochs else first.max_steps
+        end = self.schedule_end() or first.schedule.total_steps or of_limits
         if end is None:
             return config
         schedule = schedule.model_copy(update={"total_steps": max(end, schedule.warmup_steps)})

@@ -56,6 +56,7 @@ class Trainer:
         saving: the checkpoints of the run, with the model and its updater.
         order: the batches of each update, for all ranks.
         formerly: ``validate.settings`` of the run's last start, for checkpoints that do not record them.
+        follows_clock: whether the schedule ends with ``max_minutes``.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Trainer:
         validate: Validate,
         place: Place,
         formerly: dict[str, Any] | None = None,
+        follows_clock: bool = False,
     ):
+        self.follows_clock = follows_clock
         self.config, self.saving, self.reader, self.order = config, saving, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
         self.run, self.model, self.updater, self.ranking = saving.run, saving.model, saving.updater, saving.ranking
@@ -76,10 +79,12 @@ class Trainer:
         self.progress = Progress()
         self.window = Window(self.progress.window, place.device)
         self.reporter: Reporter = NullReporter()
+        self.saved_at_limit = False  # whether the last checkpoint records that a limit was reached
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
         self._clock = time.monotonic()
         self._started = (0, 0.0)
+        self._aimed = 0.0  # training time up to which the end of the schedule was estimated
         self._told_forecast = self._told_unvaried = False
 
     @property
@@ -98,6 +103,7 @@ class Trainer:
         if (found := self.saving.resume(warn)) is None:
             return False
         self.progress = found
+        self.saved_at_limit = self.reason_to_stop() is not None
         return True
 
     def fit(self) -> str:
@@ -126,6 +132,8 @@ class Trainer:
                     if (reason := self.reason_to_stop()) is not None:
                         break
                     self._stop_if_asked()
+                    if self._aim_is_due():
+                        self._aim()
                     # Update
                     epoch, position, is_last, batches = next(updates)
                     self.step(batches)
@@ -140,6 +148,8 @@ class Trainer:
                 # After the last step
                 if progress.validated_step != progress.step:
                     self._validate()
+                    self.save()
+                elif not self.ranks.on_main(lambda: self.saved_at_limit):  # the time ended during the last save
                     self.save()
                 self.heed_signals()
                 self._stop_if_unsaved()
@@ -181,6 +191,7 @@ class Trainer:
         self.ranks.on_main(self.run.check_held)
         self._count_time()
         self.progress.files = self.reporter.lengths()
+        self.saved_at_limit = self.reason_to_stop() is not None
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()
 
@@ -212,7 +223,9 @@ class Trainer:
             self.reporter.text("config", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
-        self._started = (progress.step, progress.seconds)
+        self._started, self._aimed = (progress.step, progress.seconds), progress.seconds
+        if progress.descent is not None and progress.descent.max_minutes != self.config.max_minutes:
+            self._aim()
         self.model.train()
 
     def _open_reporter(self) -> Reporter:
@@ -235,6 +248,27 @@ class Trainer:
                     batches = [batch.pinned() for batch in batches]
                 yield epoch, position, number == len(updates), batches
             epoch, position = epoch + 1, 0
+
+    def _aim_is_due(self) -> bool:
+        """Whether the training time has passed a point at which the end of the schedule is estimated.
+
+        All ranks have the clock of rank 0 then.
+        """
+        limit, progress = self.config.max_minutes, self.progress
+        if not self.follows_clock or limit is None or progress.step == 0:
+            return False
+        before, self._aimed = self._aimed, progress.seconds
+        return plan.aim_is_due(limit, before, progress.seconds)
+
+    def _aim(self) -> None:
+        """Estimate the step at which the run ends, and let the schedule end there."""
+        progress, former = self.progress, self.progress.descent
+        progress.descent = plan.aim(self.config, progress.step, progress.seconds, former)
+        if former is None and progress.descent is not None:
+            self.reporter.line(
+                f"step {progress.step}  the {self.config.schedule.name} schedule will end with max_minutes, at about "
+                f"step {progress.descent.end:,} at the pace so far"
+            )
 
     # ---------------------------------------------------------------------------------------------------------- signals
 
@@ -330,7 +364,7 @@ class Trainer:
         if self._told_forecast or steps < 20 or seconds <= 0:
             return
         self._told_forecast = True
-        for line in plan.forecast(self.config, self.pace(), steps / seconds):
+        for line in plan.forecast(self.config, self.pace(), steps / seconds, self.follows_clock):
             self.reporter.line(line)
 
     # ------------------------------------------------------------------------------------------------------ validations
