@@ -183,6 +183,8 @@ def no_counterpart(config: Config) -> str | None:
     model = config.model
     if not isinstance(model, TransformerConfig):
         return f"model.type: {model.type}"
+    if model.encoder is not None:
+        return f"model.encoder.type: {model.encoder.type}"
     needed = {"norm": ["post"], "positions": ["sinusoidal"], "tie_embeddings": ["all"], "activation": ["relu", "gelu"]}
     return next((f"model.{k}: {getattr(model, k)}" for k, v in needed.items() if getattr(model, k) not in v), None)
 

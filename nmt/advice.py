@@ -47,6 +47,11 @@ VALUES: dict[str, dict[str, str]] = {
         "bahdanau": "rnn with model.attention: additive", "attention": "transformer", "t5": "transformer",
         "marian": "transformer",
     },
+    "encoder.type": {
+        "rnn": "recurrent", "birnn": "recurrent", "gru": "recurrent with model.encoder.cell: gru",
+        "lstm": "recurrent with model.encoder.cell: lstm", "bilstm": "recurrent with model.encoder.cell: lstm",
+        "attention": "transformer", "self_attention": "transformer", "bert": "transformer",
+    },
 }  # fmt: skip
 
 _FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
@@ -108,6 +113,7 @@ KEYS = {
     "ffn_dim": "model.d_ff",
     "heads": "model.num_heads",
     "num_attention_heads": "model.num_heads",
+    "num_layers": "model.encoder_layers",
     "num_encoder_layers": "model.encoder_layers",
     "num_decoder_layers": "model.decoder_layers",
 }

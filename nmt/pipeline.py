@@ -195,7 +195,7 @@ class Training:
         """Train until a limit is reached; return the limit in words."""
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
-        _log(summary(self.config.model.type, batching, self.prepared, trainer, self.resumed))
+        _log(summary(self.config.model, batching, self.prepared, trainer, self.resumed))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
         return trainer.fit()
 

@@ -1,6 +1,7 @@
 """A tiny task that both model families learn in seconds: every word has one translation, the order is reversed."""
 
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+# Several workers run tests side by side on tensors of a few kilobytes: more threads would only wait for each other.
+# PyTorch reads this when it is first imported; the programs under test inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from nmt.cli import main
 from nmt.config.experiment import Config
@@ -36,6 +41,14 @@ MODELS = {
         "dropout": 0.1,
     },
 }  # fmt: skip
+MODELS["recurrent-to-transformer"] = {
+    "type": "transformer", "d_model": 32, "d_ff": 64, "num_heads": 2, "decoder_layers": 1, "dropout": 0.1,
+    "tie_embeddings": "decoder", "encoder": {"type": "recurrent", "d_model": 24, "d_hidden": 20, "cell": "lstm"},
+}  # fmt: skip
+MODELS["transformer-to-rnn"] = {
+    **MODELS["rnn"],
+    "encoder": {"type": "transformer", "d_model": 24, "d_ff": 40, "num_heads": 2, "num_layers": 1},
+}
 
 
 def write_corpus(folder: Path, train: int = 600, held: int = 20) -> dict[str, Path]:

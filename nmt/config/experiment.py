@@ -120,14 +120,17 @@ class Config(Section):
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
-        # The target is fed with a begin-of-sentence symbol before it.
+        # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
         longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
-        most = self.model.max_target_tokens
-        if most is not None and most < longest:
-            raise ValueError(
-                f"model.max_positions ({most}) is under the longest sequence "
-                f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
-            )
+        limits = {"model.max_positions": self.model.max_target_tokens}
+        if self.model.encoder is not None:
+            limits["model.encoder.max_positions"] = self.model.encoder.max_source_tokens
+        for key, most in limits.items():
+            if most is not None and most < longest:
+                raise ValueError(
+                    f"{key} ({most}) is under the longest sequence "
+                    f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
+                )
         return self
 
     @property
@@ -143,6 +146,8 @@ def unpackable(config: Config) -> str | None:
     sampling = config.tokenizer.sampling
     if isinstance(config.model, RNNConfig):
         return "a recurrent model steps through all sentences of a batch at once"
+    if config.model.encoder is not None:
+        return "model.encoder reads padded sentences; only a Transformer without that key packs them"
     if config.model.attention_dropout:
         return "attention without padding has no dropout (model.attention_dropout)"
     if sampling is not None and sampling.method == "line":

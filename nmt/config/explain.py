@@ -119,7 +119,7 @@ def _key_advice(loc: Location) -> str:
     *section, unknown = _user_path(loc)
     word = str(unknown)
     valid = _valid_keys(loc[:-1])
-    known = dict.fromkeys(key for key, _ in all_keys())
+    known = _known_keys()
     written = dotted((*section, unknown))
     if owners := {tag for tag, keys in _variants(loc[:-1]).items() if word in keys}:
         return f"it belongs to {' and '.join(sorted(owners))}; remove it, or start from a configuration of that type"
@@ -172,9 +172,14 @@ def _default_advice(value: Any, loc: Location) -> str:
     return f"; for the default{default}, leave the key out"
 
 
+def _known_keys() -> list[str]:
+    """All dotted keys, each once; those with fewer sections around them first."""
+    return sorted(dict.fromkeys(key for key, _ in all_keys()), key=lambda key: key.count("."))
+
+
 def key_for(word: str) -> str | None:
     """The dotted key that was probably meant by ``word``, a key without its section or with a wrong one."""
-    known = [key for key, _ in all_keys()]
+    known = _known_keys()
     last = word.replace("-", "_").rpartition(".")[2]
     if word in known or (word := word.replace("-", "_")) in known:
         return word
@@ -199,10 +204,11 @@ def _schema() -> dict[str, Any]:
 
 
 def _resolve(node: Any) -> Any:
-    """Follow references to the schemas of sections."""
+    """Follow references to the schemas of sections; a union of sections or null is the union."""
     while "$ref" in node:
         node = _schema()["$defs"][node["$ref"].rsplit("/", 1)[1]]
-    return node
+    unions = [option for option in node.get("anyOf", []) if "discriminator" in option]
+    return unions[0] if len(unions) == 1 else node
 
 
 def _locate(loc: Location) -> tuple[Key, Any]:

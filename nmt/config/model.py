@@ -7,9 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nmt.config.base import Positive, Probability, Section
+from nmt.config.encoders import EncoderConfig, RecurrentEncoderConfig, TransformerStack
 
 TieEmbeddings = Literal["all", "decoder", "none"]
 TIE_HELP = "all: source, target and output share one matrix; decoder: target and output; none: three matrices"
+ENCODER_HELP = "an encoder of another family or other sizes; default: the usual one of this type"
 
 
 class RNNConfig(Section):
@@ -30,40 +32,45 @@ class RNNConfig(Section):
     d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
     dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
     tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
+    encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)
 
     @property
     def max_target_tokens(self) -> None:
         """None: the decoder can take any number of steps."""
 
+    @property
+    def source_encoder(self) -> EncoderConfig:
+        """The section ``encoder``; where it is not given, that of the encoder which the other keys describe."""
+        return self.encoder or RecurrentEncoderConfig(
+            type="recurrent",
+            d_model=self.d_model,
+            cell=self.cell,
+            d_hidden=self.d_hidden,
+            num_layers=self.encoder_layers,
+            residual=self.residual,
+            dropout=self.dropout,
+        )
+
     def unused(self) -> dict[str, str]:
+        found = _replaced(self)
         if self.attention in ("general", "none"):
-            return {"d_attention": f"attention: {self.attention} does not project queries and keys to d_attention"}
-        return {}
+            found["d_attention"] = f"attention: {self.attention} does not project queries and keys to d_attention"
+        return found
+
+    @model_validator(mode="after")
+    def _embeddings_can_be_tied(self) -> Self:
+        _check_ties(self)
+        return self
 
 
-class TransformerConfig(Section):
+class TransformerConfig(TransformerStack):
     """Transformer encoder–decoder (Vaswani et al. 2017)."""
 
     type: Literal["transformer"] = Field(description="Transformer encoder and decoder")
-    d_model: Positive = Field(512, description="width of the model")
-    d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
-    num_heads: Positive = Field(8, description="attention heads; divides d_model")
     encoder_layers: Positive = Field(6, description="layers of the encoder")
     decoder_layers: Positive = Field(6, description="layers of the decoder")
-    norm: Literal["pre", "post"] = Field("pre", description="layer norm before each sublayer, or after its residual")
-    activation: Literal["relu", "gelu", "swiglu"] = Field(
-        "relu", description="of the feed-forward layers; swiglu has a third matrix (Shazeer 2020)"
-    )
-    positions: Literal["sinusoidal", "learned", "rotary"] = Field(
-        "sinusoidal",
-        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); rotary rotates queries"
-        " and keys of self-attention (Su et al. 2021)",
-    )
-    max_positions: Positive = Field(1024, description="longest sequence of learned positions")
-    dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
-    attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
-    activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
     tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
+    encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)
 
     @property
     def max_target_tokens(self) -> int | None:
@@ -71,24 +78,28 @@ class TransformerConfig(Section):
         return self.max_positions if self.positions == "learned" else None
 
     def unused(self) -> dict[str, str]:
-        if self.positions != "learned":
-            return {"max_positions": f"{self.positions} positions have no longest sequence; learned ones do"}
-        return {}
+        return super().unused() | _replaced(self)
 
     @model_validator(mode="after")
-    def _widths_divide(self) -> Self:
-        if self.d_model % self.num_heads:
-            near = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0]
-            near = sorted(sorted(near, key=lambda h: abs(h - self.num_heads))[:3])
-            raise ValueError(
-                f"num_heads ({self.num_heads}) must divide d_model ({self.d_model}); near it: "
-                + ", ".join(map(str, near))
-            )
-        if self.positions == "rotary" and (self.d_model // self.num_heads) % 2:
-            raise ValueError(f"rotary positions need an even head width, not {self.d_model // self.num_heads}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+    def _embeddings_can_be_tied(self) -> Self:
+        _check_ties(self)
         return self
 
 
 ModelConfig = Annotated[RNNConfig | TransformerConfig, Field(discriminator="type")]
+
+
+def _replaced(config: RNNConfig | TransformerConfig) -> dict[str, str]:
+    """The keys that ``encoder`` replaces, each with the reason."""
+    if config.encoder is None:
+        return {}
+    return {"encoder_layers": f"encoder ({config.encoder.type}) has its number of layers in encoder.num_layers"}
+
+
+def _check_ties(config: RNNConfig | TransformerConfig) -> None:
+    width, encoder = config.d_model, config.encoder
+    if encoder is not None and encoder.d_model != width and config.tie_embeddings == "all":
+        raise ValueError(
+            f"tie_embeddings: all needs one width of embeddings, but d_model is {width} and encoder.d_model "
+            f"{encoder.d_model}; set encoder.d_model: {width}, or tie_embeddings: decoder"
+        )

@@ -131,6 +131,10 @@ class Results:
         stem = file.encode()[:100].decode(errors="ignore")  # a file name has at most 255 bytes
         return _write(self.folder / "files" / f"{stem}.{basis.id}", basis, scores, hypotheses)
 
+    def record(self, name: str) -> dict[str, Any] | None:
+        """The stored record of a test set, with its scores under the names of ``METRICS``; None if there is none."""
+        return _read(self.folder / name)
+
     def hypotheses(self, name: str) -> list[str]:
         """The stored translations of a test set."""
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]

@@ -1,4 +1,6 @@
-"""Layers of both model families: fast dropout and linear layers, embeddings, a residual sum with its norm."""
+"""Layers of both model families: fast dropout and linear layers, embeddings, recurrent layers, a residual sum with its
+norm.
+"""
 
 from __future__ import annotations
 
@@ -118,6 +120,11 @@ def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
     with torch.no_grad():
         table.weight[pad_id].zero_()
     return table
+
+
+def recurrent(cell: str, d_in: int, d_hidden: int) -> nn.RNNBase:
+    """A recurrent layer of one direction, ``gru`` or ``lstm``; batch first."""
+    return (nn.GRU if cell == "gru" else nn.LSTM)(d_in, d_hidden, batch_first=True)
 
 
 def add_norm(y: Tensor, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ The equations are those of appendix A of the paper, with s for decoder states, h
 
 Only the first decoder layer takes part in attention; the layers above it read (s_t, c_t). So, under teacher forcing,
 these layers and the deep output process all positions at once, outside the loop over time.
+
+D_ctx is the width of the context: that of the encoder states, or without attention that of the encoder's summary.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from torch import Tensor, nn
 
 from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, Source
-from nmt.models.layers import Dropout, embedding
+from nmt.models.encoders import build_encoder
+from nmt.models.layers import Dropout, embedding, recurrent
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 
@@ -28,7 +31,7 @@ class RNNState:
     """``first``: state of the attentional layer [N, Hid] (and the LSTM's cell); ``upper``: of the layers above it."""
 
     source: Source | None
-    summary: Tensor  # [B, 2·Hid], the source in one vector
+    summary: Tensor  # [B, D_sum], the source in one vector
     first: tuple[Tensor, ...]
     upper: list[tuple[Tensor, ...]]
 
@@ -63,7 +66,7 @@ class Cell(nn.Module):
         self.hidden = nn.Linear(d_hidden, self.gates * d_hidden)
 
     def forward(self, known: Tensor, context: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_enc]; returns the new state."""
+        """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_ctx]; returns the new state."""
         x = known + self.context(context)
         h = self.hidden(state[0])
         if self.gates == 3:
@@ -76,94 +79,61 @@ class Cell(nn.Module):
         return torch.sigmoid(o) * torch.tanh(cell), cell
 
 
-def _recurrent(kind: str, d_in: int, d_hidden: int) -> nn.RNNBase:
-    return (nn.GRU if kind == "gru" else nn.LSTM)(d_in, d_hidden, batch_first=True)
-
-
-class Encoder(nn.Module):
-    """Bidirectional recurrent layers; the backward direction starts at the last token of each sentence."""
-
-    def __init__(self, config: RNNConfig):
-        super().__init__()
-        widths = [config.d_model] + [2 * config.d_hidden] * (config.encoder_layers - 1)
-        self.forwards = nn.ModuleList(_recurrent(config.cell, w, config.d_hidden) for w in widths)
-        self.backwards = nn.ModuleList(_recurrent(config.cell, w, config.d_hidden) for w in widths)
-        self.dropout = Dropout(config.dropout)
-        self.residual = config.residual
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map embeddings [B, S, D] to states [B, S, 2·Hid] and the summary [→h_S; ←h_1], [B, 2·Hid]."""
-        lengths = mask.sum(1, keepdim=True)  # [B, 1]
-        positions = torch.arange(x.size(1), device=x.device)
-        # Reverses the tokens of each row but not the padding; this permutation is its own inverse.
-        flip = torch.where(mask, lengths - 1 - positions, positions).unsqueeze(-1)  # [B, S, 1]
-        for layer, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-            ahead = forwards(x)[0]
-            behind = _gather(backwards(_gather(x, flip))[0], flip)
-            y = torch.cat([ahead, behind], dim=-1)  # [B, S, 2·Hid]
-            x = x + self.dropout(y) if self.residual and layer > 0 else self.dropout(y)
-        last = ahead.gather(1, (lengths - 1).unsqueeze(-1).expand(-1, 1, ahead.size(-1))).squeeze(1)
-        return x, torch.cat([last, behind[:, 0]], dim=-1)
-
-
-def _gather(x: Tensor, index: Tensor) -> Tensor:
-    """Reorder the positions of x [B, S, D] by index [B, S, 1]."""
-    return x.gather(1, index.expand(-1, -1, x.size(-1)))
-
-
 class RNN(Seq2Seq[RNNState]):
     def __init__(self, config: RNNConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
         super().__init__()
         self.config = config
-        d_hidden, d_memory = config.d_hidden, 2 * config.d_hidden
+        d_hidden, source = config.d_hidden, config.source_encoder
         self.tgt_embedding = embedding(tgt_vocab_size, config.d_model, pad_id)
         tied = config.tie_embeddings == "all"
-        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, config.d_model, pad_id)
+        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, source.d_model, pad_id)
         # Rows of norm one suit an output layer; a recurrent layer needs inputs of order one.
         self.scale = config.d_model**0.5
         self.dropout = Dropout(config.dropout)
-        self.encoder = Encoder(config)
+        self.encoder = build_encoder(source)
         states = 2 if config.cell == "lstm" else 1
-        self.initial = nn.Linear(d_memory, config.decoder_layers * states * d_hidden)
+        self.initial = nn.Linear(self.encoder.d_summary, config.decoder_layers * states * d_hidden)
         score = SCORES.get(config.attention)
+        d_memory = self.encoder.d_out
         self.attention = score(d_hidden, d_memory, config.d_attention) if score is not None else None
-        self.first = Cell(config.cell, config.d_model, d_memory, d_hidden)
+        d_context = self.encoder.d_summary if self.attention is None else d_memory
+        self.first = Cell(config.cell, config.d_model, d_context, d_hidden)
         self.upper = nn.ModuleList(
-            _recurrent(config.cell, d_hidden + d_memory, d_hidden) for _ in range(config.decoder_layers - 1)
+            recurrent(config.cell, d_hidden + d_context, d_hidden) for _ in range(config.decoder_layers - 1)
         )
-        self.readout = nn.Linear(d_hidden + config.d_model + d_memory, 2 * config.d_model)
+        self.readout = nn.Linear(d_hidden + config.d_model + d_context, 2 * config.d_model)
         self.output = nn.Linear(config.d_model, tgt_vocab_size, bias=False)
         if config.tie_embeddings != "none":
             self.output.weight = self.tgt_embedding.weight
 
     def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        states, summary = self.encoder(self._embed(self.src_embedding, src), src_mask)
-        return Memory(states, src_mask, summary)
+        memory: Memory = self.encoder(self.src_embedding(src) * self.encoder.d_in**0.5, src_mask)
+        return memory
 
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         state = self.init_state(memory)
-        embedded = self._embed(self.tgt_embedding, tgt_in)  # [B, T, D]
+        embedded = self._embed(tgt_in)  # [B, T, D]
         first, outputs, contexts = state.first, [], []
         for known in self.first.known(embedded).unbind(1):
             context, _ = self._attend(first[0], state)
             first = self.first(known, context, first)
             outputs.append(first[0])
             contexts.append(context)
-        context = torch.stack(contexts, dim=1)  # [B, T, 2·Hid]
+        context = torch.stack(contexts, dim=1)  # [B, T, D_ctx]
         top, _ = self._upper(torch.stack(outputs, dim=1), context, state.upper)
         return self._read_out(top, embedded, context)
 
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> RNNState:
-        assert memory.summary is not None
-        vectors = torch.tanh(self.initial(memory.summary)).repeat_interleave(beam_size, dim=0)  # [N, ...]
+        summary = memory.vector()
+        vectors = torch.tanh(self.initial(summary)).repeat_interleave(beam_size, dim=0)  # [N, ...]
         states = vectors.split(self.config.d_hidden, dim=-1)
         per_layer = 2 if self.config.cell == "lstm" else 1
         layers = [tuple(states[i : i + per_layer]) for i in range(0, len(states), per_layer)]
         source = self.attention.read(memory.states, memory.mask) if self.attention is not None else None
-        return RNNState(source, memory.summary, layers[0], layers[1:])
+        return RNNState(source, summary, layers[0], layers[1:])
 
     def step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
-        embedded = self._embed(self.tgt_embedding, tokens)  # [N, D]
+        embedded = self._embed(tokens)  # [N, D]
         context, _ = self._attend(state.first[0], state)
         first = self.first(self.first.known(embedded), context, state.first)
         top, upper = self._upper(first[0].unsqueeze(1), context.unsqueeze(1), state.upper)
@@ -175,18 +145,18 @@ class RNN(Seq2Seq[RNNState]):
             return None
         state = self.init_state(self.encode(src, src_mask))
         first, maps = state.first, []
-        for known in self.first.known(self._embed(self.tgt_embedding, tgt_in)).unbind(1):
+        for known in self.first.known(self._embed(tgt_in)).unbind(1):
             context, weights = self._attend(first[0], state)
             first = self.first(known, context, first)
             maps.append(weights)
         return torch.cat(maps, dim=1)[None, :, None]  # one layer, one head: [1, B, 1, T, S]
 
-    def _embed(self, table: nn.Module, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.dropout(table(ids) * self.scale)
+    def _embed(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.dropout(self.tgt_embedding(ids) * self.scale)
         return embedded
 
     def _attend(self, query: Tensor, state: RNNState) -> tuple[Tensor, Tensor]:
-        """Context [N, 2·Hid] of queries [N, Hid]; without attention the summary vector for every query."""
+        """Context [N, D_ctx] of queries [N, Hid]; without attention the summary vector for every query."""
         sentences = state.summary.size(0)
         beam = query.size(0) // sentences
         if self.attention is None or state.source is None:
@@ -197,7 +167,7 @@ class RNN(Seq2Seq[RNNState]):
     def _upper(
         self, x: Tensor, context: Tensor, states: list[tuple[Tensor, ...]]
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """Apply the layers above the first to x [N, T, Hid] and context [N, T, 2·Hid]."""
+        """Apply the layers above the first to x [N, T, Hid] and context [N, T, D_ctx]."""
         after = []
         for layer, state in zip(self.upper, states, strict=True):
             before = tuple(t.unsqueeze(0).contiguous() for t in state)

@@ -25,12 +25,19 @@ class Memory:
     Attributes:
         states: encoder states [B, S, D_enc].
         mask: [B, S], True at tokens, False at padding.
-        summary: the source in one vector [B, D_sum], for decoders that need one.
+        summary: the source in one vector [B, D_sum], from encoders that have one.
     """
 
     states: Tensor
     mask: Tensor
     summary: Tensor | None = None
+
+    def vector(self) -> Tensor:
+        """The source in one vector [B, D_sum]: the summary, or the mean of the states where the encoder has none."""
+        if self.summary is not None:
+            return self.summary
+        tokens = self.mask.unsqueeze(-1)  # [B, S, 1]
+        return (self.states * tokens).sum(1) / tokens.sum(1)
 
     def filled_up(self, positions: int) -> Memory:
         """The same sources with ``positions`` positions each; those added are not attended."""

@@ -10,7 +10,6 @@ take the place of [B, T, D], and attention alone knows where a sentence ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,235 +17,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config.model import TransformerConfig
-from nmt.models.layers import Dropout, Linear, add_norm, embedding
-from nmt.models.packed import packed_cross_attention, packed_self_attention
-from nmt.models.scaled_dot import attention, cross_step, own_step
+from nmt.models.encoders import build_encoder
+from nmt.models.encoders.base import Encoder
+from nmt.models.layers import Dropout, embedding
 from nmt.models.seq2seq import Memory, Seq2Seq
+from nmt.models.transformer_layers import (
+    EncoderLayers,
+    FeedForward,
+    KeyValue,
+    MultiHeadAttention,
+    Residual,
+    add_packed_positions,
+    add_positions,
+    final_norm,
+    position_table,
+)
 from nmt.sentences import Sentences
-
-# In-place ReLU: its input is a temporary result of a product, and its gradient needs only the output.
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": F.gelu, "swiglu": F.silu}
-
-KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
-GROWTH = 16  # target positions by which a cache grows
-
-
-def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: Tensor) -> Tensor:
-    """Positions start … start+length-1 as sines and cosines, [length, D] (Vaswani et al. 2017, section 3.5)."""
-    position = torch.arange(length, device=like.device, dtype=torch.float32) + start
-    rate = torch.exp(torch.arange(0, d_model, 2, device=like.device) * (-math.log(10_000.0) / d_model))  # [D/2]
-    angle = position[:, None] * rate  # [length, D/2]
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)
-
-
-def rotate(x: Tensor, start: int | Tensor, length: int) -> Tensor:
-    """Turn each pair of coordinates of x [B, H, T, K] by an angle that grows with the position (Su et al. 2021).
-
-    The T rows are at the positions start … start+length-1; with a length of 1 they are all at the first.
-    """
-    return _turn(x, sinusoidal_positions(start, length, x.size(-1), x))
-
-
-def rotate_packed(x: Tensor, sentences: Sentences) -> Tensor:
-    """As :func:`rotate`, for packed rows x [N, H, K]."""
-    table = sinusoidal_positions(0, sentences.longest, x.size(2), x).index_select(0, sentences.positions)
-    return _turn(x, table.unsqueeze(1))  # [N, 1, K]
-
-
-def _turn(x: Tensor, table: Tensor) -> Tensor:
-    """x [..., K], turned by angles of which ``table`` holds the sines and cosines in turn."""
-    sin, cos = table.unflatten(-1, (-1, 2)).unbind(-1)  # [..., K/2]
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
-
-
-class MultiHeadAttention(nn.Module):
-    """MultiHead(Q, K, V) of Vaswani et al. 2017, section 3.2.2, with the projections of keys and values fused.
-
-    Self-attention also fuses the queries: one product for all three.
-    """
-
-    def __init__(self, config: TransformerConfig, cross: bool):
-        super().__init__()
-        d_model = config.d_model
-        self.heads = config.num_heads
-        self.rotary = config.positions == "rotary" and not cross
-        self.dropout = config.attention_dropout
-        self.query = Linear(d_model, d_model) if cross else None
-        self.project_in = Linear(d_model, (2 if cross else 3) * d_model)
-        self.project_out = Linear(d_model, d_model)
-        # Initialise each D x D block separately: the fan-out of the fused matrix is two or three times as large.
-        for block in [*self.project_in.weight.chunk(2 if cross else 3), *([self.query.weight] if self.query else [])]:
-            nn.init.xavier_uniform_(block)
-        for linear in self.children():
-            assert isinstance(linear, nn.Linear)
-            nn.init.zeros_(linear.bias)
-        nn.init.xavier_uniform_(self.project_out.weight)
-
-    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, T, parts·D] to ``parts`` tensors [B, H, T, K].
-
-        Unbinding before transposing lets the backward pass stack the gradients in the layout of x, without a copy.
-        """
-        separate = x.view(x.size(0), x.size(1), parts, self.heads, -1).unbind(2)  # [B, T, H, K]
-        return tuple(one.transpose(1, 2) for one in separate)
-
-    def project_memory(self, memory: Tensor) -> KeyValue:
-        """Keys and values of the encoder states [B, S, D] (cross-attention)."""
-        keys, values = self.split(self.project_in(memory), 2)
-        return keys, values
-
-    def cross_attention(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
-        """Queries from x [B, T, D] over the source; mask [B, S]."""
-        return self._attend(self.cross_query(x), memory, mask[:, None, None, :], causal=False)
-
-    def cross_query(self, x: Tensor) -> Tensor:
-        assert self.query is not None
-        return self.split(self.query(x), 1)[0]  # [B, H, T, K]
-
-    def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
-        query, keys, values = self.split(self.project_in(x), 3)
-        if self.rotary:
-            query, keys = (rotate(each, 0, x.size(1)) for each in (query, keys))
-        visible = None if mask is None else mask[:, None, None, :]
-        return self._attend(query, (keys, values), visible, causal=mask is None)
-
-    def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
-        """Self-attention of x [N, D] within each sentence."""
-        projected = self.project_in(x).unflatten(-1, (3, self.heads, -1))  # [N, 3, H, K]
-        if self.rotary:
-            query, keys, values = projected.unbind(1)
-            query, keys = (rotate_packed(each, sentences) for each in (query, keys))
-            projected = torch.stack([query, keys, values], dim=1)
-        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal).flatten(1))
-        return out
-
-    def cross_packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
-        """Queries from x [N, D] over the encoder states [M, D] of the same sentences."""
-        assert self.query is not None
-        query = self.query(x).unflatten(-1, (self.heads, -1))  # [N, H, K]
-        projected = self.project_in(memory).unflatten(-1, (2, self.heads, -1))  # [M, 2, H, K]
-        out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
-        return out
-
-    def self_attention_step(
-        self, x: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
-    ) -> tuple[Tensor, KeyValue]:
-        """Self-attention of the W rows of a search, x [B, W, D], all at ``position``; see :class:`TransformerState`."""
-        query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
-        if self.rotary:
-            query, keys = (rotate(each, position, 1) for each in (query, keys))
-        width = x.size(1)
-        if cache[0].size(2) == position * width:  # full
-            room = keys.new_zeros(*keys.shape[:2], GROWTH * width, keys.size(3))
-            cache = torch.cat([cache[0], room], dim=2), torch.cat([cache[1], room], dim=2)
-        for stored, new in zip(cache, (keys, values), strict=True):
-            stored[:, :, position * width : (position + 1) * width] = new
-        past = cache[0][:, :, : (position + 1) * width], cache[1][:, :, : (position + 1) * width]
-        return self._attend(query, past, lineage, causal=False), cache
-
-    def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`self_attention_step`, on the cache and mask of :class:`FixedTransformerState`; fills the cache."""
-        parts = self.project_in(x).view(*x.shape[:2], 3, self.heads, -1)  # [B, W, 3, H, K]
-        if self.rotary:
-            parts = torch.cat([rotate(parts[:, :, :2], position, 1), parts[:, :, 2:]], dim=2)
-        out: Tensor = self.project_out(own_step(parts, cache, position, visible))
-        return out
-
-    def fixed_cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
-        """As :meth:`cross_attention`, with the mask of :class:`FixedTransformerState`."""
-        assert self.query is not None
-        out: Tensor = self.project_out(cross_step(self.query(x), *memory, mask))
-        return out
-
-    def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
-        out = attention(query, *memory, mask, self.dropout if self.training else 0.0, causal)
-        merged: Tensor = self.project_out(out)  # [B, T, D]
-        return merged
-
-
-class FeedForward(nn.Module):
-    """Position-wise feed-forward layer (Vaswani et al. 2017, section 3.3; SwiGLU: Shazeer 2020, eq. 6)."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.gated = config.activation == "swiglu"
-        self.activation = _ACTIVATIONS[config.activation]
-        self.inner = Linear(config.d_model, config.d_ff * (2 if self.gated else 1))
-        self.dropout = Dropout(config.activation_dropout)
-        self.outer = Linear(config.d_ff, config.d_model)
-        for block in [*self.inner.weight.chunk(2 if self.gated else 1), self.outer.weight]:
-            nn.init.xavier_uniform_(block)
-        nn.init.zeros_(self.inner.bias)
-        nn.init.zeros_(self.outer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.inner(x)
-        if self.gated:
-            x, gate = x.chunk(2, dim=-1)
-            x = self.activation(x) * gate
-        else:
-            x = self.activation(x)
-        out: Tensor = self.outer(self.dropout(x))
-        return out
-
-
-class Residual(nn.Module):
-    """Residual connection of a sublayer f: pre-norm x + f(norm(x)), post-norm norm(x + f(x)); dropout on f's output."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = Dropout(config.dropout)
-        self.pre = config.norm == "pre"
-
-    def input(self, x: Tensor) -> Tensor:
-        """The input of the sublayer, from the residual x."""
-        return self.norm(x) if self.pre else x
-
-    def output(self, x: Tensor, y: Tensor) -> Tensor:
-        """The output of the layer, from the residual x and the sublayer's output y."""
-        x = x + self.dropout(y)
-        return x if self.pre else self.norm(x)
-
-    def output_and_input(self, x: Tensor, y: Tensor, following: nn.Module) -> tuple[Tensor, Tensor]:
-        """In evaluation: :meth:`output`, and what the next sublayer, of norm ``following``, reads of it."""
-        if self.pre:
-            assert isinstance(following, nn.LayerNorm)
-            return add_norm(y, x, following)
-        x = self.output(x, y)
-        return x, x
-
-
-class EncoderLayer(nn.Module):
-    residuals: list[Residual]
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.self_attention = MultiHeadAttention(config, cross=False)
-        self.feed_forward = FeedForward(config)
-        self.residuals = nn.ModuleList(Residual(config) for _ in range(2))  # type: ignore[assignment]
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        attend, feed = self.residuals
-        x = attend.output(x, self.self_attention.self_attention(attend.input(x), mask))
-        return feed.output(x, self.feed_forward(feed.input(x)))
-
-    def packed(self, x: Tensor, sentences: Sentences) -> Tensor:
-        """x [N, D]"""
-        attend, feed = self.residuals
-        x = attend.output(x, self.self_attention.own_packed(attend.input(x), sentences, causal=False))
-        return feed.output(x, self.feed_forward(feed.input(x)))
 
 
 class DecoderLayer(nn.Module):
     residuals: list[Residual]
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, d_memory: int):
         super().__init__()
-        self.self_attention = MultiHeadAttention(config, cross=False)
-        self.cross_attention = MultiHeadAttention(config, cross=True)
+        self.self_attention = MultiHeadAttention(config)
+        self.cross_attention = MultiHeadAttention(config, d_memory)
         self.feed_forward = FeedForward(config)
         self.residuals = nn.ModuleList(Residual(config) for _ in range(3))  # type: ignore[assignment]
 
@@ -400,26 +195,29 @@ def _rows(kv: KeyValue, rows: Tensor) -> KeyValue:
 
 
 class Transformer(Seq2Seq[AnyState]):
-    encoder: list[EncoderLayer]
+    """Without ``model.encoder``, the layers of the encoder belong to the model: ``encoder`` are these layers alone."""
+
+    encoder: Encoder | EncoderLayers
     decoder: list[DecoderLayer]
 
     def __init__(self, config: TransformerConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
         super().__init__()
         self.config = config
-        d_model = config.d_model
+        d_model, other = config.d_model, config.encoder
         self.tgt_embedding = embedding(tgt_vocab_size, d_model, pad_id)
+        self.d_source = d_model if other is None else other.d_model
         tied = config.tie_embeddings == "all"
-        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, d_model, pad_id)
-        learned = config.positions == "learned"
-        self.src_positions = nn.Embedding(config.max_positions, d_model) if learned else None
-        self.tgt_positions = nn.Embedding(config.max_positions, d_model) if learned else None
+        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, self.d_source, pad_id)
+        # Without model.encoder, the parameters keep the names and the order of earlier checkpoints.
+        self.src_positions = position_table(config) if other is None else None
+        self.tgt_positions = position_table(config)
         self.dropout = Dropout(config.dropout)
-        layers = range(config.encoder_layers), range(config.decoder_layers)
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in layers[0])  # type: ignore[assignment]
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in layers[1])  # type: ignore[assignment]
-        # The output of a post-norm layer is normalised; a pre-norm stack needs a norm at its end.
-        self.encoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
-        self.decoder_norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
+        self.encoder = EncoderLayers(config, config.encoder_layers) if other is None else build_encoder(other)
+        d_memory = self.encoder.d_out if isinstance(self.encoder, Encoder) else d_model
+        decoder = (DecoderLayer(config, d_memory) for _ in range(config.decoder_layers))
+        self.decoder = nn.ModuleList(decoder)  # type: ignore[assignment]
+        self.encoder_norm = final_norm(config) if other is None else nn.Identity()
+        self.decoder_norm = final_norm(config)
         self.output = nn.Linear(d_model, tgt_vocab_size, bias=False)
         if config.tie_embeddings == "none":
             nn.init.normal_(self.output.weight, std=1 / math.sqrt(d_model))
@@ -427,13 +225,15 @@ class Transformer(Seq2Seq[AnyState]):
             self.output.weight = self.tgt_embedding.weight
 
     def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        x = self._embed(self.src_embedding, self.src_positions, src)  # [B, S, D]
-        for layer in self.encoder:
-            x = layer(x, src_mask)
-        return Memory(self.encoder_norm(x), src_mask)
+        x = self.src_embedding(src) * math.sqrt(self.d_source)  # [B, S, D_in]
+        if isinstance(self.encoder, Encoder):
+            memory: Memory = self.encoder(x, src_mask)
+            return memory
+        x = self.dropout(add_positions(x, self.config.positions, self.src_positions))
+        return Memory(self.encoder_norm(self.encoder(x, src_mask)), src_mask)
 
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
-        x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)  # [B, T, D]
+        x = self._embed(tgt_in)  # [B, T, D]
         for layer in self.decoder:
             x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
         hidden: Tensor = self.decoder_norm(x)
@@ -453,10 +253,9 @@ class Transformer(Seq2Seq[AnyState]):
             assert isinstance(src_mask, Tensor)
             return super().forward(src, src_mask, tgt_in)
         assert isinstance(src_mask, Sentences)
+        assert isinstance(self.encoder, EncoderLayers)
         memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]
-        for encoder_layer in self.encoder:
-            memory = encoder_layer.packed(memory, src_mask)
-        memory = self.encoder_norm(memory)
+        memory = self.encoder_norm(self.encoder.packed(memory, src_mask))
         x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences)  # [N, D]
         for layer in self.decoder:
             x = layer.packed(x, memory, sentences, src_mask)
@@ -475,7 +274,7 @@ class Transformer(Seq2Seq[AnyState]):
         if isinstance(state, FixedTransformerState):
             return self._fixed_step(tokens, state)
         sentences, position = state.mask.size(0), state.position
-        x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), position)  # [N, 1, D]
+        x = self._embed(tokens.unsqueeze(1), position)  # [N, 1, D]
         x = x.view(sentences, -1, x.size(-1))  # [B, W, D]
         lineage = visible = None
         if state.lineage is not None:
@@ -491,7 +290,7 @@ class Transformer(Seq2Seq[AnyState]):
         return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage)
 
     def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
-        x = self._embed(self.tgt_embedding, self.tgt_positions, tokens.unsqueeze(1), state.position)  # [N, 1, D]
+        x = self._embed(tokens.unsqueeze(1), state.position)  # [N, 1, D]
         x = x.view(*state.visible.shape[:2], -1)  # [B, W, D]
         read = self.decoder[0].residuals[0].input(x)
         norms = *(layer.residuals[0].norm for layer in self.decoder[1:]), self.decoder_norm
@@ -502,7 +301,7 @@ class Transformer(Seq2Seq[AnyState]):
 
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
         memory = self.encode(src, src_mask)
-        x = self._embed(self.tgt_embedding, self.tgt_positions, tgt_in)
+        x = self._embed(tgt_in)
         maps = []
         for layer in self.decoder:
             x = layer.attend_self(x)
@@ -513,23 +312,14 @@ class Transformer(Seq2Seq[AnyState]):
             x = layer.feed(layer.attend_source(x, (keys, values), src_mask))
         return torch.stack(maps)
 
-    def _embed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, start: int | Tensor = 0) -> Tensor:
-        """Embeddings [B, T, D] of ids [B, T] at positions start, start + 1, …; scaled as in section 3.4."""
-        x = table(ids) * math.sqrt(self.config.d_model)
-        if positions is not None:
-            x = x + positions(torch.arange(ids.size(1), device=ids.device) + start)
-        elif self.config.positions == "sinusoidal":
-            x = x + sinusoidal_positions(start, ids.size(1), self.config.d_model, x)
-        embedded: Tensor = self.dropout(x)
+    def _embed(self, ids: Tensor, start: int | Tensor = 0) -> Tensor:
+        """Embeddings [B, T, D] of target ids [B, T] at positions start, start + 1, …; scaled as in section 3.4."""
+        x = self.tgt_embedding(ids) * math.sqrt(self.config.d_model)
+        embedded: Tensor = self.dropout(add_positions(x, self.config.positions, self.tgt_positions, start))
         return embedded
 
     def _embed_packed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences) -> Tensor:
         """Embeddings [N, D] of ids [N], each at its position in its sentence."""
         x = table(ids) * math.sqrt(self.config.d_model)
-        if positions is not None:
-            x = x + positions(sentences.positions)
-        elif self.config.positions == "sinusoidal":
-            places = sinusoidal_positions(0, sentences.longest, self.config.d_model, x)
-            x = x + places.index_select(0, sentences.positions)
-        embedded: Tensor = self.dropout(x)
+        embedded: Tensor = self.dropout(add_packed_positions(x, self.config.positions, positions, sentences))
         return embedded

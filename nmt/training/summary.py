@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nmt.config.model import ModelConfig
 from nmt.config.train import TrainConfig
 from nmt.models.build import count_parameters
 from nmt.run.selection import TITLES
@@ -17,11 +18,10 @@ from nmt.training.prepared import Prepared
 from nmt.training.trainer import Trainer
 
 
-def summary(family: str, batching: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+def summary(model: ModelConfig, batching: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
     """Model, data, limits, device and run, one line each.
 
     Args:
-        family: of models.
         batching: whether batches are packed, and why.
     """
     parameters, embeddings = count_parameters(trainer.model)
@@ -35,7 +35,7 @@ def summary(family: str, batching: str, prepared: Prepared, trainer: Trainer, re
         else "starting at step 0"
     )
     return "\n".join([
-        f"model       {family}, {parameters:,} parameters, {embeddings:,} of them embeddings",
+        f"model       {_family(model)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
@@ -44,6 +44,11 @@ def summary(family: str, batching: str, prepared: Prepared, trainer: Trainer, re
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
+
+
+def _family(model: ModelConfig) -> str:
+    encoder = model.encoder
+    return model.type if encoder is None else f"{model.type} with a {encoder.type} encoder"
 
 
 def _limits(config: TrainConfig) -> list[str]:

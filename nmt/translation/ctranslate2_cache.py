@@ -97,6 +97,11 @@ def check_expressible(run: Run, config: Config) -> None:
             f"{run.path}: CTranslate2 runs Transformers and cannot express a recurrent model (model.type: "
             f"{config.model.type}); translate with PyTorch: nmt translate, without --engine"
         )
+    if config.model.encoder is not None:
+        raise ExportError(
+            f"{run.path}: CTranslate2 cannot express the encoder of this model (model.encoder.type: "
+            f"{config.model.encoder.type}); translate with PyTorch: nmt translate, without --engine"
+        )
 
 
 def device_of(config: Config) -> str:

@@ -10,7 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nmt.models.transformer import FeedForward, MultiHeadAttention, Transformer, sinusoidal_positions
+from nmt.models.transformer import Transformer
+from nmt.models.transformer_layers import (
+    EncoderLayer,
+    EncoderLayers,
+    FeedForward,
+    MultiHeadAttention,
+    sinusoidal_positions,
+)
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
@@ -52,7 +59,9 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     elif model.src_positions is not None and model.tgt_positions is not None:
         encoder.position_encodings.encodings = _array(model.src_positions.weight)
         decoder.position_encodings.encodings = _array(model.tgt_positions.weight)
+    assert isinstance(model.encoder, EncoderLayers)  # as check_expressible has found
     for target, encoder_layer in zip(encoder.layer, model.encoder, strict=True):
+        assert isinstance(encoder_layer, EncoderLayer)
         _attention(target.self_attention, encoder_layer.self_attention, encoder_layer.residuals[0].norm)
         _feed_forward(target.ffn, encoder_layer.feed_forward, encoder_layer.residuals[1].norm)
     for target, decoder_layer in zip(decoder.layer, model.decoder, strict=True):
@@ -68,7 +77,7 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     unk, bos, eos = tokenizer.tgt_pieces([tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id])
     spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = unk, bos, eos
     spec.config.decoder_start_token, spec.config.add_source_eos = bos, True
-    spec.config.layer_norm_epsilon = model.encoder[0].residuals[0].norm.eps
+    spec.config.layer_norm_epsilon = model.decoder[0].residuals[0].norm.eps
     spec.validate()
     spec.optimize(quantization=quantize)  # equal matrices (tied embeddings) are stored once
     spec.save(str(folder))

@@ -39,7 +39,7 @@ def test_a_second_training_is_refused_and_told_who_holds_the_run(task):
 
 
 def test_a_lock_left_by_a_dead_process_does_not_block(task):
-    run = Run.of(task.config("rnn"))
+    run = Run(task.config("rnn").run_dir)
     code = "import sys, os; from nmt.run.directory import Run; from pathlib import Path\n"
     code += "with Run(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(run.path)], check=False)

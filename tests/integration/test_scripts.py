@@ -1,6 +1,7 @@
 """The thin programs in scripts/ do what their first lines say."""
 
 import importlib
+import json
 import runpy
 import shutil
 import sys
@@ -51,6 +52,52 @@ def test_bleu_by_length_prints_a_table_and_draws_a_plot(task, run, monkeypatch, 
     lengths = [len(line.split()) for line in task.paths["test.src"].read_text().splitlines()]
     assert counts == [sum(n <= 3 for n in lengths), sum(3 < n <= 5 for n in lengths), sum(n > 5 for n in lengths)]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_experiment_trains_variants_and_compares_them(task, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    folder, plot = task.folder / "experiments", task.folder / "variants.png"
+    folder.mkdir()
+    task.config_file("rnn", name="base", train={"max_steps": 4})
+    (folder / "scores.yaml").write_text(
+        "test: tiny\nset: [train.max_steps=6]\nvariants:\n  additive: {config: base.yaml}\n"
+        "  scaled dot: {config: base.yaml, set: [model.attention=scaled_dot]}\n"
+    )
+    arguments = [str(folder / "scores.yaml"), "--runs", str(task.folder / "runs"), "--jobs", "2", "--edges", "3"]
+    capsys.readouterr()
+    assert script(monkeypatch, "experiment.py", *arguments, "--plot", str(plot)) == 0
+    first = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines()]
+    assert rows[0] == ["variant", "steps", "minutes", "BLEU", "chrF2", "1-3 words", "4+ words"]
+    assert [row[:2] for row in rows[2:]] == [["additive", "6"], ["scaled dot", "6"]]
+    stored = json.loads((task.folder / "runs/scores-scaled-dot/evaluation/tiny.json").read_text())
+    assert rows[3][3:5] == [f"{stored['bleu']:.1f}", f"{stored['chrf']:.1f}"]
+    assert load_config(task.folder / "runs/scores-scaled-dot/config.yaml").model.attention == "scaled_dot"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    # Finished runs are reused
+    assert script(monkeypatch, "experiment.py", *arguments) == 0
+    assert capsys.readouterr().out == first
+    assert "is finished" in (task.folder / "runs/scores-additive.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (None, [], "none.yaml: No such file"),
+        ("test: [", [], "not valid YAML"),
+        ("variants: {}", [], "not an experiment"),
+        ("test: t\nvariants: {a: {config: c.yaml}}", ["--only", "b"], "b: no such variant; there are: a"),
+        ("test: t\nvariants: {a: {config: c.yaml}}", ["--runs", "r"], "a: the training failed"),
+    ],
+)
+def test_experiment_names_mistakes(tmp_path, monkeypatch, capsys, content, arguments, message):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "none.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert script(monkeypatch, "experiment.py", str(path), *arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_attention_draws_one_sentence(task, run, monkeypatch):

@@ -7,8 +7,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from nmt.config.base import RESUMABLE
+from nmt.config.base import RESUMABLE, section_types
 from nmt.config.data import Source
+from nmt.config.encoders import EncoderConfig
 from nmt.config.experiment import all_keys
 from nmt.config.model import RNNConfig
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
@@ -16,6 +17,7 @@ from nmt.config.search import SearchConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources import KINDS
 from nmt.models.attention import SCORES
+from nmt.models.encoders import ENCODERS
 from nmt.search.scoring import LengthPenalty
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +90,13 @@ def test_kinds_of_sources_are_those_of_the_configuration():
 
 def test_attention_scores_are_those_of_the_configuration():
     assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
+
+
+def test_encoders_are_those_of_the_configuration():
+    sections = list(section_types(EncoderConfig))
+    assert {*ENCODERS} == {*sections}
+    assert len({name for section in sections for name in names(section, "type")}) == len(sections)
+    assert len({*ENCODERS.values()}) == len(ENCODERS)
 
 
 def test_schedules_are_those_of_the_configuration():

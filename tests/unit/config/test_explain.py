@@ -105,6 +105,36 @@ OVERRIDES = [
      "counted from 0"),
     ("data.train={kind: tsv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "
      "need header: true; give their numbers, from 0"),
+    ("num_heads=3", "--set: num_heads: unknown key; did you mean model.num_heads or model.encoder.num_heads?"),
+    ("model.num_layers=3", "--set: model.num_layers: unknown key; did you mean model.encoder_layers?"),
+    ("model.encoder=recurrent", "--set: model.encoder: must be a mapping of keys to values, not \"recurrent\" (text); "
+     "did you mean model.encoder.type: recurrent?"),
+    ("model.encoder={type: lstm}", "--set: model.encoder.type: \"lstm\" is not known; did you mean recurrent with "
+     "model.encoder.cell: lstm?"),
+    ("model.encoder={d_model: 512}", "--set: model.encoder.type: missing; one of: recurrent, transformer"),
+    ("model.encoder={type: recurrent, cel: lstm}", "--set: model.encoder.cel: unknown key; did you mean "
+     "model.encoder.cell?"),
+    ("model.encoder={type: recurrent, num_heads: 3}", "--set: model.encoder.num_heads: unknown key; it belongs to "
+     "type: transformer; remove it, or start from a configuration of that type"),
+    ("model.encoder={type: recurrent}",
+     "c.yaml:5: model: tie_embeddings: all needs one width of embeddings, but d_model is 512 and encoder.d_model 256; "
+     "set encoder.d_model: 512, or tie_embeddings: decoder"),
+    ("model={type: rnn, tie_embeddings: all, encoder: {type: transformer, d_model: 64}}",
+     "--set: model: tie_embeddings: all needs one width of embeddings, but d_model is 256 and encoder.d_model 64; "
+     "set encoder.d_model: 256, or tie_embeddings: decoder"),
+    ("model.encoder={type: recurrent, d_model: 512} model.encoder_layers=3",
+     "c.yaml: model.encoder_layers: 3 has no effect: encoder (recurrent) has its number of layers in "
+     "encoder.num_layers; remove it"),
+    ("model={type: rnn, encoder: {type: transformer}, encoder_layers: 3}",
+     "c.yaml: model.encoder_layers: 3 has no effect: encoder (transformer) has its number of layers in "
+     "encoder.num_layers; remove it"),
+    ("model.encoder={type: transformer, num_heads: 7}",
+     "--set: model.encoder: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
+    ("model.encoder={type: transformer, max_positions: 7}", "c.yaml: model.encoder.max_positions: 7 has no effect: "
+     "sinusoidal positions have no longest sequence; learned ones do; remove it"),
+    ("model.encoder={type: transformer, positions: learned, max_positions: 100}",
+     "c.yaml: model.encoder.max_positions (100) is under the longest sequence "
+     "(257, from data.cleaning.max_tokens and search.max_source_tokens); raise it to 257"),
     ("seed=[", "--set seed=[:1: not valid YAML: expected the node content, but found '<stream end>'"),
 ]  # fmt: skip
 

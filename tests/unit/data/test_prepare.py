@@ -182,6 +182,7 @@ def test_the_store_cannot_be_written(tmp_path: Path) -> None:
         prepare_corpus(data)
 
 
+@pytest.mark.slow
 def test_manifest_tells_where_all_came_from(tmp_path: Path) -> None:
     data = config(
         tmp_path,

@@ -16,6 +16,7 @@ from nmt.data.reader import Reader, Room, prefetch
 from tests.unit.data.corpora import Make, sampling_config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "alpha", "nbest"), [("unigram", None, -1), ("unigram", 0.1, -1), ("bpe", None, -1), ("unigram", 0.1, 16)]
 )

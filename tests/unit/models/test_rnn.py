@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from nmt.config.encoders import RecurrentEncoderConfig
 from nmt.config.model import RNNConfig
-from nmt.models.rnn import RNN, Cell, Encoder
+from nmt.models.encoders.recurrent import RecurrentEncoder
+from nmt.models.rnn import RNN, Cell
 
 
 @pytest.mark.parametrize(("kind", "theirs"), [("gru", nn.GRUCell), ("lstm", nn.LSTMCell)])
@@ -41,7 +43,8 @@ def test_cell_equals_pytorch_on_the_concatenated_input(kind, theirs):
 @pytest.mark.parametrize(("kind", "theirs"), [("gru", nn.GRU), ("lstm", nn.LSTM)])
 def test_encoder_equals_pytorch_bidirectional_on_packed_sequences(kind, theirs):
     torch.manual_seed(0)
-    ours = Encoder(RNNConfig(type="rnn", cell=kind, d_model=5, d_hidden=4, encoder_layers=2, dropout=0.0))
+    config = RecurrentEncoderConfig(type="recurrent", cell=kind, d_model=5, d_hidden=4, num_layers=2, dropout=0.0)
+    ours = RecurrentEncoder(config)
     net = theirs(5, 4, num_layers=2, bidirectional=True, batch_first=True)
     with torch.no_grad():
         for layer in range(2):
@@ -53,7 +56,8 @@ def test_encoder_equals_pytorch_bidirectional_on_packed_sequences(kind, theirs):
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     output, last = net(packed)
     expected, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
-    states, summary = ours(x, mask)
+    memory = ours(x, mask)
+    states, summary = memory.states, memory.vector()
     assert torch.allclose(states[mask], expected[mask], atol=1e-6)
     top = last[0] if kind == "lstm" else last
     assert torch.allclose(summary, torch.cat([top[-2], top[-1]], dim=-1), atol=1e-6)

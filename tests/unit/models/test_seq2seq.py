@@ -5,6 +5,7 @@ import torch
 
 from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.models.build import build_model, count_parameters
+from nmt.models.seq2seq import Memory
 
 PAD, BOS, VOCAB = 0, 2, 13
 RNN = {"type": "rnn", "d_model": 8, "d_hidden": 6, "d_attention": 5, "dropout": 0.0}
@@ -12,6 +13,32 @@ TRANSFORMER = {
     "type": "transformer", "d_model": 8, "d_ff": 12, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2,
     "dropout": 0.0,
 }  # fmt: skip
+
+# Encoders of other widths than the decoders; with ``attention: none`` the decoder reads their summary alone.
+ENCODERS = {
+    "recurrent": {"type": "recurrent", "d_model": 5, "d_hidden": 7, "dropout": 0.0},
+    "recurrent-lstm-deep": {
+        "type": "recurrent", "cell": "lstm", "d_model": 5, "d_hidden": 7, "num_layers": 3, "residual": True,
+        "dropout": 0.0},
+    "transformer": {
+        "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 2, "dropout": 0.0},
+    "transformer-post-learned": {
+        "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 1, "norm": "post",
+        "positions": "learned", "max_positions": 32, "dropout": 0.0},
+    "transformer-rotary": {
+        "type": "transformer", "d_model": 12, "d_ff": 10, "num_heads": 3, "num_layers": 1, "positions": "rotary",
+        "dropout": 0.0},
+}  # fmt: skip
+DECODERS = {
+    "rnn": {**RNN, "decoder_layers": 2},
+    "rnn-none": {**RNN, "attention": "none"},
+    "transformer": {**TRANSFORMER, "tie_embeddings": "decoder"},
+}
+
+
+def config_of(raw: dict, **changes):
+    return (RNNConfig if raw["type"] == "rnn" else TransformerConfig).model_validate({**raw, **changes})
+
 
 CONFIGS = {
     **{f"rnn-{a}": RNNConfig(**RNN, attention=a)
@@ -22,6 +49,8 @@ CONFIGS = {
     "transformer-post-gelu-learned": TransformerConfig(
         **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
     "transformer-swiglu-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    **{f"{encoder}-to-{decoder}": config_of(DECODERS[decoder], encoder=ENCODERS[encoder])
+       for decoder in DECODERS for encoder in ENCODERS},
 }  # fmt: skip
 
 
@@ -138,11 +167,72 @@ def test_every_parameter_gets_a_gradient(model):
     assert not idle
 
 
+def logits_and_gradients(model):
+    src, src_mask, tgt_in = batch()
+    logits = model.project(model(src, src_mask, tgt_in))
+    logits.log_softmax(-1)[..., 4].sum().backward()
+    return logits, {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "post"}, {"positions": "learned", "max_positions": 32}])
+def test_a_transformer_encoder_of_its_own_section_computes_the_same(options):
+    """With the weights of a plain Transformer, whose names differ."""
+    sizes = {key: TRANSFORMER[key] for key in ("d_model", "d_ff", "num_heads", "dropout")}
+    encoder = {"type": "transformer", "num_layers": 2, **sizes, **options}
+    plain, other = (
+        build_model(config_of(TRANSFORMER, encoder=section, **options), VOCAB, VOCAB, PAD).eval()
+        for section in (None, encoder)
+    )
+
+    def renamed(name):
+        if name.startswith("encoder.") and not name.startswith("encoder_norm"):
+            return name.replace("encoder.", "encoder.layers.", 1)
+        return name.replace("encoder_norm", "encoder.norm").replace("src_positions", "encoder.positions")
+
+    other.load_state_dict({renamed(name): tensor for name, tensor in plain.state_dict().items()})
+    (expected, gradients), (found, same) = logits_and_gradients(plain), logits_and_gradients(other)
+    assert torch.equal(expected, found)
+    assert {renamed(name) for name in gradients} == same.keys()
+    assert all(torch.equal(gradient, same[renamed(name)]) for name, gradient in gradients.items())
+
+
+@pytest.mark.parametrize("attention", ["additive", "none"])
+def test_a_recurrent_encoder_of_its_own_section_is_the_usual_one(attention):
+    encoder = {"type": "recurrent", "d_model": 8, "d_hidden": 6, "dropout": 0.0}
+    models = []
+    for section in (None, encoder):
+        torch.manual_seed(0)
+        models.append(build_model(config_of(RNN, attention=attention, encoder=section), VOCAB, VOCAB, PAD))
+    plain, other = (logits_and_gradients(model) for model in models)
+    assert torch.equal(plain[0], other[0])
+    assert list(plain[1]) == list(other[1])
+    assert all(torch.equal(plain[1][name], other[1][name]) for name in plain[1])
+
+
+def test_the_vector_of_a_source_is_its_summary_or_the_mean_of_its_tokens():
+    states = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [50.0, 50.0]], [[4.0, 5.0], [0.0, 0.0], [-7.0, 9.0]]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert Memory(states, mask).vector().tolist() == [[2.0, 4.0], [4.0, 5.0]]
+    assert Memory(states, mask).filled_up(8).vector().tolist() == [[2.0, 4.0], [4.0, 5.0]]
+    summary = torch.tensor([[7.0], [8.0]])
+    assert Memory(states, mask, summary).vector() is summary
+
+
+@pytest.mark.parametrize("ties", ["all", "decoder", "none"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_embeddings_are_tied_beside_an_encoder_of_its_own_section(encoder, ties):
+    section = {**ENCODERS[encoder], "d_model": 12}
+    for decoder in DECODERS.values():
+        model = build_model(config_of(decoder, d_model=12, tie_embeddings=ties, encoder=section), VOCAB, VOCAB, PAD)
+        assert (model.src_embedding.weight is model.tgt_embedding.weight) == (ties == "all")
+        assert (model.output.weight is model.tgt_embedding.weight) == (ties != "none")
+        assert model.src_embedding.weight.shape == (VOCAB, 12)
+
+
 @pytest.mark.parametrize("ties", ["all", "decoder", "none"])
 @pytest.mark.parametrize("base", [RNN, TRANSFORMER], ids=["rnn", "transformer"])
 def test_tied_embeddings_share_one_matrix_and_count_once(base, ties):
-    kind = RNNConfig if base["type"] == "rnn" else TransformerConfig
-    model = build_model(kind(**base, tie_embeddings=ties), VOCAB, VOCAB, PAD)
+    model = build_model(config_of(base, tie_embeddings=ties), VOCAB, VOCAB, PAD)
     assert (model.src_embedding.weight is model.tgt_embedding.weight) == (ties == "all")
     assert (model.output.weight is model.tgt_embedding.weight) == (ties != "none")
     matrices = {"all": 1, "decoder": 2, "none": 3}[ties]

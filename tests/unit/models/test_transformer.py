@@ -9,13 +9,8 @@ from torch import nn
 
 from nmt.config.model import TransformerConfig
 from nmt.models.scaled_dot import short_attention
-from nmt.models.transformer import (
-    DecoderLayer,
-    EncoderLayer,
-    MultiHeadAttention,
-    rotate,
-    sinusoidal_positions,
-)
+from nmt.models.transformer import DecoderLayer
+from nmt.models.transformer_layers import EncoderLayer, MultiHeadAttention, rotate, sinusoidal_positions
 
 
 def config(**changes):
@@ -98,7 +93,7 @@ def test_decoder_layer_equals_pytorch(norm):
     torch.manual_seed(2)
     theirs = nn.TransformerDecoderLayer(16, 4, 24, 0.0, batch_first=True, norm_first=norm == "pre").eval()
     shake(theirs)
-    ours = DecoderLayer(config(norm=norm)).eval()
+    ours = DecoderLayer(config(norm=norm), d_memory=16).eval()
     copy_attention(theirs.self_attn, ours.self_attention)
     copy_attention(theirs.multihead_attn, ours.cross_attention)
     ours.feed_forward.inner.load_state_dict(theirs.linear1.state_dict())
@@ -111,6 +106,23 @@ def test_decoder_layer_equals_pytorch(norm):
     got = ours(x, ours.cross_attention.project_memory(memory), mask)
     assert torch.allclose(got, expected, atol=1e-5)
     same_gradients(got, ours, expected, theirs)
+
+
+def test_cross_attention_over_states_of_another_width_equals_pytorch():
+    torch.manual_seed(3)
+    theirs = nn.MultiheadAttention(16, 4, kdim=10, vdim=10, batch_first=True)
+    ours = MultiHeadAttention(config(), d_memory=10)
+    shake(theirs)
+    with torch.no_grad():
+        ours.query.weight.copy_(theirs.q_proj_weight)
+        ours.project_in.weight.copy_(torch.cat([theirs.k_proj_weight, theirs.v_proj_weight]))
+        ours.query.bias.copy_(theirs.in_proj_bias[:16])
+        ours.project_in.bias.copy_(theirs.in_proj_bias[16:])
+        ours.project_out.load_state_dict(theirs.out_proj.state_dict())
+    x, memory, mask = torch.randn(2, 4, 16), torch.randn(2, 5, 10), torch.arange(5) < torch.tensor([[5], [3]])
+    expected = theirs(x, memory, memory, key_padding_mask=~mask)[0]
+    got = ours.cross_attention(x, ours.project_memory(memory), mask)
+    assert torch.allclose(got, expected, atol=1e-5)
 
 
 def test_sinusoidal_positions_by_hand():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nmt.config.encoders import RecurrentEncoderConfig, TransformerEncoderConfig
 from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.config.search import SearchConfig
 from nmt.errors import TrainingError
@@ -25,6 +26,7 @@ TRANSFORMER = {
     "type": "transformer", "d_model": 8, "d_ff": 12, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2,
     "dropout": 0.3,
 }  # fmt: skip
+SELF_ATTENTION = TransformerEncoderConfig(type="transformer", d_model=6, d_ff=10, num_heads=3, num_layers=1)
 CONFIGS = {
     "rnn-additive": RNNConfig(**RNN),
     "rnn-none": RNNConfig(**RNN, attention="none"),
@@ -32,6 +34,12 @@ CONFIGS = {
     "transformer": TransformerConfig(**TRANSFORMER),
     "transformer-post-learned": TransformerConfig(**TRANSFORMER, norm="post", positions="learned"),
     "transformer-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "recurrent-to-transformer": TransformerConfig(
+        **TRANSFORMER, tie_embeddings="decoder", encoder=RecurrentEncoderConfig(type="recurrent", d_model=6, d_hidden=5)
+    ),
+    "transformer-to-rnn": RNNConfig(**RNN, encoder=SELF_ATTENTION),
+    "transformer-to-rnn-none": RNNConfig(**RNN, encoder=SELF_ATTENTION, attention="none"),
+    "transformer-to-transformer": TransformerConfig(**TRANSFORMER, tie_embeddings="decoder", encoder=SELF_ATTENTION),
 }
 READING = ("_local_scalar_dense", "nonzero", "item", "equal", "masked_select", "unique")  # they wait for the device
 

@@ -1,0 +1,92 @@
+"""The section ``model.encoder``: an encoder of another family, or of other sizes, than the decoder's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nmt.config.base import Positive, Probability, Section
+
+
+class EncoderSection(Section):
+    """What every section of an encoder has; ``d_model`` is the width of the source embeddings."""
+
+    type: str
+    d_model: Positive
+
+    @property
+    def max_source_tokens(self) -> int | None:
+        """Number of positions that the encoder has, eos counted; None if any length fits."""
+        return None
+
+
+class RecurrentEncoderConfig(EncoderSection):
+    """Bidirectional recurrent layers (Schuster and Paliwal 1997)."""
+
+    type: Literal["recurrent"] = Field(description="bidirectional recurrent layers")
+    d_model: Positive = Field(256, description="width of the source embeddings")
+    cell: Literal["gru", "lstm"] = Field(
+        "gru", description="gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)"
+    )
+    d_hidden: Positive = Field(256, description="width of the recurrent state in each direction")
+    num_layers: Positive = Field(1, description="layers of the encoder")
+    residual: bool = Field(False, description="add the input of each layer above the first to its output")
+    dropout: Probability = Field(0.2, description="on embeddings and on the output of each layer")
+
+
+class TransformerStack(Section):
+    """Sizes and options of Transformer layers (Vaswani et al. 2017), for the encoder and the decoder."""
+
+    type: str
+    d_model: Positive = Field(512, description="width of the model")
+    d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
+    num_heads: Positive = Field(8, description="attention heads; divides d_model")
+    norm: Literal["pre", "post"] = Field("pre", description="layer norm before each sublayer, or after its residual")
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        "relu", description="of the feed-forward layers; swiglu has a third matrix (Shazeer 2020)"
+    )
+    positions: Literal["sinusoidal", "learned", "rotary"] = Field(
+        "sinusoidal",
+        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); rotary rotates queries"
+        " and keys of self-attention (Su et al. 2021)",
+    )
+    max_positions: Positive = Field(1024, description="longest sequence of learned positions")
+    dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
+    attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
+    activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
+
+    def unused(self) -> dict[str, str]:
+        if self.positions != "learned":
+            return {"max_positions": f"{self.positions} positions have no longest sequence; learned ones do"}
+        return {}
+
+    @model_validator(mode="after")
+    def _widths_divide(self) -> Self:
+        if self.d_model % self.num_heads:
+            near = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0]
+            near = sorted(sorted(near, key=lambda h: abs(h - self.num_heads))[:3])
+            raise ValueError(
+                f"num_heads ({self.num_heads}) must divide d_model ({self.d_model}); near it: "
+                + ", ".join(map(str, near))
+            )
+        if self.positions == "rotary" and (self.d_model // self.num_heads) % 2:
+            raise ValueError(f"rotary positions need an even head width, not {self.d_model // self.num_heads}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        return self
+
+
+class TransformerEncoderConfig(TransformerStack, EncoderSection):
+    """Self-attentional layers (Vaswani et al. 2017)."""
+
+    type: Literal["transformer"] = Field(description="Transformer layers")
+    d_model: Positive = Field(512, description="width of the source embeddings and of the encoder")
+    num_layers: Positive = Field(6, description="layers of the encoder")
+
+    @property
+    def max_source_tokens(self) -> int | None:
+        return self.max_positions if self.positions == "learned" else None
+
+
+EncoderConfig = Annotated[RecurrentEncoderConfig | TransformerEncoderConfig, Field(discriminator="type")]

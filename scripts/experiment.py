@@ -1,0 +1,154 @@
+"""Train and compare variants of a model: one table and one plot by sentence length.
+
+scripts/experiment.py configs/experiments/attention.yaml --plot attention.png
+
+The YAML file names the variants: each is a configuration and settings that replace its own. Each variant becomes a run
+of its own name; the same command resumes what was interrupted and reuses what is finished.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from bleu_by_length import by_length, plot
+from pydantic import Field
+
+from nmt.cli.errors import guarded
+from nmt.config.base import Section
+from nmt.errors import ConfigError, DataError
+from nmt.evaluation.results import Results
+from nmt.insight.figures import image_format
+from nmt.run.checkpoint import read_origin
+from nmt.run.directory import Run
+from nmt.runtime.streams import require_output
+from nmt.runtime.threads import default_threads
+
+
+class Variant(Section):
+    config: str
+    set: list[str] = Field([])
+
+
+class Experiment(Section):
+    """The content of the YAML file.
+
+    Attributes:
+        test: the test set of the table.
+        set: settings of all variants, as for ``nmt train --set``.
+        variants: by the name that the table shows.
+    """
+
+    test: str
+    set: list[str] = Field([])
+    variants: dict[str, Variant]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One variant: the arguments of its ``nmt train``, and its run."""
+
+    label: str
+    arguments: list[str]
+    run: Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("experiment", type=Path, help="YAML file of the variants")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="variants to train and show (default: all)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of all variants")
+    parser.add_argument("--runs", default="runs", help="folder of the runs (default: runs)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the cores (default: 1)")
+    parser.add_argument(
+        "--edges", nargs="+", type=int, default=[8, 10, 12, 14, 16, 20], help="upper ends of the bins, in words"
+    )
+    parser.add_argument("--plot", type=Path, help="PNG file to write")
+    arguments = parser.parse_args()
+    # Check
+    require_output(", so that the table would not be shown; redirect it to a file (> FILE)")
+    if arguments.plot is not None:
+        image_format(arguments.plot)
+    if arguments.jobs < 1:
+        raise ConfigError(f"--jobs: {arguments.jobs} must be at least 1")
+    experiment = read(arguments.experiment)
+    if unknown := set(arguments.only or []) - set(experiment.variants):
+        raise ConfigError(
+            f"--only: {', '.join(sorted(unknown))}: no such variant; there are: {', '.join(experiment.variants)}"
+        )
+    # Train
+    threads = max(1, default_threads() // arguments.jobs)
+    settings = [*experiment.set, f"train.threads={threads}", *arguments.set]
+    trainings = [
+        training(arguments.experiment, label, variant, settings, arguments.runs)
+        for label, variant in experiment.variants.items()
+        if not arguments.only or label in arguments.only
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        failed = [each.label for each, code in zip(trainings, pool.map(train, trainings), strict=True) if code]
+    if failed:
+        raise DataError(f"{', '.join(failed)}: the training failed; its messages are above")
+    # Compare
+    report(trainings, experiment.test, arguments.edges, arguments.plot)
+
+
+def read(path: Path) -> Experiment:
+    """
+    Raises:
+        ConfigError: the file cannot be read, or is no experiment.
+    """
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Experiment.model_validate(raw)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # pydantic's
+        raise ConfigError(f"{path}: not an experiment: {' '.join(str(error).split())[:300]}") from None
+
+
+def training(experiment: Path, label: str, variant: Variant, settings: list[str], runs: str) -> Training:
+    """The training of a variant. Its configuration is beside the experiment's folder."""
+    config = experiment.parent.parent / variant.config
+    name = f"{experiment.stem}-{re.sub('[^A-Za-z0-9]+', '-', label)}"
+    overrides = [*settings, *variant.set, f"runs={runs}", f"name={name}"]
+    return Training(label, ["train", str(config), "--set", *overrides], Path(runs) / name)
+
+
+def train(one: Training) -> int:
+    """Train, or resume, with the output in a file beside the run; return the exit code."""
+    log = one.run.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{one.label}: {one.run}; messages in {log}", file=sys.stderr, flush=True)
+    with log.open("a") as file:
+        code = subprocess.run([sys.executable, "-m", "nmt", *one.arguments], stdout=file, stderr=file).returncode
+    if code:
+        print("".join(log.read_text().splitlines(keepends=True)[-3:]), end="", file=sys.stderr, flush=True)
+    return code
+
+
+def report(trainings: list[Training], test: str, edges: list[int], image: Path | None) -> None:
+    """Print the tables of scores and of BLEU by length, and write the plot."""
+    runs = {each.label: Run.open(str(each.run)) for each in trainings}
+    series = {label: by_length(run, test, edges) for label, run in runs.items()}
+    lengths = [f"{label} words" for label, _, _ in next(iter(series.values()))]
+    print("| " + " | ".join(["variant", "steps", "minutes", "BLEU", "chrF2", *lengths]) + " |")
+    print("|---" * (5 + len(lengths)) + "|")
+    for label, run in runs.items():
+        record, origin = Results(run).record(test), read_origin(run.model)
+        assert record is not None, run.path  # by_length has read its translations
+        numbers = [f"{origin['last_step']:,}", f"{origin['training_seconds'] / 60:.1f}"]
+        numbers += [f"{record['bleu']:.1f}", f"{record['chrf']:.1f}", *(f"{bleu:.1f}" for _, _, bleu in series[label])]
+        print("| " + " | ".join([label, *numbers]) + " |")
+    if image is not None:
+        plot(series, image)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("experiment", main))
