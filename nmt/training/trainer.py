@@ -194,6 +194,7 @@ class Trainer:
         self.saved_at_limit = self.reason_to_stop() is not None
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()
+        self.progress.seconds = self.ranks.on_main(lambda: self.progress.seconds)  # limits are those of one clock
 
     def quality(self, weights: Mapping[str, Tensor]) -> Quality:
         """Validate the model with the given weights."""
