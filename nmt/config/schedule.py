@@ -157,11 +157,8 @@ class ScheduleConfig(Section):
 
     def unused(self) -> dict[str, str]:
         users = {key: _users(key) for key in type(self).model_fields}
-        unused = {
+        return {
             key: f"the {self.name} schedule does not use it; {_listed(names)} {'do' if len(names) > 1 else 'does'}"
             for key, names in users.items()
             if names and self.name not in names
         }
-        if self.total_steps is not None:
-            unused.setdefault("end", "total_steps is the end")
-        return unused

@@ -117,6 +117,8 @@ def test_an_interrupted_run_keeps_its_schedule(task, monkeypatch):
         ({"max_steps": 4}, "max_steps (4)"),
         ({"max_steps": 4, "schedule": {"name": "linear", "warmup_steps": 1}}, "max_steps (4)"),
         ({"max_steps": None, "max_epochs": 1, "validate_every": "epoch"}, "max_epochs (1)"),
+        ({"max_steps": None, "max_epochs": 1, "validate_every": "epoch", "schedule": {"warmup_steps": 2}},
+         "max_epochs (1)"),
         ({"max_steps": None, "max_minutes": 0.005, "validate_every": 1000}, "max_minutes (0.005)"),
         ({"max_steps": 900, "max_epochs": 1, "schedule": {"name": "cosine", "warmup_steps": 1, "total_steps": 4}},
          "max_epochs (1)"),
@@ -231,7 +233,9 @@ def test_an_end_in_time_and_one_in_steps(task, clock):
     assert max(time_first) == 60
     assert time_first[60] < 0.02e-3 < 0.3e-3 < time_first[40]
     former = {**section, "max_steps": 600, "schedule": {**section["schedule"], "end": "max_steps"}}
-    assert rates(train(task, "former", train=former))[60] == pytest.approx(1e-3 * 540 / 595)
+    run = train(task, "former", train=former)
+    assert rates(run)[60] == pytest.approx(1e-3 * 540 / 595)
+    assert run.load_config().train.schedule.end == "max_steps"
 
 
 def test_a_resumed_run_keeps_the_estimate_of_its_checkpoint(task, clock, monkeypatch):

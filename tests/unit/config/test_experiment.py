@@ -79,10 +79,6 @@ def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tm
             "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule",
         ),
         (
-            "train.schedule={total_steps: 2000, end: max_steps}",
-            'train.schedule.end: "max_steps" has no effect: total_steps is the end',
-        ),
-        (
             "train.schedule={name: constant, min_lr: 0.1}",
             "train.schedule.min_lr: 0.1 has no effect: the constant schedule does not use it; inverse_sqrt, cosine, "
             "linear and plateau do; remove it",
