@@ -138,7 +138,7 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
         prepared = ranks.main_first(lambda: prepare(config, run))
         # Batches, model, trainer
         training = Training(config, run, prepared, place)
-        training.resume(config.train.schedule.total_steps)
+        training.resume()
         # Checkpoints, final model
         already = training.is_finished()
         if not already:
@@ -170,21 +170,18 @@ class Training:
 
     def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place):
         self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
+        self.total_steps = config.train.schedule.total_steps  # as the user gave it
         config = config.model_copy(update={"evaluation": self.ranks.on_main(lambda: prepared.evaluation)})
         self.trainer = build_trainer(config, run, prepared, place)
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
 
-    def resume(self, total_steps: int | None) -> None:
-        """Restore the last checkpoint if one exists, and complete the run directory.
-
-        Args:
-            total_steps: ``train.schedule.total_steps`` as the user gave it.
-        """
+    def resume(self) -> None:
+        """Restore the last checkpoint if one exists, and complete the run directory."""
         self.resumed = self.trainer.resume(log.warning)
         if self.resumed and self.trainer.reason_to_stop() is None:
-            self.ranks.on_main(lambda: self._check_schedule(total_steps))
-        if total_steps is not None:
+            self.ranks.on_main(self._check_schedule)
+        if self.total_steps is not None:
             self.trainer.progress.descent = None
         self.ranks.on_main(self._fill_run)
 
@@ -226,13 +223,13 @@ class Training:
         has_tests, reason = bool(self.prepared.corpus.tests), trainer.reason_to_stop()
         return Trained(self.run, trainer.progress.step, already, has_tests, scores, shown, reason, further)
 
-    def _check_schedule(self, total_steps: int | None) -> None:
+    def _check_schedule(self) -> None:
         """Warn of what this start changes in the learning rate of a resumed run, or refuse it."""
         before = self.run.settle(self.run.load_config()).train
         if (end := self.run.schedule_end()) is not None:
             before = plan.with_end(before, end)
         pace, descent = self.trainer.pace(), self.trainer.progress.descent
-        if line := plan.check_resumed(before, self.config.train, total_steps, pace, descent):
+        if line := plan.check_resumed(before, self.config.train, self.total_steps, pace, descent):
             log.warning("%s", line)
 
     def _fill_run(self) -> None:
