@@ -21,6 +21,7 @@ import numpy as np
 from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
 from nmt.config.train import TrainConfig
+from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
 from nmt.data.file_hashes import verify_entry
@@ -192,7 +193,7 @@ class Training:
         """Train until a limit is reached; return the limit in words."""
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
-        _log(summary(self.config.model, batching, self.prepared, trainer, self.resumed))
+        _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
         return trainer.fit()
 
@@ -282,8 +283,9 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     packed, _ = ranks.on_every_rank(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
     sampling, longest = config.tokenizer.sampling, config.data.cleaning.max_tokens
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed)
-    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing)
+    both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both)
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
     train = plan.with_known_end(train, lambda: len(order.updates(0)))

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
-from nmt.config.base import RESUMABLE, Section, section_types, unused_keys
+from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
 from nmt.config.data import DataConfig
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.model import ModelConfig, RNNConfig
@@ -117,9 +117,24 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _passes_differ(self) -> Self:
+        """Refuse R-Drop where nothing is drawn at random: its two passes would be the same."""
+        settings = [pair for _, section in sections(self.model) for pair in section]
+        drawn = [value for key, value in settings if "drop" in key or "zoneout" in key]
+        if self.train.terms.r_drop is not None and not any(drawn) and self.train.terms.word_dropout is None:
+            raise ValueError(
+                "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
+        if self.train.bidirectional_epochs is not None and not self.tokenizer.joint:
+            raise ValueError(
+                "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true"
+            )
         # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
         longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
         limits = {"model.max_positions": self.model.max_target_tokens}
@@ -184,6 +199,20 @@ def all_keys(section: type[Section] = Config, path: str = "") -> Iterator[tuple[
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a configuration file, for editors. ``name`` is optional there: the file name stands in."""
-    schema = Config.model_json_schema()
+    schema: dict[str, Any] = _with_names(Config.model_json_schema())
     schema["required"].remove("name")
     return schema
+
+
+def _with_names(node: Any) -> Any:
+    """A JSON schema in which a source may also be a name, which means ``kind: auto``."""
+    if isinstance(node, list):
+        return [_with_names(inner) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: _with_names(inner) for key, inner in node.items()}
+    if node.get("discriminator", {}).get("propertyName") != "kind":
+        return node
+    union = {key: node.pop(key) for key in ("discriminator", "oneOf")}
+    name = {"type": "string", "minLength": 1, "title": "Name", "description": "file, folder or hub id (kind: auto)"}
+    return {**node, "anyOf": [name, union]}

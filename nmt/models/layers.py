@@ -122,6 +122,11 @@ def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
     return table
 
 
+def kept(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Embeddings x times factors that broadcast to them; None: all 1."""
+    return x if keep is None else x * keep
+
+
 def recurrent(cell: str, d_in: int, d_hidden: int) -> nn.RNNBase:
     """A recurrent layer of one direction, ``gru`` or ``lstm``; batch first."""
     return (nn.GRU if cell == "gru" else nn.LSTM)(d_in, d_hidden, batch_first=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nmt.config.experiment import Config
 from nmt.config.model import ModelConfig
 from nmt.config.train import TrainConfig
 from nmt.models.build import count_parameters
@@ -18,7 +19,7 @@ from nmt.training.prepared import Prepared
 from nmt.training.trainer import Trainer
 
 
-def summary(model: ModelConfig, batching: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+def summary(config: Config, batching: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
     """Model, data, limits, device and run, one line each.
 
     Args:
@@ -34,12 +35,15 @@ def summary(model: ModelConfig, batching: str, prepared: Prepared, trainer: Trai
         if resumed
         else "starting at step 0"
     )
+    both = config.train.bidirectional_epochs
+    pair = f"{config.data.src_lang} to {config.data.tgt_lang}"
     return "\n".join([
-        f"model       {_family(model)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
+        f"model       {_family(config.model)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
-        f"until       {', or '.join(_limits(trainer.config))}",
+        *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
+        f"until       {', or '.join(_limits(config.train))}",
         f"batches     {batching}",
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
