@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
+from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import Scores, resolve
@@ -217,7 +219,7 @@ class Training:
             already: whether the training was finished before this start.
         """
         trainer, sets = self.trainer, sets_of(self.prepared.corpus)
-        scores = self._scores(sets)
+        scores = self._scores(sets, self._with_alpha())
         self.ranks.on_main(lambda: self._conclude(scores))
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
         further = plan.further(self.config.train, trainer.progress, trainer.pace())
@@ -242,12 +244,31 @@ class Training:
         if not self.run.has_model:
             self.run.save_config(self.config)
 
-    def _scores(self, sets: Sequence[TestSet]) -> dict[str, Scores]:
+    def _with_alpha(self) -> Config:
+        """The configuration with the alpha chosen for the final model: now, if it was not chosen before."""
+        # Find
+        config, ranks, model, tokenizer = self.config, self.ranks, self.trainer.model, self.prepared.tokenizer
+        if config.search.alpha is not None or not config.search.alpha_matters:
+            return config
+        valid = tuning.lines_of(TestSet.of(self.prepared.corpus, "valid"))
+        checksum = ranks.on_main(self.run.model_checksum)
+        chosen = ranks.on_main(lambda: tuning.stored(self.run, tuning.basis_of(valid, config)))
+        # Choose
+        if chosen is None:
+            ranks.on_main(lambda: load_final(self.run, model, tokenizer))
+            ranks.broadcast_weights(model)
+            translator = new_translator(model, tokenizer, config, self.prepared.encoded.limits, self.place)
+            chosen = tuning.choose_alpha(translator, valid, config, checksum, ranks)
+            ranks.on_main(partial(chosen.write, self.run))
+        _log(tuning.summary(chosen, len(valid.sources)))
+        return config.model_copy(update={"search": config.search.model_copy(update={"alpha": chosen.alpha})})
+
+    def _scores(self, sets: Sequence[TestSet], config: Config) -> dict[str, Scores]:
         """Scores on each set: those stored of exactly this model and these settings, else new."""
         # Find
-        tokenizer, model, evaluation = self.prepared.tokenizer, self.trainer.model, self.config.evaluation
+        tokenizer, model, evaluation = self.prepared.tokenizer, self.trainer.model, config.evaluation
         results, ranks = Results(self.run), self.ranks
-        translator = new_translator(model, tokenizer, self.config, self.prepared.encoded.limits, self.place)
+        translator = new_translator(model, tokenizer, config, self.prepared.encoded.limits, self.place)
         checksum = ranks.on_main(self.run.model_checksum)
         bases = {one.name: one.basis(checksum, translator.search, evaluation) for one in sets}
         stored = ranks.on_main(lambda: {name: results.find(name, basis) for name, basis in bases.items()})
@@ -327,8 +348,12 @@ def _log(*lines: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
-def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
-    """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run."""
+def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None = None) -> dict[str, Evaluated]:
+    """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
+
+    Args:
+        search: settings that differ from the section ``search`` of the run.
+    """
     # Corpus
     config = run.load_config()
     tests = list(config.data.test)
@@ -340,12 +365,14 @@ def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
-    translator, results = load_translator(run), Results(run)
+    translator, results = load_translator(run, search), Results(run)
     sets = [TestSet.of(corpus, part) for part in parts]
     return {one.name: score_and_store(translator, one, config.evaluation, results.store) for one in sets}
 
 
-def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Evaluated:
+def evaluate_lines(
+    run: Run, name: str, sources: Sequence[str], references: Sequence[str], search: Mapping[str, Any] | None = None
+) -> Evaluated:
     """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
-    translator, one = load_translator(run), TestSet(name, sources, references)
+    translator, one = load_translator(run, search), TestSet(name, sources, references)
     return score_and_store(translator, one, run.load_config().evaluation, Results(run).store_file)
