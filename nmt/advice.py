@@ -26,6 +26,11 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "cell": {"rnn": "gru"},
     "norm": {"prenorm": "pre", "pre_ln": "pre", "postnorm": "post", "post_ln": "post"},
+    "norm_type": {
+        "layernorm": "layer", "layer_norm": "layer", "rmsnorm": "rms", "rms_norm": "rms", "scalenorm": "scale",
+        "scale_norm": "scale",
+    },
+    "qk_norm": {"cosine": "l2", "unit": "l2", "layernorm": "layer", "layer_norm": "layer", "no": "none"},
     "activation": {"silu": "swiglu", "swish": "swiglu", "glu": "swiglu"},
     "positions": {"sinusoid": "sinusoidal", "sin": "sinusoidal", "rope": "rotary", "absolute": "learned"},
     "tie_embeddings": {"true": "all", "false": "none", "three-way": "all", "no": "none"},
@@ -118,6 +123,10 @@ KEYS = {
     "num_layers": "model.encoder_layers",
     "num_encoder_layers": "model.encoder_layers",
     "num_decoder_layers": "model.decoder_layers",
+    "encoder_layerdrop": "model.layer_drop",
+    "decoder_layerdrop": "model.layer_drop",
+    "layerdrop": "model.layer_drop",
+    "sliding_window": "model.attention_window",
 }
 
 COMMANDS = {

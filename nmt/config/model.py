@@ -10,6 +10,7 @@ from nmt.config.base import Positive, Probability, Section
 from nmt.config.encoders import EncoderConfig, RecurrentEncoderConfig, TransformerStack
 
 TieEmbeddings = Literal["all", "decoder", "none"]
+BIAS_HELP = "add a learned bias to the logits of each subword"
 TIE_HELP = "all: source, target and output share one matrix; decoder: target and output; none: three matrices"
 ENCODER_HELP = "an encoder of another family or other sizes; default: the usual one of this type"
 
@@ -32,6 +33,7 @@ class RNNConfig(Section):
     d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
     dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
     tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
+    output_bias: bool = Field(False, description=BIAS_HELP)
     encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)
 
     @property
@@ -70,6 +72,12 @@ class TransformerConfig(TransformerStack):
     encoder_layers: Positive = Field(6, description="layers of the encoder")
     decoder_layers: Positive = Field(6, description="layers of the decoder")
     tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
+    output_bias: bool = Field(False, description=BIAS_HELP)
+    fix_norm: bool = Field(
+        False,
+        description="FixNorm: divide each row of the embeddings and of the output layer by its length"
+        " (Nguyen and Salazar 2019)",
+    )
     encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)
 
     @property

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, Source
 from nmt.models.encoders import build_encoder
-from nmt.models.layers import Dropout, embedding, kept, recurrent
+from nmt.models.layers import Dropout, embedding, kept, output_layer, recurrent
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 
@@ -102,7 +102,7 @@ class RNN(Seq2Seq[RNNState]):
             recurrent(config.cell, d_hidden + d_context, d_hidden) for _ in range(config.decoder_layers - 1)
         )
         self.readout = nn.Linear(d_hidden + config.d_model + d_context, 2 * config.d_model)
-        self.output = nn.Linear(config.d_model, tgt_vocab_size, bias=False)
+        self.output = output_layer(config.d_model, tgt_vocab_size, config.output_bias)
         if config.tie_embeddings != "none":
             self.output.weight = self.tgt_embedding.weight
 

@@ -93,6 +93,7 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     src_embedding: nn.Embedding
     tgt_embedding: nn.Embedding
     output: nn.Linear  # [V, D]; `project` applies only this layer, so the loss can compute logits in pieces
+    uniform = True  # whether every batch of a training takes the same operations, as a CUDA graph of an update needs
 
     @abstractmethod
     def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:

@@ -105,7 +105,7 @@ class Updater:
         Args:
             rows: the sentence pairs of that batch.
         """
-        state = torch.cuda.get_rng_state(self.device)
+        state, host = torch.cuda.get_rng_state(self.device), torch.get_rng_state()
         moments: list[Tensor] = []  # room for Adam's moments, which the first update allocates
         try:
             if not self.optimizer.state:
@@ -120,6 +120,7 @@ class Updater:
             moments.clear()
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.set_rng_state(state, self.device)
+            torch.set_rng_state(host)
 
     def capture(self, rows: Any, window: Window) -> None:
         """Capture the update as one CUDA graph, if possible. All state is restored.
@@ -132,6 +133,12 @@ class Updater:
             TrainingError: out of memory.
         """
         if not self.capturable:
+            return
+        if not self.model.uniform:
+            self.tell(
+                "the update is not captured as a CUDA graph and runs operation by operation: model.layer_drop skips "
+                "other layers in each batch"
+            )
             return
         batch = self.reader.largest(rows)
         assert isinstance(batch, PackedBatch)

@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from nmt.config.base import RESUMABLE, section_types
 from nmt.config.data import Source
-from nmt.config.encoders import EncoderConfig
+from nmt.config.encoders import EncoderConfig, TransformerStack
 from nmt.config.experiment import all_keys
 from nmt.config.model import RNNConfig
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
@@ -21,6 +21,7 @@ from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources.base import SourceKind
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
+from nmt.models.norms import NORMS, QUERY_KEY_NORMS
 from nmt.search.methods import METHODS
 from nmt.search.scoring import LengthPenalty
 from nmt.training.terms import TERMS
@@ -112,6 +113,11 @@ def test_encoders_are_those_of_the_configuration():
     assert {*ENCODERS} == {*sections}
     assert len({name for section in sections for name in names(section, "type")}) == len(sections)
     assert len({*ENCODERS.values()}) == len(ENCODERS)
+
+
+def test_norms_are_those_of_the_configuration():
+    assert set(NORMS) == names(TransformerStack, "norm_type")
+    assert set(QUERY_KEY_NORMS) == names(TransformerStack, "qk_norm") - {"none"}
 
 
 def test_schedules_are_those_of_the_configuration():

@@ -46,6 +46,17 @@ def test_a_run_of_the_first_version_reads_its_corpus_as_that_did(tmp_path):
     assert load(tmp_path).data.reading == "strict"
 
 
+def test_an_update_of_varying_layers_is_not_compiled(tmp_path):
+    options = ["model={type: transformer, layer_drop: 0.1}", "train.compile=true"]
+    load(tmp_path, BASE, options[0])
+    load(tmp_path, BASE, options[1])
+    with pytest.raises(ConfigError, match=r"true compiles one sequence of layers, but model\.layer_drop"):
+        load(tmp_path, BASE, *options)
+    encoder = "model={type: rnn, encoder: {type: transformer, layer_drop: 0.1}}"
+    with pytest.raises(ConfigError, match=r"true compiles one sequence of layers, but model\.encoder\.layer_drop"):
+        load(tmp_path, BASE, encoder, options[1])
+
+
 def test_the_tokenizer_of_the_first_defaults(tmp_path):
     former = load(tmp_path, BASE, "defaults=1", "tokenizer.sampling={}").tokenizer
     assert former.rules == ("nmt_nfkc", "nmt_nfkc")

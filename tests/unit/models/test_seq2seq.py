@@ -25,6 +25,9 @@ ENCODERS = {
     "transformer-post-learned": {
         "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 1, "norm": "post",
         "positions": "learned", "max_positions": 32, "dropout": 0.0},
+    "transformer-options": {
+        "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 2, "norm_type": "scale",
+        "qk_norm": "l2", "attention_window": 2, "layer_drop": 0.5, "dropout": 0.0},
     "transformer-rotary": {
         "type": "transformer", "d_model": 12, "d_ff": 10, "num_heads": 3, "num_layers": 1, "positions": "rotary",
         "dropout": 0.0},
@@ -49,6 +52,12 @@ CONFIGS = {
     "transformer-post-gelu-learned": TransformerConfig(
         **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
     "transformer-swiglu-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "rnn-output-bias": RNNConfig(**RNN, output_bias=True),
+    "transformer-rms-l2": TransformerConfig(**TRANSFORMER, norm_type="rms", qk_norm="l2", positions="rotary"),
+    "transformer-post-scale": TransformerConfig(**TRANSFORMER, norm="post", norm_type="scale", qk_norm="layer"),
+    "transformer-scale-fixed": TransformerConfig(**TRANSFORMER, norm_type="scale", fix_norm=True, output_bias=True),
+    "transformer-window-1": TransformerConfig(**TRANSFORMER, attention_window=1, layer_drop=0.5),
+    "transformer-window-3": TransformerConfig(**TRANSFORMER, attention_window=3, positions="rotary"),
     **{f"{encoder}-to-{decoder}": config_of(DECODERS[decoder], encoder=ENCODERS[encoder])
        for decoder in DECODERS for encoder in ENCODERS},
 }  # fmt: skip
@@ -57,7 +66,10 @@ CONFIGS = {
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
 def model(request):
     torch.manual_seed(0)
-    return build_model(request.param, VOCAB, VOCAB, PAD).eval()
+    model = build_model(request.param, VOCAB, VOCAB, PAD).eval()
+    if request.param.output_bias:  # 0 at first
+        torch.nn.init.normal_(model.output.bias)
+    return model
 
 
 def batch():
