@@ -74,7 +74,7 @@ class Updater:
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         tokens = sum(batch.tgt_tokens for batch in batches)
         total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
-        self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts)
+        self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
             finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)

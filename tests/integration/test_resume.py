@@ -202,7 +202,9 @@ def test_accumulated_equals_one_large_batch(task, family, dropout, terms):
     rows = [rows[0][0], rows[1][0], rows[2][0]]
     moments = []
     for groups in (rows, [np.concatenate(rows)]):
-        trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+        trainer = pipeline.build_trainer(
+            config, Run(config.run_dir), prepared, Place(torch.device("cpu"), torch.float32)
+        )
         trainer.update([Reader(prepared.encoded.train, prepared.tokenizer).read(group) for group in groups])
         # After one step Adam's first moment is the gradient times 1 - beta: unlike the weights, it hides no difference.
         moments.append(

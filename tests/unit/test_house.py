@@ -136,12 +136,13 @@ def test_schedules_are_those_of_the_configuration():
     assert all(math.isclose(rates[9], 1.0) for rates in curves.values())  # the peak, after the warmup
     for one, other in combinations(SCHEDULES, 2):
         assert curves[one] != curves[other], (one, other)
-    # A schedule uses exactly the keys that it names; patience decides when a plateau begins, see Progress.
+    # A schedule uses exactly the keys that it names; patience decides when a plateau begins, see Progress, and end how
+    # the end is found, see plan.aim.
     changes = {"total_steps": 90, "min_lr": 0.6, "factor": 0.9}
-    assert {key for schedule in SCHEDULES.values() for key in schedule.keys} == changes.keys() | {"patience"}
+    assert {key for schedule in SCHEDULES.values() for key in schedule.keys} == changes.keys() | {"patience", "end"}
     for name, schedule in SCHEDULES.items():
         used = {key for key, value in changes.items() if curve(name, **{key: value}) != curves[name]}
-        assert used == {*schedule.keys} - {"patience"}, name
+        assert used == {*schedule.keys} - {"patience", "end"}, name
 
 
 def test_length_penalties_are_those_of_the_configuration():

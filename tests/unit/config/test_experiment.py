@@ -126,8 +126,11 @@ def test_r_drop_takes_any_noise(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the inverse_sqrt schedule does not"),
-        ("train.schedule.total_steps=9", "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule"),
+        ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the cosine schedule does not use it"),
+        (
+            "train.schedule={name: inverse_sqrt, total_steps: 9}",
+            "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule",
+        ),
         (
             "train.schedule={name: constant, min_lr: 0.1}",
             "train.schedule.min_lr: 0.1 has no effect: the constant schedule does not use it; inverse_sqrt, cosine, "

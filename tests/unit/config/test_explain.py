@@ -69,7 +69,11 @@ OVERRIDES = [
     ("train.max_steps=null",
      "c.yaml:6: train: nothing would end the training: set max_steps, max_epochs, max_minutes or patience"),
     ("train.max_steps=null train.patience=3 train.schedule.name=cosine",
-     "c.yaml:6: train: a cosine schedule needs its end: set schedule.total_steps or max_steps"),
+     "c.yaml:6: train: a cosine schedule needs its end: set max_steps, max_epochs, max_minutes or "
+     "schedule.total_steps; or schedule.name: inverse_sqrt, which needs none"),
+    ("train.max_steps=null train.max_epochs=3 train.schedule.end=max_steps",
+     "c.yaml:6: train: a cosine schedule needs its end: set max_steps or schedule.total_steps; or schedule.name: "
+     "inverse_sqrt, which needs none"),
     ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
     ("train.schedule.name=cosin", "--set: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "
      "'linear', 'constant' or 'plateau' (did you mean cosine?)"),
