@@ -41,6 +41,9 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "evaluation.ter_asian_support": False,
         "train.selection": "score",
         "train.batching": "padded",
+        "train.ema_decay": None,
+        "train.schedule.name": "inverse_sqrt",
+        "train.schedule.end": "max_steps",
     },
 }
 

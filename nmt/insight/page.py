@@ -82,7 +82,12 @@ class Sentence:
 
 
 def page_text(
-    title: str, model: str, languages: tuple[str, str], stops: Sequence[str], sentences: Sequence[Sentence]
+    title: str,
+    model: str,
+    languages: tuple[str, str],
+    stops: Sequence[str],
+    sentences: Sequence[Sentence],
+    layer: str = "layer",
 ) -> str:
     """The page.
 
@@ -92,6 +97,7 @@ def page_text(
         languages: of source and target.
         stops: names of the checkpoints whose maps each output has; empty for those of one model.
         sentences: at least one.
+        layer: what the first axis of the attention over the source counts.
     """
     data = {
         "title": title,
@@ -100,6 +106,7 @@ def page_text(
         "stops": list(stops),
         "shapes": _shapes(sentences),
         "bos": BOS,
+        "layer": layer,
         "sentences": [_sentence(sentence) for sentence in sentences],
     }
     page = TEMPLATE.read_text(encoding="utf-8")

@@ -130,7 +130,8 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         """Feed the last ``tokens`` [N]; return the next logits [N, V] and the new state."""
 
     def attending_step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, StateT, Tensor]:
-        """As :meth:`step`, and the attention of the step to the source: weights [N, S] that sum to 1, 0 at padding.
+        """As :meth:`step`, and the attention of the step to the source: weights [N, S] whose sum is at most 1, 0 at
+        padding.
 
         Not for a :class:`FixedState`.
 

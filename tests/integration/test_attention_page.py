@@ -310,6 +310,21 @@ def test_a_slider_goes_through_the_training(visit, tmp_path):
         assert near(shown(tab)[2], merged(output.maps[stop].cross.mean((0, 1)), output.side.word_of, source.word_of), 3)
 
 
+def test_hops_of_local_attention(visit, tmp_path):
+    """Two hops of one head each, whose rows sum to a half."""
+    source, target = side("a few words"), side("einige")
+    weights = (torch.randn(2, 1, len(target.pieces), len(source.pieces))).softmax(-1) / 2
+    one = Sentence("a few words", source, [Output("einige", -1.0, target, [Maps(weights)])], [])
+    path = tmp_path / "page.html"
+    path.write_text(page_text("demo", "Recurrent model", ("en", "de"), [], [one], "hop"), encoding="utf-8")
+    tab = visit(path)
+    assert tab.text_content("#sums") == "rows sum to 1 or less"
+    assert tab.text_content("#maptitle") == "Mean of 2 hops"
+    tab.click('[aria-label="Hop 2"]')
+    assert near(shown(tab)[2], merged(weights[1, 0], target.word_of, source.word_of), 3)
+    assert tab.text_content("#choice") == "Hops"
+
+
 @pytest.mark.parametrize("family", ["rnn", "transformer"])
 def test_pages_of_trained_runs(visit, tmp_path, family):
     """A hundred sentences with five hypotheses each."""

@@ -185,7 +185,9 @@ def test_two_ranks_train_on_packed_batches(task):
 # ------------------------------------------------------------------------------------------------------------- resuming
 
 
-@pytest.mark.parametrize(("family", "model"), [("rnn", {}), ("transformer", {"layer_drop": 0.4})])
+@pytest.mark.parametrize(
+    ("family", "model"), [("rnn", {}), ("rnn-reinforce", {}), ("transformer", {"layer_drop": 0.4})]
+)
 def test_two_ranks_resume_to_the_same_bits(task, family, model):
     """Dropout and all else that has a state on, with a signal to the other rank inside an epoch.
 

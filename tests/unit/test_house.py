@@ -19,6 +19,7 @@ from nmt.config.search import ADDED, KEYS_OF, SearchConfig
 from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources.base import SourceKind
+from nmt.models.alignment import ALIGNMENTS
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
 from nmt.models.norms import NORMS, QUERY_KEY_NORMS
@@ -104,8 +105,8 @@ def test_attention_scores_are_those_of_the_configuration():
     assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
 
 
-def test_terms_of_the_loss_are_those_of_the_configuration():
-    assert {*TERMS} == {*TermsConfig.model_fields}
+def test_alignments_are_those_of_the_configuration():
+    assert set(ALIGNMENTS) == names(RNNConfig, "alignment")
 
 
 def test_encoders_are_those_of_the_configuration():
@@ -120,6 +121,10 @@ def test_norms_are_those_of_the_configuration():
     assert set(QUERY_KEY_NORMS) == names(TransformerStack, "qk_norm") - {"none"}
 
 
+def test_terms_of_the_loss_are_those_of_the_configuration():
+    assert {*TERMS} == {*TermsConfig.model_fields}
+
+
 def test_schedules_are_those_of_the_configuration():
     def curve(name: str, **settings) -> list[float]:
         schedule = ScheduleConfig(name=name, warmup_steps=10, **settings)
@@ -131,12 +136,13 @@ def test_schedules_are_those_of_the_configuration():
     assert all(math.isclose(rates[9], 1.0) for rates in curves.values())  # the peak, after the warmup
     for one, other in combinations(SCHEDULES, 2):
         assert curves[one] != curves[other], (one, other)
-    # A schedule uses exactly the keys that it names; patience decides when a plateau begins, see Progress.
+    # A schedule uses exactly the keys that it names; patience decides when a plateau begins, see Progress, and end how
+    # the end is found, see plan.aim.
     changes = {"total_steps": 90, "min_lr": 0.6, "factor": 0.9}
-    assert {key for schedule in SCHEDULES.values() for key in schedule.keys} == changes.keys() | {"patience"}
+    assert {key for schedule in SCHEDULES.values() for key in schedule.keys} == changes.keys() | {"patience", "end"}
     for name, schedule in SCHEDULES.items():
         used = {key for key, value in changes.items() if curve(name, **{key: value}) != curves[name]}
-        assert used == {*schedule.keys} - {"patience"}, name
+        assert used == {*schedule.keys} - {"patience", "end"}, name
 
 
 def test_length_penalties_are_those_of_the_configuration():

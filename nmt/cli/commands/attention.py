@@ -124,7 +124,8 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
     notices.close()
     config = run.load_config()
     languages = config.data.src_lang, config.data.tgt_lang
-    page = page_text(config.name, _about(config, translator.search), languages, stops, sentences)
+    layer = "hop" if config.model.type == "rnn" else "layer"
+    page = page_text(config.name, _about(config, translator.search), languages, stops, sentences, layer)
     return page, f"{_count(len(sentences), 'sentence', 'sentences')}, {shown}"
 
 

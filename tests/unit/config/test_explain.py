@@ -25,6 +25,12 @@ OVERRIDES = [
      "--set: model.norm_type: \"RMSNorm\" is not one of 'layer', 'rms' or 'scale' (did you mean rms?)"),
     ("model.type=transfomer", '--set: model.type: "transfomer" is not known; did you mean transformer?'),
     ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
+    ("model={type: rnn, attention: hard}", "--set: model.attention: \"hard\" is not one of 'additive', 'general', "
+     "'dot', 'scaled_dot', 'euclidean' or 'none' (did you mean additive with model.alignment: hard?)"),
+    ("model={type: rnn, input_feed: true}", "--set: model.input_feed: unknown key; did you mean model.input_feeding?"),
+    ("model={type: rnn, hard: {temperature: 0}}",
+     "--set: model.hard.temperature: 0 (integer) should be greater than 0"),
+    ("model={type: rnn, hops: 0}", "--set: model.hops: 0 (integer) should be greater than 0"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
     ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, "
@@ -63,7 +69,11 @@ OVERRIDES = [
     ("train.max_steps=null",
      "c.yaml:6: train: nothing would end the training: set max_steps, max_epochs, max_minutes or patience"),
     ("train.max_steps=null train.patience=3 train.schedule.name=cosine",
-     "c.yaml:6: train: a cosine schedule needs its end: set schedule.total_steps or max_steps"),
+     "c.yaml:6: train: a cosine schedule needs its end: set max_steps, max_epochs, max_minutes or "
+     "schedule.total_steps; or schedule.name: inverse_sqrt, which needs none"),
+    ("train.max_steps=null train.max_epochs=3 train.schedule.end=max_steps",
+     "c.yaml:6: train: a cosine schedule needs its end: set max_steps or schedule.total_steps; or schedule.name: "
+     "inverse_sqrt, which needs none"),
     ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
     ('train.watch=["a",""]', "--set: train.watch: sentence 2 is empty; remove it"),
     ("train.schedule.name=cosin", "--set: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "

@@ -50,7 +50,7 @@ def make(task, monkeypatch):
         train = {"batching": "packed", "accumulate": accumulate, "max_steps": 10, "terms": terms}
         config = task.config("transformer", train=train, model={"layer_drop": layer_drop})
         prepared = pipeline.prepare(config)
-        made = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+        made = pipeline.build_trainer(config, Run(config.run_dir), prepared, Place(torch.device("cpu"), torch.float32))
         made.updater.tell = print
         made.model.train()
         made.updater.capturable = captured

@@ -17,7 +17,7 @@ def trainers(task):
     config = task.config("transformer", model={"dropout": 0.0}, train={"terms": {"z_loss": 0.01}})
     prepared = pipeline.prepare(config)
     place = Place(torch.device("cpu"), torch.float32)
-    return [pipeline.build_trainer(config, Run.of(config), prepared, place) for _ in range(2)]
+    return [pipeline.build_trainer(config, Run(config.run_dir), prepared, place) for _ in range(2)]
 
 
 def test_an_update_out_of_memory_is_made_of_halves(trainers, monkeypatch):
