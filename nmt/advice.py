@@ -51,6 +51,8 @@ VALUES: dict[str, dict[str, str]] = {
         "rnn": "recurrent", "birnn": "recurrent", "gru": "recurrent with model.encoder.cell: gru",
         "lstm": "recurrent with model.encoder.cell: lstm", "bilstm": "recurrent with model.encoder.cell: lstm",
         "attention": "transformer", "self_attention": "transformer", "bert": "transformer",
+        "cnn": "convolutional", "conv": "convolutional", "convolution": "convolutional", "convs2s": "convolutional",
+        "fconv": "convolutional", "glu": "convolutional",
     },
 }  # fmt: skip
 
@@ -114,6 +116,8 @@ KEYS = {
     "heads": "model.num_heads",
     "num_attention_heads": "model.num_heads",
     "num_layers": "model.encoder_layers",
+    "kernel_size": "model.encoder.kernel",
+    "kernel_width": "model.encoder.kernel",
     "num_encoder_layers": "model.encoder_layers",
     "num_decoder_layers": "model.decoder_layers",
 }

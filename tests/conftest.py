@@ -49,6 +49,11 @@ MODELS["transformer-to-rnn"] = {
     **MODELS["rnn"],
     "encoder": {"type": "transformer", "d_model": 24, "d_ff": 40, "num_heads": 2, "num_layers": 1},
 }
+for mixed in ("recurrent-to-transformer", "transformer-to-rnn"):  # the same decoders below another encoder
+    MODELS["convolutional-to-" + mixed.rpartition("-")[2]] = {
+        **MODELS[mixed],
+        "encoder": {"type": "convolutional", "d_model": 24, "d_hidden": 20, "num_layers": 2, "dropout": 0.1},
+    }
 
 
 def write_corpus(folder: Path, train: int = 600, held: int = 20) -> dict[str, Path]:

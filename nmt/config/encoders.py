@@ -89,4 +89,41 @@ class TransformerEncoderConfig(TransformerStack, EncoderSection):
         return self.max_positions if self.positions == "learned" else None
 
 
-EncoderConfig = Annotated[RecurrentEncoderConfig | TransformerEncoderConfig, Field(discriminator="type")]
+class ConvolutionalEncoderConfig(EncoderSection):
+    """Gated convolutions with residual connections (Gehring et al. 2017)."""
+
+    type: Literal["convolutional"] = Field(description="gated convolutions")
+    d_model: Positive = Field(256, description="width of the source embeddings and of the states")
+    d_hidden: Positive = Field(256, description="width of the convolutions")
+    num_layers: Positive = Field(4, description="convolutions; each lets a state see (kernel - 1) / 2 tokens further")
+    kernel: Positive = Field(3, description="tokens that a convolution reads at once; odd")
+    positions: Literal["learned", "sinusoidal", "none"] = Field(
+        "learned", description="added to the embeddings; none: only the edges of a sentence show where a token is"
+    )
+    max_positions: Positive = Field(1024, description="longest sequence of learned positions")
+    dropout: Probability = Field(0.2, description="on embeddings and on the input of each convolution")
+
+    @property
+    def max_source_tokens(self) -> int | None:
+        return self.max_positions if self.positions == "learned" else None
+
+    def unused(self) -> dict[str, str]:
+        if self.positions != "learned":
+            return {"max_positions": f"positions: {self.positions} has no longest sequence; learned has"}
+        return {}
+
+    @model_validator(mode="after")
+    def _tokens_have_a_centre(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(
+                f"kernel ({self.kernel}) must be odd, to read as many tokens before each as after it; near it: "
+                f"{self.kernel - 1}, {self.kernel + 1}"
+            )
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        return self
+
+
+EncoderConfig = Annotated[
+    RecurrentEncoderConfig | TransformerEncoderConfig | ConvolutionalEncoderConfig, Field(discriminator="type")
+]

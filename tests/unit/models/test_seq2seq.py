@@ -28,6 +28,11 @@ ENCODERS = {
     "transformer-rotary": {
         "type": "transformer", "d_model": 12, "d_ff": 10, "num_heads": 3, "num_layers": 1, "positions": "rotary",
         "dropout": 0.0},
+    "convolutional": {
+        "type": "convolutional", "d_model": 5, "d_hidden": 7, "num_layers": 2, "dropout": 0.0},
+    "convolutional-sinusoidal": {
+        "type": "convolutional", "d_model": 6, "num_layers": 1, "kernel": 5, "positions": "sinusoidal",
+        "dropout": 0.0},
 }  # fmt: skip
 DECODERS = {
     "rnn": {**RNN, "decoder_layers": 2},
