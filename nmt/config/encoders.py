@@ -21,18 +21,42 @@ class EncoderSection(Section):
         return None
 
 
-class RecurrentEncoderConfig(EncoderSection):
-    """Bidirectional recurrent layers (Schuster and Paliwal 1997)."""
+class RecurrentStack(Section):
+    """Sizes and options of recurrent layers, for the encoder and the decoder."""
 
-    type: Literal["recurrent"] = Field(description="bidirectional recurrent layers")
-    d_model: Positive = Field(256, description="width of the source embeddings")
+    type: str
     cell: Literal["gru", "lstm"] = Field(
         "gru", description="gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)"
     )
+    d_model: Positive = Field(256, description="width of the embeddings")
+    d_hidden: Positive = Field(256, description="width of the recurrent state")
+    bidirectional: Literal["all", "first"] = Field(
+        "all",
+        description="layers of the encoder that read in both directions; with first (Wu et al. 2016), the second has no"
+        " residual connection, as its input is wider than its output",
+    )
+    residual: bool = Field(False, description="add the input of each layer above the first to its output")
+    residual_from: Annotated[int, Field(ge=2)] = Field(
+        2, description="lowest layer with a residual connection; 3 in Wu et al. 2016"
+    )
+    forget_bias: float = Field(
+        1.0,
+        description="added to the initial bias of the LSTM's forget gates (Gers et al. 2000; Jozefowicz et al. 2015)",
+    )
+    dropout: Probability = Field(0.2, description="on embeddings and on the output of each layer")
+
+    def unused(self) -> dict[str, str]:
+        found = {} if self.residual else {"residual_from": "residual: false adds no input to an output"}
+        return found | ({"forget_bias": "cell: gru has no forget gate; lstm has"} if self.cell == "gru" else {})
+
+
+class RecurrentEncoderConfig(RecurrentStack, EncoderSection):
+    """Recurrent layers, all or the first of them bidirectional (Schuster and Paliwal 1997)."""
+
+    type: Literal["recurrent"] = Field(description="recurrent layers, bidirectional")
+    d_model: Positive = Field(256, description="width of the source embeddings")
     d_hidden: Positive = Field(256, description="width of the recurrent state in each direction")
     num_layers: Positive = Field(1, description="layers of the encoder")
-    residual: bool = Field(False, description="add the input of each layer above the first to its output")
-    dropout: Probability = Field(0.2, description="on embeddings and on the output of each layer")
 
 
 class TransformerStack(Section):

@@ -20,6 +20,9 @@ ENCODERS = {
     "recurrent-lstm-deep": {
         "type": "recurrent", "cell": "lstm", "d_model": 5, "d_hidden": 7, "num_layers": 3, "residual": True,
         "dropout": 0.0},
+    "recurrent-one-bidirectional": {
+        "type": "recurrent", "cell": "lstm", "d_model": 5, "d_hidden": 7, "num_layers": 3, "residual": True,
+        "bidirectional": "first", "dropout": 0.0},
     "transformer": {
         "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 2, "dropout": 0.0},
     "transformer-post-learned": {
@@ -50,6 +53,7 @@ CONFIGS = {
        for a in ("additive", "general", "dot", "scaled_dot", "euclidean", "none")},
     "rnn-lstm-deep": RNNConfig(**RNN, cell="lstm", encoder_layers=3, decoder_layers=3, residual=True),
     "rnn-gru-deep": RNNConfig(**RNN, encoder_layers=2, decoder_layers=2),
+    "rnn-gnmt": RNNConfig(**RNN, preset="gnmt", encoder_layers=3, decoder_layers=3),
     "transformer": TransformerConfig(**TRANSFORMER),
     "transformer-post-gelu-learned": TransformerConfig(
         **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
