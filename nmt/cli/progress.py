@@ -36,7 +36,7 @@ class Progress:
             from tqdm import tqdm
 
             self.bar = tqdm(total=count, unit="line", dynamic_ncols=True, leave=False, file=sys.stderr)
-            engine.progress = self.bar.update  # type: ignore[misc]  # settable in every engine
+            engine.progress = self.bar.update
 
     def add(self, count: int) -> None:
         self.done += count

@@ -17,6 +17,7 @@ from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.provenance import parts
 from nmt.data.sources import describe, read_pairs
 from nmt.errors import DataError
+from nmt.runtime.progress import counted
 
 
 def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
     pairs = read_pairs(data.train, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
-    _write_pairs(read, cleaner(pairs))
+    _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
@@ -106,7 +107,7 @@ def _write_sets(
         if name == "train" or isinstance(source, HoldoutSource):
             continue
         pairs = read_pairs(source, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
-        part = _write_pairs(folder / f"{name}.arrow", pairs)
+        part = _write_pairs(folder / f"{name}.arrow", counted(pairs, f"reading data.{name}", "pairs"))
         _check_held(name, part, inputs[name])
         held.add(name, part)
     return held

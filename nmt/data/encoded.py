@@ -31,6 +31,7 @@ from nmt.data.file_hashes import read_manifest, verify_entry
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.unknown import UnknownCount, count_unknown
 from nmt.errors import DataError
+from nmt.runtime.progress import showing
 from nmt.storage.atomic import build_once, sha256, write_json
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ def _encode_part(
     schema = pa.schema([("src", ids), ("tgt", ids), ("index", pa.int64())])
     counts = dict.fromkeys(("pairs", "src_tokens", "tgt_tokens", "too_many_tokens", "no_tokens"), 0)
     start = 0
-    with ArrowWriter(path, schema) as out:
+    with ArrowWriter(path, schema) as out, showing(f"encoding {path.stem}", len(text), "pairs") as add:
         for batch in read_batches(text.path):
             src = tokenizer.encode_src(batch.column(0).to_pylist())
             tgt = tokenizer.encode_tgt(batch.column(1).to_pylist())
@@ -210,6 +211,7 @@ def _encode_part(
             counts["pairs"] += kept.num_rows
             counts["src_tokens"] += len(kept.column(0).flatten())
             counts["tgt_tokens"] += len(kept.column(1).flatten())
+            add(batch.num_rows)
     if not counts["pairs"]:
         raise DataError(
             f"data.train: none of its {start} pairs has {max_tokens} subwords per side or fewer; "

@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
 from nmt.errors import TokenizerError
+from nmt.runtime.progress import waiting
 from nmt.runtime.threads import usable_cores
 from nmt.storage.atomic import build_once, sha256, write_json
 
@@ -288,7 +289,8 @@ def _fit(
 
 def _run_trainer(config: TokenizerConfig, size: int, rule: str, lines: Iterable[str], **more: Any) -> bytes:
     out = io.BytesIO()
-    spm.SentencePieceTrainer.train(
+    train = partial(
+        spm.SentencePieceTrainer.train,
         sentence_iterator=iter(lines),
         model_writer=out,
         model_type=config.type,
@@ -305,6 +307,7 @@ def _run_trainer(config: TokenizerConfig, size: int, rule: str, lines: Iterable[
         minloglevel=3,
         **more,
     )
+    waiting("training the tokenizer", train)
     return out.getvalue()
 
 

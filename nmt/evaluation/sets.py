@@ -56,7 +56,9 @@ def score_set(
 ) -> tuple[Scores, list[str]]:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
     notices = Notices(log.warning)
-    hypotheses = [found.text for found in translate_shared(translator, one.sources, ranks, notices)]
+    hypotheses = [
+        found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
+    ]
     notices.close()
     return ranks.on_main(lambda: score(hypotheses, one.references, config.evaluation)), hypotheses
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nmt.config.experiment import Config
 from nmt.data.lines import open_text, read_lines
 from nmt.errors import DataError, ExportError
 from nmt.run.directory import Run
+from nmt.runtime.ranks import ALONE
+from nmt.translation.shared import translate_block
 from nmt.translation.translator import Engine, Translator
 
 if TYPE_CHECKING:
@@ -100,9 +102,10 @@ def compare(engine: Engine, exported: Exported, lines: Lines, difference: float 
     from nmt.evaluation.scores import score
 
     own = exported.own
+    exporting: Translator[Any] = Translator(engine, own.tokenizer, own.search, own.max_target_tokens)
     ours, theirs = (
-        [found[0] for found in translator.translate(lines.sources)]
-        for translator in (own, Translator(engine, own.tokenizer, own.search, own.max_target_tokens))
+        translate_block(translator, lines.sources, ALONE, f"checking the export: the {which}'s translations")
+        for which, translator in (("run", own), ("export", exporting))
     )
     same = sum(a.text == b.text or abs(a.score - b.score) < TIE for a, b in zip(ours, theirs, strict=True))
     texts = [[t.text for t in found] for found in (ours, theirs)]

@@ -97,7 +97,9 @@ class Validator:
         """
         translator = new_translator(model, self.tokenizer, self.config, self.limits, self.place)
         batches = _paused_together(lambda: self._losses(model), self.ranks)
-        found = _paused_together(lambda: translate_block(translator, self.sources, self.ranks), self.ranks)
+        found = _paused_together(
+            lambda: translate_block(translator, self.sources, self.ranks, "validating"), self.ranks
+        )
         return self.ranks.on_main(lambda: self._judge(translator, batches, found))
 
     def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:

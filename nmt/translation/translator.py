@@ -89,6 +89,9 @@ class Engine(Protocol):
         """Called with the number of sentences whenever some have been searched."""
         ...
 
+    @progress.setter
+    def progress(self, value: Callable[[int], object]) -> None: ...
+
     def search(
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
     ) -> list[list[Hypothesis]]:

@@ -1,0 +1,140 @@
+"""Show that a long step is alive: a bar on a terminal, elsewhere a line every 30 seconds.
+
+A step shows nothing in its first two seconds, and nothing where the messages of ``nmt`` are not shown: in a program
+that uses the package, and on ranks other than 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+QUIET = 2.0  # seconds before a bar appears
+EVERY = 30.0  # seconds between two lines
+
+
+class Step:
+    """A step of a known or unknown size, as people see it.
+
+    Args:
+        label: what is done, such as ``encoding the corpus``.
+        total: how many units the step has; None if that is not known.
+        unit: plural of what is counted; empty for a step that counts nothing.
+    """
+
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = 0
+        self.begun = self.last = time.monotonic()
+        self.shown = log.isEnabledFor(logging.INFO)
+        self.bar: tqdm[Any] | None = None
+        self.terminal = self.shown and sys.stderr is not None and sys.stderr.isatty()
+
+    def add(self, count: int = 1) -> None:
+        """Count units that are done; 0 only shows that time passes."""
+        self.done += count
+        if not self.shown:
+            return
+        now = time.monotonic()
+        if self.terminal:
+            self._draw(now, count)
+        elif now - self.last >= EVERY:
+            self.last = now
+            log.info("%s", self.line(now))
+
+    def line(self, now: float) -> str:
+        """The state in words: what is done of how much, the rate, and the time that is left."""
+        seconds = now - self.begun
+        if not self.unit:
+            return f"{self.label}: {duration(seconds)}"
+        rate = self.done / seconds if seconds > 0 else 0.0
+        if self.total is None:
+            return f"{self.label}: {self.done:,} {self.unit}, {rate:,.0f} {self.unit}/s"
+        left = f", {duration((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""
+        share = f"{self.done / self.total:.0%}" if self.total else "100%"
+        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit} ({share}), {rate:,.0f} {self.unit}/s{left}"
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _draw(self, now: float, count: int) -> None:
+        if self.bar is None:
+            if now - self.begun < QUIET:
+                return
+            from tqdm import tqdm
+
+            shape = None if self.unit else "{desc}: {elapsed}"
+            self.bar = tqdm(
+                desc=self.label, total=self.total, unit=f" {self.unit}", initial=self.done, bar_format=shape,
+                dynamic_ncols=True, leave=False, file=sys.stderr,
+            )  # fmt: skip
+            self.bar.start_t -= now - self.begun
+            self.bar.initial = 0  # the rate counts from the start of the step
+        self.bar.update(count)
+        if not self.unit:
+            self.bar.refresh()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, such as ``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def showing(label: str, total: int | None = None, unit: str = "lines") -> Iterator[Callable[[int], object]]:
+    """Show a step while it runs; yields the function to call with the number of units that were done."""
+    step = Step(label, total, unit)
+    try:
+        yield step.add
+    finally:
+        step.close()
+
+
+def counted(items: Iterable[T], label: str, unit: str, block: int = 4096) -> Iterator[T]:
+    """Yield the items, and show the step that consumes them, ``block`` of them at a time."""
+    with showing(label, unit=unit) as add:
+        for number, item in enumerate(items, 1):
+            yield item
+            if number % block == 0:
+                add(block)
+
+
+def waiting(label: str, work: Callable[[], T]) -> T:
+    """Run a function that reports nothing while it works, such as one call of a C++ library, and show the time.
+
+    The function runs in a thread of its own, so that the main thread can answer a signal at once. A signal that ends
+    the program then also ends the function.
+    """
+    result: list[T] = []
+    error: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as raised:
+            error.append(raised)
+
+    thread = threading.Thread(target=run, daemon=True, name=label)
+    with showing(label, unit="") as add:
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.5)
+            add(0)
+    if error:
+        raise error[0]
+    return result[0]

@@ -1,0 +1,126 @@
+"""Long steps show that they are alive."""
+
+import logging
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import textwrap
+import threading
+import time
+
+import pytest
+
+from nmt.runtime import progress
+from nmt.runtime.progress import Step, counted, duration, showing, waiting
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that a test sets."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_there_is_a_line_every_30_seconds(clock, caplog):
+    caplog.set_level(logging.INFO, "nmt")
+    with showing("encoding train", 1000, "pairs") as add:
+        for seconds, count in [(10, 100), (29, 190), (31, 20), (40, 90), (62, 100)]:
+            clock[0] = 1000 + seconds
+            add(count)
+    # After 31 s 310 of 1,000 pairs: 10 a second, 69 s for the other 690; after 62 s 500 at 8.06 a second.
+    assert caplog.messages == [
+        "encoding train: 310 of 1,000 pairs (31%), 10 pairs/s, 69 s left",
+        "encoding train: 500 of 1,000 pairs (50%), 8 pairs/s, 62 s left",
+    ]
+
+
+def test_sizes_that_are_not_known_and_steps_that_count_nothing(clock, caplog):
+    caplog.set_level(logging.INFO, "nmt")
+    step = Step("reading data.train", None, "pairs")
+    clock[0] += 40
+    step.add(80_000)
+    step = Step("training the tokenizer", None, "")
+    clock[0] += 150
+    step.add(0)
+    assert caplog.messages == ["reading data.train: 80,000 pairs, 2,000 pairs/s", "training the tokenizer: 2 min"]
+
+
+def test_nothing_is_shown_where_messages_are_not(clock, caplog):
+    caplog.set_level(logging.WARNING, "nmt")
+    with showing("encoding", 10) as add:
+        clock[0] += 100
+        add(5)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (150, "2 min"), (3600 * 2.5, "2.5 h")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_counted_yields_all(caplog):
+    assert list(counted(range(10_000), "reading", "pairs")) == list(range(10_000))
+
+
+def test_waiting_returns_and_raises_what_the_function_does():
+    seen = []
+    assert waiting("working", lambda: seen.append(threading.current_thread()) or 7) == 7
+    assert seen[0] is not threading.main_thread()
+    with pytest.raises(ValueError, match="no"):
+        waiting("working", lambda: int("no"))
+
+
+def on_a_terminal(code: str) -> str:
+    """What a program shows on a terminal of 100 columns."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (25, 100))
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=slave)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 4096)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    assert process.wait() == 0
+    return shown.decode()
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_bar_after_two_seconds():
+    begin = "import logging, time; logging.basicConfig(level=20); from nmt.runtime.progress import *\n"
+    assert on_a_terminal(begin + "with showing('encoding', 10) as add: time.sleep(0.2); add(5)") == ""
+    known = on_a_terminal(begin + "with showing('encoding', 10) as add: time.sleep(2.1); add(5); time.sleep(0.2)")
+    assert "encoding:  50%" in known, known
+    assert "5/10" in known
+    assert known.endswith("\r")  # the line is cleared
+    unknown = on_a_terminal(begin + "waiting('training the tokenizer', lambda: time.sleep(3))")
+    assert "training the tokenizer: 00:02" in unknown
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_call_that_reports_nothing():
+    code = """
+        import ctypes, sys
+        from nmt.runtime.progress import waiting
+        print("begun", flush=True)
+        try:
+            waiting("working", lambda: ctypes.CDLL(None).sleep(60))
+        except KeyboardInterrupt:
+            sys.exit(3)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.5)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 3
+    assert time.monotonic() - begun < 30
