@@ -25,6 +25,7 @@ VALUES: dict[str, dict[str, str]] = {
         "distance": "euclidean", "false": "none", "no": "none", "off": "none",
     },
     "cell": {"rnn": "gru"},
+    "bidirectional": {"true": "all", "yes": "all"},
     "norm": {"prenorm": "pre", "pre_ln": "pre", "postnorm": "post", "post_ln": "post"},
     "activation": {"silu": "swiglu", "swish": "swiglu", "glu": "swiglu"},
     "positions": {"sinusoid": "sinusoidal", "sin": "sinusoidal", "rope": "rotary", "absolute": "learned"},
@@ -45,7 +46,9 @@ VALUES: dict[str, dict[str, str]] = {
         "lstm": "rnn with model.cell: lstm", "gru": "rnn with model.cell: gru", "bilstm": "rnn with model.cell: lstm",
         "recurrent": "rnn", "luong": "rnn with model.attention: general",
         "bahdanau": "rnn with model.attention: additive", "attention": "transformer", "t5": "transformer",
-        "marian": "transformer",
+        "marian": "transformer", "gnmt": "rnn with model.preset: gnmt",
+        "cnn": "rnn with model.encoder.type: convolutional",
+        "convs2s": "rnn with model.encoder.type: convolutional",
     },
     "encoder.type": {
         "rnn": "recurrent", "birnn": "recurrent", "gru": "recurrent with model.encoder.cell: gru",

@@ -125,6 +125,9 @@ OVERRIDES = [
     ("model={type: rnn, encoder: {type: transformer}, encoder_layers: 3}",
      "c.yaml: model.encoder_layers: 3 has no effect: encoder (transformer) has its number of layers in "
      "encoder.num_layers; remove it"),
+    ("model={type: gnmt}", "--set: model.type: \"gnmt\" is not known; did you mean rnn with model.preset: gnmt?"),
+    ("model={type: rnn, bidirectional: true}", "--set: model.bidirectional: true is not one of 'all' or 'first' "
+     "(did you mean all?)"),
     ("model.encoder={type: cnn}", "--set: model.encoder.type: \"cnn\" is not known; did you mean convolutional?"),
     ("model.encoder={type: convolutional, kernel: 4}", "--set: model.encoder: kernel (4) must be odd, to read as many "
      "tokens before each as after it; near it: 3, 5"),
