@@ -28,6 +28,7 @@ from harness import command, machine, publish, spread, table
 from nmt.cli.errors import guarded
 from nmt.config.data import DemoSource, TextSource
 from nmt.data.sources import read_pairs
+from nmt.data.sources.base import Reading
 from nmt.errors import DataError
 
 BYTES_PER_PAIR = 700  # peak on disk: text, two copies of the corpus, ids
@@ -40,10 +41,11 @@ def real_pairs(src: str | None, tgt: str | None) -> tuple[str, list[tuple[str, s
     """Describe the corpus and load its pairs."""
     if (src is None) != (tgt is None):
         raise DataError("--src and --tgt go together: one file of sources, one of their translations")
+    reading = Reading(("en", "de"))
     if src and tgt:
         source = TextSource(kind="text", src=src, tgt=tgt)
-        return f"{src} and {tgt}", list(read_pairs(source, "en", "de"))
-    return "The demo corpus", list(read_pairs(DemoSource(kind="demo", part="train"), "en", "de"))
+        return f"{src} and {tgt}", list(read_pairs(source, reading))
+    return "The demo corpus", list(read_pairs(DemoSource(kind="demo", part="train"), reading))
 
 
 def grow(pairs: list[tuple[str, str]], seed: int) -> Iterator[tuple[str, str]]:

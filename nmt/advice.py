@@ -60,24 +60,20 @@ VALUES: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 _FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
-_TABLE = "export it as tab-separated text (kind: tsv) or as two text files (kind: text)"
-_WORKBOOK = f"save the workbook as CSV in UTF-8 and read that with {_FILE}"
+_TABLE = "export it as TMX (kind: tmx), as tab-separated text (kind: tsv) or as two text files (kind: text)"
 _HUB = "read a dataset of the Hugging Face hub with kind: hub"
 _PLAIN = "read two text files with kind: text"
 # What to write for kinds of data that have no reader of their own, or go by another name.
 KINDS = {
-    "csv": f"read a CSV file with {_FILE}",
-    "parquet": f"read a Parquet file with {_FILE}",
     "arrow": f"read an Arrow file with {_FILE}",
     "json": f"read JSON lines with kind: jsonl, another JSON file with {_FILE}",
     "ndjson": "read JSON lines with kind: jsonl",
-    "xlsx": _WORKBOOK,
-    "xls": _WORKBOOK,
-    "excel": _WORKBOOK,
-    "tmx": _TABLE,
+    "xls": "save the workbook as XLSX and read that with kind: xlsx",
+    "excel": "read an Excel workbook (XLSX) with kind: xlsx",
+    "opus": "read a ZIP archive with kind: zip, a translation memory with kind: tmx",
     "xliff": _TABLE,
     "xml": _TABLE,
-    "moses": _PLAIN,
+    "moses": "read two text files with kind: text, a ZIP archive of them with kind: zip",
     "plain": _PLAIN,
     "huggingface": _HUB,
     "hf": _HUB,

@@ -36,6 +36,7 @@ from nmt.config.data import JsonlSource, TextSource, TsvSource
 from nmt.config.load import load_config
 from nmt.config.search import SearchConfig
 from nmt.data.sources import read_pairs
+from nmt.data.sources.base import Reading
 from nmt.errors import CheckpointError, ConfigError, DataError, NmtError
 from nmt.run import checkpoint as checkpoints
 from nmt.translation.pytorch import TorchEngine
@@ -148,7 +149,7 @@ def check_corpus(
         "jsonl": lambda: JsonlSource(kind="jsonl", path=f"fuzz.a{end}"),
     }
     try:
-        pairs = list(read_pairs(sources[kind](), "en", "de"))
+        pairs = list(read_pairs(sources[kind](), Reading(("en", "de"))))
     except DataError as error:
         return refused(error)
     assert all("\n" not in side and "\0" not in side for pair in pairs for side in pair)

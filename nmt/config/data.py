@@ -2,20 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from nmt.advice import KINDS
 from nmt.config.base import RESUMABLE, Positive, Section
 
 Paths = str | Annotated[list[str], Field(min_length=1)]
+Files = Annotated[
+    Paths,
+    Field(
+        description="file, or several read one after the other; a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    ),
+]
+OnBadRow = Annotated[
+    Literal["error", "skip"],
+    Field(
+        description="what to do with a row that cannot be read. error: stop; skip: count, show and leave out the row"
+    ),
+]
+# Keys of tables whose first row may name the columns.
+SrcColumn = Annotated[
+    int | str | None,
+    Field(
+        description="column of the source sentence: its number, from 0, or its heading; default: the column headed by"
+        " the language code, else the first"
+    ),
+]
+TgtColumn = Annotated[
+    int | str | None,
+    Field(
+        description="column of the target sentence: its number, from 0, or its heading; default: the column headed by"
+        " the language code, else the second"
+    ),
+]
+Header = Annotated[
+    bool | None,
+    Field(
+        description="whether the first row names the columns and is no pair; default: true where a column is given by"
+        " its heading or headed by its language code, else a row that looks like a header is refused"
+    ),
+]
 
 
 def as_list(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else paths
 
 
-class TextSource(Section):
+class SourceSection(Section):
+    """A kind of source of sentence pairs: each subclass here is one, read by the module of its name in
+    :mod:`nmt.data.sources`.
+    """
+
+    kind: str
+
+
+class AutoSource(SourceSection):
+    """A file, a folder or a dataset whose kind its name tells; a source that is only a name means this kind.
+
+    Endings of files: ``.tsv``, ``.csv``, ``.xlsx``, ``.jsonl``, ``.parquet``, ``.tmx`` and ``.zip``. The name may also
+    be one of two text files that end in the language codes, what is common to their names, a folder of such files, or
+    the id of a dataset of the Hugging Face hub.
+    """
+
+    kind: Literal["auto"] = Field(description="the kind that the name of the file tells")
+    path: str = Field(
+        description="file, folder, or hub id (owner/name); a run knows its files by their SHA-256",
+        json_schema_extra=RESUMABLE,
+    )
+    src_column: SrcColumn = None
+    tgt_column: TgtColumn = None
+    header: Header = None
+    name: str | None = Field(None, description="configuration of a dataset of the hub")
+    split: str | None = Field(None, description="split of a dataset of the hub; default: train")
+    revision: str | None = Field(None, description="commit or tag of a dataset of the hub")
+    on_bad_row: OnBadRow = "error"
+
+    @model_validator(mode="after")
+    def _columns_can_be_found(self) -> Self:
+        check_columns(self.src_column, self.tgt_column, self.header)
+        return self
+
+
+class TextSource(SourceSection):
     """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
 
     kind: Literal["text"] = Field(description="two files, one sentence per line")
@@ -24,6 +95,7 @@ class TextSource(Section):
         json_schema_extra=RESUMABLE,
     )
     tgt: Paths = Field(description="target file(s), as many as in src", json_schema_extra=RESUMABLE)
+    on_bad_row: OnBadRow = "error"
 
     @model_validator(mode="after")
     def _same_number_of_files(self) -> Self:
@@ -32,14 +104,20 @@ class TextSource(Section):
         return self
 
 
-class TsvSource(Section):
+def check_columns(src: int | str | None, tgt: int | str | None, header: bool | None) -> None:
+    """Refuse columns of a table that cannot be found."""
+    for column in (src, tgt):
+        if isinstance(column, int) and column < 0:
+            raise ValueError(f"there is no column {column}; columns are counted from 0")
+    if header is False and (isinstance(src, str) or isinstance(tgt, str)):
+        raise ValueError("columns by their headings need header: true; give their numbers, from 0")
+
+
+class TsvSource(SourceSection):
     """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
     kind: Literal["tsv"] = Field(description="tab-separated text")
-    path: Paths = Field(
-        description="file, or several read one after the other; a run knows its files by their SHA-256",
-        json_schema_extra=RESUMABLE,
-    )
+    path: Files
     src_column: int | str = Field(0, description="column of the source sentence: its number, from 0, or its heading")
     tgt_column: int | str = Field(1, description="column of the target sentence: its number, from 0, or its heading")
     header: bool | None = Field(
@@ -47,30 +125,96 @@ class TsvSource(Section):
         description="whether the first line names the columns and is no pair; default: true where a column is given by"
         " its heading, else a line that looks like a header is refused",
     )
+    on_bad_row: OnBadRow = "error"
 
     @model_validator(mode="after")
     def _columns_can_be_found(self) -> Self:
-        for column in (self.src_column, self.tgt_column):
-            if isinstance(column, int) and column < 0:
-                raise ValueError(f"there is no column {column}; columns are counted from 0")
-        if self.header is False and not (isinstance(self.src_column, int) and isinstance(self.tgt_column, int)):
-            raise ValueError("columns by their headings need header: true; give their numbers, from 0")
+        check_columns(self.src_column, self.tgt_column, self.header)
         return self
 
 
-class JsonlSource(Section):
+class CsvSource(SourceSection):
+    """CSV files, plain or compressed; a cell may stand in quotation marks, and hold the delimiter or newlines then."""
+
+    kind: Literal["csv"] = Field(description="comma-separated values (CSV), or with another delimiter")
+    path: Files
+    src_column: SrcColumn = None
+    tgt_column: TgtColumn = None
+    header: Header = None
+    delimiter: str | None = Field(
+        None, description="character between the cells; default: the comma, semicolon, tab or bar that fits the rows"
+    )
+    quotes: bool = Field(True, description="whether a cell may stand in quotation marks; false: they are text")
+    on_bad_row: OnBadRow = "error"
+
+    @model_validator(mode="after")
+    def _columns_can_be_found(self) -> Self:
+        check_columns(self.src_column, self.tgt_column, self.header)
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
+            raise ValueError('delimiter must be one character, and no quotation mark or newline; a tab is "\\t"')
+        return self
+
+
+class XlsxSource(SourceSection):
+    """A sheet of Excel workbooks (XLSX). The cells are text; a cell with a formula has its stored value."""
+
+    kind: Literal["xlsx"] = Field(description="Excel workbook; needs openpyxl (nmt-trainer[formats])")
+    path: Files
+    sheet: str | None = Field(None, description="name of the sheet; default: the first one")
+    src_column: SrcColumn = None
+    tgt_column: TgtColumn = None
+    header: Header = None
+    on_bad_row: OnBadRow = "error"
+
+    @model_validator(mode="after")
+    def _columns_can_be_found(self) -> Self:
+        check_columns(self.src_column, self.tgt_column, self.header)
+        return self
+
+
+class ParquetSource(SourceSection):
+    """Parquet files, read in place; a column inside a structure is dotted (``translation.en``)."""
+
+    kind: Literal["parquet"] = Field(description="Parquet files")
+    path: Files
+    src_column: str | None = Field(None, description="source column or key; default: the source language code")
+    tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
+    on_bad_row: OnBadRow = "error"
+
+
+class TmxSource(SourceSection):
+    """Translation memories (TMX), plain or compressed.
+
+    A variant belongs to a language if its code is that of the language or begins with it (``en-US`` for ``en``). A unit
+    with several variants of a language gives a pair for each combination. Inline markup (``bpt``, ``ept``, ``it``,
+    ``ph``, ``ut``) is dropped with its content, and the text in ``hi`` is kept.
+    """
+
+    kind: Literal["tmx"] = Field(description="translation memory (TMX)")
+    path: Files
+    on_bad_row: OnBadRow = "error"
+
+
+class ZipSource(SourceSection):
+    """ZIP archives as OPUS publishes them: pairs of text files named by the language codes (Moses), or TMX files."""
+
+    kind: Literal["zip"] = Field(description="ZIP archive of text files or translation memories")
+    path: Files
+    members: str = Field("*", description="pattern of the names of the files to read, such as */train.*")
+    on_bad_row: OnBadRow = "error"
+
+
+class JsonlSource(SourceSection):
     """JSON lines, plain or compressed; a key may be dotted (``translation.en``)."""
 
     kind: Literal["jsonl"] = Field(description="JSON lines")
-    path: Paths = Field(
-        description="file, or several read one after the other; a run knows its files by their SHA-256",
-        json_schema_extra=RESUMABLE,
-    )
+    path: Files
     src_key: str | None = Field(None, description="key of the source sentence; default: the source language code")
     tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
+    on_bad_row: OnBadRow = "error"
 
 
-class HubSource(Section):
+class HubSource(SourceSection):
     """A dataset that ``datasets.load_dataset`` reads: a hub id, or a local folder or file of parquet, JSON or CSV.
 
     Both usual shapes are read: a ``translation`` column of ``{language: sentence}``, and one column per language. A key
@@ -89,7 +233,7 @@ class HubSource(Section):
     tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
 
 
-class DemoSource(Section):
+class DemoSource(SourceSection):
     """A part of the built-in English–German demo corpus, generated from a synchronous grammar."""
 
     kind: Literal["demo"] = Field(description="the built-in demo corpus")
@@ -108,9 +252,23 @@ class HoldoutSource(Section):
     seed: int = Field(1, description="seed of the hash; parts with the same seed never overlap")
 
 
-Source = TextSource | TsvSource | JsonlSource | HubSource | DemoSource  # read by nmt.data.sources
-TrainSource = Annotated[Source, Field(discriminator="kind")]
-HeldSource = Annotated[Source | HoldoutSource, Field(discriminator="kind")]
+if TYPE_CHECKING:
+    Source = SourceSection
+else:
+    Source = Union[tuple(SourceSection.__subclasses__())]  # noqa: UP007  (the kinds, told apart by ``kind``)
+
+
+def _named_only(value: Any) -> Any:
+    """A source that is only a name is one of ``kind: auto``. The name of a kind alone stays a mistake."""
+    if not isinstance(value, str) or not value or value in KIND_NAMES or value.lower() in KINDS:
+        return value
+    return {"kind": "auto", "path": value}
+
+
+KIND_NAMES = {get_args(section.model_fields["kind"].annotation)[0] for section in (*get_args(Source), HoldoutSource)}
+_Named = BeforeValidator(_named_only)
+TrainSource = Annotated[Source, Field(discriminator="kind"), _Named]
+HeldSource = Annotated[Source | HoldoutSource, Field(discriminator="kind"), _Named]
 
 
 class CleaningConfig(Section):

@@ -195,6 +195,20 @@ def all_keys(section: type[Section] = Config, path: str = "") -> Iterator[tuple[
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a configuration file, for editors. ``name`` is optional there: the file name stands in."""
-    schema = Config.model_json_schema()
+    schema: dict[str, Any] = _with_names(Config.model_json_schema())
     schema["required"].remove("name")
     return schema
+
+
+def _with_names(node: Any) -> Any:
+    """A JSON schema in which a source may also be a name, which means ``kind: auto``."""
+    if isinstance(node, list):
+        return [_with_names(inner) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: _with_names(inner) for key, inner in node.items()}
+    if node.get("discriminator", {}).get("propertyName") != "kind":
+        return node
+    union = {key: node.pop(key) for key in ("discriminator", "oneOf")}
+    name = {"type": "string", "minLength": 1, "title": "Name", "description": "file, folder or hub id (kind: auto)"}
+    return {**node, "anyOf": [name, union]}

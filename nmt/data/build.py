@@ -16,6 +16,7 @@ from nmt.data.corpus import SCHEMA, TextPart, blocks
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.provenance import parts
 from nmt.data.sources import describe, read_pairs
+from nmt.data.sources.base import Reading
 from nmt.errors import DataError
 from nmt.runtime.progress import counted
 
@@ -33,14 +34,16 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     counts: dict[str, int] = {}
     sources = parts(data)
     holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
-    held = _write_sets(data, folder, inputs, counts)
+    skipped: dict[str, int] = {}
+    reading = Reading.of(data, counts, skipped)
+    held = _write_sets(data, folder, inputs, reading)
     sizes.update({name: len(hashes) for name, hashes in held.parts.items()})
 
     # Training pairs that pass the rules for one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read = folder / "read.arrow"
-    pairs = read_pairs(data.train, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
+    pairs = read_pairs(data.train, reading)
     _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
@@ -65,7 +68,9 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
 
     ratio = {} if chosen.usual_ratio is None else {"usual_ratio": round(chosen.usual_ratio, 4)}
     return {
-        "inputs": {name: [_with_lines(entry, counts) for entry in entries] for name, entries in inputs.items()},
+        "inputs": {
+            name: [_with_counts(entry, counts, skipped) for entry in entries] for name, entries in inputs.items()
+        },
         "read": cleaner.read,
         "dropped": cleaner.dropped,
         **ratio,
@@ -86,10 +91,8 @@ def read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashes
         raise DataError(
             f"data.{name}: a holdout cannot be added to a run, whose training part has its pairs; remove it"
         )
-    lenient = data.reading == "lenient"
-    entries = describe(source, hashes, lenient)
-    pairs = read_pairs(source, data.src_lang, data.tgt_lang, lenient=lenient)
-    part = TextPart(Path(_where(entries)), list(blocks(pairs)))
+    entries = describe(source, hashes, Reading.of(data))
+    part = TextPart(Path(_where(entries)), list(blocks(read_pairs(source, Reading.of(data)))))
     hashes.check_unchanged(entries)
     _check_held(name, part, entries)
     return part
@@ -98,15 +101,13 @@ def read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashes
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def _write_sets(
-    data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]], counts: dict[str, int]
-) -> HeldHashes:
+def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]], reading: Reading) -> HeldHashes:
     """Write the validation and test sets that are no holdouts, line by line; return their hashes."""
     held = HeldHashes()
     for name, source in parts(data).items():
         if name == "train" or isinstance(source, HoldoutSource):
             continue
-        pairs = read_pairs(source, data.src_lang, data.tgt_lang, counts, data.reading == "lenient")
+        pairs = read_pairs(source, reading)
         part = _write_pairs(folder / f"{name}.arrow", counted(pairs, f"reading data.{name}", "pairs"))
         _check_held(name, part, inputs[name])
         held.add(name, part)
@@ -130,9 +131,10 @@ def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- manifest
 
 
-def _with_lines(entry: Entry, counts: Mapping[str, int]) -> Entry:
-    """The entry of a source with the number of lines of its file, where the reader counted them."""
-    return {**entry, "lines": counts[entry["path"]]} if entry.get("path") in counts else entry
+def _with_counts(entry: Entry, counts: Mapping[str, int], skipped: Mapping[str, int]) -> Entry:
+    """The entry of a source with the lines and the skipped rows of its file, where the reader counted them."""
+    found = {"lines": counts, "skipped_rows": skipped}
+    return entry | {key: numbers[entry["path"]] for key, numbers in found.items() if entry.get("path") in numbers}
 
 
 def _common(hashes: Mapping[str, splits.Hashes], names: Sequence[str]) -> dict[str, int]:

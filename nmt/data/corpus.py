@@ -142,6 +142,8 @@ class Corpus:
         held = known and manifest["inputs"].get(name, [{}])[0].get("kind") == "holdout"
         text = " held out of those read" if held else f" of {manifest['read']:,} read" if name == "train" else ""
         notes = []
+        if known and (count := sum(entry.get("skipped_rows", 0) for entry in manifest["inputs"].get(name, []))):
+            notes.append(f"{count:,} rows skipped that cannot be read")
         if known and (count := manifest.get("repeated", {}).get(name)):
             notes.append(f"{count:,} repeat one before them")
         if known and (count := manifest.get("common", {}).get(name)):

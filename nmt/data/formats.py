@@ -13,19 +13,19 @@ from pathlib import PurePath
 LOOKED_AT = 1 << 16  # bytes that structured text is recognised by
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 HUB = "name it with kind: hub and path"
-MO = "make a PO file of it (msgunfmt) and convert that to tab-separated text (Translate Toolkit: po2tmx)"
+MO = "make a PO file of it (msgunfmt), convert that to TMX (Translate Toolkit: po2tmx) and read it with kind: tmx"
 UNPACK = "unpack it and name the text file in it"
 BINARY = "it holds no sentences; name a text file"
 READ_JSON = "read JSON lines with kind: jsonl, and a JSON array with kind: hub and path"
 TIKAL = "export it as tab-separated text, such as by Okapi's tikal -2tbl, and read that with kind: tsv"
 CUES = "extract its sentences, one on a line, without numbers and times (Subtitle Edit: Export, Plain text)"
-CATALOGUE = "convert it to TMX and then to tab-separated text (Translate Toolkit: po2tmx), and read that with kind: tsv"
+CATALOGUE = "convert it to TMX (Translate Toolkit: po2tmx), and read that with kind: tmx"
 
 _SIGNATURES = [
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save it as text in UTF-8"),
     (b"{\\rtf", "a rich text (RTF) document", "save it as plain text in UTF-8"),
     (b"%PDF-", "a PDF document", "extract its text first (pdftotext)"),
-    (b"PAR1", "a Parquet file", HUB),
+    (b"PAR1", "a Parquet file", "read it with kind: parquet and path"),
     (b"ARROW1\0\0", "an Arrow file", HUB),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     (b"Rar!\x1a\x07", "a RAR archive", UNPACK),
@@ -49,20 +49,20 @@ _IN_ZIP = [
     (
         b"xl/",
         "an Excel workbook (XLSX)",
-        "save it as CSV in UTF-8 and name that with kind: hub, or as tab-separated text",
+        "read it with kind: xlsx and path",
     ),
     (b"word/", "a Word document (DOCX)", "save it as plain text in UTF-8"),
     (b"ppt/", "a PowerPoint file (PPTX)", "save its text in UTF-8"),
     (
         b"opendocument.spreadsheet",
         "an OpenDocument spreadsheet (ODS)",
-        "save it as CSV in UTF-8 and name that with kind: hub",
+        "save it as XLSX or as CSV in UTF-8, and read that with kind: xlsx or kind: csv",
     ),
     (b"opendocument", "an OpenDocument file", "save it as plain text in UTF-8"),
     (b"mimetypeapplication/epub", "an e-book (EPUB)", "save it as plain text in UTF-8"),
 ]
 _MARKUP = [
-    (rb"<(\w+:)?tmx[\s>]", "a translation memory (TMX, XML)", TIKAL),
+    (rb"<(\w+:)?tmx[\s>]", "a translation memory (TMX, XML)", "read it with kind: tmx and path"),
     (rb"<(\w+:)?xliff[\s>]", "a translation file (XLIFF, XML)", TIKAL),
     (rb"<ts[\s>][^>]*>?\s*<(context|message|defaultcodec)[\s>]", "a translation file (Qt TS, XML)", TIKAL),
     (rb"<resources[\s>][^>]*>?\s*<(string|plurals|string-array|!--)", "an Android string resource file (XML)", TIKAL),
@@ -114,7 +114,7 @@ _NAMED = [
 _PRETTY_JSON = re.compile(r'\s*(\{\s*\n\s*"[^"\n]*"\s*:|\[\s*\n\s*[{\["])')
 _TABLES = [  # separator, endings, name, advice
     ("\t", (".tsv", ".tab"), "tab-separated", "read it with kind: tsv"),
-    *((sep, (".csv",), "comma-separated, CSV", "read it with kind: hub and path") for sep in ",;|"),
+    *((sep, (".csv",), "comma-separated, CSV", "read it with kind: csv and path") for sep in ",;|"),
 ]
 _ENCODINGS = [
     (b"\xff\xfe\0\0", "UTF-32"),
@@ -139,7 +139,8 @@ def foreign(head: bytes, convert: Callable[[str], str]) -> str | None:
             return f"is {what}; {advice}"
     if head.startswith(b"PK\x03\x04"):
         what, advice = next(
-            ((what, advice) for mark, what, advice in _IN_ZIP if mark in head), ("a ZIP archive", UNPACK)
+            ((what, advice) for mark, what, advice in _IN_ZIP if mark in head),
+            ("a ZIP archive", f"read it with kind: zip and path, or {UNPACK}"),
         )
         return f"is {what}; {advice}"
     if head[257:262] == b"ustar":

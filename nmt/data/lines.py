@@ -14,8 +14,9 @@ import lzma
 import os
 import shlex
 import stat
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -31,6 +32,7 @@ MAX_RATIO = 250  # unpacked to packed size; text reaches 4 to 20, a file made to
 FREE_BYTES = 1 << 24  # unpacked bytes up to which any ratio is allowed
 BOM = b"\xef\xbb\xbf"  # byte order mark of UTF-8
 CR_TO_LF = r"tr '\r' '\n'"
+UNREADABLE = "\0"  # stands for a line that cannot be read, in the lines of a reader that skips such lines
 
 
 # ------------------------------------------------------------------------------------------------------ opening
@@ -100,7 +102,7 @@ class _Unpacked:
         packed: the name of the compression, or None.
     """
 
-    def __init__(self, file: IO[bytes], name: str):
+    def __init__(self, file: IO[bytes], name: str, size: int | None = None):
         self.name = name
         self.original = isinstance(file, io.BufferedReader | io.BytesIO)
         buffered = file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file))
@@ -110,7 +112,7 @@ class _Unpacked:
         if self.packed == "bzip2" and head[4:10] not in _BZIP2_BLOCKS:
             self.packed = None
         self.stream: Any = buffered if self.packed is None else _decompressor(buffered, self.packed)
-        self.limit = None if self.packed is None else _size_limit(file)
+        self.limit = None if self.packed is None else _size_limit(file, size)
         self.total = 0
 
     def blocks(self) -> Iterator[bytes]:
@@ -143,8 +145,10 @@ def _decompressor(file: Any, kind: str) -> Any:
     return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
 
 
-def _size_limit(file: IO[bytes]) -> int | None:
-    """The most bytes that a compressed file may unpack to; None for a pipe."""
+def _size_limit(file: IO[bytes], size: int | None = None) -> int | None:
+    """The most bytes that a compressed file of ``size`` bytes, by default its own size, may unpack to; None: any."""
+    if size is not None:
+        return max(FREE_BYTES, MAX_RATIO * size)
     try:
         status = os.fstat(file.fileno())
     except OSError:  # io.UnsupportedOperation: bytes in memory
@@ -195,7 +199,13 @@ def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
 # ----------------------------------------------------------------------------------------------------- reading
 
 
-def read_lines(file: IO[bytes], name: str, counts: dict[str, int] | None = None) -> Iterator[str]:
+def read_lines(
+    file: IO[bytes],
+    name: str,
+    counts: dict[str, int] | None = None,
+    bad: Callable[[str], None] | None = None,
+    size: int | None = None,
+) -> Iterator[str]:
     r"""The lines of a UTF-8 file opened in binary mode, without their ends.
 
     A file compressed by gzip, bzip2, xz or Zstandard is unpacked; its content decides, not its name. A line ends only
@@ -205,14 +215,17 @@ def read_lines(file: IO[bytes], name: str, counts: dict[str, int] | None = None)
     Args:
         name: of the file in error messages.
         counts: filled with the number of lines of ``name`` at the end of the file.
+        bad: called with the problem of each line that cannot be read; :data:`UNREADABLE` then takes the place of the
+            line. Default: such a line is an error.
+        size: bytes of the file, if it is a member of an archive.
 
     Raises:
         DataError: the file is not lines of UTF-8 text, a line is longer than :data:`MAX_LINE` bytes, or the file cannot
             be read to its end (damaged compression, failing disk).
     """
-    lines = _Lines(name)
+    lines = _Lines(name, bad=bad)
     try:
-        content = _Unpacked(file, name)
+        content = _Unpacked(file, name, size)
         lines.packed = content.packed
         for block in content.blocks():
             if lines.first:
@@ -221,14 +234,41 @@ def read_lines(file: IO[bytes], name: str, counts: dict[str, int] | None = None)
         yield from lines.end()
         if counts is not None:
             counts[name] = lines.number
-    except EOFError:
-        raise DataError(f"{name}: {lines.packed} file cut off after line {lines.number}; copy it again") from None
-    except (zlib.error, lzma.LZMAError, OSError) as error:
-        where = f"after line {lines.number}"
-        if isinstance(error, OSError) and error.errno is not None:
-            raise DataError(f"{name}: cannot be read {where}: {error.strerror or error}") from None
-        reason = " ".join(str(error).split())
-        raise DataError(f"{name}: damaged {lines.packed} file {where} ({reason}); copy it again") from None
+    except DAMAGE as error:
+        raise DataError(damaged(error, name, lines.packed, f"after line {lines.number}")) from None
+
+
+def read_blocks(file: IO[bytes], name: str, size: int | None = None) -> Iterator[bytes]:
+    """The content of a file opened in binary mode, unpacked like that of :func:`read_lines`, but not looked at.
+
+    Raises:
+        DataError: the content cannot be read to its end.
+    """
+    packed, total = None, 0
+    try:
+        content = _Unpacked(file, name, size)
+        packed = content.packed
+        for block in content.blocks():
+            total += len(block)
+            yield block
+    except DAMAGE as error:
+        raise DataError(damaged(error, name, packed, f"after byte {total}")) from None
+
+
+# What Python's modules raise for a compressed file that is damaged, and for a disk that fails.
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError)
+
+
+def damaged(error: Exception, name: str, packed: str | None, where: str) -> str:
+    """The message for a file that cannot be read to its end, because of one of :data:`DAMAGE`."""
+    if isinstance(error, EOFError):
+        return f"{name}: {packed or 'ZIP'} file cut off {where}; copy it again"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{name}: cannot be read {where}: {error.strerror or error}"
+    return f"{name}: damaged {packed or 'ZIP'} file {where} ({' '.join(str(error).split())}); copy it again"
+
+
+_TOO_LONG = f"is longer than {MAX_LINE >> 20} MiB; a line holds one sentence: break it into lines or delete it"
 
 
 class _Lines:
@@ -238,10 +278,13 @@ class _Lines:
         number: number of lines so far.
         packed: the compression of the file, or None.
         first: whether no block has been read yet.
+        long: whether one of the lines to decode is longer than :data:`MAX_LINE`.
     """
 
-    def __init__(self, name: str, packed: str | None = None):
+    def __init__(self, name: str, packed: str | None = None, bad: Callable[[str], None] | None = None):
         self.name = name
+        self.bad = bad
+        self.long = False
         self.number = 0
         self.packed = packed
         self.first = True
@@ -279,7 +322,7 @@ class _Lines:
 
     def _decode(self, data: bytes) -> Iterator[str]:
         try:
-            if b"\0" in data:
+            if b"\0" in data or self.long:
                 raise ValueError
             text = data.decode()
         except ValueError:
@@ -302,16 +345,31 @@ class _Lines:
         yield from lines
 
     def _up_to_mistake(self, data: bytes) -> Iterator[str]:
-        """Yield the lines before the first that is not text, and raise an error for that line."""
+        """Yield the lines up to the first that is not text, which is an error unless such lines are skipped."""
+        self.long = False
         for raw in data.split(b"\n"):
             self.number += 1
-            where = f"{self.name}:{self.number}"
-            if b"\0" in raw:
-                raise DataError(f"{where}: holds a NUL character; is it a text file, in UTF-8?")
-            try:
+            problem = self._problem(raw)
+            if problem is None:
                 yield raw.removesuffix(b"\r").decode()
-            except UnicodeDecodeError as error:
-                raise DataError(f"{where}: not valid UTF-8 ({_position(error)}); {self._encoding(raw)}") from None
+            elif self.bad is None:
+                raise DataError(problem)
+            else:
+                self.bad(problem)
+                yield UNREADABLE
+
+    def _problem(self, raw: bytes) -> str | None:
+        """Why a line is not text; None if it is."""
+        where = f"{self.name}:{self.number}"
+        if len(raw) > MAX_LINE:
+            return f"{where}: {_TOO_LONG}"
+        if b"\0" in raw:
+            return f"{where}: holds a NUL character; is it a text file, in UTF-8?"
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            return f"{where}: not valid UTF-8 ({_position(error)}); {self._encoding(raw)}"
+        return None
 
     def _encoding(self, raw: bytes) -> str:
         """Advice for a line in another encoding, or with damaged characters."""
@@ -341,10 +399,10 @@ class _Lines:
     def _too_long(self) -> None:
         if not self.number and b"\r" in self.rest:
             self.refuse_carriage_returns()
-        raise DataError(
-            f"{self.name}:{self.number + 1}: is longer than {MAX_LINE >> 20} MiB; a line holds one sentence: break "
-            "it into lines or delete it"
-        )
+        if self.bad is None:
+            raise DataError(f"{self.name}:{self.number + 1}: {_TOO_LONG}")
+        self.long = True
+        self.rest = self.rest[: MAX_LINE + 1]  # the rest of the line is skipped with it
 
     def refuse_carriage_returns(self) -> None:
         command = self.command(CR_TO_LF, "lf")

@@ -19,6 +19,7 @@ from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import Entry, FileHashes, read_manifest
 from nmt.data.provenance import corpus_key, differences, first_corpus_key, moved_from, parts
 from nmt.data.sources import describe
+from nmt.data.sources.base import Reading
 from nmt.errors import DataError
 from nmt.storage.atomic import build_once, sha256, write_json
 
@@ -44,8 +45,7 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     store, hashes = Path(data.store), FileHashes(Path(data.store))
     if run is not None:
         return _corpus_of_run(data, run, store, hashes)
-    lenient = data.reading == "lenient"
-    inputs = {name: describe(source, hashes, lenient) for name, source in parts(data).items()}
+    inputs = {name: describe(source, hashes, Reading.of(data)) for name, source in parts(data).items()}
     hashes.save()
     path, key = _find(data, inputs, store)
     if not path.is_dir():
@@ -123,12 +123,12 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
         DataError: see :func:`prepare_corpus`.
     """
     path, recorded = store / f"corpus-{run['key']}", run["inputs"]
-    sources, lenient = parts(data), data.reading == "lenient"
+    sources = parts(data)
     # Compare the sources with those of the run. A source that cannot be read is taken from the store.
     inputs: dict[str, list[Entry]] = {}
     for name in [name for name in sources if name in recorded]:
         try:
-            inputs[name] = describe(sources[name], hashes, lenient)
+            inputs[name] = describe(sources[name], hashes, Reading.of(data))
         except DataError as error:
             if not path.is_dir():
                 raise
@@ -173,7 +173,6 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
     if not path.is_dir() and any(isinstance(sources[name], HoldoutSource) for name in names):
         return _corpus_of_run(data, run, store, hashes)
     # Open what the store holds, then read the rest from the files.
-    lenient = data.reading == "lenient"
     stored = [name for name in names if name in recorded] if path.is_dir() else []
     corpus = _opened(path, stored, hashes) if stored else Corpus(path, dict(run))
     for name in names:
@@ -183,7 +182,7 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
         # A set that has changed is taken from the store if possible.
         origin = "train" if isinstance(sources[name], HoldoutSource) else name
         try:
-            changed = differences(origin, recorded[origin], describe(sources[origin], hashes, lenient))
+            changed = differences(origin, recorded[origin], describe(sources[origin], hashes, Reading.of(data)))
         except DataError:
             if not path.is_dir():
                 raise

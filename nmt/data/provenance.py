@@ -23,7 +23,8 @@ def without_paths(entries: Sequence[Mapping[str, Any]]) -> list[Any]:
     files = [entry for entry in entries if is_file_entry(entry)]
     folder = [entry for entry in entries if not is_file_entry(entry)]
     if not folder:
-        return [entry["sha256"] for entry in files]
+        # The kind of a file that ``kind: auto`` names: another kind reads other pairs from the same content.
+        return [[entry["kind"], entry["sha256"]] if "kind" in entry else entry["sha256"] for entry in files]
     about = dict(folder[0])
     top = str(about.pop("path", "")) if files else ""
     return [about, *([os.path.relpath(entry["path"], top), entry["sha256"]] for entry in files)]

@@ -188,18 +188,28 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
         "pair of sentences"),
     "commas for tabs": ({"a": b"en,de\none,eins\n"}, "{kind: tsv, path: a}",
         "a:1: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
-        "files (CSV) are kind: hub"),
+        "files (CSV) are kind: csv"),
     "no such heading": ({"a": b"en\tfr\none\tun\n"}, "{kind: tsv, path: a, src_column: en, tgt_column: de}",
         "a:1: no column 'de'; the header names: en, fr"),
     "a JSON array over several lines": ({"a": b'[\n{"en": "x", "de": "y"}\n]\n'}, "{kind: jsonl, path: a}",
         "a:1: not valid JSON: Expecting value (column 2); JSON lines have one object on each line, converted by: "
         "jq -c '.[]' a > a.jsonl"),
     "a translation memory": ({"a": b'<?xml version="1.0"?>\n<tmx version="1.4">\n', "b": b"x\ny\n"}, TEXT,
-        "a: is a translation memory (TMX, XML), not lines of text; export it as tab-separated text, such as by "
-        "Okapi's tikal -2tbl, and read that with kind: tsv"),
+        "a: is a translation memory (TMX, XML), not lines of text; read it with kind: tmx and path"),
     "a workbook": ({"a": workbook(), "b": b"x\n"}, TEXT,
-        "a: is an Excel workbook (XLSX); save it as CSV in UTF-8 and name that with kind: hub, or as tab-separated "
-        "text"),
+        "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
+    "a name alone, of a folder of several kinds": ({"d/a.tmx": b"<tmx/>", "d/b.zip": b""}, "d",
+        "d: holds files of several kinds; name one of them, such as d/a.tmx, d/b.zip"),
+    "a translation memory without the language": (
+        {"a.tmx": b"<tmx><body><tu><tuv xml:lang='en-US'><seg>x</seg></tuv><tuv xml:lang='fr'><seg>y</seg></tuv></tu>"
+         b"</body></tmx>"}, "a.tmx",
+        "a.tmx: no unit has both en and de; it has: en-US (1 units), fr (1 units); set data.src_lang and data.tgt_lang "
+        "to two of them"),
+    "a CSV header as a pair": ({"a.csv": b"source,target\none,eins\n"}, "a.csv",
+        "a.csv:1: looks like a header (source, target); set header: true to leave it out, or header: false if it is a "
+        "pair of sentences"),
+    "rows skipped until none is left": ({"a.jsonl": b"{\n"}, "{kind: auto, path: a.jsonl, on_bad_row: skip}",
+        "data.train: a.jsonl holds no sentence pairs"),
     "lines that end in CR": ({"a": b"x\ry\rz\r", "b": b"x\ny\nz\n"}, TEXT,
         "a: its lines end in a carriage return (CR, old Mac OS), not in a newline; convert: "
         "tr '\\r' '\\n' < a > a.lf"),

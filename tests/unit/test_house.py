@@ -3,6 +3,8 @@
 import ast
 import math
 from collections.abc import Iterator
+from importlib import import_module
+from inspect import signature
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -16,7 +18,7 @@ from nmt.config.presets import PRESETS
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
 from nmt.config.search import SearchConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
-from nmt.data.sources import KINDS
+from nmt.data.sources.base import SourceKind
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
 from nmt.search.scoring import LengthPenalty
@@ -84,9 +86,15 @@ def names(section: type, key: str) -> set[str]:
 # ----------------------------------------------------------------------------------- names and their implementations
 
 
-def test_kinds_of_sources_are_those_of_the_configuration():
-    sections = {next(iter(names(section, "kind"))): section for section in get_args(Source)}
-    assert {*KINDS} == {*sections}
+def test_each_kind_of_source_has_a_module_with_the_functions_of_its_interface():
+    kinds = [name for section in get_args(Source) for name in names(section, "kind")]
+    assert {"text", "hub"} <= {*kinds}
+    assert len({*kinds}) == len(kinds)
+    for kind in kinds:
+        module = import_module(f"nmt.data.sources.{kind}")
+        for function in ("read", "describe", "name"):
+            _, *expected = signature(getattr(SourceKind, function)).parameters
+            assert [*signature(getattr(module, function)).parameters] == expected, (kind, function)
 
 
 def test_attention_scores_are_those_of_the_configuration():

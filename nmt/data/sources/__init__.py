@@ -1,41 +1,39 @@
 """Sentence pairs from every kind of source.
 
-To add a kind, write its section in the configuration and name it in ``nmt.config.Source``; then write a module here
-that defines the functions of :class:`~nmt.data.sources.base.SourceKind`, and add the module to :data:`KINDS`.
+To add a kind, write its section, a subclass of :class:`~nmt.config.data.SourceSection`, in the configuration, and a
+module here that is named like the kind and has the functions of :class:`~nmt.data.sources.base.SourceKind`.
 """
 
 from __future__ import annotations
 
 import logging
+from importlib import import_module
+from typing import cast
 
 from nmt.config.data import HoldoutSource, Source
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.provenance import key_settings
-from nmt.data.sources import demo, hub, jsonl, text, tsv
 from nmt.data.sources.base import Pairs, Reading, SourceKind
 
 log = logging.getLogger(__name__)
 
-KINDS: dict[str, SourceKind] = {"text": text, "tsv": tsv, "jsonl": jsonl, "hub": hub, "demo": demo}
+
+def reader(source: Source) -> SourceKind:
+    """The module that reads a source."""
+    return cast(SourceKind, import_module(f"{__name__}.{source.kind}"))
 
 
-def read_pairs(
-    source: Source, src_lang: str, tgt_lang: str, counts: dict[str, int] | None = None, lenient: bool = False
-) -> Pairs:
+def read_pairs(source: Source, reading: Reading) -> Pairs:
     """The sentence pairs of a source, in order.
 
     A sentence is one line: a newline inside a sentence (JSON and parquet allow it) becomes a space.
 
-    Args:
-        counts: filled with the number of lines of each file read to its end.
-        lenient: see ``data.reading``.
-
     Raises:
         DataError: something is missing, unreadable or inconsistent; the message names file and line.
     """
-    kind = KINDS[source.kind]
+    kind = reader(source)
     pairs = equal = 0
-    for pair in kind.read(source, Reading((src_lang, tgt_lang), lenient, counts)):
+    for pair in kind.read(source, reading):
         pairs += 1
         if pair[0] == pair[1]:
             equal += 1
@@ -49,15 +47,12 @@ def read_pairs(
         )
 
 
-def describe(source: Source | HoldoutSource, hashes: FileHashes, lenient: bool = False) -> list[Entry]:
+def describe(source: Source | HoldoutSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     """The content of a source: an entry for each file, after or instead of one for the settings of the source.
-
-    Args:
-        lenient: see ``data.reading``.
 
     Raises:
         DataError: the content cannot be read.
     """
     if isinstance(source, HoldoutSource):
         return [key_settings(source)]
-    return KINDS[source.kind].describe(source, hashes, lenient)
+    return reader(source).describe(source, hashes, reading)

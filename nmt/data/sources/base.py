@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, Literal, Protocol, Self
 
+from nmt.config.data import DataConfig
 from nmt.data.file_hashes import Entry, FileHashes
-from nmt.data.lines import cannot_open, check_regular, open_text, read_lines
+from nmt.data.formats import foreign
+from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, read_lines
 from nmt.errors import DataError
 
+log = logging.getLogger(__name__)
+
 Pairs = Iterator[tuple[str, str]]
+SHOWN = 3  # skipped rows of a file that are shown
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,17 @@ class Reading:
         languages: codes of the source and the target language, the default names of columns.
         lenient: see ``data.reading``.
         counts: filled with the number of lines of each file read to its end; None if not needed.
+        skipped: filled with the number of rows of each file that were skipped; None if not needed.
     """
 
     languages: tuple[str, str]
     lenient: bool = False
     counts: dict[str, int] | None = None
+    skipped: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, data: DataConfig, counts: dict[str, int] | None = None, skipped: dict[str, int] | None = None) -> Self:
+        return cls((data.src_lang, data.tgt_lang), data.reading == "lenient", counts, skipped)
 
 
 class SourceKind(Protocol):
@@ -40,7 +52,7 @@ class SourceKind(Protocol):
             DataError: something is missing, unreadable or inconsistent; the message names file and line.
         """
 
-    def describe(self, source: Any, hashes: FileHashes, lenient: bool) -> list[Entry]:
+    def describe(self, source: Any, hashes: FileHashes, reading: Reading) -> list[Entry]:
         """The content: an entry for each file, after or instead of one for the settings of the source.
 
         The entries are part of the name of a corpus in the store. Equal entries must mean equal pairs.
@@ -56,21 +68,71 @@ class SourceKind(Protocol):
 # ------------------------------------------------------------------------------------------------------- files
 
 
-def file_lines(path: str, counts: dict[str, int] | None = None) -> Iterator[str]:
-    """The lines of a file of text, plain or compressed.
-
-    Args:
-        counts: see :class:`Reading`.
+@contextmanager
+def open_file(path: str) -> Iterator[IO[bytes]]:
+    """Open a file of a corpus.
 
     Raises:
-        DataError: see :func:`nmt.data.lines.read_lines`; also if the path is no regular file.
+        DataError: the file cannot be opened, or is no regular file.
     """
     try:
         check_regular(path, os.stat(path).st_mode)
     except OSError as error:
         raise DataError(cannot_open(path, error)) from None
     with open_text(path) as file:
-        yield from read_lines(file, path, counts)
+        yield file
+
+
+def of_another_kind(path: str, head: bytes, wanted: str) -> str:
+    """The message for a file that is not ``wanted``, such as "Parquet file", by its first bytes."""
+    known = foreign(head, lambda encoding: filter_command(path, f"iconv -f {encoding} -t UTF-8", "utf8"))
+    return f"{path}: {known or f'is no {wanted}; name one, or set the kind to that of the file'}"
+
+
+def file_lines(path: str, counts: dict[str, int] | None = None, bad: BadRows | None = None) -> Iterator[str]:
+    """The lines of a file of text, plain or compressed.
+
+    Args:
+        counts: see :class:`Reading`.
+        bad: what to do with lines that cannot be read, see :func:`nmt.data.lines.read_lines`.
+
+    Raises:
+        DataError: see :func:`nmt.data.lines.read_lines`; also if the path is no regular file.
+    """
+    with open_file(path) as file:
+        yield from read_lines(file, path, counts, bad if bad and bad.skip else None)
+
+
+class BadRows:
+    """The rows of one file that cannot be read: the first is an error, or all are counted and skipped.
+
+    Args:
+        path: of the file.
+        mode: see ``on_bad_row``.
+    """
+
+    def __init__(self, path: str, mode: Literal["error", "skip"], reading: Reading):
+        self.path, self.skip, self.reading = path, mode == "skip", reading
+        self.count = 0
+
+    def __call__(self, problem: str) -> None:
+        """Report one row.
+
+        Raises:
+            DataError: such rows are not skipped.
+        """
+        if not self.skip:
+            raise DataError(problem)
+        self.count += 1
+        if self.count <= SHOWN:
+            log.warning("warning: skipped: %s", problem)
+
+    def close(self) -> None:
+        """Say how many rows were skipped, at the end of the file."""
+        if self.count:
+            log.warning("warning: %s: skipped %s row(s) that cannot be read", self.path, f"{self.count:,}")
+            if self.reading.skipped is not None:
+                self.reading.skipped[self.path] = self.count
 
 
 # ------------------------------------------------------------------------------------------------------- cells

@@ -21,7 +21,7 @@ def read(source: DemoSource, reading: Reading) -> Pairs:
         yield pair.src, pair.tgt
 
 
-def describe(source: DemoSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: DemoSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     """The settings, and a hash of the grammar: another version of the grammar makes another corpus."""
     files = sorted(GRAMMAR.glob("*.py"))
     return [{**key_settings(source), "grammar": digest([sha256(file) for file in files])}]

@@ -8,19 +8,22 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import yaml
 
 from nmt.config.data import HubSource
 from nmt.data.file_hashes import Entry, FileHashes
-from nmt.data.lines import FREE_BYTES, MAX_LINE, MAX_RATIO, check_unpacked_size, filter_command, open_text, read_lines
+from nmt.data.lines import check_unpacked_size, open_text, read_lines
 from nmt.data.provenance import key_settings
-from nmt.data.sources.base import Pairs, Reading, lookup, one_line
+from nmt.data.sources.archives import open_zip
+from nmt.data.sources.arrow_columns import texts
+from nmt.data.sources.base import Pairs, Reading, one_line
+from nmt.data.sources.csv_rows import SEPARATORS, csv_rows
 from nmt.errors import DataError
 
 # Endings of single files, with the builder of the datasets library and its options.
@@ -39,7 +42,6 @@ _CSV_FORM = (
     "names", "column_names", "header", "skiprows", "comment", "quotechar", "quoting", "escapechar", "doublequote",
     "lineterminator", "skipinitialspace", "dialect", "on_bad_lines", "encoding",
 )  # fmt: skip
-_SEPARATORS = [",", ";", "\t", "|"]
 
 
 def read(source: HubSource, reading: Reading) -> Pairs:
@@ -47,7 +49,7 @@ def read(source: HubSource, reading: Reading) -> Pairs:
     columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
     row = 0
     for table in load_hub(source, columns, reading.lenient).with_format("arrow").iter(batch_size=8192):
-        sides = [_texts(table, column, source, row) for column in columns]
+        sides = [texts(table, column, source.path, f" of {source.split}", row, _advice(source)) for column in columns]
         for src, tgt in zip(*sides, strict=True):
             row += 1
             src, tgt = src or "", tgt or ""
@@ -56,7 +58,7 @@ def read(source: HubSource, reading: Reading) -> Pairs:
             yield one_line(src), one_line(tgt)
 
 
-def describe(source: HubSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: HubSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     """The settings; of a local dataset also its files; of a dataset of the hub without a commit its fingerprint.
 
     A commit cannot change, so that the corpus of a commit is found in the store without the hub.
@@ -67,7 +69,7 @@ def describe(source: HubSource, hashes: FileHashes, lenient: bool) -> list[Entry
     if os.path.isdir(source.path):
         return [settings, *(hashes.entry(path) for path in _folder_files(source))]
     pinned = source.revision is not None and len(source.revision) == 40
-    return [settings if pinned else {**settings, "fingerprint": load_hub(source, lenient=lenient)._fingerprint}]
+    return [settings if pinned else {**settings, "fingerprint": load_hub(source, lenient=reading.lenient)._fingerprint}]
 
 
 def name(source: HubSource) -> str:
@@ -100,7 +102,8 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
             options = {} if lenient else _csv_options(builder, files or others, columns, source)
             if "sep" in options:
                 for file in files:
-                    _check_rows(file, options["sep"])
+                    with _table_lines(file) as lines:
+                        deque(csv_rows(lines, file, options["sep"]), maxlen=0)
             # Bypass the library's cache of local files, which goes by their times. The store loads only new content.
             fresh = "force_redownload" if os.path.exists(source.path) else None
             return datasets.load_dataset(**{**arguments, **options}, split=source.split, download_mode=fresh)
@@ -128,7 +131,8 @@ def _arguments(source: HubSource) -> dict[str, Any]:
     builder = _builder(source.path)
     if builder is None:
         raise DataError(
-            f"{source.path}: kind: hub reads files that end in {', '.join(_BUILDERS)}; lines of text are kind: text"
+            f"{source.path}: kind: hub reads files that end in {', '.join(_BUILDERS)}; kind: auto reads other "
+            "formats, and lines of text are kind: text"
         )
     return {"path": builder[0], "data_files": glob.escape(source.path), **builder[1]}
 
@@ -161,10 +165,8 @@ def _check_size(path: str) -> None:
     if not zipfile.is_zipfile(path):
         check_unpacked_size(path)
         return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > max(FREE_BYTES, MAX_RATIO * os.path.getsize(path)):
-        raise DataError(f"{path}: unpacks to {unpacked:,} bytes, far more than text does; unpack it and name its files")
+    with open_zip(path):
+        pass
 
 
 def check_card(path: str) -> None:
@@ -243,7 +245,7 @@ def _csv_options(builder: Any, files: Sequence[str], columns: Sequence[str], sou
     with _table_lines(files[0]) as lines:
         number, line = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (1, ""))
     where = f"{files[0]}:{number}"
-    rows = {sep: next(csv.reader([line], delimiter=sep), []) for sep in dict.fromkeys([config.sep, *_SEPARATORS])}
+    rows = {sep: next(csv.reader([line], delimiter=sep), []) for sep in dict.fromkeys([config.sep, *SEPARATORS])}
     sep = next((sep for sep, names in rows.items() if set(columns) <= set(names)), None)
     if sep is None:
         names = max(rows.values(), key=len)
@@ -272,66 +274,6 @@ def _table_lines(path: str) -> Iterator[Iterator[str]]:
             return
         with archive.open(names[0]) as member:
             yield read_lines(member, path)
-
-
-def _check_rows(path: str, sep: str) -> None:
-    """Check a CSV file by the strict rules of RFC 4180, because the reader of its cells is tolerant.
-
-    That reader fills rows with too few cells, shifts the cells of files whose rows all have one cell too many, and
-    appends text after a closing quotation mark to the cell.
-
-    Raises:
-        DataError: a row has another number of cells than the first, or ambiguous quotation marks.
-    """
-    number, record = 0, list[str]()  # lines so far, and those of the current row
-
-    def numbered(lines: Iterator[str]) -> Iterator[str]:
-        nonlocal number
-        for line in lines:
-            number += 1
-            record.append(line)
-            for piece in line.split("\r"):
-                yield piece + "\n"
-
-    width, problem, limit = 0, None, csv.field_size_limit(MAX_LINE)
-    try:
-        with _table_lines(path) as lines:
-            for row in csv.reader(numbered(lines), delimiter=sep, strict=True):
-                if len(row) > 1 or (row and row[0].strip()):  # else a blank line
-                    width = width or len(row)
-                    if problem := _row_problem(row, record, width, sep):
-                        break
-                record.clear()
-    except csv.Error as error:
-        problem = "has a quotation mark that no other one closes; close it, or delete it"
-        if "expected after" in str(error):
-            problem = (
-                "has text between a closing quotation mark and the end of its cell; double each quotation mark "
-                'within a cell in quotation marks ("")'
-            )
-    finally:
-        csv.field_size_limit(limit)
-    if problem:
-        problem += "; kind: tsv takes quotation marks for text" if sep == "\t" and '"' in "".join(record) else ""
-        if any('\\"' in line for line in record):
-            command = filter_command(path, 'sed \'s/\\\\"/""/g\'', "doubled.csv")
-            problem = f'has quotation marks escaped by a backslash (\\"), which CSV doubles (""); convert: {command}'
-        raise DataError(f"{path}:{max(1, number - len(record) + 1)}: {problem}")
-
-
-def _row_problem(row: Sequence[str], record: Sequence[str], width: int, sep: str) -> str | None:
-    if len(row) < width:
-        return f"has {len(row)} cell(s), the first row {width}; complete or delete the row"
-    if len(row) > width:
-        name = "tab" if sep == "\t" else f"'{sep}'"
-        advice = f"put a cell that holds a {name} into quotation marks, or delete the {name} that is too much"
-        return f"has {len(row)} cells, the first row {width}; {advice}"
-    text = "\n".join(record)
-    if '\\"' in text:  # valid only in a quoted cell, where the quotation mark is doubled, or at its end
-        for cell in row:
-            if '\\"' in cell and cell.replace('"', '""') not in text:
-                return "has a quotation mark escaped by a backslash"
-    return None
 
 
 def _reason(error: Exception, source: HubSource) -> str:
@@ -372,71 +314,3 @@ def _advice(source: HubSource) -> str:
     named = _candidates(source.path)
     which = f", or name the file, such as path: {named[0]}" if len(named) > 1 else ""
     return f"set src_column and tgt_column{which}"
-
-
-# ------------------------------------------------------------------------------------------------------ reading
-
-
-def _texts(table: pa.Table, column: str, source: HubSource, row: int) -> list[str | None]:
-    """The cells of a column of text, after ``row`` earlier rows."""
-    import pyarrow.compute as pc  # not at the top: other sources start without it
-
-    found = _column(table, column, source)
-    where = f"{source.path}: column '{column}', rows {row + 1} to {row + table.num_rows} of {source.split}:"
-    longest = pc.max(pc.binary_length(found)).as_py()
-    if longest is not None and longest > MAX_LINE:
-        raise DataError(f"{where} a cell is longer than {MAX_LINE >> 20} MiB; a cell holds one sentence: split it")
-    try:
-        texts: list[str | None] = found.to_pylist()
-    except UnicodeDecodeError:
-        raise DataError(f"{where} a cell is not valid UTF-8; write the dataset again from text in UTF-8") from None
-    return texts
-
-
-def _column(table: pa.Table, column: str, source: HubSource) -> pa.ChunkedArray:
-    """A column by its name, by a dotted path into structures, or by its key in ``translation``."""
-    tree = _tree(table.schema, ())
-    path: Any = None
-    for key in (column, f"translation.{column}"):
-        try:
-            path = lookup(tree, key)
-            break
-        except KeyError:
-            pass
-    if path is None:
-        there = ", ".join(_names(table.schema))
-        raise DataError(f"{source.path}: no column '{column}'; there is: {there}; {_advice(source)}")
-    if isinstance(path, Mapping):
-        inner = ", ".join(f"{column}.{name}" for name in path)
-        raise DataError(f"{source.path}: column '{column}' holds several texts; name one: {inner}")
-    import pyarrow.compute as pc
-
-    found = table[path[0]]
-    for part in path[1:]:
-        found = pc.struct_field(found, part)
-    if pa.types.is_dictionary(found.type):
-        found = found.cast(found.type.value_type)
-    if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
-        kind = f"holds {found.type}, not text"
-        raise DataError(f"{source.path}: column '{column}' {kind}; {_advice(source)}")
-    return found
-
-
-def _tree(fields: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    """The columns by name, nested like structures. A leaf is its path."""
-    return {
-        field.name: _tree(field.type, (*path, field.name)) if pa.types.is_struct(field.type) else (*path, field.name)
-        for field in fields
-    }
-
-
-def _names(schema: pa.Schema) -> list[str]:
-    """The names of the columns for a message, in the form in which they can be set."""
-    names = []
-    for field in schema:
-        inner = [one.name for one in field.type] if pa.types.is_struct(field.type) else []
-        if field.name == "translation" and inner:
-            names.append(f"translation ({', '.join(inner)})")
-        else:
-            names += [f"{field.name}.{name}" for name in inner] or [field.name]
-    return names

@@ -10,17 +10,20 @@ from typing import Any
 
 from nmt.config.data import JsonlSource, as_list
 from nmt.data.file_hashes import Entry, FileHashes
-from nmt.data.sources.base import Pairs, Reading, file_lines, lookup, one_line
+from nmt.data.lines import UNREADABLE
+from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines, lookup, one_line
 from nmt.errors import DataError
 
 
 def read(source: JsonlSource, reading: Reading) -> Pairs:
     keys = (source.src_key or reading.languages[0], source.tgt_key or reading.languages[1])
     for path in as_list(source.path):
-        yield from _pairs(path, keys, reading.counts)
+        bad = BadRows(path, source.on_bad_row, reading)
+        yield from _pairs(path, keys, reading.counts, bad)
+        bad.close()
 
 
-def describe(source: JsonlSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: JsonlSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     return [hashes.entry(path) for path in as_list(source.path)]
 
 
@@ -28,25 +31,35 @@ def name(source: JsonlSource) -> str:
     return as_list(source.path)[0]
 
 
-def _pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None) -> Pairs:
+def _pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None, bad: BadRows) -> Pairs:
     first = True
-    for number, line in enumerate(file_lines(path, counts), 1):
-        if not line.strip():
+    for number, line in enumerate(file_lines(path, counts, bad), 1):
+        if not line.strip() or line == UNREADABLE:
             continue
         where = f"{path}:{number}"
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            advice = _one_value(path, line) if first else ""
-            raise DataError(f"{where}: not valid JSON: {error.msg} (column {error.colno}){advice}") from None
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise DataError(f"{where}: not valid JSON: {reason}") from None
-        if not isinstance(row, dict):
-            kind = "an array" if isinstance(row, list) else "a single value"
-            raise DataError(f"{where}: is {kind}, not an object with keys{_one_value(path, line) if first else ''}")
+            row = _object(line, where, _one_value(path, line) if first else "")
+            pair = _text(row, keys[0], where), _text(row, keys[1], where)
+        except DataError as error:
+            bad(str(error))
+            continue
         first = False
-        yield _text(row, keys[0], where), _text(row, keys[1], where)
+        yield pair
+
+
+def _object(line: str, where: str, advice: str) -> dict[str, Any]:
+    """The object on a line; ``advice`` is for a line that is something else."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON: {error.msg} (column {error.colno}){advice}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DataError(f"{where}: not valid JSON: {reason}") from None
+    if not isinstance(row, dict):
+        kind = "an array" if isinstance(row, list) else "a single value"
+        raise DataError(f"{where}: is {kind}, not an object with keys{advice}")
+    return row
 
 
 def _one_value(path: str, line: str) -> str:

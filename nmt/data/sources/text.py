@@ -6,13 +6,15 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from nmt.config.data import TextSource, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import not_sentences
-from nmt.data.sources.base import Pairs, Reading, file_lines
+from nmt.data.lines import UNREADABLE
+from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines
 from nmt.data.sources.headings import TITLES, like_names
 from nmt.errors import DataError
 
@@ -23,10 +25,13 @@ SAMPLE = 20  # lines at the start of a file that tell what it holds
 
 def read(source: TextSource, reading: Reading) -> Pairs:
     for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
-        yield from _pairs(src, tgt, reading)
+        sides = Side.of_file(src, source, reading), Side.of_file(tgt, source, reading)
+        yield from pairs(*sides, reading)
+        for side in sides:
+            side.bad.close()
 
 
-def describe(source: TextSource, hashes: FileHashes, lenient: bool) -> list[Entry]:
+def describe(source: TextSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
     return [hashes.entry(path) for path in [*as_list(source.src), *as_list(source.tgt)]]
 
 
@@ -34,8 +39,28 @@ def name(source: TextSource) -> str:
     return f"{as_list(source.src)[0]} and {as_list(source.tgt)[0]}"
 
 
-def _pairs(src_path: str, tgt_path: str, reading: Reading) -> Pairs:
-    src_lines, tgt_lines = (_checked(path, reading) for path in (src_path, tgt_path))
+@dataclass(frozen=True)
+class Side:
+    """The lines of one language: the name of their file, the lines, and what to do with those that cannot be read."""
+
+    name: str
+    lines: Iterator[str]
+    bad: BadRows
+
+    @classmethod
+    def of_file(cls, path: str, source: TextSource, reading: Reading) -> Side:
+        bad = BadRows(path, source.on_bad_row, reading)
+        return cls(path, file_lines(path, reading.counts, bad), bad)
+
+
+def pairs(src_side: Side, tgt_side: Side, reading: Reading) -> Pairs:
+    """The pairs of two sequences of lines.
+
+    Raises:
+        DataError: they have different numbers of lines, or hold no sentences.
+    """
+    src_path, tgt_path = src_side.name, tgt_side.name
+    src_lines, tgt_lines = (_checked(side, reading) for side in (src_side, tgt_side))
     for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
         if src is None or tgt is None:
             rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
@@ -52,16 +77,17 @@ def _pairs(src_path: str, tgt_path: str, reading: Reading) -> Pairs:
                 src,
                 tgt,
             )
-        yield src, tgt
+        if src != UNREADABLE and tgt != UNREADABLE:
+            yield src, tgt
 
 
-def _checked(path: str, reading: Reading) -> Iterator[str]:
+def _checked(side: Side, reading: Reading) -> Iterator[str]:
     """The lines of a file, with a warning if they look like records of another kind of source.
 
     Raises:
         DataError: they are certainly no sentences, and ``lenient`` is not set.
     """
-    lines = file_lines(path, reading.counts)
+    path, lines = side.name, side.lines
     first = list(islice(lines, SAMPLE))
     if problem := not_sentences(path, first, {*TITLES, *map(str.lower, reading.languages)}):
         if not reading.lenient:

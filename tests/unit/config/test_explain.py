@@ -23,10 +23,12 @@ OVERRIDES = [
     ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
-    ("data.train={src: a}", "--set: data.train.kind: missing; one of: demo, hub, jsonl, text, tsv"),
+    ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, "
+     "tmx, tsv, xlsx, zip"),
     ("data.train={kind: text, src: [a, b], tgt: c}", "--set: data.train: src names 2 file(s) but tgt 1"),
     ("data.train={kind: holdout, fraction: 0.1}", '--set: data.train.kind: "holdout" is not known; '
-     "one of: demo, hub, jsonl, text, tsv"),
+     "one of: auto, csv, demo, hub, jsonl, parquet, text, "
+     "tmx, tsv, xlsx, zip"),
     ("data.test={x: {kind: holdout}}", "--set: data.test.x.fraction: missing; it has no default"),
     ("data.test={a/b: {kind: demo, part: test}}", '--set: data.test.a/b: "a/b" must be letters, digits, '
      "'_', '-' and '.', not starting with '.' or '-'"),
@@ -91,12 +93,23 @@ OVERRIDES = [
     ("model.type=lstm", '--set: model.type: "lstm" is not known; did you mean rnn with model.cell: lstm?'),
     ("train.max_steps=auto", '--set: train.max_steps: "auto" (text) should be an integer; for the default, leave the '
      "key out"),
-    ("data.train=tmx", "--set: data.train: must be a mapping of keys to values, not \"tmx\" (text); export it as "
-     "tab-separated text (kind: tsv) or as two text files (kind: text)"),
-    ("data.train={kind: csv}", "--set: data.train.kind: \"csv\" is not known; read a CSV file with {kind: hub, "
+    ("data.train=tmx", "--set: data.train: must be a mapping of keys to values, not \"tmx\" (text); did you mean "
+     "data.train.kind: tmx?"),
+    ("data.train=xliff", "--set: data.train: must be a mapping of keys to values, not \"xliff\" (text); export it as "
+     "TMX (kind: tmx), as tab-separated text (kind: tsv) or as two text files (kind: text)"),
+    ("data.train={kind: arrow}", "--set: data.train.kind: \"arrow\" is not known; read an Arrow file with {kind: hub, "
      "path: FILE, src_column: NAME, tgt_column: NAME}"),
-    ("data.train={kind: tmx}", "--set: data.train.kind: \"tmx\" is not known; export it as tab-separated text "
-     "(kind: tsv) or as two text files (kind: text)"),
+    ("data.train={kind: xls}", "--set: data.train.kind: \"xls\" is not known; save the workbook as XLSX and read that "
+     "with kind: xlsx"),
+    ("data.train={kind: csv}", "--set: data.train.path: missing; it has no default"),
+    ("data.train={kind: csv, path: a, delimiter: tab}", "--set: data.train: delimiter must be one character, and no "
+     "quotation mark or newline; a tab is \"\\t\""),
+    ("data.train={kind: csv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "
+     "need header: true; give their numbers, from 0"),
+    ("data.train={kind: tmx, path: a, header: true}", "--set: data.train.header: unknown key; it belongs to kind: auto "
+     "and kind: csv and kind: tsv and kind: xlsx; remove it, or start from a configuration of that type"),
+    ("data.train={kind: tmx, path: a, on_bad_row: drop}", "--set: data.train.on_bad_row: \"drop\" is not one of "
+     "'error' or 'skip'"),
     ("data.train={kind: tsv, path: a, src_column: -1}", "--set: data.train: there is no column -1; columns are "
      "counted from 0"),
     ("data.train={kind: tsv, path: a, src_column: en, header: false}", "--set: data.train: columns by their headings "

@@ -21,6 +21,7 @@ from nmt.data.encoded import ParallelDataset
 from nmt.data.lines import read_lines
 from nmt.data.prepare import prepare_corpus
 from nmt.data.sources import read_pairs
+from nmt.data.sources.base import Reading
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 
@@ -30,7 +31,7 @@ def source(**fields: Any) -> Any:
 
 
 def pairs_of(fields: dict[str, Any], src: str = "de", tgt: str = "en") -> list[tuple[str, str]]:
-    return list(read_pairs(source(**fields), src, tgt))
+    return list(read_pairs(source(**fields), Reading((src, tgt))))
 
 
 def lines(data: bytes) -> list[str]:
@@ -100,7 +101,7 @@ def holdout_config(tmp_path: Path, rows: list[tuple[str, str]], seed: int = 1, *
 
 def pairs(lenient: bool = False, **fields: Any) -> list[tuple[str, str]]:
     source = TypeAdapter(TrainSource).validate_python(fields)
-    return list(read_pairs(source, "en", "de", lenient=lenient))
+    return list(read_pairs(source, Reading(("en", "de"), lenient)))
 
 
 def message(**fields: Any) -> str:

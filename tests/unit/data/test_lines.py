@@ -186,7 +186,7 @@ def test_a_pipe_is_no_corpus(here: Path) -> None:
         (b"<!DOCTYPE html>\n<html>", "a: is an HTML page, not lines of text; "),
         (b'<srcset setid="newstest2014" srclang="any">\n', "a: is a WMT test set (SGML or XML), not lines of text; "),
         (b"%PDF-1.7\n", "a: is a PDF document; "),
-        (b"PAR1\x15\x04", "a: is a Parquet file; name it with kind: hub and path"),
+        (b"PAR1\x15\x04", "a: is a Parquet file; read it with kind: parquet and path"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a: is a Git LFS pointer; fetch the file"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ from nmt.data.file_hashes import FileHashes
 from nmt.data.lines import MAX_LINE
 from nmt.data.prepare import prepare_corpus
 from nmt.data.sources import describe
+from nmt.data.sources.base import Reading
 from nmt.errors import DataError
 from tests.unit.data.corpora import ROWS, VALID, config, hub_folder, message, pairs, pairs_of, write_tsv
 
@@ -165,7 +166,7 @@ def test_a_card_that_names_data_elsewhere(here: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("datasets.load_dataset_builder", None)  # which would fetch it
     source = TypeAdapter(TrainSource).validate_python({"kind": "hub", "path": "d"})
     with pytest.raises(DataError, match="which is not in this folder"):
-        describe(source, FileHashes(here / "store"))
+        describe(source, FileHashes(here / "store"), Reading(("en", "de")))
 
 
 def test_csv_as_pandas_reads_it(here: Path) -> None:
@@ -179,7 +180,7 @@ def test_csv_as_pandas_reads_it(here: Path) -> None:
     [
         ("en;de\nfür;b\n".encode("cp1252"), "a.csv:2: not valid UTF-8 (byte 0xfc at column 2); convert"),
         ("en;de\na;b\n".encode("utf-16"), "a.csv: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16"),
-        (b"PK\x03\x04xl/workbook", "a.csv: is an Excel workbook (XLSX); save it as CSV in UTF-8"),
+        (b"PK\x03\x04xl/workbook", "a.csv: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
         (b"fr,es\nun,uno\n", "a.csv:1: no column 'en'; line 1 names: fr, es; set src_column and tgt_column"),
         (b"en,de\na,b\na,b,c,d\n", "a.csv:3: has 4 cells, the first row 2; put a cell that holds a ',' into"),
         (b"en,de\na,b,\nc,d,\n", "a.csv:2: has 3 cells, the first row 2; "),
@@ -247,7 +248,7 @@ def test_files_that_the_hub_reader_does_not_know(here: Path) -> None:
 
 
 def test_a_zip_made_to_fill_the_disk(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nmt.data.sources.hub.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("nmt.data.sources.archives.FREE_BYTES", 1 << 20)
     with zipfile.ZipFile(here / "a.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.csv", "en,de\n" + "a,b\n" * (1 << 19))
     assert message(kind="hub", path="a.csv.zip").startswith("a.csv.zip: unpacks to 2,097,158 bytes, far more than")

@@ -233,7 +233,7 @@ def test_tsv_passes_over_blank_lines(here: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
-        ("tsv", "a,b\n", "; comma-separated files (CSV) are kind: hub"),
+        ("tsv", "a,b\n", "; comma-separated files (CSV) are kind: csv"),
         ("tsv", '{"en": "a", "de": "b"}\n', "; JSON lines are kind: jsonl"),
         ("tsv", "a b\n", "counted from 0"),
         ("jsonl", "a\tb\n", "; tab-separated files are kind: tsv"),

@@ -1,0 +1,162 @@
+"""A file or a folder whose kind its name tells, or a dataset of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from nmt.config.data import AutoSource, Source, TrainSource
+from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
+from nmt.data.lines import cannot_open
+from nmt.data.sources import reader
+from nmt.data.sources.base import Pairs, Reading, file_lines
+from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name
+from nmt.data.sources.table import heading
+from nmt.errors import DataError
+
+log = logging.getLogger(__name__)
+
+KINDS = {
+    ".tsv": "tsv", ".tab": "tsv", ".csv": "csv", ".xlsx": "xlsx", ".xlsm": "xlsx", ".jsonl": "jsonl",
+    ".ndjson": "jsonl", ".parquet": "parquet", ".json": "hub", ".arrow": "hub", ".tmx": "tmx", ".zip": "zip",
+}  # fmt: skip
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_RENAMED = {"jsonl": {"src_column": "src_key", "tgt_column": "tgt_key"}}  # keys of a kind, by those of kind: auto
+
+
+def read(source: AutoSource, reading: Reading) -> Pairs:
+    found = resolve(source, reading)
+    log.info("%s: read as kind: %s (%s)", source.path, found.kind, reader(found).name(found))
+    yield from reader(found).read(found, reading)
+
+
+def describe(source: AutoSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
+    """The entries of the source that it stands for; the kind of each file is part of its entry."""
+    found = resolve(source, reading)
+    entries = reader(found).describe(found, hashes, reading)
+    known = [entry for entry in entries if not is_file_entry(entry)]
+    return entries if known else [{**entry, "kind": found.kind} for entry in entries]
+
+
+def name(source: AutoSource) -> str:
+    return source.path
+
+
+def resolve(source: AutoSource, reading: Reading) -> Source:
+    """The source of another kind that this one stands for.
+
+    Raises:
+        DataError: the kind is not known, or has no such settings.
+    """
+    kind, fields = _kind(source.path, reading)
+    if kind == "tsv":
+        fields |= _headings(source, reading)
+    given = source.model_dump(exclude={"kind", "path"}, exclude_defaults=True)
+    renamed = _RENAMED.get(kind, {})
+    fields |= {renamed.get(key, key): value for key, value in given.items()}
+    try:
+        found: Source = TypeAdapter(TrainSource).validate_python({"kind": kind, **fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = next(key for key in given if renamed.get(key, key) in first["loc"])
+        problem = f"which has no {key}; remove {key}, or set another kind"
+        if first["type"] != "extra_forbidden":
+            problem = f"whose columns have names and no numbers; set {key} to a name"
+        raise DataError(f"{source.path}: is read as kind: {kind}, {problem}") from None
+    return found
+
+
+def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
+    """The kind that a path stands for, and the files that it names.
+
+    Raises:
+        DataError: the kind is not known.
+    """
+    if os.path.isdir(path):
+        return _kind_of_folder(path, reading)
+    if os.path.isfile(path):
+        return _kind_of_file(path, reading)
+    folder, stem = os.path.split(path)
+    near = [file for file in _files(folder) if os.path.basename(file).startswith(f"{stem}.")] if stem else []
+    if found := [pair for pair in language_pairs(near, reading.languages) if language_of(pair[0])[0] == path]:
+        return "text", _text(found)
+    if not os.path.exists(path) and _HUB_ID.fullmatch(path) and not os.path.exists(folder) and not _ending(path):
+        return "hub", {"path": path}
+    raise DataError(cannot_open(path, FileNotFoundError()))
+
+
+def _ending(path: str) -> str:
+    """The ending of a name that tells the kind; empty if none does."""
+    inner = PurePath(unpacked_name(path))
+    ending = inner.suffix.lower()
+    return ending if ending in KINDS else ""
+
+
+def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
+    files = _files(path)
+    if found := language_pairs(files, reading.languages):
+        return "text", _text(found)
+    by_kind: dict[str, list[str]] = {}
+    for file in files:
+        if ending := _ending(file):
+            by_kind.setdefault(KINDS[ending], []).append(file)
+    alone = next(iter(by_kind)) if len(by_kind) == 1 else ""
+    if alone in ("tmx", "zip", "xlsx", "tsv"):
+        return alone, {"path": by_kind[alone]}
+    if set(by_kind) & {"tmx", "zip", "xlsx"}:
+        shown = ", ".join(file for kind in by_kind.values() for file in kind[:2])
+        raise DataError(f"{path}: holds files of several kinds; name one of them, such as {shown}")
+    return "hub", {"path": path}  # which knows folders of Parquet, CSV and JSON files, and their splits
+
+
+def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
+    # An archive of one table is read by the datasets library.
+    if path.lower().endswith(".zip") and _ending(path[: -len(".zip")]) in (".csv", ".json", ".jsonl", ".parquet"):
+        return "hub", {"path": path}
+    if ending := _ending(path):
+        return KINDS[ending], {"path": path}
+    for pair in language_pairs(_files(os.path.dirname(path)), reading.languages):
+        if path in pair:
+            return "text", _text([pair])
+    # Otherwise the first lines tell.
+    first = [line for line in islice(file_lines(path), 20) if line.strip()]
+    if first and all("\t" in line for line in first):
+        return "tsv", {"path": path}
+    if first and all(line.startswith("{") for line in first):
+        return "jsonl", {"path": path}
+    src, tgt = reading.languages
+    raise DataError(
+        f"{path}: its ending does not tell its kind, and no file ends in .{src} or .{tgt} beside it; set kind, or name "
+        "two files of text: {kind: text, src: FILE, tgt: FILE}"
+    )
+
+
+def _files(folder: str) -> list[str]:
+    """The paths of the files of a folder, but hidden ones; none if the folder cannot be read."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+            return sorted(os.path.join(folder, name) for name in names)
+    except OSError:
+        return []
+
+
+def _text(found: list[tuple[str, str]]) -> dict[str, Any]:
+    return {"src": [src for src, _ in found], "tgt": [tgt for _, tgt in found]}
+
+
+def _headings(source: AutoSource, reading: Reading) -> Mapping[str, Any]:
+    """The columns of a TSV file that are headed by the language codes."""
+    path = source.path
+    if source.header is False or source.src_column is not None or source.tgt_column is not None or os.path.isdir(path):
+        return {}
+    row = next((line for line in file_lines(path) if line.strip()), "").split("\t")
+    src, tgt = (heading(row, language) for language in reading.languages)
+    return {"src_column": src, "tgt_column": tgt} if src and tgt and src != tgt else {}

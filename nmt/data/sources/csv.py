@@ -1,0 +1,57 @@
+"""CSV files: two columns hold the pairs, cells may stand in quotation marks."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain, islice
+
+from nmt.config.data import CsvSource, as_list
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines, one_line
+from nmt.data.sources.csv_rows import csv_rows, find_separator
+from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
+
+
+def read(source: CsvSource, reading: Reading) -> Pairs:
+    for path in as_list(source.path):
+        bad = BadRows(path, source.on_bad_row, reading)
+        yield from _pairs(path, source, reading, bad)
+        bad.close()
+
+
+def describe(source: CsvSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
+    return [hashes.entry(path) for path in as_list(source.path)]
+
+
+def name(source: CsvSource) -> str:
+    return as_list(source.path)[0]
+
+
+def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pairs:
+    # The separator, by the first lines.
+    lines = file_lines(path, reading.counts, bad)
+    first = list(islice(lines, SAMPLE))
+    separator = source.delimiter
+    stated = re.fullmatch(r'"?sep=([^"])"?', first[0]) if first else None  # Excel's, at the start of a file
+    if separator is None and stated:
+        separator = stated[1]
+    elif separator is None:
+        columns = [source.src_column, source.tgt_column]
+        names = [c if isinstance(c, str) else code for c, code in zip(columns, reading.languages, strict=True)]
+        filled = [line for line in first if line.strip()]
+        if not filled:
+            return
+        separator = find_separator(filled, names, path)
+    rows = csv_rows(chain(first, lines), path, separator, source.quotes, bad if bad.skip else None, bool(stated))
+
+    # The columns, by the first rows.
+    sample = list(islice(rows, SAMPLE))
+    if not sample:
+        return
+    number, row = sample[0]
+    where = f"{path}:{number}"
+    wanted = choose_columns(row, source, reading.languages, where)
+    src, tgt = column_numbers(row, wanted, where, "")
+    header = has_header([cells for _, cells in sample], source, wanted, (src, tgt), where, reading)
+    for _, cells in chain(sample[header:], rows):
+        yield one_line(cells[src]), one_line(cells[tgt])

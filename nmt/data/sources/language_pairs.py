@@ -1,0 +1,35 @@
+"""Names of files that belong together: ``train.en`` and ``train.de``, plain or compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from nmt.data.formats import PACKED
+
+
+def unpacked_name(name: str) -> str:
+    """A name without the ending of a compression."""
+    return name[: -len(PurePath(name).suffix)] if PurePath(name).suffix.lower() in PACKED else name
+
+
+def language_of(name: str) -> tuple[str, str]:
+    """What precedes the language in the name of a file, and the language: ``a.en``, ``a.en.txt``, ``a.en.gz``."""
+    inner = unpacked_name(name)
+    stem, _, language = (inner[: -len(".txt")] if inner.lower().endswith(".txt") else inner).rpartition(".")
+    return stem, language.lower()
+
+
+def language_pairs(names: Iterable[str], languages: tuple[str, str]) -> list[tuple[str, str]]:
+    """The names that differ in their endings alone: in the language codes, or else in ``.src`` and ``.tgt``."""
+    names = sorted(names)
+    for src, tgt in (languages, ("src", "tgt")):
+        sides: list[dict[str, str]] = [{}, {}]
+        for side, language in zip(sides, (src, tgt), strict=True):
+            for name in names:
+                stem, found = language_of(name)
+                if stem and found == language.lower():
+                    side.setdefault(stem, name)
+        if pairs := [(sides[0][stem], sides[1][stem]) for stem in sides[0] if stem in sides[1]]:
+            return pairs
+    return []

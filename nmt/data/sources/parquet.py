@@ -1,0 +1,73 @@
+"""Parquet files: two columns hold the pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nmt.config.data import ParquetSource, as_list
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.formats import LOOKED_AT
+from nmt.data.sources.arrow_columns import find_column, texts
+from nmt.data.sources.base import BadRows, Pairs, Reading, of_another_kind, one_line, open_file
+from nmt.errors import DataError
+
+ROWS = 8192  # read at once
+ADVICE = "set src_column and tgt_column"
+
+
+def read(source: ParquetSource, reading: Reading) -> Pairs:
+    """The pairs of all files. An empty (null) cell is an empty sentence."""
+    columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
+    for path in as_list(source.path):
+        bad = BadRows(path, source.on_bad_row, reading)
+        yield from _pairs(path, columns, bad)
+        bad.close()
+
+
+def describe(source: ParquetSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
+    return [hashes.entry(path) for path in as_list(source.path)]
+
+
+def name(source: ParquetSource) -> str:
+    return as_list(source.path)[0]
+
+
+def _pairs(path: str, columns: tuple[str, str], bad: BadRows) -> Pairs:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_file(path) as file:
+        head = file.read(LOOKED_AT)
+        if not head.startswith((b"PAR1", b"PARE")):
+            raise DataError(of_another_kind(path, head, "Parquet file"))
+        file.seek(0)
+        first = 0  # rows before the table
+        try:
+            content = pq.ParquetFile(file)
+            tops = [find_column(content.schema_arrow, column, path, ADVICE)[0] for column in columns]
+            for batch in content.iter_batches(ROWS, columns=tops):
+                table = pa.Table.from_batches([batch])
+                yield from _rows(table, columns, path, first, bad)
+                first += table.num_rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")[:200]
+            raise DataError(f"{path}: Parquet file damaged or cut off ({reason}); copy it again") from None
+
+
+def _rows(table: Any, columns: tuple[str, str], path: str, first: int, bad: BadRows) -> Pairs:
+    """The pairs of a table, which ``first`` rows precede."""
+    unreadable: set[int] = set()
+
+    def note(place: int, problem: str) -> None:
+        bad(problem)
+        unreadable.add(place)
+
+    sides = [texts(table, column, path, "", first, ADVICE, note if bad.skip else None) for column in columns]
+    for place, (src, tgt) in enumerate(zip(*sides, strict=True)):
+        if place in unreadable:
+            continue
+        src, tgt = src or "", tgt or ""
+        if "\0" in src or "\0" in tgt:
+            bad(f"{path}: row {first + place + 1} holds a NUL character; remove it")
+        else:
+            yield one_line(src), one_line(tgt)

@@ -1,0 +1,134 @@
+"""The columns of a table that hold the pairs, and a first row that names the columns."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from nmt.data.sources.base import Reading
+from nmt.data.sources.headings import are_names, like_names
+from nmt.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SAMPLE = 20  # rows at the start of a table that tell whether it has a header
+_NUMBER = re.compile(r"\s*[-+]?[0-9.,]*[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?%?\s*")
+_MISSING = {"n/a", "na", "nan", "none", "null", "nil", "inf", "unknown", "missing"}
+Columns = tuple[int | str, int | str]
+
+
+class Table(Protocol):
+    """The keys that sections of tables share."""
+
+    @property
+    def src_column(self) -> int | str | None: ...
+    @property
+    def tgt_column(self) -> int | str | None: ...
+    @property
+    def header(self) -> bool | None: ...
+
+
+def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str], where: str) -> Columns:
+    """The columns of a table, by the first row where the configuration names none.
+
+    A column that is not given is the one with the language code as its heading, or else the first for the source and
+    the second for the target.
+
+    Raises:
+        DataError: two columns have the same heading.
+    """
+    given = (source.src_column, source.tgt_column)
+    codes = [heading(row, language) for language in languages]
+    by_name = source.header is not False and (
+        any(isinstance(column, str) for column in given)
+        or all(column is not None or code is not None for column, code in zip(given, codes, strict=True))
+    )
+    found: list[int | str] = []
+    for place, (column, code) in enumerate(zip(given, codes, strict=True)):
+        if column is not None:
+            found.append(column)
+        else:
+            found.append((code or languages[place]) if by_name else place)
+        if isinstance(found[-1], str) and (count := list(row).count(found[-1])) > 1:
+            raise DataError(f"{where}: names column '{found[-1]}' {count} times; rename all but one")
+    return found[0], found[1]
+
+
+def heading(row: Sequence[str], language: str) -> str | None:
+    """The cell of a row that is a language code, whatever its case; None if no cell is."""
+    return next((cell for cell in row if cell.strip().lower() == language.lower()), None)
+
+
+def column_numbers(row: Sequence[str], columns: Columns, where: str, form: str, advice: str = "") -> tuple[int, int]:
+    """The numbers of the source and the target column in a row.
+
+    Args:
+        form: of the columns, for messages, such as ``tab-separated``.
+        advice: for a row with too few columns.
+
+    Raises:
+        DataError: the row has no such column.
+    """
+    numbers = []
+    for column in columns:
+        if isinstance(column, int):
+            numbers.append(column)
+        elif column in row:
+            numbers.append(row.index(column))
+        else:
+            raise DataError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
+    if len(row) <= max(numbers):
+        raise DataError(
+            f"{where}: has {len(row)} {form}column(s), but src_column is {columns[0]} and tgt_column {columns[1]}, "
+            f"counted from 0{advice}"
+        )
+    return numbers[0], numbers[1]
+
+
+def has_header(
+    rows: Sequence[Sequence[str]], source: Table, columns: Columns, numbers: tuple[int, int], where: str, read: Reading
+) -> bool:
+    """Whether the first of the rows is a header.
+
+    Raises:
+        DataError: the row looks like a header, and the configuration does not say whether it is one.
+    """
+    if source.header is not None:
+        return source.header
+    if any(isinstance(column, str) for column in columns):
+        return True
+    if not read.lenient:
+        _check_header(rows, numbers, read.languages, where)
+    return False
+
+
+def _check_header(
+    rows: Sequence[Sequence[str]], columns: tuple[int, int], languages: tuple[str, str], where: str
+) -> None:
+    """Find a first row that names the columns: by its words, or as the only row without a number in some columns.
+
+    Raises:
+        DataError: the names are those of two columns, or several columns hold numbers below the first row.
+    """
+    cells = [rows[0][column] for column in columns]
+    others = [row for row in rows[1:] if len(row) == len(rows[0])]
+    above_numbers = 0
+    for place, cell in enumerate(rows[0]):
+        if place in columns or len(others) < 3 or not all(_NUMBER.fullmatch(row[place]) for row in others):
+            continue
+        if _NUMBER.fullmatch(cell) or cell.strip().lower() in _MISSING or not any(map(str.isalpha, cell)):
+            above_numbers = 0  # a row of numbers is no header, whatever its other cells say
+            break
+        above_numbers += 1
+    named = ", ".join(cell[:40] for cell in rows[0])
+    if are_names(cells, languages) or above_numbers > 1:
+        raise DataError(
+            f"{where}: looks like a header ({named}); set header: true to leave it out, or header: false if it is a "
+            "pair of sentences"
+        )
+    if above_numbers or like_names(cells, languages):
+        log.warning(
+            "warning: %s: may be a header (%s) and is read as a pair; set header: true if it is one", where, named
+        )

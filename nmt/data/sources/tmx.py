@@ -1,0 +1,266 @@
+"""Translation memories (TMX), parsed as a stream: memory does not grow with the file.
+
+A document type is not loaded, and the declaration of an entity is refused, because entities of entities expand without
+bound.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+from xml.parsers import expat
+
+from nmt.config.data import TmxSource, as_list
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.formats import foreign
+from nmt.data.lines import BOM, MAX_LINE, filter_command, read_blocks
+from nmt.data.sources.base import BadRows, Pairs, Reading, open_file
+from nmt.errors import DataError
+
+log = logging.getLogger(__name__)
+
+NATIVE = {"bpt", "ept", "it", "ph", "ut"}  # inline elements that hold codes of the document's format, and no text
+MAX_DEPTH = 64  # of elements
+MAX_VARIANTS = 100  # of a unit, in one language
+MAX_LANGUAGES = 1000  # that are counted
+_WHITE = str.maketrans("\t\r\n", "   ")
+
+
+def read(source: TmxSource, reading: Reading) -> Pairs:
+    for path in as_list(source.path):
+        bad = BadRows(path, source.on_bad_row, reading)
+        with open_file(path) as file:
+            yield from pairs(file, path, reading, bad)
+        bad.close()
+
+
+def describe(source: TmxSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
+    return [hashes.entry(path) for path in as_list(source.path)]
+
+
+def name(source: TmxSource) -> str:
+    return as_list(source.path)[0]
+
+
+def pairs(file: IO[bytes], name: str, reading: Reading, bad: BadRows, size: int | None = None) -> Pairs:
+    """The pairs of a translation memory opened in binary mode.
+
+    Args:
+        name: of the file in error messages.
+        size: bytes of the file, if it is a member of an archive.
+
+    Raises:
+        DataError: the file is not well-formed, declares entities, or has no unit with both languages.
+    """
+    units = _Units(name, reading.languages, bad)
+    for block in read_blocks(file, name, size):
+        yield from units.feed(block)
+    yield from units.feed(b"", end=True)
+    units.report()
+
+
+class _Units:
+    """The translation units of a file, by the handlers of an XML parser.
+
+    Attributes:
+        languages: the codes found, with the number of units of each.
+    """
+
+    def __init__(self, name: str, wanted: tuple[str, str], bad: BadRows):
+        self.name, self.bad = name, bad
+        self.wanted = tuple(_code(language) for language in wanted)
+        self.languages: dict[str, int] = {}
+        self.count = self.lacking = self.fed = self.depth = 0
+        self.found: list[tuple[str, str]] = []
+        self.last = b""  # the block that is parsed
+        # The unit, its variants of each wanted language (whether the code is equal, text), and the current variant.
+        self.unit: tuple[list[tuple[bool, str]], list[tuple[bool, str]]] | None = None
+        self.line = 0
+        self.problem: str | None = None
+        self.codes: set[str] = set()
+        self.variant: list[tuple[int, bool]] | None = None  # the sides it belongs to, and whether the code is equal
+        self.segment: list[str] | None = None
+        self.length = self.dropped = 0
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        parser.EntityDeclHandler = self._entity
+        parser.SkippedEntityHandler = self._skipped_entity
+        self.parser = parser
+
+    def feed(self, block: bytes, end: bool = False) -> Iterator[tuple[str, str]]:
+        """Parse a block, and yield the pairs of the units that end in it."""
+        if not self.fed:
+            self._check_start(block)
+        self.fed, self.last = self.fed + len(block), block
+        try:
+            self.parser.Parse(block, end)
+        except expat.ExpatError as error:
+            raise DataError(self._malformed(error, end)) from None
+        except (LookupError, ValueError):  # by Python's module, for encodings that it does not give the parser
+            raise DataError(self._other_encoding(block)) from None
+        if self.fed - self.parser.CurrentByteIndex > MAX_LINE:
+            what = f"has a tag or a comment of more than {MAX_LINE >> 20} MiB; remove it"
+            raise DataError(f"{self._where()}: {what}")
+        yield from self.found
+        self.found.clear()
+
+    def report(self) -> None:
+        """Say, at the end of the file, how many units lack a language.
+
+        Raises:
+            DataError: every unit does.
+        """
+        both = " and ".join(self.wanted)
+        if not self.count:
+            raise DataError(f"{self.name}: holds no translation units (<tu>)")
+        if self.lacking == self.count:
+            there = ", ".join(f"{code} ({units:,} units)" for code, units in sorted(self.languages.items())[:20])
+            advice = "set data.src_lang and data.tgt_lang to two of them"
+            raise DataError(f"{self.name}: no unit has both {both}; it has: {there or 'no language'}; {advice}")
+        if self.lacking:
+            log.info("%s: left out %s of %s units without %s", self.name, f"{self.lacking:,}", f"{self.count:,}", both)
+
+    # ------------------------------------------------------------------------------------------------ handlers
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        tag = tag.rpartition(":")[2]
+        if self.depth == 1 and tag != "tmx":
+            raise DataError(f"{self.name}: is XML of another kind (<{tag[:40]}>), not a translation memory (<tmx>)")
+        if self.depth > MAX_DEPTH:
+            raise DataError(f"{self._where()}: has elements in more than {MAX_DEPTH} others; it is no such TMX file")
+        if self.segment is not None:
+            if self.dropped or tag in NATIVE:
+                self.dropped += 1
+        elif tag == "tu" and self.unit is None:
+            self.unit, self.line, self.length = ([], []), self.parser.CurrentLineNumber, 0
+            self.problem, self.codes = None, set()
+        elif tag == "tuv" and self.unit is not None:
+            self.variant = self._sides(attributes.get("xml:lang") or attributes.get("lang"))
+        elif tag == "seg" and self.variant:
+            self.segment = []
+
+    def _sides(self, code: str | None) -> list[tuple[int, bool]]:
+        """The sides of a pair that a variant belongs to, each with whether its code is that of the language."""
+        if not code:
+            self.problem = self.problem or "has a variant without a language (xml:lang); add it"
+            return []
+        code = code.strip()[:40]
+        if code in self.languages or len(self.languages) < MAX_LANGUAGES:
+            self.codes.add(code)
+        plain = _code(code)
+        found = [
+            (side, plain == wanted)
+            for side, wanted in enumerate(self.wanted)
+            if plain == wanted or plain.startswith(f"{wanted}-")
+        ]
+        return [(side, equal) for side, equal in found if equal] or found
+
+    def _text(self, text: str) -> None:
+        if self.segment is None or self.dropped:
+            return
+        self.length += len(text)
+        if self.length > MAX_LINE:
+            self.problem = f"holds more than {MAX_LINE >> 20} Mi characters; a segment holds one sentence: split it"
+            self.segment.clear()
+        else:
+            self.segment.append(text)
+
+    def _end(self, tag: str) -> None:
+        self.depth -= 1
+        tag = tag.rpartition(":")[2]
+        if self.dropped:
+            self.dropped -= 1
+        elif tag == "seg" and self.segment is not None and self.variant and self.unit is not None:
+            text = _collapsed("".join(self.segment))
+            for side, equal in self.variant:
+                self.unit[side].append((equal, text))
+            if max(map(len, self.unit)) > MAX_VARIANTS:
+                self.problem = f"has more than {MAX_VARIANTS} variants in one language; split it"
+                self.unit = [], []
+            self.segment, self.variant = None, None
+        elif tag == "tuv":
+            self.variant = None
+        elif tag == "tu" and self.unit is not None:
+            self._finish(*self.unit)
+            self.unit = None
+
+    def _finish(self, *sides: list[tuple[bool, str]]) -> None:
+        """Take the pairs of a unit that is complete."""
+        self.count += 1
+        for code in self.codes:
+            self.languages[code] = self.languages.get(code, 0) + 1
+        if self.problem is not None:
+            self.bad(f"{self.name}:{self.line}: {self.problem}")
+            return
+        # Variants with the code of the language itself come before those of its regions.
+        src, tgt = ([text for equal, text in side if equal] or [text for _, text in side] for side in sides)
+        if not src or not tgt:
+            self.lacking += 1
+        self.found += dict.fromkeys((one, other) for one in src for other in tgt)
+
+    def _entity(self, entity: str, *_: Any) -> None:
+        raise DataError(
+            f"{self._where()}: declares the entity '{entity[:40]}', and entities can expand without bound; replace the "
+            "entity by its text, and remove the declaration"
+        )
+
+    def _skipped_entity(self, entity: str, *_: Any) -> None:
+        self.problem = self.problem or f"uses the entity &{entity[:40]};, which is not declared; write the character"
+
+    # ------------------------------------------------------------------------------------------------ messages
+
+    def _where(self) -> str:
+        return f"{self.name}:{self.parser.CurrentLineNumber}"
+
+    def _check_start(self, block: bytes) -> None:
+        """Refuse a file that does not begin like XML."""
+        if not block:
+            raise DataError(f"{self.name}: is empty; a translation memory (TMX) is XML")
+        head = block.removeprefix(BOM)
+        if head.lstrip()[:1] != b"<" and not head.startswith((b"\xff\xfe<", b"\xfe\xff\0<", b"<\0", b"\0<")):
+            known = foreign(block, self._convert)
+            raise DataError(f"{self.name}: {known or 'is no translation memory (TMX): it does not begin with XML'}")
+
+    def _malformed(self, error: expat.ExpatError, end: bool) -> str:
+        """The message for text that is not well-formed."""
+        reason = f"not valid XML: {expat.ErrorString(error.code)} (column {error.offset + 1})"
+        where = f"{self.name}:{error.lineno}"
+        place = self.parser.ErrorByteIndex - (self.fed - len(self.last))
+        if end:
+            return f"{where}: ends before </tmx>; is the file cut off? copy it again"
+        if 0 <= place < len(self.last) and self.last[place] >= 0x80:
+            return f"{where}: {reason}; if the file is Windows-1252 (Western European): {self._convert('WINDOWS-1252')}"
+        return f"{where}: {reason}; correct the file, or export it again"
+
+    def _other_encoding(self, block: bytes) -> str:
+        """The message for an encoding that is not known, or has several bytes a character, as Shift_JIS."""
+        declared = re.search(rb"encoding=[\"']([\w.-]+)", block[:1000].replace(b"\0", b""))
+        if declared is None:
+            return f"{self.name}: declares an encoding that cannot be read; convert the file to UTF-8"
+        encoding = declared[1].decode("ascii", "replace")
+        command = f"(iconv -f {encoding} -t UTF-8 | sed '1s/{encoding}/UTF-8/')"
+        if os.path.exists(self.name):
+            command = filter_command(self.name, command, "utf8")
+        return f"{self.name}: declares the encoding {encoding}, which cannot be read; convert it to UTF-8: {command}"
+
+    def _convert(self, encoding: str) -> str:
+        command = f"iconv -f {encoding} -t UTF-8"
+        return filter_command(self.name, command, "utf8") if os.path.exists(self.name) else command
+
+
+def _collapsed(text: str) -> str:
+    """A text with a single space for each sequence of XML's white space, and none at its ends."""
+    text = text.translate(_WHITE) if "\n" in text or "\t" in text or "\r" in text else text
+    return (re.sub("  +", " ", text) if "  " in text else text).strip(" ")
+
+
+def _code(language: str) -> str:
+    """A language code in a form that can be compared: ``en_US`` is ``en-us``."""
+    return language.strip().lower().replace("_", "-")

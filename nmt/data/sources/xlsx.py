@@ -1,0 +1,190 @@
+"""Excel workbooks: two columns of a sheet hold the pairs. The openpyxl library reads them row by row."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Any
+from xml.parsers import expat
+
+from nmt.config.data import XlsxSource, as_list
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.lines import DAMAGE
+from nmt.data.sources.archives import open_member, open_zip
+from nmt.data.sources.base import BadRows, Pairs, Reading, of_another_kind, one_line, open_file
+from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
+from nmt.errors import DataError
+
+ROWS = 1_048_576  # of a sheet, the most that Excel has
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # first bytes of old workbooks, and of workbooks with a password
+LOOKED_AT = 1 << 22  # bytes in which the entry of a protected workbook is looked for
+ROOT_AT = 1 << 20  # bytes within which the first element of a part of a workbook is
+
+
+def read(source: XlsxSource, reading: Reading) -> Pairs:
+    for path in as_list(source.path):
+        bad = BadRows(path, source.on_bad_row, reading)
+        yield from _pairs(path, source, reading, bad)
+        bad.close()
+
+
+def describe(source: XlsxSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
+    return [hashes.entry(path) for path in as_list(source.path)]
+
+
+def name(source: XlsxSource) -> str:
+    return as_list(source.path)[0]
+
+
+def _pairs(path: str, source: XlsxSource, reading: Reading, bad: BadRows) -> Pairs:
+    with _workbook(path) as book:
+        sheet = _sheet(book, source.sheet, path)
+        rows = _rows(sheet, path, bad)
+        sample = list(islice(rows, SAMPLE))
+        if not sample:
+            others = ", ".join(one for one in book.sheetnames if one != sheet.title)
+            advice = f"name another one as sheet: {others}" if others else "name a workbook with two columns of text"
+            raise DataError(f"{path}: sheet '{sheet.title}' is empty; {advice}")
+        # Trailing empty cells are not stored, so that rows differ in length.
+        width = max(len(cells) for _, cells in sample)
+        first = sample[0][1] + [""] * (width - len(sample[0][1]))
+        where = f"{path}: sheet '{sheet.title}', row {sample[0][0]}"
+        wanted = choose_columns(first, source, reading.languages, where)
+        src, tgt = column_numbers(first, wanted, where, "")
+        header = has_header([cells for _, cells in sample], source, wanted, (src, tgt), where, reading)
+        for _, cells in chain(sample[header:], rows):
+            cells += [""] * (1 + max(src, tgt) - len(cells))
+            yield one_line(cells[src]), one_line(cells[tgt])
+
+
+@contextmanager
+def _workbook(path: str) -> Iterator[Any]:
+    """Open a workbook.
+
+    Raises:
+        DataError: openpyxl is missing, or the file is no workbook that it reads.
+    """
+    try:
+        import openpyxl
+    except ImportError:
+        advice = "pip install openpyxl, or save the sheet as CSV in UTF-8 and read it with kind: csv"
+        raise DataError(f"{path}: reading Excel workbooks needs openpyxl, which is not installed; {advice}") from None
+    _check_workbook(path)
+    with open_file(path) as file:
+        try:
+            with warnings.catch_warnings():  # about drawings and validations, which do not matter here
+                warnings.simplefilter("ignore")
+                book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        except Exception as error:  # of any kind, for parts of a workbook that are missing or damaged
+            raise DataError(_damaged(path, error)) from None
+        try:
+            yield book
+        finally:
+            book.close()
+
+
+def _check_workbook(path: str) -> None:
+    """Refuse what is no workbook, unpacks to more than any would, or declares a document type.
+
+    A document type can declare entities, which expand without bound. No workbook has one.
+
+    Raises:
+        DataError: see above.
+    """
+    with open_file(path) as file:
+        head = file.read(LOOKED_AT)
+    if head.startswith(OLE):
+        if "EncryptedPackage".encode("utf-16-le") in head:
+            raise DataError(f"{path}: is a workbook protected by a password; save it without a password")
+        raise DataError(f"{path}: is an old Excel workbook (XLS); save it as XLSX or as CSV in UTF-8")
+    if not head.startswith(b"PK"):
+        raise DataError(of_another_kind(path, head, "Excel workbook (XLSX)"))
+    with open_zip(path) as archive:
+        names = {entry.filename for entry in archive.infolist()}
+        if "[Content_Types].xml" not in names:
+            raise DataError(f"{path}: is a ZIP archive and no Excel workbook (XLSX); kind: zip reads archives")
+        for entry in archive.infolist():
+            if entry.filename.endswith((".xml", ".rels")):
+                _check_part(path, archive, entry)
+
+
+def _check_part(path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Refuse a part of a workbook that declares a document type, by all that precedes its first element."""
+    begun: list[str] = []
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = lambda *_: begun.append("document type")
+    parser.StartElementHandler = lambda *_: begun.append("element")
+    try:
+        with open_member(archive, entry, f"{path}: {entry.filename}") as file:
+            while not begun and file.tell() < ROOT_AT and (block := file.read(1 << 12)):
+                parser.Parse(block)
+    except expat.ExpatError:
+        if not begun:
+            return  # openpyxl reports it if it reads the part
+    except (*DAMAGE, ValueError) as error:
+        raise DataError(_damaged(path, error)) from None
+    if begun[:1] != ["element"] and entry.file_size:
+        raise DataError(
+            f"{path}: {entry.filename} declares a document type, as no workbook does; save it again by Excel"
+        )
+
+
+def _sheet(book: Any, name: str | None, path: str) -> Any:
+    sheets = {sheet.title: sheet for sheet in book.worksheets}
+    if not sheets:
+        raise DataError(f"{path}: has no sheets with cells; save the workbook again")
+    if name is None:
+        return next(iter(sheets.values()))
+    if name not in sheets:
+        raise DataError(f"{path}: no sheet '{name}'; it has: {', '.join(sheets)}")
+    return sheets[name]
+
+
+def _rows(sheet: Any, path: str, bad: BadRows) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a sheet with their numbers; rows of empty cells are left out."""
+    sheet.reset_dimensions()  # which writers state wrongly
+    try:
+        for number, row in enumerate(sheet.iter_rows(), 1):
+            if number > ROWS:
+                raise DataError(f"{path}: sheet '{sheet.title}' has more than {ROWS:,} rows, the most that Excel has")
+            try:
+                cells = [_text(cell, f"{path}: sheet '{sheet.title}', row {number}") for cell in row]
+            except DataError as error:
+                bad(str(error))
+                continue
+            while cells and not cells[-1]:
+                cells.pop()
+            if cells:
+                yield number, cells
+    except DataError:
+        raise
+    except Exception as error:  # of any kind, see _workbook
+        raise DataError(_damaged(path, error)) from None
+
+
+def _text(cell: Any, where: str) -> str:
+    """The text of a cell: a number without trailing zeros, a date as in ISO 8601.
+
+    Raises:
+        DataError: the formula of the cell has failed.
+    """
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        if cell.data_type == "e":
+            raise DataError(f"{where}: holds the error {value}; correct the formula")
+        if "\0" in value:
+            raise DataError(f"{where}: holds a NUL character; remove it")
+        return value.replace("_x000D_", "")  # a carriage return, as Excel writes it
+    if isinstance(value, bool):
+        return str(value).upper()
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _damaged(path: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{path}: workbook damaged or cut off ({reason}); save it again"

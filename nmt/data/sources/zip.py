@@ -1,0 +1,73 @@
+"""ZIP archives: pairs of text files (Moses), or translation memories."""
+
+from __future__ import annotations
+
+import zipfile
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from nmt.config.data import ZipSource, as_list
+from nmt.data.file_hashes import Entry, FileHashes
+from nmt.data.lines import read_lines
+from nmt.data.sources import text, tmx
+from nmt.data.sources.archives import open_member, open_zip
+from nmt.data.sources.base import BadRows, Pairs, Reading
+from nmt.data.sources.language_pairs import language_pairs, unpacked_name
+from nmt.errors import DataError
+
+SHOWN = 10  # members that a message names
+
+
+def read(source: ZipSource, reading: Reading) -> Pairs:
+    for path in as_list(source.path):
+        bad = BadRows(path, source.on_bad_row, reading)
+        with open_zip(path) as archive:
+            yield from _pairs(archive, path, source.members, reading, bad)
+        bad.close()
+
+
+def describe(source: ZipSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
+    return [hashes.entry(path) for path in as_list(source.path)]
+
+
+def name(source: ZipSource) -> str:
+    return as_list(source.path)[0]
+
+
+def _pairs(archive: zipfile.ZipFile, path: str, pattern: str, reading: Reading, bad: BadRows) -> Pairs:
+    there = [entry.filename for entry in archive.infolist() if not entry.is_dir() and not _hidden(entry.filename)]
+    names = [name for name in there if fnmatchcase(name, pattern)]
+    texts = language_pairs(names, reading.languages)
+    memories = [name for name in names if unpacked_name(name).lower().endswith(".tmx")]
+    if bool(texts) == bool(memories):
+        src, tgt = reading.languages
+        what = (
+            "holds both text files and translation memories"
+            if texts
+            else f"holds no files that end in .{src} and .{tgt}, and no .tmx file"
+        )
+        shown = ", ".join(there[:SHOWN]) + (f" and {len(there) - SHOWN} more" if len(there) > SHOWN else "")
+        if "[Content_Types].xml" in there:
+            raise DataError(f"{path}: is an Office document; an Excel workbook (XLSX) is kind: xlsx")
+        advice = "set members to those to read" if texts else "check src_lang, tgt_lang and members"
+        raise DataError(f"{path}: {what}; {advice}; it holds: {shown or 'no files'}")
+    for src, tgt in texts:
+        with ExitStack() as opened:
+            sides = [_side(archive, member, path, bad, opened) for member in (src, tgt)]
+            yield from text.pairs(sides[0], sides[1], reading)
+    for member in memories:
+        entry, where = archive.getinfo(member), f"{path}: {member}"
+        with open_member(archive, entry, where) as file:
+            yield from tmx.pairs(file, where, reading, bad, entry.file_size)
+
+
+def _side(archive: zipfile.ZipFile, member: str, path: str, bad: BadRows, opened: ExitStack) -> text.Side:
+    entry, where = archive.getinfo(member), f"{path}: {member}"
+    file = opened.enter_context(open_member(archive, entry, where))
+    return text.Side(where, read_lines(file, where, None, bad if bad.skip else None, entry.file_size), bad)
+
+
+def _hidden(name: str) -> bool:
+    """Whether a member is one that systems add, such as those of macOS."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")
