@@ -150,15 +150,15 @@ def test_decoder_layers_have_residual_connections_from_the_given_one_and_all_rea
     seen = []
     for layer in model.upper:
         layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output[0])))
-    queries = []
-    model.attention.register_forward_hook(lambda _, inputs, output: queries.append((inputs[0], output[0])))
+    queries, contexts = [], []
+    model.attention.register_forward_hook(lambda _, inputs, output: queries.append(inputs[0][:, 0]))
+    model.first.register_forward_hook(lambda _, inputs, output: contexts.append(inputs[1]))
     src = torch.tensor([[4, 5, 6], [7, 3, 0]])
     model(src, src != 0, torch.tensor([[2, 8, 9], [2, 5, 6]]))
-    contexts = torch.cat([context for _, context in queries], dim=1)  # [B, T, Hid]
-    assert all(torch.equal(x[..., 4:], contexts) for x, _ in seen)
+    assert all(torch.equal(x[..., 4:], torch.stack(contexts, dim=1)) for x, _ in seen)
     bottom = seen[0][0][..., :4]
     # The query of a step is the output of the bottom layer one step before.
-    assert all(torch.equal(queries[t + 1][0][:, 0], bottom[:, t]) for t in range(2))
+    assert all(torch.equal(queries[t + 1], bottom[:, t]) for t in range(2))
     (x2, y2), (x3, y3), (x4, _) = ((x[..., :4], y) for x, y in seen)
     assert torch.equal(x3, x2 + y2 if residual_from == 2 else y2)
     assert torch.equal(x4, x3 + y3)
