@@ -112,11 +112,11 @@ KEYS = {
     "hidden_size": "model.d_model",
     "d_hid": "model.d_ff",
     "ffn_dim": "model.d_ff",
+    "kernel_size": "model.encoder.kernel",
+    "kernel_width": "model.encoder.kernel",
     "heads": "model.num_heads",
     "num_attention_heads": "model.num_heads",
     "num_layers": "model.encoder_layers",
-    "kernel_size": "model.encoder.kernel",
-    "kernel_width": "model.encoder.kernel",
     "num_encoder_layers": "model.encoder_layers",
     "num_decoder_layers": "model.decoder_layers",
 }

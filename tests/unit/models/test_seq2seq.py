@@ -51,9 +51,9 @@ def config_of(raw: dict, **changes):
 CONFIGS = {
     **{f"rnn-{a}": RNNConfig(**RNN, attention=a)
        for a in ("additive", "general", "dot", "scaled_dot", "euclidean", "none")},
+    "rnn-gnmt": RNNConfig(**RNN, preset="gnmt", encoder_layers=3, decoder_layers=3),
     "rnn-lstm-deep": RNNConfig(**RNN, cell="lstm", encoder_layers=3, decoder_layers=3, residual=True),
     "rnn-gru-deep": RNNConfig(**RNN, encoder_layers=2, decoder_layers=2),
-    "rnn-gnmt": RNNConfig(**RNN, preset="gnmt", encoder_layers=3, decoder_layers=3),
     "transformer": TransformerConfig(**TRANSFORMER),
     "transformer-post-gelu-learned": TransformerConfig(
         **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
