@@ -21,6 +21,7 @@ import numpy as np
 
 from nmt.config.compare import digest, fixed_settings, flatten
 from nmt.config.experiment import Config
+from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
 from nmt.data.file_hashes import verify_entry
@@ -190,9 +191,10 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     budget = config.train.batch_tokens
     packed, _ = ranks.on_every_rank(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
     sampling, longest = config.tokenizer.sampling, cleaning.max_tokens
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed)
+    both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both)
     accumulate = ranks.size * config.train.accumulate
-    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing)
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both)
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
     identity = {

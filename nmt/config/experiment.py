@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
-from nmt.config.base import RESUMABLE, Section, section_types, unused_keys
+from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
 from nmt.config.data import DataConfig
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.model import ModelConfig, RNNConfig
@@ -115,9 +115,24 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _passes_differ(self) -> Self:
+        """Refuse R-Drop where nothing is drawn at random: its two passes would be the same."""
+        settings = [pair for _, section in sections(self.model) for pair in section]
+        drawn = [value for key, value in settings if "drop" in key or "zoneout" in key]
+        if self.train.terms.r_drop is not None and not any(drawn) and self.train.terms.word_dropout is None:
+            raise ValueError(
+                "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.joint:
             raise ValueError("model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less")
+        if self.train.bidirectional_epochs is not None and not self.tokenizer.joint:
+            raise ValueError(
+                "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true"
+            )
         # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
         longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
         limits = {"model.max_positions": self.model.max_target_tokens}

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from nmt.config.base import RESUMABLE, Positive, Probability, Section
 from nmt.config.schedule import ScheduleConfig
+from nmt.config.terms import TermsConfig
 
 
 class OptimizerConfig(Section):
@@ -69,6 +70,12 @@ class TrainConfig(Section):
     label_smoothing: Probability = Field(
         0.1, description="probability mass spread over all subwords in the training loss (Szegedy et al. 2016)"
     )
+    bidirectional_epochs: Positive | None = Field(
+        None,
+        description="in so many first epochs, read half of the pairs from target to source, in every other epoch the"
+        " other half (bidirectional training, Ding et al. 2021); needs tokenizer.joint; null: off",
+    )
+    terms: TermsConfig = Field(TermsConfig(), description="regularisers and other terms of the training loss")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="optimizer and peak learning rate")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="learning rate over steps")
     clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
@@ -141,6 +148,12 @@ class TrainConfig(Section):
             raise ValueError("nothing would end the training: set max_steps, max_epochs, max_minutes or patience")
         if self.schedule.ends and self.schedule_end is None:
             raise ValueError(f"a {self.schedule.name} schedule needs its end: set schedule.total_steps or max_steps")
+        both = self.bidirectional_epochs
+        if both and self.max_epochs and self.max_epochs <= both:
+            raise ValueError(
+                f"bidirectional_epochs ({both}) leaves no epoch of max_epochs ({self.max_epochs}) to source to target"
+                " alone; lower it, or raise max_epochs"
+            )
         if self.average is not None:
             kept, key = (self.keep_best, "keep_best") if self.average_of == "best" else (self.keep_last, "keep_last")
             if kept < self.average:

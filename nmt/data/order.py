@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.data.arrow import releasing
+from nmt.data.bidirectional import Bidirectional
 from nmt.data.encoded import Lengths, ParallelDataset
 from nmt.data.packing import Packing
 
@@ -65,6 +66,7 @@ class TrainingOrder:
         accumulate: batches per update, of all ranks together; the last update of an epoch may have fewer.
         room: maps stored lengths [2, pairs] to lengths to plan with; see :attr:`nmt.data.reader.Reader.room`.
         packing: of packed batches; see :attr:`nmt.data.reader.Reader.packing`.
+        bidirectional: which pairs are read from target to source; None: no pair is.
     """
 
     def __init__(
@@ -75,9 +77,10 @@ class TrainingOrder:
         seed: int,
         room: Callable[[Lengths], Lengths] | None = None,
         packing: Packing | None = None,
+        bidirectional: Bidirectional | None = None,
     ):
         self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
-        self.packing = packing
+        self.packing, self.bidirectional = packing, bidirectional
         self._last: Epoch | None = None
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
@@ -140,6 +143,8 @@ class Epoch(Sequence[list[Ids]]):
         starts = self._segments[pool]
         rows = np.concatenate([np.arange(start, min(start + SEGMENT, len(order.dataset))) for start in starts])
         lengths = self._lengths(pool)
+        if order.bidirectional is not None:
+            lengths = order.bidirectional.lengths(lengths, rows, self.number)
         entropy = [order.seed, self.number, *([pool + 1] if len(self._segments) > 1 else [])]
         rng = np.random.default_rng(entropy)
         if order.packing is not None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from nmt.config.tokenizer import SamplingConfig
 from nmt.data.arrow import BLOCK, releasing
 from nmt.data.batch import Batch, collate
+from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
 from nmt.data.packing import PackedBatch, Packing
@@ -67,6 +68,7 @@ class Reader:
         max_tokens: the most subwords of a sampled side.
         budget: of the batches (see :func:`nmt.data.order.plan_batches`). Batches planned with the lengths of
             :attr:`room` keep it whatever is drawn.
+        bidirectional: which pairs are read from target to source; None: no pair is.
     """
 
     def __init__(
@@ -79,33 +81,48 @@ class Reader:
         seed: int = 1,
         budget: int = 4096,
         packed: bool = False,
+        bidirectional: Bidirectional | None = None,
     ):
         self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
         self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
-        self.packed = packed
+        self.packed, self.bidirectional = packed, bidirectional
 
     def read(self, rows: Ids, epoch: int = 0) -> Batch | PackedBatch:
         """The batch of these rows [B]."""
-        if self.sampling is None or self.text is None:
-            pairs = self._stored(rows)
-        elif self.sampling.method == "line":
-            pairs = [self._sample_line(i, epoch) for i in releasing(rows.tolist(), self.dataset, self.text)]
-        else:
-            pairs = self._sample(rows, epoch)
+        pairs = self._pairs(rows, epoch)
+        if self.bidirectional is not None:
+            pairs = _turned(pairs, self.bidirectional.backwards(rows, epoch))
         return self._collate(pairs, rows)
 
     def largest(self, rows: Ids) -> Batch | PackedBatch:
-        """A batch of these rows with the lengths planned for them, to test that the memory suffices for any draw."""
+        """A batch of these rows with the lengths planned for them, to test that the memory suffices for any draw.
+
+        Args:
+            rows: of a batch of the first epoch.
+        """
         if self.room is None:
-            return self.read(rows)
-        best = self._stored(rows)
-        pairs = [
-            (np.resize(src, src_length), np.resize(tgt, tgt_length))
-            for (src, tgt), (src_length, tgt_length) in zip(
-                best, self.room(_pair_lengths(best)).T.tolist(), strict=True
-            )
-        ]
+            pairs = self._pairs(rows, 0)
+        else:
+            best = self._stored(rows)
+            pairs = [
+                (np.resize(src, src_length), np.resize(tgt, tgt_length))
+                for (src, tgt), (src_length, tgt_length) in zip(
+                    best, self.room(_pair_lengths(best)).T.tolist(), strict=True
+                )
+            ]
+        if self.bidirectional is not None:
+            # Padded, the longer side may be any target, which takes more memory; packed, all batches take the same.
+            longer_src = np.array([len(src) > len(tgt) for src, tgt in pairs])
+            pairs = _turned(pairs, self.bidirectional.backwards(rows, 0) if self.packed else longer_src)
         return self._collate(pairs, rows)
+
+    def _pairs(self, rows: Ids, epoch: int) -> list[tuple[Ids, Ids]]:
+        """Source and target ids of these rows, stored or sampled."""
+        if self.sampling is None or self.text is None:
+            return self._stored(rows)
+        if self.sampling.method == "line":
+            return [self._sample_line(i, epoch) for i in releasing(rows.tolist(), self.dataset, self.text)]
+        return self._sample(rows, epoch)
 
     def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
         t = self.tokenizer
@@ -124,7 +141,8 @@ class Reader:
         for start in range(0, len(self.dataset), BLOCK):
             lengths = self.dataset.lengths(start, start + BLOCK)
             self.dataset.release()
-            yield lengths if self.room is None else self.room(lengths)
+            lengths = lengths if self.room is None else self.room(lengths)
+            yield lengths if self.bidirectional is None else np.concatenate([lengths, lengths[::-1]], axis=1)
 
     @cached_property
     def room(self) -> Room | None:
@@ -202,6 +220,11 @@ class Reader:
         src = self.tokenizer.sample_src(self.text.src(where), self.sampling, seed)
         tgt = self.tokenizer.sample_tgt(self.text.tgt(where), self.sampling, seed + 1)
         return np.array(src[: self.max_tokens]), np.array(tgt[: self.max_tokens])
+
+
+def _turned(pairs: Sequence[tuple[Ids, Ids]], backwards: npt.NDArray[np.bool_]) -> list[tuple[Ids, Ids]]:
+    """The pairs, with the sides of some exchanged."""
+    return [(tgt, src) if turn else (src, tgt) for (src, tgt), turn in zip(pairs, backwards.tolist(), strict=True)]
 
 
 def _pair_lengths(pairs: Iterable[tuple[Ids, Ids]]) -> Lengths:

@@ -122,6 +122,11 @@ def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
     return table
 
 
+def kept(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Embeddings x times factors that broadcast to them; None: all 1."""
+    return x if keep is None else x * keep
+
+
 def recurrent(cell: str, d_in: int, d_hidden: int, forget_bias: float) -> nn.RNNBase:
     """A recurrent layer of one direction, ``gru`` or ``lstm``; batch first. For ``forget_bias`` see
     :func:`raise_forget_bias`.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nmt.config.model import RNNConfig
 from nmt.models.attention import SCORES, Source
 from nmt.models.encoders import build_encoder
-from nmt.models.layers import Dropout, embedding, raise_forget_bias, recurrent
+from nmt.models.layers import Dropout, embedding, kept, raise_forget_bias, recurrent
 from nmt.models.seq2seq import Memory, Seq2Seq
 
 
@@ -109,13 +109,13 @@ class RNN(Seq2Seq[RNNState]):
         if config.tie_embeddings != "none":
             self.output.weight = self.tgt_embedding.weight
 
-    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        memory: Memory = self.encoder(self.src_embedding(src) * self.encoder.d_in**0.5, src_mask)
+    def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
+        memory: Memory = self.encoder(kept(self.src_embedding(src) * self.encoder.d_in**0.5, keep), src_mask)
         return memory
 
-    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
+    def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
         state = self.init_state(memory)
-        embedded = self._embed(tgt_in)  # [B, T, D]
+        embedded = self._embed(tgt_in, keep)  # [B, T, D]
         first, outputs, contexts = state.first, [], []
         for known in self.first.known(embedded).unbind(1):
             context, _ = self._attend(first[0], state)
@@ -154,8 +154,8 @@ class RNN(Seq2Seq[RNNState]):
             maps.append(weights)
         return torch.cat(maps, dim=1)[None, :, None]  # one layer, one head: [1, B, 1, T, S]
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.dropout(self.tgt_embedding(ids) * self.scale)
+    def _embed(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        embedded: Tensor = self.dropout(kept(self.tgt_embedding(ids) * self.scale, keep))
         return embedded
 
     def _attend(self, query: Tensor, state: RNNState) -> tuple[Tensor, Tensor]:

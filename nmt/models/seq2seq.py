@@ -11,8 +11,9 @@ Everything is batch first. Masks are boolean and True means "may be attended".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +46,18 @@ class Memory:
         return replace(self, states=F.pad(self.states, (0, 0, 0, more)), mask=F.pad(self.mask, (0, more)))
 
 
+class Decoded(NamedTuple):
+    """What a forward pass returns while training, where terms of the loss need more than hidden states.
+
+    Attributes:
+        hidden: [B, T, D]
+        extras: other quantities of the target positions, each [B, T, ...].
+    """
+
+    hidden: Tensor
+    extras: Mapping[str, Tensor]
+
+
 class State(Protocol):
     """The state of a decoder between two search steps: recurrent vectors, or cached keys and values.
 
@@ -69,20 +82,31 @@ class FixedState(State, Protocol):
 
 
 StateT = TypeVar("StateT", bound=State)
+Keep = tuple[Tensor | None, Tensor | None]
 
 
 class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     """An encoder–decoder. Teacher forcing uses :meth:`decode`, search uses :meth:`step`; both give the same logits."""
 
+    src_embedding: nn.Embedding
+    tgt_embedding: nn.Embedding
     output: nn.Linear  # [V, D]; `project` applies only this layer, so the loss can compute logits in pieces
 
     @abstractmethod
-    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        """Encode the source: ids [B, S] and mask [B, S]."""
+    def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
+        """Encode the source: ids [B, S] and mask [B, S].
+
+        Args:
+            keep: factors of the embeddings, of a shape that broadcasts to [B, S, D]; None: all 1.
+        """
 
     @abstractmethod
-    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
-        """Hidden states [B, T, D] for all target positions at once, given the gold prefix ``tgt_in`` [B, T]."""
+    def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Hidden states [B, T, D] for all target positions at once, given the gold prefix ``tgt_in`` [B, T].
+
+        Args:
+            keep: factors of the embeddings, of a shape that broadcasts to [B, T, D]; None: all 1.
+        """
 
     def project(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D]."""
@@ -106,6 +130,10 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:
         """Attention weights [layers, B, H, T, S] of each target position over the source; None without attention."""
 
-    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor:
-        """Hidden states [B, T, D] under teacher forcing."""
-        return self.decode(self.encode(src, src_mask), tgt_in)
+    def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor, *, keep: Keep = (None, None)) -> Tensor | Decoded:
+        """Hidden states [B, T, D] under teacher forcing; with other quantities if a term of the loss needs them.
+
+        Args:
+            keep: factors of the embeddings of source and target.
+        """
+        return self.decode(self.encode(src, src_mask, keep[0]), tgt_in, keep[1])

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from nmt.config.model import TransformerConfig
 from nmt.models.encoders import build_encoder
 from nmt.models.encoders.base import Encoder
-from nmt.models.layers import Dropout, embedding
-from nmt.models.seq2seq import Memory, Seq2Seq
+from nmt.models.layers import Dropout, embedding, kept
+from nmt.models.seq2seq import Keep, Memory, Seq2Seq
 from nmt.models.transformer_layers import (
     EncoderLayers,
     FeedForward,
@@ -224,23 +224,29 @@ class Transformer(Seq2Seq[AnyState]):
         else:
             self.output.weight = self.tgt_embedding.weight
 
-    def encode(self, src: Tensor, src_mask: Tensor) -> Memory:
-        x = self.src_embedding(src) * math.sqrt(self.d_source)  # [B, S, D_in]
+    def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
+        x = kept(self.src_embedding(src) * math.sqrt(self.d_source), keep)  # [B, S, D_in]
         if isinstance(self.encoder, Encoder):
             memory: Memory = self.encoder(x, src_mask)
             return memory
         x = self.dropout(add_positions(x, self.config.positions, self.src_positions))
         return Memory(self.encoder_norm(self.encoder(x, src_mask)), src_mask)
 
-    def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
-        x = self._embed(tgt_in)  # [B, T, D]
+    def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
+        x = self._embed(tgt_in, keep=keep)  # [B, T, D]
         for layer in self.decoder:
             x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
     def forward(
-        self, src: Tensor, src_mask: Tensor | Sentences, tgt_in: Tensor, sentences: Sentences | None = None
+        self,
+        src: Tensor,
+        src_mask: Tensor | Sentences,
+        tgt_in: Tensor,
+        sentences: Sentences | None = None,
+        *,
+        keep: Keep = (None, None),
     ) -> Tensor:
         """Hidden states under teacher forcing, [B, T, D], or [N, D] of a packed batch.
 
@@ -248,15 +254,16 @@ class Transformer(Seq2Seq[AnyState]):
             src, tgt_in: [B, S] and [B, T], or the rows [M] and [N] of a packed batch.
             src_mask: [B, S], or the sentences of ``src``.
             sentences: of ``tgt_in``.
+            keep: factors of the embeddings of source and target.
         """
         if sentences is None:
             assert isinstance(src_mask, Tensor)
-            return super().forward(src, src_mask, tgt_in)
+            return self.decode(self.encode(src, src_mask, keep[0]), tgt_in, keep[1])
         assert isinstance(src_mask, Sentences)
         assert isinstance(self.encoder, EncoderLayers)
-        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask)  # [M, D]
+        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask, keep[0])  # [M, D]
         memory = self.encoder_norm(self.encoder.packed(memory, src_mask))
-        x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences)  # [N, D]
+        x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences, keep[1])  # [N, D]
         for layer in self.decoder:
             x = layer.packed(x, memory, sentences, src_mask)
         hidden: Tensor = self.decoder_norm(x)
@@ -312,14 +319,16 @@ class Transformer(Seq2Seq[AnyState]):
             x = layer.feed(layer.attend_source(x, (keys, values), src_mask))
         return torch.stack(maps)
 
-    def _embed(self, ids: Tensor, start: int | Tensor = 0) -> Tensor:
+    def _embed(self, ids: Tensor, start: int | Tensor = 0, keep: Tensor | None = None) -> Tensor:
         """Embeddings [B, T, D] of target ids [B, T] at positions start, start + 1, …; scaled as in section 3.4."""
-        x = self.tgt_embedding(ids) * math.sqrt(self.config.d_model)
+        x = kept(self.tgt_embedding(ids) * math.sqrt(self.config.d_model), keep)
         embedded: Tensor = self.dropout(add_positions(x, self.config.positions, self.tgt_positions, start))
         return embedded
 
-    def _embed_packed(self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences) -> Tensor:
+    def _embed_packed(
+        self, table: nn.Module, positions: nn.Module | None, ids: Tensor, sentences: Sentences, keep: Tensor | None
+    ) -> Tensor:
         """Embeddings [N, D] of ids [N], each at its position in its sentence."""
-        x = table(ids) * math.sqrt(self.config.d_model)
+        x = kept(table(ids) * math.sqrt(self.config.d_model), keep)
         embedded: Tensor = self.dropout(add_packed_positions(x, self.config.positions, positions, sentences))
         return embedded

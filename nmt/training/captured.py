@@ -59,10 +59,11 @@ class CapturedUpdate:
     Args:
         batch: any one; all others have its shape.
         parameters: whose gradients ``accumulate`` adds up.
-        accumulate: the gradients of a loss divided by so many tokens; returns the sums of the losses.
-        apply: the step with these gradients, from the sums of the losses and the tokens; returns whether they are
+        accumulate: the gradients of a loss divided by so many tokens; returns the sums of what is counted.
+        apply: the step with these gradients, from the sums of what is counted and the tokens; returns whether they are
             finite.
         several: whether an update may have several batches. With one only, gradients are written instead of added up.
+        losses: zeros of the shape of these sums.
 
     Raises:
         torch.OutOfMemoryError: the device's memory does not suffice.
@@ -77,10 +78,10 @@ class CapturedUpdate:
         accumulate: Callable[[PackedBatch, Tensor], Tensor],
         apply: Callable[[Tensor, Tensor], Tensor],
         several: bool,
+        losses: Tensor,
     ):
         self.batch = batch.to(graphs.device)
         self.tokens = torch.full((), math.nan, device=graphs.device)
-        sums = torch.zeros(2, device=graphs.device)
 
         def only() -> Tensor:
             for p in parameters:
@@ -88,12 +89,12 @@ class CapturedUpdate:
             return apply(accumulate(self.batch, self.tokens), self.tokens)
 
         def one_more() -> None:
-            sums.add_(accumulate(self.batch, self.tokens))
+            losses.add_(accumulate(self.batch, self.tokens))
 
         def last() -> Tensor:
             one_more()
-            finite = apply(sums, self.tokens)
-            torch._foreach_zero_([sums, *(p.grad for p in parameters if p.grad is not None)])
+            finite = apply(losses, self.tokens)
+            torch._foreach_zero_([losses, *(p.grad for p in parameters if p.grad is not None)])
             return finite
 
         body = last if several else only

@@ -25,9 +25,10 @@ def piece_rows(vocab_size: int, device: str) -> int:
 class Loss(NamedTuple):
     """Sums over tokens, so that micro-batches, ranks and validation sets of any size add up exactly."""
 
-    smoothed: Tensor  # scalar with gradient: what training minimises, in nats
+    smoothed: Tensor  # scalar with gradient: what training minimises, in nats; z-loss included
     nll: Tensor  # scalar: negative log likelihood, in nats
     correct: Tensor  # scalar: tokens whose most probable word is correct; 0 if not counted
+    squared_log_norm: Tensor | None = None  # scalar: log² Σ exp z; None without z-loss
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
@@ -38,21 +39,29 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     its logits are neither stored nor computed twice. The backward pass only scales it.
 
     The uniform part of q needs no pass over the logits: Σ_v z_v = h · Σ_v W_v, and its gradient is the same for every
-    word.
+    word. Z-loss c log² Z, with Z = Σ exp z, adds 2 c log Z · p to the gradient.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, differentiate: bool, count: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        z_loss: float,
+        differentiate: bool,
+        count: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         # Gold logits, uniform part
         device, spread = hidden.device.type, smoothing / weight.size(0)
-        h, w = _operands(hidden, weight)
+        h, w = operands(hidden, weight)
         dtype = w.dtype
         with torch.autocast(device, enabled=False):
             weight_sum = weight.sum(0)  # [D]
             gold = (hidden.float() * weight[targets]).sum()
             log_norm = torch.zeros((), device=hidden.device)
+            squared = torch.zeros((), device=hidden.device) if z_loss else None
             correct = torch.zeros((), dtype=torch.long, device=hidden.device)
             # Zero-pad to few distinct shapes: oneDNN generates and caches a megabyte of code for each.
             rows = max(1, min(piece_rows(weight.size(0), device), h.size(0) + -h.size(0) % 128))
@@ -68,11 +77,15 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 # log Σ exp z = z - log p, for the most probable word, whose p cannot underflow
                 each = logits.amax(-1).float() - p.amax(-1).float().log()  # [R]
                 log_norm += each[: target.size(0)].sum()
+                if squared is not None:
+                    squared += each[: target.size(0)].square().sum()
                 if count:
                     correct += (logits[: target.size(0)].argmax(-1) == target[:, 0]).sum()
                 del logits
                 if grad_hidden is None and grad_weight is None:
                     continue
+                if z_loss:
+                    p *= 1 + 2 * z_loss * each[:, None]
                 p[target.size(0) :] = 0  # the padding of the last piece
                 p[: target.size(0)].scatter_(1, target, p[: target.size(0)].gather(1, target) - (1 - smoothing))
                 if grad_hidden is not None:
@@ -84,23 +97,26 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             # Sums
             grad_hidden = None if grad_hidden is None else grad_hidden[: hidden.size(0)]
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden.float().sum(0) @ weight_sum)
+            if squared is not None:
+                smoothed += z_loss * squared
             if smoothing and grad_hidden is not None:
                 grad_hidden -= (spread * weight_sum).to(dtype)
             if smoothing and grad_weight is not None:
                 grad_weight -= spread * hidden.float().sum(0)
         ctx.grads = (grad_hidden, grad_weight)
         nll = log_norm - gold
-        ctx.mark_non_differentiable(nll, correct)
-        return smoothed, nll, correct
+        ctx.mark_non_differentiable(nll, correct, *([] if squared is None else [squared]))
+        return smoothed, nll, correct, squared
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.grads
         ctx.grads = None  # scaled in place, so a second backward pass must fail
-        return *(None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight)), None, None, None, None
+        scaled = (None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight))
+        return *scaled, None, None, None, None, None
 
 
-def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states and output weights in the type in which products are computed: that of autocast, if it is on."""
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -112,10 +128,10 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, smoothing: float
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, smoothing: float, z_loss: float
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         device, spread = hidden.device.type, smoothing / weight.size(0)
-        h, w = _operands(hidden, weight)
+        h, w = operands(hidden, weight)
         with torch.autocast(device, enabled=False):
             weight_sum = weight.sum(0)  # [D]
             counted = hidden.float() * weights[:, None]
@@ -127,27 +143,33 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             for start in range(0, h.size(0), rows):
                 piece = slice(start, start + rows)
                 p = h[piece] @ w.t()  # [R, V] logits, and then their gradient
-                each[piece] = log_norm_and_gradient_(p, targets[piece], weights[piece], 1 - smoothing)
+                each[piece] = log_norm_and_gradient_(p, targets[piece], weights[piece], 1 - smoothing, z_loss)
                 torch.mm(p, w, out=grad_hidden[piece])
-                _add_product_(grad_weight, p, h[piece])
+                add_product_(grad_weight, p, h[piece])
             log_norm = each.sum()
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden_sum @ weight_sum)
+            squared = None
+            if z_loss:  # each = w log Z, so that each² / w = w log² Z; 0 where w is 0
+                squared = (each.square() / weights.clamp(min=torch.finfo(weights.dtype).tiny)).sum()
+                smoothed += z_loss * squared
             grad_hidden -= (spread * weight_sum * weights[:, None]).to(h.dtype)
             grad_weight -= spread * hidden_sum
         ctx.grads = (grad_hidden, grad_weight)
         nll = log_norm - gold
-        ctx.mark_non_differentiable(nll)
-        return smoothed, nll
+        ctx.mark_non_differentiable(nll, *([] if squared is None else [squared]))
+        return smoothed, nll, squared
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.grads
         ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
-        return grad_hidden.mul_(grads[0]), grad_weight.mul_(grads[0]), None, None, None
+        return grad_hidden.mul_(grads[0]), grad_weight.mul_(grads[0]), None, None, None, None
 
 
-def log_norm_and_gradient_(logits: Tensor, targets: Tensor, weights: Tensor, confidence: float) -> Tensor:
-    """Replace logits z [R, V] by weight · (softmax(z) - confidence [gold]).
+def log_norm_and_gradient_(
+    logits: Tensor, targets: Tensor, weights: Tensor, confidence: float, z_loss: float = 0.0
+) -> Tensor:
+    """Replace logits z [R, V] by weight · ((1 + 2 z_loss log Σ exp z) softmax(z) - confidence [gold]).
 
     Returns:
         weight · log Σ exp z, [R] in fp32.
@@ -155,16 +177,23 @@ def log_norm_and_gradient_(logits: Tensor, targets: Tensor, weights: Tensor, con
     if logits.is_cuda and HAS_TRITON:
         from nmt.training.triton_loss import log_norm_and_gradient_ as fused
 
-        return fused(logits, targets, weights, confidence)
+        return fused(logits, targets, weights, confidence, z_loss)
     z = logits.float()
     log_norm = z.logsumexp(-1)
     p, gold = (z - log_norm[:, None]).exp_(), targets[:, None]
+    if z_loss:
+        p *= 1 + 2 * z_loss * log_norm[:, None]
     p.scatter_(1, gold, p.gather(1, gold) - confidence)
     logits.copy_(p.mul_(weights[:, None]))
     return log_norm * weights
 
 
-def _add_product_(total: Tensor, p: Tensor, h: Tensor) -> None:
+def logits_of(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """hidden Wᵀ + b, in the type of W."""
+    return hidden @ weight.t() if bias is None else torch.addmm(bias.to(weight.dtype), hidden, weight.t())
+
+
+def add_product_(total: Tensor, p: Tensor, h: Tensor) -> None:
     """total [V, D] += pᵀ h, summed in fp32 within the product on CUDA."""
     if p.dtype == total.dtype:
         total.addmm_(p.t(), h)
@@ -199,6 +228,7 @@ def projected_cross_entropy(
     smoothing: float,
     count_correct: bool = False,
     weights: Tensor | None = None,
+    z_loss: float = 0.0,
 ) -> Loss:
     """Cross entropy from hidden states, through the output layer.
 
@@ -212,11 +242,30 @@ def projected_cross_entropy(
         count_correct: count the tokens whose most probable word is correct, from the same logits.
         weights: [M] 1 for target positions and 0 for padding, so that M can be the same for all batches. For training
             only: gradients are computed, and correct tokens are not counted.
+        z_loss: coefficient of log² Σ exp z, where z are the logits (Chowdhery et al. 2022, section 5).
     """
     if weights is not None:
-        smoothed, nll = _WeightedCrossEntropy.apply(hidden, output.weight, targets, weights, smoothing)
-        return Loss(smoothed, nll, nll.new_zeros((), dtype=torch.long))
+        smoothed, nll, squared = _WeightedCrossEntropy.apply(hidden, output.weight, targets, weights, smoothing, z_loss)
+        return Loss(smoothed, nll, nll.new_zeros((), dtype=torch.long), squared)
     # Inside an autograd function gradients are always disabled, so the mode is read here.
     differentiate = torch.is_grad_enabled()
-    arguments = hidden, output.weight, targets, smoothing, differentiate, count_correct
+    arguments = hidden, output.weight, targets, smoothing, z_loss, differentiate, count_correct
     return Loss(*_ProjectedCrossEntropy.apply(*arguments))
+
+
+@torch.no_grad()
+def token_log_probs(hidden: Tensor, output: nn.Linear, targets: Tensor) -> Tensor:
+    """log p of each of ``targets`` [M] under softmax(hidden Wᵀ + b), [M] in fp32, without gradient.
+
+    Args:
+        hidden: [M, D]
+    """
+    h, w = operands(hidden, output.weight)
+    found = torch.empty(len(h), device=h.device)
+    with torch.autocast(h.device.type, enabled=False):
+        rows = piece_rows(w.size(0), h.device.type)
+        for start in range(0, len(h), rows):
+            piece = slice(start, start + rows)
+            logits = logits_of(h[piece], w, output.bias)
+            found[piece] = -F.cross_entropy(logits.float(), targets[piece], reduction="none")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from nmt.config.train import TrainConfig
 from nmt.run.selection import TITLES, Quality, Ranking
 
-# The metric sums, in the order in which checkpoints store them.
+# The metric sums, in the order in which checkpoints store them; those of terms of the loss follow, per rank.
 SUMS = ("smoothed", "nll", "grad_norm", "updates", "skipped", "tokens", "padding", "positions", "seconds")
 PER_RANK = ("smoothed", "nll", "tokens", "padding", "positions")  # the others are equal on all ranks
 
@@ -21,23 +22,31 @@ class Window:
     """This rank's metric sums since the last log line. They are on the device, so adding does not synchronize.
 
     Args:
-        values: the initial sums, in the order of ``SUMS``.
+        values: the initial sums, in the order of ``names``; 0 for those that are missing.
+        terms: names of the terms of the loss that are counted.
+
+    Attributes:
+        names: of the sums.
     """
 
-    def __init__(self, values: Sequence[float], device: torch.device):
+    def __init__(self, values: Sequence[float], device: torch.device, terms: Sequence[str] = ()):
         exact = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.tensor(values, dtype=exact, device=device)
+        self.names = (*SUMS, *terms)
+        missing = [0.0] * (len(self.names) - len(values))
+        self.sums = torch.tensor([*values, *missing], dtype=exact, device=device)
 
     def add(self, finite: Tensor, losses: Tensor, norm: Tensor, tokens: int | Tensor) -> None:
         """Count what one update found.
 
         Args:
             finite: whether the gradient was finite; the losses of a skipped update do not count.
-            losses: sums of the smoothed and of the plain loss, [2].
+            losses: sums of the smoothed and of the plain loss, and of each term, [2 + terms].
             norm: gradient norm.
             tokens: target tokens.
         """
-        self.sums[:2] += torch.where(finite, losses, 0)
+        self.sums[:2] += torch.where(finite, losses[:2], 0)
+        if len(losses) > 2:
+            self.sums[len(SUMS) :] += torch.where(finite, losses[2:], 0)
         self.sums[2] += torch.where(finite, norm, 0)
         self.sums[4] += ~finite
         self.sums[5] += torch.where(finite, tokens, 0)
@@ -64,9 +73,9 @@ class Window:
 
     @staticmethod
     def total(windows: Sequence[Sequence[float]]) -> list[float]:
-        """Add the sums of ``PER_RANK`` over all ranks; take rank 0's value for the others, equal on all ranks."""
-        columns = zip(SUMS, zip(*windows, strict=True), strict=True)
-        return [sum(values) if name in PER_RANK else values[0] for name, values in columns]
+        """Add the sums of ``PER_RANK`` and of terms over all ranks; take rank 0's of the others, equal on all ranks."""
+        columns = zip_longest(SUMS, zip(*windows, strict=True))
+        return [sum(values) if name is None or name in PER_RANK else values[0] for name, values in columns]
 
     @staticmethod
     def of_rank(rank: int, size: int, windows: Sequence[list[float]]) -> list[float]:
@@ -76,7 +85,7 @@ class Window:
         """
         if len(windows) == size:
             return windows[rank]
-        return Window.total(windows) if rank == 0 else [0.0] * len(SUMS)
+        return Window.total(windows) if rank == 0 else [0.0] * len(windows[0])
 
 
 @dataclass

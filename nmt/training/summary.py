@@ -32,11 +32,14 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
         if resumed
         else "starting at step 0"
     )
+    both = config.train.bidirectional_epochs
+    pair = f"{config.data.src_lang} to {config.data.tgt_lang}"
     return "\n".join([
         f"model       {_family(config)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
+        *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
         f"until       {', or '.join(_limits(config.train))}",
         f"batches     {batching}",
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",

@@ -27,7 +27,7 @@ from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.training import plan
 from nmt.training.final import FinalModel
 from nmt.training.optim import borrowed
-from nmt.training.progress import SUMS, Progress, Window
+from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
@@ -82,7 +82,7 @@ class Trainer:
         self.final = FinalModel(self.saving, self.quality)
         self.rescoring = Rescoring(self.saving, self.quality, formerly)
         self.progress = Progress()
-        self.window = Window(self.progress.window, place.device)
+        self.window = self._new_window()
         self.reporter: Reporter = NullReporter()
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
@@ -215,13 +215,16 @@ class Trainer:
         progress = self.progress
         self.reporter = self.ranks.on_every_rank(self._open_reporter)
         self.updater.tell = self.saving.tell = self.reporter.line
-        self.window = Window(progress.window, self.place.device)
+        self.window = self._new_window()
         if progress.step == 0:
             self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
         self._started = (progress.step, progress.seconds)
         self.model.train()
+
+    def _new_window(self) -> Window:
+        return Window(self.progress.window, self.place.device, self.updater.objective.logged)
 
     def _open_reporter(self) -> Reporter:
         if not self.ranks.is_main:
@@ -307,7 +310,7 @@ class Trainer:
     def _log(self) -> None:
         # Add up
         self.ranks.on_main(self.run.check_held)
-        w = dict(zip(SUMS, Window.total(self.ranks.exchange(self.window.tolist())), strict=True))
+        w = dict(zip(self.window.names, Window.total(self.ranks.exchange(self.window.tolist())), strict=True))
         self.window.clear()
         step, tokens = self.progress.step, max(1.0, w["tokens"])  # 0 if every update was skipped
         nll = w["nll"] / tokens
@@ -319,6 +322,7 @@ class Trainer:
             "train/tokens_per_second": w["tokens"] / w["seconds"],
             "train/padding": w["padding"] / w["positions"],
             "train/skipped": w["skipped"],
+            **{f"train/{term}": w[term] / tokens for term in self.updater.objective.logged},
         }
         # Show
         self.reporter.metrics_at(step, self.progress.epoch, metrics)

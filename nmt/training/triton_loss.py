@@ -15,7 +15,7 @@ BLOCK = 8192  # words of the vocabulary that a program holds at a time
 
 @triton.jit
 def _log_norm_and_gradient(
-    logits, stride, targets, weights, log_norms, vocabulary, confidence, B: tl.constexpr
+    logits, stride, targets, weights, log_norms, vocabulary, confidence, z_loss, B: tl.constexpr, Z: tl.constexpr
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     z = logits + row * stride
@@ -32,16 +32,22 @@ def _log_norm_and_gradient(
     for start in range(0, vocabulary, B):
         words = start + tl.arange(0, B)
         x = tl.load(z + words, mask=words < vocabulary, other=-float("inf")).to(tl.float32)
-        p = tl.exp(x - log_norm) - tl.where(words == gold, confidence, 0.0)
+        p = tl.exp(x - log_norm)
+        if Z:
+            p *= 1 + 2 * z_loss * log_norm
+        p -= tl.where(words == gold, confidence, 0.0)
         tl.store(z + words, (p * weight).to(logits.dtype.element_ty), mask=words < vocabulary)
 
 
-def log_norm_and_gradient_(logits: Tensor, targets: Tensor, weights: Tensor, confidence: float) -> Tensor:
+def log_norm_and_gradient_(
+    logits: Tensor, targets: Tensor, weights: Tensor, confidence: float, z_loss: float = 0.0
+) -> Tensor:
     """See :func:`nmt.training.loss.log_norm_and_gradient_`: two passes over the logits, in fp32, in place."""
     rows, vocabulary = logits.shape
     log_norms = torch.empty(rows, device=logits.device, dtype=torch.float32)
     block = min(BLOCK, triton.next_power_of_2(vocabulary))
     _log_norm_and_gradient[(rows,)](
-        logits, logits.stride(0), targets, weights, log_norms, vocabulary, confidence, B=block, num_warps=16
-    )
+        logits, logits.stride(0), targets, weights, log_norms, vocabulary, confidence, z_loss,
+        B=block, Z=z_loss != 0, num_warps=16,
+    )  # fmt: skip
     return log_norms

@@ -20,7 +20,7 @@ from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.runtime.device import Place, autocast
 from nmt.training.captured import CapturedUpdate, Graphs, capture
-from nmt.training.loss import projected_cross_entropy
+from nmt.training.objective import Objective
 from nmt.training.optim import MovingAverage, build_optimizer, set_learning_rate
 from nmt.training.progress import Progress, Window
 
@@ -31,6 +31,7 @@ class Updater:
     """Makes optimizer steps of a model.
 
     Attributes:
+        objective: what is minimised.
         optimizer, scaler, ema: the state of the optimization beside the weights. ``scaler`` scales the loss in fp16.
         rate: the learning rate of the last update.
         packed: whether batches are packed.
@@ -50,6 +51,7 @@ class Updater:
         )
         self.captured: CapturedUpdate | None = None
         self.forward = torch.compile(parallel, dynamic=not self.packed) if config.compile else parallel
+        self.objective = Objective(config, model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, config.optimizer, self.device, self.capturable)
         self.rate = config.optimizer.lr
@@ -88,12 +90,9 @@ class Updater:
         window.add_update(sum(p for p, _ in padding), sum(n for _, n in padding))
 
     def loss(self, batch: Batch | PackedBatch) -> tuple[Tensor, Tensor]:
-        """Sums of the smoothed and of the plain loss over the target tokens of a batch."""
+        """The loss to differentiate and what is counted, see :class:`Objective`."""
         with autocast(self.device, self.dtype):
-            hidden, targets = batch.at_targets(self.forward(*batch.inputs)), batch.targets  # [M, D], [M]
-            smoothing, weights = self.config.label_smoothing, batch.weights
-            found = projected_cross_entropy(hidden, self.model.output, targets, smoothing, weights=weights)
-            return found.smoothed, found.nll
+            return self.objective(self.forward, batch)
 
     def prepare(self, rows: Any, window: Window) -> None:
         """Prepare the first step on CUDA, see :meth:`try_longest_batch` and :meth:`capture`."""
@@ -142,7 +141,7 @@ class Updater:
                 Graphs(self.device), batch, self.parameters,
                 accumulate=lambda one, tokens: self._accumulate([one], tokens),
                 apply=lambda losses, tokens: self._apply(losses, tokens, window),
-                several=self.config.accumulate > 1,
+                several=self.config.accumulate > 1, losses=self._no_losses(),
             )  # fmt: skip
 
         try:
@@ -193,14 +192,18 @@ class Updater:
         return self._accumulate_halves(batches, tokens, progress)
 
     def _accumulate(self, batches: Sequence[Batch | PackedBatch], tokens: float | Tensor) -> Tensor:
-        """Add up the gradients of all batches; return this rank's sums of the smoothed and the plain loss, [2]."""
-        sums = torch.zeros(2, device=self.device)
+        """Add up the gradients of all batches; return this rank's sums of what is counted, see :class:`Objective`."""
+        sums = self._no_losses()
         for number, batch in enumerate(batches, 1):
             with self.ranks.no_sync() if number < len(batches) else nullcontext():
-                loss, nll = self.loss(batch.to(self.device))
+                loss, counted = self.loss(batch.to(self.device))
                 self.scaler.scale(loss / tokens).backward()
-            sums += torch.stack([loss.detach(), nll.detach()])
+            sums += counted
         return sums
+
+    def _no_losses(self) -> Tensor:
+        """Zeros for the sums of what is counted."""
+        return torch.zeros(2 + len(self.objective.logged), device=self.device)
 
     def _accumulate_halves(self, batches: Sequence[Batch | PackedBatch], tokens: float, progress: Progress) -> Tensor:
         """Restart the update with every batch split into halves: the same gradient in less memory."""
@@ -225,7 +228,7 @@ class Updater:
         """Update the weights if the gradient is finite; return whether it is.
 
         Args:
-            losses: sums of the smoothed and the plain loss of this rank's ``tokens``, for ``window``.
+            losses: sums of what is counted over this rank's ``tokens``, for ``window``.
         """
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)

@@ -34,8 +34,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_with_the_same_bits(task, monkeypatch):
-    expected = pipeline.train(task.config("transformer", "whole", **HARD)).run
+@pytest.mark.parametrize("terms", [{}, {"word_dropout": {}, "cutoff": {"kind": "span"}}], ids=["plain", "terms"])
+def test_a_killed_training_resumes_with_the_same_bits(task, monkeypatch, terms):
+    hard = {**HARD, "train": {**HARD["train"], "terms": terms}}
+    expected = pipeline.train(task.config("transformer", "whole", **hard)).run
     update, kills = Trainer.update, [5, 11, 20]
 
     def killed(self, batches):
@@ -47,7 +49,7 @@ def test_a_killed_training_resumes_with_the_same_bits(task, monkeypatch):
     monkeypatch.setattr(Trainer, "update", killed)
     while True:
         try:
-            found = pipeline.train(task.config("transformer", "killed", **HARD)).run
+            found = pipeline.train(task.config("transformer", "killed", **hard)).run
             break
         except Killed:
             continue

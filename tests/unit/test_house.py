@@ -17,11 +17,13 @@ from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.presets import PRESETS
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
 from nmt.config.search import SearchConfig
+from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources.base import SourceKind
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
 from nmt.search.scoring import LengthPenalty
+from nmt.training.terms import TERMS
 
 ROOT = Path(__file__).parents[2]
 LINES = 60
@@ -99,6 +101,10 @@ def test_each_kind_of_source_has_a_module_with_the_functions_of_its_interface():
 
 def test_attention_scores_are_those_of_the_configuration():
     assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
+
+
+def test_terms_of_the_loss_are_those_of_the_configuration():
+    assert {*TERMS} == {*TermsConfig.model_fields}
 
 
 def test_encoders_are_those_of_the_configuration():

@@ -88,6 +88,48 @@ def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tm
 
 
 @pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["train.terms={r_drop: {}, simcut: {}}"],
+            "train.terms: r_drop and simcut each train two passes to predict alike; keep one of them",
+        ),
+        (
+            ["train.terms={word_dropout: {tgt: 0.0}}"],
+            "train.terms.word_dropout: src and tgt are both 0: no word is dropped; raise one, or write null",
+        ),
+        (
+            ["train.terms={r_drop: {}}", "model.dropout=0"],
+            "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null",
+        ),
+        (
+            ["train.bidirectional_epochs=2", "tokenizer.joint=false", "model.tie_embeddings=none"],
+            "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true",
+        ),
+        (
+            ["train.bidirectional_epochs=2", "train.max_epochs=2"],
+            "train: bidirectional_epochs (2) leaves no epoch of max_epochs (2) to source to target alone; lower it, or",
+        ),
+        (["train.terms={cutoff: {rate: 1.0}}"], "train.terms.cutoff.rate: 1.0 (number) should be less than 1"),
+        (["train.terms={z_loss: 0}"], "train.terms.z_loss: 0 (integer) should be greater than 0"),
+        (["train.terms={cutoff: {kind: word}}"], "train.terms.cutoff.kind: \"word\" is not one of 'token', 'span'"),
+    ],
+)
+def test_regularisers_that_cannot_be_are_refused(tmp_path, overrides, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        load(tmp_path, BASE, *overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_r_drop_takes_any_noise(tmp_path):
+    load(tmp_path, BASE, "train.terms={r_drop: {}}")
+    load(tmp_path, BASE, "train.terms={r_drop: {}, word_dropout: {}}", "model.dropout=0")
+    load(tmp_path, BASE, "train.terms={r_drop: {}}", "model.dropout=0", "model.attention_dropout=0.1")
+    encoder = "model.encoder={type: transformer, dropout: 0.1}"
+    load(tmp_path, BASE, "train.terms={r_drop: {}}", "model={type: rnn, dropout: 0}", encoder)
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the inverse_sqrt schedule does not"),

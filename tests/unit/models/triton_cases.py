@@ -63,12 +63,14 @@ def loss() -> None:
     for vocabulary in (37, 9000):  # one block, two blocks
         logits = 3 * torch.randn(5, vocabulary)
         targets, weights = torch.randint(vocabulary, (5,)), torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0])
-        z = logits.clone().double().requires_grad_()
-        log_norm = z.logsumexp(-1) * weights
-        (log_norm - 0.9 * z.gather(1, targets[:, None])[:, 0] * weights).sum().backward()
-        found = log_norm_and_gradient_(logits, targets, weights, 0.9)
-        assert torch.allclose(found.double(), log_norm, atol=1e-5)
-        assert torch.allclose(logits.double(), z.grad, atol=1e-6)
+        for z_loss in (0.0, 0.2):
+            z, replaced = logits.clone().double().requires_grad_(), logits.clone()
+            log_norm = z.logsumexp(-1)
+            losses = log_norm + z_loss * log_norm**2 - 0.9 * z.gather(1, targets[:, None])[:, 0]
+            (losses * weights).sum().backward()
+            found = log_norm_and_gradient_(replaced, targets, weights, 0.9, z_loss)
+            assert torch.allclose(found.double(), log_norm * weights, atol=1e-5)
+            assert torch.allclose(replaced.double(), z.grad, atol=1e-6)
 
 
 if __name__ == "__main__":

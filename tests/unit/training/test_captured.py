@@ -46,8 +46,9 @@ def make(task, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, *_: torch.set_rng_state(state))
 
-    def trainer(captured: bool, accumulate: int = 1):
-        config = task.config("transformer", train={"batching": "packed", "accumulate": accumulate, "max_steps": 10})
+    def trainer(captured: bool, accumulate: int = 1, **terms):
+        train = {"batching": "packed", "accumulate": accumulate, "max_steps": 10, "terms": terms}
+        config = task.config("transformer", train=train)
         prepared = pipeline.prepare(config)
         made = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
         made.updater.tell = print
@@ -62,17 +63,20 @@ def capture(trainer):
     trainer.updater.capture(trainer.order.longest_batch(), trainer.window)
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_captured_updates_are_those_of_the_eager_trainer(make, accumulate):
+@pytest.mark.parametrize(
+    ("accumulate", "terms"),
+    [(1, {}), (3, {}), (3, {"r_drop": {}, "word_dropout": {}, "z_loss": 0.01}), (1, {"cutoff": {"kind": "span"}})],
+)
+def test_captured_updates_are_those_of_the_eager_trainer(make, accumulate, terms):
     states = []
     for captured in (False, True):
-        trainer = make(captured, accumulate)
+        trainer = make(captured, accumulate, **terms)
         torch.manual_seed(5)
         before = [p.detach().clone() for p in trainer.updater.parameters]
         capture(trainer)
         assert (trainer.updater.captured is not None) == captured
         assert all(torch.equal(p, old) for p, old in zip(trainer.updater.parameters, before, strict=True))
-        assert trainer.window.tolist() == [0] * 9
+        assert trainer.window.tolist() == [0] * (9 + len(terms.keys() - {"word_dropout"}))
         updates = trainer.order.updates(0)
         for i in (0, 1, len(updates) - 1):  # the last one may have fewer batches
             trainer.update([trainer.reader.read(rows) for rows in updates[i]])

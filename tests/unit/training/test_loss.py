@@ -31,6 +31,29 @@ def test_loss_and_gradients_equal_the_plain_formulation(smoothing, rows, monkeyp
     assert torch.allclose(grad_weight, output.weight.grad, atol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("rows", [3, 10**6])
+@pytest.mark.parametrize(
+    "weights", [None, [1.0, 0, 1] * 7 + [0, 1], [0.5, 0, 2] * 7 + [0, 1]], ids=["all", "0/1", "any"]
+)
+def test_z_loss_and_its_gradients_equal_the_plain_formulation(smoothing, rows, weights, monkeypatch):
+    monkeypatch.setattr(loss_module, "piece_rows", lambda vocab_size, device: rows)
+    torch.manual_seed(0)
+    output, targets = nn.Linear(8, 11, bias=False), torch.randint(0, 11, (23,))
+    hidden = torch.randn(23, 8, requires_grad=True)
+    weights = None if weights is None else torch.tensor(weights)
+    got = projected_cross_entropy(hidden, output, targets, smoothing, weights=weights, z_loss=0.3)
+    each = torch.ones(23) if weights is None else weights
+    logits = output(hidden)
+    squared = (each * torch.logsumexp(logits, -1) ** 2).sum()
+    loss = (each * F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")).sum()
+    assert got.smoothed.item() == pytest.approx((loss + 0.3 * squared).item(), rel=1e-5)
+    assert got.squared_log_norm.item() == pytest.approx(squared.item(), rel=1e-5)
+    found = torch.autograd.grad(got.smoothed, [hidden, output.weight])
+    for one, other in zip(found, torch.autograd.grad(loss + 0.3 * squared, [hidden, output.weight]), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_extreme_logits_stay_finite():
     output = nn.Linear(2, 3, bias=False)
     with torch.no_grad():

@@ -13,8 +13,8 @@ from nmt.runtime.device import Place
 
 @pytest.fixture
 def trainers(task):
-    """Two trainers of one task, without dropout."""
-    config = task.config("transformer", model={"dropout": 0.0})
+    """Two trainers of one task, without dropout, with a term of the loss."""
+    config = task.config("transformer", model={"dropout": 0.0}, train={"terms": {"z_loss": 0.01}})
     prepared = pipeline.prepare(config)
     place = Place(torch.device("cpu"), torch.float32)
     return [pipeline.build_trainer(config, Run.of(config), prepared, place) for _ in range(2)]

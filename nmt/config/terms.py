@@ -1,0 +1,93 @@
+"""The section ``train.terms``: what is added to the training loss, and the noise that goes with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nmt.config.base import Probability, Section
+
+Weight = Annotated[float, Field(gt=0.0)]
+Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
+TWO_PASSES = ("r_drop", "cutoff", "simcut")  # each compares two passes
+
+
+class WordDropoutConfig(Section):
+    """Word dropout: input tokens become the unknown word (Bowman et al. 2016)."""
+
+    src: Probability = Field(0.0, description="probability that a source token becomes the unknown word")
+    tgt: Probability = Field(
+        0.1, description="probability that a token of the decoder's input becomes the unknown word; targets stay"
+    )
+
+    @model_validator(mode="after")
+    def _drops_a_word(self) -> Self:
+        if not (self.src or self.tgt):
+            raise ValueError("src and tgt are both 0: no word is dropped; raise one, or write null")
+        return self
+
+
+class RDropConfig(Section):
+    """R-Drop: two passes with different dropout must predict alike (Liang et al. 2021)."""
+
+    alpha: Weight = Field(
+        5.0, description="weight of the divergence between the two passes; the paper translates with 5"
+    )
+
+
+class CutoffConfig(Section):
+    """Cutoff: a second pass with embeddings partly set to 0 must predict alike (Shen et al. 2020)."""
+
+    kind: Literal["token", "span", "feature"] = Field(
+        "token",
+        description="what is set to 0 on both sides: the embeddings of tokens, of a span of each sentence, or a part of"
+        " the coordinates in a whole sentence",
+    )
+    rate: Rate = Field(
+        0.05, description="probability of a token or a coordinate; of a span, its share of the sentence, rounded up"
+    )
+    alpha: Annotated[float, Field(ge=0.0)] = Field(1.0, description="weight of the cross entropy of the second pass")
+    beta: Weight = Field(1.0, description="weight of the Jensen-Shannon divergence of the two passes")
+
+
+class SimCutConfig(Section):
+    """SimCut: token cutoff with a divergence alone (Gao et al. 2022)."""
+
+    rate: Rate = Field(0.05, description="probability that the embedding of a token is set to 0 in the second pass")
+    alpha: Weight = Field(3.0, description="weight of the divergence of the second pass from the first")
+
+
+class TermsConfig(Section):
+    """Terms of the training loss beside the cross entropy. All are off unless given."""
+
+    z_loss: Weight | None = Field(
+        None,
+        description="weight of the squared logarithm of the softmax's normaliser, which keeps logits small (Chowdhery"
+        " et al. 2022 use 1e-4); null: off",
+    )
+    word_dropout: WordDropoutConfig | None = Field(
+        None, description="replace input tokens by the unknown word while training (Bowman et al. 2016); null: off"
+    )
+    r_drop: RDropConfig | None = Field(
+        None,
+        description="a second pass with other dropout, and the divergence between both (Liang et al. 2021), for about"
+        " twice the time and memory; null: off",
+    )
+    cutoff: CutoffConfig | None = Field(
+        None,
+        description="a second pass with a part of the embeddings set to 0, its cross entropy, and the divergence of the"
+        " two (Shen et al. 2020), for about twice the time and memory; null: off",
+    )
+    simcut: SimCutConfig | None = Field(
+        None,
+        description="a second pass with the embeddings of some tokens set to 0, and its divergence (Gao et al. 2022),"
+        " for about twice the time and memory; null: off",
+    )
+
+    @model_validator(mode="after")
+    def _one_second_pass(self) -> Self:
+        given = [name for name in TWO_PASSES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each train two passes to predict alike; keep one of them")
+        return self

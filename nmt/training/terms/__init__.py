@@ -1,0 +1,31 @@
+"""The terms of the training loss beside the cross entropy.
+
+To add a term, write its key and section in ``nmt/config/terms.py``; then write a module here with a subclass of
+:class:`~nmt.training.terms.base.Term`, and add it to :data:`TERMS` under the name of the key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nmt.config.terms import TermsConfig
+from nmt.models.seq2seq import Seq2Seq
+from nmt.training.terms.base import Term
+from nmt.training.terms.cutoff import Cutoff, SimCut
+from nmt.training.terms.r_drop import RDrop
+from nmt.training.terms.word_dropout import WordDropout
+from nmt.training.terms.z_loss import ZLoss
+
+TERMS: dict[str, type[Term[Any]]] = {
+    "z_loss": ZLoss,
+    "word_dropout": WordDropout,
+    "r_drop": RDrop,
+    "cutoff": Cutoff,
+    "simcut": SimCut,
+}
+
+
+def build_terms(config: TermsConfig, model: Seq2Seq[Any]) -> dict[str, Term[Any]]:
+    """The terms that are on, by the names of their keys."""
+    given = {name: getattr(config, name) for name in TERMS}
+    return {name: TERMS[name](value, model) for name, value in given.items() if value is not None}
