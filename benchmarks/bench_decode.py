@@ -48,6 +48,7 @@ from nmt.config.limits import resolve_search
 from nmt.config.load import validate_config
 from nmt.config.model import TransformerConfig
 from nmt.data.lines import open_text, read_lines
+from nmt.run.alpha import with_alpha
 from nmt.run.directory import Run
 from nmt.storage.atomic import write_text
 
@@ -239,7 +240,7 @@ def ctranslate2_engine(arguments: argparse.Namespace, run: Run, sentences: list[
     exports = [file.parent for file in (run.path / "ctranslate2").glob("*/model.bin")]
     if len(exports) != 1:
         raise BenchmarkError(f"{run.path / 'ctranslate2'}: holds {len(exports)} exports instead of one")
-    search = resolve_search(run.load_config().search, run.length_limits())
+    search = resolve_search(with_alpha(run, run.load_config().search), run.length_limits())
     direct = [
         str(python), str(CONTESTANTS / "peer_ctranslate2.py"), str(exports[0]), str(shared_model(run)),
         "--threads", str(arguments.threads), "--device", arguments.device, "--beam-size", str(search.beam_size),

@@ -31,6 +31,7 @@ from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
+from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import Scores, resolve
@@ -154,7 +155,8 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
             ranks.on_main(lambda: run.save_config(config))
             _log(*describe(origin), *plan.result(config.train, trainer.progress.step), _ended(trainer, reason, origin))
         # Search, BLEU
-        scores = _evaluate_run(run, trainer.model, prepared, config, place)
+        searching = _with_alpha(run, trainer.model, prepared, config, place)
+        scores = _evaluate_run(run, trainer.model, prepared, searching, place)
         ranks.on_main(lambda: _conclude(run, config, scores, trainer))
         shown = ranks.on_main(lambda: samples(Results(run), sets_of(prepared.corpus)[0]))
         further = plan.further(config.train, trainer.progress, trainer.pace())
@@ -240,6 +242,26 @@ def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
         raise ranks.raised_once(Interrupted(reason, number)) from None
 
 
+def _with_alpha(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> Config:
+    """The configuration with the alpha chosen for the final model: now, if it was not chosen before."""
+    # Find
+    ranks = place.ranks
+    if config.search.alpha is not None or not config.search.alpha_matters:
+        return config
+    valid = tuning.lines_of(TestSet.of(prepared.corpus, "valid"))
+    checksum = ranks.on_main(run.model_checksum)
+    chosen = ranks.on_main(lambda: tuning.stored(run, tuning.basis_of(valid, config)))
+    # Choose
+    if chosen is None:
+        ranks.on_main(lambda: load_final(run, model, prepared.tokenizer))
+        ranks.broadcast_weights(model)
+        translator = new_translator(model, prepared.tokenizer, config, prepared.encoded.limits, place)
+        chosen = tuning.choose_alpha(translator, valid, config, checksum, ranks)
+        ranks.on_main(partial(chosen.write, run))
+    _log(tuning.summary(chosen, len(valid.sources)))
+    return config.model_copy(update={"search": config.search.model_copy(update={"alpha": chosen.alpha})})
+
+
 def _evaluate_run(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> dict[str, Scores]:
     """Scores of the final model on every test set: those stored of exactly this model and these settings, else new."""
     # Find
@@ -275,8 +297,12 @@ def _log(*lines: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
-def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
-    """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run."""
+def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None = None) -> dict[str, Evaluated]:
+    """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
+
+    Args:
+        search: settings that differ from the section ``search`` of the run.
+    """
     # Corpus
     config = run.load_config()
     tests = list(config.data.test)
@@ -288,12 +314,14 @@ def evaluate(run: Run, only: str | None = None) -> dict[str, Evaluated]:
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
-    translator, results = load_translator(run), Results(run)
+    translator, results = load_translator(run, search), Results(run)
     sets = [TestSet.of(corpus, part) for part in parts]
     return {one.name: score_and_store(translator, one, config, results.store) for one in sets}
 
 
-def evaluate_lines(run: Run, name: str, sources: Sequence[str], references: Sequence[str]) -> Evaluated:
+def evaluate_lines(
+    run: Run, name: str, sources: Sequence[str], references: Sequence[str], search: Mapping[str, Any] | None = None
+) -> Evaluated:
     """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
-    translator, one = load_translator(run), TestSet(name, sources, references)
+    translator, one = load_translator(run, search), TestSet(name, sources, references)
     return score_and_store(translator, one, run.load_config(), Results(run).store_file)

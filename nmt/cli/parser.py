@@ -81,6 +81,10 @@ class Parser(argparse.ArgumentParser):
     def add_run(self) -> None:
         self.add_argument("run", metavar="RUN", help="run directory, or its name under runs/")
 
+    def add_search(self) -> None:
+        text = "override keys of the section search: --search method=sample temperature=0.8"
+        self.add_argument("--search", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
+
     def add_choice(self, option: str, key: str, allowed: Sequence[str], **more: Any) -> None:
         """Add an option with a few values; ``key`` is what :data:`nmt.advice.VALUES` calls it."""
         self.add_argument(option, type=choice(key, allowed), metavar=f"{{{','.join(allowed)}}}", **more)

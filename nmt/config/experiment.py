@@ -25,6 +25,7 @@ DEFAULTS = 2
 # Values that omitted keys had under an earlier version, for each key whose default has changed since.
 FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
     1: {
+        "search.alpha": 1.0,
         "search.max_length_ratio": 2.0,
         "search.max_length_offset": 10,
         "search.max_source_tokens": 512,
@@ -56,7 +57,7 @@ class Config(Section):
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="subword vocabulary")
     model: ModelConfig = Field(description="model family and its sizes")
     train: TrainConfig = Field(description="optimization, validation and checkpoints")
-    search: SearchConfig = Field(SearchConfig(), description="beam search", json_schema_extra=RESUMABLE)
+    search: SearchConfig = Field(SearchConfig(), description="search for translations", json_schema_extra=RESUMABLE)
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores", json_schema_extra=RESUMABLE)
     defaults: Annotated[int, Field(ge=1, le=DEFAULTS)] = Field(
         DEFAULTS,
@@ -144,6 +145,14 @@ class Config(Section):
                     f"{key} ({most}) is under the longest sequence "
                     f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _coverage_has_attention(self) -> Self:
+        if self.search.coverage_penalty and isinstance(self.model, RNNConfig) and self.model.attention == "none":
+            raise ValueError(
+                "search.coverage_penalty: needs a model with attention, and model.attention is none; remove the penalty"
+            )
         return self
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from nmt.config.base import Positive, Section
-from nmt.config.search import SearchConfig
+from nmt.config.search import ALPHA, SearchConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ class LengthLimits(Section):
 class ResolvedSearch(SearchConfig):
     """A search in which every number is known."""
 
+    alpha: Annotated[float, Field(ge=0.0)] = ALPHA
     max_length_ratio: Annotated[float, Field(ge=0.0)] = RATIO
     max_length_offset: Positive = OFFSET
     max_source_tokens: Positive = 512

@@ -79,6 +79,21 @@ def _parse_override(override: str) -> tuple[list[str], Any]:
     return key.split("."), _parse_given(value, f"--set {override}")[0]
 
 
+def search_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Values of the section ``search`` by key, from ``key=value`` texts.
+
+    Raises:
+        ConfigError: a text is not ``key=value``.
+    """
+    found = {}
+    for override in overrides:
+        key, equals, value = override.removeprefix("search.").partition("=")
+        if not equals or not key or "." in key:
+            raise ConfigError(f"--search {override}: must be key=value of the section search, such as alpha=0.6")
+        found[key] = _parse_given(value, f"--search {override}")[0]
+    return found
+
+
 def _apply_override(raw: dict[str, Any], key: list[str], value: Any, override: str, places: dict[Key, str]) -> None:
     """Put ``value`` at ``key``; the place of ``key``, and of all keys below it, becomes the command line."""
     for depth, part in enumerate(key[:-1], 1):

@@ -120,7 +120,9 @@ class TrainConfig(Section):
     )
     validate_every: Positive | Literal["epoch"] = Field("epoch", description="steps between validations")
     valid_beam_size: Positive | None = Field(
-        None, description="beam of the search during training; default: search.beam_size; 1 is greedy and fast"
+        None,
+        description="beam of the search during training, whatever search.method is; default: as in the section"
+        " search; 1 is greedy and fast",
     )
     checkpoint_every: Positive | None = Field(
         None, description="steps between checkpoints; default: one at each validation", json_schema_extra=RESUMABLE

@@ -83,7 +83,7 @@ class Basis:
 
 
 def _settings(search: ResolvedSearch) -> dict[str, Any]:
-    return search.model_dump(mode="json", exclude={"batch_tokens"})
+    return search.compared()
 
 
 def _unversioned(signatures: Mapping[str, str]) -> dict[str, str]:

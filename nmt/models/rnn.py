@@ -136,12 +136,22 @@ class RNN(Seq2Seq[RNNState]):
         return RNNState(source, summary, layers[0], layers[1:])
 
     def step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
+        logits, after, _ = self._step(tokens, state)
+        return logits, after
+
+    def attending_step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState, Tensor]:
+        if self.attention is None:
+            return super().attending_step(tokens, state)
+        logits, after, weights = self._step(tokens, state)
+        return logits, after, weights.flatten(0, 1)  # [B, W, S] to [N, S]
+
+    def _step(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState, Tensor]:
         embedded = self._embed(tokens)  # [N, D]
-        context, _ = self._attend(state.first[0], state)
+        context, weights = self._attend(state.first[0], state)
         first = self.first(self.first.known(embedded), context, state.first)
         top, upper = self._upper(first[0].unsqueeze(1), context.unsqueeze(1), state.upper)
         hidden = self._read_out(top.squeeze(1), embedded, context)
-        return self.project(hidden), RNNState(state.source, state.summary, first, upper)
+        return self.project(hidden), RNNState(state.source, state.summary, first, upper), weights
 
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:
         if self.attention is None:

@@ -18,6 +18,8 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -125,6 +127,16 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     @abstractmethod
     def step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, StateT]:
         """Feed the last ``tokens`` [N]; return the next logits [N, V] and the new state."""
+
+    def attending_step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, StateT, Tensor]:
+        """As :meth:`step`, and the attention of the step to the source: weights [N, S] that sum to 1, 0 at padding.
+
+        Not for a :class:`FixedState`.
+
+        Raises:
+            ConfigError: the model has no attention.
+        """
+        raise ConfigError("search.coverage_penalty: needs a model with attention; remove the penalty")
 
     @abstractmethod
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:

@@ -70,11 +70,16 @@ class DecoderLayer(nn.Module):
 
     def step(
         self, x: Tensor, memory: KeyValue, mask: Tensor, cache: KeyValue, position: int, lineage: Tensor | None
-    ) -> tuple[Tensor, KeyValue]:
-        """One search step of the W rows x [B, W, D] of each sentence: W queries on one source and one cache."""
+    ) -> tuple[Tensor, KeyValue, Tensor]:
+        """One search step of the W rows x [B, W, D] of each sentence: W queries on one source and one cache.
+
+        Returns:
+            The output of the layer, the cache, and what :meth:`attend_source` was given.
+        """
         residual = self.residuals[0]
         out, cache = self.self_attention.self_attention_step(residual.input(x), cache, position, lineage)
-        return self.feed(self.attend_source(residual.output(x, out), memory, mask)), cache
+        x = residual.output(x, out)
+        return self.feed(self.attend_source(x, memory, mask)), cache, x
 
     def fixed_step(
         self,
@@ -280,6 +285,20 @@ class Transformer(Seq2Seq[AnyState]):
     def step(self, tokens: Tensor, state: AnyState) -> tuple[Tensor, AnyState]:
         if isinstance(state, FixedTransformerState):
             return self._fixed_step(tokens, state)
+        logits, after, _ = self._step(tokens, state)
+        return logits, after
+
+    def attending_step(self, tokens: Tensor, state: AnyState) -> tuple[Tensor, AnyState, Tensor]:
+        """See :meth:`Seq2Seq.attending_step`: the weights of the last decoder layer, averaged over the heads."""
+        assert isinstance(state, TransformerState)
+        logits, after, attending = self._step(tokens, state)
+        last = self.decoder[-1]
+        read = last.residuals[1].input(attending)
+        weights = last.cross_attention.cross_weights(read, state.memory[-1][0], state.mask)  # [B, H, W, S]
+        return logits, after, weights.mean(1).flatten(0, 1)
+
+    def _step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState, Tensor]:
+        """Logits, the new state, and the input [B, W, D] of the last layer's attention to the source."""
         sentences, position = state.mask.size(0), state.position
         x = self._embed(tokens.unsqueeze(1), position)  # [N, 1, D]
         x = x.view(sentences, -1, x.size(-1))  # [B, W, D]
@@ -289,12 +308,12 @@ class Transformer(Seq2Seq[AnyState]):
             itself = torch.eye(width, dtype=torch.bool, device=x.device).view(1, width, 1, width)
             lineage = torch.cat([state.lineage, itself.expand(sentences, -1, -1, -1)], dim=2)  # [B, W, t, W]
             visible = lineage.flatten(2).unsqueeze(1)  # [B, 1, W, t·W]
-        cache = []
+        cache, attending = [], x
         for layer, memory, past in zip(self.decoder, state.memory, state.cache, strict=True):
-            x, grown = layer.step(x, memory, state.mask, past, position, visible)
+            x, grown, attending = layer.step(x, memory, state.mask, past, position, visible)
             cache.append(grown)
         logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
-        return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage)
+        return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage), attending
 
     def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
         x = self._embed(tokens.unsqueeze(1), state.position)  # [N, 1, D]
@@ -313,9 +332,7 @@ class Transformer(Seq2Seq[AnyState]):
         for layer in self.decoder:
             x = layer.attend_self(x)
             keys, values = layer.cross_attention.project_memory(memory.states)
-            query = layer.cross_attention.cross_query(layer.residuals[1].input(x))  # [B, H, T, K]
-            scores = query @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))  # [B, H, T, S]
-            maps.append(scores.masked_fill(~src_mask[:, None, None, :], -torch.inf).softmax(-1))
+            maps.append(layer.cross_attention.cross_weights(layer.residuals[1].input(x), keys, src_mask))
             x = layer.feed(layer.attend_source(x, (keys, values), src_mask))
         return torch.stack(maps)
 

@@ -124,6 +124,11 @@ class MultiHeadAttention(nn.Module):
         assert self.query is not None
         return self.split(self.query(x), 1)[0]  # [B, H, T, K]
 
+    def cross_weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Weights [B, H, T, S] of queries from x [B, T, D] over the keys [B, H, S, K] of the source; mask [B, S]."""
+        scores = self.cross_query(x) @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))  # [B, H, T, S]
+        return scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(-1)
+
     def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
         query, keys, values = self.split(self.project_in(x), 3)

@@ -8,6 +8,7 @@ runs/NAME/
     model/            the final weights, once training has ended
     metrics.jsonl     every scalar that TensorBoard shows
     tensorboard/
+    alpha.json        strength of the length penalty, chosen for the final weights (:mod:`nmt.run.alpha`)
     evaluation/       hypotheses, scores and signatures of each test set (:mod:`nmt.evaluation.results`)
     ctranslate2/      the final weights as a CTranslate2 model, made on first use
     export/           output of nmt export, unless --out names another folder
@@ -41,7 +42,14 @@ from nmt.errors import CheckpointError, ConfigError, RunError
 from nmt.storage.atomic import UnreadableError, present, recover, unshare, write_text
 from nmt.storage.locks import RunLock, cannot_write
 
-_REPLACED = ("config.yaml", "manifest.json", ".saved", "tokenizer", "model")  # by write_text and new_directory
+_REPLACED = (
+    "config.yaml",
+    "manifest.json",
+    ".saved",
+    "alpha.json",
+    "tokenizer",
+    "model",
+)  # by write_text and new_directory
 _CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
 
 
@@ -77,6 +85,10 @@ class Run:
     @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def alpha(self) -> Path:
+        return self.path / "alpha.json"
 
     @property
     def evaluation(self) -> Path:

@@ -22,6 +22,14 @@ so
 and the best live prefix bounds the others. Once the ``nbest``-th finished score is not below this bound,
 whatever finishes later is at best a tie, and ties go to the hypothesis finished first: the result stands.
 Rounding keeps the argument intact, because floating-point addition and division are monotone.
+
+A coverage penalty (:mod:`nmt.search.coverage`) is added to the score of a finished hypothesis and is at most 0,
+so the bound holds with it: p' / penalty(n) + cp <= p' / penalty(n).
+
+**All finished hypotheses.** Without an early stop, log probabilities alone decide which prefixes live, which
+hypotheses finish, and when a sentence is over; scores only order what has finished. So one search finds the
+finished hypotheses of every length penalty. At most W - 1 finish before the step in which W are reached, and at
+most W in that step: ``nbest`` = 2W - 1 returns all of them.
 """
 
 from __future__ import annotations
@@ -34,12 +42,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nmt.errors import TrainingError
 from nmt.runtime.kernels import Kernel
 from nmt.search.candidates import candidates, top_k_by_column
+from nmt.search.coverage import Covered, coverage_penalty
+from nmt.search.method import Task, not_a_number
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
 if TYPE_CHECKING:
+    from nmt.config.search import SearchConfig
     from nmt.models.seq2seq import State
 
 StateT = TypeVar("StateT", bound="State")
@@ -66,6 +76,7 @@ class Beam:
             that ended. A parent is a row at the length before. A step writes into it.
         ended: [room, B, W], log probabilities of the hypotheses that ended at each length, -inf where none. A step
             writes into it.
+        coverage: [room, B, W], coverage penalties of these hypotheses; None without the penalty. A step writes into it.
     """
 
     length: Tensor
@@ -81,13 +92,15 @@ class Beam:
     invalid: Tensor
     trace: Tensor
     ended: Tensor
+    coverage: Tensor | None = None
 
     def select(self, sentences: Tensor) -> Beam:
         """The beam of the given sentences [B']."""
         tokens = self.tokens.view(self.live.shape)[sentences].flatten()
         rows = {name: getattr(self, name)[sentences] for name in _OF_SENTENCES}
         trace, ended = self.trace.index_select(1, sentences), self.ended.index_select(1, sentences)
-        return replace(self, tokens=tokens, trace=trace, ended=ended, **rows)
+        coverage = None if self.coverage is None else self.coverage.index_select(1, sentences)
+        return replace(self, tokens=tokens, trace=trace, ended=ended, coverage=coverage, **rows)
 
     def grown(self, room: int, penalty: LengthPenalty) -> Beam:
         """The same beam with a record of lengths below ``room``."""
@@ -95,16 +108,25 @@ class Beam:
         trace = torch.cat([trace, trace.new_zeros(room - len(trace), *trace.shape[1:])])
         ended = torch.cat([ended, ended.new_full((room - len(ended), *ended.shape[1:]), -torch.inf)])
         penalties = penalty(torch.arange(room, dtype=torch.float64)).to(ended.device, torch.float32)
-        return replace(self, trace=trace, ended=ended, penalties=penalties)
+        coverage = self.coverage
+        if coverage is not None:
+            coverage = torch.cat([coverage, coverage.new_zeros(room - len(coverage), *coverage.shape[1:])])
+        return replace(self, trace=trace, ended=ended, penalties=penalties, coverage=coverage)
 
     def hypotheses(self, sentences: Tensor, length: int) -> list[list[Hypothesis]]:
         """The ``nbest`` best of each of the sentences [b] at ``length``, best first; of equal ones the first."""
         width, nbest = self.live.size(1), self.best.size(1)
         log_probs = self.ended[1 : length + 1].index_select(1, sentences)  # [T, b, W]
-        scores = (log_probs / self.penalties[1 : length + 1].view(-1, 1, 1)).transpose(0, 1).flatten(1)  # [b, T·W]
+        scores = log_probs / self.penalties[1 : length + 1].view(-1, 1, 1)  # [T, b, W]
+        coverage = None if self.coverage is None else self.coverage[1 : length + 1].index_select(1, sentences)
+        scores = (scores if coverage is None else scores + coverage).transpose(0, 1).flatten(1)  # [b, T·W]
         order = scores.sort(descending=True, stable=True).indices[:, :nbest].cpu()  # [b, nbest]
         trace = self.trace[1 : length + 1].index_select(1, sentences).cpu()  # [T, b, W, 3]
         log_probs, scores = log_probs.transpose(0, 1).flatten(1).cpu().gather(1, order), scores.cpu().gather(1, order)
+        if coverage is None:
+            coverage = torch.zeros_like(scores)
+        else:
+            coverage = coverage.transpose(0, 1).flatten(1).cpu().gather(1, order)
 
         # Follow the parents back, all hypotheses at once.
         ends, column = order // width, order % width  # [b, nbest], a hypothesis that ends at t has t tokens
@@ -115,9 +137,9 @@ class Beam:
             chosen = trace[t].gather(1, row.unsqueeze(-1).expand(-1, -1, 3))  # [b, nbest, 3]
             tokens[:, :, t] = chosen[:, :, 0]
             row = torch.where(t < ends, chosen[:, :, 1].long(), row)
-        numbers = zip(tokens.tolist(), ends.tolist(), log_probs.tolist(), scores.tolist(), strict=True)
+        numbers = zip(*(x.tolist() for x in (tokens, ends, log_probs, scores, coverage)), strict=True)
         return [
-            [Hypothesis(ids[:end], p, score) for ids, end, p, score in zip(*row, strict=True) if p > -torch.inf]
+            [Hypothesis(ids[:end], p, *score) for ids, end, p, *score in zip(*row, strict=True) if p > -torch.inf]
             for row in numbers
         ]
 
@@ -132,19 +154,28 @@ class Advance:
     step: Callable[[Tensor, Any], tuple[Tensor, Any]]
     eos_id: int
     early_stop: bool
+    beta: float = 0.0
 
     def __call__(self, beam: Beam, state: StateT) -> tuple[Beam, StateT]:
         width = beam.live.size(1)
         logits, state = self.step(beam.tokens, state)
+        coverage = coverage_penalty(state.coverage, self.beta) if isinstance(state, Covered) else None  # [N]
         # The best 2W of the W·V candidates of a sentence are among the best 2W of each prefix.
         word, log_probs, norm = candidates(logits, min(2 * width + beam.banned.numel(), logits.size(1)))  # [N, C]
-        after, rows = select(logits, word, log_probs, norm, beam, self.eos_id, self.early_stop)
+        after, rows = select(logits, word, log_probs, norm, beam, self.eos_id, self.early_stop, coverage)
         # A greedy row follows itself: nothing to reorder.
         return after, state.select(rows) if width > 1 else state
 
 
 def select(
-    logits: Tensor, word: Tensor, log_probs: Tensor, norm: Tensor, beam: Beam, eos_id: int, early_stop: bool
+    logits: Tensor,
+    word: Tensor,
+    log_probs: Tensor,
+    norm: Tensor,
+    beam: Beam,
+    eos_id: int,
+    early_stop: bool,
+    coverage: Tensor | None = None,
 ) -> tuple[Beam, Tensor]:
     """Choose among the successors of a beam, and record the choice in ``beam.trace`` and ``beam.ended``.
 
@@ -153,16 +184,27 @@ def select(
         word: the candidates of each row, [N, C]; see :func:`nmt.search.candidates.candidates`.
         log_probs: their log probabilities, [N, C].
         norm: [N, 1], not finite where a row has no probabilities.
+        coverage: [N], coverage penalty of a hypothesis that ends from each row; None without the penalty. The Triton
+            kernel knows none.
 
     Returns:
         The beam after the step, and which row [N] each of its rows continues.
     """
+    if coverage is not None:
+        return plain_select(logits, word, log_probs, norm, beam, eos_id, early_stop, coverage)
     chosen: tuple[Beam, Tensor] = _select(logits, word, log_probs, norm, beam, eos_id, early_stop)
     return chosen
 
 
 def plain_select(
-    logits: Tensor, word: Tensor, log_probs: Tensor, norm: Tensor, beam: Beam, eos_id: int, early_stop: bool
+    logits: Tensor,
+    word: Tensor,
+    log_probs: Tensor,
+    norm: Tensor,
+    beam: Beam,
+    eos_id: int,
+    early_stop: bool,
+    coverage: Tensor | None = None,
 ) -> tuple[Beam, Tensor]:
     sentences, width = beam.live.shape
     # The successors of each prefix; a prefix at its maximum length has one, eos.
@@ -188,6 +230,10 @@ def plain_select(
     accepted = (ends & (values > -torch.inf))[:, :width] & ~beam.over.unsqueeze(1)  # [B, W]
     ended = values[:, :width].masked_fill(~accepted, -torch.inf)
     scores = ended / beam.penalties.index_select(0, beam.length)
+    if coverage is not None and beam.coverage is not None:
+        penalties = coverage.view(sentences, width).gather(1, parent[:, :width])
+        beam.coverage.index_copy_(0, beam.length, penalties.unsqueeze(0))
+        scores = scores + penalties
     best = torch.cat([beam.best, scores], dim=1).topk(beam.best.size(1)).values
     finished = beam.finished + accepted.sum(1)
 
@@ -249,6 +295,7 @@ def beam_search(
     forbidden: Sequence[int] = (),
     early_stop: bool = True,
     execution: Execution = Execution(),
+    beta: float = 0.0,
 ) -> list[list[Hypothesis]]:
     """Search as the module describes.
 
@@ -258,10 +305,11 @@ def beam_search(
             and what stands after these is not searched.
         max_lengths: of each sentence, the most tokens of a hypothesis, eos not counted; on the device of the state.
         beam_size: W.
-        nbest: hypotheses wanted for each sentence, at most ``beam_size``.
+        nbest: hypotheses wanted for each sentence, at most 2 ``beam_size`` - 1.
         forbidden: ids that are never produced. The probabilities of the others stay those of the model.
         early_stop: False continues until every sentence is over; slower, with the same result.
         execution: what suits the device.
+        beta: of the coverage penalty. If above 0, ``state`` and the states of ``step`` are :class:`Covered`.
 
     Returns:
         For each sentence its best hypotheses, best first: ``nbest``, or all if fewer are possible (have a
@@ -272,15 +320,17 @@ def beam_search(
         TrainingError: a logit is NaN or infinite where no probability can be made of it.
         ValueError: ``nbest`` or ``forbidden`` make no sense.
     """
-    if not 1 <= nbest <= beam_size:
-        raise ValueError(f"nbest must be from 1 to the beam size {beam_size}, found {nbest}")
+    if not 1 <= nbest <= 2 * beam_size - 1:
+        raise ValueError(f"nbest must be from 1 to {2 * beam_size - 1} with a beam of {beam_size}, found {nbest}")
     if eos_id in forbidden:
         raise ValueError("eos cannot be forbidden: no hypothesis would ever end")
     found: list[list[Hypothesis]] = [[] for _ in range(max_lengths.numel())]
     if not found:
         return found
-    advance = Advance(step, eos_id, early_stop)
+    advance = Advance(step, eos_id, early_stop, beta)
     beam = _start(max_lengths, execution.size(len(found)), beam_size, bos_id, penalty, nbest, forbidden)
+    if isinstance(state, Covered):
+        beam = replace(beam, coverage=beam.ended)
     places, longest = list(range(len(found))), int(max_lengths.max())  # places in ``found``, of the first sentences
 
     for length in range(1, longest + 2):  # of the candidates of this step, the new token counted
@@ -296,10 +346,7 @@ def beam_search(
         flags = torch.stack([beam.invalid[0], over.sum()])
         invalid, left = flags.tolist()
         if invalid:  # one NaN or +inf of a row makes its sum so
-            raise TrainingError(
-                f"the model's output is not a number (token {invalid} of a search): its "
-                "training has diverged, or the precision does not suit it; try float32"
-            )
+            raise not_a_number(invalid)
         size = execution.size(len(places) - left) if left < len(places) else 0
         if left == 0 or (size and (size >= len(beam.over) or len(beam.over) <= execution.least)):
             continue
@@ -341,3 +388,43 @@ def _start(
         trace=torch.zeros(0, size, width, 3, dtype=torch.int32, device=device),
         ended=live.new_zeros(0, size, width),
     )
+
+
+class BeamSearch:
+    """Beam search as a :class:`nmt.search.method.SearchMethod`."""
+
+    def __init__(self, search: SearchConfig):
+        self.beam_size, self.beta = search.beam_size, search.coverage_penalty
+        self.penalty = LengthPenalty(search.length_penalty, search.alpha_or_default)
+
+    @property
+    def capturable(self) -> bool:
+        return not self.beta
+
+    @property
+    def attends(self) -> bool:
+        return self.beta > 0.0
+
+    def width(self, nbest: int) -> int:
+        return self.beam_size
+
+    def __call__(
+        self,
+        step: Callable[[Tensor, StateT], tuple[Tensor, StateT]],
+        state: StateT,
+        task: Task,
+        execution: Execution | None = None,
+    ) -> list[list[Hypothesis]]:
+        return beam_search(
+            step,
+            state,
+            task.max_lengths,
+            beam_size=self.beam_size,
+            bos_id=task.bos_id,
+            eos_id=task.eos_id,
+            penalty=self.penalty,
+            nbest=task.nbest,
+            forbidden=task.forbidden,
+            execution=execution or Execution(),
+            beta=self.beta,
+        )

@@ -16,12 +16,14 @@ class Hypothesis:
     Attributes:
         tokens: ids, without bos and eos.
         log_prob: natural logarithm of the model's probability of the tokens and the eos after them.
-        score: ``log_prob`` divided by the length penalty of ``len(tokens) + 1``.
+        score: ``log_prob`` divided by the length penalty of ``len(tokens) + 1``, plus ``coverage``.
+        coverage: coverage penalty (:mod:`nmt.search.coverage`), at most 0; 0 without one.
     """
 
     tokens: list[int]
     log_prob: float
     score: float
+    coverage: float = 0.0
 
 
 @dataclass(frozen=True)

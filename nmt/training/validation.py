@@ -82,7 +82,7 @@ class Validator:
 
     def settings_under(self, config: Config) -> dict[str, Any]:
         """What the scores of this validation set depend on under another configuration, apart from the weights."""
-        search = _valid_search(config).model_dump(mode="json", exclude={"batch_tokens"})
+        search = _valid_search(config).compared()
         return {
             **{f"search.{key}": value for key, value in search.items()},
             "evaluation.tokenize": config.evaluation.tokenize or "13a",
@@ -172,7 +172,7 @@ class Validator:
 def _valid_search(config: Config) -> SearchConfig:
     if config.train.valid_beam_size is None:
         return config.search
-    return config.search.model_copy(update={"beam_size": config.train.valid_beam_size})
+    return config.search.model_copy(update={"method": "beam", "beam_size": config.train.valid_beam_size})
 
 
 def _paused_together(work: Callable[[], list[T]], ranks: Ranks) -> list[T]:

@@ -91,7 +91,7 @@ class CTranslate2Engine:
             reason = " ".join(str(error).split())
             raise ExportError(f"{folder}: cannot be loaded ({reason}); delete it, and it will be made again") from None
         self.beam_size, self.batch_tokens = search.beam_size, resolve_search(search).batch_tokens
-        self.penalty = LengthPenalty(search.length_penalty, search.alpha)
+        self.penalty = LengthPenalty(search.length_penalty, search.alpha_or_default)
         self.pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
         self.ids = {piece: i for i, piece in enumerate(tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)))}
         self.end_ids = [tokenizer.eos_id, tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id]

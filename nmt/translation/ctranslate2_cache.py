@@ -90,7 +90,7 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[CTra
 def check_expressible(run: Run, config: Config) -> None:
     """
     Raises:
-        ExportError: CTranslate2 cannot express the model.
+        ExportError: CTranslate2 cannot express the model or its search.
     """
     if not isinstance(config.model, TransformerConfig):
         raise ExportError(
@@ -101,6 +101,13 @@ def check_expressible(run: Run, config: Config) -> None:
         raise ExportError(
             f"{run.path}: CTranslate2 cannot express the encoder of this model (model.encoder.type: "
             f"{config.model.encoder.type}); translate with PyTorch: nmt translate, without --engine"
+        )
+    search = config.search
+    if search.method != "beam" or search.coverage_penalty:
+        setting = f"method: {search.method}" if search.method != "beam" else "coverage_penalty"
+        raise ExportError(
+            f"{run.path}: CTranslate2 cannot search as the run does (search.{setting}); translate with PyTorch: nmt "
+            "translate, without --engine"
         )
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nmt.config.search import SearchConfig
+from nmt.config.experiment import Config
+from nmt.config.load import validate_config
+from nmt.config.search import KEYS_OF
+from nmt.run.alpha import described, with_alpha
 from nmt.run.directory import Run
 
 if TYPE_CHECKING:
     from nmt.translation.ctranslate2 import CTranslate2Engine
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
+
+log = logging.getLogger(__name__)
 
 EngineName = Literal["pytorch", "ctranslate2"]
 
@@ -46,18 +52,44 @@ def load_translator(
             model of its weights.
 
     Raises:
+        ConfigError: an override is wrong, or has no effect.
         CheckpointError: the weights are damaged, or belong to another model or tokenizer.
         DeviceError: the engine cannot use the device.
         ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers.
         RunError: the run has no weights yet.
     """
-    config = run.load_config()
-    search = SearchConfig.model_validate({**config.search.model_dump(), **(overrides or {})})
+    config = configured(run, overrides or {})
+    search = with_alpha(run, config.search)
+    told = described(search, config.search)
     config = config.model_copy(update={"search": search})
     if engine == "ctranslate2":
         from nmt.translation import ctranslate2_cache
 
-        return ctranslate2_cache.load(run, config, device)
-    from nmt.translation import pytorch_loading
+        found: Translator[Any] = ctranslate2_cache.load(run, config, device)
+    else:
+        from nmt.translation import pytorch_loading
 
-    return pytorch_loading.load(run, config, device)
+        found = pytorch_loading.load(run, config, device)
+    log.info("%s", told)
+    return found
+
+
+def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
+    """The configuration of a run with other search settings.
+
+    Another ``method`` resets the keys that it ignores, so that they need not be overridden, too.
+
+    Raises:
+        ConfigError: an override is wrong, or has no effect.
+    """
+    config = run.load_config()
+    if not overrides:
+        return config
+    raw = config.model_dump(mode="json")
+    if overrides.get("method", config.search.method) != config.search.method:
+        ignored = {key for keys in KEYS_OF.values() for key in keys}.difference(
+            KEYS_OF.get(str(overrides["method"]), ())
+        )
+        raw["search"] = {key: value for key, value in raw["search"].items() if key not in ignored}
+    raw["search"] |= overrides
+    return validate_config(raw, str(run.path))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from nmt.config.limits import resolve_search
-from nmt.search.beam import Advance, Beam, Execution, beam_search
-from nmt.search.scoring import Hypothesis, LengthPenalty
+from nmt.search.beam import Advance, Beam, Execution
+from nmt.search.coverage import Covered, covering
+from nmt.search.method import Task
+from nmt.search.methods import new_method
+from nmt.search.scoring import Hypothesis
 from nmt.translation.batches import search_batches
 from nmt.translation.captured import SMALLEST, CapturedSteps, CudaGraph, batch_count, batch_size, source_room
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class TorchEngine:
-    """Beam search over the steps of a model; an :class:`nmt.translation.translator.Engine` for every family.
+    """Searches the steps of a model; an :class:`nmt.translation.translator.Engine` for every family.
 
     Args:
         model: on ``device``; in evaluation mode while it is searched, and back in its own mode afterwards.
@@ -49,11 +54,11 @@ class TorchEngine:
         self.config = resolve_search(search)
         self.device = device
         self.precision, self.pulse, self.keep = precision, pulse, keep
-        self.penalty = LengthPenalty(search.length_penalty, search.alpha)
+        self.method = new_method(search)
         self.progress: Callable[[int], object] = lambda count: None
         self.searched = model if precision is None else None  # what the steps are those of
         self.captured: CapturedSteps | None = None
-        if device.type == "cuda":
+        if device.type == "cuda" and self.method.capturable:
             memory = torch.cuda.get_device_properties(device).total_memory
             self.captured = CapturedSteps(CudaGraph, memory // 4)
 
@@ -71,7 +76,7 @@ class TorchEngine:
             found: list[list[Hypothesis]] = [[] for _ in sources]
             with torch.inference_mode(), self._autocast():
                 self._take_weights()
-                waiting = deque(search_batches(sources, self.config.beam_size, self.config.batch_tokens, count))
+                waiting = deque(search_batches(sources, self.method.width(nbest), self.config.batch_tokens, count))
                 while waiting:
                     batch = waiting.popleft()
                     try:
@@ -107,7 +112,7 @@ class TorchEngine:
         self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
     ) -> list[list[Hypothesis]]:
         """One batch."""
-        tokenizer, beam_size, execution = self.tokenizer, self.config.beam_size, self._execution()
+        tokenizer, width, execution = self.tokenizer, self.method.width(nbest), self._execution()
         assert self.searched is not None
         lengths = torch.tensor([len(source) for source in sources])
         lengths = torch.cat([lengths, lengths[:1].expand(execution.size(len(sources)) - len(sources))])
@@ -117,22 +122,22 @@ class TorchEngine:
         src_mask = torch.arange(src.size(1)) <= lengths.unsqueeze(1)  # [B, S]
         memory = self.searched.encode(src.to(self.device), src_mask.to(self.device))
         if self.captured is None:
-            step, state = self._step, self.searched.init_state(memory, beam_size)
+            step: Callable[[torch.Tensor, Any], tuple[torch.Tensor, Any]] = self._step
+            state = self.searched.init_state(memory, width)
+            if self.method.attends:
+                step, state = covering(self._attending_step), Covered.start(state, memory.mask, width)
         else:
             memory = memory.filled_up(source_room(src.size(1)))
-            step, state = self.searched.step, self.searched.init_state(memory, beam_size, room=execution.room(1))
-        return beam_search(
-            step,
-            state,
+            step, state = self.searched.step, self.searched.init_state(memory, width, room=execution.room(1))
+        task = Task(
             torch.tensor(max_lengths, device=self.device),
-            beam_size=beam_size,
-            bos_id=tokenizer.bos_id,
-            eos_id=tokenizer.eos_id,
-            penalty=self.penalty,
-            nbest=nbest,
+            [key_of(source) for source in sources],
+            nbest,
+            tokenizer.bos_id,
+            tokenizer.eos_id,
             forbidden=(tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
-            execution=execution,
         )
+        return self.method(step, state, task, execution)
 
     def _execution(self) -> Execution:
         if self.captured is None:
@@ -151,12 +156,23 @@ class TorchEngine:
         assert self.searched is not None
         return self.searched.step(tokens, state)
 
+    def _attending_step(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any, torch.Tensor]:
+        self.pulse()
+        assert self.searched is not None
+        return self.searched.attending_step(tokens, state)
+
     def _autocast(self) -> AbstractContextManager[Any]:
         return (
             nullcontext()
             if self.precision is None
             else torch.autocast(self.device.type, self.precision, cache_enabled=False)
         )
+
+
+def key_of(source: Sequence[int]) -> int:
+    """A number from 0 to 2^63 - 1 that a source alone decides."""
+    digest = hashlib.blake2b(np.asarray(source, "<i8").tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def cast_products(model: Seq2Seq[Any], dtype: torch.dtype) -> Seq2Seq[Any]:

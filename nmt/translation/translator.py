@@ -40,6 +40,11 @@ class Translation:
     at_limit: bool = False
 
 
+def one_line(text: str) -> str:
+    """``text`` without newlines, which would shift every later line away from its source."""
+    return re.sub(r"[\r\n]+", " ", text)
+
+
 class Notice(NamedTuple):
     """Something that the user should know about one line.
 
@@ -102,10 +107,11 @@ class Engine(Protocol):
         Args:
             sources: ids of each source, without eos; none is empty.
             max_lengths: for each source, the most tokens of a hypothesis, eos not counted.
-            nbest: hypotheses wanted of each source, at most the beam size.
+            nbest: hypotheses wanted of each source, at most ``search.most``.
 
         Returns:
-            For each source its hypotheses, best first; none where every output has probability 0.
+            For each source its hypotheses, best first or in the order of samples; none where every output has
+            probability 0.
         """
         ...
 
@@ -151,24 +157,22 @@ class Translator(Generic[EngineT]):
         """Translate each line.
 
         Args:
-            nbest: translations wanted of each line, at most the beam size.
+            nbest: translations wanted of each line, at most ``search.most``.
             warn: called for each line whose source is cut to ``search.max_source_tokens`` or is longer than any in the
                 training, and for each whose best translation is as long as the search allows.
             first_line: number of the first line in notices.
 
         Returns:
-            For each line its translations, best first. A line without subwords, such as a blank one, has one
-            empty translation, for which the model is not asked.
+            For each line its translations, best first (samples: in the order in which they are drawn). A line without
+            subwords, such as a blank one, has one empty translation, for which the model is not asked.
 
         Raises:
-            ConfigError: ``nbest`` is not from 1 to the beam size.
+            ConfigError: ``nbest`` is not from 1 to ``search.most``.
             TrainingError: the model's output is not a number.
         """
-        if not 1 <= nbest <= self.search.beam_size:
-            raise ConfigError(
-                f"{nbest} translations of a line asked for; must be from 1 to search.beam_size "
-                f"({self.search.beam_size})"
-            )
+        if not 1 <= nbest <= self.search.most:
+            most = f"search.beam_size ({self.search.most})" if self.search.uses_beam else f"{self.search.most}"
+            raise ConfigError(f"{nbest} translations of a line asked for; must be from 1 to {most}")
         sources = self.encode(lines, warn, first_line)
         results = [[Translation("", 0.0, 0.0, [])] for _ in lines]
         rows = [index for index, source in enumerate(sources) if source]
@@ -177,11 +181,8 @@ class Translator(Generic[EngineT]):
         found = self.engine.search(chosen, limits, nbest)
         texts = iter(self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses]))
         for index, limit, hypotheses in zip(rows, limits, found, strict=True):
-            # A newline within a translation would shift every line after it away from its source.
             translations = [
-                Translation(
-                    re.sub(r"[\r\n]+", " ", next(texts)), one.score, one.log_prob, one.tokens, len(one.tokens) >= limit
-                )
+                Translation(one_line(next(texts)), one.score, one.log_prob, one.tokens, len(one.tokens) >= limit)
                 for one in hypotheses
             ]
             # No hypothesis (every output has probability 0) still has to leave a line.

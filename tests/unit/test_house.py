@@ -16,12 +16,13 @@ from nmt.config.experiment import all_keys
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.presets import PRESETS
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
-from nmt.config.search import SearchConfig
+from nmt.config.search import ADDED, KEYS_OF, SearchConfig
 from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources.base import SourceKind
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
+from nmt.search.methods import METHODS
 from nmt.search.scoring import LengthPenalty
 from nmt.training.terms import TERMS
 
@@ -148,6 +149,14 @@ def test_length_penalties_are_those_of_the_configuration():
     assert configured == {*get_args(get_type_hints(LengthPenalty)["kind"])}
     values = {name: LengthPenalty(name, alpha=0.7)(20) for name in configured}
     assert len({*values.values()}) == len(configured)
+
+
+def test_search_methods_are_those_of_the_configuration():
+    assert METHODS.keys() == KEYS_OF.keys() == names(SearchConfig, "method")
+    known = {key for keys in KEYS_OF.values() for key in keys}
+    assert known < {*SearchConfig.model_fields}
+    defaults = {name: field.default for name, field in SearchConfig.model_fields.items()}
+    assert all(defaults[key] == value for key, value in ADDED.items())
 
 
 def test_every_module_says_what_it_is_for():

@@ -20,6 +20,7 @@ def add_arguments(parser: Parser) -> None:
     chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
     chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
     parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
+    parser.add_search()
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -30,14 +31,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError("--src and --ref go together: one file of sources, one of references")
     opened = Run.open(arguments.run)
     from nmt import pipeline
+    from nmt.config.load import search_overrides
     from nmt.evaluation import scores
 
+    overrides = search_overrides(arguments.search)
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name
-        found = {name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref))}
+        found = {name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref), overrides)}
     else:
-        found = pipeline.evaluate(opened, arguments.set_name)
+        found = pipeline.evaluate(opened, arguments.set_name, overrides)
     print(scores.table({name: one.scores for name, one in found.items()}))
     if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
         print(f"\nstored in {', '.join(stored)}")

@@ -26,6 +26,7 @@ HELP = "translate lines with a trained run"
 class Options(NamedTuple):
     """See ``nmt translate --help``."""
 
+    search: Sequence[str] = ()
     beam_size: int | None = None
     nbest: int = 1
     scores: bool = False
@@ -43,8 +44,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_run()
     parser.add_argument("-i", "--input", metavar="FILE", help="file to read (default: standard input)")
     parser.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
+    parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
-    parser.add_argument("--nbest", type=int, default=1, metavar="N", help="print the N best translations of each line")
+    parser.add_argument(
+        "--nbest", type=int, default=1, metavar="N", help="print N translations of each line, the best first"
+    )
     text = "put the score before each translation, with a tab between"
     parser.add_argument("--scores", action="store_true", help=text)
     parser.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
@@ -104,13 +108,15 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
 
 def _load(run: Run, options: Options) -> Translator[Any]:
     """The translator, with a beam that is wide enough for ``nbest``."""
-    from nmt.translation.loading import load_translator
+    from nmt.config.load import search_overrides
+    from nmt.translation.loading import configured, load_translator
 
-    beam_size, nbest = options.beam_size, options.nbest
-    width = max(beam_size, nbest) if beam_size else None
-    if width is None and nbest > 1 and nbest > run.load_config().search.beam_size:
-        width = nbest
-    return load_translator(run, {"beam_size": width} if width else None, options.device, options.engine)
+    overrides = search_overrides(options.search)
+    if options.beam_size is not None:
+        overrides["beam_size"] = max(options.beam_size, options.nbest)
+    elif options.nbest > configured(run, overrides).search.most:
+        overrides["beam_size"] = options.nbest
+    return load_translator(run, overrides, options.device, options.engine)
 
 
 def _shown(source: str, translations: Sequence[Translation], options: Options) -> str:

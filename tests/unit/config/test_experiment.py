@@ -34,7 +34,7 @@ def test_the_version_of_the_defaults_chooses_what_omitted_keys_mean(tmp_path, mo
     former = {"search.alpha": 0.25, "tokenizer.sampling.alpha": 0.7, "data.cleaning.max_chars": 77}
     monkeypatch.setitem(FORMER_DEFAULTS, 1, former)
     now, before = load(tmp_path), load(tmp_path, BASE, "defaults=1")
-    assert (now.defaults, now.search.alpha, now.data.cleaning.max_chars) == (2, 1.0, 1000)
+    assert (now.defaults, now.search.alpha, now.data.cleaning.max_chars) == (2, None, 1000)
     assert (before.defaults, before.search.alpha, before.data.cleaning.max_chars) == (1, 0.25, 77)
     assert before.tokenizer.sampling is None  # a section that is off stays off
     assert load(tmp_path, BASE, "defaults=1", "search.alpha=0.5").search.alpha == 0.5

@@ -180,6 +180,24 @@ def test_early_stop_changes_no_result_and_saves_work(kind: Kind, alpha: float) -
     assert saved > 0
 
 
+def test_all_finished_hypotheses_serve_every_length_penalty() -> None:
+    """Ordered again, they are what the search with another penalty finds; with any number of hypotheses."""
+    several = 0
+    for seed, width in itertools.product(range(6), [2, 3, 5]):
+        lengths = [5, 2, 4, 5, 5, 3, 0, 5]
+        toy = Toy(len(lengths), 5, seed, eos_bias=seed % 4 - 1.0)
+        everything = search(toy, range(8), lengths, width, nbest=2 * width - 1, penalty=LengthPenalty("none"))
+        for kind, alpha in PENALTIES:
+            penalty = LengthPenalty(kind, alpha)  # type: ignore[arg-type]
+            expected = search(toy, range(8), lengths, width, nbest=width, penalty=penalty)
+            for found, best in zip(everything, expected, strict=True):
+                scores = {tuple(h.tokens): h.log_prob / divisor(kind, alpha, len(h.tokens) + 1) for h in found}
+                ordered = sorted(scores, key=lambda tokens: -scores[tokens])
+                assert ordered[:width] == [tuple(h.tokens) for h in best]
+                several += len(found) > width
+    assert several  # more than W finished somewhere
+
+
 def test_a_batch_equals_its_sentences_one_by_one() -> None:
     lengths = [5, 1, 4, 0, 5, 3]
     toy = Toy(len(lengths), 5, seed=7)
@@ -255,8 +273,8 @@ def test_output_that_is_not_a_number_is_named(value: float) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"nbest": 3}, "nbest must be from 1 to the beam size 2, found 3"),
-        ({"nbest": 0}, "nbest must be from 1 to the beam size 2, found 0"),
+        ({"nbest": 4}, "nbest must be from 1 to 3 with a beam of 2, found 4"),
+        ({"nbest": 0}, "nbest must be from 1 to 3 with a beam of 2, found 0"),
         ({"forbidden": [EOS]}, "eos cannot be forbidden"),
     ],
 )

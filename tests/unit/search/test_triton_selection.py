@@ -14,7 +14,7 @@ from nmt.search.scoring import LengthPenalty
 from nmt.search.triton_selection import select
 torch.manual_seed(1)
 penalty, vocabulary, eos = LengthPenalty("gnmt", 0.6), 40, 3
-cases = (1, 1, (0, 2), True), (3, 2, (), False), (5, 1, (0, 1, 2), True), (5, 5, (7,), True)
+cases = (1, 1, (0, 2), True), (3, 2, (), False), (5, 1, (0, 1, 2), True), (5, 5, (7,), True), (3, 5, (7,), True)
 for width, nbest, banned, early in cases:
     for dtype in (torch.float32, torch.bfloat16):
         limits = torch.tensor([2, 6, 1, 5])

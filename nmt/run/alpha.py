@@ -1,0 +1,77 @@
+"""The strength of the length penalty that was chosen for a run's final model, in ``runs/NAME/alpha.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nmt.config.search import ALPHA, KEYS_OF, SearchConfig
+from nmt.errors import CheckpointError
+from nmt.run.directory import Run
+from nmt.run.selection import TITLES, Score
+from nmt.storage.atomic import write_json
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A choice, and what it depends on.
+
+    Attributes:
+        alpha: the chosen value.
+        model: SHA-256 of the file of weights.
+        basis: settings and lines that the scores depend on.
+        measure: of the scores: bleu or chrf; loss where the model was too weak to compare translations.
+        scores: of each value that was tried.
+    """
+
+    alpha: float
+    model: str
+    basis: dict[str, Any]
+    measure: Score
+    scores: dict[str, float]
+
+    def write(self, run: Run) -> None:
+        write_json(run.alpha, asdict(self))
+
+
+def read(run: Run) -> Chosen | None:
+    """The choice for the final model that the run has now; None where none was made, or the record is damaged."""
+    try:
+        record = json.loads(run.alpha.read_text(encoding="utf-8"))
+        found = Chosen(**record)
+        SearchConfig(alpha=found.alpha)
+        whole = found.measure in TITLES and all(f"{found.scores[f'{x:g}']:g}" for x in (found.alpha, ALPHA))
+        return found if whole and found.model == run.model_checksum() else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, CheckpointError):
+        return None
+
+
+def with_alpha(run: Run, search: SearchConfig) -> SearchConfig:
+    """``search`` with the alpha chosen for the run, unless it names one or none was chosen."""
+    if search.alpha is not None or (chosen := read(run)) is None:
+        return search
+    return search.model_copy(update={"alpha": chosen.alpha})
+
+
+def described(search: SearchConfig, configured: SearchConfig) -> str:
+    """Say in a line how lines are searched, and where alpha comes from.
+
+    Args:
+        configured: the settings before :func:`with_alpha`.
+    """
+    if search.method != "beam":
+        values = {key: getattr(search, key) for key in KEYS_OF[search.method]}
+        settings = [f"{key} {value:g}" for key, value in values.items() if value is not None]
+        return f"search: {', '.join([search.method, *settings])}"
+    if search.beam_size == 1:
+        return "search: greedy"
+    if not search.alpha_matters:
+        return f"search: beam of {search.beam_size}, no length penalty"
+    origin = "set by search.alpha"
+    if configured.alpha is None:
+        origin = "the default" if search.alpha is None else "chosen on the validation set"
+    return (
+        f"search: beam of {search.beam_size}, length penalty {search.length_penalty} with alpha "
+        f"{search.alpha_or_default:g} ({origin})"
+    )

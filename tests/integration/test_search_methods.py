@@ -1,0 +1,117 @@
+"""Search methods and penalties on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nmt.cli import main
+from nmt.errors import ConfigError, ExportError
+from nmt.run.directory import Run
+from nmt.translation.ctranslate2_cache import check_expressible
+
+LINES = ["one two", "three four five", "", "one", "six seven one two three", "two"] * 3
+
+
+def translate(place, lines, *options) -> list[str]:
+    place.write("in", "".join(f"{line}\n" for line in lines).encode())
+    assert main(["translate", "c", "-i", "in", "-o", "out", *options]) == 0
+    return (place.path / "out").read_text().splitlines()
+
+
+def test_samples_of_a_line_depend_on_the_line_and_the_seed_alone(place, caplog):
+    sample = ["--search", "method=sample", "temperature=2.0"]
+    found = translate(place, LINES, *sample)
+    assert "search: sample, temperature 2, top_p 1, seed 1" in caplog.text
+    assert len(set(found)) > 3
+    assert translate(place, LINES[::-1], *sample) == found[::-1]
+    assert translate(place, LINES[4:5], *sample) == found[4:5]
+    assert translate(place, LINES, *sample, "search.seed=2") != found
+    three = translate(place, LINES, *sample, "--nbest", "3")
+    assert three[::3] == found
+    assert three[1::3] != found
+
+
+def test_an_evaluation_with_another_search_is_stored_as_such(place, capsys):
+    result = place.run / "evaluation" / "tiny.json"
+    before = result.read_bytes()
+    assert main(["evaluate", "c", "--search", "alpha=0.4", "beam_size=3"]) == 0
+    found = json.loads(result.read_text())["search"]
+    assert (found["alpha"], found["beam_size"]) == (0.4, 3)
+    assert main(["evaluate", "c"]) == 0
+    assert result.read_bytes() == before
+    assert main(["evaluate", "c", "--search", "alpha=-1"]) == 2
+    assert "search.alpha: -1" in capsys.readouterr().err
+
+
+def test_a_greedy_sample_is_greedy_search(place):
+    assert translate(place, LINES, "--search", "method=sample", "top_k=1") == translate(
+        place, LINES, "--beam-size", "1"
+    )
+
+
+def test_a_coverage_penalty_changes_scores_only_where_it_is_on(place):
+    short = ["--scores", "--search", "max_length_ratio=0", "max_length_offset=1"]  # too short to cover a source
+    plain = translate(place, LINES, *short)
+    assert translate(place, LINES, *short, "coverage_penalty=0") == plain
+    assert translate(place, LINES, *short, "coverage_penalty=0.5") != plain
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--search", "temperature=0.5"],
+            "runs/c: search.temperature: 0.5 has no effect: search.method is beam; remove",
+        ),
+        (
+            ["--search", "method=sample", "--beam-size", "3"],
+            "search.beam_size: 3 has no effect: search.method is sample",
+        ),
+        (["--search", "method=samples"], "is not one of 'beam' or 'sample' (did you mean sample?)"),
+        (["--search", "method=[a]"], "search.method: "),
+        (["--search", "method=sample", "top_p=0"], "search.top_p: 0 (integer) should be greater than 0"),
+        (["--search", "train.seed=1"], "--search train.seed=1: must be key=value of the section search"),
+        (["--search", "alpha"], "--search alpha: must be key=value of the section search, such as alpha=0.6"),
+        (["--search", "beta=1"], "search.beta: unknown key"),
+        (["--search", "method=sample", "--nbest", "1001"], "--nbest 1001: must be at most 1000"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(place, capfd, options, message):
+    place.write("in", b"one\n")
+    assert main(["translate", "c", "-i", "in", *options]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("search", "setting"),
+    [
+        ({"method": "sample", "beam_size": 5}, "search.method: sample"),
+        ({"coverage_penalty": 0.2}, "search.coverage_penalty"),
+    ],
+)
+def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
+    config = task.config("transformer", search=search)
+    with pytest.raises(ExportError) as error:
+        check_expressible(Run(Path("runs/c")), config)
+    assert str(error.value) == (
+        f"runs/c: CTranslate2 cannot search as the run does ({setting}); translate with PyTorch: nmt translate, "
+        "without --engine"
+    )
+
+
+def test_a_coverage_penalty_needs_attention(task):
+    assert task.config("rnn", search={"coverage_penalty": 0.2}).search.coverage_penalty == 0.2
+    with pytest.raises(ConfigError, match=r"search\.coverage_penalty: needs a model with attention, and model\.att"):
+        task.config("rnn", search={"coverage_penalty": 0.2}, model={"attention": "none", "d_attention": 256})
+
+
+def test_settings_of_the_first_version_are_compared_as_that_version_did(task):
+    """A key that it lacked must not make its scores, stored in runs, those of another search."""
+    first = {"beam_size", "length_penalty", "alpha", "max_length_ratio", "max_length_offset", "max_source_tokens"}
+    search = task.config("rnn", defaults=1).search
+    assert search.compared().keys() == first
+    sampled = search.model_copy(update={"method": "sample", "seed": 2})
+    assert sampled.compared().keys() == first | {"method", "seed"}
