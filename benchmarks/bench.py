@@ -1,6 +1,7 @@
 """Run the benchmarks of this folder and write benchmarks/RESULTS.md from their sections.
 
-benchmarks/bench.py [--quick] [--only train decode data] [--repeats N] [--src FILE --tgt FILE --input FILE] [--out FILE]
+benchmarks/bench.py [--quick] [--only train decode data long] [--repeats N] [--src FILE --tgt FILE --input FILE]
+                    [--out FILE]
 """
 
 import argparse
@@ -13,7 +14,12 @@ from harness import ROOT, BenchmarkError, command, machine
 from nmt.cli.errors import guarded
 from nmt.storage.atomic import write_text
 
-QUICK = {"train": ["--quick"], "decode": ["--quick"], "data": ["--pairs", "20000", "--repeats", "1", "--steps", "20"]}
+QUICK = {
+    "train": ["--quick"],
+    "decode": ["--quick"],
+    "data": ["--pairs", "20000", "--repeats", "1", "--steps", "20"],
+    "long": ["--quick"],
+}
 
 
 def main() -> None:
@@ -44,7 +50,7 @@ def main() -> None:
     head = header()
     for name in arguments.only:
         script, section = ROOT / "benchmarks" / f"bench_{name}.py", arguments.work / f"{name}.md"
-        options = text + (["--input", arguments.input] if text and name == "decode" else [])
+        options = [] if name == "long" else text + (["--input", arguments.input] if text and name == "decode" else [])
         options += ["--repeats", str(arguments.repeats)] if arguments.repeats else []
         options += QUICK[name] if arguments.quick else []
         done = subprocess.run([sys.executable, str(script), "--out", str(section), *options])

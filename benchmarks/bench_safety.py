@@ -70,7 +70,7 @@ def main() -> None:
         keep_freed_memory()
         set_threads(config.train.threads)
         device = resolve_device(config.train.device)
-        run = Run.of(config)
+        run = Run(config.run_dir)
         trainer = pipeline.build_trainer(
             config, run, pipeline.prepare(config), Place(device, resolve_precision(config.train.precision, device))
         )

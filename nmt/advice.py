@@ -23,10 +23,16 @@ VALUES: dict[str, dict[str, str]] = {
         "bahdanau": "additive", "concat": "additive", "mlp": "additive", "luong": "general", "bilinear": "general",
         "multiplicative": "general", "dot_product": "dot", "scaled": "scaled_dot", "l2": "euclidean",
         "distance": "euclidean", "false": "none", "no": "none", "off": "none",
+        "hard": "additive with model.alignment: hard", "local": "general with model.alignment: local_predictive",
     },
     "cell": {"rnn": "gru"},
     "bidirectional": {"true": "all", "yes": "all"},
     "norm": {"prenorm": "pre", "pre_ln": "pre", "postnorm": "post", "post_ln": "post"},
+    "norm_type": {
+        "layernorm": "layer", "layer_norm": "layer", "rmsnorm": "rms", "rms_norm": "rms", "scalenorm": "scale",
+        "scale_norm": "scale",
+    },
+    "qk_norm": {"cosine": "l2", "unit": "l2", "layernorm": "layer", "layer_norm": "layer", "no": "none"},
     "activation": {"silu": "swiglu", "swish": "swiglu", "glu": "swiglu"},
     "positions": {"sinusoid": "sinusoidal", "sin": "sinusoidal", "rope": "rotary", "absolute": "learned"},
     "tie_embeddings": {"true": "all", "false": "none", "three-way": "all", "no": "none"},
@@ -123,8 +129,13 @@ KEYS = {
     "heads": "model.num_heads",
     "num_attention_heads": "model.num_heads",
     "num_layers": "model.encoder_layers",
+    "input_feed": "model.input_feeding",
     "num_encoder_layers": "model.encoder_layers",
     "num_decoder_layers": "model.decoder_layers",
+    "encoder_layerdrop": "model.layer_drop",
+    "decoder_layerdrop": "model.layer_drop",
+    "layerdrop": "model.layer_drop",
+    "sliding_window": "model.attention_window",
 }
 
 COMMANDS = {

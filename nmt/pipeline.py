@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from nmt.config.compare import digest, fixed_settings, flatten
+from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
+from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
@@ -36,7 +37,6 @@ from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import Scores, resolve
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
-from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
 from nmt.runtime.device import (
     Place,
@@ -47,6 +47,7 @@ from nmt.runtime.device import (
     set_threads,
     use_device,
 )
+from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.runtime.signals import Interrupted, number_of
@@ -55,8 +56,10 @@ from nmt.training.batching import choose_batching
 from nmt.training.final import describe
 from nmt.training.prepared import Prepared
 from nmt.training.reporting import record_final_metrics
+from nmt.training.saving import Saving
 from nmt.training.summary import summary
 from nmt.training.trainer import Trainer
+from nmt.training.updater import Updater
 from nmt.training.validation import Validator
 from nmt.translation.loading import load_translator
 from nmt.translation.pytorch_loading import load_final, new_model, new_translator
@@ -129,49 +132,34 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
         OtherRankFailed: the error is raised on another rank.
     """
     # This process
-    run = Run.of(config)
-    place = ranks.on_every_rank(lambda: _set_up(config, ranks))
+    run = Run(config.run_dir)
+    place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
         # Configuration, corpus, tokenizer, id pairs
         ranks.on_main(lambda: _hold(held, run, config))
-        given, config = config, ranks.on_main(lambda: run.settle(config))
         prepared = ranks.main_first(lambda: prepare(config, run))
-        config = config.model_copy(update={"evaluation": ranks.on_main(lambda: prepared.evaluation)})
         # Batches, model, trainer
-        trainer = build_trainer(config, run, prepared, place)
-        resumed = trainer.resume(log.warning)
-        if resumed and trainer.reason_to_stop() is None:
-            ranks.on_main(lambda: _check_schedule(given, config, run, trainer))
-        ranks.on_main(lambda: prepared.copy_into(run, config, trainer.environment))
+        training = Training(config, run, prepared, place)
+        training.resume()
         # Checkpoints, final model
-        already = ranks.on_main(lambda: trainer.is_finished(log.warning))
+        already = training.is_finished()
         if not already:
-            _log(summary(config, prepared, trainer, resumed))
-            _log(*plan.expected(config.train, trainer.pace(), len(prepared.corpus.part("valid"))))
-            reason = trainer.fit()
+            reason = training.fit()
             held.enter_context(_ended_when_trained(run, ranks))
-            origin = trainer.finish(log.warning)
-            ranks.on_main(lambda: run.save_config(config))
-            _log(*describe(origin), *plan.result(config.train, trainer.progress.step), _ended(trainer, reason, origin))
+            training.finish(reason)
         # Search, BLEU
-        searching = _with_alpha(run, trainer.model, prepared, config, place)
-        scores = _evaluate_run(run, trainer.model, prepared, searching, place)
-        ranks.on_main(lambda: _conclude(run, config, scores, trainer))
-        shown = ranks.on_main(lambda: samples(Results(run), sets_of(prepared.corpus)[0]))
-        further = plan.further(config.train, trainer.progress, trainer.pace())
-        has_tests, reason_to_stop = bool(prepared.corpus.tests), trainer.reason_to_stop()
-        return Trained(run, trainer.progress.step, already, has_tests, scores, shown, reason_to_stop, further)
+        return training.evaluate(already)
 
 
-def _set_up(config: Config, ranks: Ranks) -> Place:
+def _set_up(config: TrainConfig, ranks: Ranks) -> Place:
     """Set what is set once per process; return where and in which precision to train."""
-    set_deterministic(config.train.deterministic)
-    set_threads(config.train.threads)
+    set_deterministic(config.deterministic)
+    set_threads(config.threads)
     keep_freed_memory()
-    device = resolve_device(config.train.device)
+    device = resolve_device(config.device)
     use_device(device)
-    return Place(device, resolve_precision(config.train.precision, device), ranks)
+    return Place(device, resolve_precision(config.precision, device), ranks)
 
 
 def _hold(held: ExitStack, run: Run, config: Config) -> None:
@@ -180,52 +168,162 @@ def _hold(held: ExitStack, run: Run, config: Config) -> None:
     run.check(config)
 
 
+class Training:
+    """The training of one run: what belongs to it, and its phases in the order of :func:`train`."""
+
+    def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place):
+        self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
+        self.total_steps = config.train.schedule.total_steps  # as the user gave it
+        config = config.model_copy(update={"evaluation": self.ranks.on_main(lambda: prepared.evaluation)})
+        self.trainer = build_trainer(config, run, prepared, place)
+        self.config = config.model_copy(update={"train": self.trainer.config})
+        self.resumed = False
+
+    def resume(self) -> None:
+        """Restore the last checkpoint if one exists, and complete the run directory."""
+        self.resumed = self.trainer.resume(log.warning)
+        if self.resumed and self.trainer.reason_to_stop() is None:
+            self.ranks.on_main(self._check_schedule)
+        if self.total_steps is not None:
+            self.trainer.progress.descent = None
+        self.ranks.on_main(self._fill_run)
+
+    def is_finished(self) -> bool:
+        return self.ranks.on_main(lambda: self.trainer.is_finished(log.warning))
+
+    def fit(self) -> str:
+        """Train until a limit is reached; return the limit in words."""
+        trainer, train = self.trainer, self.config.train
+        _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
+        _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
+        _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
+        return trainer.fit()
+
+    def finish(self, reason: str) -> None:
+        """Write the final model, and with it the configuration that it was trained with."""
+        # Write
+        origin, progress = self.trainer.finish(log.warning), self.trainer.progress
+        self.ranks.on_main(lambda: self.run.save_config(self.config))
+        # Report
+        steps, averaged = ", ".join(map(str, origin["steps"])), " (averaged weights)" if origin["averaged"] else ""
+        _log(*describe(origin), *plan.result(self.config.train, progress.step, progress.descent))
+        _log(
+            f"training ended by {reason} after {progress.step} steps and {progress.seconds / 60:.1f} minutes; "
+            f"model of step {steps}{averaged}"
+        )
+
+    def evaluate(self, already: bool) -> Trained:
+        """Score the final model on every test set, and complete the run; repeated, this changes nothing.
+
+        Args:
+            already: whether the training was finished before this start.
+        """
+        trainer, sets = self.trainer, sets_of(self.prepared.corpus)
+        scores = self._scores(sets, self._with_alpha())
+        self.ranks.on_main(lambda: self._conclude(scores))
+        shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
+        further = plan.further(self.config.train, trainer.progress, trainer.pace())
+        has_tests, reason = bool(self.prepared.corpus.tests), trainer.reason_to_stop()
+        return Trained(self.run, trainer.progress.step, already, has_tests, scores, shown, reason, further)
+
+    def _check_schedule(self) -> None:
+        """Warn of what this start changes in the learning rate of a resumed run, or refuse it."""
+        before = self.run.settle(self.run.load_config()).train
+        if (end := self.run.schedule_end()) is not None:
+            before = plan.with_end(before, end)
+        pace, descent = self.trainer.pace(), self.trainer.progress.descent
+        if line := plan.check_resumed(before, self.config.train, self.total_steps, pace, descent):
+            log.warning("%s", line)
+
+    def _fill_run(self) -> None:
+        """Write what the run needs to be used without the store.
+
+        A run that has a final model keeps its configuration until it has a model of the new one.
+        """
+        self.prepared.copy_into(self.run, self.trainer.environment)
+        if not self.run.has_model:
+            self.run.save_config(self.config)
+
+    def _with_alpha(self) -> Config:
+        """The configuration with the alpha chosen for the final model: now, if it was not chosen before."""
+        # Find
+        config, ranks, model, tokenizer = self.config, self.ranks, self.trainer.model, self.prepared.tokenizer
+        if config.search.alpha is not None or not config.search.alpha_matters:
+            return config
+        valid = tuning.lines_of(TestSet.of(self.prepared.corpus, "valid"))
+        checksum = ranks.on_main(self.run.model_checksum)
+        chosen = ranks.on_main(lambda: tuning.stored(self.run, tuning.basis_of(valid, config)))
+        # Choose
+        if chosen is None:
+            ranks.on_main(lambda: load_final(self.run, model, tokenizer))
+            ranks.broadcast_weights(model)
+            translator = new_translator(model, tokenizer, config, self.prepared.encoded.limits, self.place)
+            chosen = tuning.choose_alpha(translator, valid, config, checksum, ranks)
+            ranks.on_main(partial(chosen.write, self.run))
+        _log(tuning.summary(chosen, len(valid.sources)))
+        return config.model_copy(update={"search": config.search.model_copy(update={"alpha": chosen.alpha})})
+
+    def _scores(self, sets: Sequence[TestSet], config: Config) -> dict[str, Scores]:
+        """Scores on each set: those stored of exactly this model and these settings, else new."""
+        # Find
+        tokenizer, model, evaluation = self.prepared.tokenizer, self.trainer.model, config.evaluation
+        results, ranks = Results(self.run), self.ranks
+        translator = new_translator(model, tokenizer, config, self.prepared.encoded.limits, self.place)
+        checksum = ranks.on_main(self.run.model_checksum)
+        bases = {one.name: one.basis(checksum, translator.search, evaluation) for one in sets}
+        stored = ranks.on_main(lambda: {name: results.find(name, basis) for name, basis in bases.items()})
+        missing = [one for one in sets if stored[one.name] is None]
+        # Translate and score what is missing
+        if missing:
+            ranks.on_main(lambda: load_final(self.run, model, tokenizer))
+            ranks.broadcast_weights(model)
+        for one in missing:
+            found, hypotheses = score_set(translator, one, evaluation, ranks)
+            ranks.on_main(partial(results.store, one.name, bases[one.name], found, hypotheses))
+            stored[one.name] = found
+        return {name: found for name, found in stored.items() if found is not None}
+
+    def _conclude(self, scores: Mapping[str, Scores]) -> None:
+        """Record the scores as the run's final metrics."""
+        finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
+        settings, progress = flatten(self.config.model_dump(mode="json")), self.trainer.progress
+        record_final_metrics(self.run, settings, finals, progress.step, progress.files)
+        self.run.save_config(self.config)
+
+
 def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) -> Trainer:
     """A trainer at step 0, with the first weights of ``config.seed``."""
     # Model
-    tokenizer, dataset, cleaning, ranks = prepared.tokenizer, prepared.encoded.train, config.data.cleaning, place.ranks
+    tokenizer, dataset, ranks = prepared.tokenizer, prepared.encoded.train, place.ranks
     seed_everything(config.seed)
-    model = new_model(config, tokenizer).to(place.device)
+    model = new_model(config.model, tokenizer).to(place.device)
     if not ranks.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]))
     # Batches
     text = prepared.corpus.part("train")
-    budget = config.train.batch_tokens
     packed, _ = ranks.on_every_rank(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
-    sampling, longest = config.tokenizer.sampling, cleaning.max_tokens
+    sampling, longest = config.tokenizer.sampling, config.data.cleaning.max_tokens
+    budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
     reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both)
-    accumulate = ranks.size * config.train.accumulate
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both)
+    # The end of the schedule
+    train = ranks.on_main(lambda: run.settle(config).train)
+    train = plan.with_known_end(train, lambda: len(order.updates(0)))
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
+    formerly = validator.settings_under(run.load_config()) if run.started else None
     identity = {
         "configuration": fixed_settings(config),
         "tokenizer": tokenizer.fingerprint,
         "data": prepared.corpus.key,
-        "schedule_end": config.train.schedule.total_steps,
+        "schedule_end": train.schedule.total_steps,
         "batching": "packed" if packed else "padded",
     }
-    formerly = validator.settings_under(run.load_config()) if run.started else None
-    return Trainer(config, run, model, reader, order, validator, identity, place, formerly)
-
-
-def _check_schedule(given: Config, config: Config, run: Run, trainer: Trainer) -> None:
-    """Warn of what this start changes in the learning rate of a resumed run, or refuse it."""
-    before = run.settle(run.load_config()).train
-    if (end := run.schedule_end()) is not None:
-        before = plan.with_end(before, end)
-    if line := plan.check_resumed(before, config.train, given.train.schedule.total_steps, trainer.pace()):
-        log.warning("%s", line)
-
-
-def _ended(trainer: Trainer, reason: str, origin: Mapping[str, Any]) -> str:
-    progress, steps = trainer.progress, ", ".join(map(str, origin["steps"]))
-    averaged = " (averaged weights)" if origin["averaged"] else ""
-    return (
-        f"training ended by {reason} after {progress.step} steps and {progress.seconds / 60:.1f} minutes; "
-        f"model of step {steps}{averaged}"
-    )
+    about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
+    updater = Updater(train, model, reader, place)
+    saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
+    return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
 
 
 @contextmanager
@@ -240,53 +338,6 @@ def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
             "command evaluates it"
         )
         raise ranks.raised_once(Interrupted(reason, number)) from None
-
-
-def _with_alpha(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> Config:
-    """The configuration with the alpha chosen for the final model: now, if it was not chosen before."""
-    # Find
-    ranks = place.ranks
-    if config.search.alpha is not None or not config.search.alpha_matters:
-        return config
-    valid = tuning.lines_of(TestSet.of(prepared.corpus, "valid"))
-    checksum = ranks.on_main(run.model_checksum)
-    chosen = ranks.on_main(lambda: tuning.stored(run, tuning.basis_of(valid, config)))
-    # Choose
-    if chosen is None:
-        ranks.on_main(lambda: load_final(run, model, prepared.tokenizer))
-        ranks.broadcast_weights(model)
-        translator = new_translator(model, prepared.tokenizer, config, prepared.encoded.limits, place)
-        chosen = tuning.choose_alpha(translator, valid, config, checksum, ranks)
-        ranks.on_main(partial(chosen.write, run))
-    _log(tuning.summary(chosen, len(valid.sources)))
-    return config.model_copy(update={"search": config.search.model_copy(update={"alpha": chosen.alpha})})
-
-
-def _evaluate_run(run: Run, model: Seq2Seq[Any], prepared: Prepared, config: Config, place: Place) -> dict[str, Scores]:
-    """Scores of the final model on every test set: those stored of exactly this model and these settings, else new."""
-    # Find
-    sets, results, ranks = sets_of(prepared.corpus), Results(run), place.ranks
-    translator = new_translator(model, prepared.tokenizer, config, prepared.encoded.limits, place)
-    checksum = ranks.on_main(run.model_checksum)
-    bases = {one.name: one.basis(checksum, translator.search, config) for one in sets}
-    stored = ranks.on_main(lambda: {name: results.find(name, basis) for name, basis in bases.items()})
-    missing = [one for one in sets if stored[one.name] is None]
-    # Translate and score what is missing
-    if missing:
-        ranks.on_main(lambda: load_final(run, model, prepared.tokenizer))
-        ranks.broadcast_weights(model)
-    for one in missing:
-        found, hypotheses = score_set(translator, one, config, ranks)
-        ranks.on_main(partial(results.store, one.name, bases[one.name], found, hypotheses))
-        stored[one.name] = found
-    return {name: found for name, found in stored.items() if found is not None}
-
-
-def _conclude(run: Run, config: Config, scores: Mapping[str, Scores], trainer: Trainer) -> None:
-    """Complete a run that is scored; repeated, it changes nothing."""
-    finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
-    record_final_metrics(run, config, finals, trainer.progress.step, trainer.progress.files)
-    run.save_config(config)
 
 
 def _log(*lines: str) -> None:
@@ -316,7 +367,7 @@ def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None
     # Search, BLEU
     translator, results = load_translator(run, search), Results(run)
     sets = [TestSet.of(corpus, part) for part in parts]
-    return {one.name: score_and_store(translator, one, config, results.store) for one in sets}
+    return {one.name: score_and_store(translator, one, config.evaluation, results.store) for one in sets}
 
 
 def evaluate_lines(
@@ -324,4 +375,4 @@ def evaluate_lines(
 ) -> Evaluated:
     """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
     translator, one = load_translator(run, search), TestSet(name, sources, references)
-    return score_and_store(translator, one, run.load_config(), Results(run).store_file)
+    return score_and_store(translator, one, run.load_config().evaluation, Results(run).store_file)

@@ -130,7 +130,7 @@ def trainings(config: str, overrides: list[str], part: str | None, private: bool
         overrides.append(f"train.schedule.total_steps={schedule.total_steps or max(steps, schedule.warmup_steps)}")
 
     def training(kind: str, steps: int, start: Training | None = None) -> Training:
-        run = Run.of(load_config(config, [*overrides, f"name={loaded.name}-torture-{kind}"]))
+        run = Run(load_config(config, [*overrides, f"name={loaded.name}-torture-{kind}"]).run_dir)
         return Training(config, overrides, run, steps, start, private)
 
     found = [training("first", steps)] if part != "further" else []

@@ -54,6 +54,7 @@ MODELS["transformer-to-rnn"] = {
     **MODELS["rnn"],
     "encoder": {"type": "transformer", "d_model": 24, "d_ff": 40, "num_heads": 2, "num_layers": 1},
 }
+MODELS["rnn-reinforce"] = {**MODELS["rnn"], "alignment": "hard", "hops": 2, "input_feeding": True}
 
 
 def write_corpus(folder: Path, train: int = 600, held: int = 20) -> dict[str, Path]:

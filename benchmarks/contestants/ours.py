@@ -41,11 +41,11 @@ class Ours(worker.Training):
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
         raw = task["config"]
         raw["train"] |= {"compile": task.get("compile", False)}
-        config = validate_config(raw, "benchmark")
+        self.config = config = validate_config(raw, "benchmark")
         precision = resolve_precision(task["precision"], self.device)
         prepared = pipeline.prepare(config)
         device = resolve_device(task["device"])
-        self.trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(device, precision))
+        self.trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, Place(device, precision))
         self.trainer.model.train()
         order, reader = self.trainer.order, self.trainer.reader
         plan = ((rows, epoch) for epoch in count() for update in order.updates(epoch) for rows in update)
@@ -67,7 +67,7 @@ class Ours(worker.Training):
         # Files
         worker.write_batches(batches, self.batches)
         worker.write_weights(weights, self.trainer.model.state_dict())
-        config, tokenizer = self.trainer.config, self.trainer.reader.tokenizer
+        config, tokenizer = self.config, self.trainer.reader.tokenizer
         pad_id = tokenizer.pad_id
         # Task
         model = config.model.model_dump(mode="json")
@@ -121,7 +121,7 @@ class Ours(worker.Training):
         """Write the weights, and ``src``, ``tgt_in`` and teacher-forced ``logits`` of a few sentences."""
         opened = Run.open(run)
         config, tokenizer = opened.load_config(), Tokenizer.load(opened.tokenizer)
-        model = new_model(config, tokenizer).eval()
+        model = new_model(config.model, tokenizer).eval()
         load_final(opened, model, tokenizer)
         worker.write_weights(weights, model.state_dict())
         found = [best[0].tokens for best in load_translator(opened, device=device).translate(sources)]

@@ -66,7 +66,17 @@ class TransformerStack(Section):
     d_model: Positive = Field(512, description="width of the model")
     d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
     num_heads: Positive = Field(8, description="attention heads; divides d_model")
-    norm: Literal["pre", "post"] = Field("pre", description="layer norm before each sublayer, or after its residual")
+    norm: Literal["pre", "post"] = Field("pre", description="norm before each sublayer, or after its residual")
+    norm_type: Literal["layer", "rms", "scale"] = Field(
+        "layer",
+        description="layer norm (Ba et al. 2016); rms: RMSNorm, without mean and bias (Zhang and Sennrich 2019); scale:"
+        " ScaleNorm, with one learned length for all coordinates (Nguyen and Salazar 2019)",
+    )
+    qk_norm: Literal["none", "l2", "layer"] = Field(
+        "none",
+        description="norm of the queries and keys of each head; l2: vectors of length one, with a learned scale of the"
+        " scores (Henry et al. 2020); layer: layer norms without bias (Dehghani et al. 2023)",
+    )
     activation: Literal["relu", "gelu", "swiglu"] = Field(
         "relu", description="of the feed-forward layers; swiglu has a third matrix (Shazeer 2020)"
     )
@@ -76,9 +86,17 @@ class TransformerStack(Section):
         " and keys of self-attention (Su et al. 2021)",
     )
     max_positions: Positive = Field(1024, description="longest sequence of learned positions")
+    attention_window: Positive | None = Field(
+        None,
+        description="self-attention sees only positions less than this many positions away (Beltagy et al. 2020), in"
+        " memory linear in the length; null: all positions",
+    )
     dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
     attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
     activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
+    layer_drop: Probability = Field(
+        0.0, description="LayerDrop: probability that a batch of the training skips a layer (Fan et al. 2020)"
+    )
 
     def unused(self) -> dict[str, str]:
         if self.positions != "learned":

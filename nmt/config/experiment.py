@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
 from nmt.config.data import DataConfig
+from nmt.config.encoders import TransformerStack
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.search import SearchConfig
@@ -41,6 +42,9 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "evaluation.ter_asian_support": False,
         "train.selection": "score",
         "train.batching": "padded",
+        "train.ema_decay": None,
+        "train.schedule.name": "inverse_sqrt",
+        "train.schedule.end": "max_steps",
     },
 }
 
@@ -113,6 +117,16 @@ class Config(Section):
     def _batches_can_be_packed(self) -> Self:
         if self.train.batching == "packed" and (why := unpackable(self)) is not None:
             raise ValueError(f"train.batching: packed is not possible: {why}; use auto or padded")
+        return self
+
+    @model_validator(mode="after")
+    def _updates_can_be_compiled(self) -> Self:
+        for path, part in (("model", self.model), ("model.encoder", self.model.encoder)):
+            if self.train.compile and isinstance(part, TransformerStack) and part.layer_drop:
+                raise ValueError(
+                    f"train.compile: true compiles one sequence of layers, but {path}.layer_drop skips other layers in "
+                    "each batch; remove one of them"
+                )
         return self
 
     @model_validator(mode="after")

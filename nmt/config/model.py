@@ -6,13 +6,45 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nmt.config.base import RESUMABLE, Positive, Probability
+from nmt.config.base import RESUMABLE, Positive, Probability, Section
 from nmt.config.encoders import EncoderConfig, RecurrentEncoderConfig, RecurrentStack, TransformerStack
 from nmt.config.presets import PresetSection
 
 TieEmbeddings = Literal["all", "decoder", "none"]
+BIAS_HELP = "add a learned bias to the logits of each subword"
 TIE_HELP = "all: source, target and output share one matrix; decoder: target and output; none: three matrices"
 ENCODER_HELP = "an encoder of another family or other sizes; default: the usual one of this type"
+
+
+class HardAttentionConfig(Section):
+    """Training of hard attention (Xu et al. 2015, section 4.1)."""
+
+    estimator: Literal["reinforce", "gumbel"] = Field(
+        "reinforce",
+        description="of the gradient through a draw: reinforce (Williams 1992), or gumbel, straight-through"
+        " (Jang et al. 2017)",
+    )
+    reinforce_weight: Annotated[float, Field(gt=0.0)] = Field(
+        0.1, description="factor of the REINFORCE term; 1: the unbiased gradient, which is noisy"
+    )
+    entropy_weight: Annotated[float, Field(ge=0.0)] = Field(
+        0.01, description="reward of the entropy of the distribution drawn from, for each target token"
+    )
+    baseline_decay: Probability = Field(
+        0.9, description="of the moving average of the log-likelihood, which REINFORCE subtracts as its baseline"
+    )
+    expected_context: Probability = Field(
+        0.5, description="probability that a training sentence uses soft weights instead of draws"
+    )
+    temperature: Annotated[float, Field(gt=0.0)] = Field(
+        1.0, description="of the softmax that gives gumbel its gradient"
+    )
+
+    def unused(self) -> dict[str, str]:
+        if self.estimator == "reinforce":
+            return {"temperature": "estimator: reinforce has no temperature; gumbel has"}
+        keys = ("reinforce_weight", "entropy_weight", "baseline_decay", "expected_context")
+        return dict.fromkeys(keys, "estimator: gumbel has no such term; reinforce has")
 
 
 class RNNConfig(RecurrentStack, PresetSection):
@@ -30,8 +62,22 @@ class RNNConfig(RecurrentStack, PresetSection):
         "additive", description="score of the alignment; none: the decoder sees the source as one vector"
     )
     d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
+    alignment: Literal["soft", "hard", "local_monotonic", "local_predictive"] = Field(
+        "soft",
+        description="soft: weights over the source; hard: one position a step (Xu et al. 2015); local: a window"
+        " (Luong et al. 2015) at the target position (monotonic), or at one that the decoder predicts (predictive)",
+    )
+    window: Positive = Field(10, description="positions on each side of the centre of local alignment")
+    hard: HardAttentionConfig = Field(HardAttentionConfig(), description="training of hard alignment")
+    hops: Positive = Field(
+        1, description="attention layers; the context of one refines the query of the next (Sukhbaatar et al. 2015)"
+    )
+    input_feeding: bool = Field(
+        False, description="the vector that predicts a word is an input of the next step (Luong et al. 2015)"
+    )
     dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
     tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
+    output_bias: bool = Field(False, description=BIAS_HELP)
     encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)
 
     @property
@@ -48,6 +94,13 @@ class RNNConfig(RecurrentStack, PresetSection):
         found = super().unused() | _replaced(self)
         if self.attention in ("general", "none"):
             found["d_attention"] = f"attention: {self.attention} does not project queries and keys to d_attention"
+        if self.attention == "none":
+            reason = "attention: none reads no source positions"
+            found |= dict.fromkeys(("alignment", "hops", "input_feeding"), reason)
+        if self.attention == "none" or not self.alignment.startswith("local_"):
+            found["window"] = "only local alignment has a window"
+        if self.attention == "none" or self.alignment != "hard":
+            found |= {f"hard.{key}": "only alignment: hard uses it" for key in HardAttentionConfig.model_fields}
         return found
 
     @model_validator(mode="after")
@@ -63,6 +116,12 @@ class TransformerConfig(TransformerStack, PresetSection):
     encoder_layers: Positive = Field(6, description="layers of the encoder")
     decoder_layers: Positive = Field(6, description="layers of the decoder")
     tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
+    output_bias: bool = Field(False, description=BIAS_HELP)
+    fix_norm: bool = Field(
+        False,
+        description="FixNorm: divide each row of the embeddings and of the output layer by its length"
+        " (Nguyen and Salazar 2019)",
+    )
     encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)
 
     @property

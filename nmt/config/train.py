@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nmt.config.base import RESUMABLE, Positive, Probability, Section
-from nmt.config.schedule import ScheduleConfig
+from nmt.config.schedule import Descent, ScheduleConfig
 from nmt.config.terms import TermsConfig
 
 
@@ -82,9 +82,11 @@ class TrainConfig(Section):
         1.0, description="largest gradient norm; null: no clipping"
     )
     ema_decay: Probability | None = Field(
-        None,
-        description="keep an exponential moving average of the weights, and validate and decode with it. The decay of"
-        " step s is at most (1 + s) / (10 + s): 0.999 is reached at step 9,000",
+        0.999,
+        description="keep an exponential moving average of the weights, and validate with it; at the end, the better of"
+        " the average and the weights becomes the final model, see selection. The decay of step s is at most"
+        " (1 + s) / (10 + s): 0.999 is reached at step 9,000. It takes the memory of the weights once more; null: no"
+        " average",
     )
     average: Positive | None = Field(
         None,
@@ -148,8 +150,13 @@ class TrainConfig(Section):
     def _can_end(self) -> Self:
         if not (self.max_steps or self.max_epochs or self.max_minutes or self.patience):
             raise ValueError("nothing would end the training: set max_steps, max_epochs, max_minutes or patience")
-        if self.schedule.ends and self.schedule_end is None:
-            raise ValueError(f"a {self.schedule.name} schedule needs its end: set schedule.total_steps or max_steps")
+        limited = self.schedule.end == "run" and (self.max_epochs or self.max_minutes)
+        if self.schedule.ends and self.schedule_end is None and not limited:
+            ends = "max_steps, max_epochs, max_minutes" if self.schedule.end == "run" else "max_steps"
+            raise ValueError(
+                f"a {self.schedule.name} schedule needs its end: set {ends} or schedule.total_steps; or "
+                "schedule.name: inverse_sqrt, which needs none"
+            )
         both = self.bidirectional_epochs
         if both and self.max_epochs and self.max_epochs <= both:
             raise ValueError(
@@ -164,9 +171,24 @@ class TrainConfig(Section):
 
     @property
     def schedule_end(self) -> int | None:
-        """The step at which the learning rate reaches its lowest value; None for a schedule without an end."""
+        """The step at which the learning rate reaches its lowest value; None where it has none, or none is known."""
         return (self.schedule.total_steps or self.max_steps) if self.schedule.ends else None
 
-    def learning_rate(self, step: int, plateau_cuts: int = 0) -> float:
-        """Learning rate of update ``step`` (the first is 1), after ``plateau_cuts`` plateaus."""
-        return self.schedule.rate(step, self.optimizer.lr, self.schedule_end or step, plateau_cuts)
+    @property
+    def follows_clock(self) -> bool:
+        """Whether the schedule ends with ``max_minutes``, if no other limit ends the training before."""
+        schedule = self.schedule
+        return bool(schedule.ends and schedule.end == "run" and not schedule.total_steps and self.max_minutes)
+
+    @property
+    def descent(self) -> Descent | None:
+        """From the end of the warmup to ``schedule_end``."""
+        return Descent(self.schedule.warmup_steps, 0.0, end) if (end := self.schedule_end) else None
+
+    def learning_rate(self, step: int, plateau_cuts: int = 0, descent: Descent | None = None) -> float:
+        """Learning rate of update ``step`` (the first is 1), after ``plateau_cuts`` plateaus.
+
+        Args:
+            descent: instead of the one to ``schedule_end``.
+        """
+        return self.schedule.rate(step, self.optimizer.lr, descent or self.descent, plateau_cuts)

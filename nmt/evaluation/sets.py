@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmt.config.experiment import Config
+from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
 from nmt.evaluation.results import Basis, Results
@@ -37,13 +37,13 @@ class TestSet:
         text = corpus.part(part)
         return cls(part.removeprefix("test."), text.sources(), text.targets())
 
-    def basis(self, model: str, search: ResolvedSearch, config: Config) -> Basis:
+    def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
         """What scores of this set depend on.
 
         Args:
             model: SHA-256 of the file of weights.
         """
-        return Basis.of(model, search, config.evaluation, self.sources, self.references)
+        return Basis.of(model, search, evaluation, self.sources, self.references)
 
 
 def sets_of(corpus: Corpus) -> list[TestSet]:
@@ -52,7 +52,7 @@ def sets_of(corpus: Corpus) -> list[TestSet]:
 
 
 def score_set(
-    translator: Translator[Any], one: TestSet, config: Config, ranks: Ranks = ALONE
+    translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE
 ) -> tuple[Scores, list[str]]:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
     notices = Notices(log.warning)
@@ -60,7 +60,7 @@ def score_set(
         found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
     ]
     notices.close()
-    return ranks.on_main(lambda: score(hypotheses, one.references, config.evaluation)), hypotheses
+    return ranks.on_main(lambda: score(hypotheses, one.references, evaluation)), hypotheses
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Evaluated:
 def score_and_store(
     translator: Translator[Any],
     one: TestSet,
-    config: Config,
+    evaluation: EvaluationConfig,
     store: Callable[[str, Basis, Scores, list[str]], Path],
 ) -> Evaluated:
     """Score a set and store the results, where that is possible: a run that can only be read is scored all the same.
@@ -87,8 +87,8 @@ def score_and_store(
         translator: loaded from a run.
         store: a method of :class:`Results`.
     """
-    scores, hypotheses = score_set(translator, one, config)
-    basis = one.basis(translator.checksum, translator.search, config)
+    scores, hypotheses = score_set(translator, one, evaluation)
+    basis = one.basis(translator.checksum, translator.search, evaluation)
     try:
         return Evaluated(scores, store(one.name, basis, scores, hypotheses))
     except OSError as error:

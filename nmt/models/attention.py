@@ -1,17 +1,21 @@
 """Attention of the recurrent model: alignment scores between a query and the source, and the context vector.
 
 Each score is a pure function of a query [..., A] and keys [..., A]. :class:`Attention` projects the queries and keys,
-applies the softmax over the source, and computes the weighted sum. To add a score, write its function and class, and
-add its name to ``SCORES`` and to ``model.attention`` of the configuration.
+lets an alignment (:mod:`nmt.models.alignment`) make weights of the scores, and computes the weighted sum. To add a
+score, write its function and class, and add its name to ``SCORES`` and to ``model.attention`` of the configuration.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from nmt.config.model import RNNConfig
+from nmt.models.alignment import ALIGNMENTS, Alignment, Chance, SoftAlignment
 
 
 def additive_score(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
@@ -55,11 +59,19 @@ class Source:
         return Source(*(t.index_select(0, sentences) for t in (self.keys, self.values, self.mask)))
 
 
+class Read(NamedTuple):
+    """One look at the source."""
+
+    context: Tensor  # [B, W, D_enc]
+    weights: Tensor  # [B, W, S]
+    scores: Tensor  # [B, W, S], -inf at padding
+
+
 class Attention(nn.Module):
-    """context = Σ_j softmax_j(score(query, key_j)) value_j, the values being the encoder states.
+    """context = Σ_j α_j value_j, the values being the encoder states, and α = softmax_j(score(query, key_j)).
 
     Each subclass is one score. Queries and encoder states have different widths (the encoder is bidirectional), so most
-    scores compare projections of both to ``d_attention``.
+    scores compare projections of both to ``d_attention``. Another ``alignment`` than the softmax can be set.
 
     Args:
         d_query: width of the decoder state.
@@ -71,6 +83,7 @@ class Attention(nn.Module):
         super().__init__()
         self.key: nn.Module = nn.Linear(d_memory, d_attention, bias=False)
         self.query: nn.Module = nn.Linear(d_query, d_attention, bias=False)
+        self.alignment: Alignment = SoftAlignment()
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         """Scores [B, W, S] of projected queries [B, W, 1, A] and keys [B, 1, S, A]."""
@@ -80,18 +93,12 @@ class Attention(nn.Module):
         """Keys for encoder states [B, S, D_enc] and mask [B, S]."""
         return Source(self.key(values), values, mask)
 
-    def forward(self, query: Tensor, source: Source) -> tuple[Tensor, Tensor]:
-        """Attend with W queries for each sentence.
-
-        Args:
-            query: [B, W, D_query].
-
-        Returns:
-            context [B, W, D_enc] and weights [B, W, S].
-        """
+    def forward(self, query: Tensor, source: Source, time: Tensor | None = None, chance: Chance | None = None) -> Read:
+        """Attend with W queries [B, W, D_query] for each sentence; for the others see :meth:`Alignment.weights`."""
         scores = self.score(self.query(query).unsqueeze(2), source.keys.unsqueeze(1))  # [B, W, S]
-        weights = torch.softmax(scores.masked_fill(~source.mask.unsqueeze(1), -torch.inf), dim=-1)
-        return weights @ source.values, weights
+        scores = scores.masked_fill(~source.mask.unsqueeze(1), -torch.inf)
+        weights = self.alignment.weights(scores, query, source.mask, time, chance)
+        return Read(weights @ source.values, weights, scores)
 
 
 class AdditiveAttention(Attention):
@@ -102,6 +109,7 @@ class AdditiveAttention(Attention):
         self.key = nn.Linear(d_memory, d_attention)  # its bias is that of the hidden layer
         self.query = nn.Linear(d_query, d_attention, bias=False)
         self.v = nn.Parameter(torch.empty(d_attention).uniform_(-1, 1) / math.sqrt(d_attention))
+        self.alignment = SoftAlignment()
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return additive_score(query, keys, self.v)
@@ -113,6 +121,7 @@ class GeneralAttention(Attention):
     def __init__(self, d_query: int, d_memory: int, d_attention: int):
         nn.Module.__init__(self)
         self.key, self.query = nn.Linear(d_memory, d_query, bias=False), nn.Identity()
+        self.alignment = SoftAlignment()
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return dot_score(query, keys)
@@ -141,3 +150,13 @@ SCORES: dict[str, type[Attention]] = {
     "scaled_dot": ScaledDotAttention,
     "euclidean": EuclideanAttention,
 }
+
+
+def build_attention(config: RNNConfig, d_memory: int) -> Attention | None:
+    """The attention that ``config`` asks for; None for ``attention: none``."""
+    score = SCORES.get(config.attention)
+    if score is None:
+        return None
+    attention = score(config.d_hidden, d_memory, config.d_attention)
+    attention.alignment = ALIGNMENTS[config.alignment](config)
+    return attention

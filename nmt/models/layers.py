@@ -147,13 +147,21 @@ def raise_forget_bias(bias: Tensor, by: float) -> None:
     bias.chunk(4)[1].add_(by)
 
 
-def add_norm(y: Tensor, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """x + y and its layer norm, as inference needs them: the norm may be in the type of autocast."""
-    added: tuple[Tensor, Tensor] = _add_norm(y, x, norm)
+def output_layer(d_model: int, vocab_size: int, bias: bool) -> nn.Linear:
+    """The layer from hidden states [..., D] to logits [..., V]. The caller sets its weights; its bias is 0 at first."""
+    layer = nn.Linear(d_model, vocab_size, bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def add_norm(y: Tensor, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """x + y and its norm, as inference needs them: a layer norm may be in the type of autocast."""
+    added: tuple[Tensor, Tensor] = (_add_norm if isinstance(norm, nn.LayerNorm) else plain_add_norm)(y, x, norm)
     return added
 
 
-def plain_add_norm(y: Tensor, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+def plain_add_norm(y: Tensor, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
     x = x + y
     return x, norm(x)
 

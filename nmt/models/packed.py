@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nmt.models.scaled_dot import windowed_attention
 from nmt.sentences import Sentences
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -18,7 +19,7 @@ TRITON_WIDTH = 128  # of a head, at most: its tiles fit into the shared memory
 FLASH_WIDTH = 256
 
 
-def kernel(device: torch.device, dtype: torch.dtype, width: int) -> str | None:
+def kernel(device: torch.device, dtype: torch.dtype, width: int, window: int | None = None) -> str | None:
     """The name of what computes attention for heads of this width: ``triton``, ``flash`` or ``loop``; None: nothing."""
     if device.type == "cpu":
         return "loop"
@@ -26,26 +27,31 @@ def kernel(device: torch.device, dtype: torch.dtype, width: int) -> str | None:
         return None
     if HAS_TRITON and width <= TRITON_WIDTH:
         return "triton"
+    if window is not None:
+        return None
     return "flash" if dtype in (torch.float16, torch.bfloat16) and width <= FLASH_WIDTH and width % 8 == 0 else None
 
 
-def packed_self_attention(projected: Tensor, sentences: Sentences, causal: bool) -> Tensor:
+def packed_self_attention(projected: Tensor, sentences: Sentences, causal: bool, window: int | None = None) -> Tensor:
     """softmax(Q Kᵀ / √K) V within each sentence.
 
     Args:
         projected: [N, 3, H, K] queries, keys and values.
         causal: a row sees those up to its own position.
+        window: a row sees those less than so many positions away; None: all.
 
     Returns:
         [N, H, K]
     """
-    chosen = kernel(projected.device, projected.dtype, projected.size(-1))
+    chosen = kernel(projected.device, projected.dtype, projected.size(-1), window)
     if chosen == "triton":
         from nmt.models import triton_attention
 
-        return triton_attention.packed_self_attention(projected, sentences, causal)
+        return triton_attention.packed_self_attention(projected, sentences, causal, window)
     query, keys, values = projected.unbind(1)
-    return (_flash if chosen == "flash" else _loop)(query, keys, values, sentences, sentences, causal)
+    if chosen == "flash":
+        return _flash(query, keys, values, sentences, sentences, causal)
+    return _loop(query, keys, values, sentences, sentences, causal, window)
 
 
 def packed_cross_attention(query: Tensor, memory: Tensor, sentences: Sentences, of_memory: Sentences) -> Tensor:
@@ -77,19 +83,31 @@ def _flash(
 
 
 def _loop(
-    query: Tensor, keys: Tensor, values: Tensor, sentences: Sentences, of_keys: Sentences, causal: bool
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    sentences: Sentences,
+    of_keys: Sentences,
+    causal: bool,
+    window: int | None = None,
 ) -> Tensor:
     """One sentence after another, in fp32 as all attention on a CPU."""
     with torch.autocast("cpu", enabled=False):
         parts = [_parts(x.float(), by) for x, by in ((query, sentences), (keys, of_keys), (values, of_keys))]
         attended = [
-            F.scaled_dot_product_attention(
-                q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), is_causal=causal
-            ).transpose(0, 1)
+            _sentence(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), causal, window)
             for q, k, v in zip(*parts, strict=True)
             if len(q)
         ]
         return torch.cat(attended)
+
+
+def _sentence(query: Tensor, keys: Tensor, values: Tensor, causal: bool, window: int | None) -> Tensor:
+    """Attention of one sentence, from [H, T, K] to [T, H, K]."""
+    if window is None:
+        return F.scaled_dot_product_attention(query, keys, values, is_causal=causal).transpose(0, 1)
+    out = windowed_attention(query[None], keys[None], values[None], None, window, causal=causal)
+    return out[0].unflatten(-1, (query.size(0), -1))
 
 
 def _parts(x: Tensor, sentences: Sentences) -> list[Tensor]:

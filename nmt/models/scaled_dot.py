@@ -10,6 +10,7 @@ from nmt.models.layers import dropout
 from nmt.runtime.kernels import Kernel
 
 SHORT = 128  # positions up to which attention on a CPU is fastest in plain products
+BLOCK = 64  # positions of a block of windowed attention, at least
 
 
 def attention(
@@ -60,6 +61,71 @@ def short_attention(
     return torch.bmm(weights, values).unflatten(0, (batch, heads))
 
 
+def windowed_attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    window: int,
+    dropout_p: float = 0.0,
+    causal: bool = False,
+) -> Tensor:
+    """Self-attention in which position i sees the positions j with |i - j| < ``window``, and j ≤ i if causal.
+
+    The sequence is cut into blocks of c ≥ ``window`` positions. The queries of a block see keys of this block and of
+    its neighbours only: memory and work are O(S·c), not O(S²) (Beltagy et al. 2020, section 3.1). Positions of the
+    padding see themselves, so that their softmax is defined.
+
+    Args:
+        query, keys, values: [B, H, S, K].
+        mask: [B, S], True where a key is seen; None: everywhere.
+
+    Returns:
+        [B, S, H·K].
+    """
+    length, block = query.size(2), -(-max(window, BLOCK) // 8) * 8  # masks of a fused kernel need a multiple of 8
+    if length <= window:
+        return attention(query, keys, values, None if mask is None else mask[:, None, None, :], dropout_p, causal)
+    if length <= block:
+        seen = _band(length, length, 0, window, causal, query.device)
+        seen = seen if mask is None else seen & mask[:, None, :] | _diagonal(length, length, 0, query.device)
+        return attention(query, keys, values, seen.view(-1, 1, length, length), dropout_p)
+    # Cut into N blocks of c positions, [B·N, H, c, K] and [B·N, H, 2c or 3c, K]
+    batch, after = query.size(0), 0 if causal else 1
+    query = _blocks(query.transpose(1, 2), block, 0, 0)
+    keys, values = (_blocks(x.transpose(1, 2), block, 1, after).transpose(1, 2) for x in (keys, values))
+    # Who sees whom, [B·N, 1, c, 2c or 3c]
+    inside = query.new_ones(1, length, dtype=torch.bool) if mask is None else mask
+    inside = _blocks(inside, block, 1, after).unflatten(0, (inside.size(0), -1)).expand(batch, -1, -1)  # [B, N, 3c]
+    sizes = block, inside.size(2), block
+    seen = _band(*sizes, window, causal, query.device) & inside.flatten(0, 1).unsqueeze(1)
+    seen = (seen | _diagonal(*sizes, query.device)).unsqueeze(1)
+    out = attention(query.transpose(1, 2), keys, values, seen, dropout_p)  # [B·N, c, H·K]
+    return out.reshape(batch, -1, out.size(2))[:, :length]
+
+
+def _blocks(x: Tensor, block: int, before: int, after: int) -> Tensor:
+    """x [B, S, ...] in N blocks, each with its neighbours: [B·N, (before + 1 + after)·block, ...]; 0 outside of x."""
+    count = -(-x.size(1) // block)
+    ends = [0, 0] * (x.dim() - 2) + [before * block, (count + after) * block - x.size(1)]
+    padded = F.pad(x, ends).unflatten(1, (-1, block))  # [B, before + N + after, block, ...]
+    if not before and not after:
+        return padded.flatten(0, 1)
+    parts = [padded[:, first : first + count] for first in range(before + 1 + after)]
+    return torch.cat(parts, dim=2).flatten(0, 1)
+
+
+def _band(rows: int, columns: int, offset: int, window: int, causal: bool, device: torch.device) -> Tensor:
+    """Which of the columns [T, S] are within the window of each row; row i is at the position of column offset + i."""
+    distance = torch.arange(columns, device=device) - torch.arange(rows, device=device).unsqueeze(1) - offset
+    seen: Tensor = (distance > -window) & (distance < (1 if causal else window))
+    return seen
+
+
+def _diagonal(rows: int, columns: int, offset: int, device: torch.device) -> Tensor:
+    return _band(rows, columns, offset, 1, True, device)
+
+
 def own_step(parts: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
     """Self-attention of the W rows of each sentence at ``position``.
 
@@ -87,6 +153,12 @@ def cross_step(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Ten
     """
     out: Tensor = _cross_step(query, keys, values, mask)
     return out
+
+
+def leave_window_(visible: Tensor, position: Tensor, window: int) -> None:
+    """Hide the places of a cache that the window has left, for steps at ``position``; see :func:`own_step`."""
+    oldest = (position - (window - 1)) * visible.size(1)  # [1], the first place that is seen
+    visible.masked_fill_(torch.arange(visible.size(2), device=visible.device) < oldest, -torch.inf)
 
 
 def plain_own_step(parts: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:

@@ -93,6 +93,7 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     src_embedding: nn.Embedding
     tgt_embedding: nn.Embedding
     output: nn.Linear  # [V, D]; `project` applies only this layer, so the loss can compute logits in pieces
+    uniform = True  # whether every batch of a training takes the same operations, as a CUDA graph of an update needs
 
     @abstractmethod
     def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
@@ -129,7 +130,8 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         """Feed the last ``tokens`` [N]; return the next logits [N, V] and the new state."""
 
     def attending_step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, StateT, Tensor]:
-        """As :meth:`step`, and the attention of the step to the source: weights [N, S] that sum to 1, 0 at padding.
+        """As :meth:`step`, and the attention of the step to the source: weights [N, S] whose sum is at most 1, 0 at
+        padding.
 
         Not for a :class:`FixedState`.
 

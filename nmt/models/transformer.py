@@ -15,11 +15,15 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from nmt.config.model import TransformerConfig
 from nmt.models.encoders import build_encoder
 from nmt.models.encoders.base import Encoder
-from nmt.models.layers import Dropout, embedding, kept
+from nmt.models.layer_drop import apply_layers
+from nmt.models.layers import Dropout, embedding, kept, output_layer
+from nmt.models.norms import UnitRows, fixed_embedding
+from nmt.models.scaled_dot import leave_window_
 from nmt.models.seq2seq import Keep, Memory, Seq2Seq
 from nmt.models.transformer_layers import (
     EncoderLayers,
@@ -208,11 +212,13 @@ class Transformer(Seq2Seq[AnyState]):
     def __init__(self, config: TransformerConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
         super().__init__()
         self.config = config
+        self.uniform = config.layer_drop == 0
         d_model, other = config.d_model, config.encoder
-        self.tgt_embedding = embedding(tgt_vocab_size, d_model, pad_id)
+        table = fixed_embedding if config.fix_norm else embedding
+        self.tgt_embedding = table(tgt_vocab_size, d_model, pad_id)
         self.d_source = d_model if other is None else other.d_model
         tied = config.tie_embeddings == "all"
-        self.src_embedding = self.tgt_embedding if tied else embedding(src_vocab_size, self.d_source, pad_id)
+        self.src_embedding = self.tgt_embedding if tied else table(src_vocab_size, self.d_source, pad_id)
         # Without model.encoder, the parameters keep the names and the order of earlier checkpoints.
         self.src_positions = position_table(config) if other is None else None
         self.tgt_positions = position_table(config)
@@ -223,11 +229,13 @@ class Transformer(Seq2Seq[AnyState]):
         self.decoder = nn.ModuleList(decoder)  # type: ignore[assignment]
         self.encoder_norm = final_norm(config) if other is None else nn.Identity()
         self.decoder_norm = final_norm(config)
-        self.output = nn.Linear(d_model, tgt_vocab_size, bias=False)
+        self.output = output_layer(d_model, tgt_vocab_size, config.output_bias)
         if config.tie_embeddings == "none":
             nn.init.normal_(self.output.weight, std=1 / math.sqrt(d_model))
         else:
             self.output.weight = self.tgt_embedding.weight
+        if config.fix_norm:
+            register_parametrization(self.output, "weight", UnitRows())
 
     def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
         x = kept(self.src_embedding(src) * math.sqrt(self.d_source), keep)  # [B, S, D_in]
@@ -239,8 +247,12 @@ class Transformer(Seq2Seq[AnyState]):
 
     def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
         x = self._embed(tgt_in, keep=keep)  # [B, T, D]
-        for layer in self.decoder:
-            x = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
+
+        def apply(layer: DecoderLayer, x: Tensor) -> Tensor:
+            after: Tensor = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
+            return after
+
+        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, memory.states)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
@@ -269,8 +281,11 @@ class Transformer(Seq2Seq[AnyState]):
         memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask, keep[0])  # [M, D]
         memory = self.encoder_norm(self.encoder.packed(memory, src_mask))
         x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences, keep[1])  # [N, D]
-        for layer in self.decoder:
-            x = layer.packed(x, memory, sentences, src_mask)
+
+        def apply(layer: DecoderLayer, x: Tensor) -> Tensor:
+            return layer.packed(x, memory, sentences, src_mask)
+
+        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, memory)
         hidden: Tensor = self.decoder_norm(x)
         return hidden
 
@@ -318,6 +333,8 @@ class Transformer(Seq2Seq[AnyState]):
     def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
         x = self._embed(tokens.unsqueeze(1), state.position)  # [N, 1, D]
         x = x.view(*state.visible.shape[:2], -1)  # [B, W, D]
+        if self.config.attention_window is not None:
+            leave_window_(state.visible, state.position, self.config.attention_window)
         read = self.decoder[0].residuals[0].input(x)
         norms = *(layer.residuals[0].norm for layer in self.decoder[1:]), self.decoder_norm
         for layer, memory, cache, norm in zip(self.decoder, state.memory, state.cache, norms, strict=True):

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.config.encoders import TransformerStack
+from nmt.models.layer_drop import apply_layers
 from nmt.models.layers import Dropout, Linear, add_norm
+from nmt.models.norms import NORMS, QUERY_KEY_NORMS
 from nmt.models.packed import packed_cross_attention, packed_self_attention
-from nmt.models.scaled_dot import attention, cross_step, own_step
+from nmt.models.scaled_dot import attention, cross_step, own_step, windowed_attention
 from nmt.sentences import Sentences
 
 # In-place ReLU: its input is a temporary result of a product, and its gradient needs only the output.
@@ -92,6 +94,7 @@ class MultiHeadAttention(nn.Module):
         self.heads = config.num_heads
         self.rotary = config.positions == "rotary" and not cross
         self.dropout = config.attention_dropout
+        self.window = None if cross else config.attention_window
         self.query = Linear(d_model, d_model) if cross else None
         self.project_in = Linear(d_model, 3 * d_model) if d_memory is None else Linear(d_memory, 2 * d_model)
         self.project_out = Linear(d_model, d_model)
@@ -102,6 +105,8 @@ class MultiHeadAttention(nn.Module):
             assert isinstance(linear, nn.Linear)
             nn.init.zeros_(linear.bias)
         nn.init.xavier_uniform_(self.project_out.weight)
+        norm = QUERY_KEY_NORMS.get(config.qk_norm)
+        self.qk_norm = None if norm is None else norm(d_model // config.num_heads)
 
     def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """[B, T, parts·D] to ``parts`` tensors [B, H, T, K].
@@ -114,7 +119,7 @@ class MultiHeadAttention(nn.Module):
     def project_memory(self, memory: Tensor) -> KeyValue:
         """Keys and values of the encoder states [B, S, D_enc] (cross-attention)."""
         keys, values = self.split(self.project_in(memory), 2)
-        return keys, values
+        return self._norm_keys(keys), values
 
     def cross_attention(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """Queries from x [B, T, D] over the source; mask [B, S]."""
@@ -122,7 +127,7 @@ class MultiHeadAttention(nn.Module):
 
     def cross_query(self, x: Tensor) -> Tensor:
         assert self.query is not None
-        return self.split(self.query(x), 1)[0]  # [B, H, T, K]
+        return self._norm_queries(self.split(self.query(x), 1)[0])  # [B, H, T, K]
 
     def cross_weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Weights [B, H, T, S] of queries from x [B, T, D] over the keys [B, H, S, K] of the source; mask [B, S]."""
@@ -132,26 +137,37 @@ class MultiHeadAttention(nn.Module):
     def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
         query, keys, values = self.split(self.project_in(x), 3)
+        query, keys = self._norm_queries(query), self._norm_keys(keys)
         if self.rotary:
             query, keys = (rotate(each, 0, x.size(1)) for each in (query, keys))
+        if self.window is not None:
+            dropout = self.dropout if self.training else 0.0
+            out = windowed_attention(query, keys, values, mask, self.window, dropout, causal=mask is None)
+            merged: Tensor = self.project_out(out)
+            return merged
         visible = None if mask is None else mask[:, None, None, :]
         return self._attend(query, (keys, values), visible, causal=mask is None)
 
     def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
         """Self-attention of x [N, D] within each sentence."""
         projected = self.project_in(x).unflatten(-1, (3, self.heads, -1))  # [N, 3, H, K]
-        if self.rotary:
+        if self.rotary or self.qk_norm is not None:
             query, keys, values = projected.unbind(1)
-            query, keys = (rotate_packed(each, sentences) for each in (query, keys))
+            query, keys = self._norm_queries(query), self._norm_keys(keys)
+            if self.rotary:
+                query, keys = (rotate_packed(each, sentences) for each in (query, keys))
             projected = torch.stack([query, keys, values], dim=1)
-        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal).flatten(1))
+        out: Tensor = self.project_out(packed_self_attention(projected, sentences, causal, self.window).flatten(1))
         return out
 
     def cross_packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
         """Queries from x [N, D] over the encoder states [M, D_enc] of the same sentences."""
         assert self.query is not None
-        query = self.query(x).unflatten(-1, (self.heads, -1))  # [N, H, K]
+        query = self._norm_queries(self.query(x).unflatten(-1, (self.heads, -1)))  # [N, H, K]
         projected = self.project_in(memory).unflatten(-1, (2, self.heads, -1))  # [M, 2, H, K]
+        if self.qk_norm is not None:
+            keys, values = projected.unbind(1)
+            projected = torch.stack([self._norm_keys(keys), values], dim=1)
         out: Tensor = self.project_out(packed_cross_attention(query, projected, sentences, src_sentences).flatten(1))
         return out
 
@@ -163,6 +179,7 @@ class MultiHeadAttention(nn.Module):
         Cache and lineage are those of :class:`nmt.models.transformer.TransformerState`.
         """
         query, keys, values = self.split(self.project_in(x), 3)  # [B, H, W, K]
+        query, keys = self._norm_queries(query), self._norm_keys(keys)
         if self.rotary:
             query, keys = (rotate(each, position, 1) for each in (query, keys))
         width = x.size(1)
@@ -171,22 +188,41 @@ class MultiHeadAttention(nn.Module):
             cache = torch.cat([cache[0], room], dim=2), torch.cat([cache[1], room], dim=2)
         for stored, new in zip(cache, (keys, values), strict=True):
             stored[:, :, position * width : (position + 1) * width] = new
-        past = cache[0][:, :, : (position + 1) * width], cache[1][:, :, : (position + 1) * width]
-        return self._attend(query, past, lineage, causal=False), cache
+        first = 0 if self.window is None else max(0, position + 1 - self.window) * width
+        past = cache[0][:, :, first : (position + 1) * width], cache[1][:, :, first : (position + 1) * width]
+        visible = None if lineage is None else lineage[..., first:]
+        return self._attend(query, past, visible, causal=False), cache
 
     def fixed_step(self, x: Tensor, cache: Tensor, position: Tensor, visible: Tensor) -> Tensor:
         """As :meth:`self_attention_step`, on the cache and mask of :class:`FixedTransformerState`; fills the cache."""
         parts = self.project_in(x).view(*x.shape[:2], 3, self.heads, -1)  # [B, W, 3, H, K]
+        compared = parts[:, :, :2]
+        if self.qk_norm is not None:
+            query, keys = compared.unbind(2)
+            compared = torch.stack([self._norm_queries(query), self._norm_keys(keys)], dim=2)
         if self.rotary:
-            parts = torch.cat([rotate(parts[:, :, :2], position, 1), parts[:, :, 2:]], dim=2)
+            compared = rotate(compared, position, 1)
+        if self.rotary or self.qk_norm is not None:
+            parts = torch.cat([compared, parts[:, :, 2:]], dim=2)
         out: Tensor = self.project_out(own_step(parts, cache, position, visible))
         return out
 
     def fixed_cross(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
         """As :meth:`cross_attention`, with the mask of :class:`FixedTransformerState`."""
         assert self.query is not None
-        out: Tensor = self.project_out(cross_step(self.query(x), *memory, mask))
+        query = self.query(x)
+        if self.qk_norm is not None:
+            query = self._norm_queries(query.unflatten(-1, (self.heads, -1))).flatten(-2)
+        out: Tensor = self.project_out(cross_step(query, *memory, mask))
         return out
+
+    def _norm_queries(self, query: Tensor) -> Tensor:
+        """Queries [..., K], normalised if ``qk_norm`` says so; in their type, which attention needs."""
+        return query if self.qk_norm is None else self.qk_norm.query(query).type_as(query)
+
+    def _norm_keys(self, keys: Tensor) -> Tensor:
+        """As :meth:`_norm_queries`."""
+        return keys if self.qk_norm is None else self.qk_norm.key(keys).type_as(keys)
 
     def _attend(self, query: Tensor, memory: KeyValue, mask: Tensor | None, causal: bool) -> Tensor:
         out = attention(query, *memory, mask, self.dropout if self.training else 0.0, causal)
@@ -225,7 +261,7 @@ class Residual(nn.Module):
 
     def __init__(self, config: TransformerStack):
         super().__init__()
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = NORMS[config.norm_type](config.d_model)
         self.dropout = Dropout(config.dropout)
         self.pre = config.norm == "pre"
 
@@ -241,7 +277,6 @@ class Residual(nn.Module):
     def output_and_input(self, x: Tensor, y: Tensor, following: nn.Module) -> tuple[Tensor, Tensor]:
         """In evaluation: :meth:`output`, and what the next sublayer, of norm ``following``, reads of it."""
         if self.pre:
-            assert isinstance(following, nn.LayerNorm)
             return add_norm(y, x, following)
         x = self.output(x, y)
         return x, x
@@ -273,21 +308,17 @@ class EncoderLayers(nn.ModuleList):
 
     def __init__(self, config: TransformerStack, num_layers: int):
         super().__init__(EncoderLayer(config) for _ in range(num_layers))
+        self.layer_drop = config.layer_drop
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [B, S, D], mask [B, S]"""
-        for layer in self:
-            x = layer(x, mask)
-        return x
+        return apply_layers(self, x, self.layer_drop, self.training, lambda layer, x: layer(x, mask))
 
     def packed(self, x: Tensor, sentences: Sentences) -> Tensor:
         """x [N, D]"""
-        for layer in self:
-            assert isinstance(layer, EncoderLayer)
-            x = layer.packed(x, sentences)
-        return x
+        return apply_layers(self, x, self.layer_drop, self.training, lambda layer, x: layer.packed(x, sentences))
 
 
 def final_norm(config: TransformerStack) -> nn.Module:
     """The norm at the end of a pre-norm stack; the output of a post-norm layer is normalised."""
-    return nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
+    return NORMS[config.norm_type](config.d_model) if config.norm == "pre" else nn.Identity()

@@ -4,7 +4,8 @@ After FlashAttention 2 (Dao 2023), for sentences of a usual length. Most fit int
 all gradients of a sentence and head. One program makes each sum, in a fixed order and without atomic additions: the
 same input gives the same bits. ``TRITON_INTERPRET=1`` runs the kernels on a CPU, which is how they are tested.
 
-Names in the kernels: a tile has M queries or N keys; the head width K is filled up to D, a power of 2.
+Names in the kernels: a tile has M queries or N keys; the head width K is filled up to D, a power of 2. With WINDOW > 0
+a query sees the keys less than so many positions away, and tiles outside of all windows are left out.
 """
 
 from __future__ import annotations
@@ -33,19 +34,38 @@ def _store_rows(x, values, first, rows, stride, head, d, mask, K: tl.constexpr):
 
 
 @triton.jit
-def _scores(q, k, rows, cols, length, scale, CAUSAL: tl.constexpr, PRECISION: tl.constexpr):
+def _scores(
+    q, k, rows, cols, length, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
     """Scaled scores [M, N], -inf where a query does not see a key."""
     s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
     seen = (cols < length)[None, :]
     if CAUSAL:
         seen = seen & (cols[None, :] <= rows[:, None])
+    if WINDOW > 0:
+        away = cols[None, :] - rows[:, None]
+        seen = seen & (away > -WINDOW) & (away < WINDOW)
     return tl.where(seen, s, -float("inf"))
+
+
+@triton.jit
+def _columns(block, length, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
+    """The first tile of keys that a tile of queries sees, and the end of the last."""
+    begin, end = 0, length
+    if CAUSAL:
+        end = tl.minimum(length, (block + 1) * M)
+    if WINDOW > 0:
+        begin = (tl.maximum(0, block * M - WINDOW + 1) // N) * N
+        if not CAUSAL:
+            end = tl.minimum(length, (block + 1) * M + WINDOW - 1)
+    return begin, end
 
 
 @triton.jit
 def _forward(
     Q, K_, V, OUT, L, starts_q, starts_k, sq, sk, sv, so, n, scale,
-    CAUSAL: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     b, h, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     q0, k0 = tl.load(starts_q + b), tl.load(starts_k + b)
@@ -56,15 +76,18 @@ def _forward(
         top = tl.full([M], -float("inf"), tl.float32)
         norm = tl.zeros([M], tl.float32)
         out = tl.zeros([M, D], tl.float32)
-        end = tl.minimum(tk, (block + 1) * M) if CAUSAL else tk
-        for start in range(0, end, N):
+        begin, end = _columns(block, tk, CAUSAL, WINDOW, M, N)
+        for start in range(begin, end, N):
             cols = start + tl.arange(0, N)
             k = _rows(K_, k0, cols, sk, h, d, cols < tk, K)
             v = _rows(V, k0, cols, sv, h, d, cols < tk, K)
-            s = _scores(q, k, rows, cols, tk, scale, CAUSAL, PRECISION)
+            s = _scores(q, k, rows, cols, tk, scale, CAUSAL, WINDOW, PRECISION)
             new = tl.maximum(top, tl.max(s, 1))
-            p = tl.exp(s - new[:, None])
-            old = tl.exp(top - new)
+            base = new
+            if WINDOW > 0:  # no key seen so far: exp(-inf - 0), not exp(-inf + inf)
+                base = tl.where(new == -float("inf"), 0.0, new)
+            p = tl.exp(s - base[:, None])
+            old = tl.exp(top - base)
             norm = norm * old + tl.sum(p, 1)
             out = out * old[:, None] + tl.dot(p.to(v.dtype), v, input_precision=PRECISION)
             top = new
@@ -75,7 +98,8 @@ def _forward(
 @triton.jit
 def _of_keys(
     Q, K_, V, OUT, G, L, DQ, DK, DV, starts_q, starts_k, sq, sk, sv, so, sg, sdq, sdk, sdv, n, scale,
-    CAUSAL: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a tile of keys and values, and of the queries where the sentence has no other tile of keys."""
     b, h, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -86,14 +110,18 @@ def _of_keys(
         k = _rows(K_, k0, cols, sk, h, d, cols < tk, K)
         v = _rows(V, k0, cols, sv, h, d, cols < tk, K)
         dk, dv = tl.zeros([N, D], tl.float32), tl.zeros([N, D], tl.float32)
-        first = (block * N // M) * M if CAUSAL else 0
-        for start in range(first, tq, M):
+        first, last = (block * N // M) * M if CAUSAL else 0, tq
+        if WINDOW > 0:
+            last = tl.minimum(tq, (block + 1) * N + WINDOW - 1)
+            if not CAUSAL:
+                first = (tl.maximum(0, block * N - WINDOW + 1) // M) * M
+        for start in range(first, last, M):
             rows = start + tl.arange(0, M)
             q = _rows(Q, q0, rows, sq, h, d, rows < tq, K)
             o = _rows(OUT, q0, rows, so, h, d, rows < tq, K)
             g = _rows(G, q0, rows, sg, h, d, rows < tq, K)
             log_norm = tl.load(L + h * n + q0 + rows, mask=rows < tq, other=float("inf"))
-            p = tl.exp(_scores(q, k, rows, cols, tk, scale, CAUSAL, PRECISION) - log_norm[:, None])
+            p = tl.exp(_scores(q, k, rows, cols, tk, scale, CAUSAL, WINDOW, PRECISION) - log_norm[:, None])
             dv += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=PRECISION)
             delta = tl.sum(o.to(tl.float32) * g.to(tl.float32), 1)
             dp = tl.dot(g, tl.trans(v), input_precision=PRECISION)
@@ -109,7 +137,8 @@ def _of_keys(
 @triton.jit
 def _of_queries(
     Q, K_, V, OUT, G, L, DQ, starts_q, starts_k, sq, sk, sv, so, sg, sdq, n, scale,
-    CAUSAL: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a tile of queries of a sentence that has several tiles of keys."""
     b, h, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -123,12 +152,12 @@ def _of_queries(
         log_norm = tl.load(L + h * n + q0 + rows, mask=rows < tq, other=float("inf"))
         delta = tl.sum(o.to(tl.float32) * g.to(tl.float32), 1)
         dq = tl.zeros([M, D], tl.float32)
-        end = tl.minimum(tk, (block + 1) * M) if CAUSAL else tk
-        for start in range(0, end, N):
+        begin, end = _columns(block, tk, CAUSAL, WINDOW, M, N)
+        for start in range(begin, end, N):
             cols = start + tl.arange(0, N)
             k = _rows(K_, k0, cols, sk, h, d, cols < tk, K)
             v = _rows(V, k0, cols, sv, h, d, cols < tk, K)
-            p = tl.exp(_scores(q, k, rows, cols, tk, scale, CAUSAL, PRECISION) - log_norm[:, None])
+            p = tl.exp(_scores(q, k, rows, cols, tk, scale, CAUSAL, WINDOW, PRECISION) - log_norm[:, None])
             dp = tl.dot(g, tl.trans(v), input_precision=PRECISION)
             ds = (p * (dp - delta[:, None]) * scale).to(q.dtype)
             dq += tl.dot(ds, k, input_precision=PRECISION)
@@ -140,24 +169,31 @@ def _of_queries(
 TILE = 64  # rows of a tile of heads up to 64 wide in half precision; of others less, to fit into the shared memory
 
 
-def _constants(query: Tensor, causal: bool) -> dict[str, Any]:
+def _constants(query: Tensor, causal: bool, window: int) -> dict[str, Any]:
     """What the kernels are specialised for. In fp32 products are exact, not TF32, and the tiles smaller."""
     width, half = query.size(2), query.element_size() == 2
     filled = max(16, triton.next_power_of_2(width))
     tile = TILE // (1 if half else 2) // (1 if filled <= 64 else 2)
     return {
-        "CAUSAL": causal, "M": tile, "N": tile, "K": width, "D": filled,
+        "CAUSAL": causal, "WINDOW": window, "M": tile, "N": tile, "K": width, "D": filled,
         "PRECISION": "tf32" if half else "ieee", "num_warps": 4,
     }  # fmt: skip
 
 
 def _attend(
-    query: Tensor, keys: Tensor, values: Tensor, starts: Tensor, starts_of_keys: Tensor, longest: int, causal: bool
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    starts: Tensor,
+    starts_of_keys: Tensor,
+    longest: int,
+    causal: bool = False,
+    window: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """What attention returns, [N, H, K], and log Σ exp of the scores of each query, [H, N]."""
     out = query.new_empty(query.shape)
     log_norms = torch.empty(query.size(1), query.size(0), device=query.device, dtype=torch.float32)
-    constants = _constants(query, causal)
+    constants = _constants(query, causal, window)
     grid = (starts.numel() - 1, query.size(1), triton.cdiv(longest, constants["M"]))
     strides = [x.stride(0) for x in (query, keys, values, out)]
     _forward[grid](
@@ -174,7 +210,8 @@ def _differentiate(
     outputs: tuple[Tensor, Tensor],
     starts: tuple[Tensor, Tensor],
     longest: tuple[int, int],
-    causal: bool,
+    causal: bool = False,
+    window: int = 0,
 ) -> None:
     """Write the gradients of queries, keys and values.
 
@@ -185,7 +222,7 @@ def _differentiate(
         starts, longest: of the queries' sentences, and of the keys'.
     """
     grad = grad.contiguous()
-    query, constants = inputs[0], _constants(inputs[0], causal)
+    query, constants = inputs[0], _constants(inputs[0], causal, window)
     saved = *inputs, outputs[0], grad, outputs[1]
     strides = [x.stride(0) for x in (*inputs, outputs[0], grad)]
     sizes = query.size(0), query.size(2) ** -0.5
@@ -204,9 +241,11 @@ def _differentiate(
 
 
 @torch.library.custom_op("nmt::packed_self_attention", mutates_args=())
-def _self_attention(projected: Tensor, starts: Tensor, longest: int, causal: bool) -> tuple[Tensor, Tensor]:
+def _self_attention(
+    projected: Tensor, starts: Tensor, longest: int, causal: bool, window: int
+) -> tuple[Tensor, Tensor]:
     query, keys, values = projected.unbind(1)
-    return _attend(query, keys, values, starts, starts, longest, causal)
+    return _attend(query, keys, values, starts, starts, longest, causal, window)
 
 
 @_self_attention.register_fake
@@ -216,13 +255,20 @@ def _(projected: Tensor, *others: object) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("nmt::packed_self_attention_backward", mutates_args=())
 def _self_attention_backward(
-    grad: Tensor, projected: Tensor, out: Tensor, log_norms: Tensor, starts: Tensor, longest: int, causal: bool
+    grad: Tensor,
+    projected: Tensor,
+    out: Tensor,
+    log_norms: Tensor,
+    starts: Tensor,
+    longest: int,
+    causal: bool,
+    window: int,
 ) -> Tensor:
     found = projected.new_empty(projected.shape)
     inputs, grads = projected.unbind(1), found.unbind(1)
     _differentiate(
         (grads[0], grads[1], grads[2]), grad, (inputs[0], inputs[1], inputs[2]), (out, log_norms), (starts, starts),
-        (longest, longest), causal,
+        (longest, longest), causal, window,
     )  # fmt: skip
     return found
 
@@ -238,7 +284,7 @@ def _save_self(ctx, inputs, output):
 
 
 def _self_gradient(ctx, grad, _):
-    return _self_attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None
+    return _self_attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None, None
 
 
 _self_attention.register_autograd(_self_gradient, setup_context=_save_self)
@@ -249,7 +295,7 @@ def _cross_attention(
     query: Tensor, memory: Tensor, starts: Tensor, starts_of_memory: Tensor, longest: int, longest_of_memory: int
 ) -> tuple[Tensor, Tensor]:
     keys, values = memory.unbind(1)
-    return _attend(query, keys, values, starts, starts_of_memory, longest, False)
+    return _attend(query, keys, values, starts, starts_of_memory, longest)
 
 
 @_cross_attention.register_fake
@@ -274,7 +320,7 @@ def _cross_attention_backward(
     of_keys, of_values = of_memory.unbind(1)
     _differentiate(
         (of_query, of_keys, of_values), grad, (query, keys, values), (out, log_norms), (starts, starts_of_memory),
-        (longest, longest_of_memory), False,
+        (longest, longest_of_memory),
     )  # fmt: skip
     return of_query, of_memory
 
@@ -300,9 +346,10 @@ def _empty_results(query: Tensor) -> tuple[Tensor, Tensor]:
     return query.new_empty(query.shape), query.new_empty((query.size(1), query.size(0)), dtype=torch.float32)
 
 
-def packed_self_attention(projected: Tensor, sentences: Sentences, causal: bool) -> Tensor:
+def packed_self_attention(projected: Tensor, sentences: Sentences, causal: bool, window: int | None = None) -> Tensor:
     """See :func:`nmt.models.packed.packed_self_attention`."""
-    out: Tensor = _self_attention(projected.contiguous(), sentences.starts, sentences.longest, causal)[0]
+    rows = projected.contiguous()
+    out: Tensor = _self_attention(rows, sentences.starts, sentences.longest, causal, window or 0)[0]
     return out
 
 

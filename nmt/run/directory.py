@@ -120,10 +120,6 @@ class Run:
         what = "is not a run directory (it has no config.yaml)" if name and Path(name).is_dir() else "no such run"
         raise RunError(f"{name or 'RUN is empty'}: {what}; {listing}")
 
-    @classmethod
-    def of(cls, config: Config) -> Run:
-        return cls(config.run_dir)
-
     def load_config(self) -> Config:
         """Load the configuration that the run was started with.
 
@@ -287,15 +283,17 @@ class Run:
             )
 
     def settle(self, config: Config) -> Config:
-        """Fill in the settings that the first start decides: the end of a cosine or linear schedule.
+        """Fill in the settings that the first start decides: the end of a cosine or linear schedule, in steps.
 
-        A later start with other limits keeps this end, and so the learning rate of every step already taken.
+        A later start with other limits keeps this end, and so the learning rate of every step already taken. The end of
+        a schedule that ends with the run stays open where ``max_epochs`` takes part: the corpus decides it.
         """
         schedule = config.train.schedule
         if not schedule.ends or schedule.total_steps is not None:
             return config
         first = self.load_config().train if self.started else config.train
-        end = self.schedule_end() or first.schedule.total_steps or first.max_steps
+        of_limits = None if first.schedule.end == "run" and first.max_epochs else first.max_steps
+        end = self.schedule_end() or first.schedule.total_steps or of_limits
         if end is None:
             return config
         schedule = schedule.model_copy(update={"total_steps": max(end, schedule.warmup_steps)})
@@ -397,10 +395,10 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         # Version 1 ignored keys that have no effect; a run that it started must not be refused for them.
         with suppress(ConfigError):
             config = load_config(path, [*overrides, "defaults=1"])
-            if (run := Run.of(config)).started and run.defaults == 1:
+            if (run := Run(config.run_dir)).started and run.defaults == 1:
                 return config
         raise
-    run = Run.of(config)
+    run = Run(config.run_dir)
     if run.started and "defaults" not in config.model_fields_set and (version := run.defaults) != config.defaults:
         return load_config(path, [*overrides, f"defaults={version}"])
     return config

@@ -44,6 +44,8 @@ def _no_kernel(config: Config, device: torch.device, dtype: torch.dtype) -> str 
     model = config.model
     assert isinstance(model, TransformerConfig)
     width = model.d_model // model.num_heads
-    if kernel(device, dtype, width) is not None:
+    if kernel(device, dtype, width, model.attention_window) is not None:
         return None
+    if kernel(device, dtype, width) is not None:
+        return "model.attention_window without padding takes Triton and heads of at most 128"
     return f"{device.type} has no attention without padding for heads of width {width} in {str(dtype)[6:]}"

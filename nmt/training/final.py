@@ -52,7 +52,7 @@ class FinalModel:
     """
 
     def __init__(self, saving: Saving, quality: Callable[[Mapping[str, Tensor]], Quality]):
-        self.config, self.run, self.ranking, self.ranks = saving.config.train, saving.run, saving.ranking, saving.ranks
+        self.config, self.run, self.ranking, self.ranks = saving.config, saving.run, saving.ranking, saving.ranks
         self.saving, self.quality = saving, quality
 
     def is_written(self, progress: Progress, warn: Callable[[str], None]) -> bool:

@@ -32,14 +32,14 @@ class Loss(NamedTuple):
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
-    """Cross entropy of ``softmax(hidden Wᵀ)``, piece by piece.
+    """Cross entropy of ``softmax(hidden Wᵀ + b)``, piece by piece; b is optional.
 
     With logits z, softmax p and smoothed target distribution q = (1 - ε) [gold] + ε / V, the loss of a token is
     Σ_v q_v (log Σ exp z - z_v) and its gradient p - q. The gradient of each piece is computed in the forward pass, so
     its logits are neither stored nor computed twice. The backward pass only scales it.
 
-    The uniform part of q needs no pass over the logits: Σ_v z_v = h · Σ_v W_v, and its gradient is the same for every
-    word. Z-loss c log² Z, with Z = Σ exp z, adds 2 c log Z · p to the gradient.
+    The uniform part of q needs no pass over the logits: Σ_v z_v = h · Σ_v W_v + Σ_v b_v, and its gradient is the same
+    for every word. Z-loss c log² Z, with Z = Σ exp z, adds 2 c log Z · p to the gradient.
     """
 
     @staticmethod
@@ -47,6 +47,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         targets: Tensor,
         smoothing: float,
         z_loss: float,
@@ -60,6 +61,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             weight_sum = weight.sum(0)  # [D]
             gold = (hidden.float() * weight[targets]).sum()
+            if bias is not None:
+                gold = gold + bias[targets].sum()
             log_norm = torch.zeros((), device=hidden.device)
             squared = torch.zeros((), device=hidden.device) if z_loss else None
             correct = torch.zeros((), dtype=torch.long, device=hidden.device)
@@ -69,10 +72,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
             needed = ctx.needs_input_grad  # ignores torch.no_grad()
             grad_hidden = torch.empty_like(h) if differentiate and needed[0] else None
             grad_weight = torch.zeros_like(weight) if differentiate and needed[1] else None
+            grad_bias = torch.zeros_like(bias) if bias is not None and differentiate and needed[2] else None
             # Pieces: loss and gradient
             for start in range(0, h.size(0), rows):
                 piece, target = h[start : start + rows], targets[start : start + rows, None]  # [R, D], [M, 1]
-                logits = piece @ w.t()  # [R, V]
+                logits = logits_of(piece, w, bias)  # [R, V]
                 p = torch.softmax(logits, -1)
                 # log Σ exp z = z - log p, for the most probable word, whose p cannot underflow
                 each = logits.amax(-1).float() - p.amax(-1).float().log()  # [R]
@@ -82,7 +86,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 if count:
                     correct += (logits[: target.size(0)].argmax(-1) == target[:, 0]).sum()
                 del logits
-                if grad_hidden is None and grad_weight is None:
+                if grad_hidden is None and grad_weight is None and grad_bias is None:
                     continue
                 if z_loss:
                     p *= 1 + 2 * z_loss * each[:, None]
@@ -94,26 +98,30 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     grad_weight.addmm_(p.t(), piece)
                 elif grad_weight is not None:
                     grad_weight += p.t() @ piece
+                if grad_bias is not None:
+                    grad_bias += p.sum(0, dtype=grad_bias.dtype)
             # Sums
             grad_hidden = None if grad_hidden is None else grad_hidden[: hidden.size(0)]
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden.float().sum(0) @ weight_sum)
+            if bias is not None:
+                smoothed = smoothed - spread * hidden.size(0) * bias.sum()
             if squared is not None:
                 smoothed += z_loss * squared
             if smoothing and grad_hidden is not None:
                 grad_hidden -= (spread * weight_sum).to(dtype)
             if smoothing and grad_weight is not None:
                 grad_weight -= spread * hidden.float().sum(0)
-        ctx.grads = (grad_hidden, grad_weight)
+            if grad_bias is not None:
+                grad_bias -= spread * hidden.size(0)
+        ctx.grads = (grad_hidden, grad_weight, grad_bias)
         nll = log_norm - gold
         ctx.mark_non_differentiable(nll, correct, *([] if squared is None else [squared]))
         return smoothed, nll, correct, squared
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.grads
-        ctx.grads = None  # scaled in place, so a second backward pass must fail
-        scaled = (None if g is None else g.mul_(grads[0]) for g in (grad_hidden, grad_weight))
-        return *scaled, None, None, None, None, None
+        found, ctx.grads = ctx.grads, None  # scaled in place, so a second backward pass must fail
+        return *(None if g is None else g.mul_(grads[0]) for g in found), None, None, None, None, None
 
 
 def operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +136,14 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, smoothing: float, z_loss: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        smoothing: float,
+        z_loss: float,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         device, spread = hidden.device.type, smoothing / weight.size(0)
         h, w = operands(hidden, weight)
@@ -136,16 +151,21 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             weight_sum = weight.sum(0)  # [D]
             counted = hidden.float() * weights[:, None]
             gold = (counted * weight[targets]).sum()
+            if bias is not None:
+                gold = gold + (weights * bias[targets]).sum()
             hidden_sum = counted.sum(0)  # [D]
             each = torch.empty(h.size(0), device=h.device)  # log Σ exp z of each row, 0 where it does not count
             grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
+            grad_bias = None if bias is None else torch.zeros_like(bias)
             rows = _weighted_rows(h.size(0), weight.size(0), device)
             for start in range(0, h.size(0), rows):
                 piece = slice(start, start + rows)
-                p = h[piece] @ w.t()  # [R, V] logits, and then their gradient
+                p = logits_of(h[piece], w, bias)  # [R, V] logits, and then their gradient
                 each[piece] = log_norm_and_gradient_(p, targets[piece], weights[piece], 1 - smoothing, z_loss)
                 torch.mm(p, w, out=grad_hidden[piece])
                 add_product_(grad_weight, p, h[piece])
+                if grad_bias is not None:
+                    grad_bias += p.sum(0, dtype=grad_bias.dtype)
             log_norm = each.sum()
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden_sum @ weight_sum)
             squared = None
@@ -154,16 +174,18 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 smoothed += z_loss * squared
             grad_hidden -= (spread * weight_sum * weights[:, None]).to(h.dtype)
             grad_weight -= spread * hidden_sum
-        ctx.grads = (grad_hidden, grad_weight)
+            if bias is not None and grad_bias is not None:
+                smoothed = smoothed - spread * weights.sum() * bias.sum()
+                grad_bias -= spread * weights.sum()
+        ctx.grads = (grad_hidden, grad_weight, grad_bias)
         nll = log_norm - gold
         ctx.mark_non_differentiable(nll, *([] if squared is None else [squared]))
         return smoothed, nll, squared
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.grads
-        ctx.grads = None  # the scaling is in place: a second backward must fail, not scale again
-        return grad_hidden.mul_(grads[0]), grad_weight.mul_(grads[0]), None, None, None, None
+        found, ctx.grads = ctx.grads, None  # the scaling is in place: a second backward must fail, not scale again
+        return *(None if g is None else g.mul_(grads[0]) for g in found), None, None, None, None
 
 
 def log_norm_and_gradient_(
@@ -237,7 +259,7 @@ def projected_cross_entropy(
 
     Args:
         hidden: [M, D] at the M target positions; without padding, unless ``weights`` are given.
-        output: the output layer [V, D], without bias.
+        output: the output layer [V, D].
         targets: [M] ids.
         count_correct: count the tokens whose most probable word is correct, from the same logits.
         weights: [M] 1 for target positions and 0 for padding, so that M can be the same for all batches. For training
@@ -245,11 +267,13 @@ def projected_cross_entropy(
         z_loss: coefficient of log² Σ exp z, where z are the logits (Chowdhery et al. 2022, section 5).
     """
     if weights is not None:
-        smoothed, nll, squared = _WeightedCrossEntropy.apply(hidden, output.weight, targets, weights, smoothing, z_loss)
+        smoothed, nll, squared = _WeightedCrossEntropy.apply(
+            hidden, output.weight, output.bias, targets, weights, smoothing, z_loss
+        )
         return Loss(smoothed, nll, nll.new_zeros((), dtype=torch.long), squared)
     # Inside an autograd function gradients are always disabled, so the mode is read here.
     differentiate = torch.is_grad_enabled()
-    arguments = hidden, output.weight, targets, smoothing, z_loss, differentiate, count_correct
+    arguments = hidden, output.weight, output.bias, targets, smoothing, z_loss, differentiate, count_correct
     return Loss(*_ProjectedCrossEntropy.apply(*arguments))
 
 

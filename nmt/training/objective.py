@@ -25,7 +25,7 @@ class Objective:
         model: the model that is trained.
 
     Attributes:
-        terms: those of the configuration, by name.
+        terms: those of the configuration and of the model, by name.
         logged: names of the values that are logged beside the loss.
     """
 

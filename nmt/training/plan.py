@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nmt.config.schedule import Descent
 from nmt.config.train import TrainConfig
 from nmt.errors import ConfigError
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 FEW_LINES = 200  # of validation, below which BLEU varies by several points by chance
+POINTS = (0.02, 0.05, *(n / 10 for n in range(1, 10)), 0.95)  # of max_minutes, at which the last step is estimated
 _HIGH = 0.1  # of the peak: a learning rate that a schedule with an end should not end at
 
 
@@ -48,6 +51,46 @@ def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
     """The last step that the limits allow; None if only time or patience ends the run."""
     limits = [config.max_steps, config.max_epochs and pace.epoch_start + config.max_epochs * pace.epoch_steps]
     return min((limit for limit in limits if limit), default=None)
+
+
+def with_known_end(config: TrainConfig, epoch_steps: Callable[[], int]) -> TrainConfig:
+    """Fill in the end of a schedule that ends with the run, where ``max_steps`` or ``max_epochs`` gives it.
+
+    Args:
+        epoch_steps: counts the updates of an epoch; called only if the number is needed.
+    """
+    schedule = config.schedule
+    if not schedule.ends or schedule.end != "run" or schedule.total_steps is not None:
+        return config
+    end = planned_steps(config, Pace(epoch_steps() if config.max_epochs else 0))
+    return with_end(config, max(end, schedule.warmup_steps)) if end else config
+
+
+def aim(config: TrainConfig, step: int, seconds: float, descent: Descent | None) -> Descent | None:
+    """Let a schedule end where the run does: with ``max_minutes`` at the pace so far, or before at ``schedule_end``.
+
+    The learning rate does not jump: the share that is done at ``step`` stays, and the rest of the way changes.
+
+    Args:
+        step, seconds: progress of the training, both above 0.
+        descent: the present one; None for the one to ``schedule_end``.
+    """
+    ends = [config.schedule_end]
+    if config.max_minutes is not None:
+        left = max(0.0, 60 * config.max_minutes - seconds)
+        ends.append(step + max(1, round(left * step / seconds)))
+    end = min((end for end in ends if end), default=None)
+    present = descent or config.descent
+    if end is None or (present is not None and present.end == end):
+        return descent
+    start = max(step, config.schedule.warmup_steps)
+    done = present.at(start) if present is not None else 0.0
+    return Descent(start, done, max(end, start + 1), config.max_minutes)
+
+
+def aim_is_due(max_minutes: float, before: float, now: float) -> bool:
+    """Whether one of ``POINTS`` lies between two training times, in seconds."""
+    return any(before < 60 * max_minutes * point <= now for point in POINTS)
 
 
 def expected_end(config: TrainConfig, pace: Pace, patience: bool) -> int:
@@ -111,21 +154,26 @@ def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
     return found
 
 
-def forecast(config: TrainConfig, pace: Pace, steps_per_second: float) -> list[str]:
-    """Warn of a schedule that ``max_minutes`` will cut short at the speed of this start."""
+def forecast(config: TrainConfig, pace: Pace, steps_per_second: float, follows_clock: bool = False) -> list[str]:
+    """Warn of a schedule that ``max_minutes`` will cut short at the speed of this start.
+
+    Args:
+        follows_clock: the schedule ends with ``max_minutes``; only its warmup may be too long.
+    """
     if config.max_minutes is None:
         return []
     left = max(0.0, 60 * config.max_minutes - pace.seconds)
     steps = pace.step + int(left * steps_per_second)
-    if steps >= (planned_steps(config, pace) or steps + 1):
+    if steps >= (planned_steps(config, pace) or steps + 1) or (follows_clock and steps > config.schedule.warmup_steps):
         return []
     why = f" (max_minutes: {config.max_minutes:g}, at {steps_per_second:.3g} steps/s)"
     return [line for line in mismatches(config, steps, why) if steps <= (config.schedule_end or steps)]
 
 
-def result(config: TrainConfig, step: int) -> list[str]:
+def result(config: TrainConfig, step: int, descent: Descent | None = None) -> list[str]:
     """Warn of a schedule that had not come to its end when the training ended."""
-    share, end = config.learning_rate(step) / config.optimizer.lr, config.schedule_end
+    share = config.learning_rate(step, descent=descent) / config.optimizer.lr
+    end = descent.end if descent is not None else config.schedule_end
     if step < config.schedule.warmup_steps:
         return [
             f"warning: the training ended in the warm-up (step {step:,} of {config.schedule.warmup_steps:,}): the "
@@ -139,30 +187,38 @@ def result(config: TrainConfig, step: int) -> list[str]:
     return []
 
 
-def check_resumed(before: TrainConfig, now: TrainConfig, given: int | None, pace: Pace) -> str | None:
+def check_resumed(
+    before: TrainConfig, now: TrainConfig, given: int | None, pace: Pace, descent: Descent | None = None
+) -> str | None:
     """Check what a resume does to the schedule; return a warning where it changes.
 
     Args:
         before: the settings of the run's last start, with the end of its schedule.
         now: the settings of this start, with the same end unless another was given.
         given: ``schedule.total_steps`` as the user gave it.
+        descent: that of the last checkpoint, if it follows ``max_minutes``.
 
     Raises:
         ConfigError: a limit was raised, but the schedule has ended at rate 0, so that further steps change nothing.
     """
-    old, end, step = before.schedule_end, now.schedule_end, pace.step
+    step, old, end = pace.step, before.schedule_end, now.schedule_end
+    if descent is not None:
+        old = descent.end
+        end = end if given is not None else old
     if old is None or end is None:
         return None
     if old != end:
+        former = before.learning_rate(step + 1, descent=descent)
         return (
             f"warning: train.schedule.total_steps is {old:,} in the run, {end:,} now: the learning rate of step "
-            f"{step + 1:,} is {now.learning_rate(step + 1):.2e} instead of {before.learning_rate(step + 1):.2e}; the "
-            "steps already taken keep theirs"
+            f"{step + 1:,} is {now.learning_rate(step + 1):.2e} instead of {former:.2e}; the steps already taken keep "
+            "theirs"
         )
     # The same end, but more steps
     raised = [key for key in LIMITS if getattr(before, key) != getattr(now, key)]
-    beyond = given is None and (planned_steps(now, pace) or 0) > end
-    if now.schedule.min_lr == 0 and (beyond or (raised and step >= end)):
+    beyond = given is None and descent is None and (planned_steps(now, pace) or 0) > end
+    timed_out = descent is not None and pace.seconds >= 60 * (before.max_minutes or math.inf)
+    if now.schedule.min_lr == 0 and (beyond or (raised and (step >= end or timed_out))):
         longer = expected_end(now, pace, raised == ["patience"])
         rate, key = with_end(now, longer).learning_rate(step + 1), raised[0] if raised else "max_steps"
         raise ConfigError(
@@ -187,7 +243,8 @@ def further(config: TrainConfig, progress: Progress, pace: Pace) -> list[str]:
         raised["max_minutes"] = math.ceil(20 * progress.seconds / 60) / 10
     if config.patience and progress.stale_validations >= config.patience:
         raised["patience"] = 2 * progress.stale_validations
-    end, last = config.schedule_end, expected_end(config.model_copy(update=raised), pace, "patience" in raised)
+    end = progress.descent.end if progress.descent is not None else config.schedule_end
+    last = expected_end(config.model_copy(update=raised), pace, "patience" in raised)
     if end is not None and (progress.step >= end or last > end):
         raised["schedule.total_steps"] = last
     return [

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nmt.config.evaluation import EvaluationConfig
-from nmt.config.experiment import Config
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import EncodedCorpus
 from nmt.data.tokenizer import Tokenizer
@@ -30,11 +29,8 @@ class Prepared:
     round_trip: RoundTrip
     evaluation: EvaluationConfig
 
-    def copy_into(self, run: Run, config: Config, environment: dict[str, Any]) -> None:
-        """Copy what the run needs to be used without the store: configuration, tokenizer, and the account of the data.
-
-        A run that has a final model keeps its configuration until it has a model of the new one.
-        """
+    def copy_into(self, run: Run, environment: dict[str, Any]) -> None:
+        """Copy what the run needs to be used without the store: the tokenizer, and the account of the data."""
         run.check_held()
         if not run.started:
             if not same_files(self.tokenizer.path, run.tokenizer):  # after a first start that failed, on a full disk
@@ -50,5 +46,3 @@ class Prepared:
                 "environment": environment,
             }
             write_json(run.manifest_path, manifest)
-        if not run.has_model:
-            run.save_config(config)

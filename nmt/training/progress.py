@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nmt.config.schedule import Descent
 from nmt.config.train import TrainConfig
 from nmt.run.selection import TITLES, Quality, Ranking
 
@@ -113,6 +114,11 @@ class Progress:
     lowest_loss: float | None = None  # of all validations
     bad_steps: int = 0  # updates skipped in a row (not counted on CUDA, which would synchronize)
     first_loss: float | None = None  # of the first validation
+    descent: Descent | None = None  # of a schedule that max_minutes ends
+
+    def __post_init__(self) -> None:
+        if isinstance(self.descent, dict):  # from state.json
+            self.descent = Descent(**self.descent)
 
     def reason_to_stop(self, c: TrainConfig) -> str | None:
         """Name the limit that was reached; None if the training continues."""

@@ -29,8 +29,7 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from nmt.config.compare import digest, flatten
-from nmt.config.experiment import Config
+from nmt.config.compare import digest
 from nmt.errors import TrainingError
 from nmt.insight.figures import attention_image
 from nmt.run.directory import Run
@@ -316,20 +315,19 @@ class NullReporter(Reporter):
 
 
 def record_final_metrics(
-    run: Run, config: Config, metrics: Mapping[str, float], step: int, lengths: Mapping[str, int]
+    run: Run, settings: Mapping[str, Any], metrics: Mapping[str, float], step: int, lengths: Mapping[str, int]
 ) -> None:
-    """Record the final metrics at the last step, with the scalars of the configuration for TensorBoard's HPARAMS page.
+    """Record the final metrics at the last step, with the scalars of the settings for TensorBoard's HPARAMS page.
 
     The metrics are in a separate event file, whose name contains their digest. The file is written atomically, unless
     it exists. Event files that no checkpoint records, such as the final metrics of fewer steps, are deleted.
 
     Args:
+        settings: dotted keys and values of the configuration.
         lengths: lengths of the files that the last checkpoint records.
     """
     # Write, unless written
-    values = {
-        k: v for k, v in flatten(config.model_dump(mode="json")).items() if isinstance(v, bool | int | float | str)
-    }
+    values = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
     suffix = f".final-{digest(values, dict(metrics), step)}"
     run.tensorboard.mkdir(parents=True, exist_ok=True)
     if not any(run.tensorboard.glob(f"events.*{suffix}")):

@@ -27,7 +27,7 @@ class Rescoring:
         self, saving: Saving, quality: Callable[[Mapping[str, Tensor]], Quality], formerly: dict[str, Any] | None
     ):
         self.saving, self.quality, self.formerly = saving, quality, formerly
-        self.config, self.run, self.ranking = saving.config.train, saving.run, saving.ranking
+        self.config, self.run, self.ranking = saving.config, saving.run, saving.ranking
         self.ranks, self.scored_with = saving.ranks, saving.scored_with
 
     def __call__(self, progress: Progress, tell: Callable[[str], None]) -> bool:

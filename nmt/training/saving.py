@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from nmt.config.compare import config_diff
-from nmt.config.experiment import Config
+from nmt.config.train import TrainConfig
 from nmt.errors import CheckpointError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
@@ -26,6 +25,7 @@ class Saving:
     Args:
         identity: must be equal in a checkpoint to resume from it: the fixed settings (``configuration``), and hashes of
             the ``tokenizer`` and the ``data``.
+        differing: names the differences from the fixed settings of a checkpoint; empty if none exist.
         environment: code, libraries, device and precision (:func:`nmt.runtime.environment.environment`); recorded, and
             compared when the run is resumed.
         scored_with: the settings that the scores of a validation depend on.
@@ -37,18 +37,20 @@ class Saving:
 
     def __init__(
         self,
-        config: Config,
+        config: TrainConfig,
         run: Run,
         model: Seq2Seq[Any],
         updater: Updater,
         identity: dict[str, Any],
+        differing: Callable[[Mapping[str, Any]], str],
         environment: dict[str, Any],
         scored_with: dict[str, Any],
         ranks: Ranks,
     ):
         self.config, self.run, self.model, self.updater = config, run, model, updater
-        self.identity, self.environment, self.scored_with, self.ranks = identity, environment, scored_with, ranks
-        self.ranking = Ranking(config.train.score, config.train.selection == "validated")
+        self.identity, self.differing = identity, differing
+        self.environment, self.scored_with, self.ranks = environment, scored_with, ranks
+        self.ranking = Ranking(config.score, config.selection == "validated")
         self.saved_step = 0
         self.tell: Callable[[str], None] = lambda _: None
 
@@ -91,7 +93,7 @@ class Saving:
         with suppress(OSError):
             self.run.note_saved()
         saved, now = last.state["identity"], self.identity
-        if differing := config_diff(saved["configuration"], self.config):
+        if differing := self.differing(saved["configuration"]):
             raise CheckpointError(f"{last.path}: was made with another configuration ({differing})")
         for key in ("tokenizer", "data"):
             if saved[key] != now[key]:
@@ -146,7 +148,7 @@ class Saving:
         except OSError as error:
             reason = f"step {progress.step}: the checkpoint could not be saved: {error.strerror or error}"
             kept = f"the one of step {self.saved_step} is kept" if self.saved_step else "no earlier one exists"
-            if self.config.train.on_save_error == "stop":
+            if self.config.on_save_error == "stop":
                 raise TrainingError(f"{reason}; {kept}; free disk space and run the same command again") from error
             self.tell(f"{reason}; {kept}; the training continues (train.on_save_error: continue)")
             return False
@@ -157,7 +159,7 @@ class Saving:
 
     def prune(self) -> None:
         """Delete the checkpoints that are neither among the best nor among the last."""
-        c = self.config.train
+        c = self.config
         try:
             checkpoints.prune(self.run.checkpoints, c.keep_best, c.keep_last, self.ranking.of_state)
         except OSError as error:

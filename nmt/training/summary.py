@@ -9,22 +9,25 @@ from typing import Any
 import torch
 
 from nmt.config.experiment import Config
+from nmt.config.model import ModelConfig
 from nmt.config.train import TrainConfig
 from nmt.models.build import count_parameters
 from nmt.run.selection import TITLES
 from nmt.runtime.device import Place
 from nmt.runtime.environment import precision_name
-from nmt.training.batching import choose_batching
 from nmt.training.prepared import Prepared
 from nmt.training.trainer import Trainer
 
 
-def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
-    """Model, data, limits, device and run, one line each."""
+def summary(config: Config, batching: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+    """Model, data, limits, device and run, one line each.
+
+    Args:
+        batching: whether batches are packed, and why.
+    """
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
     order, place = trainer.order, trainer.place
-    _, batching = choose_batching(config, place.device, place.dtype, trainer.run.batching())
     steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
@@ -35,7 +38,7 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
     both = config.train.bidirectional_epochs
     pair = f"{config.data.src_lang} to {config.data.tgt_lang}"
     return "\n".join([
-        f"model       {_family(config)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
+        f"model       {_family(config.model)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
@@ -47,9 +50,9 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
     ])  # fmt: skip
 
 
-def _family(config: Config) -> str:
-    encoder = config.model.encoder
-    return config.model.type if encoder is None else f"{config.model.type} with a {encoder.type} encoder"
+def _family(model: ModelConfig) -> str:
+    encoder = model.encoder
+    return model.type if encoder is None else f"{model.type} with a {encoder.type} encoder"
 
 
 def _limits(config: TrainConfig) -> list[str]:

@@ -12,17 +12,15 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from nmt.config.experiment import Config
+from nmt.config.train import TrainConfig
 from nmt.data.batch import Batch
 from nmt.data.order import TrainingOrder
 from nmt.data.packing import PackedBatch
 from nmt.data.reader import Reader, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
-from nmt.run.directory import Run
 from nmt.run.selection import TITLES, Quality
 from nmt.runtime.device import Place
-from nmt.runtime.environment import environment
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.training import plan
 from nmt.training.final import FinalModel
@@ -31,7 +29,6 @@ from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
-from nmt.training.updater import Updater
 from nmt.training.validation import Validation
 
 
@@ -56,38 +53,38 @@ class Trainer:
     """Trains one model.
 
     Args:
+        saving: the checkpoints of the run, with the model and its updater.
         order: the batches of each update, for all ranks.
-        identity: must be equal in a checkpoint to resume from it, see :class:`Saving`.
         formerly: ``validate.settings`` of the run's last start, for checkpoints that do not record them.
+        follows_clock: whether the schedule ends with ``max_minutes``.
     """
 
     def __init__(
         self,
-        config: Config,
-        run: Run,
-        model: Seq2Seq[Any],
+        config: TrainConfig,
+        saving: Saving,
         reader: Reader,
         order: TrainingOrder,
         validate: Validate,
-        identity: dict[str, Any],
         place: Place,
         formerly: dict[str, Any] | None = None,
+        follows_clock: bool = False,
     ):
-        self.config, self.run, self.model, self.reader, self.order = config, run, model, reader, order
+        self.follows_clock = follows_clock
+        self.config, self.saving, self.reader, self.order = config, saving, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
-        self.updater = Updater(config.train, model, reader, place)
-        about = environment(place.device, place.dtype, place.ranks.size)
-        self.saving = Saving(config, run, model, self.updater, identity, about, validate.settings, self.ranks)
-        self.ranking = self.saving.ranking
+        self.run, self.model, self.updater, self.ranking = saving.run, saving.model, saving.updater, saving.ranking
         self.final = FinalModel(self.saving, self.quality)
         self.rescoring = Rescoring(self.saving, self.quality, formerly)
         self.progress = Progress()
         self.window = self._new_window()
         self.reporter: Reporter = NullReporter()
+        self.saved_at_limit = False  # whether the last checkpoint records that a limit was reached
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
         self._clock = time.monotonic()
         self._started = (0, 0.0)
+        self._aimed = 0.0  # training time up to which the end of the schedule was estimated
         self._told_forecast = self._told_unvaried = False
 
     @property
@@ -106,6 +103,7 @@ class Trainer:
         if (found := self.saving.resume(warn)) is None:
             return False
         self.progress = found
+        self.saved_at_limit = self.reason_to_stop() is not None
         return True
 
     def fit(self) -> str:
@@ -115,7 +113,7 @@ class Trainer:
             Interrupted: a signal came; the state was saved.
             TrainingError: the training diverged, the device is out of memory, or the disk is full.
         """
-        progress, c = self.progress, self.config.train
+        progress, c = self.progress, self.config
         self._begin()
         updates = prefetch(self._read_updates)
         try:
@@ -134,6 +132,8 @@ class Trainer:
                     if (reason := self.reason_to_stop()) is not None:
                         break
                     self._stop_if_asked()
+                    if self._aim_is_due():
+                        self._aim()
                     # Update
                     epoch, position, is_last, batches = next(updates)
                     self.step(batches)
@@ -148,6 +148,8 @@ class Trainer:
                 # After the last step
                 if progress.validated_step != progress.step:
                     self._validate()
+                    self.save()
+                elif not self.ranks.on_main(lambda: self.saved_at_limit):  # the time ended during the last save
                     self.save()
                 self.heed_signals()
                 self._stop_if_unsaved()
@@ -177,7 +179,7 @@ class Trainer:
         self._stop_if_asked()
 
     def reason_to_stop(self) -> str | None:
-        return self.progress.reason_to_stop(self.config.train)
+        return self.progress.reason_to_stop(self.config)
 
     def pace(self) -> plan.Pace:
         """Progress of the training, in updates of the size of this start."""
@@ -189,8 +191,10 @@ class Trainer:
         self.ranks.on_main(self.run.check_held)
         self._count_time()
         self.progress.files = self.reporter.lengths()
+        self.saved_at_limit = self.reason_to_stop() is not None
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()
+        self.progress.seconds = self.ranks.on_main(lambda: self.progress.seconds)  # limits are those of one clock
 
     def quality(self, weights: Mapping[str, Tensor]) -> Quality:
         """Validate the model with the given weights."""
@@ -216,11 +220,13 @@ class Trainer:
         self.reporter = self.ranks.on_every_rank(self._open_reporter)
         self.updater.tell = self.saving.tell = self.reporter.line
         self.window = self._new_window()
-        if progress.step == 0:
-            self.reporter.text("config", f"```yaml\n{self.config.to_yaml()}```", 0)
+        if progress.step == 0 and self.ranks.is_main:
+            self.reporter.text("config", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
-        self._started = (progress.step, progress.seconds)
+        self._started, self._aimed = (progress.step, progress.seconds), progress.seconds
+        if progress.descent is not None and progress.descent.max_minutes != self.config.max_minutes:
+            self._aim()
         self.model.train()
 
     def _new_window(self) -> Window:
@@ -229,7 +235,7 @@ class Trainer:
     def _open_reporter(self) -> Reporter:
         if not self.ranks.is_main:
             return NullReporter()
-        progress, c = self.progress, self.config.train
+        progress, c = self.progress, self.config
         return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
@@ -246,6 +252,27 @@ class Trainer:
                     batches = [batch.pinned() for batch in batches]
                 yield epoch, position, number == len(updates), batches
             epoch, position = epoch + 1, 0
+
+    def _aim_is_due(self) -> bool:
+        """Whether the training time has passed a point at which the end of the schedule is estimated.
+
+        All ranks have the clock of rank 0 then.
+        """
+        limit, progress = self.config.max_minutes, self.progress
+        if not self.follows_clock or limit is None or progress.step == 0:
+            return False
+        before, self._aimed = self._aimed, progress.seconds
+        return plan.aim_is_due(limit, before, progress.seconds)
+
+    def _aim(self) -> None:
+        """Estimate the step at which the run ends, and let the schedule end there."""
+        progress, former = self.progress, self.progress.descent
+        progress.descent = plan.aim(self.config, progress.step, progress.seconds, former)
+        if former is None and progress.descent is not None:
+            self.reporter.line(
+                f"step {progress.step}  the {self.config.schedule.name} schedule will end with max_minutes, at about "
+                f"step {progress.descent.end:,} at the pace so far"
+            )
 
     # ---------------------------------------------------------------------------------------------------------- signals
 
@@ -342,14 +369,14 @@ class Trainer:
         if self._told_forecast or steps < 20 or seconds <= 0:
             return
         self._told_forecast = True
-        for line in plan.forecast(self.config.train, self.pace(), steps / seconds):
+        for line in plan.forecast(self.config, self.pace(), steps / seconds, self.follows_clock):
             self.reporter.line(line)
 
     # ------------------------------------------------------------------------------------------------------ validations
 
     def _validate(self) -> None:
         # Judge
-        progress, c = self.progress, self.config.train
+        progress, c = self.progress, self.config
         result = self._validate_model()
         self.ranks.on_main(self.run.check_held)
         better = progress.record(result.quality, self.ranking, c, self.saving.scored_with)
@@ -400,7 +427,7 @@ class Trainer:
     def _warn_if_stuck(self, result: Validation) -> None:
         """Warn about two signs of a failing training, with their usual causes."""
         # The loss does not fall
-        progress, warmup = self.progress, self.config.train.schedule.warmup_steps
+        progress, warmup = self.progress, self.config.schedule.warmup_steps
         if progress.first_loss is None:
             progress.first_loss = result.quality.loss
         elif (

@@ -74,12 +74,13 @@ class Updater:
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         tokens = sum(batch.tgt_tokens for batch in batches)
         total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
-        self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts)
+        self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
             finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)
         else:
             losses = self._gradients(batches, total / self.ranks.size, progress)
+            self._observe(losses, total)
             finite = self._apply(losses, tokens, window)
             self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -105,7 +106,7 @@ class Updater:
         Args:
             rows: the sentence pairs of that batch.
         """
-        state = torch.cuda.get_rng_state(self.device)
+        state, host = torch.cuda.get_rng_state(self.device), torch.get_rng_state()
         moments: list[Tensor] = []  # room for Adam's moments, which the first update allocates
         try:
             if not self.optimizer.state:
@@ -120,6 +121,7 @@ class Updater:
             moments.clear()
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.set_rng_state(state, self.device)
+            torch.set_rng_state(host)
 
     def capture(self, rows: Any, window: Window) -> None:
         """Capture the update as one CUDA graph, if possible. All state is restored.
@@ -132,6 +134,12 @@ class Updater:
             TrainingError: out of memory.
         """
         if not self.capturable:
+            return
+        if not self.model.uniform:
+            self.tell(
+                "the update is not captured as a CUDA graph and runs operation by operation: model.layer_drop skips "
+                "other layers in each batch"
+            )
             return
         batch = self.reader.largest(rows)
         assert isinstance(batch, PackedBatch)
@@ -223,6 +231,18 @@ class Updater:
             raise TrainingError(
                 f"out of memory at step {step}, even with the batch split; the last checkpoint is kept. {_LESS_MEMORY}"
             ) from None
+
+    @torch.no_grad()
+    def _observe(self, losses: Tensor, total: int) -> None:
+        """Tell terms the mean log p of the ``total`` targets of all ranks; ``losses`` has this rank's sums."""
+        terms = [term for term in self.objective.terms.values() if term.observes]
+        if not terms:
+            return
+        nll = losses[1]
+        if self.ranks.size > 1:
+            nll = nll.new_tensor(sum(numbers[0] for numbers in self.ranks.exchange([float(nll)])))
+        for term in terms:
+            term.observe(-nll / total)
 
     def _apply(self, losses: Tensor, tokens: int | Tensor, window: Window) -> Tensor:
         """Update the weights if the gradient is finite; return whether it is.

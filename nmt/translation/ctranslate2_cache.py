@@ -109,6 +109,12 @@ def check_expressible(run: Run, config: Config) -> None:
             f"{run.path}: CTranslate2 cannot search as the run does (search.{setting}); translate with PyTorch: nmt "
             "translate, without --engine"
         )
+    for key, off in (("qk_norm", "none"), ("attention_window", None)):
+        if (value := getattr(config.model, key)) != off:
+            raise ExportError(
+                f"{run.path}: CTranslate2 cannot express model.{key}: {value}; translate with PyTorch: nmt translate, "
+                "without --engine"
+            )
 
 
 def device_of(config: Config) -> str:

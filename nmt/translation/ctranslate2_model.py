@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from nmt.models.norms import EPS, ScaleNorm, UnitEmbedding
 from nmt.models.transformer import Transformer
 from nmt.models.transformer_layers import (
     EncoderLayer,
@@ -42,6 +43,7 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
         "pre_norm": config.norm == "pre",
         "activation": {"relu": Activation.RELU, "gelu": Activation.GELU, "swiglu": Activation.SWISH}[config.activation],
         "ffn_glu": config.activation == "swiglu",
+        "rms_norm": config.norm_type != "layer",
     }
     if config.positions == "rotary":
         shared |= {"rotary_dim": config.d_model // config.num_heads, "rotary_interleave": True}
@@ -50,9 +52,11 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
         TransformerDecoderSpec(config.decoder_layers, config.num_heads, **shared),
     )
     encoder, decoder = spec.encoder, spec.decoder  # both scale embeddings by the root of their width, as we do
-    encoder.embeddings[0].weight = _array(model.src_embedding.weight)
-    decoder.embeddings.weight = _array(model.tgt_embedding.weight)
+    encoder.embeddings[0].weight = _rows(model.src_embedding)
+    decoder.embeddings.weight = _rows(model.tgt_embedding)
     decoder.projection.weight = _array(model.output.weight)
+    if model.output.bias is not None:
+        decoder.projection.bias = _array(model.output.bias)
     if config.positions == "sinusoidal":
         table = _array(sinusoidal_positions(0, positions, config.d_model, torch.empty(0)))
         encoder.position_encodings.encodings = decoder.position_encodings.encodings = table
@@ -69,7 +73,7 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
         _attention(target.attention, decoder_layer.cross_attention, decoder_layer.residuals[1].norm)
         _feed_forward(target.ffn, decoder_layer.feed_forward, decoder_layer.residuals[2].norm)
     for target, norm in ((encoder, model.encoder_norm), (decoder, model.decoder_norm)):
-        if isinstance(norm, nn.LayerNorm):  # of a pre-norm stack
+        if config.norm == "pre":
             _norm(target.layer_norm, norm)
 
     spec.register_source_vocabulary(tokenizer.src_pieces(range(tokenizer.src_vocab_size)))
@@ -77,7 +81,7 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     unk, bos, eos = tokenizer.tgt_pieces([tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id])
     spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = unk, bos, eos
     spec.config.decoder_start_token, spec.config.add_source_eos = bos, True
-    spec.config.layer_norm_epsilon = model.decoder[0].residuals[0].norm.eps
+    spec.config.layer_norm_epsilon = 1e-12 if config.norm_type == "scale" else EPS
     spec.validate()
     spec.optimize(quantization=quantize)  # equal matrices (tied embeddings) are stored once
     spec.save(str(folder))
@@ -88,15 +92,27 @@ def _array(tensor: Tensor) -> Array:
     return tensor.detach().float().cpu().clone().numpy()
 
 
+def _rows(table: nn.Embedding) -> Array:
+    """The rows of embeddings as they are looked up."""
+    return _array(table.rows if isinstance(table, UnitEmbedding) else table.weight)
+
+
 def _linear(spec: Any, weight: Tensor, bias: Tensor) -> None:
     spec.weight, spec.bias = _array(weight), _array(bias)
 
 
-def _norm(spec: Any, norm: nn.LayerNorm) -> None:
-    spec.gamma, spec.beta = _array(norm.weight), _array(norm.bias)
+def _norm(spec: Any, norm: nn.Module) -> None:
+    """ScaleNorm g x / ‖x‖ is RMSNorm with the weight g / √D of every coordinate."""
+    if isinstance(norm, nn.LayerNorm):
+        spec.gamma, spec.beta = _array(norm.weight), _array(norm.bias)
+    elif isinstance(norm, nn.RMSNorm):
+        spec.gamma = _array(norm.weight)
+    else:
+        assert isinstance(norm, ScaleNorm)
+        spec.gamma = _array((norm.scale / norm.width**0.5).expand(norm.width))
 
 
-def _attention(spec: Any, attention: MultiHeadAttention, norm: nn.LayerNorm) -> None:
+def _attention(spec: Any, attention: MultiHeadAttention, norm: nn.Module) -> None:
     """Both sides fuse queries, keys and values (cross-attention: keys and values) in this order."""
     layers = [attention.query, attention.project_in, attention.project_out]
     for there, layer in zip(spec.linear, [layer for layer in layers if layer is not None], strict=True):
@@ -104,7 +120,7 @@ def _attention(spec: Any, attention: MultiHeadAttention, norm: nn.LayerNorm) -> 
     _norm(spec.layer_norm, norm)
 
 
-def _feed_forward(spec: Any, layer: FeedForward, norm: nn.LayerNorm) -> None:
+def _feed_forward(spec: Any, layer: FeedForward, norm: nn.Module) -> None:
     # Of a gated layer: the half that goes through the activation, and its gate.
     inner = [spec.linear_0, spec.linear_0_noact] if layer.gated else [spec.linear_0]
     weights, biases = layer.inner.weight.chunk(len(inner)), layer.inner.bias.chunk(len(inner))

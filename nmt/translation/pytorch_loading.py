@@ -9,6 +9,7 @@ import torch
 
 from nmt.config.experiment import Config
 from nmt.config.limits import LengthLimits, default_batch_tokens, resolve_search
+from nmt.config.model import ModelConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, RunError
 from nmt.models.build import build_model
@@ -34,7 +35,7 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[Torc
     use_device(where)
     keep_freed_memory()
     tokenizer = Tokenizer.load(run.tokenizer)
-    model = new_model(config, tokenizer)
+    model = new_model(config.model, tokenizer)
     checksum = load_final(run, model, tokenizer)
     dtype = resolve_precision(config.train.precision, where) if where.type == "cuda" else torch.float32
     translator = new_translator(model.to(where), tokenizer, config, run.length_limits(), Place(where, dtype))
@@ -43,9 +44,9 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[Torc
     return translator
 
 
-def new_model(config: Config, tokenizer: Tokenizer) -> Seq2Seq[Any]:
+def new_model(config: ModelConfig, tokenizer: Tokenizer) -> Seq2Seq[Any]:
     """A freshly initialised model for the vocabularies of ``tokenizer``."""
-    return build_model(config.model, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id)
+    return build_model(config, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id)
 
 
 def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:

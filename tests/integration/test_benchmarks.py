@@ -29,10 +29,15 @@ def modules(monkeypatch):
 
 
 def bench(name, folder, *options):
-    """Run a benchmark, ours alone and tiny; its section, its numbers and what it said."""
+    """Run a benchmark of models, ours alone and tiny; see :func:`bench_alone`."""
+    return bench_alone(name, folder, *TINY, *options)
+
+
+def bench_alone(name, folder, *options):
+    """Run a benchmark; its section, its numbers and what it said."""
     out = folder / "section.md"
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / name), *TINY, "--work", str(folder), "--out", str(out), *options],
+        [sys.executable, str(ROOT / "benchmarks" / name), "--work", str(folder), "--out", str(out), *options],
         env={**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parents[1])}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -69,6 +74,26 @@ def test_decoding_trains_a_run_and_translates(tmp_path):
     assert about["tokens"] > 0
     assert f"| {name} |" in section
     assert "### The CTranslate2 engine" in section
+
+
+def test_long_sentences_are_measured_in_three_forms(tmp_path):
+    options = ["--lengths", "20", "90", "--window", "8", "--repeats", "2", "--threads", "1"]
+    section, result, _ = bench_alone("bench_long.py", tmp_path, *options)
+    assert list(result["lengths"]) == ["20", "90"]
+    for length, forms in result["lengths"].items():
+        assert forms["plain"]["loss"] == pytest.approx(forms["fused"]["loss"], abs=1e-5)
+        assert abs(forms["windowed"]["loss"] - forms["plain"]["loss"]) > 1e-4  # other attention
+        for about in forms.values():
+            assert len(about["seconds"]) == 2
+            assert about["peak_bytes"] > about["start_bytes"] > 0
+        assert section.count(f"| {length} |") == 3
+
+
+def test_forms_of_attention_with_other_losses_are_refused(modules):
+    bench_long = modules("bench_long")
+    bench_long.must_agree({"plain": {"loss": 7.0}, "fused": {"loss": 7.00001}})
+    with pytest.raises(modules("harness").BenchmarkError, match=r"another loss: 7\.001000"):
+        bench_long.must_agree({"plain": {"loss": 7.0}, "fused": {"loss": 7.001}})
 
 
 def test_quick_says_what_is_missing(tmp_path):

@@ -20,7 +20,10 @@ from nmt.runtime import environment
 from nmt.training.trainer import Trainer
 from nmt.translation.translator import Translator
 
-LEARN = ["train.optimizer.lr=0.01", "train.schedule.warmup_steps=2", "train.score=loss", "train.precision=fp32"]
+LEARN = [
+    "train.optimizer.lr=0.01", "train.schedule={name: inverse_sqrt, warmup_steps: 2}", "train.ema_decay=null",
+    "train.score=loss", "train.precision=fp32",
+]  # fmt: skip
 TRAIN = ["train", "c.yaml", "--set", *LEARN]
 FURTHER = [*TRAIN, "train.max_steps=8"]
 

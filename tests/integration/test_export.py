@@ -150,7 +150,8 @@ def test_a_damaged_model_is_written_anew(task, run):
 
 
 def test_a_run_trained_further_is_exported_anew(task, tmp_path):
-    config = str(task.config_file("transformer", name="longer", runs=str(tmp_path), train={**LEARN, "max_steps": 20}))
+    section = {**LEARN, "max_steps": 20, "schedule": {"name": "constant", "warmup_steps": 30}}
+    config = str(task.config_file("transformer", name="longer", runs=str(tmp_path), train=section))
     run, source = str(tmp_path / "longer"), str(task.paths["test.src"])
     assert main(["train", config]) == 0
     before = translate(run, "-i", source, *ENGINE), kept(run)

@@ -83,7 +83,9 @@ def test_an_update_is_that_of_padded_batches(task):
     for batching in ("padded", "packed"):
         config = task.config("transformer", batching, model={"dropout": 0.0}, train={"batching": batching})
         prepared = pipeline.prepare(config)
-        trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+        trainer = pipeline.build_trainer(
+            config, Run(config.run_dir), prepared, Place(torch.device("cpu"), torch.float32)
+        )
         groups = np.split(np.arange(40), [12])
         trainer.update([trainer.reader.read(rows) for rows in groups])
         moments.append(

@@ -1,6 +1,7 @@
 """An interrupted training ends with the same bits as one that was left alone."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -44,7 +45,7 @@ def assert_same(one: Run, other: Run):
     assert list(differences(one, other)) == []
 
 
-@pytest.fixture(params=["rnn", "transformer"])
+@pytest.fixture(params=["rnn", "transformer", "rnn-reinforce"])
 def hard(request, task):
     return lambda name: task.config(request.param, name, **HARD)
 
@@ -71,6 +72,7 @@ def test_signals_inside_epochs(hard, monkeypatch):
     assert_same(expected, got)
 
 
+@pytest.mark.parametrize("hard", ["rnn", "transformer"], indirect=True)
 @pytest.mark.parametrize("moment", ["during validation", "while writing a checkpoint", "after a checkpoint"])
 def test_kills_at_the_worst_moments(hard, monkeypatch, moment):
     expected = train(hard("whole"))
@@ -200,7 +202,9 @@ def test_accumulated_equals_one_large_batch(task, family, dropout, terms):
     rows = [rows[0][0], rows[1][0], rows[2][0]]
     moments = []
     for groups in (rows, [np.concatenate(rows)]):
-        trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+        trainer = pipeline.build_trainer(
+            config, Run(config.run_dir), prepared, Place(torch.device("cpu"), torch.float32)
+        )
         trainer.update([Reader(prepared.encoded.train, prepared.tokenizer).read(group) for group in groups])
         # After one step Adam's first moment is the gradient times 1 - beta: unlike the weights, it hides no difference.
         moments.append(
@@ -209,3 +213,18 @@ def test_accumulated_equals_one_large_batch(task, family, dropout, terms):
     assert moments[0].keys() == moments[1].keys()
     for name, moment in moments[0].items():
         assert torch.allclose(moment, moments[1][name], rtol=1e-4, atol=1e-8), name
+
+
+def test_an_update_moves_the_baseline_of_reinforce_by_the_mean_over_all_its_batches(task):
+    config = task.config("rnn-reinforce")
+    prepared = pipeline.prepare(config)
+    trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+    before = trainer.model.baseline.item()
+    assert before == pytest.approx(-math.log(prepared.tokenizer.tgt_vocab_size))
+    reader = Reader(prepared.encoded.train, prepared.tokenizer)
+    batches = [reader.read(rows) for rows in (np.arange(3), np.arange(3, 20))]
+    trainer.update(batches)
+    sums = dict(zip(trainer.window.names, trainer.window.tolist(), strict=True))
+    assert sums["tokens"] == sum(batch.tgt_tokens for batch in batches)
+    assert trainer.model.baseline.item() == pytest.approx(0.9 * before - 0.1 * sums["nll"] / sums["tokens"], rel=1e-5)
+    assert 0 < sums["attention_entropy"] / sums["tokens"] < 2 * math.log(8)  # two hops over at most 8 positions

@@ -32,14 +32,14 @@ ROOT = Path(__file__).parents[2]
 def test_a_second_training_is_refused_and_told_who_holds_the_run(task):
     config = task.config("rnn")
     with (
-        Run.of(config).lock(),
+        Run(config.run_dir).lock(),
         pytest.raises(RunError, match=rf"is in use by process {os.getpid()} on .*; wait for it or stop it"),
     ):
         pipeline.train(config)
 
 
 def test_a_lock_left_by_a_dead_process_does_not_block(task):
-    run = Run.of(task.config("rnn"))
+    run = Run(task.config("rnn").run_dir)
     code = "import sys, os; from nmt.run.directory import Run; from pathlib import Path\n"
     code += "with Run(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(run.path)], check=False)
@@ -211,11 +211,11 @@ def test_the_speed_is_that_of_updates_alone(task, monkeypatch):
     changes = {"max_steps": 8, "log_every": 2, "validate_every": 4, "checkpoint_every": 2, "samples": 1}
     config = task.config("rnn", train=changes)
     pipeline.train(config)
-    logged = [json.loads(line) for line in Run.of(config).metrics.read_text().splitlines()]
+    logged = [json.loads(line) for line in Run(config.run_dir).metrics.read_text().splitlines()]
     speeds = [m["train/tokens_per_second"] for m in logged if "train/loss" in m]
     assert len(speeds) == 4
     assert all(100 < speed < 400 for speed in speeds)  # about 250 tokens an update, which takes 1 s
-    last = checkpoints.last_good(Run.of(config).checkpoints, pytest.fail)
+    last = checkpoints.last_good(Run(config.run_dir).checkpoints, pytest.fail)
     assert last.state["progress"]["seconds"] == 8 + 2 * 100 + 3 * 1000
 
 
@@ -243,7 +243,7 @@ def test_single_bad_steps_are_skipped_and_counted(task, monkeypatch):
     monkeypatch.setattr(Updater, "loss", sometimes_infinite)
     config = task.config("rnn", train={"max_steps": 10, "log_every": 10})
     pipeline.train(config)
-    metrics = [json.loads(line) for line in Run.of(config).metrics.read_text().splitlines()]
+    metrics = [json.loads(line) for line in Run(config.run_dir).metrics.read_text().splitlines()]
     logged = next(m for m in metrics if "train/loss" in m)
     assert logged["train/skipped"] == 2
     assert 0 < logged["train/loss"] < 10

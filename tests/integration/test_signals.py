@@ -135,9 +135,9 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
     with pytest.raises(Interrupted, match="stopped by SIGTERM at step 6, all saved"):
         pipeline.train(broken)
     assert pieces[0] > piece == pieces[1]
-    assert saved(Run.of(broken))["validation_due"]
+    assert saved(Run(broken.run_dir))["validation_due"]
     pipeline.train(broken)
-    assert list(differences(Run.of(whole), Run.of(broken))) == []
+    assert list(differences(Run(whole.run_dir), Run(broken.run_dir))) == []
 
 
 def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from nmt.config.base import RESUMABLE, section_types
 from nmt.config.data import Source
-from nmt.config.encoders import EncoderConfig
+from nmt.config.encoders import EncoderConfig, TransformerStack
 from nmt.config.experiment import all_keys
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.presets import PRESETS
@@ -20,8 +20,10 @@ from nmt.config.search import ADDED, KEYS_OF, SearchConfig
 from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.data.sources.base import SourceKind
+from nmt.models.alignment import ALIGNMENTS
 from nmt.models.attention import SCORES
 from nmt.models.encoders import ENCODERS
+from nmt.models.norms import NORMS, QUERY_KEY_NORMS
 from nmt.search.methods import METHODS
 from nmt.search.scoring import LengthPenalty
 from nmt.training.terms import TERMS
@@ -104,8 +106,8 @@ def test_attention_scores_are_those_of_the_configuration():
     assert set(SCORES) == names(RNNConfig, "attention") - {"none"}
 
 
-def test_terms_of_the_loss_are_those_of_the_configuration():
-    assert {*TERMS} == {*TermsConfig.model_fields}
+def test_alignments_are_those_of_the_configuration():
+    assert set(ALIGNMENTS) == names(RNNConfig, "alignment")
 
 
 def test_encoders_are_those_of_the_configuration():
@@ -125,6 +127,15 @@ def test_presets_are_those_of_the_configuration():
             assert section.model_validate({"type": family, **values})
 
 
+def test_norms_are_those_of_the_configuration():
+    assert set(NORMS) == names(TransformerStack, "norm_type")
+    assert set(QUERY_KEY_NORMS) == names(TransformerStack, "qk_norm") - {"none"}
+
+
+def test_terms_of_the_loss_are_those_of_the_configuration():
+    assert {*TERMS} == {*TermsConfig.model_fields}
+
+
 def test_schedules_are_those_of_the_configuration():
     def curve(name: str, **settings) -> list[float]:
         schedule = ScheduleConfig(name=name, warmup_steps=10, **settings)
@@ -136,12 +147,13 @@ def test_schedules_are_those_of_the_configuration():
     assert all(math.isclose(rates[9], 1.0) for rates in curves.values())  # the peak, after the warmup
     for one, other in combinations(SCHEDULES, 2):
         assert curves[one] != curves[other], (one, other)
-    # A schedule uses exactly the keys that it names; patience decides when a plateau begins, see Progress.
+    # A schedule uses exactly the keys that it names; patience decides when a plateau begins, see Progress, and end how
+    # the end is found, see plan.aim.
     changes = {"total_steps": 90, "min_lr": 0.6, "factor": 0.9}
-    assert {key for schedule in SCHEDULES.values() for key in schedule.keys} == changes.keys() | {"patience"}
+    assert {key for schedule in SCHEDULES.values() for key in schedule.keys} == changes.keys() | {"patience", "end"}
     for name, schedule in SCHEDULES.items():
         used = {key for key, value in changes.items() if curve(name, **{key: value}) != curves[name]}
-        assert used == {*schedule.keys} - {"patience"}, name
+        assert used == {*schedule.keys} - {"patience", "end"}, name
 
 
 def test_length_penalties_are_those_of_the_configuration():

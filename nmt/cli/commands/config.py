@@ -30,6 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run, load_experiment
 
     config = load_experiment(arguments.config, arguments.overrides)
-    config = Run.of(config).settle(config)
+    config = Run(config.run_dir).settle(config)
     unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")  # else YAML's escapes, for the same values
     print(config.to_yaml(allow_unicode=unicode), end="")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from nmt.config.terms import TermsConfig
+from nmt.models.rnn import RNN
 from nmt.models.seq2seq import Seq2Seq
 from nmt.training.terms.base import Term
 from nmt.training.terms.cutoff import Cutoff, SimCut
 from nmt.training.terms.r_drop import RDrop
+from nmt.training.terms.reinforce import Reinforce
 from nmt.training.terms.word_dropout import WordDropout
 from nmt.training.terms.z_loss import ZLoss
 
@@ -28,4 +30,7 @@ TERMS: dict[str, type[Term[Any]]] = {
 def build_terms(config: TermsConfig, model: Seq2Seq[Any]) -> dict[str, Term[Any]]:
     """The terms that are on, by the names of their keys."""
     given = {name: getattr(config, name) for name in TERMS}
-    return {name: TERMS[name](value, model) for name, value in given.items() if value is not None}
+    terms = {name: TERMS[name](value, model) for name, value in given.items() if value is not None}
+    if isinstance(model, RNN) and model.baseline is not None:  # this model cannot be trained without it
+        terms["attention_entropy"] = Reinforce(model.config.hard, model)
+    return terms

@@ -73,14 +73,16 @@ class Term(Generic[ConfigT]):
     contain. A running quantity belongs into a parameter of the model without gradient, which they contain as well.
 
     Args:
-        config: what stands under the term's key in ``train.terms``.
+        config: what stands under the term's key in ``train.terms``, or in the model's section.
         model: the model that is trained.
 
     Attributes:
         is_summand: whether the term adds to the loss; False for a term that only changes inputs.
+        observes: whether :meth:`observe` is called.
     """
 
     is_summand = True
+    observes = False
 
     def __init__(self, config: ConfigT, model: Seq2Seq[Any]):
         self.config, self.model = config, model
@@ -103,5 +105,13 @@ class Term(Generic[ConfigT]):
 
         Both are scalars: sums over the targets of the batch, in which padding counts 0. The update divides the first by
         the target tokens of all its batches, the log the second by those of its window.
+        """
+        raise NotImplementedError
+
+    def observe(self, log_prob: Tensor) -> None:
+        """Follow an update, without gradient.
+
+        Args:
+            log_prob: mean log p of the targets of all its batches and ranks, a scalar; the same on all ranks.
         """
         raise NotImplementedError

@@ -63,6 +63,17 @@ def test_a_former_default_reaches_the_variant_of_a_section_that_has_its_key(tmp_
     assert "model.forget_bias" in config_diff(stored, load(tmp_path, BASE, lstm, "model.forget_bias=2", "defaults=1"))
 
 
+def test_an_update_of_varying_layers_is_not_compiled(tmp_path):
+    options = ["model={type: transformer, layer_drop: 0.1}", "train.compile=true"]
+    load(tmp_path, BASE, options[0])
+    load(tmp_path, BASE, options[1])
+    with pytest.raises(ConfigError, match=r"true compiles one sequence of layers, but model\.layer_drop"):
+        load(tmp_path, BASE, *options)
+    encoder = "model={type: rnn, encoder: {type: transformer, layer_drop: 0.1}}"
+    with pytest.raises(ConfigError, match=r"true compiles one sequence of layers, but model\.encoder\.layer_drop"):
+        load(tmp_path, BASE, encoder, options[1])
+
+
 def test_the_tokenizer_of_the_first_defaults(tmp_path):
     former = load(tmp_path, BASE, "defaults=1", "tokenizer.sampling={}").tokenizer
     assert former.rules == ("nmt_nfkc", "nmt_nfkc")
@@ -132,8 +143,11 @@ def test_r_drop_takes_any_noise(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the inverse_sqrt schedule does not"),
-        ("train.schedule.total_steps=9", "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule"),
+        ("train.schedule.factor=0.1", "train.schedule.factor: 0.1 has no effect: the cosine schedule does not use it"),
+        (
+            "train.schedule={name: inverse_sqrt, total_steps: 9}",
+            "train.schedule.total_steps: 9 has no effect: the inverse_sqrt schedule",
+        ),
         (
             "train.schedule={name: constant, min_lr: 0.1}",
             "train.schedule.min_lr: 0.1 has no effect: the constant schedule does not use it; inverse_sqrt, cosine, "
@@ -141,6 +155,28 @@ def test_r_drop_takes_any_noise(tmp_path):
         ),
         ("model.max_positions=9", "model.max_positions: 9 has no effect: sinusoidal positions have no longest"),
         ("model={type: rnn, attention: none, d_attention: 9}", "model.d_attention: 9 has no effect: attention: none"),
+        (
+            "model={type: rnn, attention: none, alignment: hard}",
+            'model.alignment: "hard" has no effect: attention: none reads no source positions; remove it',
+        ),
+        ("model={type: rnn, attention: none, hops: 2}", "model.hops: 2 has no effect: attention: none reads no source"),
+        (
+            "model={type: rnn, attention: none, input_feeding: true}",
+            "model.input_feeding: true has no effect: attention",
+        ),
+        ("model={type: rnn, window: 3}", "model.window: 3 has no effect: only local alignment has a window"),
+        (
+            "model={type: rnn, hard: {estimator: gumbel}}",
+            'model.hard.estimator: "gumbel" has no effect: only alignment: hard uses it; remove it',
+        ),
+        (
+            "model={type: rnn, alignment: hard, hard: {temperature: 0.5}}",
+            "model.hard.temperature: 0.5 has no effect: estimator: reinforce has no temperature; gumbel has; remove it",
+        ),
+        (
+            "model={type: rnn, alignment: hard, hard: {estimator: gumbel, entropy_weight: 0.5}}",
+            "model.hard.entropy_weight: 0.5 has no effect: estimator: gumbel has no such term; reinforce has",
+        ),
     ],
 )
 def test_a_key_without_effect_is_refused(tmp_path, override, message):

@@ -19,8 +19,18 @@ OVERRIDES = [
     ("modle.x=1", "--set: modle: unknown key; did you mean model?"),
     ("train.optimizer.betas=[0.9]", "--set: train.optimizer.betas: must have at least 2 items, not 1"),
     ("train.optimizer.betas=[0.9,2]", "--set: train.optimizer.betas[1]: 2 (integer) should be less than 1"),
+    ("model={type: transformer, sliding_window: 9}",
+     "--set: model.sliding_window: unknown key; did you mean model.attention_window?"),
+    ("model.norm_type=RMSNorm",
+     "--set: model.norm_type: \"RMSNorm\" is not one of 'layer', 'rms' or 'scale' (did you mean rms?)"),
     ("model.type=transfomer", '--set: model.type: "transfomer" is not known; did you mean transformer?'),
     ("model={}", "--set: model.type: missing; one of: rnn, transformer"),
+    ("model={type: rnn, attention: hard}", "--set: model.attention: \"hard\" is not one of 'additive', 'general', "
+     "'dot', 'scaled_dot', 'euclidean' or 'none' (did you mean additive with model.alignment: hard?)"),
+    ("model={type: rnn, input_feed: true}", "--set: model.input_feed: unknown key; did you mean model.input_feeding?"),
+    ("model={type: rnn, hard: {temperature: 0}}",
+     "--set: model.hard.temperature: 0 (integer) should be greater than 0"),
+    ("model={type: rnn, hops: 0}", "--set: model.hops: 0 (integer) should be greater than 0"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
     ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, "
@@ -59,7 +69,11 @@ OVERRIDES = [
     ("train.max_steps=null",
      "c.yaml:6: train: nothing would end the training: set max_steps, max_epochs, max_minutes or patience"),
     ("train.max_steps=null train.patience=3 train.schedule.name=cosine",
-     "c.yaml:6: train: a cosine schedule needs its end: set schedule.total_steps or max_steps"),
+     "c.yaml:6: train: a cosine schedule needs its end: set max_steps, max_epochs, max_minutes or "
+     "schedule.total_steps; or schedule.name: inverse_sqrt, which needs none"),
+    ("train.max_steps=null train.max_epochs=3 train.schedule.end=max_steps",
+     "c.yaml:6: train: a cosine schedule needs its end: set max_steps or schedule.total_steps; or schedule.name: "
+     "inverse_sqrt, which needs none"),
     ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
     ("train.schedule.name=cosin", "--set: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "
      "'linear', 'constant' or 'plateau' (did you mean cosine?)"),

@@ -25,6 +25,10 @@ VARIANTS = [
     {"norm": "pre", "activation": "gelu", "positions": "learned", "max_positions": 20},
     {"norm": "post", "positions": "rotary", "tie_embeddings": "none"},
     {"norm": "pre", "tie_embeddings": "decoder"},
+    {"norm_type": "rms", "qk_norm": "l2", "output_bias": True},
+    {"norm_type": "scale", "qk_norm": "layer", "positions": "rotary", "fix_norm": True},
+    {"attention_window": 3},
+    {"attention_window": 2, "positions": "rotary", "norm": "post"},
 ]
 
 
@@ -103,8 +107,11 @@ def test_kernels_by_device_width_and_precision(monkeypatch):
     ]  # fmt: skip
     assert kernel(cuda, single, 64) == "triton"
     assert kernel(cuda, single, 256) is None
+    assert [kernel(cuda, half, width, window=5) for width in (64, 136)] == ["triton", None]
     monkeypatch.setattr("nmt.models.packed.HAS_TRITON", False)
     assert kernel(cuda, half, 64) == "flash"
+    assert kernel(cuda, half, 64, window=5) is None
+    assert kernel(torch.device("cpu"), single, 64, window=5) == "loop"
     assert kernel(cuda, single, 64) is None
 
 

@@ -73,10 +73,17 @@ def test_encoder_equals_pytorch_bidirectional_on_packed_sequences(kind, theirs):
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_the_decoder_s_loop_has_the_gradients_of_one_step_after_another(kind, layers):
+@pytest.mark.parametrize(
+    "variant",
+    [{}, {"alignment": "local_predictive", "window": 1}, {"hops": 2, "input_feeding": True}],
+    ids=["soft", "local", "hops-feeding"],
+)
+def test_the_decoder_s_loop_has_the_gradients_of_one_step_after_another(kind, layers, variant):
     """Training lifts what it can out of the loop over time; a search makes one whole step after another."""
     torch.manual_seed(0)
-    config = RNNConfig(type="rnn", cell=kind, d_model=5, d_hidden=4, d_attention=3, decoder_layers=layers, dropout=0.0)
+    config = RNNConfig(
+        type="rnn", cell=kind, d_model=5, d_hidden=4, d_attention=3, decoder_layers=layers, dropout=0.0, **variant
+    )
     model = RNN(config, 11, 11, 0)
     src, tgt_in = torch.tensor([[4, 5, 6], [7, 3, 0]]), torch.tensor([[2, 8, 9, 4], [2, 5, 6, 7]])
     grads = []
@@ -96,3 +103,38 @@ def test_the_decoder_s_loop_has_the_gradients_of_one_step_after_another(kind, la
     for name, grad in grads[0].items():
         assert torch.allclose(grad, grads[1][name], atol=1e-5), name
     assert all(grad.any() for grad in grads[0].values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("feeding", [False, True])
+def test_hops_and_input_feeding_equal_a_plain_loop(feeding):
+    """Every equation written down for one sentence, one hop and one step after another."""
+    torch.manual_seed(0)
+    config = RNNConfig(
+        type="rnn", d_model=5, d_hidden=4, attention="dot", d_attention=3, hops=3, input_feeding=feeding, dropout=0.0
+    )
+    model = RNN(config, 11, 11, 0).eval()
+    src, tgt_in = torch.tensor([[4, 5, 6]]), torch.tensor([[2, 8, 9, 4]])
+    memory = model.encode(src, src != 0)
+    found = model.decode(memory, tgt_in)[0]
+    cell = nn.GRUCell(5 + 8 + 5 * feeding, 4)
+    cell.load_state_dict({
+        "weight_ih": torch.cat([model.first.known.weight, model.first.context.weight], dim=1),
+        "bias_ih": model.first.known.bias,
+        "weight_hh": model.first.hidden.weight,
+        "bias_hh": model.first.hidden.bias,
+    })  # fmt: skip
+    states = memory.states[0]
+    s, d = torch.tanh(model.initial(memory.summary))[0], torch.zeros(5)
+    attentions = [model.attention, *(hop.attention for hop in model.hops)]
+    for t, token in enumerate(tgt_in[0]):
+        embedded, query = model.tgt_embedding.weight[token] * 5**0.5, s
+        for number, attention in enumerate(attentions):
+            scores = torch.stack([attention.query.weight @ query @ (attention.key.weight @ h) for h in states])
+            context = sum(weight * h for weight, h in zip(scores.softmax(0), states, strict=True))
+            if number < 2:
+                query = query + model.hops[number].refine.weight @ context
+        s = cell(torch.cat([embedded, context, d] if feeding else [embedded, context]), s)
+        one, other = model.readout(torch.cat([s, embedded, context])).chunk(2)
+        d = torch.maximum(one, other)
+        assert torch.allclose(found[t], d, atol=1e-5), t

@@ -1,13 +1,17 @@
 """What holds for every model behind the interface."""
 
+import itertools
+
 import pytest
 import torch
 
 from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.models.build import build_model, count_parameters
 from nmt.models.seq2seq import Memory
+from nmt.search.beam import beam_search
+from nmt.search.scoring import LengthPenalty
 
-PAD, BOS, VOCAB = 0, 2, 13
+PAD, BOS, EOS, VOCAB = 0, 2, 3, 13
 RNN = {"type": "rnn", "d_model": 8, "d_hidden": 6, "d_attention": 5, "dropout": 0.0}
 TRANSFORMER = {
     "type": "transformer", "d_model": 8, "d_ff": 12, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2,
@@ -28,6 +32,9 @@ ENCODERS = {
     "transformer-post-learned": {
         "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 1, "norm": "post",
         "positions": "learned", "max_positions": 32, "dropout": 0.0},
+    "transformer-options": {
+        "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 2, "norm_type": "scale",
+        "qk_norm": "l2", "attention_window": 2, "layer_drop": 0.5, "dropout": 0.0},
     "transformer-rotary": {
         "type": "transformer", "d_model": 12, "d_ff": 10, "num_heads": 3, "num_layers": 1, "positions": "rotary",
         "dropout": 0.0},
@@ -54,10 +61,24 @@ CONFIGS = {
     "rnn-gnmt": RNNConfig(**RNN, preset="gnmt", encoder_layers=3, decoder_layers=3),
     "rnn-lstm-deep": RNNConfig(**RNN, cell="lstm", encoder_layers=3, decoder_layers=3, residual=True),
     "rnn-gru-deep": RNNConfig(**RNN, encoder_layers=2, decoder_layers=2),
+    **{f"rnn-{a.replace('_', '-')}": RNNConfig(**RNN, alignment=a, window=1)
+       for a in ("local_monotonic", "local_predictive")},
+    **{f"rnn-hard-{e}": RNNConfig(**RNN, alignment="hard", hard={"estimator": e}) for e in ("reinforce", "gumbel")},
+    "rnn-input-feeding": RNNConfig(**RNN, input_feeding=True),
+    "rnn-lstm-deep-input-feeding": RNNConfig(**RNN, cell="lstm", decoder_layers=3, residual=True, input_feeding=True),
+    "rnn-hops": RNNConfig(**RNN, hops=3),
+    "rnn-local-hops-input-feeding": RNNConfig(
+        **RNN, alignment="local_monotonic", window=2, hops=2, input_feeding=True),
     "transformer": TransformerConfig(**TRANSFORMER),
     "transformer-post-gelu-learned": TransformerConfig(
         **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
     "transformer-swiglu-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "rnn-output-bias": RNNConfig(**RNN, output_bias=True),
+    "transformer-rms-l2": TransformerConfig(**TRANSFORMER, norm_type="rms", qk_norm="l2", positions="rotary"),
+    "transformer-post-scale": TransformerConfig(**TRANSFORMER, norm="post", norm_type="scale", qk_norm="layer"),
+    "transformer-scale-fixed": TransformerConfig(**TRANSFORMER, norm_type="scale", fix_norm=True, output_bias=True),
+    "transformer-window-1": TransformerConfig(**TRANSFORMER, attention_window=1, layer_drop=0.5),
+    "transformer-window-3": TransformerConfig(**TRANSFORMER, attention_window=3, positions="rotary"),
     **{f"{encoder}-to-{decoder}": config_of(DECODERS[decoder], encoder=ENCODERS[encoder])
        for decoder in DECODERS for encoder in ENCODERS},
 }  # fmt: skip
@@ -66,7 +87,10 @@ CONFIGS = {
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
 def model(request):
     torch.manual_seed(0)
-    return build_model(request.param, VOCAB, VOCAB, PAD).eval()
+    model = build_model(request.param, VOCAB, VOCAB, PAD).eval()
+    if request.param.output_bias:  # 0 at first
+        torch.nn.init.normal_(model.output.bias)
+    return model
 
 
 def batch():
@@ -156,22 +180,74 @@ def test_a_long_search_with_random_parents(model, width):
 
 
 @torch.no_grad()
+def test_a_wide_beam_equals_brute_force(model):
+    """All hypotheses of up to 3 of 2 words, scored by teacher forcing."""
+    words, longest = (4, 5), 3
+    src, src_mask, _ = batch()
+    sequences = [list(tokens) for n in range(longest + 1) for tokens in itertools.product(words, repeat=n)]
+    found = beam_search(
+        model.step,
+        model.init_state(model.encode(src, src_mask), beam_size=len(sequences)),
+        torch.full((len(src),), longest),
+        beam_size=len(sequences),
+        bos_id=BOS,
+        eos_id=EOS,
+        penalty=LengthPenalty("none"),
+        nbest=len(sequences),
+        forbidden=sorted({*range(VOCAB)} - {*words, EOS}),
+    )
+    for sentence, hypotheses in enumerate(found):
+        expected = {}
+        for tokens in sequences:
+            one = slice(sentence, sentence + 1)
+            hidden = model(src[one], src_mask[one], torch.tensor([[BOS, *tokens]]))
+            log_probs = model.project(hidden)[0].log_softmax(-1)
+            expected[tuple(tokens)] = sum(float(p[w]) for p, w in zip(log_probs, [*tokens, EOS], strict=True))
+        best = sorted(expected, key=expected.__getitem__, reverse=True)
+        assert [tuple(one.tokens) for one in hypotheses] == best
+        assert [one.log_prob for one in hypotheses] == pytest.approx([expected[tokens] for tokens in best], abs=1e-4)
+
+
+@torch.no_grad()
 def test_attention_maps_are_distributions_over_the_real_source(model):
     src, src_mask, tgt_in = batch()
     maps = model.attention_maps(src, src_mask, tgt_in)
     if getattr(model.config, "attention", "") == "none":
         assert maps is None
         return
-    layers, heads = (2, 2) if model.config.type == "transformer" else (1, 1)
+    layers, heads = (2, 2) if model.config.type == "transformer" else (model.config.hops, 1)
     assert maps.shape == (layers, 3, heads, 4, 5)
-    assert torch.allclose(maps.sum(-1), torch.ones(layers, 3, heads, 4), atol=1e-5)
+    assert maps.min() >= 0
     assert maps[:, 1, :, :, 3:].abs().max() == 0
+    alignment = getattr(model.config, "alignment", "soft")
+    if alignment == "local_predictive":  # a Gaussian of at most 1 multiplies the distribution
+        assert ((maps.sum(-1) > 0) & (maps.sum(-1) < 1)).all()
+    else:
+        assert torch.allclose(maps.sum(-1), torch.ones(layers, 3, heads, 4), atol=1e-5)
+    if alignment == "hard":
+        assert maps.unique().tolist() == [0, 1]
+
+
+@torch.no_grad()
+def test_the_attention_of_steps_is_that_of_the_maps(model):
+    """Of the last layer or hop, averaged over the heads."""
+    src, src_mask, tgt_in = batch()
+    maps = model.attention_maps(src, src_mask, tgt_in)
+    if maps is None:
+        return
+    state = model.init_state(model.encode(src, src_mask))
+    for t in range(tgt_in.size(1)):
+        _, state, weights = model.attending_step(tgt_in[:, t], state)
+        assert torch.allclose(weights, maps[-1].mean(1)[:, t], atol=1e-5)
 
 
 def test_every_parameter_gets_a_gradient(model):
     src, src_mask, tgt_in = batch()
-    model.project(model(src, src_mask, tgt_in)).logsumexp(-1).sum().backward()
-    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    model.train(getattr(model.config, "alignment", "soft") == "hard")  # its maximum, in evaluation, has no gradient
+    result = model(src, src_mask, tgt_in)
+    hidden, extras = (result, {}) if isinstance(result, torch.Tensor) else result
+    (model.project(hidden).logsumexp(-1).sum() + sum(x.sum() for x in extras.values())).backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None and p.requires_grad]
     # Without attention the memory's states are not read, only their summary; everything else always is.
     assert not idle
 

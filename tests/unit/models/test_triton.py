@@ -15,7 +15,7 @@ CASES = Path(__file__).with_name("triton_cases.py")
 @pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed; it comes with PyTorch for CUDA"
 )
-@pytest.mark.parametrize("part", ["attention", "loss"])
+@pytest.mark.parametrize("part", ["attention", "window", "loss"])
 def test_kernels_in_the_interpreter(part):
     """In a process of its own: the interpreter is chosen when Triton is imported."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

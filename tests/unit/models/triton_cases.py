@@ -15,29 +15,39 @@ def sentences(lengths: list[int]) -> Sentences:
     return Sentences(starts, torch.cat([torch.arange(n) for n in lengths]).int(), 192)
 
 
-def attend(query, keys, values, lengths, of_keys, causal):
+def attend(query, keys, values, lengths, of_keys, causal, window):
     """One sentence after another, by the formula."""
     outs = []
     for q, k, v in zip(query.split(lengths), keys.split(of_keys), values.split(of_keys), strict=True):
         scores = torch.einsum("nhk,mhk->hnm", q.double(), k.double()) / q.size(-1) ** 0.5
         if causal:
             scores = scores + torch.full(scores.shape[1:], -torch.inf).triu(1)
+        if window is not None:
+            away = (torch.arange(len(q))[:, None] - torch.arange(len(k))).abs()
+            scores = scores.masked_fill(away >= window, -torch.inf)
         outs.append(torch.einsum("hnm,mhk->nhk", scores.softmax(-1), v.double()))
     return torch.cat(outs)
 
 
-def check_attention(lengths: list[int], of_keys: list[int], width: int, dtype: torch.dtype, causal: bool) -> None:
+def check_attention(
+    lengths: list[int],
+    of_keys: list[int],
+    width: int,
+    dtype: torch.dtype,
+    causal: bool,
+    window: int | None = None,
+) -> None:
     torch.manual_seed(1)
     query = torch.randn(sum(lengths), 2, width, dtype=dtype, requires_grad=True)
     keys, values = torch.randn(2, sum(of_keys), 2, width, dtype=dtype, requires_grad=True)
     grad = torch.randn(sum(lengths), 2, width, dtype=dtype)
-    if causal:
+    if causal or window is not None:
         projected = torch.stack([query, keys, values], dim=1)
-        found = triton_attention.packed_self_attention(projected, sentences(lengths), True)
+        found = triton_attention.packed_self_attention(projected, sentences(lengths), causal, window)
     else:
         memory = torch.stack([keys, values], dim=1)
         found = triton_attention.packed_cross_attention(query, memory, sentences(lengths), sentences(of_keys))
-    expected = attend(query, keys, values, lengths, of_keys, causal)
+    expected = attend(query, keys, values, lengths, of_keys, causal, window)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     assert found.dtype == dtype
     assert torch.allclose(found.double(), expected, atol=tolerance), (found - expected).abs().max()
@@ -58,6 +68,15 @@ def attention() -> None:
         check_attention([70, 7, 130, 64], [70, 7, 130, 64], 16, dtype, causal=True)
 
 
+def window() -> None:
+    few, several = [3, 1, 5, 2, 0, 0], [70, 7, 130, 64]
+    for causal in (True, False):
+        check_attention(few, few, 8, torch.float32, causal, window=2)
+        for size in (1, 40, 100):  # within a tile, two tiles, all but the ends
+            check_attention(several, several, 16, torch.float32, causal, size)
+        check_attention(several, several, 16, torch.float16, causal, window=20)
+
+
 def loss() -> None:
     torch.manual_seed(1)
     for vocabulary in (37, 9000):  # one block, two blocks
@@ -74,4 +93,4 @@ def loss() -> None:
 
 
 if __name__ == "__main__":
-    {"attention": attention, "loss": loss}[sys.argv[1]]()
+    {"attention": attention, "window": window, "loss": loss}[sys.argv[1]]()

@@ -46,11 +46,11 @@ def make(task, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, *_: torch.set_rng_state(state))
 
-    def trainer(captured: bool, accumulate: int = 1, **terms):
+    def trainer(captured: bool, accumulate: int = 1, layer_drop: float = 0.0, **terms):
         train = {"batching": "packed", "accumulate": accumulate, "max_steps": 10, "terms": terms}
-        config = task.config("transformer", train=train)
+        config = task.config("transformer", train=train, model={"layer_drop": layer_drop})
         prepared = pipeline.prepare(config)
-        made = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+        made = pipeline.build_trainer(config, Run(config.run_dir), prepared, Place(torch.device("cpu"), torch.float32))
         made.updater.tell = print
         made.model.train()
         made.updater.capturable = captured
@@ -136,6 +136,18 @@ def test_what_cannot_be_captured_runs_operation_by_operation(make, monkeypatch, 
         TrainingError, match=r"does not fit into the memory of cpu as one CUDA graph\. Lower train\.bat"
     ):
         capture(trainer)
+
+
+def test_an_update_that_skips_layers_is_not_captured(make, capsys):
+    trainer = make(True, layer_drop=0.5)
+    capture(trainer)
+    assert trainer.updater.captured is None
+    assert capsys.readouterr().out == (
+        "the update is not captured as a CUDA graph and runs operation by operation: model.layer_drop skips other "
+        "layers in each batch\n"
+    )
+    trainer.update([trainer.reader.read(next(iter(trainer.order.updates(0)))[0])])
+    assert trainer.window.sums[4] == 0
 
 
 def test_graphs_have_these_methods():

@@ -13,22 +13,42 @@ def plain(hidden, output, targets, smoothing):
     return F.cross_entropy(output(hidden), targets, label_smoothing=smoothing, reduction="sum")
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("rows", [1, 3, 10**6])
-def test_loss_and_gradients_equal_the_plain_formulation(smoothing, rows, monkeypatch):
+def test_loss_and_gradients_equal_the_plain_formulation(smoothing, rows, bias, monkeypatch):
     monkeypatch.setattr(loss_module, "piece_rows", lambda vocab_size, device: rows)
     torch.manual_seed(0)
-    output, targets = nn.Linear(8, 11, bias=False), torch.randint(0, 11, (23,))
+    output, targets = nn.Linear(8, 11, bias), torch.randint(0, 11, (23,))
     ours, theirs = (torch.randn(23, 8, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
     got = projected_cross_entropy(ours, output, targets, smoothing)
     (got.smoothed * 0.7).backward()
-    grad_weight, output.weight.grad = output.weight.grad, None
+    grads = [p.grad for p in output.parameters()]
+    output.zero_grad()
     expected = plain(theirs, output, targets, smoothing)
     (expected * 0.7).backward()
     assert got.smoothed.item() == pytest.approx(expected.item(), rel=1e-5)
     assert got.nll.item() == pytest.approx(plain(theirs, output, targets, 0.0).item(), rel=1e-5)
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
-    assert torch.allclose(grad_weight, output.weight.grad, atol=1e-5)
+    assert len(grads) == 1 + bias
+    for found, parameter in zip(grads, output.parameters(), strict=True):
+        assert torch.allclose(found, parameter.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_rows_without_weight_do_not_count(smoothing):
+    """With a bias; the loss of the rows that count, by PyTorch."""
+    torch.manual_seed(0)
+    output, targets, hidden = nn.Linear(8, 11), torch.randint(0, 11, (150,)), torch.randn(150, 8, requires_grad=True)
+    counts = torch.rand(150) < 0.6
+    got = projected_cross_entropy(hidden, output, targets, smoothing, weights=counts.float())
+    expected = plain(hidden[counts], output, targets[counts], smoothing)
+    inputs = [hidden, output.weight, output.bias]
+    assert got.smoothed.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert got.nll.item() == pytest.approx(plain(hidden[counts], output, targets[counts], 0.0).item(), rel=1e-5)
+    ours, theirs = (torch.autograd.grad(loss * 0.7, inputs) for loss in (got.smoothed, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -39,7 +59,7 @@ def test_loss_and_gradients_equal_the_plain_formulation(smoothing, rows, monkeyp
 def test_z_loss_and_its_gradients_equal_the_plain_formulation(smoothing, rows, weights, monkeypatch):
     monkeypatch.setattr(loss_module, "piece_rows", lambda vocab_size, device: rows)
     torch.manual_seed(0)
-    output, targets = nn.Linear(8, 11, bias=False), torch.randint(0, 11, (23,))
+    output, targets = nn.Linear(8, 11), torch.randint(0, 11, (23,))
     hidden = torch.randn(23, 8, requires_grad=True)
     weights = None if weights is None else torch.tensor(weights)
     got = projected_cross_entropy(hidden, output, targets, smoothing, weights=weights, z_loss=0.3)
@@ -49,8 +69,9 @@ def test_z_loss_and_its_gradients_equal_the_plain_formulation(smoothing, rows, w
     loss = (each * F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")).sum()
     assert got.smoothed.item() == pytest.approx((loss + 0.3 * squared).item(), rel=1e-5)
     assert got.squared_log_norm.item() == pytest.approx(squared.item(), rel=1e-5)
-    found = torch.autograd.grad(got.smoothed, [hidden, output.weight])
-    for one, other in zip(found, torch.autograd.grad(loss + 0.3 * squared, [hidden, output.weight]), strict=True):
+    inputs = [hidden, output.weight, output.bias]
+    found = torch.autograd.grad(got.smoothed, inputs)
+    for one, other in zip(found, torch.autograd.grad(loss + 0.3 * squared, inputs), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
 
@@ -67,13 +88,14 @@ def test_extreme_logits_stay_finite():
 
 def test_bf16_is_near_the_plain_loss():
     torch.manual_seed(0)
-    output, targets, hidden = nn.Linear(64, 500, bias=False), torch.randint(0, 500, (300,)), torch.randn(300, 64)
+    output, targets, hidden = nn.Linear(64, 500), torch.randint(0, 500, (300,)), torch.randn(300, 64)
     hidden.requires_grad_()
     exact = plain(hidden, output, targets, 0.1)
-    expected = torch.autograd.grad(exact, [hidden, output.weight])
+    inputs = [hidden, output.weight, output.bias]
+    expected = torch.autograd.grad(exact, inputs)
     with torch.autocast("cpu", torch.bfloat16):
         rough = projected_cross_entropy(hidden, output, targets, 0.1).smoothed
-    found = torch.autograd.grad(rough, [hidden, output.weight])
+    found = torch.autograd.grad(rough, inputs)
     assert rough.item() == pytest.approx(exact.item(), rel=2e-3)
     for one, other in zip(found, expected, strict=True):  # bf16 has 8 bits: 1/256 of a number, less of their mean
         assert (one - other).norm() < 0.01 * other.norm()

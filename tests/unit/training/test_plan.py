@@ -1,10 +1,12 @@
 """Limits and schedules that do not fit each other; expected rates by the formula of each schedule."""
 
+import json
 import math
+from dataclasses import asdict
 
 import pytest
 
-from nmt.config.schedule import ScheduleConfig
+from nmt.config.schedule import Descent, ScheduleConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.errors import ConfigError
 from nmt.training import plan
@@ -149,6 +151,84 @@ def test_a_schedule_that_ends_after_the_run_is_not_stretched():
 def test_what_to_raise(settings, progress, expected):
     reached = Progress(**progress)
     assert plan.further(config(**settings), reached, Pace.of(reached, 120, 1)) == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "end"),
+    [
+        ({"max_steps": 900}, 900),
+        ({"max_epochs": 20}, 300),  # 20 epochs of 15 steps
+        ({"max_epochs": 20, "max_steps": 900}, 300),
+        ({"max_epochs": 20, "max_steps": 200, "max_minutes": 1}, 200),
+        ({"max_epochs": 2}, 100),  # 30 steps, within the warmup of 100
+        ({"max_minutes": 1}, None),
+        ({"max_epochs": 20, "total_steps": 700}, 700),
+        ({"max_epochs": 20, "name": "constant"}, None),
+    ],
+)
+def test_the_end_that_is_known_before_the_first_step(limits, end):
+    assert plan.with_known_end(config(**limits), lambda: 15).schedule_end == end
+
+
+def test_the_end_in_steps_is_that_of_max_steps_alone_where_this_is_asked_for():
+    schedule = ScheduleConfig(name="cosine", end="max_steps")
+    limited = TrainConfig(max_steps=900, max_epochs=20, max_minutes=1, schedule=schedule)
+    assert plan.with_known_end(limited, lambda: 15).schedule_end == 900
+    assert not limited.follows_clock
+    assert config(max_steps=900, max_minutes=1).follows_clock
+    assert not config(max_steps=900, max_minutes=1, total_steps=900).follows_clock
+    assert not config("inverse_sqrt", max_minutes=1).follows_clock
+
+
+def test_a_schedule_that_ends_with_the_time_is_aimed_without_a_jump():
+    timed = config(max_minutes=2)
+    assert timed.learning_rate(500) == 1e-3  # before the first estimate
+    first = plan.aim(timed, 10, 2.0, None)  # 118 s left at 5 steps/s: the run ends at step 600
+    assert first == Descent(100, 0.0, 600, 2)
+    assert timed.learning_rate(350, descent=first) == pytest.approx(0.5e-3)  # halfway
+    # Half the steps are made, but the pace has become slower: 350 steps in 80 s, 175 more in the 40 s left.
+    second = plan.aim(timed, 350, 80.0, first)
+    assert second == Descent(350, 0.5, 525, 2)
+    assert timed.learning_rate(350, descent=second) == pytest.approx(0.5e-3)
+    assert timed.learning_rate(525, descent=second) == pytest.approx(0.0, abs=1e-12)
+    share = 0.5 + 0.5 * 35 / 175
+    assert timed.learning_rate(385, descent=second) == pytest.approx(1e-3 * (1 + math.cos(math.pi * share)) / 2)
+    assert plan.aim(timed, 525, 120.0, second) == Descent(525, 1.0, 526, 2)  # over
+
+
+def test_the_first_limit_ends_the_schedule():
+    both = config(max_steps=600, max_minutes=2)
+    assert plan.aim(both, 10, 1.0, None) is None  # time for 1,200 steps: the end stays that of max_steps
+    slow = plan.aim(both, 200, 60.0, None)  # time for 400
+    assert slow == Descent(200, 0.2, 400, 2)
+    assert plan.aim(both, 300, 70.0, slow) == Descent(300, pytest.approx(0.6), 514, 2)  # 50 s at 300/70 steps/s: 214
+    assert plan.aim(both, 400, 60.0, slow).end == 600  # faster again
+
+
+def test_the_end_is_estimated_at_few_points_of_the_time():
+    due = [second for second in range(1, 101) if plan.aim_is_due(100 / 60, second - 1, second)]
+    assert due == [2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95]
+    assert plan.aim_is_due(100 / 60, 3.0, 12.0)
+    assert not plan.aim_is_due(100 / 60, 20.0, 20.0)
+
+
+def test_a_schedule_that_ended_with_the_time_is_not_trained_further_without_a_choice():
+    before, now, descent = config(max_minutes=1), config(max_minutes=2), Descent(300, 0.9, 410, 1)
+    pace = Pace(100, step=400, seconds=60.0)
+    with pytest.raises(ConfigError, match=r"train\.max_minutes: the cosine.*--set train\.schedule\.total_steps=800"):
+        plan.check_resumed(before, now, None, pace, descent)
+    said = plan.check_resumed(before, plan.with_end(now, 800), 800, pace, descent)
+    assert "total_steps is 410 in the run, 800 now" in said
+    assert f"instead of {before.learning_rate(401, descent=descent):.2e}" in said
+    # In the middle of the run the schedule is aimed at the new limit instead.
+    assert plan.check_resumed(before, now, None, Pace(100, step=300, seconds=40.0), descent) is None
+    reached = Progress(step=400, seconds=60.0, descent=descent)
+    assert plan.further(before, reached, pace) == ["train.max_minutes=2", "train.schedule.total_steps=800"]
+
+
+def test_the_way_to_the_lowest_rate_is_kept_in_plain_data():
+    progress = Progress(step=4, descent=Descent(2, 0.25, 9, 1.5))
+    assert Progress(**json.loads(json.dumps(asdict(progress)))) == progress
 
 
 def test_every_schedule_keeps_the_rates_of_the_steps_taken_when_max_steps_is_raised():

@@ -17,7 +17,7 @@ def trainers(task):
     config = task.config("transformer", model={"dropout": 0.0}, train={"terms": {"z_loss": 0.01}})
     prepared = pipeline.prepare(config)
     place = Place(torch.device("cpu"), torch.float32)
-    return [pipeline.build_trainer(config, Run.of(config), prepared, place) for _ in range(2)]
+    return [pipeline.build_trainer(config, Run(config.run_dir), prepared, place) for _ in range(2)]
 
 
 def test_an_update_out_of_memory_is_made_of_halves(trainers, monkeypatch):
@@ -50,6 +50,7 @@ def test_the_longest_batch_is_tried_beside_the_optimizer_s_moments_and_leaves_no
     for name in ("get_rng_state", "set_rng_state"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
     before = [p.detach().clone() for p in trainer.updater.parameters]
+    generator = torch.get_rng_state()
     tensors = []
     make = torch.empty_like
     monkeypatch.setattr(torch, "empty_like", lambda p: tensors.append(weakref.ref(t := make(p))) or t)
@@ -66,6 +67,7 @@ def test_the_longest_batch_is_tried_beside_the_optimizer_s_moments_and_leaves_no
     assert all(p.grad is None for p in trainer.updater.parameters)
     assert all(torch.equal(p, old) for p, old in zip(trainer.updater.parameters, before, strict=True))
     assert not trainer.updater.optimizer.state
+    assert torch.equal(torch.get_rng_state(), generator)
 
     def short_of_memory(batch):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -31,9 +31,18 @@ CONFIGS = {
     "rnn-additive": RNNConfig(**RNN),
     "rnn-none": RNNConfig(**RNN, attention="none"),
     "rnn-lstm-deep": RNNConfig(**RNN, attention="general", cell="lstm", decoder_layers=3, residual=True),
+    "rnn-hard": RNNConfig(**RNN, alignment="hard"),
+    "rnn-local-monotonic-hops": RNNConfig(**RNN, alignment="local_monotonic", window=2, hops=2),
+    "rnn-local-predictive-input-feeding": RNNConfig(**RNN, alignment="local_predictive", window=2, input_feeding=True),
     "transformer": TransformerConfig(**TRANSFORMER),
     "transformer-post-learned": TransformerConfig(**TRANSFORMER, norm="post", positions="learned"),
     "transformer-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "transformer-rms-l2": TransformerConfig(**TRANSFORMER, norm_type="rms", qk_norm="l2", attention_window=5),
+    "transformer-scale-fixed": TransformerConfig(
+        **TRANSFORMER, norm_type="scale", fix_norm=True, qk_norm="layer", positions="rotary", tie_embeddings="none"
+    ),
+    "transformer-fixed-bias": TransformerConfig(**TRANSFORMER, fix_norm=True, output_bias=True, qk_norm="l2"),
+    "transformer-post-window": TransformerConfig(**TRANSFORMER, norm="post", norm_type="rms", attention_window=2),
     "recurrent-to-transformer": TransformerConfig(
         **TRANSFORMER, tie_embeddings="decoder", encoder=RecurrentEncoderConfig(type="recurrent", d_model=6, d_hidden=5)
     ),
@@ -221,7 +230,7 @@ def test_output_that_is_not_a_number_is_named():
         engine(model, True, beam_size=2).search(sources, limits, 1)
 
 
-@pytest.mark.parametrize("name", ["rnn-lstm-deep", "transformer-rotary"])
+@pytest.mark.parametrize("name", ["rnn-lstm-deep", "transformer-rotary", "transformer-fixed-bias"])
 def test_weights_cast_once_give_the_same_bits_as_autocast(name):
     """Also after the weights have changed between two searches."""
     model, (sources, limits) = model_of(name).eval(), task(12)

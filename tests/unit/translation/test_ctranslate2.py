@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ try:
     import_ctranslate2()
 except ExportError as error:
     pytest.skip(str(error), allow_module_level=True)
+from nmt.translation.ctranslate2_cache import check_expressible
 from nmt.translation.ctranslate2_model import largest_difference, write_model
 
 POSITIONS = 64
@@ -111,6 +113,35 @@ def test_every_option_gives_the_same_probabilities(tmp_path, norm, activation, p
     stored = {ties: (tmp_path / ties / "model.bin").stat().st_size for ties in ("all", "decoder", "none")}
     assert stored["none"] - stored["decoder"] > 0.9 * 4 * 16 * 21  # a matrix that is tied is stored once
     assert stored["decoder"] - stored["all"] > 0.9 * 4 * 16 * 21
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"norm_type": "rms"},
+        {"norm_type": "scale", "fix_norm": True},
+        {"fix_norm": True, "tie_embeddings": "none", "output_bias": True},
+        {"norm_type": "rms", "output_bias": True, "layer_drop": 0.5},
+    ],
+)
+def test_norms_and_bias_give_the_same_probabilities(tmp_path, norm, options):
+    model = random_model(JointPieces(), norm=norm, **options)
+    write_model(model, JointPieces(), POSITIONS, tmp_path, None)
+    assert largest_difference(model, JointPieces(), tmp_path) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [({"qk_norm": "l2"}, "model.qk_norm: l2"), ({"attention_window": 9}, "model.attention_window: 9")],
+)
+def test_what_cannot_be_expressed_is_refused_by_its_key(option, named):
+    run = SimpleNamespace(path="runs/one")
+    config = SimpleNamespace(model=TransformerConfig(**SMALL), search=SearchConfig())
+    check_expressible(run, config)
+    config.model = TransformerConfig(**SMALL, **option)
+    with pytest.raises(ExportError, match=f"runs/one: CTranslate2 cannot express {named}; translate with PyTorch"):
+        check_expressible(run, config)
 
 
 def test_a_model_with_other_weights_is_told_from_this_one(tmp_path):

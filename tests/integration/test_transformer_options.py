@@ -1,0 +1,64 @@
+"""Trainings with all options of the Transformer that are off by default."""
+
+import pytest
+
+from nmt import pipeline
+from nmt.cli import main
+from nmt.run.differences import differences
+from nmt.training.trainer import Trainer
+from tests.conftest import MODELS
+
+OPTIONS = {
+    **MODELS["transformer"], "norm_type": "scale", "fix_norm": True, "qk_norm": "l2", "output_bias": True,
+    "layer_drop": 0.4, "attention_window": 3, "dropout": 0.1,
+}  # fmt: skip
+
+
+def settings(batching):
+    return {
+        "tokenizer": {"vocab_size": 36, "sampling": {"alpha": 0.3}},
+        "model": OPTIONS,
+        "train": {
+            "batching": batching, "max_steps": 17, "max_epochs": 50, "batch_tokens": 128, "accumulate": 2,
+            "ema_decay": 0.9, "validate_every": 8, "checkpoint_every": 3, "keep_last": 3, "log_every": 4,
+            "precision": "fp32", "device": "cpu", "threads": 1,
+        },
+    }  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the program may catch it and carry on."""
+
+
+@pytest.mark.parametrize("batching", ["padded", "packed"])
+def test_a_killed_training_resumes_with_the_same_bits(task, monkeypatch, batching):
+    expected = pipeline.train(task.config("transformer", "whole", **settings(batching))).run
+    update, kills = Trainer.update, [5, 11]
+
+    def killed(self, batches):
+        update(self, batches)
+        if kills and self.progress.step >= kills[0]:
+            kills.pop(0)
+            raise Killed
+
+    monkeypatch.setattr(Trainer, "update", killed)
+    while True:
+        try:
+            found = pipeline.train(task.config("transformer", "killed", **settings(batching))).run
+            break
+        except Killed:
+            continue
+    assert not kills
+    assert list(differences(expected, found)) == []
+
+
+def test_a_run_translates_and_ctranslate2_is_refused(task, tmp_path, capsys):
+    assert main(["train", str(task.config_file("transformer", "options", **settings("padded")))]) == 0
+    run, out = str(task.folder / "runs" / "options"), tmp_path / "out.txt"
+    arguments = ["translate", run, "-i", str(task.paths["test.src"]), "-o", str(out)]
+    assert main(arguments) == 0
+    lines = len(task.paths["test.src"].read_text().splitlines())
+    assert len(out.read_text().splitlines()) == lines
+    capsys.readouterr()
+    assert main([*arguments, "--engine", "ctranslate2"]) == 2
+    assert "CTranslate2 cannot express model.qk_norm: l2" in capsys.readouterr().err
