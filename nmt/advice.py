@@ -26,6 +26,7 @@ VALUES: dict[str, dict[str, str]] = {
         "hard": "additive with model.alignment: hard", "local": "general with model.alignment: local_predictive",
     },
     "cell": {"rnn": "gru"},
+    "bidirectional": {"true": "all", "yes": "all"},
     "norm": {"prenorm": "pre", "pre_ln": "pre", "postnorm": "post", "post_ln": "post"},
     "norm_type": {
         "layernorm": "layer", "layer_norm": "layer", "rmsnorm": "rms", "rms_norm": "rms", "scalenorm": "scale",
@@ -51,12 +52,16 @@ VALUES: dict[str, dict[str, str]] = {
         "lstm": "rnn with model.cell: lstm", "gru": "rnn with model.cell: gru", "bilstm": "rnn with model.cell: lstm",
         "recurrent": "rnn", "luong": "rnn with model.attention: general",
         "bahdanau": "rnn with model.attention: additive", "attention": "transformer", "t5": "transformer",
-        "marian": "transformer",
+        "marian": "transformer", "gnmt": "rnn with model.preset: gnmt",
+        "cnn": "rnn with model.encoder.type: convolutional",
+        "convs2s": "rnn with model.encoder.type: convolutional",
     },
     "encoder.type": {
         "rnn": "recurrent", "birnn": "recurrent", "gru": "recurrent with model.encoder.cell: gru",
         "lstm": "recurrent with model.encoder.cell: lstm", "bilstm": "recurrent with model.encoder.cell: lstm",
         "attention": "transformer", "self_attention": "transformer", "bert": "transformer",
+        "cnn": "convolutional", "conv": "convolutional", "convolution": "convolutional", "convs2s": "convolutional",
+        "fconv": "convolutional", "glu": "convolutional",
     },
 }  # fmt: skip
 
@@ -119,6 +124,8 @@ KEYS = {
     "hidden_size": "model.d_model",
     "d_hid": "model.d_ff",
     "ffn_dim": "model.d_ff",
+    "kernel_size": "model.encoder.kernel",
+    "kernel_width": "model.encoder.kernel",
     "heads": "model.num_heads",
     "num_attention_heads": "model.num_heads",
     "num_layers": "model.encoder_layers",

@@ -45,6 +45,11 @@ MODELS["recurrent-to-transformer"] = {
     "type": "transformer", "d_model": 32, "d_ff": 64, "num_heads": 2, "decoder_layers": 1, "dropout": 0.1,
     "tie_embeddings": "decoder", "encoder": {"type": "recurrent", "d_model": 24, "d_hidden": 20, "cell": "lstm"},
 }  # fmt: skip
+for decoder, mixed in (("rnn", "rnn"), ("transformer", "recurrent-to-transformer")):
+    MODELS[f"convolutional-to-{decoder}"] = {
+        **MODELS[mixed],
+        "encoder": {"type": "convolutional", "d_model": 24, "d_hidden": 20, "num_layers": 2, "dropout": 0.1},
+    }
 MODELS["transformer-to-rnn"] = {
     **MODELS["rnn"],
     "encoder": {"type": "transformer", "d_model": 24, "d_ff": 40, "num_heads": 2, "num_layers": 1},

@@ -21,18 +21,42 @@ class EncoderSection(Section):
         return None
 
 
-class RecurrentEncoderConfig(EncoderSection):
-    """Bidirectional recurrent layers (Schuster and Paliwal 1997)."""
+class RecurrentStack(Section):
+    """Sizes and options of recurrent layers, for the encoder and the decoder."""
 
-    type: Literal["recurrent"] = Field(description="bidirectional recurrent layers")
-    d_model: Positive = Field(256, description="width of the source embeddings")
+    type: str
     cell: Literal["gru", "lstm"] = Field(
         "gru", description="gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)"
     )
+    d_model: Positive = Field(256, description="width of the embeddings")
+    d_hidden: Positive = Field(256, description="width of the recurrent state")
+    bidirectional: Literal["all", "first"] = Field(
+        "all",
+        description="layers of the encoder that read in both directions; with first (Wu et al. 2016), the second has no"
+        " residual connection, as its input is wider than its output",
+    )
+    residual: bool = Field(False, description="add the input of each layer above the first to its output")
+    residual_from: Annotated[int, Field(ge=2)] = Field(
+        2, description="lowest layer with a residual connection; 3 in Wu et al. 2016"
+    )
+    forget_bias: float = Field(
+        1.0,
+        description="added to the initial bias of the LSTM's forget gates (Gers et al. 2000; Jozefowicz et al. 2015)",
+    )
+    dropout: Probability = Field(0.2, description="on embeddings and on the output of each layer")
+
+    def unused(self) -> dict[str, str]:
+        found = {} if self.residual else {"residual_from": "residual: false adds no input to an output"}
+        return found | ({"forget_bias": "cell: gru has no forget gate; lstm has"} if self.cell == "gru" else {})
+
+
+class RecurrentEncoderConfig(RecurrentStack, EncoderSection):
+    """Recurrent layers, all or the first of them bidirectional (Schuster and Paliwal 1997)."""
+
+    type: Literal["recurrent"] = Field(description="recurrent layers, bidirectional")
+    d_model: Positive = Field(256, description="width of the source embeddings")
     d_hidden: Positive = Field(256, description="width of the recurrent state in each direction")
     num_layers: Positive = Field(1, description="layers of the encoder")
-    residual: bool = Field(False, description="add the input of each layer above the first to its output")
-    dropout: Probability = Field(0.2, description="on embeddings and on the output of each layer")
 
 
 class TransformerStack(Section):
@@ -107,4 +131,41 @@ class TransformerEncoderConfig(TransformerStack, EncoderSection):
         return self.max_positions if self.positions == "learned" else None
 
 
-EncoderConfig = Annotated[RecurrentEncoderConfig | TransformerEncoderConfig, Field(discriminator="type")]
+class ConvolutionalEncoderConfig(EncoderSection):
+    """Gated convolutions with residual connections (Gehring et al. 2017)."""
+
+    type: Literal["convolutional"] = Field(description="gated convolutions")
+    d_model: Positive = Field(256, description="width of the source embeddings and of the states")
+    d_hidden: Positive = Field(256, description="width of the convolutions")
+    num_layers: Positive = Field(4, description="convolutions; each lets a state see (kernel - 1) / 2 tokens further")
+    kernel: Positive = Field(3, description="tokens that a convolution reads at once; odd")
+    positions: Literal["learned", "sinusoidal", "none"] = Field(
+        "learned", description="added to the embeddings; none: only the edges of a sentence show where a token is"
+    )
+    max_positions: Positive = Field(1024, description="longest sequence of learned positions")
+    dropout: Probability = Field(0.2, description="on embeddings and on the input of each convolution")
+
+    @property
+    def max_source_tokens(self) -> int | None:
+        return self.max_positions if self.positions == "learned" else None
+
+    def unused(self) -> dict[str, str]:
+        if self.positions != "learned":
+            return {"max_positions": f"positions: {self.positions} has no longest sequence; learned has"}
+        return {}
+
+    @model_validator(mode="after")
+    def _tokens_have_a_centre(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(
+                f"kernel ({self.kernel}) must be odd, to read as many tokens before each as after it; near it: "
+                f"{self.kernel - 1}, {self.kernel + 1}"
+            )
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        return self
+
+
+EncoderConfig = Annotated[
+    RecurrentEncoderConfig | TransformerEncoderConfig | ConvolutionalEncoderConfig, Field(discriminator="type")
+]

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, get_origin
+from typing import Annotated, Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import Field, model_validator
@@ -37,6 +37,7 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "tokenizer.normalization": "nmt_nfkc",
         "tokenizer.sampling.alpha": 0.1,
         "tokenizer.sampling.method": "line",
+        "model.forget_bias": 0.0,
         "evaluation.tokenize": "13a",
         "evaluation.ter_asian_support": False,
         "train.selection": "score",
@@ -191,7 +192,10 @@ def unpackable(config: Config) -> str | None:
 
 
 def _put_default(raw: dict[str, Any], key: Sequence[str], value: Any, model: Any) -> None:
-    """Set a dotted key that is missing. A section that is off unless it is given (``tokenizer.sampling``) stays off."""
+    """Set a dotted key that is missing, in sections that have it.
+
+    A section that is off unless it is given (``tokenizer.sampling``) stays off.
+    """
     for part in key[:-1]:
         field = model.model_fields.get(part) if model is not None else None
         if raw.get(part) is None:
@@ -201,8 +205,18 @@ def _put_default(raw: dict[str, Any], key: Sequence[str], value: Any, model: Any
         raw = raw[part]
         if not isinstance(raw, dict):
             return  # a mistake, which validation explains
-        model = field.annotation if field is not None and isinstance(field.annotation, type) else None
-    raw.setdefault(key[-1], value)
+        model = _variant(field, raw) if field is not None else None
+    if model is None or key[-1] in model.model_fields:
+        raw.setdefault(key[-1], value)
+
+
+def _variant(field: FieldInfo, raw: Mapping[str, Any]) -> type[Section] | None:
+    """The section that validates ``raw``, of those that the field may be; None where the tag of a union is wrong."""
+    tag = field.discriminator if isinstance(field.discriminator, str) else None
+    for section in section_types(field.annotation):
+        if tag is None or raw.get(tag) in get_args(section.model_fields[tag].annotation):
+            return section
+    return None
 
 
 def all_keys(section: type[Section] = Config, path: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nmt.config.base import Positive, Probability, Section
-from nmt.config.encoders import EncoderConfig, RecurrentEncoderConfig, TransformerStack
+from nmt.config.base import RESUMABLE, Positive, Probability, Section
+from nmt.config.encoders import EncoderConfig, RecurrentEncoderConfig, RecurrentStack, TransformerStack
+from nmt.config.presets import PresetSection
 
 TieEmbeddings = Literal["all", "decoder", "none"]
 BIAS_HELP = "add a learned bias to the logits of each subword"
@@ -46,18 +47,17 @@ class HardAttentionConfig(Section):
         return dict.fromkeys(keys, "estimator: gumbel has no such term; reinforce has")
 
 
-class RNNConfig(Section):
+class RNNConfig(RecurrentStack, PresetSection):
     """Recurrent encoder–decoder with attention (Bahdanau et al. 2015)."""
 
     type: Literal["rnn"] = Field(description="recurrent encoder and decoder with attention")
-    cell: Literal["gru", "lstm"] = Field(
-        "gru", description="gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)"
+    preset: Literal["gnmt"] | None = Field(
+        None, description="values of omitted keys; gnmt: the sizes of Wu et al. 2016", json_schema_extra=RESUMABLE
     )
     d_model: Positive = Field(256, description="width of the embeddings and of the deep output")
     d_hidden: Positive = Field(256, description="width of the recurrent state; the encoder has it in each direction")
     encoder_layers: Positive = Field(1, description="layers of the encoder")
     decoder_layers: Positive = Field(1, description="layers of the decoder")
-    residual: bool = Field(False, description="add the input of each layer above the first to its output")
     attention: Literal["additive", "general", "dot", "scaled_dot", "euclidean", "none"] = Field(
         "additive", description="score of the alignment; none: the decoder sees the source as one vector"
     )
@@ -87,18 +87,11 @@ class RNNConfig(Section):
     @property
     def source_encoder(self) -> EncoderConfig:
         """The section ``encoder``; where it is not given, that of the encoder which the other keys describe."""
-        return self.encoder or RecurrentEncoderConfig(
-            type="recurrent",
-            d_model=self.d_model,
-            cell=self.cell,
-            d_hidden=self.d_hidden,
-            num_layers=self.encoder_layers,
-            residual=self.residual,
-            dropout=self.dropout,
-        )
+        shared = {key: getattr(self, key) for key in RecurrentStack.model_fields if key != "type"}
+        return self.encoder or RecurrentEncoderConfig(type="recurrent", num_layers=self.encoder_layers, **shared)
 
     def unused(self) -> dict[str, str]:
-        found = _replaced(self)
+        found = super().unused() | _replaced(self)
         if self.attention in ("general", "none"):
             found["d_attention"] = f"attention: {self.attention} does not project queries and keys to d_attention"
         if self.attention == "none":
@@ -116,7 +109,7 @@ class RNNConfig(Section):
         return self
 
 
-class TransformerConfig(TransformerStack):
+class TransformerConfig(TransformerStack, PresetSection):
     """Transformer encoder–decoder (Vaswani et al. 2017)."""
 
     type: Literal["transformer"] = Field(description="Transformer encoder and decoder")
@@ -152,7 +145,10 @@ def _replaced(config: RNNConfig | TransformerConfig) -> dict[str, str]:
     """The keys that ``encoder`` replaces, each with the reason."""
     if config.encoder is None:
         return {}
-    return {"encoder_layers": f"encoder ({config.encoder.type}) has its number of layers in encoder.num_layers"}
+    found = {"encoder_layers": f"encoder ({config.encoder.type}) has its number of layers in encoder.num_layers"}
+    if isinstance(config, RNNConfig):
+        found["bidirectional"] = f"encoder ({config.encoder.type}) replaces the layers that it describes"
+    return found
 
 
 def _check_ties(config: RNNConfig | TransformerConfig) -> None:

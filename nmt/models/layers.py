@@ -127,9 +127,24 @@ def kept(x: Tensor, keep: Tensor | None) -> Tensor:
     return x if keep is None else x * keep
 
 
-def recurrent(cell: str, d_in: int, d_hidden: int) -> nn.RNNBase:
-    """A recurrent layer of one direction, ``gru`` or ``lstm``; batch first."""
-    return (nn.GRU if cell == "gru" else nn.LSTM)(d_in, d_hidden, batch_first=True)
+def recurrent(cell: str, d_in: int, d_hidden: int, forget_bias: float) -> nn.RNNBase:
+    """A recurrent layer of one direction, ``gru`` or ``lstm``; batch first. For ``forget_bias`` see
+    :func:`raise_forget_bias`.
+    """
+    layer = (nn.GRU if cell == "gru" else nn.LSTM)(d_in, d_hidden, batch_first=True)
+    if cell == "lstm":
+        raise_forget_bias(layer.get_parameter("bias_ih_l0"), forget_bias)
+    return layer
+
+
+@torch.no_grad()
+def raise_forget_bias(bias: Tensor, by: float) -> None:
+    """Raise the bias of an LSTM's forget gates, so that its cell keeps its content at first (Gers et al. 2000).
+
+    Args:
+        bias: [4·Hid] of the gates i, f, g, o. PyTorch's LSTM adds two such vectors; raise one of them.
+    """
+    bias.chunk(4)[1].add_(by)
 
 
 def output_layer(d_model: int, vocab_size: int, bias: bool) -> nn.Linear:

@@ -30,7 +30,7 @@ from nmt.config.model import RNNConfig
 from nmt.models.alignment import Chance, Draws
 from nmt.models.attention import Attention, Read, Source, build_attention
 from nmt.models.encoders import build_encoder
-from nmt.models.layers import Dropout, embedding, kept, output_layer, recurrent
+from nmt.models.layers import Dropout, embedding, kept, output_layer, raise_forget_bias, recurrent
 from nmt.models.seq2seq import Decoded, Keep, Memory, Seq2Seq
 
 
@@ -78,13 +78,15 @@ class Cell(nn.Module):
     part is one matrix product for all positions.
     """
 
-    def __init__(self, kind: str, d_known: int, d_context: int, d_hidden: int):
+    def __init__(self, kind: str, d_known: int, d_context: int, d_hidden: int, forget_bias: float = 0.0):
         super().__init__()
         self.gates = {"gru": 3, "lstm": 4}[kind]
         self.d_hidden = d_hidden
         self.known = nn.Linear(d_known, self.gates * d_hidden)
         self.context = nn.Linear(d_context, self.gates * d_hidden, bias=False)
         self.hidden = nn.Linear(d_hidden, self.gates * d_hidden)
+        if kind == "lstm":
+            raise_forget_bias(self.known.bias, forget_bias)
 
     def forward(self, known: Tensor, context: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """``known``: self.known(inputs) [N, gates·Hid]; ``context`` [N, D_ctx]; returns the new state."""
@@ -144,9 +146,10 @@ class RNN(Seq2Seq[RNNState]):
         self.baseline = nn.Parameter(start, requires_grad=False) if reinforced else None
         d_context = d_memory if has_attention else self.encoder.d_summary
         d_fed = config.d_model if self.input_feeding else 0
-        self.first = Cell(config.cell, config.d_model, d_context + d_fed, d_hidden)
+        self.first = Cell(config.cell, config.d_model, d_context + d_fed, d_hidden, config.forget_bias)
         self.upper = nn.ModuleList(
-            recurrent(config.cell, d_hidden + d_context, d_hidden) for _ in range(config.decoder_layers - 1)
+            recurrent(config.cell, d_hidden + d_context, d_hidden, config.forget_bias)
+            for _ in range(config.decoder_layers - 1)
         )
         self.readout = nn.Linear(d_hidden + config.d_model + d_context, 2 * config.d_model)
         self.output = output_layer(config.d_model, tgt_vocab_size, config.output_bias)
@@ -310,11 +313,11 @@ class RNN(Seq2Seq[RNNState]):
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Apply the layers above the first to x [N, T, Hid] and context [N, T, D_ctx]."""
         after = []
-        for layer, state in zip(self.upper, states, strict=True):
+        for number, (layer, state) in enumerate(zip(self.upper, states, strict=True), 2):
             before = tuple(t.unsqueeze(0).contiguous() for t in state)
             y, last = layer(torch.cat([self.dropout(x), context], dim=-1), before if len(before) == 2 else before[0])
             after.append(tuple(t.squeeze(0) for t in (last if isinstance(last, tuple) else (last,))))
-            x = x + y if self.config.residual else y
+            x = x + y if self.config.residual and number >= self.config.residual_from else y
         return x, after
 
     def _read_out(self, top: Tensor, embedded: Tensor, context: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the program may catch it and carry on."""
 
 
-@pytest.mark.parametrize("family", ["recurrent-to-transformer", "transformer-to-rnn"])
+@pytest.mark.parametrize(
+    "family", ["recurrent-to-transformer", "transformer-to-rnn", "convolutional-to-rnn", "convolutional-to-transformer"]
+)
 def test_a_mixed_model_trains_resumes_translates_and_draws(task, monkeypatch, capsys, family):
     # Interrupted by a signal in an epoch and by a kill while a checkpoint is written, the run ends with the same bits.
     expected = pipeline.train(task.config(family, "whole", **SETTINGS)).run
@@ -87,4 +89,5 @@ def test_a_mixed_model_trains_resumes_translates_and_draws(task, monkeypatch, ca
     for command in (["export", run, "--to", "ctranslate2"], translate):
         assert main(command) == 2
         assert "CTranslate2" in (said := capsys.readouterr().err)
-        assert ("model.encoder.type: recurrent" if family.endswith("transformer") else "model.type: rnn") in said
+        encoder, _, decoder = family.partition("-to-")
+        assert (f"model.encoder.type: {encoder}" if decoder == "transformer" else "model.type: rnn") in said

@@ -68,16 +68,38 @@ def test_experiment_trains_variants_and_compares_them(task, monkeypatch, capsys)
     assert script(monkeypatch, "experiment.py", *arguments, "--plot", str(plot)) == 0
     first = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines()]
-    assert rows[0] == ["variant", "steps", "minutes", "BLEU", "chrF2", "1-3 words", "4+ words"]
-    assert [row[:2] for row in rows[2:]] == [["additive", "6"], ["scaled dot", "6"]]
+    assert rows[0] == ["variant", "parameters", "steps", "minutes", "BLEU", "chrF2", "1-3 words", "4+ words"]
+    assert [[row[0], row[2]] for row in rows[2:]] == [["additive", "6"], ["scaled dot", "6"]]
     stored = json.loads((task.folder / "runs/scores-scaled-dot/evaluation/tiny.json").read_text())
-    assert rows[3][3:5] == [f"{stored['bleu']:.1f}", f"{stored['chrf']:.1f}"]
+    assert rows[3][4:6] == [f"{stored['bleu']:.1f}", f"{stored['chrf']:.1f}"]
     assert load_config(task.folder / "runs/scores-scaled-dot/config.yaml").model.attention == "scaled_dot"
     assert plot.read_bytes().startswith(b"\x89PNG")
     # Finished runs are reused
     assert script(monkeypatch, "experiment.py", *arguments) == 0
     assert capsys.readouterr().out == first
     assert "is finished" in (task.folder / "runs/scores-additive.log").read_text()
+
+
+def test_an_experiment_gives_all_variants_the_same_time(task, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    folder = task.folder / "experiments"
+    folder.mkdir()
+    task.config_file("rnn", name="base")
+    (folder / "time.yaml").write_text(
+        "test: tiny\nequal_time: {variant: small, steps: 12}\nvariants:\n  small: {config: base.yaml}\n"
+        "  large: {config: base.yaml, set: [model.d_hidden=256]}\n"
+    )
+    runs = task.folder / "runs"
+    assert script(monkeypatch, "experiment.py", str(folder / "time.yaml"), "--runs", str(runs)) == 0
+    seconds = json.loads((runs / "time-seconds.json").read_text())
+    steps = {name: load_config(runs / f"time-{name}/config.yaml").train.max_steps for name in ("small", "large")}
+    assert steps == {"small": 12, "large": max(1, round(12 * seconds["small"] / seconds["large"]))}
+    assert steps["large"] < 12
+    # What was measured is kept: other numbers would change the settings of the runs
+    (runs / "time-seconds.json").write_text(json.dumps({"small": 1.0, "large": 3.0}))
+    shutil.rmtree(runs / "time-large")
+    assert script(monkeypatch, "experiment.py", str(folder / "time.yaml"), "--runs", str(runs)) == 0
+    assert load_config(runs / "time-large/config.yaml").train.max_steps == 4
 
 
 @pytest.mark.parametrize(

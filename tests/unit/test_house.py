@@ -13,7 +13,8 @@ from nmt.config.base import RESUMABLE, section_types
 from nmt.config.data import Source
 from nmt.config.encoders import EncoderConfig, TransformerStack
 from nmt.config.experiment import all_keys
-from nmt.config.model import RNNConfig
+from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.presets import PRESETS
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
 from nmt.config.search import ADDED, KEYS_OF, SearchConfig
 from nmt.config.terms import TermsConfig
@@ -114,6 +115,16 @@ def test_encoders_are_those_of_the_configuration():
     assert {*ENCODERS} == {*sections}
     assert len({name for section in sections for name in names(section, "type")}) == len(sections)
     assert len({*ENCODERS.values()}) == len(ENCODERS)
+
+
+def test_presets_are_those_of_the_configuration():
+    for section in section_types(ModelConfig):
+        (family,) = names(section, "type")
+        field = section.model_fields.get("preset")
+        named = {name for each in get_args(field.annotation) for name in get_args(each)} if field else set()
+        assert PRESETS.get(family, {}).keys() == named
+        for values in PRESETS.get(family, {}).values():
+            assert section.model_validate({"type": family, **values})
 
 
 def test_norms_are_those_of_the_configuration():

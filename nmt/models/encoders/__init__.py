@@ -9,14 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nmt.config.encoders import EncoderConfig, EncoderSection, RecurrentEncoderConfig, TransformerEncoderConfig
+from nmt.config.encoders import (
+    ConvolutionalEncoderConfig,
+    EncoderConfig,
+    EncoderSection,
+    RecurrentEncoderConfig,
+    TransformerEncoderConfig,
+)
 from nmt.models.encoders.base import Encoder
+from nmt.models.encoders.convolutional import ConvolutionalEncoder
 from nmt.models.encoders.recurrent import RecurrentEncoder
 from nmt.models.encoders.transformer import TransformerEncoder
 
 ENCODERS: dict[type[EncoderSection], Callable[[Any], Encoder]] = {
     RecurrentEncoderConfig: RecurrentEncoder,
     TransformerEncoderConfig: TransformerEncoder,
+    ConvolutionalEncoderConfig: ConvolutionalEncoder,
 }
 
 

@@ -1,4 +1,4 @@
-"""Bidirectional recurrent layers, after Bahdanau, Cho and Bengio 2015, appendix A.2.1."""
+"""Recurrent layers: all bidirectional (Bahdanau et al. 2015, appendix A.2.1), or the first alone (Wu et al. 2016)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from nmt.models.seq2seq import Memory
 
 
 class RecurrentEncoder(Encoder):
-    """Bidirectional recurrent layers; the backward direction starts at the last token of each sentence.
+    """Recurrent layers; the backward direction starts at the last token of each sentence.
 
-    The states have 2·Hid coordinates, as the summary [→h_S; ←h_1] of the last layer.
+    The summary is [→h_S; ←h_1] of the last layer, or its →h_S where that layer has one direction. So states and summary
+    have 2·Hid or Hid coordinates. With ``residual``, x^l = x^{l-1} + h^l where both have one width (Wu et al. 2016,
+    eq. 6).
     """
 
     def __init__(self, config: RecurrentEncoderConfig):
-        super().__init__(config.d_model, 2 * config.d_hidden)
-        widths = [config.d_model] + [2 * config.d_hidden] * (config.num_layers - 1)
-        self.forwards = nn.ModuleList(recurrent(config.cell, w, config.d_hidden) for w in widths)
-        self.backwards = nn.ModuleList(recurrent(config.cell, w, config.d_hidden) for w in widths)
+        both = config.num_layers if config.bidirectional == "all" else 1
+        widths = [config.d_model] + [(2 if layer < both else 1) * config.d_hidden for layer in range(config.num_layers)]
+        super().__init__(config.d_model, widths[-1])
+        cell, d_hidden, bias = config.cell, config.d_hidden, config.forget_bias
+        self.forwards = nn.ModuleList(recurrent(cell, width, d_hidden, bias) for width in widths[:-1])
+        self.backwards = nn.ModuleList(recurrent(cell, width, d_hidden, bias) for width in widths[:both])
         self.dropout = Dropout(config.dropout)
-        self.residual = config.residual
+        self.residual_from = config.residual_from if config.residual else config.num_layers + 1
 
     def forward(self, x: Tensor, src_mask: Tensor) -> Memory:
         x = self.dropout(x)
@@ -31,13 +35,15 @@ class RecurrentEncoder(Encoder):
         positions = torch.arange(x.size(1), device=x.device)
         # Reverses the tokens of each row but not the padding; this permutation is its own inverse.
         flip = torch.where(src_mask, lengths - 1 - positions, positions).unsqueeze(-1)  # [B, S, 1]
-        for layer, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-            ahead = forwards(x)[0]
-            behind = _gather(backwards(_gather(x, flip))[0], flip)
-            y = torch.cat([ahead, behind], dim=-1)  # [B, S, 2·Hid]
-            x = x + self.dropout(y) if self.residual and layer > 0 else self.dropout(y)
+        for layer, forwards in enumerate(self.forwards):
+            y = ahead = forwards(x)[0]
+            if two := layer < len(self.backwards):
+                behind = _gather(self.backwards[layer](_gather(x, flip))[0], flip)
+                y = torch.cat([ahead, behind], dim=-1)  # [B, S, 2·Hid]
+            y = self.dropout(y)
+            x = x + y if layer + 1 >= self.residual_from and x.size(-1) == y.size(-1) else y
         last = ahead.gather(1, (lengths - 1).unsqueeze(-1).expand(-1, 1, ahead.size(-1))).squeeze(1)
-        return Memory(x, src_mask, torch.cat([last, behind[:, 0]], dim=-1))
+        return Memory(x, src_mask, torch.cat([last, behind[:, 0]], dim=-1) if two else last)
 
 
 def _gather(x: Tensor, index: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
+from nmt.config.compare import config_diff, fixed_settings
 from nmt.config.experiment import FORMER_DEFAULTS, json_schema
 from nmt.errors import ConfigError
-from tests.unit.config.configurations import BASE, load
+from tests.unit.config.configurations import BASE, load, message
 
 
 def test_resolved_yaml_loads_to_the_same_configuration(tmp_path):
@@ -44,6 +45,22 @@ def test_the_version_of_the_defaults_chooses_what_omitted_keys_mean(tmp_path, mo
 def test_a_run_of_the_first_version_reads_its_corpus_as_that_did(tmp_path):
     assert load(tmp_path, BASE, "defaults=1").data.reading == "lenient"
     assert load(tmp_path).data.reading == "strict"
+
+
+def test_a_former_default_reaches_the_variant_of_a_section_that_has_its_key(tmp_path):
+    """LSTMs had no forget bias; a Transformer has none."""
+    lstm = "model={type: rnn, cell: lstm}"
+    assert load(tmp_path, BASE, lstm).model.forget_bias == 1.0
+    before = load(tmp_path, BASE, lstm, "defaults=1")
+    assert (before.model.forget_bias, before.model.source_encoder.forget_bias) == (0.0, 0.0)
+    assert load(tmp_path, BASE, lstm, "model.forget_bias=2", "defaults=1").model.forget_bias == 2.0
+    assert load(tmp_path, BASE, "defaults=1").model == load(tmp_path).model
+    load(tmp_path, BASE, "model={type: rnn}", "defaults=1")  # a GRU has none either, and needs no line for it
+    assert message(tmp_path, BASE, "model={}", "defaults=1") == "--set: model.type: missing; one of: rnn, transformer"
+    stored = fixed_settings(before)
+    del stored["model.forget_bias"]  # as the first version wrote it
+    assert config_diff(stored, before) == ""
+    assert "model.forget_bias" in config_diff(stored, load(tmp_path, BASE, lstm, "model.forget_bias=2", "defaults=1"))
 
 
 def test_an_update_of_varying_layers_is_not_compiled(tmp_path):

@@ -135,7 +135,8 @@ OVERRIDES = [
      "did you mean model.encoder.type: recurrent?"),
     ("model.encoder={type: lstm}", "--set: model.encoder.type: \"lstm\" is not known; did you mean recurrent with "
      "model.encoder.cell: lstm?"),
-    ("model.encoder={d_model: 512}", "--set: model.encoder.type: missing; one of: recurrent, transformer"),
+    ("model.encoder={d_model: 512}", "--set: model.encoder.type: missing; one of: convolutional, recurrent, "
+     "transformer"),
     ("model.encoder={type: recurrent, cel: lstm}", "--set: model.encoder.cel: unknown key; did you mean "
      "model.encoder.cell?"),
     ("model.encoder={type: recurrent, num_heads: 3}", "--set: model.encoder.num_heads: unknown key; it belongs to "
@@ -152,6 +153,20 @@ OVERRIDES = [
     ("model={type: rnn, encoder: {type: transformer}, encoder_layers: 3}",
      "c.yaml: model.encoder_layers: 3 has no effect: encoder (transformer) has its number of layers in "
      "encoder.num_layers; remove it"),
+    ("model={type: gnmt}", "--set: model.type: \"gnmt\" is not known; did you mean rnn with model.preset: gnmt?"),
+    ("model={type: rnn, bidirectional: true}", "--set: model.bidirectional: true is not one of 'all' or 'first' "
+     "(did you mean all?)"),
+    ("model.encoder={type: cnn}", "--set: model.encoder.type: \"cnn\" is not known; did you mean convolutional?"),
+    ("model.encoder={type: convolutional, kernel: 4}", "--set: model.encoder: kernel (4) must be odd, to read as many "
+     "tokens before each as after it; near it: 3, 5"),
+    ("model.encoder={type: convolutional, positions: sinusoidal, d_model: 9}", "--set: model.encoder: sinusoidal "
+     "positions need an even d_model, not 9"),
+    ("model={type: rnn, encoder: {type: convolutional, positions: none, max_positions: 9}}",
+     "c.yaml: model.encoder.max_positions: 9 has no effect: positions: none has no longest sequence; learned has; "
+     "remove it"),
+    ("model={type: rnn, encoder: {type: convolutional, max_positions: 20}}",
+     "c.yaml: model.encoder.max_positions (20) is under the longest sequence "
+     "(257, from data.cleaning.max_tokens and search.max_source_tokens); raise it to 257"),
     ("model.encoder={type: transformer, num_heads: 7}",
      "--set: model.encoder: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
     ("model.encoder={type: transformer, max_positions: 7}", "c.yaml: model.encoder.max_positions: 7 has no effect: "

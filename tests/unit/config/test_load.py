@@ -1,9 +1,11 @@
 """YAML files and overrides: what is read, what is refused, and what a bare name means."""
 
 import tracemalloc
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nmt.config.load import load_config
 from nmt.config.model import RNNConfig
@@ -90,6 +92,16 @@ def test_name_defaults_to_the_file_name_and_overrides_reach_new_sections(tmp_pat
     assert isinstance(config.model, RNNConfig)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/experiments").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_variant_of_an_experiment_is_a_valid_configuration_of_its_own(path):
+    experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
+    models = [
+        load_config(ROOT / "configs" / variant["config"], [*experiment["set"], *variant.get("set", [])]).model
+        for variant in experiment["variants"].values()
+    ]
+    assert all(one != other for one, other in combinations(models, 2))
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_configurations_are_valid(path):
     load_config(path)
@@ -112,7 +124,7 @@ def test_a_bare_name_means_a_file_in_configs_or_one_installed_with_nmt(tmp_path,
             "configs/demo.yaml: no such configuration file; nmt has a built-in one of that name: demo",
         ),
         ("dmo", "dmo: no such configuration file; did you mean demo?"),
-        ("xyz", "xyz: no such configuration file; built-in ones: demo, demo-rnn, multi30k-rnn"),
+        ("xyz", "xyz: no such configuration file; built-in ones: demo, demo-rnn, multi30k-"),
     ],
 )
 def test_a_configuration_that_does_not_exist(tmp_path, monkeypatch, given, message):

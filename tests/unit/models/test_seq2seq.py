@@ -24,6 +24,9 @@ ENCODERS = {
     "recurrent-lstm-deep": {
         "type": "recurrent", "cell": "lstm", "d_model": 5, "d_hidden": 7, "num_layers": 3, "residual": True,
         "dropout": 0.0},
+    "recurrent-one-bidirectional": {
+        "type": "recurrent", "cell": "lstm", "d_model": 5, "d_hidden": 7, "num_layers": 3, "residual": True,
+        "bidirectional": "first", "dropout": 0.0},
     "transformer": {
         "type": "transformer", "d_model": 6, "d_ff": 10, "num_heads": 3, "num_layers": 2, "dropout": 0.0},
     "transformer-post-learned": {
@@ -34,6 +37,11 @@ ENCODERS = {
         "qk_norm": "l2", "attention_window": 2, "layer_drop": 0.5, "dropout": 0.0},
     "transformer-rotary": {
         "type": "transformer", "d_model": 12, "d_ff": 10, "num_heads": 3, "num_layers": 1, "positions": "rotary",
+        "dropout": 0.0},
+    "convolutional": {
+        "type": "convolutional", "d_model": 5, "d_hidden": 7, "num_layers": 2, "dropout": 0.0},
+    "convolutional-sinusoidal": {
+        "type": "convolutional", "d_model": 6, "num_layers": 1, "kernel": 5, "positions": "sinusoidal",
         "dropout": 0.0},
 }  # fmt: skip
 DECODERS = {
@@ -50,6 +58,7 @@ def config_of(raw: dict, **changes):
 CONFIGS = {
     **{f"rnn-{a}": RNNConfig(**RNN, attention=a)
        for a in ("additive", "general", "dot", "scaled_dot", "euclidean", "none")},
+    "rnn-gnmt": RNNConfig(**RNN, preset="gnmt", encoder_layers=3, decoder_layers=3),
     "rnn-lstm-deep": RNNConfig(**RNN, cell="lstm", encoder_layers=3, decoder_layers=3, residual=True),
     "rnn-gru-deep": RNNConfig(**RNN, encoder_layers=2, decoder_layers=2),
     **{f"rnn-{a.replace('_', '-')}": RNNConfig(**RNN, alignment=a, window=1)
