@@ -63,6 +63,7 @@ class Parser(argparse.ArgumentParser):
 
     commands: Iterable[str] = ()
     given: Sequence[str] = ()
+    words = ""  # name of the argument that takes any number of words, which may stand after options as well
 
     def add_config(self, count: str | None = None) -> None:
         """Add the arguments of a configuration: its file, and overrides."""
@@ -99,6 +100,10 @@ class Parser(argparse.ArgumentParser):
         elif first not in self.commands:
             self.error(f"{first}: no such command; {self._command_advice(first)}")
         found, unknown = super().parse_known_args(self.given, namespace)
+        if self.words:  # argparse takes those before the first option only
+            late = [word for word in unknown if not word.startswith("-")]
+            setattr(found, self.words, [*getattr(found, self.words), *late])
+            unknown = [word for word in unknown if word.startswith("-")]
         if unknown:
             self.error(self._explain(unknown[0]))
         return found, unknown

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import config, evaluate, export, prepare, train, translate
+from nmt.cli.commands import attention, config, evaluate, export, prepare, train, translate
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "prepare": prepare,
     "train": train,
     "translate": translate,
+    "attention": attention,
     "export": export,
     "evaluate": evaluate,
     "config": config,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nmt.config.base import RESUMABLE, Positive, Probability, Section
 from nmt.config.schedule import Descent, ScheduleConfig
@@ -145,6 +145,20 @@ class TrainConfig(Section):
     samples: Annotated[int, Field(ge=0)] = Field(
         3, description="validation sentences shown as translations and attention maps", json_schema_extra=RESUMABLE
     )
+    watch: list[str] = Field(
+        [],
+        description="source sentences of your choice whose translations and attention maps TensorBoard shows at each"
+        " validation",
+        json_schema_extra=RESUMABLE,
+    )
+
+    @field_validator("watch")
+    @classmethod
+    def _sentences_have_words(cls, sentences: list[str]) -> list[str]:
+        for number, sentence in enumerate(sentences, 1):
+            if not sentence.strip():
+                raise ValueError(f"sentence {number} is empty; remove it")
+        return sentences
 
     @model_validator(mode="after")
     def _can_end(self) -> Self:

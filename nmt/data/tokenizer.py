@@ -9,11 +9,13 @@ import logging
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import sentencepiece as spm
@@ -133,6 +135,14 @@ class Tokenizer:
     def tgt_pieces(self, ids: Sequence[int]) -> list[str]:
         return [self._tgt.id_to_piece(int(i)) for i in ids]
 
+    def src_words(self, text: str) -> list[int]:
+        """The word of each source piece, as a place in ``text.split()``; -1 where the text has no words."""
+        return _words(self._src.encode(text, out_type="serialized_proto"))
+
+    def tgt_words(self, ids: Sequence[int]) -> list[int]:
+        """The word of each target id, as a place in the words (``split()``) of its decoded text; -1 without words."""
+        return _words(self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+
     def unknown_texts(self, side: str, texts: Sequence[str]) -> list[str]:
         """The texts of unknown pieces of a side (src, tgt): words for a word model, characters otherwise."""
         model = self._src if side == "src" else self._tgt
@@ -167,6 +177,24 @@ class Tokenizer:
 
         src = Sampler(self._src)
         return src, src if self.joint else Sampler(self._tgt)
+
+
+def _words(aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
+    """The word that holds the first character of each piece, from SentencePiece's offsets of pieces in the text.
+
+    A piece without a character, such as a space or a byte of a character, belongs to the word that follows.
+
+    Args:
+        aligned: the serialized ``SentencePieceText``.
+        table: translation of characters before the text is split.
+    """
+    from sentencepiece import sentencepiece_pb2
+
+    found: Any = sentencepiece_pb2.SentencePieceText()  # type: ignore[attr-defined]
+    found.ParseFromString(aligned)
+    words = re.finditer(r"\S+", found.text.translate(table))
+    ends = [len(found.text[: word.end()].encode()) for word in words]  # offsets are in bytes
+    return [min(bisect_right(ends, piece.begin), len(ends) - 1) for piece in found.pieces]
 
 
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:

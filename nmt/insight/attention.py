@@ -1,18 +1,73 @@
-"""Attention weights of a model for one sentence pair."""
+"""Attention weights of a model for sentence pairs, read again from finished hypotheses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nmt.insight.figures import MAX_POSITIONS
+from nmt.models.maps import Part, self_attention_maps
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
     from nmt.models.seq2seq import Seq2Seq
+
+EOS = "</s>"
+BOS = "<s>"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Attention weights of one hypothesis; each row is a distribution.
+
+    Attributes:
+        cross: [layers, H, T, S], of each target subword (row) over the source.
+        self_maps: of ``encoder`` [layers, H, S, S] and ``decoder`` [layers, H, T, T], see
+            :func:`nmt.models.maps.self_attention_maps`; empty unless asked for.
+    """
+
+    cross: Tensor | None
+    self_maps: dict[Part, Tensor] = field(default_factory=dict)
+
+
+def read_maps(
+    model: Seq2Seq[Any],
+    tokenizer: Tokenizer,
+    src: Sequence[int],
+    hypotheses: Sequence[Sequence[int]],
+    self_maps: bool = False,
+) -> list[Maps]:
+    """Attention weights of each hypothesis of one source: the model reads the hypothesis by teacher forcing.
+
+    Args:
+        src, hypotheses: ids, without bos and eos.
+        self_maps: read self-attention, too.
+
+    Returns:
+        Weights of S = len(src) + 1 and T = len(hypothesis) + 1 subwords, eos included, as float32 on the CPU.
+    """
+    device, lengths = next(model.parameters()).device, [len(tgt) + 1 for tgt in hypotheses]
+    src_ids = torch.tensor([[*src, tokenizer.eos_id]] * len(hypotheses), device=device)
+    mask = torch.ones_like(src_ids, dtype=torch.bool)
+    rows = [torch.tensor([tokenizer.bos_id, *tgt]) for tgt in hypotheses]
+    tgt_in = nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_id).to(device)  # no row sees the padding after it
+    with evaluating(model):
+        cross = model.attention_maps(src_ids, mask, tgt_in)
+        parts = self_attention_maps(model, src_ids, mask, tgt_in) if self_maps else {}
+    cross = None if cross is None else cross.float().cpu()
+    parts = {part: weights.float().cpu() for part, weights in parts.items()}
+    return [
+        Maps(
+            None if cross is None else cross[:, n, :, :length],
+            {part: w[:, n] if part == "encoder" else w[:, n, :, :length, :length] for part, w in parts.items()},
+        )
+        for n, length in enumerate(lengths)
+    ]
 
 
 def attention_map(
@@ -29,12 +84,35 @@ def attention_map(
     """
     if not src or not tgt:
         return None
-    device = next(model.parameters()).device
-    ids = torch.tensor([[*src, tokenizer.eos_id]], device=device)
-    tgt_in = torch.tensor([[tokenizer.bos_id, *tgt][:MAX_POSITIONS]], device=device)
-    with torch.inference_mode():
-        maps = model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), tgt_in)
-    if maps is None:
+    [maps] = read_maps(model, tokenizer, src, [tgt[: MAX_POSITIONS - 1]])
+    if maps.cross is None:
         return None
-    weights = maps.float().mean(dim=(0, 2))[0].cpu()  # [T', S]
-    return weights, [*tokenizer.src_pieces(src), "</s>"], [*tokenizer.tgt_pieces(tgt), "</s>"]
+    return maps.cross.mean(dim=(0, 1)), [*tokenizer.src_pieces(src), EOS], [*tokenizer.tgt_pieces(tgt), EOS]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run the model without dropout and gradients, and return it to its mode."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def merged(weights: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """Weights [..., T, S] of subwords as weights of words: the sum over a source word, the mean over a target word.
+
+    The weights with which a target word attends to the source words sum to 1, as those of each of its subwords do.
+
+    Args:
+        rows, columns: the word of each subword, numbered from 0 on both sides.
+    """
+    rows_of, columns_of = (
+        torch.nn.functional.one_hot(torch.tensor(side)).to(weights) for side in (rows, columns)
+    )  # [T, words], [S, words]
+    summed = weights @ columns_of
+    counts = rows_of.sum(0).clamp_min(1)  # a word may have no subword
+    return rows_of.T @ summed / counts[:, None]

@@ -22,7 +22,7 @@ INCHES = 0.32  # width and height per position
 MISSING = "\N{WHITE SQUARE}"  # replaces a character that no installed font has
 
 
-def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> Any:
+def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], title: str = "") -> Any:
     """Draw attention weights with matplotlib, one row per target subword.
 
     Only the first :data:`MAX_POSITIONS` subwords of a long sentence are drawn; a note in the figure says so. Subwords
@@ -48,6 +48,11 @@ def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[st
     axes.set_yticks(range(len(rows)), rows, **style)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
+    axes.set_xlabel("source")
+    axes.xaxis.set_label_position("top")
+    axes.set_ylabel("translation")
+    if title:
+        figure.suptitle(title, fontsize=10, parse_math=False)
     figure.colorbar(image, ax=axes, shrink=0.8, label="attention weight")
     if note := _note(weights, src, tgt, missing):
         figure.supxlabel(note, fontsize=8, wrap=True)

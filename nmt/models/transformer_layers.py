@@ -136,17 +136,31 @@ class MultiHeadAttention(nn.Module):
 
     def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""
+        out: Tensor = self.project_out(self._self_context(*self._self_heads(x), mask))  # [B, T, D]
+        return out
+
+    def self_weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights of :meth:`self_attention`, [B, H, T, T]: the context of values that are the unit vectors."""
+        query, keys, values = self._self_heads(x)
+        positions = torch.eye(x.size(1), dtype=values.dtype, device=x.device).expand(*values.shape[:2], -1, -1)
+        context = self._self_context(query, keys, positions, mask)  # [B, T, H·T]
+        return context.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _self_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x [B, T, D], each [B, H, T, K]."""
         query, keys, values = self.split(self.project_in(x), 3)
         query, keys = self._norm_queries(query), self._norm_keys(keys)
         if self.rotary:
             query, keys = (rotate(each, 0, x.size(1)) for each in (query, keys))
+        return query, keys, values
+
+    def _self_context(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """What each head reads, [B, T, H·K]; see :meth:`self_attention`."""
+        dropout = self.dropout if self.training else 0.0
         if self.window is not None:
-            dropout = self.dropout if self.training else 0.0
-            out = windowed_attention(query, keys, values, mask, self.window, dropout, causal=mask is None)
-            merged: Tensor = self.project_out(out)
-            return merged
+            return windowed_attention(query, keys, values, mask, self.window, dropout, causal=mask is None)
         visible = None if mask is None else mask[:, None, None, :]
-        return self._attend(query, (keys, values), visible, causal=mask is None)
+        return attention(query, keys, values, visible, dropout, causal=mask is None)
 
     def own_packed(self, x: Tensor, sentences: Sentences, causal: bool) -> Tensor:
         """Self-attention of x [N, D] within each sentence."""

@@ -250,8 +250,15 @@ class Reporter:
 
     def samples(self, step: int, rows: Sequence[tuple[str, str, str]]) -> None:
         """Record sample translations (source, reference, hypothesis)."""
-        cells = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)
-        self.text("samples", "| source | reference | hypothesis |\n|---|---|---|\n" + cells, step)
+        self._table("samples", ["source", "reference", "hypothesis"], step, rows)
+
+    def watched(self, step: int, rows: Sequence[tuple[str, str]]) -> None:
+        """Record the translations of the sentences of ``train.watch`` (source, hypothesis)."""
+        self._table("watch", ["source", "hypothesis"], step, rows)
+
+    def _table(self, name: str, titles: Sequence[str], step: int, rows: Sequence[Sequence[str]]) -> None:
+        lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        self.text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), step)
 
     def attention(self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> None:
         """Record a heatmap of weights [T, S] with subwords on both axes.

@@ -385,6 +385,8 @@ class Trainer:
         self.reporter.metrics_at(progress.step, progress.epoch, result.metrics)
         if result.samples:
             self.reporter.try_to("samples", partial(self.reporter.samples, progress.step, result.samples))
+        if result.watched:
+            self.reporter.try_to("watched sentences", partial(self.reporter.watched, progress.step, result.watched))
         for name, weights, src, tgt in result.maps:
             show = partial(self.reporter.attention, progress.step, name, weights, src, tgt)
             self.reporter.try_to(f"attention map {name}", show)

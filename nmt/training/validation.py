@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ class Validation:
         metrics: values by TensorBoard name.
         distinct: the number of distinct hypotheses, and of all hypotheses.
         samples: source, reference, hypothesis.
+        watched: source, hypothesis of each sentence of ``train.watch``.
         maps: name, weights [T, S], source and target subwords of each attention map.
         notes: lines to print.
     """
@@ -51,6 +52,7 @@ class Validation:
     quality: Quality
     distinct: tuple[int, int]
     samples: list[tuple[str, str, str]]
+    watched: list[tuple[str, str]]
     maps: list[tuple[str, Tensor, list[str], list[str]]]
     notes: list[str] = field(default_factory=list)
 
@@ -100,7 +102,15 @@ class Validator:
         found = _paused_together(
             lambda: translate_block(translator, self.sources, self.ranks, "validating"), self.ranks
         )
-        return self.ranks.on_main(lambda: self._judge(translator, batches, found))
+        # Apart from the validation set, whose batches, and so its scores, do not depend on these sentences.
+        watched = self._watched(translator)
+        return self.ranks.on_main(lambda: self._judge(translator, batches, found, watched))
+
+    def _watched(self, translator: Translator[TorchEngine]) -> list[Translation]:
+        lines = self.config.train.watch
+        if not lines:
+            return []
+        return _paused_together(lambda: translate_block(translator, lines, self.ranks, "watched sentences"), self.ranks)
 
     def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:
         """Negative log-likelihood, correct tokens and tokens of each of this rank's batches."""
@@ -115,7 +125,11 @@ class Validator:
         return batches
 
     def _judge(
-        self, translator: Translator[TorchEngine], batches: list[tuple[float, int, int]], found: list[Translation]
+        self,
+        translator: Translator[TorchEngine],
+        batches: list[tuple[float, int, int]],
+        found: list[Translation],
+        watched: list[Translation],
     ) -> Validation:
         """Compute the metrics of what all ranks found, see :meth:`_losses`."""
         # Metrics
@@ -136,23 +150,27 @@ class Validator:
         distinct = (len(set(hypotheses)), len(hypotheses))
         # Samples and notes for people
         samples = [(self.sources[i], self.references[i], hypotheses[i]) for i in self.shown]
-        maps, notes = self._attention_maps(translator, found), self._at_limit(translator, cut)
-        return Validation(metrics, quality, distinct, samples, maps, notes)
+        chosen = list(zip(self.config.train.watch, watched, strict=True))
+        pairs = {str(n): (self.sources[i], found[i]) for n, i in enumerate(self.shown)}
+        pairs |= {f"watch-{n}": pair for n, pair in enumerate(chosen)}
+        maps, notes = self._attention_maps(translator, pairs), self._at_limit(translator, cut)
+        texts = [(source, translation.text) for source, translation in chosen]
+        return Validation(metrics, quality, distinct, samples, texts, maps, notes)
 
     def _attention_maps(
-        self, translator: Translator[TorchEngine], found: list[Translation]
+        self, translator: Translator[TorchEngine], pairs: Mapping[str, tuple[str, Translation]]
     ) -> list[tuple[str, Tensor, list[str], list[str]]]:
-        """Attention maps of the samples; an error in one is no reason to end a training."""
+        """Attention maps of named sentences and translations; an error in one is no reason to end a training."""
         maps = []
-        for n, i in enumerate(self.shown):
+        for name, (source, translation) in pairs.items():
             try:
-                [src] = translator.encode([self.sources[i]])
-                drawn = attention_map(translator.engine.model, self.tokenizer, src, found[i].tokens)
+                [src] = translator.encode([source])
+                drawn = attention_map(translator.engine.model, self.tokenizer, src, translation.tokens)
             except Exception as error:
-                log.warning("attention map %d was not made: %s: %s", n, type(error).__name__, error)
+                log.warning("attention map %s was not made: %s: %s", name, type(error).__name__, error)
                 continue
             if drawn is not None:
-                maps.append((str(n), *drawn))
+                maps.append((name, *drawn))
         return maps
 
     def _at_limit(self, translator: Translator[TorchEngine], reached: int) -> list[str]:

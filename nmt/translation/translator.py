@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from nmt.config.limits import resolve_search
+from nmt.config.limits import ResolvedSearch, resolve_search
 from nmt.config.search import SearchConfig
 from nmt.errors import ConfigError
 from nmt.search.scoring import Hypothesis
@@ -84,6 +84,11 @@ class Notices:
             if count > 1:
                 self.tell(f"warning: {count:,} lines: {kind}")
         self.counts.clear()
+
+
+def read_text(search: ResolvedSearch, line: str) -> str:
+    """The text that is read of a line to translate."""
+    return line.strip("\r\n")[: CHARACTERS_PER_TOKEN * search.max_source_tokens]
 
 
 class Engine(Protocol):
@@ -215,7 +220,7 @@ class Translator(Generic[EngineT]):
         limit = self.search.max_source_tokens
         most = CHARACTERS_PER_TOKEN * limit
         texts = [line.strip("\r\n") for line in lines]
-        sources: list[list[int]] = self.tokenizer.encode_src([text[:most] for text in texts])
+        sources: list[list[int]] = self.tokenizer.encode_src([read_text(self.search, line) for line in lines])
         for index, (text, ids) in enumerate(zip(texts, sources, strict=True)):
             kind, detail = "", ""
             if not text.strip():

@@ -122,27 +122,6 @@ def test_experiment_names_mistakes(tmp_path, monkeypatch, capsys, content, argum
     assert message in capsys.readouterr().err
 
 
-def test_attention_draws_one_sentence(task, run, monkeypatch):
-    picture = task.folder / "attention.png"
-    assert script(monkeypatch, "attention.py", run, "one two three", "-o", str(picture)) == 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [
-        ("picture.xyz", "picture.xyz: .xyz is not an image format that can be written; use .png, .svg or .pdf"),
-        ("folder", "folder: cannot be written: Is a directory; name another file with -o FILE"),
-        ("file/picture.png", "file/picture.png: cannot be written: File exists; name another file with -o FILE"),
-    ],
-)
-def test_attention_says_where_it_cannot_draw(place, monkeypatch, capsys, output, said):
-    Path("folder").mkdir()
-    Path("file").touch()
-    assert script(monkeypatch, "attention.py", "c", "one two", "-o", output) == 2
-    assert capsys.readouterr() == ("", f"attention: {said}\n")
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nmt.cli.parser import Parser
 from nmt.cli.progress import showing_progress
@@ -16,11 +18,15 @@ from nmt.runtime import garbage
 
 if TYPE_CHECKING:
     from nmt.config.data import DataConfig
+    from nmt.insight.alignment import Aligner
     from nmt.run.directory import Run
     from nmt.translation.loading import EngineName
     from nmt.translation.translator import Translation, Translator
 
 HELP = "translate lines with a trained run"
+
+
+T = TypeVar("T")
 
 
 class Options(NamedTuple):
@@ -34,6 +40,8 @@ class Options(NamedTuple):
     strict: bool = False
     device: str | None = None
     engine: EngineName = "pytorch"
+    alignments: str | None = None
+    alignment_layer: int | None = None
 
 
 DEFAULTS = Options()
@@ -56,6 +64,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
+    text = "file for word alignments from the attention: 0-0 1-2 ... for each translation, source word - output word"
+    parser.add_argument("--alignments", metavar="FILE", help=text)
+    text = "layer of attention to align by, from 1 (default: the last)"
+    parser.add_argument("--alignment-layer", type=int, metavar="N", help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -76,12 +88,18 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     for option, value in (("--beam-size", options.beam_size), ("--nbest", options.nbest)):
         if value is not None and not 1 <= value <= MAX_BEAM:
             raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
+    _check_alignments(output, options)
     opened = Run.open(run)
     # Open, load
     from nmt.translation.line_stream import LineStream
     from nmt.translation.translator import Notices
 
-    with reading_bytes(input) as stream, writing(output) as out, showing_progress(input, output) as progress:
+    with (
+        reading_bytes(input) as stream,
+        writing(output) as out,
+        writing(options.alignments) if options.alignments is not None else nullcontext() as aligned,
+        showing_progress(input, output) as progress,
+    ):
         notices = Notices(progress.tell)
         talking = input is None and sys.stdin.isatty()
         lines = LineStream(
@@ -94,6 +112,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         )
         count = lines.check()
         translator = _load(opened, options)
+        align = _aligner(translator, options)
         garbage.resume()
         # Translate
         progress.start(count, translator.engine)
@@ -102,6 +121,10 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             for source, translations in zip(block, found, strict=True):
                 out.write(_shown(source, translations, options))
             out.flush()
+            if aligned is not None and align is not None:
+                for links in align(block, found):
+                    aligned.writelines(f"{each}\n" for each in (links if options.jsonl else _filled(links, options)))
+                aligned.flush()
             progress.add(len(block))
         notices.close()
 
@@ -119,13 +142,40 @@ def _load(run: Run, options: Options) -> Translator[Any]:
     return load_translator(run, overrides, options.device, options.engine)
 
 
+def _check_alignments(output: str | None, options: Options) -> None:
+    """
+    Raises:
+        DataError: the options for alignments contradict each other or the rest.
+    """
+    if options.alignments is None:
+        if options.alignment_layer is not None:
+            raise DataError("--alignment-layer: needs --alignments FILE")
+        return
+    if options.engine != "pytorch":
+        raise DataError(f"--alignments: --engine {options.engine} gives no attention weights; leave --engine out")
+    if output is not None and os.path.realpath(output) == os.path.realpath(options.alignments):
+        raise DataError(f"--alignments {options.alignments}: the translations are written there; name another file")
+
+
+def _aligner(translator: Translator[Any], options: Options) -> Aligner | None:
+    if options.alignments is None:
+        return None
+    from nmt.insight.alignment import Aligner
+
+    return Aligner(translator, options.alignment_layer)
+
+
+def _filled(rows: Sequence[T], options: Options) -> list[T]:
+    """The ``nbest`` rows of a line; one with fewer hypotheses (an empty one) is filled up, n lines for each line in."""
+    return [rows[min(rank, len(rows) - 1)] for rank in range(options.nbest)]
+
+
 def _shown(source: str, translations: Sequence[Translation], options: Options) -> str:
     """The lines of output for one line of input, each with its end."""
     if options.jsonl:
         rows = [{"text": t.text, "score": t.score, "log_prob": t.log_prob} for t in translations]
         return json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n"
-    # A line with fewer hypotheses than asked for (an empty one) is filled up: n lines out for each line in.
-    best = [translations[min(rank, len(translations) - 1)] for rank in range(options.nbest)]
+    best = _filled(translations, options)
     return "".join(f"{each.score:.4f}\t{each.text}\n" if options.scores else f"{each.text}\n" for each in best)
 
 

@@ -30,6 +30,8 @@ MISTAKES = [
     ("translate r s", "nmt translate: s: unexpected argument"),
     ("translate r --device gpu", "nmt translate: argument --device: 'gpu' is not one of auto, cpu, cuda, mps; "
      "did you mean cuda?"),
+    ("attention r a --sefl b", "nmt attention: --sefl: unknown option; did you mean --self?"),
+    ("plot r", "nmt: plot: no such command; did you mean attention?"),
     ("export r --to ct2", "nmt export: argument --to: 'ct2' is not one of ctranslate2; did you mean ctranslate2?"),
     ("train", "nmt train: the following arguments are required: CONFIG"),
 ]  # fmt: skip

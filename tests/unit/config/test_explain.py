@@ -75,6 +75,7 @@ OVERRIDES = [
      "c.yaml:6: train: a cosine schedule needs its end: set max_steps or schedule.total_steps; or schedule.name: "
      "inverse_sqrt, which needs none"),
     ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
+    ('train.watch=["a",""]', "--set: train.watch: sentence 2 is empty; remove it"),
     ("train.schedule.name=cosin", "--set: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "
      "'linear', 'constant' or 'plateau' (did you mean cosine?)"),
     ("model.positions=learned model.max_positions=100",

@@ -357,3 +357,49 @@ def test_printable_lines_are_as_the_whitespace_rule_leaves_them() -> None:
     )
     kept = [char for char in every if char.isprintable()]
     assert tokenizer_module._normalizer("whitespace").normalize(kept) == kept
+
+
+# ----------------------------------------------------------------------------------------------------- words of pieces
+
+
+@pytest.fixture(scope="module")
+def spelling(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """A vocabulary of letters and bytes, whose rule (NFKC) changes the number of characters."""
+    folder, model = tmp_path_factory.mktemp("spelling"), io.BytesIO()
+    lines = ["a bc def 1 2 . \N{FRACTION SLASH}"] * 20
+    special = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+    options: dict[str, Any] = {"vocab_size": 300, "hard_vocab_limit": False, "byte_fallback": True, "minloglevel": 3}
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="char", **special, **options
+    )
+    (folder / "joint.model").write_bytes(model.getvalue())
+    return Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # ▁ a ▁ b c ▁ d e f: a space belongs to the word after it
+        ("a bc  def", [0, 0, 1, 1, 1, 2, 2, 2, 2]),
+        ("  a\tbc ", [0, 0, 1, 1, 1]),
+        ("a\u00a0bc\u3000d", [0, 0, 1, 1, 1, 2, 2]),  # no-break and ideographic space
+        ("½ a", [0, 0, 0, 0, 1, 1]),  # ▁ 1 ⁄ 2
+        ("a… d", [0, 0, 0, 0, 0, 1, 1]),  # three full stops
+        ("a 😀b c", [0, 0, 1, 1, 1, 1, 1, 1, 2, 2]),  # four bytes
+        ("", []),
+    ],
+)
+def test_each_source_piece_has_its_word(spelling: Tokenizer, text: str, words: list[int]) -> None:
+    assert spelling.src_words(text) == words
+    assert len(words) == len(spelling.encode_src([text])[0])
+
+
+def test_each_target_piece_has_its_word(spelling: Tokenizer) -> None:
+    model = spm.SentencePieceProcessor(model_file=str(spelling.path / "joint.model"))
+    pieces = ["▁", "a", "▁", "b", "<0xE2>", "<0x82>", "<0xAC>", "<0x0A>", "c", "▁"]
+    ids = [model.piece_to_id(piece) for piece in pieces]
+    assert spelling.decode([ids]) == ["a b€ c"]  # a line end within a translation becomes a space
+    assert spelling.tgt_words(ids) == [0, 0, 1, 1, 1, 1, 1, 2, 2, 2]
+    assert spelling.tgt_words([spelling.unk_id, ids[1]]) == [0, 1]  # " ⁇ a"
+    assert spelling.tgt_words([model.piece_to_id("▁")]) == [-1]
+    assert spelling.tgt_words([]) == []

@@ -1,0 +1,97 @@
+"""Word alignments from attention weights, in the format of Pharaoh: ``0-0 1-2 2-1``.
+
+The rule: each output word has one link, to the source word with the largest weight. A word is what white space
+separates (``str.split``) in the source line and in the output. Its weights are those of the last layer of attention, or
+of a chosen one: the mean over the heads, the sum over the subwords of a source word, the mean over the subwords of an
+output word. The end of the source takes no link; an output word whose weight is all there has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nmt.errors import DataError
+from nmt.insight.attention import evaluating, merged
+from nmt.translation.batches import search_batches
+from nmt.translation.translator import read_text
+
+if TYPE_CHECKING:
+    from nmt.models.seq2seq import Seq2Seq
+    from nmt.translation.pytorch import TorchEngine
+    from nmt.translation.translator import Translation, Translator
+
+BATCH_WEIGHTS = 1 << 18  # weights of a batch in one layer and head
+
+
+class Aligner:
+    """Aligns translations with their sources.
+
+    Args:
+        layer: of attention, from 1; None for the last one.
+
+    Raises:
+        DataError: the model has no attention, or no such layer.
+    """
+
+    def __init__(self, translator: Translator[TorchEngine], layer: int | None = None) -> None:
+        self.translator, self.tokenizer = translator, translator.tokenizer
+        self.model: Seq2Seq[Any] = translator.engine.model
+        self.device = next(self.model.parameters()).device
+        layers = self._layers()
+        if layer is not None and not 1 <= layer <= layers:
+            count = f"{layers} layer{'s' * (layers > 1)}"
+            raise DataError(f"--alignment-layer {layer}: the model has {count} of attention; count from 1")
+        self.layer = (layers if layer is None else layer) - 1
+
+    def __call__(self, lines: Sequence[str], translations: Sequence[Sequence[Translation]]) -> list[list[str]]:
+        """The alignment of each translation of each line; empty where a side has no words."""
+        sources = self.translator.encode(lines)
+        found = [[""] * len(each) for each in translations]
+        places = [(i, n) for i, each in enumerate(translations) for n, one in enumerate(each) if one.tokens]
+        areas = [range(max(len(sources[i]), len(translations[i][n].tokens)) ** 2) for i, n in places]
+        words = {i: self.tokenizer.src_words(read_text(self.translator.search, lines[i])) for i, _ in places}
+        for batch in search_batches(areas, 1, BATCH_WEIGHTS):
+            pairs = [(sources[i], translations[i][n].tokens) for i, n in (places[place] for place in batch)]
+            for place, weights in zip(batch, self._weights(pairs), strict=True):
+                i, n = places[place]
+                found[i][n] = _links(weights, words[i], self.tokenizer.tgt_words(translations[i][n].tokens))
+        return found
+
+    def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[Tensor]:
+        """The mean over the heads of the layer, [T, S] without eos, of each pair of ids."""
+        src = self._filled([[*source, self.tokenizer.eos_id] for source, _ in pairs])
+        tgt_in = self._filled([[self.tokenizer.bos_id, *target] for _, target in pairs])
+        lengths = torch.tensor([len(source) for source, _ in pairs], device=self.device)
+        mask = torch.arange(src.size(1), device=self.device) <= lengths.unsqueeze(1)
+        with evaluating(self.model):
+            maps = self.model.attention_maps(src, mask, tgt_in)
+        assert maps is not None
+        weights = maps[self.layer].mean(dim=1).float().cpu()  # [B, T, S]
+        for row, (source, target) in zip(weights, pairs, strict=True):
+            yield row[: len(target), : len(source)]
+
+    def _filled(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        ids = [torch.tensor(row) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(ids, True, self.tokenizer.pad_id).to(self.device)
+
+    def _layers(self) -> int:
+        """The number of layers of attention."""
+        ids = torch.tensor([[self.tokenizer.eos_id]], device=self.device)
+        with evaluating(self.model):
+            maps = self.model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), ids)
+        if maps is None:
+            raise DataError("the model has no attention (model.attention: none): nothing to align words with")
+        return maps.size(0)
+
+
+def _links(weights: Tensor, src_words: Sequence[int], tgt_words: Sequence[int]) -> str:
+    """The links of weights [T, S]; see the module."""
+    if max(src_words, default=-1) < 0 or max(tgt_words, default=-1) < 0:
+        return ""
+    largest, best = merged(weights, tgt_words, src_words[: weights.size(1)]).max(dim=1)
+    links = enumerate(zip(largest.tolist(), best.tolist(), strict=True))
+    return " ".join(f"{source}-{target}" for target, (weight, source) in links if weight > 0)
