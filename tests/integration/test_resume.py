@@ -218,7 +218,7 @@ def test_accumulated_equals_one_large_batch(task, family, dropout, terms):
 def test_an_update_moves_the_baseline_of_reinforce_by_the_mean_over_all_its_batches(task):
     config = task.config("rnn-reinforce")
     prepared = pipeline.prepare(config)
-    trainer = pipeline.build_trainer(config, Run.of(config), prepared, Place(torch.device("cpu"), torch.float32))
+    trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, Place(torch.device("cpu"), torch.float32))
     before = trainer.model.baseline.item()
     assert before == pytest.approx(-math.log(prepared.tokenizer.tgt_vocab_size))
     reader = Reader(prepared.encoded.train, prepared.tokenizer)

@@ -13,6 +13,7 @@ from nmt.cli import main
 from nmt.cli.commands import translate
 from nmt.cli.errors import guarded
 from nmt.config.load import load_config
+from nmt.run.directory import Run
 from nmt.translation.translator import Translator
 
 NMT = [sys.executable, "-m", "nmt"]
@@ -174,4 +175,5 @@ def test_every_command_ends_well_on_a_terminal_of_another_encoding(place):
         done = subprocess.run([*NMT, *command], env=environment, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
     (place.path / "shown.yaml").write_bytes(done.stdout)
-    assert load_config("shown.yaml") == load_config("c.yaml")
+    # With the end of the schedule that the run has recorded
+    assert load_config("shown.yaml") == Run(place.run).settle(load_config("c.yaml"))

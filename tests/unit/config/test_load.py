@@ -96,7 +96,7 @@ def test_name_defaults_to_the_file_name_and_overrides_reach_new_sections(tmp_pat
 def test_every_variant_of_an_experiment_is_a_valid_configuration_of_its_own(path):
     experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
     models = [
-        load_config(ROOT / "configs" / variant["config"], [*experiment["set"], *variant.get("set", [])]).model
+        load_config(ROOT / "configs" / variant["config"], [*experiment.get("set", []), *variant.get("set", [])]).model
         for variant in experiment["variants"].values()
     ]
     assert all(one != other for one, other in combinations(models, 2))
