@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -125,7 +125,7 @@ def _key_advice(loc: Location) -> str:
         return f"it belongs to {' and '.join(sorted(owners))}; remove it, or start from a configuration of that type"
     # A near key of the same section, a key of another toolkit, the same key of another section, any near key.
     near = nearest(word, valid, 0.75)
-    habit = KEYS.get(word.lower().replace("-", "_"))
+    habit = _habit(section, word, valid)
     elsewhere = [key for key in known if key.rpartition(".")[2] == word]
     if near is None and habit is not None and habit != written:
         return f"did you mean {habit}?"
@@ -138,6 +138,15 @@ def _key_advice(loc: Location) -> str:
     if near is not None:
         return f"did you mean {next(key for key in known if key.rpartition('.')[2] == near)}?"
     return "valid here: " + ", ".join(valid)
+
+
+def _habit(section: Sequence[str | int], word: str, valid: Iterable[str]) -> str | None:
+    """The key for a word of another toolkit: the one in the section where it was written, if there is such a key."""
+    name = word.lower().replace("-", "_")
+    key = KEYS.get(f"{dotted(section[-1:])}.{name}") or KEYS.get(name)
+    if key is not None and (last := key.rpartition(".")[2]) in valid:
+        return dotted((*section, last))
+    return key
 
 
 def _tag_advice(found: str, path: Key, tags: list[str]) -> str:

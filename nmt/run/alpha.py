@@ -66,12 +66,13 @@ def described(search: SearchConfig, configured: SearchConfig) -> str:
         return f"search: {', '.join([search.method, *settings])}"
     if search.beam_size == 1:
         return "search: greedy"
+    coverage = f", coverage penalty {search.coverage_penalty:g}" if search.coverage_penalty else ""
     if not search.alpha_matters:
-        return f"search: beam of {search.beam_size}, no length penalty"
+        return f"search: beam of {search.beam_size}, no length penalty{coverage}"
     origin = "set by search.alpha"
     if configured.alpha is None:
         origin = "the default" if search.alpha is None else "chosen on the validation set"
     return (
         f"search: beam of {search.beam_size}, length penalty {search.length_penalty} with alpha "
-        f"{search.alpha_or_default:g} ({origin})"
+        f"{search.alpha_or_default:g} ({origin}){coverage}"
     )
