@@ -160,6 +160,17 @@ OVERRIDES = [
      "--set: model.encoder.encoder_layers: unknown key; did you mean model.encoder.num_layers?"),
     ("model={type: rnn, encoder: {type: convolutional, hidden_size: 3}}",
      "--set: model.encoder.hidden_size: unknown key; did you mean model.encoder.d_model?"),
+    ("model={type: rnn, residual: true}", "c.yaml: model.residual: true has no effect: it takes two layers, or three "
+     "with bidirectional: first; remove it"),
+    ("model={type: rnn, encoder: {type: recurrent, num_layers: 2, residual: true, bidirectional: first}}",
+     "c.yaml: model.encoder.residual: true has no effect: it takes two layers, or three with bidirectional: first; "
+     "remove it"),
+    ("model={type: rnn, residual: true, residual_from: 3, encoder_layers: 2}", "c.yaml: model.residual: true has no "
+     "effect: the highest layer that can have a residual connection is layer 2; remove it"),
+    ("model={type: rnn, bidirectional: first}",
+     'c.yaml: model.bidirectional: "first" has no effect: the encoder has one layer, the first; remove it'),
+    ("train.average_of=best",
+     'c.yaml: train.average_of: "best" has no effect: average is null: no checkpoints are averaged; remove it'),
     ("search.sampling=true", "--set: search.sampling: unknown key; did you mean search.method?"),
     ("train.ema=true", "--set: train.ema: unknown key; did you mean train.ema_decay?"),
     ("search.method=greedy", "--set: search.method: \"greedy\" is not one of 'beam' or 'sample' (did you mean beam "
