@@ -160,9 +160,11 @@ def _tag_advice(found: str, path: Key, tags: list[str]) -> str:
 def _section_advice(error: ErrorDetails) -> str:
     """For ``schedule: cosine``, the key of the section that takes such a word."""
     path, value = _user_path(error["loc"]), error.get("input")
+    union = _schema_at(error["loc"]).get("discriminator", {}).get("propertyName")
+    if isinstance(value, list) and union == "kind":
+        return "; several files need their kind: {kind: tsv, path: [FILE, FILE]}"
     if not isinstance(value, str):
         return ""
-    union = _schema_at(error["loc"]).get("discriminator", {}).get("propertyName")
     for tag in [union] if union else ["name", "type"]:
         if tag == "kind" and value.lower() in KINDS:
             return f"; {KINDS[value.lower()]}"
