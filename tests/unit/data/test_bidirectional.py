@@ -28,6 +28,7 @@ def test_two_epochs_read_every_pair_in_both_directions() -> None:
     assert (both.backwards(rows[500:], 1) == epochs[1][500:]).all()  # whatever the batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("alpha", [None, 0.1])
 def test_batches_hold_turned_pairs_within_the_budget(

@@ -601,6 +601,7 @@ def test_the_corpus_has_the_sizes_asked_for(corpus: dict[str, list[Pair]]) -> No
     assert {split: len(pairs) for split, pairs in corpus.items()} == {"train": 24_000, "valid": 500, "test": 1_000}
 
 
+@pytest.mark.slow
 def test_no_source_occurs_twice(corpus: dict[str, list[Pair]]) -> None:
     sources = [pair.src for pairs in corpus.values() for pair in pairs]
     assert len(set(sources)) == len(sources)

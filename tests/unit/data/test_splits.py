@@ -194,6 +194,7 @@ def test_overlap_is_by_sentence_but_for_common_ones() -> None:
     assert common.tolist() == [False, True, False, False, False]
 
 
+@pytest.mark.slow
 def test_a_key_is_made_of_characters_one_by_one() -> None:
     """Against case folding and NFKD of the text as a whole, over all of Unicode and over mixed letters."""
 

@@ -50,6 +50,7 @@ def test_what_comes_back_is_compared_with_what_was_written():
     assert "the tokenizer has no pieces for these characters" in found.summary(TokenizerConfig())
 
 
+@pytest.mark.slow
 def test_a_line_of_a_million_characters_is_compared_at_once():
     class Dropping:
         def encode_tgt(self, texts):

@@ -53,6 +53,7 @@ def test_a_user_who_draws_all_text_with_tex_needs_none_here():
         attention_image(weights(1, 1), ["$"], ["▁"])
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_long_sentence_is_bounded():
     short = attention_image(weights(60, 60), ["x"] * 60, ["y"] * 60)
     long = attention_image(weights(400, 1000), ["x"] * 1000, ["y"] * 400)

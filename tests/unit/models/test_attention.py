@@ -133,6 +133,7 @@ def test_hard_attention_reads_the_position_of_the_highest_score(estimator):
         assert torch.equal(context[sentence, row], source.values[sentence, scores.index(max(scores))])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("estimator", ["reinforce", "gumbel"])
 def test_hard_attention_draws_positions_with_the_probabilities_of_soft_attention(estimator):

@@ -154,6 +154,7 @@ def test_every_row_of_a_beam_continues_its_own_history(model):
         assert torch.allclose(model.project(forced[0, -1]), logits[row], atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_long_search_with_random_parents(model, width):

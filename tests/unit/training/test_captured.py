@@ -63,6 +63,7 @@ def capture(trainer):
     trainer.updater.capture(trainer.order.longest_batch(), trainer.window)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accumulate", "terms"),
     [(1, {}), (3, {}), (3, {"r_drop": {}, "word_dropout": {}, "z_loss": 0.01}), (1, {"cutoff": {"kind": "span"}})],

@@ -135,6 +135,7 @@ def assert_same(found, expected):
         assert [h.score for h in row] == pytest.approx([h.score for h in other], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "nbest"),
     [*((name, 3, 2) for name in CONFIGS), ("transformer", 1, 1), ("rnn-additive", 1, 1), ("transformer", 5, 5)],

@@ -314,6 +314,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.tmx", "b.tmx", "a.parquet", "a.xlsx", "a.zip"]
 )
