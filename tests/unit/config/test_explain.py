@@ -171,8 +171,8 @@ OVERRIDES = [
      'c.yaml: model.bidirectional: "first" has no effect: the encoder has one layer, the first; remove it'),
     ("train.average_of=best",
      'c.yaml: train.average_of: "best" has no effect: average is null: no checkpoints are averaged; remove it'),
-    ("data.train=[a.tsv,b.tsv]", "--set: data.train: must be a mapping of keys to values, not a list; several files need "
-     "their kind: {kind: tsv, path: [FILE, FILE]}"),
+    ("data.train=[a.tsv,b.tsv]", "--set: data.train: must be a mapping of keys to values, not a list; several files "
+     "need their kind: {kind: tsv, path: [FILE, FILE]}"),
     ("search.sampling=true", "--set: search.sampling: unknown key; did you mean search.method?"),
     ("train.ema=true", "--set: train.ema: unknown key; did you mean train.ema_decay?"),
     ("search.method=greedy", "--set: search.method: \"greedy\" is not one of 'beam' or 'sample' (did you mean beam "
