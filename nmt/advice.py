@@ -25,6 +25,16 @@ VALUES: dict[str, dict[str, str]] = {
         "distance": "euclidean", "false": "none", "no": "none", "off": "none",
         "hard": "additive with model.alignment: hard", "local": "general with model.alignment: local_predictive",
     },
+    "alignment": {
+        "local": "local_predictive", "local_m": "local_monotonic", "local_p": "local_predictive",
+        "global": "soft", "monotonic": "local_monotonic", "predictive": "local_predictive",
+        "reinforce": "hard", "gumbel": "hard with model.hard.estimator: gumbel",
+    },
+    "method": {
+        "greedy": "beam with search.beam_size: 1", "sampling": "sample", "random": "sample", "multinomial": "sample",
+        "top_k": "sample with search.top_k", "topk": "sample with search.top_k",
+        "top_p": "sample with search.top_p", "topp": "sample with search.top_p", "nucleus": "sample with search.top_p",
+    },
     "cell": {"rnn": "gru"},
     "bidirectional": {"true": "all", "yes": "all"},
     "norm": {"prenorm": "pre", "pre_ln": "pre", "postnorm": "post", "post_ln": "post"},
@@ -86,7 +96,8 @@ KINDS = {
     "datasets": _HUB,
 }
 
-# Keys that other toolkits use, without the section: the key of nmt.
+# Keys that other toolkits use, without the section, or with it where the word means another key elsewhere: the key of
+# nmt.
 KEYS = {
     "learning_rate": "train.optimizer.lr",
     "batch_size": "train.batch_tokens",
@@ -118,10 +129,20 @@ KEYS = {
     "sampling_topk": "search.top_k",
     "sampling_topp": "search.top_p",
     "nucleus": "search.top_p",
+    "search.sampling": "search.method",
+    "search.nbest": "search.beam_size",
     "vocab": "tokenizer.vocab_size",
+    "bpe_dropout": "tokenizer.sampling.alpha",
+    "ema": "train.ema_decay",
+    "swa": "train.average",
+    "max_hours": "train.max_minutes",
     "source_lang": "data.src_lang",
     "target_lang": "data.tgt_lang",
     "hidden_size": "model.d_model",
+    "encoder.encoder_layers": "model.encoder.num_layers",
+    "layer_norm": "model.norm_type",
+    "rope": "model.positions",
+    "local": "model.alignment",
     "d_hid": "model.d_ff",
     "ffn_dim": "model.d_ff",
     "kernel_size": "model.encoder.kernel",

@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 from bleu_by_length import by_length, plot
-from pydantic import Field
+from pydantic import Field, ValidationError
 from safetensors import safe_open
 
 from nmt.cli.errors import guarded
@@ -110,6 +110,7 @@ def main() -> None:
         for label, variant in experiment.variants.items()
         if not arguments.only or label in arguments.only
     ]
+    check(experiment, trainings)
     if experiment.equal_time is not None:
         paces = measured(trainings, Path(arguments.runs) / f"{arguments.experiment.stem}-seconds.json")
         trainings = [with_steps(each, experiment.equal_time, paces) for each in trainings]
@@ -133,8 +134,9 @@ def read(path: Path) -> Experiment:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except ValueError as error:  # pydantic's
-        raise ConfigError(f"{path}: not an experiment: {' '.join(str(error).split())[:300]}") from None
+    except ValidationError as error:
+        mistakes = (f"{'.'.join(map(str, one['loc'])) or '(top)'}: {one['msg']}" for one in error.errors())
+        raise ConfigError(f"{path}: not an experiment: {'; '.join(mistakes)}") from None
 
 
 def training(experiment: Path, label: str, variant: Variant, settings: list[str], runs: str) -> Training:
@@ -143,6 +145,21 @@ def training(experiment: Path, label: str, variant: Variant, settings: list[str]
     name = f"{experiment.stem}-{re.sub('[^A-Za-z0-9]+', '-', label)}"
     overrides = [*settings, *variant.set, f"runs={runs}", f"name={name}"]
     return Training(label, config, overrides, Path(runs) / name)
+
+
+def check(experiment: Experiment, trainings: list[Training]) -> None:
+    """Find the mistakes of all variants before the first one trains.
+
+    Raises:
+        ConfigError: a configuration is wrong, or a test set or variant that the experiment names does not exist.
+    """
+    for each in trainings:
+        sets = list(load_config(each.config, each.settings).data.test) or ["valid"]
+        if experiment.test not in sets:
+            raise ConfigError(f"{each.label}: no test set {experiment.test}; there are: {', '.join(sets)}")
+    equal, labels = experiment.equal_time, [each.label for each in trainings]
+    if equal is not None and equal.variant not in labels:
+        raise ConfigError(f"equal_time.variant: {equal.variant}: no such variant; there are: {', '.join(labels)}")
 
 
 def measured(trainings: list[Training], path: Path) -> dict[str, float]:
@@ -188,8 +205,6 @@ def measured(trainings: list[Training], path: Path) -> dict[str, float]:
 
 def with_steps(one: Training, equal: EqualTime, paces: dict[str, float]) -> Training:
     """The training with as many steps as fit into the time of ``equal``."""
-    if equal.variant not in paces:
-        raise ConfigError(f"equal_time.variant: {equal.variant}: no such variant; there are: {', '.join(paces)}")
     steps = max(1, round(equal.steps * paces[equal.variant] / paces[one.label]))
     return replace(one, settings=[*one.settings, f"train.max_steps={steps}", "train.max_minutes=null"])
 

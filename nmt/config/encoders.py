@@ -45,8 +45,19 @@ class RecurrentStack(Section):
     )
     dropout: Probability = Field(0.2, description="on embeddings and on the output of each layer")
 
+    @property
+    def highest_residual(self) -> int:
+        """The highest layer that can have a residual connection; 1 if none can."""
+        raise NotImplementedError
+
     def unused(self) -> dict[str, str]:
-        found = {} if self.residual else {"residual_from": "residual: false adds no input to an output"}
+        found = {}
+        if not self.residual:
+            found["residual_from"] = "residual: false adds no input to an output"
+        elif (highest := self.highest_residual) < self.residual_from:
+            reason = f"the highest layer that can have a residual connection is layer {highest}"
+            reason = reason if highest > 1 else "it takes two layers, or three with bidirectional: first"
+            found |= dict.fromkeys(("residual", "residual_from"), reason)
         return found | ({"forget_bias": "cell: gru has no forget gate; lstm has"} if self.cell == "gru" else {})
 
 
@@ -57,6 +68,14 @@ class RecurrentEncoderConfig(RecurrentStack, EncoderSection):
     d_model: Positive = Field(256, description="width of the source embeddings")
     d_hidden: Positive = Field(256, description="width of the recurrent state in each direction")
     num_layers: Positive = Field(1, description="layers of the encoder")
+
+    @property
+    def highest_residual(self) -> int:
+        return 1 if self.num_layers == 2 and self.bidirectional == "first" else self.num_layers
+
+    def unused(self) -> dict[str, str]:
+        first = {"bidirectional": "the encoder has one layer, the first"} if self.num_layers == 1 else {}
+        return super().unused() | first
 
 
 class TransformerStack(Section):

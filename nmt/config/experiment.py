@@ -131,10 +131,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _passes_differ(self) -> Self:
-        """Refuse R-Drop where nothing is drawn at random: its two passes would be the same."""
+        """Refuse R-Drop where nothing is drawn at random: its two passes would be the same.
+
+        Both passes drop the same layers (``layer_drop``), because they are computed as one.
+        """
         settings = [pair for _, section in sections(self.model) for pair in section]
-        drawn = [value for key, value in settings if "drop" in key or "zoneout" in key]
-        if self.train.terms.r_drop is not None and not any(drawn) and self.train.terms.word_dropout is None:
+        drawn = any(value for key, value in settings if "dropout" in key)
+        drawn = drawn or (isinstance(self.model, RNNConfig) and self.model.alignment == "hard")
+        if self.train.terms.r_drop is not None and not drawn and self.train.terms.word_dropout is None:
             raise ValueError(
                 "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -125,7 +125,7 @@ def _key_advice(loc: Location) -> str:
         return f"it belongs to {' and '.join(sorted(owners))}; remove it, or start from a configuration of that type"
     # A near key of the same section, a key of another toolkit, the same key of another section, any near key.
     near = nearest(word, valid, 0.75)
-    habit = KEYS.get(word.lower().replace("-", "_"))
+    habit = _habit(section, word, valid)
     elsewhere = [key for key in known if key.rpartition(".")[2] == word]
     if near is None and habit is not None and habit != written:
         return f"did you mean {habit}?"
@@ -140,6 +140,15 @@ def _key_advice(loc: Location) -> str:
     return "valid here: " + ", ".join(valid)
 
 
+def _habit(section: Sequence[str | int], word: str, valid: Iterable[str]) -> str | None:
+    """The key for a word of another toolkit: the one in the section where it was written, if there is such a key."""
+    name = word.lower().replace("-", "_")
+    key = KEYS.get(f"{dotted(section[-1:])}.{name}") or KEYS.get(name)
+    if key is not None and (last := key.rpartition(".")[2]) in valid:
+        return dotted((*section, last))
+    return key
+
+
 def _tag_advice(found: str, path: Key, tags: list[str]) -> str:
     """The tag of a union to write instead of ``found``."""
     if path[-1] == "kind" and found.lower() in KINDS:
@@ -151,9 +160,11 @@ def _tag_advice(found: str, path: Key, tags: list[str]) -> str:
 def _section_advice(error: ErrorDetails) -> str:
     """For ``schedule: cosine``, the key of the section that takes such a word."""
     path, value = _user_path(error["loc"]), error.get("input")
+    union = _schema_at(error["loc"]).get("discriminator", {}).get("propertyName")
+    if isinstance(value, list) and union == "kind":
+        return "; several files need their kind: {kind: tsv, path: [FILE, FILE]}"
     if not isinstance(value, str):
         return ""
-    union = _schema_at(error["loc"]).get("discriminator", {}).get("propertyName")
     for tag in [union] if union else ["name", "type"]:
         if tag == "kind" and value.lower() in KINDS:
             return f"; {KINDS[value.lower()]}"

@@ -238,6 +238,11 @@ def _collect_lines(node: yaml.Node, path: Key, lines: dict[Key, int], where: str
             if not isinstance(key, yaml.ScalarNode):
                 raise ConfigError(f"{where}:{key.start_mark.line + 1}: a key must be a word, not a {key.id}")
             name = str(key.value)
+            if node.flow_style and ":" in name and key.style is None and value.value == "":
+                first, _, rest = name.partition(":")
+                raise ConfigError(
+                    f"{where}:{key.start_mark.line + 1}: {name}: a space is missing after the colon: {first}: {rest}"
+                )
             if name in seen and name != "<<":
                 raise ConfigError(f"{where}:{key.start_mark.line + 1}: {dotted((*path, name))}: given twice; keep one")
             seen.add(name)

@@ -90,8 +90,15 @@ class RNNConfig(RecurrentStack, PresetSection):
         shared = {key: getattr(self, key) for key in RecurrentStack.model_fields if key != "type"}
         return self.encoder or RecurrentEncoderConfig(type="recurrent", num_layers=self.encoder_layers, **shared)
 
+    @property
+    def highest_residual(self) -> int:
+        own = self.source_encoder if self.encoder is None else None
+        return max(self.decoder_layers, own.highest_residual if isinstance(own, RecurrentEncoderConfig) else 1)
+
     def unused(self) -> dict[str, str]:
         found = super().unused() | _replaced(self)
+        if self.encoder is None and self.encoder_layers == 1:
+            found["bidirectional"] = "the encoder has one layer, the first"
         if self.attention in ("general", "none"):
             found["d_attention"] = f"attention: {self.attention} does not project queries and keys to d_attention"
         if self.attention == "none":

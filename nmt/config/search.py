@@ -70,7 +70,8 @@ class SearchConfig(Section):
 
     def unused(self) -> dict[str, str]:
         used = KEYS_OF[self.method]
-        return {key: f"search.method is {self.method}" for keys in KEYS_OF.values() for key in keys if key not in used}
+        found = {key: f"search.method is {self.method}" for keys in KEYS_OF.values() for key in keys if key not in used}
+        return found | ({"alpha": "search.length_penalty is none"} if self.length_penalty == "none" else {})
 
     @property
     def uses_beam(self) -> bool:

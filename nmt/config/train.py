@@ -152,6 +152,9 @@ class TrainConfig(Section):
         json_schema_extra=RESUMABLE,
     )
 
+    def unused(self) -> dict[str, str]:
+        return {"average_of": "average is null: no checkpoints are averaged"} if self.average is None else {}
+
     @field_validator("watch")
     @classmethod
     def _sentences_have_words(cls, sentences: list[str]) -> list[str]:

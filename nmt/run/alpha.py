@@ -31,6 +31,11 @@ class Chosen:
     measure: Score
     scores: dict[str, float]
 
+    @property
+    def penalty(self) -> Any:
+        """The length penalty whose strength was chosen."""
+        return self.basis["search"]["length_penalty"]
+
     def write(self, run: Run) -> None:
         write_json(run.alpha, asdict(self))
 
@@ -40,7 +45,7 @@ def read(run: Run) -> Chosen | None:
     try:
         record = json.loads(run.alpha.read_text(encoding="utf-8"))
         found = Chosen(**record)
-        SearchConfig(alpha=found.alpha)
+        SearchConfig(alpha=found.alpha, length_penalty=found.penalty)
         whole = found.measure in TITLES and all(f"{found.scores[f'{x:g}']:g}" for x in (found.alpha, ALPHA))
         return found if whole and found.model == run.model_checksum() else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError, CheckpointError):
@@ -48,8 +53,8 @@ def read(run: Run) -> Chosen | None:
 
 
 def with_alpha(run: Run, search: SearchConfig) -> SearchConfig:
-    """``search`` with the alpha chosen for the run, unless it names one or none was chosen."""
-    if search.alpha is not None or (chosen := read(run)) is None:
+    """``search`` with the alpha chosen for the run, unless it names one or none was chosen for its length penalty."""
+    if search.alpha is not None or (chosen := read(run)) is None or chosen.penalty != search.length_penalty:
         return search
     return search.model_copy(update={"alpha": chosen.alpha})
 
@@ -66,12 +71,13 @@ def described(search: SearchConfig, configured: SearchConfig) -> str:
         return f"search: {', '.join([search.method, *settings])}"
     if search.beam_size == 1:
         return "search: greedy"
+    coverage = f", coverage penalty {search.coverage_penalty:g}" if search.coverage_penalty else ""
     if not search.alpha_matters:
-        return f"search: beam of {search.beam_size}, no length penalty"
+        return f"search: beam of {search.beam_size}, no length penalty{coverage}"
     origin = "set by search.alpha"
     if configured.alpha is None:
         origin = "the default" if search.alpha is None else "chosen on the validation set"
     return (
         f"search: beam of {search.beam_size}, length penalty {search.length_penalty} with alpha "
-        f"{search.alpha_or_default:g} ({origin})"
+        f"{search.alpha_or_default:g} ({origin}){coverage}"
     )

@@ -140,12 +140,23 @@ def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[st
     return []
 
 
+def both_directions(config: TrainConfig, pace: Pace, steps: int | None, why: str) -> list[str]:
+    """Warn of a run of ``steps`` without an epoch from source to target alone; ``why`` as in :func:`mismatches`."""
+    epochs = config.bidirectional_epochs
+    if epochs is None or steps is None or steps > (end := pace.epoch_start + epochs * pace.epoch_steps):
+        return []
+    return [
+        f"warning: train.bidirectional_epochs ({epochs}) last until step {end:,}, and the run ends at step {steps:,}"
+        f"{why}: no epoch is left for source to target alone. Lower it, to about a third of the run"
+    ]
+
+
 def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
-    """Warn, before the first step, of a schedule or a validation set that does not fit."""
+    """Warn, before the first step, of a schedule, epochs in both directions or a validation set that do not fit."""
     steps, why = planned_steps(config, pace), ""
     if steps is not None and steps != config.max_steps:
         why = f" ({config.max_epochs} epochs of {pace.epoch_steps:,} steps)"
-    found = mismatches(config, steps, why)
+    found = mismatches(config, steps, why) + both_directions(config, pace, steps, why)
     if valid_lines < FEW_LINES:
         found.append(
             f"warning: the validation set has {valid_lines} lines: with fewer than {FEW_LINES}, BLEU varies by several "
@@ -155,7 +166,7 @@ def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
 
 
 def forecast(config: TrainConfig, pace: Pace, steps_per_second: float, follows_clock: bool = False) -> list[str]:
-    """Warn of a schedule that ``max_minutes`` will cut short at the speed of this start.
+    """Warn of a schedule, or of epochs in both directions, that ``max_minutes`` will cut short at this start's speed.
 
     Args:
         follows_clock: the schedule ends with ``max_minutes``; only its warmup may be too long.
@@ -164,10 +175,13 @@ def forecast(config: TrainConfig, pace: Pace, steps_per_second: float, follows_c
         return []
     left = max(0.0, 60 * config.max_minutes - pace.seconds)
     steps = pace.step + int(left * steps_per_second)
-    if steps >= (planned_steps(config, pace) or steps + 1) or (follows_clock and steps > config.schedule.warmup_steps):
+    if steps >= (planned_steps(config, pace) or steps + 1):
         return []
     why = f" (max_minutes: {config.max_minutes:g}, at {steps_per_second:.3g} steps/s)"
-    return [line for line in mismatches(config, steps, why) if steps <= (config.schedule_end or steps)]
+    found = both_directions(config, pace, steps, why)
+    if follows_clock and steps > config.schedule.warmup_steps:
+        return found
+    return found + [line for line in mismatches(config, steps, why) if steps <= (config.schedule_end or steps)]
 
 
 def result(config: TrainConfig, step: int, descent: Descent | None = None) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, overload
+
+from pydantic import ValidationError
 
 from nmt.config.experiment import Config
 from nmt.config.load import validate_config
-from nmt.config.search import KEYS_OF
+from nmt.config.search import SearchConfig
 from nmt.run.alpha import described, with_alpha
 from nmt.run.directory import Run
 
@@ -77,7 +80,7 @@ def load_translator(
 def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
     """The configuration of a run with other search settings.
 
-    Another ``method`` resets the keys that it ignores, so that they need not be overridden, too.
+    Keys of the run without an effect beside the overrides are reset, so that they need not be overridden, too.
 
     Raises:
         ConfigError: an override is wrong, or has no effect.
@@ -86,10 +89,8 @@ def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
     if not overrides:
         return config
     raw = config.model_dump(mode="json")
-    if overrides.get("method", config.search.method) != config.search.method:
-        ignored = {key for keys in KEYS_OF.values() for key in keys}.difference(
-            KEYS_OF.get(str(overrides["method"]), ())
-        )
-        raw["search"] = {key: value for key, value in raw["search"].items() if key not in ignored}
-    raw["search"] |= overrides
-    return validate_config(raw, str(run.path))
+    search = raw["search"] | overrides
+    with suppress(ValidationError):  # of an override, which is explained below
+        unused = SearchConfig.model_validate(search).unused()
+        search = {key: value for key, value in search.items() if key in overrides or key not in unused}
+    return validate_config(raw | {"search": search}, str(run.path))

@@ -60,6 +60,12 @@ def test_the_choice_is_the_best_of_all_alphas_and_used_everywhere(task, family, 
         assert load_translator(run).search.alpha == 1.0  # of these weights, none is known
         assert main(["train", file]) == 0
         assert run.alpha.read_bytes() == before
+    # Of this length penalty alone
+    run.alpha.write_text(json.dumps(record | {"alpha": 0.6}))
+    assert load_translator(run).search.alpha == 0.6
+    assert load_translator(run, {"length_penalty": "average"}).search.alpha == 1.0
+    run.alpha.write_text(json.dumps(record | {"alpha": 0.6, "basis": {}}))
+    assert load_translator(run).search.alpha == 1.0
     # Set by the user
     assert main(["train", file, "--set", "search.alpha=0.4"]) == 0
     assert json.loads((run.evaluation / "tiny.json").read_text())["search"]["alpha"] == 0.4

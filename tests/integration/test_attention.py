@@ -196,6 +196,7 @@ def test_an_image_of_one_sentence(run, tmp_path):
             ["c", "one", "two", "-o", "a.png"],
             "a.png: an image shows one sentence, not 2; write a page (-o attention.html)",
         ),
+        (["c", "one", "--nbest", "2", "-o", "a.png"], "--nbest 2: an image shows one hypothesis; write a page"),
         (["c", "one", "--self", "-o", "a.png"], "--self: an image shows the attention over the source; write a page"),
         (["c", "one", "--nbest", "0"], "--nbest 0: must be 1 or more"),
         (["c", "one", "--nbest", "2", "--checkpoints"], "--nbest 2: --checkpoints shows one hypothesis; leave --nbest"),

@@ -80,6 +80,38 @@ def test_experiment_trains_variants_and_compares_them(task, monkeypatch, capsys)
     assert "is finished" in (task.folder / "runs/scores-additive.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("test: other", "one: no test set other; there are: tiny"),
+        ("equal_time: {variant: three, steps: 2}", "equal_time.variant: three: no such variant; there are: one, two"),
+        ("set: [model.d_hiden=3]", "model.d_hiden: unknown key; did you mean model.d_hidden?"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_variant_trains(task, monkeypatch, capsys, changes, message):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    folder, runs = task.folder / "experiments", task.folder / "runs"
+    folder.mkdir()
+    task.config_file("rnn", name="base")
+    test = "" if changes.startswith("test") else "test: tiny\n"
+    variants = "variants:\n  one: {config: base.yaml}\n  two: {config: base.yaml, set: [seed=2]}\n"
+    (folder / "wrong.yaml").write_text(f"{test}{changes}\n{variants}")
+    assert script(monkeypatch, "experiment.py", str(folder / "wrong.yaml"), "--runs", str(runs)) == 2
+    assert message in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_an_experiment_names_the_variants_that_failed(task, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    task.config_file("rnn", name="base")
+    (task.folder / "e").mkdir()
+    variants = "{one: {config: base.yaml, set: [data.train.src=missing]}}"
+    (task.folder / "e/failing.yaml").write_text(f"test: tiny\nvariants: {variants}")
+    arguments = [str(task.folder / "e/failing.yaml"), "--runs", str(task.folder / "runs")]
+    assert script(monkeypatch, "experiment.py", *arguments) == 2
+    assert "one: the training failed" in capsys.readouterr().err
+
+
 def test_an_experiment_gives_all_variants_the_same_time(task, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     folder = task.folder / "experiments"
@@ -107,9 +139,9 @@ def test_an_experiment_gives_all_variants_the_same_time(task, monkeypatch, capsy
     [
         (None, [], "none.yaml: No such file"),
         ("test: [", [], "not valid YAML"),
-        ("variants: {}", [], "not an experiment"),
+        ("variant: {}", [], "none.yaml: not an experiment: test: Field required; variants: Field required; variant: "),
         ("test: t\nvariants: {a: {config: c.yaml}}", ["--only", "b"], "b: no such variant; there are: a"),
-        ("test: t\nvariants: {a: {config: c.yaml}}", ["--runs", "r"], "a: the training failed"),
+        ("test: t\nvariants: {a: {config: c.yaml}}", ["--runs", "r"], "c.yaml: no such configuration file"),
     ],
 )
 def test_experiment_names_mistakes(tmp_path, monkeypatch, capsys, content, arguments, message):

@@ -57,9 +57,24 @@ def test_a_coverage_penalty_changes_scores_only_where_it_is_on(place):
     assert translate(place, LINES, *short, "coverage_penalty=0.5") != plain
 
 
+def test_keys_of_a_run_without_effect_beside_the_overrides_are_reset(place, caplog):
+    path = place.run / "config.yaml"
+    path.write_text(path.read_text().replace("alpha: null", "alpha: 0.6").replace("penalty: 0.0", "penalty: 0.2"))
+    translate(place, ["one"])
+    assert "with alpha 0.6 (set by search.alpha), coverage penalty 0.2" in caplog.text
+    translate(place, ["one"], "--search", "length_penalty=none")
+    assert "search: beam of 2, no length penalty, coverage penalty 0.2" in caplog.text
+    translate(place, ["one"], "--search", "method=sample")
+    assert "search: sample, temperature 1" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            ["--search", "length_penalty=none", "alpha=0.5"],
+            "search.alpha: 0.5 has no effect: search.length_penalty is none; remove it",
+        ),
         (
             ["--search", "temperature=0.5"],
             "runs/c: search.temperature: 0.5 has no effect: search.method is beam; remove",

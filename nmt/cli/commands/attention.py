@@ -140,6 +140,8 @@ def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
     for option, given in (("--self", arguments.self_maps), ("--checkpoints", arguments.checkpoints)):
         if given:
             raise DataError(f"{option}: an image shows the attention over the source; write a page (-o {PAGE})")
+    if arguments.nbest not in (None, 1):
+        raise DataError(f"--nbest {arguments.nbest}: an image shows one hypothesis; write a page (-o {PAGE})")
     if len(lines) > 1:
         raise DataError(f"{path}: an image shows one sentence, not {len(lines):,}; write a page (-o {PAGE})")
     # Draw

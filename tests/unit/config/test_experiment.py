@@ -114,6 +114,10 @@ def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tm
             "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null",
         ),
         (
+            ["train.terms={r_drop: {}}", "model.dropout=0", "model.layer_drop=0.5"],  # drawn once for both passes
+            "train.terms.r_drop: without dropout both passes are the same; raise model.dropout, or write null",
+        ),
+        (
             ["train.bidirectional_epochs=2", "tokenizer.joint=false", "model.tie_embeddings=none"],
             "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true",
         ),
@@ -138,6 +142,7 @@ def test_r_drop_takes_any_noise(tmp_path):
     load(tmp_path, BASE, "train.terms={r_drop: {}}", "model.dropout=0", "model.attention_dropout=0.1")
     encoder = "model.encoder={type: transformer, dropout: 0.1}"
     load(tmp_path, BASE, "train.terms={r_drop: {}}", "model={type: rnn, dropout: 0}", encoder)
+    load(tmp_path, BASE, "train.terms={r_drop: {}}", "model={type: rnn, dropout: 0, alignment: hard}")
 
 
 @pytest.mark.parametrize(

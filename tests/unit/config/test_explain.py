@@ -156,6 +156,35 @@ OVERRIDES = [
     ("model={type: gnmt}", "--set: model.type: \"gnmt\" is not known; did you mean rnn with model.preset: gnmt?"),
     ("model={type: rnn, bidirectional: true}", "--set: model.bidirectional: true is not one of 'all' or 'first' "
      "(did you mean all?)"),
+    ("model={type: rnn, encoder: {type: convolutional, encoder_layers: 3}}",
+     "--set: model.encoder.encoder_layers: unknown key; did you mean model.encoder.num_layers?"),
+    ("model={type: rnn, encoder: {type: convolutional, hidden_size: 3}}",
+     "--set: model.encoder.hidden_size: unknown key; did you mean model.encoder.d_model?"),
+    ("model={type: rnn, residual: true}", "c.yaml: model.residual: true has no effect: it takes two layers, or three "
+     "with bidirectional: first; remove it"),
+    ("model={type: rnn, encoder: {type: recurrent, num_layers: 2, residual: true, bidirectional: first}}",
+     "c.yaml: model.encoder.residual: true has no effect: it takes two layers, or three with bidirectional: first; "
+     "remove it"),
+    ("model={type: rnn, residual: true, residual_from: 3, encoder_layers: 2}", "c.yaml: model.residual: true has no "
+     "effect: the highest layer that can have a residual connection is layer 2; remove it"),
+    ("model={type: rnn, bidirectional: first}",
+     'c.yaml: model.bidirectional: "first" has no effect: the encoder has one layer, the first; remove it'),
+    ("train.average_of=best",
+     'c.yaml: train.average_of: "best" has no effect: average is null: no checkpoints are averaged; remove it'),
+    ("data.train=[a.tsv,b.tsv]", "--set: data.train: must be a mapping of keys to values, not a list; several files "
+     "need their kind: {kind: tsv, path: [FILE, FILE]}"),
+    ("search.sampling=true", "--set: search.sampling: unknown key; did you mean search.method?"),
+    ("train.ema=true", "--set: train.ema: unknown key; did you mean train.ema_decay?"),
+    ("search.method=greedy", "--set: search.method: \"greedy\" is not one of 'beam' or 'sample' (did you mean beam "
+     "with search.beam_size: 1?)"),
+    ("model={type: rnn, alignment: local}", "--set: model.alignment: \"local\" is not one of 'soft', 'hard', "
+     "'local_monotonic' or 'local_predictive' (did you mean local_predictive?)"),
+    ("search.length_penalty=none search.alpha=0.5",
+     "c.yaml: search.alpha: 0.5 has no effect: search.length_penalty is none; remove it"),
+    ("model.encoder={type:cnn}", "--set model.encoder={type:cnn}:1: type:cnn: a space is missing after the colon: "
+     "type: cnn"),
+    ("train.terms={r_drop: {}, z_loss:1e-4}", "--set train.terms={r_drop: {}, z_loss:1e-4}:1: z_loss:1e-4: a space is "
+     "missing after the colon: z_loss: 1e-4"),
     ("model.encoder={type: cnn}", "--set: model.encoder.type: \"cnn\" is not known; did you mean convolutional?"),
     ("model.encoder={type: convolutional, kernel: 4}", "--set: model.encoder: kernel (4) must be odd, to read as many "
      "tokens before each as after it; near it: 3, 5"),

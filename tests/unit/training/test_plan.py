@@ -38,6 +38,9 @@ def cosine(step, end, warmup=100):
         ({"total_steps": 700, "max_epochs": 20}, "the cosine schedule ends at step 700, but the run at step 300 (20 "
          f"epochs of 15 steps): the learning rate will still be {cosine(300, 700):.0%} of its peak"),
         ({"total_steps": 200, "max_steps": 300}, "ends at step 200, but the run at step 300; in the steps between"),
+        ({"max_steps": 300, "bidirectional_epochs": 20}, "bidirectional_epochs (20) last until step 300, and the run "
+         "ends at step 300: no epoch is left for source to target alone"),
+        ({"max_steps": 300, "bidirectional_epochs": 19}, None),
         ({"max_steps": 300}, None),
         ({"name": "inverse_sqrt", "max_steps": 300}, None),
         ({"total_steps": 310, "max_epochs": 20}, None),
@@ -59,6 +62,10 @@ def test_a_time_limit_that_ends_before_the_schedule():
     [line] = plan.forecast(limited, pace, 3.0)  # 50 + 225 s * 3 = 725
     assert f"step 725 (max_minutes: 4, at 3 steps/s): the learning rate will still be {cosine(725, 1400):.0%}" in line
     assert plan.forecast(limited, pace, 100.0) == []
+    both = config(max_minutes=4, bidirectional_epochs=8)
+    [line] = plan.forecast(both, pace, 3.0, follows_clock=True)
+    assert "(8) last until step 800, and the run ends at step 725 (max_minutes: 4, at 3 steps/s)" in line
+    assert plan.forecast(config(max_minutes=4, bidirectional_epochs=7), pace, 3.0, follows_clock=True) == []
     assert plan.forecast(config(max_steps=1400), pace, 3.0) == []
     [line] = plan.forecast(config("inverse_sqrt", 1000, max_minutes=4), pace, 3.0)
     assert "warmup_steps (1,000) is longer than the run, 725 steps" in line
