@@ -51,10 +51,10 @@ tensorboard: $(VENV)/.installed  ## show the curves of RUN, or of all runs
 	@$(BIN)/tensorboard --logdir $(LOGS)
 
 test: $(VENV)/.installed-dev  ## all tests
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/.installed-dev  ## tests not marked slow: under a minute
-	@$(BIN)/python -m pytest -n 2 -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy and the import rules of pyproject.toml
 	@$(BIN)/ruff format --check --quiet .

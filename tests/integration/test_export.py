@@ -372,7 +372,7 @@ def readme(folder, monkeypatch):
     return there
 
 
-@pytest.mark.parametrize(("kind", "alpha"), [("none", 1.0), ("average", 0.7)])
+@pytest.mark.parametrize(("kind", "alpha"), [("none", None), ("average", 0.7)])
 def test_the_readme_has_the_penalty_of_the_run(task, run, tmp_path, monkeypatch, kind, alpha):
     path = Path(run) / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
