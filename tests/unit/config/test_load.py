@@ -54,6 +54,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "expected"), LARGE, ids=range(len(LARGE)))
 def test_a_file_that_stands_for_more_than_it_holds_is_refused_at_little_cost(tmp_path, text, expected):
     tracemalloc.start()

@@ -69,6 +69,7 @@ def test_files_have_the_bytes_of_those_that_arrow_makes(tmp_path: Path) -> None:
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
+@pytest.mark.slow
 def test_preparing_imports_no_pandas(tmp_path: Path) -> None:
     (tmp_path / "train").write_text("".join(f"ein satz {i}\ta sentence {i}\n" for i in range(300)))
     (tmp_path / "valid").write_text("noch ein satz ☃\tanother one\n")

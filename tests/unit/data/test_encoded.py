@@ -127,6 +127,7 @@ def test_damaged(encoded: tuple[EncodedCorpus, Tokenizer]) -> None:
 MULTI30K = Path(__file__).parents[3].parent / "shared/data/multi30k"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason=f"{MULTI30K} is not there")
 def test_multi30k_line_by_line(tmp_path: Path) -> None:
     sources = {

@@ -148,6 +148,7 @@ def test_a_draw_depends_on_its_key_alone(
     assert found == [expected] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "alpha", "nbest"), KINDS)
 @pytest.mark.parametrize("method", ["line", "batch"])
 def test_every_process_draws_the_same(make: Make, kind: str, alpha: float, nbest: int, method: str) -> None:

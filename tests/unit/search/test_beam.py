@@ -165,6 +165,7 @@ def test_greedy_is_the_argmax_loop(kind: Kind) -> None:
         assert hypothesis.tokens == tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "alpha"), PENALTIES)
 def test_early_stop_changes_no_result_and_saves_work(kind: Kind, alpha: float) -> None:
     saved = 0

@@ -282,6 +282,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path):
     assert (tmp_path / "file").read_text() == "old"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(8))
 def test_a_kill_at_any_moment_of_the_exchange_is_made_up_for(tmp_path, moment):
     refill(tmp_path, "old", "only old")

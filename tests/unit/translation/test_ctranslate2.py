@@ -99,6 +99,7 @@ def assert_same(found, expected):
 # ------------------------------------------------------------------------------------------------------------ the model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "swiglu"])
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -174,6 +175,7 @@ def test_quantized_weights_take_less_room(tmp_path, quantize, share):
 # ----------------------------------------------------------------------------------------------------------- the search
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
 @pytest.mark.parametrize(("kind", "alpha"), [("gnmt", 1.0), ("gnmt", 0.6), ("average", 1.0), ("none", 1.0)])
 def test_hypotheses_are_those_of_our_own_search(tmp_path, beam_size, kind, alpha):

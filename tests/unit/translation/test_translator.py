@@ -246,6 +246,7 @@ def test_precision_is_that_of_autocast() -> None:
     assert seen == [None, torch.bfloat16]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     lines=st.lists(st.text(alphabet=LETTERS + "1\u2028é", max_size=12), max_size=8),
