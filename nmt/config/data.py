@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, TypeVar, Union, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -51,6 +51,31 @@ def as_list(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else paths
 
 
+class Table(Protocol):
+    """The keys that sections of tables share."""
+
+    @property
+    def src_column(self) -> int | str | None: ...
+    @property
+    def tgt_column(self) -> int | str | None: ...
+    @property
+    def header(self) -> bool | None: ...
+
+
+TableT = TypeVar("TableT", bound=Table)
+
+
+def _columns_can_be_found(table: TableT) -> TableT:
+    """Refuse columns of a table that cannot be found."""
+    columns = (table.src_column, table.tgt_column)
+    for column in columns:
+        if isinstance(column, int) and column < 0:
+            raise ValueError(f"there is no column {column}; columns are counted from 0")
+    if table.header is False and any(isinstance(column, str) for column in columns):
+        raise ValueError("columns by their headings need header: true; give their numbers, from 0")
+    return table
+
+
 class SourceSection(Section):
     """A kind of source of sentence pairs: each subclass here is one, read by the module of its name in
     :mod:`nmt.data.sources`.
@@ -80,10 +105,7 @@ class AutoSource(SourceSection):
     revision: str | None = Field(None, description="commit or tag of a dataset of the hub")
     on_bad_row: OnBadRow = "error"
 
-    @model_validator(mode="after")
-    def _columns_can_be_found(self) -> Self:
-        check_columns(self.src_column, self.tgt_column, self.header)
-        return self
+    _check_columns = model_validator(mode="after")(_columns_can_be_found)
 
 
 class TextSource(SourceSection):
@@ -104,15 +126,6 @@ class TextSource(SourceSection):
         return self
 
 
-def check_columns(src: int | str | None, tgt: int | str | None, header: bool | None) -> None:
-    """Refuse columns of a table that cannot be found."""
-    for column in (src, tgt):
-        if isinstance(column, int) and column < 0:
-            raise ValueError(f"there is no column {column}; columns are counted from 0")
-    if header is False and (isinstance(src, str) or isinstance(tgt, str)):
-        raise ValueError("columns by their headings need header: true; give their numbers, from 0")
-
-
 class TsvSource(SourceSection):
     """Tab-separated files, plain or compressed; no quoting, a tab always separates."""
 
@@ -127,10 +140,7 @@ class TsvSource(SourceSection):
     )
     on_bad_row: OnBadRow = "error"
 
-    @model_validator(mode="after")
-    def _columns_can_be_found(self) -> Self:
-        check_columns(self.src_column, self.tgt_column, self.header)
-        return self
+    _check_columns = model_validator(mode="after")(_columns_can_be_found)
 
 
 class CsvSource(SourceSection):
@@ -147,9 +157,10 @@ class CsvSource(SourceSection):
     quotes: bool = Field(True, description="whether a cell may stand in quotation marks; false: they are text")
     on_bad_row: OnBadRow = "error"
 
+    _check_columns = model_validator(mode="after")(_columns_can_be_found)
+
     @model_validator(mode="after")
-    def _columns_can_be_found(self) -> Self:
-        check_columns(self.src_column, self.tgt_column, self.header)
+    def _delimiter_is_a_character(self) -> Self:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
             raise ValueError('delimiter must be one character, and no quotation mark or newline; a tab is "\\t"')
         return self
@@ -166,10 +177,7 @@ class XlsxSource(SourceSection):
     header: Header = None
     on_bad_row: OnBadRow = "error"
 
-    @model_validator(mode="after")
-    def _columns_can_be_found(self) -> Self:
-        check_columns(self.src_column, self.tgt_column, self.header)
-        return self
+    _check_columns = model_validator(mode="after")(_columns_can_be_found)
 
 
 class ParquetSource(SourceSection):

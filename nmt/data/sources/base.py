@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Any, Literal, Protocol, Self
+from typing import IO, Any, Literal, Protocol, Self, TypeVar
 
-from nmt.config.data import DataConfig
+from nmt.config.data import DataConfig, Paths, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import foreign
 from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, read_lines
@@ -133,6 +133,36 @@ class BadRows:
             log.warning("warning: %s: skipped %s row(s) that cannot be read", self.path, f"{self.count:,}")
             if self.reading.skipped is not None:
                 self.reading.skipped[self.path] = self.count
+
+
+class FilesSection(Protocol):
+    """The keys that sections of files share."""
+
+    @property
+    def path(self) -> Paths: ...
+    @property
+    def on_bad_row(self) -> Literal["error", "skip"]: ...
+
+
+FilesT = TypeVar("FilesT", bound=FilesSection)
+
+
+def read_files(source: FilesT, reading: Reading, pairs: Callable[[str, FilesT, Reading, BadRows], Pairs]) -> Pairs:
+    """The pairs of the files of a source, one after the other; ``pairs`` reads one of them."""
+    for path in as_list(source.path):
+        bad = BadRows(path, source.on_bad_row, reading)
+        yield from pairs(path, source, reading, bad)
+        bad.close()
+
+
+def describe_files(source: FilesSection, hashes: FileHashes, reading: Reading) -> list[Entry]:
+    """:meth:`SourceKind.describe` of a kind whose files are all that its pairs depend on."""
+    return [hashes.entry(path) for path in as_list(source.path)]
+
+
+def first_file(source: FilesSection) -> str:
+    """:meth:`SourceKind.name` of a kind that reads files."""
+    return as_list(source.path)[0]
 
 
 # ------------------------------------------------------------------------------------------------------- cells

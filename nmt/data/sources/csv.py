@@ -5,26 +5,17 @@ from __future__ import annotations
 import re
 from itertools import chain, islice
 
-from nmt.config.data import CsvSource, as_list
-from nmt.data.file_hashes import Entry, FileHashes
-from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines, one_line
+from nmt.config.data import CsvSource
+from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, one_line, read_files
 from nmt.data.sources.csv_rows import csv_rows, find_separator
 from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
 
 
 def read(source: CsvSource, reading: Reading) -> Pairs:
-    for path in as_list(source.path):
-        bad = BadRows(path, source.on_bad_row, reading)
-        yield from _pairs(path, source, reading, bad)
-        bad.close()
+    return read_files(source, reading, _pairs)
 
 
-def describe(source: CsvSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in as_list(source.path)]
-
-
-def name(source: CsvSource) -> str:
-    return as_list(source.path)[0]
+describe, name = describe_files, first_file
 
 
 def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pairs:

@@ -8,32 +8,32 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from nmt.config.data import JsonlSource, as_list
-from nmt.data.file_hashes import Entry, FileHashes
+from nmt.config.data import JsonlSource
 from nmt.data.lines import UNREADABLE
-from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines, lookup, one_line
+from nmt.data.sources.base import (
+    BadRows,
+    Pairs,
+    Reading,
+    describe_files,
+    file_lines,
+    first_file,
+    lookup,
+    one_line,
+    read_files,
+)
 from nmt.errors import DataError
 
 
 def read(source: JsonlSource, reading: Reading) -> Pairs:
-    keys = (source.src_key or reading.languages[0], source.tgt_key or reading.languages[1])
-    for path in as_list(source.path):
-        bad = BadRows(path, source.on_bad_row, reading)
-        yield from _pairs(path, keys, reading.counts, bad)
-        bad.close()
+    return read_files(source, reading, _pairs)
 
 
-def describe(source: JsonlSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in as_list(source.path)]
+describe, name = describe_files, first_file
 
 
-def name(source: JsonlSource) -> str:
-    return as_list(source.path)[0]
-
-
-def _pairs(path: str, keys: tuple[str, str], counts: dict[str, int] | None, bad: BadRows) -> Pairs:
-    first = True
-    for number, line in enumerate(file_lines(path, counts, bad), 1):
+def _pairs(path: str, source: JsonlSource, reading: Reading, bad: BadRows) -> Pairs:
+    keys, first = (source.src_key or reading.languages[0], source.tgt_key or reading.languages[1]), True
+    for number, line in enumerate(file_lines(path, reading.counts, bad), 1):
         if not line.strip() or line == UNREADABLE:
             continue
         where = f"{path}:{number}"

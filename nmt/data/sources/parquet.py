@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from nmt.config.data import ParquetSource, as_list
-from nmt.data.file_hashes import Entry, FileHashes
+from nmt.config.data import ParquetSource
 from nmt.data.formats import LOOKED_AT
 from nmt.data.sources.arrow_columns import find_column, texts
-from nmt.data.sources.base import BadRows, Pairs, Reading, of_another_kind, one_line, open_file
+from nmt.data.sources.base import (
+    BadRows,
+    Pairs,
+    Reading,
+    describe_files,
+    first_file,
+    of_another_kind,
+    one_line,
+    open_file,
+    read_files,
+)
 from nmt.errors import DataError
 
 ROWS = 8192  # read at once
@@ -17,25 +26,17 @@ ADVICE = "set src_column and tgt_column"
 
 def read(source: ParquetSource, reading: Reading) -> Pairs:
     """The pairs of all files. An empty (null) cell is an empty sentence."""
-    columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
-    for path in as_list(source.path):
-        bad = BadRows(path, source.on_bad_row, reading)
-        yield from _pairs(path, columns, bad)
-        bad.close()
+    return read_files(source, reading, _pairs)
 
 
-def describe(source: ParquetSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in as_list(source.path)]
+describe, name = describe_files, first_file
 
 
-def name(source: ParquetSource) -> str:
-    return as_list(source.path)[0]
-
-
-def _pairs(path: str, columns: tuple[str, str], bad: BadRows) -> Pairs:
+def _pairs(path: str, source: ParquetSource, reading: Reading, bad: BadRows) -> Pairs:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
     with open_file(path) as file:
         head = file.read(LOOKED_AT)
         if not head.startswith((b"PAR1", b"PARE")):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
+from nmt.config.data import Table
 from nmt.data.sources.base import Reading
 from nmt.data.sources.headings import are_names, like_names
 from nmt.errors import DataError
@@ -17,17 +17,6 @@ SAMPLE = 20  # rows at the start of a table that tell whether it has a header
 _NUMBER = re.compile(r"\s*[-+]?[0-9.,]*[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?%?\s*")
 _MISSING = {"n/a", "na", "nan", "none", "null", "nil", "inf", "unknown", "missing"}
 Columns = tuple[int | str, int | str]
-
-
-class Table(Protocol):
-    """The keys that sections of tables share."""
-
-    @property
-    def src_column(self) -> int | str | None: ...
-    @property
-    def tgt_column(self) -> int | str | None: ...
-    @property
-    def header(self) -> bool | None: ...
 
 
 def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str], where: str) -> Columns:

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from typing import IO, Any
 from xml.parsers import expat
 
-from nmt.config.data import TmxSource, as_list
-from nmt.data.file_hashes import Entry, FileHashes
+from nmt.config.data import TmxSource
 from nmt.data.formats import foreign
 from nmt.data.lines import BOM, MAX_LINE, filter_command, read_blocks
-from nmt.data.sources.base import BadRows, Pairs, Reading, open_file
+from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, first_file, open_file, read_files
 from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -30,19 +29,15 @@ _WHITE = str.maketrans("\t\r\n", "   ")
 
 
 def read(source: TmxSource, reading: Reading) -> Pairs:
-    for path in as_list(source.path):
-        bad = BadRows(path, source.on_bad_row, reading)
-        with open_file(path) as file:
-            yield from pairs(file, path, reading, bad)
-        bad.close()
+    return read_files(source, reading, _pairs)
 
 
-def describe(source: TmxSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in as_list(source.path)]
+describe, name = describe_files, first_file
 
 
-def name(source: TmxSource) -> str:
-    return as_list(source.path)[0]
+def _pairs(path: str, source: TmxSource, reading: Reading, bad: BadRows) -> Pairs:
+    with open_file(path) as file:
+        yield from pairs(file, path, reading, bad)
 
 
 def pairs(file: IO[bytes], name: str, reading: Reading, bad: BadRows, size: int | None = None) -> Pairs:

@@ -9,28 +9,19 @@ import shlex
 from collections.abc import Iterable
 from itertools import islice
 
-from nmt.config.data import TsvSource, as_list
-from nmt.data.file_hashes import Entry, FileHashes
+from nmt.config.data import TsvSource
 from nmt.data.lines import UNREADABLE
-from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines
+from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, read_files
 from nmt.data.sources.table import SAMPLE, column_numbers, has_header
 
 log = logging.getLogger(__name__)
 
 
 def read(source: TsvSource, reading: Reading) -> Pairs:
-    for path in as_list(source.path):
-        bad = BadRows(path, source.on_bad_row, reading)
-        yield from _pairs(path, source, reading, bad)
-        bad.close()
+    return read_files(source, reading, _pairs)
 
 
-def describe(source: TsvSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in as_list(source.path)]
-
-
-def name(source: TsvSource) -> str:
-    return as_list(source.path)[0]
+describe, name = describe_files, first_file
 
 
 def _pairs(path: str, source: TsvSource, reading: Reading, bad: BadRows) -> Pairs:

@@ -10,11 +10,20 @@ from itertools import chain, islice
 from typing import Any
 from xml.parsers import expat
 
-from nmt.config.data import XlsxSource, as_list
-from nmt.data.file_hashes import Entry, FileHashes
+from nmt.config.data import XlsxSource
 from nmt.data.lines import DAMAGE
 from nmt.data.sources.archives import open_member, open_zip
-from nmt.data.sources.base import BadRows, Pairs, Reading, of_another_kind, one_line, open_file
+from nmt.data.sources.base import (
+    BadRows,
+    Pairs,
+    Reading,
+    describe_files,
+    first_file,
+    of_another_kind,
+    one_line,
+    open_file,
+    read_files,
+)
 from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
 from nmt.errors import DataError
 
@@ -25,18 +34,10 @@ ROOT_AT = 1 << 20  # bytes within which the first element of a part of a workboo
 
 
 def read(source: XlsxSource, reading: Reading) -> Pairs:
-    for path in as_list(source.path):
-        bad = BadRows(path, source.on_bad_row, reading)
-        yield from _pairs(path, source, reading, bad)
-        bad.close()
+    return read_files(source, reading, _pairs)
 
 
-def describe(source: XlsxSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in as_list(source.path)]
-
-
-def name(source: XlsxSource) -> str:
-    return as_list(source.path)[0]
+describe, name = describe_files, first_file
 
 
 def _pairs(path: str, source: XlsxSource, reading: Reading, bad: BadRows) -> Pairs:

@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from nmt.config.data import ZipSource, as_list
-from nmt.data.file_hashes import Entry, FileHashes
+from nmt.config.data import ZipSource
 from nmt.data.lines import read_lines
 from nmt.data.sources import text, tmx
 from nmt.data.sources.archives import open_member, open_zip
-from nmt.data.sources.base import BadRows, Pairs, Reading
+from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, first_file, read_files
 from nmt.data.sources.language_pairs import language_pairs, unpacked_name
 from nmt.errors import DataError
 
@@ -20,22 +19,18 @@ SHOWN = 10  # members that a message names
 
 
 def read(source: ZipSource, reading: Reading) -> Pairs:
-    for path in as_list(source.path):
-        bad = BadRows(path, source.on_bad_row, reading)
-        with open_zip(path) as archive:
-            yield from _pairs(archive, path, source.members, reading, bad)
-        bad.close()
+    return read_files(source, reading, _pairs)
 
 
-def describe(source: ZipSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in as_list(source.path)]
+describe, name = describe_files, first_file
 
 
-def name(source: ZipSource) -> str:
-    return as_list(source.path)[0]
+def _pairs(path: str, source: ZipSource, reading: Reading, bad: BadRows) -> Pairs:
+    with open_zip(path) as archive:
+        yield from _members(archive, path, source.members, reading, bad)
 
 
-def _pairs(archive: zipfile.ZipFile, path: str, pattern: str, reading: Reading, bad: BadRows) -> Pairs:
+def _members(archive: zipfile.ZipFile, path: str, pattern: str, reading: Reading, bad: BadRows) -> Pairs:
     there = [entry.filename for entry in archive.infolist() if not entry.is_dir() and not _hidden(entry.filename)]
     names = [name for name in there if fnmatchcase(name, pattern)]
     texts = language_pairs(names, reading.languages)
