@@ -1,16 +1,45 @@
 """Short trainings of the tiny task, and what they leave."""
 
 import json
+from collections.abc import Sequence
 
 import torch
 
+from nmt import pipeline
 from nmt.cli import main
+from nmt.config.experiment import Config
 from nmt.run.directory import Run
+from nmt.training.trainer import Trainer
 
 # The weights themselves are validated, and each step counts as much as the next.
 EVERY_2 = {
     "max_steps": 10, "validate_every": 2, "batch_tokens": 128, "schedule": {"name": "constant"}, "ema_decay": None,
 }  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the program may catch it and carry on."""
+
+
+def train_through_kills(config: Config, steps: Sequence[int], monkeypatch) -> Run:
+    """Train, killed after an update at each of these steps or later, and resumed each time; the run."""
+    update, kills = Trainer.update, [*steps]
+
+    def killed(self, batches):
+        update(self, batches)
+        if kills and self.progress.step >= kills[0]:
+            kills.pop(0)
+            raise Killed
+
+    monkeypatch.setattr(Trainer, "update", killed)
+    while True:
+        try:
+            run = pipeline.train(config).run
+            break
+        except Killed:
+            continue
+    assert not kills
+    return run
 
 
 def train(task, name="run", overrides=(), **sections) -> Run:

@@ -19,6 +19,7 @@ from nmt.run.directory import Run
 from nmt.runtime import environment
 from nmt.training.trainer import Trainer
 from nmt.translation.translator import Translator
+from tests.runs import Killed
 
 LEARN = [
     "train.optimizer.lr=0.01", "train.schedule={name: inverse_sqrt, warmup_steps: 2}", "train.ema_decay=null",
@@ -26,10 +27,6 @@ LEARN = [
 ]  # fmt: skip
 TRAIN = ["train", "c.yaml", "--set", *LEARN]
 FURTHER = [*TRAIN, "train.max_steps=8"]
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the program may catch it and carry on."""
 
 
 def killed(*_, **__):

@@ -16,6 +16,7 @@ from nmt.run.directory import Run
 from nmt.runtime.signals import Interrupted
 from nmt.training.trainer import Trainer
 from nmt.translation.loading import load_translator
+from tests.runs import Killed
 
 SETTINGS = {
     "tokenizer": {"vocab_size": 36, "sampling": {"alpha": 0.3}},
@@ -25,10 +26,6 @@ SETTINGS = {
         "precision": "fp32", "device": "cpu", "threads": 1,
     },
 }  # fmt: skip
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the program may catch it and carry on."""
 
 
 @pytest.mark.parametrize(

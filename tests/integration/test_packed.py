@@ -16,7 +16,7 @@ from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime.device import Place
-from nmt.training.trainer import Trainer
+from tests.runs import train_through_kills
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages.
 HARD = {
@@ -29,31 +29,12 @@ HARD = {
 }  # fmt: skip
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the program may catch it and carry on."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("terms", [{}, {"word_dropout": {}, "cutoff": {"kind": "span"}}], ids=["plain", "terms"])
 def test_a_killed_training_resumes_with_the_same_bits(task, monkeypatch, terms):
     hard = {**HARD, "train": {**HARD["train"], "terms": terms}}
     expected = pipeline.train(task.config("transformer", "whole", **hard)).run
-    update, kills = Trainer.update, [5, 11, 20]
-
-    def killed(self, batches):
-        update(self, batches)
-        if kills and self.progress.step >= kills[0]:
-            kills.pop(0)
-            raise Killed
-
-    monkeypatch.setattr(Trainer, "update", killed)
-    while True:
-        try:
-            found = pipeline.train(task.config("transformer", "killed", **hard)).run
-            break
-        except Killed:
-            continue
-    assert not kills
+    found = train_through_kills(task.config("transformer", "killed", **hard), [5, 11, 20], monkeypatch)
     assert list(differences(expected, found)) == []
 
 

@@ -20,6 +20,7 @@ from nmt.runtime.device import Place
 from nmt.runtime.signals import Interrupted
 from nmt.storage import atomic
 from nmt.training.trainer import Trainer
+from tests.runs import Killed, train_through_kills
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages, patience, a plateau schedule.
 HARD = {
@@ -31,10 +32,6 @@ HARD = {
         "precision": "fp32", "device": "cpu", "threads": 1,
     },
 }  # fmt: skip
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the program may catch it and carry on."""
 
 
 def train(config) -> Run:
@@ -167,22 +164,7 @@ def test_whatever_differs_is_named(task):
 def test_terms_of_the_loss_resume_with_their_draws_and_sums(task, monkeypatch, family, terms):
     sections = {"train": {**HARD["train"], "max_steps": 9, "terms": terms, "samples": 0, "bidirectional_epochs": 1}}
     expected = train(task.config(family, "whole", **sections))
-    update, kills = Trainer.update, [4, 7]
-
-    def killed(self, batches):
-        update(self, batches)
-        if kills and self.progress.step >= kills[0]:
-            kills.pop(0)
-            raise Killed
-
-    monkeypatch.setattr(Trainer, "update", killed)
-    while True:
-        try:
-            got = train(task.config(family, "killed", **sections))
-            break
-        except Killed:
-            continue
-    assert not kills
+    got = train_through_kills(task.config(family, "killed", **sections), [4, 7], monkeypatch)
     assert_same(expected, got)
     logged = [json.loads(line) for line in got.metrics.read_text().splitlines()]
     for name in terms.keys() - {"word_dropout"}:

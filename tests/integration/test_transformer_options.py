@@ -5,8 +5,8 @@ import pytest
 from nmt import pipeline
 from nmt.cli import main
 from nmt.run.differences import differences
-from nmt.training.trainer import Trainer
 from tests.conftest import MODELS
+from tests.runs import train_through_kills
 
 OPTIONS = {
     **MODELS["transformer"], "norm_type": "scale", "fix_norm": True, "qk_norm": "l2", "output_bias": True,
@@ -26,29 +26,10 @@ def settings(batching):
     }  # fmt: skip
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the program may catch it and carry on."""
-
-
 @pytest.mark.parametrize("batching", ["padded", "packed"])
 def test_a_killed_training_resumes_with_the_same_bits(task, monkeypatch, batching):
     expected = pipeline.train(task.config("transformer", "whole", **settings(batching))).run
-    update, kills = Trainer.update, [5, 11]
-
-    def killed(self, batches):
-        update(self, batches)
-        if kills and self.progress.step >= kills[0]:
-            kills.pop(0)
-            raise Killed
-
-    monkeypatch.setattr(Trainer, "update", killed)
-    while True:
-        try:
-            found = pipeline.train(task.config("transformer", "killed", **settings(batching))).run
-            break
-        except Killed:
-            continue
-    assert not kills
+    found = train_through_kills(task.config("transformer", "killed", **settings(batching)), [5, 11], monkeypatch)
     assert list(differences(expected, found)) == []
 
 

@@ -86,7 +86,7 @@ def test_strict_refuses_a_bad_line_before_the_work(place, capfd, monkeypatch):
     ],
 )
 def test_a_file_that_cannot_be_written_is_found_before_the_work(place, capfd, monkeypatch, output, expected):
-    monkeypatch.setattr(translate, "_load", None)
+    monkeypatch.setattr(translate, "load_searching", None)
     place.write("in", b"one\n")
     assert main(["translate", "c", "-i", "in", "-o", output]) == 2
     assert expected in capfd.readouterr().err
