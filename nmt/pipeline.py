@@ -62,7 +62,9 @@ from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
 from nmt.training.validation import Validator
 from nmt.translation.loading import load_translator
+from nmt.translation.pytorch import TorchEngine
 from nmt.translation.pytorch_loading import load_final, new_model, new_translator
+from nmt.translation.translator import Translator
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +180,7 @@ class Training:
         self.trainer = build_trainer(config, run, prepared, place)
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
     def resume(self) -> None:
         """Restore the last checkpoint if one exists, and complete the run directory."""
@@ -247,7 +250,7 @@ class Training:
     def _with_alpha(self) -> Config:
         """The configuration with the alpha chosen for the final model: now, if it was not chosen before."""
         # Find
-        config, ranks, model, tokenizer = self.config, self.ranks, self.trainer.model, self.prepared.tokenizer
+        config, ranks = self.config, self.ranks
         if config.search.alpha is not None or not config.search.alpha_matters:
             return config
         valid = tuning.lines_of(TestSet.of(self.prepared.corpus, "valid"))
@@ -255,10 +258,8 @@ class Training:
         chosen = ranks.on_main(lambda: tuning.stored(self.run, tuning.basis_of(valid, config)))
         # Choose
         if chosen is None:
-            ranks.on_main(lambda: load_final(self.run, model, tokenizer))
-            ranks.broadcast_weights(model)
-            translator = new_translator(model, tokenizer, config, self.prepared.encoded.limits, self.place)
-            chosen = tuning.choose_alpha(translator, valid, config, checksum, ranks)
+            self._load_final()
+            chosen = tuning.choose_alpha(self._translator(config), valid, config, checksum, ranks)
             ranks.on_main(partial(chosen.write, self.run))
         _log(tuning.summary(chosen, len(valid.sources)))
         return config.model_copy(update={"search": config.search.model_copy(update={"alpha": chosen.alpha})})
@@ -266,22 +267,33 @@ class Training:
     def _scores(self, sets: Sequence[TestSet], config: Config) -> dict[str, Scores]:
         """Scores on each set: those stored of exactly this model and these settings, else new."""
         # Find
-        tokenizer, model, evaluation = self.prepared.tokenizer, self.trainer.model, config.evaluation
-        results, ranks = Results(self.run), self.ranks
-        translator = new_translator(model, tokenizer, config, self.prepared.encoded.limits, self.place)
+        results, ranks, evaluation = Results(self.run), self.ranks, config.evaluation
+        translator = self._translator(config)
         checksum = ranks.on_main(self.run.model_checksum)
         bases = {one.name: one.basis(checksum, translator.search, evaluation) for one in sets}
         stored = ranks.on_main(lambda: {name: results.find(name, basis) for name, basis in bases.items()})
         missing = [one for one in sets if stored[one.name] is None]
         # Translate and score what is missing
         if missing:
-            ranks.on_main(lambda: load_final(self.run, model, tokenizer))
-            ranks.broadcast_weights(model)
+            self._load_final()
         for one in missing:
             found, hypotheses = score_set(translator, one, evaluation, ranks)
             ranks.on_main(partial(results.store, one.name, bases[one.name], found, hypotheses))
             stored[one.name] = found
         return {name: found for name, found in stored.items() if found is not None}
+
+    def _translator(self, config: Config) -> Translator[TorchEngine]:
+        """A translator of the trainer's model."""
+        prepared = self.prepared
+        return new_translator(self.trainer.model, prepared.tokenizer, config, prepared.encoded.limits, self.place)
+
+    def _load_final(self) -> None:
+        """Give the model the weights of the final model on all ranks; they are read once."""
+        if not self.has_final:
+            model, tokenizer = self.trainer.model, self.prepared.tokenizer
+            self.ranks.on_main(lambda: load_final(self.run, model, tokenizer))
+            self.ranks.broadcast_weights(model)
+            self.has_final = True
 
     def _conclude(self, scores: Mapping[str, Scores]) -> None:
         """Record the scores as the run's final metrics."""

@@ -22,11 +22,10 @@ from nmt.evaluation.sets import TestSet
 from nmt.run.alpha import Chosen, read
 from nmt.run.directory import Run
 from nmt.run.selection import TITLES, Quality, Score, varied
-from nmt.runtime.progress import showing
 from nmt.runtime.ranks import Ranks
 from nmt.search.scoring import Hypothesis, LengthPenalty
 from nmt.translation.pytorch import TorchEngine
-from nmt.translation.translator import Translator, one_line
+from nmt.translation.translator import Translator, one_line, showing_search
 
 ALPHAS = tuple(i / 5 for i in range(11))  # 0.0, 0.2, ... 2.0
 SENTENCES = 2000
@@ -77,10 +76,8 @@ def translations(translator: Translator[TorchEngine], lines: Sequence[str], alph
     search, sources = translator.search, translator.encode(lines)
     rows = [i for i, source in enumerate(sources) if source]
     limits = [translator.max_length(len(sources[i])) for i in rows]
-    before = translator.engine.progress
-    with showing("choosing the length penalty", len(rows)) as translator.engine.progress:
+    with showing_search(translator.engine, "choosing the length penalty", len(rows)):
         found = translator.engine.search([sources[i] for i in rows], limits, 2 * search.beam_size - 1)
-    translator.engine.progress = before
     penalties = [LengthPenalty(search.length_penalty, alpha) for alpha in alphas]
     results = [[""] * len(alphas) for _ in lines]
     for row, hypotheses in zip(rows, found, strict=True):

@@ -11,7 +11,7 @@ from nmt.insight.attention import Maps, read_maps
 from nmt.insight.page import Output, Sentence, Side
 from nmt.run import checkpoint as checkpoints
 from nmt.runtime.progress import showing
-from nmt.translation.translator import Notice, read_text
+from nmt.translation.translator import Notice, read_text, showing_search
 
 if TYPE_CHECKING:
     from nmt.run.directory import Run
@@ -105,13 +105,8 @@ def _translate(
     translator: Translator[TorchEngine], lines: Sequence[str], nbest: int, warn: Warn | None
 ) -> list[list[Translation]]:
     """Translate, and show the progress."""
-    before = translator.engine.progress
-    with showing("translating", len(lines)) as add:
-        translator.engine.progress = add
-        try:
-            return translator.translate(lines, nbest, warn)
-        finally:
-            translator.engine.progress = before
+    with showing_search(translator.engine, "translating", len(lines)):
+        return translator.translate(lines, nbest, warn)
 
 
 def _read(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nmt.config.encoders import TransformerStack
+from nmt.config.encoders import ConvolutionalEncoderConfig, TransformerStack
 from nmt.models.layer_drop import apply_layers
 from nmt.models.layers import Dropout, Linear, add_norm
 from nmt.models.norms import NORMS, QUERY_KEY_NORMS
@@ -32,7 +32,7 @@ def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: T
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)
 
 
-def position_table(config: TransformerStack) -> nn.Embedding | None:
+def position_table(config: TransformerStack | ConvolutionalEncoderConfig) -> nn.Embedding | None:
     """A table [P, D] of learned positions; None for positions of other kinds."""
     return nn.Embedding(config.max_positions, config.d_model) if config.positions == "learned" else None
 

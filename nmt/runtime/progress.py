@@ -40,17 +40,20 @@ class Step:
         self.begun = self.last = time.monotonic()
         self.shown = log.isEnabledFor(logging.INFO)
         self.bar: tqdm[Any] | None = None
-        self.terminal = self.shown and sys.stderr is not None and sys.stderr.isatty()
+        if self.shown and sys.stderr is not None and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                desc=label, total=total, unit=f" {unit}", bar_format=None if unit else "{desc}: {elapsed}",
+                delay=QUIET, miniters=0, dynamic_ncols=True, leave=False, file=sys.stderr,
+            )  # fmt: skip
 
     def add(self, count: int = 1) -> None:
         """Count units that are done; 0 only shows that time passes."""
         self.done += count
-        if not self.shown:
-            return
-        now = time.monotonic()
-        if self.terminal:
-            self._draw(now, count)
-        elif now - self.last >= EVERY:
+        if self.bar is not None:
+            self.bar.update(count)
+        elif self.shown and (now := time.monotonic()) - self.last >= EVERY:
             self.last = now
             log.info("%s", self.line(now))
 
@@ -69,23 +72,6 @@ class Step:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-
-    def _draw(self, now: float, count: int) -> None:
-        if self.bar is None:
-            if now - self.begun < QUIET:
-                return
-            from tqdm import tqdm
-
-            shape = None if self.unit else "{desc}: {elapsed}"
-            self.bar = tqdm(
-                desc=self.label, total=self.total, unit=f" {self.unit}", initial=self.done, bar_format=shape,
-                dynamic_ncols=True, leave=False, file=sys.stderr,
-            )  # fmt: skip
-            self.bar.start_t -= now - self.begun
-            self.bar.initial = 0  # the rate counts from the start of the step
-        self.bar.update(count)
-        if not self.unit:
-            self.bar.refresh()
 
 
 def duration(seconds: float) -> str:

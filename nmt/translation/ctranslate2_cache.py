@@ -92,29 +92,25 @@ def check_expressible(run: Run, config: Config) -> None:
     Raises:
         ExportError: CTranslate2 cannot express the model or its search.
     """
-    if not isinstance(config.model, TransformerConfig):
-        raise ExportError(
-            f"{run.path}: CTranslate2 runs Transformers and cannot express a recurrent model (model.type: "
-            f"{config.model.type}); translate with PyTorch: nmt translate, without --engine"
-        )
-    if config.model.encoder is not None:
-        raise ExportError(
-            f"{run.path}: CTranslate2 cannot express the encoder of this model (model.encoder.type: "
-            f"{config.model.encoder.type}); translate with PyTorch: nmt translate, without --engine"
-        )
-    search = config.search
-    if search.method != "beam" or search.coverage_penalty:
-        setting = f"method: {search.method}" if search.method != "beam" else "coverage_penalty"
-        raise ExportError(
-            f"{run.path}: CTranslate2 cannot search as the run does (search.{setting}); translate with PyTorch: nmt "
-            "translate, without --engine"
-        )
+    if what := _inexpressible(config):
+        raise ExportError(f"{run.path}: CTranslate2 {what}; translate with PyTorch: nmt translate, without --engine")
+
+
+def _inexpressible(config: Config) -> str | None:
+    """What CTranslate2 cannot do of a configuration; None if it can do all."""
+    model, search = config.model, config.search
+    if not isinstance(model, TransformerConfig):
+        return f"runs Transformers and cannot express a recurrent model (model.type: {model.type})"
+    if model.encoder is not None:
+        return f"cannot express the encoder of this model (model.encoder.type: {model.encoder.type})"
+    if search.method != "beam":
+        return f"cannot search as the run does (search.method: {search.method})"
+    if search.coverage_penalty:
+        return "cannot search as the run does (search.coverage_penalty)"
     for key, off in (("qk_norm", "none"), ("attention_window", None)):
-        if (value := getattr(config.model, key)) != off:
-            raise ExportError(
-                f"{run.path}: CTranslate2 cannot express model.{key}: {value}; translate with PyTorch: nmt translate, "
-                "without --engine"
-            )
+        if (value := getattr(model, key)) != off:
+            return f"cannot express model.{key}: {value}"
+    return None
 
 
 def device_of(config: Config) -> str:

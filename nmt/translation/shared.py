@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nmt.runtime.progress import showing
 from nmt.runtime.ranks import Ranks
-from nmt.translation.translator import Notice, Translation, Translator
+from nmt.translation.translator import Notice, Translation, Translator, showing_search
 
 
 def translate_shared(
@@ -34,10 +33,6 @@ def translate_block(
 ) -> list[Translation]:
     """The best translation of each line of this rank's block."""
     block = ranks.block(len(lines))
-    chosen, before = lines[block], translator.engine.progress
-    with showing(label, len(chosen)) as add:
-        translator.engine.progress = add
-        try:
-            return [best[0] for best in translator.translate(chosen, warn=warn, first_line=block.start + 1)]
-        finally:
-            translator.engine.progress = before
+    chosen = lines[block]
+    with showing_search(translator.engine, label, len(chosen)):
+        return [best[0] for best in translator.translate(chosen, warn=warn, first_line=block.start + 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from nmt.config.limits import ResolvedSearch, resolve_search
 from nmt.config.search import SearchConfig
 from nmt.errors import ConfigError
+from nmt.runtime.progress import showing
 from nmt.search.scoring import Hypothesis
 
 if TYPE_CHECKING:
@@ -122,6 +124,17 @@ class Engine(Protocol):
 
 
 EngineT = TypeVar("EngineT", bound=Engine)
+
+
+@contextmanager
+def showing_search(engine: Engine, label: str, count: int) -> Iterator[None]:
+    """Show how far the searches of an engine are, of ``count`` sentences."""
+    before = engine.progress
+    with showing(label, count) as engine.progress:
+        try:
+            yield
+        finally:
+            engine.progress = before
 
 
 class Translator(Generic[EngineT]):

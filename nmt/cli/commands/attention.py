@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.cli.parser import Parser
+from nmt.cli.searching import check_counts, load_searching
 from nmt.cli.streams import reading_lines, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
@@ -45,12 +46,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     # Check
-    from nmt.config.search import MAX_BEAM
     from nmt.run.directory import Run
 
-    for option, value in (("--beam-size", arguments.beam_size), ("--nbest", arguments.nbest)):
-        if value is not None and not 1 <= value <= MAX_BEAM:
-            raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
+    check_counts(arguments.beam_size, arguments.nbest)
     if arguments.checkpoints and arguments.nbest not in (None, 1):
         raise DataError(f"--nbest {arguments.nbest}: --checkpoints shows one hypothesis; leave --nbest out")
     opened = Run.open(arguments.run)
@@ -92,15 +90,8 @@ def _lines(arguments: argparse.Namespace) -> list[str]:
 
 def _load(run: Run, arguments: argparse.Namespace) -> tuple[Translator[TorchEngine], int]:
     """The translator, and how many hypotheses to show of a sentence."""
-    from nmt.config.load import search_overrides
-    from nmt.translation.loading import configured, load_translator
-
-    overrides = search_overrides(arguments.search)
-    if arguments.beam_size is not None:
-        overrides["beam_size"] = max(arguments.beam_size, arguments.nbest or 1)
-    elif (arguments.nbest or 1) > configured(run, overrides).search.most:
-        overrides["beam_size"] = arguments.nbest
-    translator = load_translator(run, overrides, arguments.device)
+    how = arguments.search, arguments.beam_size, arguments.nbest or 1, arguments.device
+    translator: Translator[TorchEngine] = load_searching(run, *how, engine="pytorch")
     garbage.resume()
     search = translator.search
     return translator, arguments.nbest or (search.beam_size if search.uses_beam else 1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nmt.cli.parser import Parser
 from nmt.cli.progress import showing_progress
+from nmt.cli.searching import check_counts, load_searching
 from nmt.cli.streams import reading_bytes, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
@@ -19,7 +20,6 @@ from nmt.runtime import garbage
 if TYPE_CHECKING:
     from nmt.config.data import DataConfig
     from nmt.insight.alignment import Aligner
-    from nmt.run.directory import Run
     from nmt.translation.loading import EngineName
     from nmt.translation.translator import Translation, Translator
 
@@ -82,12 +82,9 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     translated as soon as no further one arrives; those of a file, many at a time.
     """
     # Check
-    from nmt.config.search import MAX_BEAM
     from nmt.run.directory import Run
 
-    for option, value in (("--beam-size", options.beam_size), ("--nbest", options.nbest)):
-        if value is not None and not 1 <= value <= MAX_BEAM:
-            raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
+    check_counts(options.beam_size, options.nbest)
     _check_alignments(output, options)
     opened = Run.open(run)
     # Open, load
@@ -111,7 +108,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             options.strict,
         )
         count = lines.check()
-        translator = _load(opened, options)
+        how = options.search, options.beam_size, options.nbest, options.device, options.engine
+        translator = load_searching(opened, *how)
         align = _aligner(translator, options)
         garbage.resume()
         # Translate
@@ -127,19 +125,6 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
                 aligned.flush()
             progress.add(len(block))
         notices.close()
-
-
-def _load(run: Run, options: Options) -> Translator[Any]:
-    """The translator, with a beam that is wide enough for ``nbest``."""
-    from nmt.config.load import search_overrides
-    from nmt.translation.loading import configured, load_translator
-
-    overrides = search_overrides(options.search)
-    if options.beam_size is not None:
-        overrides["beam_size"] = max(options.beam_size, options.nbest)
-    elif options.nbest > configured(run, overrides).search.most:
-        overrides["beam_size"] = options.nbest
-    return load_translator(run, overrides, options.device, options.engine)
 
 
 def _check_alignments(output: str | None, options: Options) -> None:

@@ -23,7 +23,7 @@ from nmt.config.encoders import ConvolutionalEncoderConfig
 from nmt.models.encoders.base import Encoder
 from nmt.models.layers import Dropout, Linear
 from nmt.models.seq2seq import Memory
-from nmt.models.transformer_layers import add_positions
+from nmt.models.transformer_layers import add_positions, position_table
 
 _HALF = math.sqrt(0.5)  # the sum of two independent terms, times √½, has their variance
 
@@ -63,7 +63,7 @@ class ConvolutionalEncoder(Encoder):
     def __init__(self, config: ConvolutionalEncoderConfig):
         super().__init__(config.d_model, config.d_model)
         self.kind = config.positions
-        self.positions = nn.Embedding(config.max_positions, config.d_model) if self.kind == "learned" else None
+        self.positions = position_table(config)
         self.dropout = Dropout(config.dropout)
         self.project_in = _linear(config.d_model, config.d_hidden, gain=1 - config.dropout)
         self.layers = nn.ModuleList(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
 from nmt.models.seq2seq import Seq2Seq
+from nmt.training.divergence import OfLogits, summed_over_vocabulary
 from nmt.training.loss import Loss, token_log_probs
 from nmt.training.terms.inputs import Inputs
 
@@ -59,6 +60,12 @@ class Found:
     def weights(self) -> Tensor | None:
         """[M] weights of the targets, 0 at padding; None: all count 1."""
         return self.batch.weights
+
+    def divergence(self, function: OfLogits) -> Tensor:
+        """Sum over the targets of a function of the logits of both passes (:mod:`nmt.training.divergence`)."""
+        assert self.second is not None
+        hidden = [self.first.hidden, self.second.hidden]
+        return summed_over_vocabulary(function, hidden, self.output, self.weights)
 
     @cached_property
     def log_probs(self) -> Tensor:

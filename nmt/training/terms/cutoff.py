@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nmt.config.terms import CutoffConfig, SimCutConfig
-from nmt.training.divergence import jensen_shannon, kl, summed_over_vocabulary
+from nmt.training.divergence import jensen_shannon, kl
 from nmt.training.terms.base import Found, Term
 from nmt.training.terms.inputs import Inputs, Side
 
@@ -27,8 +27,7 @@ class Cutoff(Term[CutoffConfig]):
 
     def __call__(self, found: Found) -> tuple[Tensor, Tensor]:
         assert found.second is not None
-        hidden = [found.first.hidden, found.second.hidden]
-        divergence = summed_over_vocabulary(jensen_shannon, hidden, found.output, found.weights)
+        divergence = found.divergence(jensen_shannon)
         added = self.config.beta * divergence
         if self.config.alpha:
             added = added + self.config.alpha * found.second.loss.smoothed
@@ -45,9 +44,7 @@ class SimCut(Term[SimCutConfig]):
         return cut(inputs, "token", self.config.rate, self.widths)
 
     def __call__(self, found: Found) -> tuple[Tensor, Tensor]:
-        assert found.second is not None
-        hidden = [found.first.hidden, found.second.hidden]
-        divergence = summed_over_vocabulary(kl, hidden, found.output, found.weights)
+        divergence = found.divergence(kl)
         return self.config.alpha * divergence, divergence
 
 

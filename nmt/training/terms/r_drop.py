@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from nmt.config.terms import RDropConfig
-from nmt.training.divergence import summed_over_vocabulary, symmetric_kl
+from nmt.training.divergence import symmetric_kl
 from nmt.training.terms.base import Found, Term
 from nmt.training.terms.inputs import Inputs
 
@@ -23,6 +23,5 @@ class RDrop(Term[RDropConfig]):
 
     def __call__(self, found: Found) -> tuple[Tensor, Tensor]:
         assert found.second is not None
-        hidden = [found.first.hidden, found.second.hidden]
-        divergence = summed_over_vocabulary(symmetric_kl, hidden, found.output, found.weights)
+        divergence = found.divergence(symmetric_kl)
         return found.second.loss.smoothed + self.config.alpha * divergence, divergence

@@ -1,0 +1,44 @@
+"""The options of commands that translate: other search settings, a beam, and several translations of a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nmt.errors import DataError
+
+if TYPE_CHECKING:
+    from nmt.run.directory import Run
+    from nmt.translation.loading import EngineName
+    from nmt.translation.translator import Translator
+
+
+def check_counts(beam_size: int | None, nbest: int | None) -> None:
+    """
+    Raises:
+        DataError: ``--beam-size`` or ``--nbest`` is out of bounds.
+    """
+    from nmt.config.search import MAX_BEAM
+
+    for option, value in (("--beam-size", beam_size), ("--nbest", nbest)):
+        if value is not None and not 1 <= value <= MAX_BEAM:
+            raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
+
+
+def load_searching(
+    run: Run, search: Sequence[str], beam_size: int | None, nbest: int, device: str | None, engine: EngineName
+) -> Translator[Any]:
+    """Load a translator with a beam that is wide enough for ``nbest`` translations of a line.
+
+    Args:
+        search: the words of ``--search``.
+    """
+    from nmt.config.load import search_overrides
+    from nmt.translation.loading import configured, load_translator
+
+    overrides = search_overrides(search)
+    if beam_size is not None:
+        overrides["beam_size"] = max(beam_size, nbest)
+    elif nbest > configured(run, overrides).search.most:
+        overrides["beam_size"] = nbest
+    return load_translator(run, overrides, device, engine)
