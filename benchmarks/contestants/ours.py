@@ -88,7 +88,10 @@ class Ours(worker.Training):
             "positions": [b.padding[1] for b in self.batches],
             "flops": [
                 flops.training_flops(
-                    config.model, self.vocab_size, np.asarray(b.src_mask.sum(1)), np.asarray(b.tgt_out.ne(pad_id).sum(1))
+                    config.model,
+                    self.vocab_size,
+                    np.asarray(b.src_mask.sum(1)),
+                    np.asarray(b.tgt_out.ne(pad_id).sum(1)),
                 )
                 for b in self.batches
             ],

@@ -22,7 +22,7 @@ from nmt.data.order import TrainingOrder
 from nmt.data.reader import Reader
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
-from nmt.runtime.device import Place, resolve_device, use_device
+from nmt.runtime.device import Place, resolve_device, set_deterministic, use_device
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.training.batching import choose_batching
 from nmt.training.progress import Progress, Window
@@ -185,6 +185,16 @@ class Training:
         return torch.cat([p.detach().flatten() for p in self.updater.parameters]).cpu()
 
     @property
+    def moments(self) -> torch.Tensor:
+        """Adam's mean of the gradients [N], on the CPU.
+
+        Unlike weights, they show no difference where a gradient is nothing but rounding, as that of a key's bias: Adam
+        moves such a weight by the learning rate, up or down.
+        """
+        states = (self.updater.optimizer.state[p]["exp_avg"] for p in self.updater.parameters)
+        return torch.cat([state.detach().flatten() for state in states]).cpu()
+
+    @property
     def loss(self) -> float:
         """Plain loss in nats per target token of the updates so far."""
         sums = dict(zip(self.window.names, self.window.tolist(), strict=True))
@@ -206,11 +216,11 @@ def engine(
 @contextmanager
 def deterministic() -> Iterator[None]:
     """As ``train.deterministic: true``."""
-    torch.use_deterministic_algorithms(True)
+    set_deterministic(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
+        set_deterministic(False)
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:

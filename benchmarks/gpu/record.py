@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ class Record:
     def __init__(self, path: Path):
         self.path = path
         self.results: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
 
     def attempt(self, name: str, work: Callable[[], Any]) -> Any:
         """Run one part of a stage; a failure is a result. Returns what ``work`` found, None if it failed."""
@@ -43,12 +45,13 @@ class Record:
         return value
 
     def _note(self, name: str, status: str, found: Any, seconds: float, show: bool = True) -> None:
-        self.results[name] = {"status": status, "found": found, "seconds": round(seconds, 2)}
-        if show:
-            print(f"{status:7s} {name}: {found}  ({seconds:.1f} s)", flush=True)
-        whole = self.path.with_suffix(".part")
-        whole.write_text(json.dumps(self.results, default=str, indent=1), encoding="utf-8")
-        whole.replace(self.path)
+        with self._lock:
+            self.results[name] = {"status": status, "found": found, "seconds": round(seconds, 2)}
+            if show:
+                print(f"{status:7s} {name}: {found}  ({seconds:.1f} s)", flush=True)
+            whole = self.path.with_suffix(".part")
+            whole.write_text(json.dumps(self.results, default=str, indent=1), encoding="utf-8")
+            whole.replace(self.path)
 
 
 def _described(error: BaseException) -> str:
@@ -82,5 +85,7 @@ def markdown(stages: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 def _in_words(found: Any) -> str:
     if isinstance(found, dict):
-        return ", ".join(f"{key} {value:,}" if isinstance(value, int | float) else f"{key} {value}" for key, value in found.items())
+        return ", ".join(
+            f"{key} {value:,}" if isinstance(value, int | float) else f"{key} {value}" for key, value in found.items()
+        )
     return str(found)

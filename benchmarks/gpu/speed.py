@@ -1,21 +1,25 @@
-"""Stages ``base``, ``big``, ``small``, ``decode`` and ``compile``: speed, against transformers with the same batches."""
+"""Stages ``base``, ``big``, ``small``, ``decode`` and ``compile``: speed, and that of transformers with equal batches."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from nmt.config.model import TransformerConfig
 from nmt.models.flops import training_flops
 from nmt.training.utilisation import lengths_of, matrix_peak
 
-from .parts import Pairs, Setting, Training, apart, engine, need, recurrent, transformer
+from .parts import Pairs, Setting, Training, apart, deterministic, engine, need, recurrent, transformer
 from .record import Record, check
 
 sys.path.append(str(Path(__file__).parents[1] / "contestants"))
@@ -44,6 +48,7 @@ class Speed:
             size, vocab, budget, count = "tiny", 200, 512, 400
         self.setting, self.record, self.budget = setting, record, budget
         self.section, self.pairs = transformer(size), Pairs(count, vocab)
+        self.config = TransformerConfig(**self.section)
         self.updates = 3 if setting.tiny else 12 if budget > 5000 else 60
         self.peak = matrix_peak(setting.device, setting.half) if setting.cuda else 1e11
 
@@ -79,9 +84,7 @@ class Speed:
 
     def marian(self) -> dict[str, Any]:
         """MarianMTModel with nmt's padded batches; its loop is the one of the other benchmarks."""
-        import peer_marian
-        import worker
-
+        peer_marian, worker = _peer("peer_marian"), _peer("worker")
         reader = Training(self.setting, self.pairs, self.section, self.budget, batching="padded")
         batches = [reader.batches(number)[0] for number in range(self.updates)]
         peer = peer_marian.Marian()
@@ -92,7 +95,7 @@ class Speed:
             "optimizer": {"lr": 1e-4, "betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.0},
             "label_smoothing": 0.1, "precision": "bf16" if self.setting.cuda else "fp32", "attention": "sdpa",
         }  # fmt: skip
-        read, worker.read_batches = worker.read_batches, lambda _: batches  # type: ignore[assignment,return-value]
+        read, worker.read_batches = worker.read_batches, lambda _: batches
         try:
             peer.build(task)
         finally:
@@ -116,8 +119,7 @@ class Speed:
 
         seconds = min(self.setting.clock(every) for _ in range(1 if self.setting.tiny else 2))
         tokens = sum(batch.tgt_tokens for batch in batches)
-        config = Training(self.setting, Pairs(8, 200), self.section, 512).config.model
-        work = sum(training_flops(config, self.pairs.vocab, *lengths_of(batch)) or 0.0 for batch in batches)
+        work = sum(training_flops(self.config, self.pairs.vocab, *lengths_of(batch)) or 0.0 for batch in batches)
         found = {
             "target tokens/s": round(tokens / seconds),
             "MFU %": round(100 * work / seconds / self.peak, 1),
@@ -131,7 +133,7 @@ class Speed:
 
 
 def compiled(setting: Setting, record: Record, shard: int = 1, shards: int = 1) -> None:
-    """``train.compile: true``: seconds to the first update, recompilations, and the weights of the eager training."""
+    """``train.compile: true``: seconds to the first update, recompilations, and the gradients of the eager training."""
     size = "tiny" if setting.tiny else "small"
     kinds: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "Transformer, packed": (transformer(size, dropout=0.0), {"batching": "packed"}),
@@ -143,19 +145,23 @@ def compiled(setting: Setting, record: Record, shard: int = 1, shards: int = 1) 
         "Transformer, packed, twice the same bits": (transformer(size), {"batching": "packed", "twice": True}),
         "RNN": (recurrent("tiny", dropout=0.0), {"batching": "padded"}),
     }  # fmt: skip
-    for name, (model, train) in list(kinds.items())[shard - 1 :: shards]:
+    names = ["Transformer, packed, dropout, R-Drop", "RNN"] if setting.tiny and not setting.named else list(kinds)
+    for name in names[shard - 1 :: shards]:
+        model, train = kinds[name]
         record.attempt(name, partial(_compare_compiled, setting, model, train))
 
 
 def _compare_compiled(setting: Setting, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
     pairs, budget = (Pairs(60, 60, 20), 160) if setting.tiny else (Pairs(2000, 1000, 60), 2048)
+    if model["type"] == "rnn":  # a loop over time is compiled step by step
+        pairs, budget = Pairs(100, 60, 8), 160
     train = dict(train)
     twice, count = train.pop("twice", False), 2 if setting.tiny else 6
     from torch._dynamo import reset
     from torch._dynamo.utils import counters
 
     found: dict[str, Any] = {}
-    weights = []
+    moments = []
     for compile in (twice, True):
         reset()
         counters.clear()
@@ -168,24 +174,24 @@ def _compare_compiled(setting: Setting, model: dict[str, Any], train: dict[str, 
             made.prepare()
             made.update(made.batches(0))
 
-        seconds = setting.clock(first)
-        graphs = counters["stats"]["unique_graphs"]
-        made.run(count)
-        made.run(count)
+        with deterministic() if twice else nullcontext():
+            seconds = setting.clock(first)
+            graphs = counters["stats"]["unique_graphs"]
+            made.run(count)
         if compile:
             found = {"s to the first update": round(seconds, 1), "graphs": graphs,
                      "recompilations": counters["stats"]["unique_graphs"] - graphs,
                      "captured": made.updater.captured is not None}  # fmt: skip
             breaks = sum(counters["graph_break"].values())
             found |= {"graph breaks": breaks} if breaks else {}
-        weights.append(made.weights)
-    off = apart(weights[1], weights[0])
-    check(bool(torch.isfinite(weights[1]).all()), "weights are not finite")
+        moments.append(made.moments)
+    off = apart(moments[1], moments[0])
+    check(bool(torch.isfinite(moments[1]).all()), "gradients are not finite")
     if twice:
-        check(off == 0, f"weights of two compiled trainings differ by {off:.1e}")
+        check(off == 0, f"gradients of two compiled trainings differ by {off:.1e}")
     elif model["dropout"] == 0:  # else the draws of compiled dropout are others
-        check(off < 1e-3, f"weights differ by {off:.1e} from those of the eager training")
-    return {**found, "weights apart": f"{off:.1e}"}
+        check(off < 1e-3, f"gradients differ by {off:.1e} from those of the eager training")
+    return {**found, "gradients apart": f"{off:.1e}"}
 
 
 # ------------------------------------------------------------------------------------------------------------- decoding
@@ -200,14 +206,20 @@ def decode(setting: Setting, record: Record) -> None:
     sources = [x.tolist() for x in pairs.sources]
     precision = setting.half if setting.cuda else None
     budget = 512 if setting.tiny else 262144
-    for name, captured, few in (("captured", True, count // 4), ("captured", True, count), ("eager", False, count // 4)):
+    for name, captured, few in (
+        ("captured", True, count // 4),
+        ("captured", True, count),
+        ("eager", False, count // 4),
+    ):
         record.attempt(
             f"beam 5, {few:,} sentences, {name}",
             partial(_searched, setting, model, sources[:few], budget, precision, captured),
         )
     for batch in (4,) if setting.tiny else (64, 256):
         middle = sorted(sources, key=len)[len(sources) // 2 :][:batch]
-        record.attempt(f"beam 5, {batch} sentences, against generate", partial(_generate, setting, model, middle, budget))
+        record.attempt(
+            f"beam 5, {batch} sentences, against generate", partial(_generate, setting, model, middle, budget)
+        )
 
 
 def _searched(
@@ -217,17 +229,15 @@ def _searched(
     searcher, limits, found = engine(setting, model, budget, precision, captured), [len(x) for x in sources], []
     seconds = []
     for _ in range(1 if setting.tiny else 3 if captured else 2):
-        best: list[Any] = []
-        seconds.append(setting.clock(lambda: best.extend(searcher.search(sources, limits, 1))))
-        found = best
+        found.clear()
+        seconds.append(setting.clock(lambda: found.extend(searcher.search(sources, limits, 1))))
     tokens = sum(len(hypotheses[0].tokens) + 1 for hypotheses in found if hypotheses)
     return {"tokens/s": round(tokens / min(seconds[1:] or seconds)), "first call, tokens/s": round(tokens / seconds[0])}
 
 
 def _generate(setting: Setting, model: Any, sources: list[list[int]], budget: int) -> dict[str, Any]:
     """The same sentences by ``MarianMTModel.generate``, as many steps for all as the longest has tokens."""
-    import peer_marian
-
+    peer_marian = _peer("peer_marian")
     config = SimpleNamespace(**model.config.model_dump())
     section = {**vars(config), "attention_dropout": 0.0, "activation_dropout": 0.0}
     peer = peer_marian.build(section, len(model.output.weight), 0, 2, 3).to(setting.device).eval()
@@ -250,6 +260,16 @@ def _generate(setting: Setting, model: Any, sources: list[list[int]], budget: in
     tokens = (longest + 1) * len(sources)
     return {"nmt, tokens/s": round(tokens / times[1]), "generate, tokens/s": round(tokens / times[0]),
             "ratio": round(times[0] / times[1], 2)}  # fmt: skip
+
+
+def _peer(name: str) -> Any:
+    """A module of benchmarks/contestants.
+
+    Raises:
+        Skipped: transformers is not installed.
+    """
+    need(find_spec("transformers") is not None, "transformers is not installed")
+    return import_module(name)
 
 
 # ---------------------------------------------------------------------------------------------------------------- facts

@@ -77,7 +77,7 @@ class Updates:
         made.updater.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40)
         made.prepare()
         losses = []
-        for part in range(3):
+        for _ in range(3):
             made.window.clear()
             made.run(30)
             losses.append(round(made.loss, 3))
@@ -109,7 +109,7 @@ class Updates:
     def out_of_memory(self, batching: str) -> str:
         """A batch that does not fit: in halves, with the same weights; packed also with a clear error instead."""
         need(self.setting.cuda, "memory is limited on CUDA only")
-        weights, said = [], []
+        moments, said = [], []
         peak, error = 0, ""
         for limited in (False, True):
             made, batch = self._large(batching)
@@ -124,7 +124,7 @@ class Updates:
             finally:
                 torch.cuda.set_per_process_memory_fraction(1.0)
             peak = peak or torch.cuda.max_memory_allocated()
-            weights.append(made.weights)
+            moments.append(made.moments)
             said = made.said
             del made, batch
             torch.cuda.empty_cache()
@@ -132,9 +132,9 @@ class Updates:
             check("out of memory at step" in error, error)
             return f"refused, nothing changed: {error[:120]}"
         check(bool(said) and not error, f"memory was not short, or the batch was refused: {said} {error}")
-        off = apart(weights[1], weights[0])
-        check(off < 1e-3, f"weights differ by {off:.1e}")
-        return f"{said[0][:60]}...; weights {off:.1e} from those of the whole batch"
+        off = apart(moments[1], moments[0])
+        check(off < 2e-2, f"gradients differ by {off:.1e}")  # bf16, summed in another order
+        return f"{said[0][:60]}...; gradients {off:.1e} from those of the whole batch"
 
     def out_of_memory_at_start(self) -> str:
         """A packed update that cannot fit is refused in one line before the first step."""
@@ -164,7 +164,7 @@ class Updates:
             weights.append(made.weights)
             sums.append(made.window.sums.cpu())
         check(torch.equal(*weights), f"weights differ by {apart(*weights):.1e}")
-        check(torch.allclose(*sums, rtol=1e-6), "sums", sums)
+        check(torch.allclose(sums[0], sums[1], rtol=1e-6), "sums", sums)
         return "8 updates, same bits of all weights"
 
     def terms_of_rnn(self, more: dict[str, Any]) -> str:

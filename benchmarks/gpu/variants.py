@@ -52,7 +52,9 @@ def rnns(size: str) -> dict[str, dict[str, Any]]:
         "GNMT": {"cell": "lstm", "encoder_layers": 3, "decoder_layers": 3, "bidirectional": "first", "residual": True,
                  "residual_from": 3},
     }  # fmt: skip
-    return {name: recurrent(size, **more) for name, more in (scores | {f"RNN, {k}": v for k, v in options.items()}).items()}
+    return {
+        name: recurrent(size, **more) for name, more in (scores | {f"RNN, {k}": v for k, v in options.items()}).items()
+    }
 
 
 SCORES = ("additive", "general", "dot", "scaled_dot", "euclidean", "none")
