@@ -22,7 +22,7 @@ from nmt.run.directory import Run
 from .parts import TMP, Setting, recurrent, transformer
 from .record import Record, check
 
-WORDS = "one two three four five six seven eight nine ten".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 def run(setting: Setting, record: Record) -> None:

@@ -22,7 +22,6 @@ def run(setting: Setting, record: Record) -> None:
     for family in ("Transformer", "RNN"):
         for batching in ("padded", "packed") if family == "Transformer" else ("padded",):
             name = f"{family} {batching}"
-            record.attempt(f"1 process, NCCL, {name}", lambda f=family, b=batching: _nccl(setting, f, b))  # type: ignore[misc]
             record.attempt(f"1 process, NCCL, {name}", partial(_nccl, setting, family, batching))
             two = partial(_compare, setting, family, batching, 2, "gloo")
             record.attempt(f"2 processes, gloo, {name}", two)

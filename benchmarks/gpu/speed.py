@@ -1,4 +1,4 @@
-"""Stages ``base``, ``big``, ``small``, ``decode`` and ``compile``: speed, and that of transformers with equal batches."""
+"""Speed of trainings and searches, and that of transformers with equal batches; ``train.compile``."""
 
 from __future__ import annotations
 
@@ -226,7 +226,8 @@ def _searched(
     setting: Setting, model: Any, sources: list[list[int]], budget: int, precision: Any, captured: bool
 ) -> dict[str, Any]:
     need(setting.cuda or not captured, "a captured search takes CUDA")
-    searcher, limits, found = engine(setting, model, budget, precision, captured), [len(x) for x in sources], []
+    searcher, limits = engine(setting, model, budget, precision, captured), [len(x) for x in sources]
+    found: list[Any] = []
     seconds = []
     for _ in range(1 if setting.tiny else 3 if captured else 2):
         found.clear()

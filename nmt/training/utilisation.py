@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from nmt.config.model import ModelConfig
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
 from nmt.models.flops import is_counted, training_flops
+from nmt.models.seq2seq import Seq2Seq
+from nmt.runtime.device import Place
 
 Lengths = npt.NDArray[np.int64]
 
@@ -34,11 +37,12 @@ class Utilisation:
         self._flops = self._seconds = 0.0
 
     @classmethod
-    def on(cls, device: torch.device, dtype: torch.dtype, model: ModelConfig, vocab_size: int) -> Utilisation | None:
-        """For a training on ``device``; None where it is not CUDA, or where the model's products are not counted."""
-        if device.type != "cuda" or not is_counted(model):
+    def of_training(cls, place: Place, model: Seq2Seq[Any]) -> Utilisation | None:
+        """Measure the peak of the device; None where it is not CUDA, or where the model's products are not counted."""
+        config = getattr(model, "config", None)
+        if place.device.type != "cuda" or config is None or not is_counted(config):
             return None
-        return cls(model, vocab_size, matrix_peak(device, dtype))
+        return cls(config, model.output.out_features, matrix_peak(place.device, place.dtype))
 
     def add(self, batches: Sequence[Batch | PackedBatch], seconds: float) -> None:
         """Count one update, whose batches are in host memory."""
