@@ -14,6 +14,13 @@ from .variants import every
 FP32, HALF = 1e-3, {torch.bfloat16: 1e-1, torch.float16: 3e-2}  # relative differences of a gradient that are allowed
 PACKED = 1e-5  # of packed from padded batches, fp32
 
+SEARCHES: dict[str, dict[str, Any]] = {
+    "beam": {"beam_size": 4},
+    "coverage penalty": {"beam_size": 4, "coverage_penalty": 0.2},
+    "greedy": {"beam_size": 1},
+    "sample": {"method": "sample"},
+}
+
 
 def run(setting: Setting, record: Record, shard: int = 1, shards: int = 1) -> None:
     """Check the variants ``shard``, ``shard + shards``, ... (counted from 1)."""
@@ -42,7 +49,9 @@ class Variant:
             attempt(f"{self.name}: gradient, {short}", partial(self.gradient, dtype))
             if self.packable:
                 attempt(f"{self.name}: packed, {short}", partial(self.packed, dtype))
-        attempt(f"{self.name}: search", self.search)
+        for kind, search in SEARCHES.items():
+            if kind == "beam" or self.name in ("Transformer, post", "RNN, additive"):
+                attempt(f"{self.name}: search, {kind}", partial(self.search, search))
         attempt(f"{self.name}: twice the same bits", self.repeatable)
 
     def training(self, batching: str, dtype: torch.dtype, where: torch.device, dropout: bool = False) -> Training:
@@ -108,8 +117,8 @@ class Variant:
         check(max(gradient, value) < allowed, f"loss {value:.1e}, gradient {gradient:.1e}, allowed {allowed:.0e}")
         return f"relative difference of the loss {value:.1e}, of the gradient {gradient:.1e}"
 
-    def search(self) -> str:
-        """Beam search, captured and not, finds the hypotheses of the CPU."""
+    def search(self, search: dict[str, Any]) -> str:
+        """A search, captured and not, finds the hypotheses of the CPU."""
         count = 6 if self.setting.tiny else 48
         sources = [x.tolist() for x in self.pairs.sources[:count]]
         limits = [min(len(x) + 2, 30) for x in sources]
@@ -118,27 +127,31 @@ class Variant:
         kinds += [(self.setting.device, True)] if self.setting.cuda else []
         for where, captured in kinds:
             model = self.training("padded", torch.float32, where).model
-            searcher = engine(self.setting, model, 4096, None, captured, where, beam_size=4)
+            searcher = engine(self.setting, model, 4096, None, captured, where, **search)
             # Twice: the second search replays what the first captured.
             found.append(
-                [[h.tokens for h in best] for best in [searcher.search(sources, limits, 2) for _ in range(2)][1]]
+                [[h.tokens for h in best] for best in [searcher.search(sources, limits, 1) for _ in range(2)][1]]
             )
         same = [sum(a == b for a, b in zip(found[0], other, strict=True)) for other in found[1:]]
         check(min(same) >= 0.95 * count, f"{same} of {count} sentences have the hypotheses of the CPU")
         return f"{', '.join(map(str, same))} of {count} sentences as on the CPU (uncaptured, captured)"
 
     def repeatable(self) -> str:
-        """With deterministic algorithms, two updates with dropout give the same bits twice."""
-        found = []
+        """With deterministic algorithms, two updates with dropout give the same bits twice; captured also as eager."""
+        found, captured = [], False
         with deterministic():
-            for _ in range(2):
+            for capture in (False, True, True):
                 made = self.training("auto", self.setting.half, self.setting.device, dropout=True)
+                made.updater.capturable &= capture
                 made.prepare()
                 made.run(2)
+                captured = made.updater.captured is not None
                 found.append(made.weights)
-        check(torch.equal(*found), f"relative difference {apart(*found):.1e}")
         check(bool(torch.isfinite(found[0]).all()), "weights are not finite")
-        kind = "captured" if made.updater.captured is not None else made.batching
+        check(torch.equal(found[1], found[2]), f"twice: relative difference {apart(found[1], found[2]):.1e}")
+        check(torch.equal(found[0], found[1]), f"from eager: relative difference {apart(found[0], found[1]):.1e}")
+        check(captured or not (self.setting.cuda and self.packable), f"not captured: {made.said}")
+        kind = "captured, and as eager" if captured else made.batching
         return f"two updates ({kind}), twice the same bits"
 
 
