@@ -406,6 +406,28 @@ def test_meetings(task):
         ]  # fmt: skip
 
 
+def gradients_of(rank: int) -> torch.Tensor:
+    """Values that bf16 rounds."""
+    return torch.linspace(-3, 2, 100, dtype=torch.float32).roll(7 * rank) + 0.001 * rank
+
+
+def _average_gradients(rank, log, compress):
+    with join() as ranks:
+        model = torch.nn.Linear(100, 1, bias=False)
+        ranks.parallel(model, compress)(gradients_of(rank)).backward()  # the gradient of w x is x
+        print(json.dumps(model.weight.grad[0].tolist()))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_gradients_are_averaged_and_rounded_to_bf16_where_asked(task, compress):
+    ranks = Ranks(task.folder, 2, _average_gradients, compress)
+    assert ranks.codes == [0, 0], ranks.output
+    local = [gradients_of(rank) / 2 for rank in (0, 1)]
+    expected = sum(each.bfloat16() for each in local).float() if compress else sum(local)
+    for output in ranks.output:
+        assert torch.equal(torch.tensor(json.loads(output)), expected)
+
+
 def work_for(seconds: float):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
