@@ -173,7 +173,6 @@ COMMANDS = {
     "inference": "translate",
     "test": "evaluate",
     "eval": "evaluate",
-    "score": "evaluate",
     "bleu": "evaluate",
     "convert": "export",
     "attend": "attention",

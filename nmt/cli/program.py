@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import attention, config, evaluate, export, prepare, train, translate
+from nmt.cli.commands import attention, config, evaluate, export, prepare, score, train, translate
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -46,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "attention": attention,
     "export": export,
     "evaluate": evaluate,
+    "score": score,
     "config": config,
 }
 
