@@ -241,6 +241,7 @@ class HubSource(SourceSection):
     revision: str | None = Field(None, description="commit or tag of the dataset; pin it to reproduce a run")
     src_column: str | None = Field(None, description="source column or key; default: the source language code")
     tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
+    on_bad_row: OnBadRow = "error"
 
 
 class DemoSource(SourceSection):

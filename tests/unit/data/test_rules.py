@@ -213,7 +213,7 @@ def test_repetitions_by_the_regular_expression_alone() -> None:
     assert dropped("repetition", pairs) == expected
 
 
-# --------------------------------------------------------------------------------------------------------------- corpora
+# -------------------------------------------------------------------------------------------------------------- corpora
 
 ROWS = [
     ("Guten Tag, mein Herr.", "Good day, sir."),
