@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -164,7 +164,16 @@ def _on_or_off(value: Any) -> Any:
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
-_OnOff = BeforeValidator(_on_or_off)
+class _AlsoBoolean:
+    """Add booleans to the JSON schema of a key."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        schema: dict[str, Any] = handler(core)
+        return {"anyOf": [*schema["anyOf"], {"type": "boolean"}]}
+
+
+_Rule = TypeVar("_Rule", bound=Section)
+_OnOff = Annotated[_Rule | None, BeforeValidator(_on_or_off), _AlsoBoolean()]
 
 
 def _rule(section: type[Section]) -> Any:
@@ -176,21 +185,21 @@ def _rule(section: type[Section]) -> Any:
 class RulesConfig(Section):
     """Rules for single pairs, in the order in which they are applied, and duplicates of one side. Each is off or on."""
 
-    length: Annotated[LengthRule | None, _OnOff] = _rule(LengthRule)
-    length_ratio: Annotated[LengthRatioRule | None, _OnOff] = _rule(LengthRatioRule)
-    long_word: Annotated[LongWordRule | None, _OnOff] = _rule(LongWordRule)
-    average_word_length: Annotated[AverageWordLengthRule | None, _OnOff] = _rule(AverageWordLengthRule)
-    alphabet_ratio: Annotated[AlphabetRatioRule | None, _OnOff] = _rule(AlphabetRatioRule)
-    character_score: Annotated[CharacterScoreRule | None, _OnOff] = _rule(CharacterScoreRule)
-    html_tag: Annotated[HtmlTagRule | None, _OnOff] = _rule(HtmlTagRule)
-    terminal_punctuation: Annotated[TerminalPunctuationRule | None, _OnOff] = _rule(TerminalPunctuationRule)
-    non_zero_numerals: Annotated[NonZeroNumeralsRule | None, _OnOff] = _rule(NonZeroNumeralsRule)
-    num_mismatch: Annotated[NumMismatchRule | None, _OnOff] = _rule(NumMismatchRule)
-    url_mismatch: Annotated[UrlMismatchRule | None, _OnOff] = _rule(UrlMismatchRule)
-    similarity: Annotated[SimilarityRule | None, _OnOff] = _rule(SimilarityRule)
-    repetition: Annotated[RepetitionRule | None, _OnOff] = _rule(RepetitionRule)
-    duplicate_source: Annotated[DuplicateRule | None, _OnOff] = _rule(DuplicateRule)
-    duplicate_target: Annotated[DuplicateRule | None, _OnOff] = _rule(DuplicateRule)
+    length: _OnOff[LengthRule] = _rule(LengthRule)
+    length_ratio: _OnOff[LengthRatioRule] = _rule(LengthRatioRule)
+    long_word: _OnOff[LongWordRule] = _rule(LongWordRule)
+    average_word_length: _OnOff[AverageWordLengthRule] = _rule(AverageWordLengthRule)
+    alphabet_ratio: _OnOff[AlphabetRatioRule] = _rule(AlphabetRatioRule)
+    character_score: _OnOff[CharacterScoreRule] = _rule(CharacterScoreRule)
+    html_tag: _OnOff[HtmlTagRule] = _rule(HtmlTagRule)
+    terminal_punctuation: _OnOff[TerminalPunctuationRule] = _rule(TerminalPunctuationRule)
+    non_zero_numerals: _OnOff[NonZeroNumeralsRule] = _rule(NonZeroNumeralsRule)
+    num_mismatch: _OnOff[NumMismatchRule] = _rule(NumMismatchRule)
+    url_mismatch: _OnOff[UrlMismatchRule] = _rule(UrlMismatchRule)
+    similarity: _OnOff[SimilarityRule] = _rule(SimilarityRule)
+    repetition: _OnOff[RepetitionRule] = _rule(RepetitionRule)
+    duplicate_source: _OnOff[DuplicateRule] = _rule(DuplicateRule)
+    duplicate_target: _OnOff[DuplicateRule] = _rule(DuplicateRule)
 
     def active(self) -> dict[str, Section]:
         """The rules that are on, by their names, in order."""

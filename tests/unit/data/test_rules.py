@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from nmt.config.cleaning import RulesConfig
 from nmt.config.data import DataConfig
+from nmt.config.experiment import json_schema
 from nmt.config.scripts import SCRIPTS, scripts_of
 from nmt.data import cleaning
 from nmt.data.prepare import prepare_corpus
@@ -282,3 +283,16 @@ def test_refused_settings(tmp_path: Path, rules: dict[str, Any], said: str) -> N
             {"src_lang": "xx", "tgt_lang": "en", **sources(tmp_path), "cleaning": {"rules": rules}}
         )
     assert said in str(error.value)
+
+
+def test_the_schema_of_editors_takes_true_and_thresholds() -> None:
+    defined = json_schema()["$defs"]["RulesConfig"]["properties"]["long_word"]
+    assert defined["anyOf"] == [{"$ref": "#/$defs/LongWordRule"}, {"type": "null"}, {"type": "boolean"}]
+    assert RulesConfig.model_validate({"long_word": True}) == RulesConfig.model_validate({"long_word": {}})
+
+
+@pytest.mark.parametrize("name", [*PAIR_RULES, "duplicate_source", "duplicate_target"])
+def test_the_documentation_names_every_rule(name: str) -> None:
+    assert f"`{name}`" in (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
+    assert name in RulesConfig.model_fields
+    assert name in cleaning.RULES
