@@ -157,6 +157,21 @@ KEYS = {
     "decoder_layerdrop": "model.layer_drop",
     "layerdrop": "model.layer_drop",
     "sliding_window": "model.attention_window",
+    "lengthfilter": "data.cleaning.rules.length",
+    "lengthratiofilter": "data.cleaning.rules.length_ratio",
+    "longwordfilter": "data.cleaning.rules.long_word",
+    "averagewordlengthfilter": "data.cleaning.rules.average_word_length",
+    "alphabetratiofilter": "data.cleaning.rules.alphabet_ratio",
+    "characterscorefilter": "data.cleaning.rules.character_score",
+    "htmltagfilter": "data.cleaning.rules.html_tag",
+    "terminalpunctuationfilter": "data.cleaning.rules.terminal_punctuation",
+    "nonzeronumeralsfilter": "data.cleaning.rules.non_zero_numerals",
+    "similarityfilter": "data.cleaning.rules.similarity",
+    "repetitionfilter": "data.cleaning.rules.repetition",
+    "max_word_length": "data.cleaning.rules.long_word",
+    "alpha_ratio": "data.cleaning.rules.alphabet_ratio",
+    "src_trg_ratio": "data.cleaning.rules.length_ratio",
+    "digits_mismatch": "data.cleaning.rules.num_mismatch",
 }
 
 COMMANDS = {

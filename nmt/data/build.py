@@ -41,10 +41,10 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
 
     # Training pairs that pass the rules for one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
-    cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
+    cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences", (data.src_lang, data.tgt_lang))
     read = folder / "read.arrow"
     pairs = read_pairs(data.train, reading)
-    _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
+    passed = _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
@@ -52,6 +52,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     chosen = Selection(cleaner)
     chosen.clean()
     chosen.drop_overlap(held)
+    chosen.add_examples(passed)
     left = int(chosen.keep.sum())
     where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
     for number, name in [(-1, "train"), *enumerate(holdouts)]:
@@ -73,6 +74,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
         },
         "read": cleaner.read,
         "dropped": cleaner.dropped,
+        "examples": {rule: cleaner.examples[rule] for rule in cleaner.dropped if rule in cleaner.examples},
         **ratio,
         "shared": chosen.shared,
         "sizes": {name: sizes[name] for name in sources},
