@@ -28,6 +28,7 @@ CPU_BATCH = 4096  # tokens of a batch on a CPU; larger updates accumulate batche
 ENOUGH = 1 / 3  # of the updates of a row; with fewer, a smaller model learns more in the same time
 WARMUP = 0.1, 50, 4000  # share of the updates, at least, at most
 VALIDATIONS = 12  # in a run
+FEWEST_VALIDATIONS = 4
 RESERVE = 0.05, 0.25, 15.0  # share of the time for all but training, and bounds in minutes
 
 
@@ -40,32 +41,31 @@ class Size:
         model: keys of the section ``model``, without dropout.
         lr: peak learning rate of Adam with a cosine schedule.
         batch: tokens of an update on each side.
+        vocab_size: the largest vocabulary, of which the output layer takes much of the time.
     """
 
     title: str
     model: Mapping[str, Any]
     lr: float
     batch: int
+    vocab_size: int
 
 
-def _transformer(title: str, width: int, inner: int, heads: int, layers: int, lr: float, batch: int) -> Size:
-    layers_of = {"encoder_layers": layers, "decoder_layers": layers}
-    return Size(
-        title, {"type": "transformer", "d_model": width, "d_ff": inner, "num_heads": heads, **layers_of}, lr, batch
-    )
+def _transformer(title: str, width: int, inner: int, heads: int, layers: int, *more: Any) -> Size:
+    depth = {"encoder_layers": layers, "decoder_layers": layers}
+    return Size(title, {"type": "transformer", "d_model": width, "d_ff": inner, "num_heads": heads, **depth}, *more)
 
 
+_GRU = {"type": "rnn", "d_model": 128, "d_hidden": 128, "d_attention": 128}
 SIZES = {
-    "gru": Size(
-        "a GRU of width 128 with attention",
-        {"type": "rnn", "d_model": 128, "d_hidden": 128, "d_attention": 128}, 4e-3, 4096,
-    ),
-    #                            title                        width inner heads layers  rate   batch
-    "tiny": _transformer("a Transformer of width 128",          128,  512,  4,   4,     4e-3,  4096),
-    "small": _transformer("a Transformer of width 256",         256, 1024,  4,   4,     2e-3,  8192),
-    "medium": _transformer("a Transformer of width 512",        512, 1024,  4,   6,     1e-3,  8192),
-    "base": _transformer("the base Transformer",                512, 2048,  8,   6,     1e-3, 24576),
-    "big": _transformer("the big Transformer",                 1024, 4096, 16,   6,     5e-4, 49152),
+    #                                                           rate  batch  vocabulary
+    "gru": Size("a GRU of width 128 with attention", _GRU,      4e-3,  2048,  8_000),
+    #                                             width inner heads layers
+    "tiny": _transformer("a Transformer of width 128",  128,  512,  4, 4, 4e-3,  4096,  8_000),
+    "small": _transformer("a Transformer of width 256", 256, 1024,  4, 4, 2e-3,  8192, 16_000),
+    "medium": _transformer("a Transformer of width 512", 512, 1024, 4, 6, 1e-3,  8192, 32_000),
+    "base": _transformer("the base Transformer",        512, 2048,  8, 6, 1e-3, 24576, 32_000),
+    "big": _transformer("the big Transformer",         1024, 4096, 16, 6, 5e-4, 49152, 32_000),
 }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ class Recipe:
 
     Attributes:
         pairs: the most pairs that the row is for; infinite in the last row.
-        vocab_size: subwords of the joint vocabulary.
+        vocab_size: subwords of the joint vocabulary, if the model does not take fewer.
         dropout: the names of the models in :data:`SIZES`, largest first, each with its dropout.
         label_smoothing: see ``train.label_smoothing``.
         batch: tokens of an update on each side, if that of the model is not smaller.
@@ -120,6 +120,11 @@ def recipe_for(pairs: int) -> Recipe:
     return next(recipe for recipe in RECIPES if pairs <= recipe.pairs)
 
 
+def vocabulary(recipe: Recipe, size: str) -> int:
+    """``tokenizer.vocab_size`` for a model of this size."""
+    return min(recipe.vocab_size, SIZES[size].vocab_size)
+
+
 def model_settings(recipe: Recipe, size: str) -> dict[str, Any]:
     """The section ``model``."""
     return {**SIZES[size].model, "dropout": recipe.dropout[size]}
@@ -157,10 +162,14 @@ def warmup(steps: float) -> int:
 
 
 def validate_every(steps: float, seconds_per_step: float, seconds_per_validation: float) -> int:
-    """Updates between validations: :data:`VALIDATIONS` in a run, or fewer where they would take a tenth of the time."""
-    even = steps / VALIDATIONS
-    affordable = 10 * seconds_per_validation / seconds_per_step if seconds_per_step > 0 else 0.0
-    return max(1, int(rounded(min(max(even, affordable), steps), 1)))
+    """Updates between validations.
+
+    :data:`VALIDATIONS` are usual in a run; fewer where they would take over a tenth of the time, but not fewer than
+    :data:`FEWEST_VALIDATIONS`.
+    """
+    affordable = 10 * seconds_per_validation / seconds_per_step
+    every = min(max(steps / VALIDATIONS, affordable), steps / FEWEST_VALIDATIONS)
+    return max(1, int(rounded(every, 1)))
 
 
 def rounded(number: float, digits: int) -> float:

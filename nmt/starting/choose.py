@@ -128,7 +128,7 @@ class _Draft:
         width, inner = model["d_model"], model["d_ff"]
         encoder = model["encoder_layers"] * (4 * width**2 + 2 * width * inner)
         decoder = model["decoder_layers"] * (8 * width**2 + 2 * width * inner)
-        return 6.0 * tokens * (encoder + decoder + width * self.recipe.vocab_size)
+        return 6.0 * tokens * (encoder + decoder + width * recipes.vocabulary(self.recipe, self.size))
 
     def finished(self, measured: Measured) -> Choice:
         """The choice for the pace that was measured."""
@@ -204,6 +204,6 @@ class _Draft:
 
     def _vocabulary(self) -> tuple[int, float]:
         """The size of the vocabulary, which must hold the alphabet, and the share of the characters it covers."""
-        asked = self.recipe.vocab_size
+        asked = recipes.vocabulary(self.recipe, self.size)
         coverage = 1.0 if self.material.alphabet(1.0) <= LARGEST_ALPHABET * asked else COVERAGE
         return max(asked, int(recipes.rounded(2 * self.material.alphabet(coverage), 2))), coverage

@@ -69,7 +69,7 @@ class Bench:
         for side, name in enumerate(("src", "tgt")):
             lines = (pair[side].replace("\n", " ").replace("\r", " ") for _, pair in material.sample)
             (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        self._prepared: Prepared | None = None
+        self._prepared: dict[Any, Prepared] = {}  # by the size of the vocabulary
 
     @cached_property
     def described(self) -> str:
@@ -89,12 +89,13 @@ class Bench:
         """
         config = self._config(settings)
         with _quiet():
-            self._prepared = self._prepared or pipeline.prepare(config)
-            trainer = pipeline.build_trainer(config, Run(config.run_dir), self._prepared, self.place)
+            if (prepared := self._prepared.get(config.tokenizer.vocab_size)) is None:
+                prepared = self._prepared[config.tokenizer.vocab_size] = pipeline.prepare(config)
+            trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, self.place)
             trainer.model.train()
             try:
                 seconds, memory = self._time(trainer)
-                return self._account(trainer, self._prepared, seconds, memory)
+                return self._account(trainer, prepared, seconds, memory)
             finally:
                 trainer.updater.captured = None
                 del trainer

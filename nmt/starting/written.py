@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nmt.config.recipes import SIZES, rounded
+from nmt.config.recipes import SIZES, rounded, vocabulary
 from nmt.runtime.progress import duration
 from nmt.starting.choose import Choice
 from nmt.starting.material import Material
@@ -93,12 +93,14 @@ def _body(choice: Choice) -> Iterator[str]:
 
 def _why_vocabulary(choice: Choice) -> str:
     """The reason of the size of the vocabulary."""
-    tokenizer, recipe = choice.settings["tokenizer"], choice.recipe
-    size, pairs = tokenizer["vocab_size"], _about(choice.train_pairs)
-    if size > recipe.vocab_size:
+    size, usual = choice.settings["tokenizer"]["vocab_size"], vocabulary(choice.recipe, choice.size)
+    if size > usual:
         return "As many subwords as the characters of these languages need."
-    if size < recipe.vocab_size:
+    if size < usual:
         return "As many subwords as the text can fill."
+    if size < choice.recipe.vocab_size:
+        return f"As many subwords as suit a model of width {choice.settings['model']['d_model']}."
+    pairs = _about(choice.train_pairs)
     return f"The subwords that about {pairs} pairs can teach: most must occur often (Gowda and May 2020)."
 
 
@@ -118,8 +120,8 @@ def _why_limits(choice: Choice) -> str:
     """The reason of the limits."""
     if choice.is_cut_short:
         return (
-            f"The time ends the training, after about {_about(choice.steps)} updates; the rest of it is for corpus, tokenizer"
-            " and test sets."
+            f"The time ends the training, after about {_about(choice.steps)} updates. The rest of the time asked for is"
+            " for corpus, tokenizer and test sets."
         )
     return "The updates end the training; the time only on a busy machine."
 
@@ -151,9 +153,8 @@ def flow(value: Any) -> str:
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
         return value if plain else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, float) and 0 < value < 0.01:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}" if float(f"{value:.1e}") == value else repr(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return json.dumps(value)
 
 
