@@ -142,7 +142,7 @@ def _languages(text: str | None, data: Sequence[str]) -> Languages:
 
     if text is None:
         ends = [language_of(word)[1] for word in data]
-        codes = len(ends) == 2 and all(re.fullmatch(r"[a-z]{2,3}", end) for end in ends) and ends[0] != ends[1]
+        codes = len(ends) == 2 and all(re.fullmatch(r"[a-z]{2}", end) for end in ends) and ends[0] != ends[1]
         hint = f"{ends[0]}-{ends[1]}, as the names of the files end" if codes else "en-de"
         raise ConfigError(f"--langs is missing: the codes of source and target language, such as --langs {hint}")
     codes_given = text.split(":" if ":" in text else "-")
