@@ -122,22 +122,28 @@ def read_material(source: Any, languages: Languages) -> Material:
             sample[place] = (pairs, pair)
     if pairs < FEWEST:
         raise DataError(
-            f"{name}: {pairs} pairs are too few to train a model; give at least {FEWEST}, better some thousands"
+            f"{name}: {pairs} pair(s) are too few to train a model; give at least {FEWEST}, better some thousands"
         )
     sample.sort(key=lambda numbered: numbered[0])
     return Material(source, name, pairs, (lengths[0] / pairs, lengths[1] / pairs), sample)
 
 
-def count_pairs(source: Any, languages: Languages) -> int:
+def count_pairs(source: Any, languages: Languages, material: Material) -> int:
     """The number of pairs of a validation or test set.
 
     Raises:
-        DataError: the set cannot be read, or is empty.
+        DataError: the set cannot be read, is empty, or has mostly pairs of the training data.
     """
     section = validated(source)
-    count = sum(1 for _ in read_pairs(section, languages.reading))
+    name, known = reader(section).name(section), {pair for _, pair in material.sample}
+    count = shared = 0
+    for pair in read_pairs(section, languages.reading):
+        count += 1
+        shared += pair in known
     if not count:
-        raise DataError(f"{reader(section).name(section)}: holds no sentence pairs")
+        raise DataError(f"{name}: holds no sentence pairs")
+    if 2 * shared > count:
+        raise DataError(f"{name}: {shared:,} of its {count:,} pairs are training pairs; name other data, or none")
     return count
 
 

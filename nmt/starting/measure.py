@@ -44,6 +44,7 @@ class Measured:
         memory: peak in bytes; on a CPU of the whole process, on CUDA of the device.
         updates: number for a pass over all pairs of the data.
         vocab_size: pieces of the vocabulary; fewer than asked for where the text cannot fill it.
+        share: of the processors that this process asked for and got; less than 1 beside other programs.
     """
 
     parameters: int
@@ -51,6 +52,7 @@ class Measured:
     memory: int
     updates: float
     vocab_size: int
+    share: float = 1.0
 
 
 class Bench:
@@ -94,8 +96,7 @@ class Bench:
             trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, self.place)
             trainer.model.train()
             try:
-                seconds, memory = self._time(trainer)
-                return self._account(trainer, prepared, seconds, memory)
+                return self._account(trainer, prepared, *self._time(trainer))
             finally:
                 trainer.updater.captured = None
                 del trainer
@@ -110,8 +111,8 @@ class Bench:
         data = {**settings["data"], "train": text, "valid": held, "test": {}, "store": str(self.folder / "store")}
         return validate_config({**settings, "data": data, "runs": str(self.folder / "runs")}, "nmt init")
 
-    def _time(self, trainer: Trainer) -> tuple[float, int]:
-        """Seconds of one update, and the peak of the memory in bytes."""
+    def _time(self, trainer: Trainer) -> tuple[float, int, float]:
+        """Seconds of one update, the peak of the memory in bytes, and the share of the processors."""
         order, reader, updater = trainer.order, trainer.reader, trainer.updater
         cuda = self.device.type == "cuda"
         if cuda:
@@ -122,20 +123,22 @@ class Bench:
         with showing("measuring", total=BATCHES, unit="batches") as add:
             # The longest batch, for the memory; then batches as they come, for the pace
             trainer.update([reader.read(order.longest_batch())])
-            begun, done = self._now(), 0
+            begun, worked, done = self._now(), time.process_time(), 0
             while done < BATCHES and (done == 0 or self._now() - begun < SECONDS):
                 trainer.update([reader.read(rows[done % len(rows)])])
                 add(1)
                 done += 1
+            seconds, worked = self._now() - begun, time.process_time() - worked
         memory = torch.cuda.max_memory_allocated(self.device) if cuda else _peak()
-        return order.accumulate * (self._now() - begun) / done, memory
+        share = worked / seconds / torch.get_num_threads() if self.device.type == "cpu" else 1.0
+        return order.accumulate * seconds / done, memory, min(1.0, share)
 
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.monotonic()
 
-    def _account(self, trainer: Trainer, prepared: Prepared, seconds: float, memory: int) -> Measured:
+    def _account(self, trainer: Trainer, prepared: Prepared, seconds: float, memory: int, share: float) -> Measured:
         sampled = len(self.material.sample) * (1 - HELD)
         return Measured(
             parameters=count_parameters(trainer.model)[0],
@@ -143,6 +146,7 @@ class Bench:
             memory=memory,
             updates=len(trainer.order.updates(0)) * self.material.pairs / sampled,
             vocab_size=prepared.tokenizer.tgt_vocab_size,
+            share=share,
         )
 
 

@@ -15,6 +15,7 @@ from nmt.starting.material import Material
 _PLAIN = re.compile(r"[A-Za-z./_][\w./+@-]*", re.ASCII)
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # of some version of YAML, no texts
 WIDTH = 118  # of a line of comment
+BUSY = 0.5  # share of the processors, below which other programs make training slower
 
 
 def to_text(choice: Choice, material: Material, device: str, command: str, next_command: str) -> str:
@@ -32,13 +33,14 @@ def expectations(choice: Choice, device: str) -> list[str]:
     """What the training is expected to take, for people."""
     train, measured = choice.settings["train"], choice.measured
     tokens = train["batch_tokens"] * train.get("accumulate", 1)
-    epochs = choice.steps / choice.epoch_updates
+    epochs, busy = choice.steps / choice.epoch_updates, measured.share < BUSY
     limit = f"; the time allowed is {_minutes(train['max_minutes'])}" if not choice.is_cut_short else ""
     return [
         f"model    {measured.parameters / 1e6:.1f} million parameters",
         f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {epochs:.2g} epochs",
         f"time     {_minutes(choice.minutes)}, at {measured.seconds:.2g} s an update, with validations{limit}",
         f"memory   {measured.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
+        *([f"busy     training had {measured.share:.0%} of the processors; alone, it is faster"] if busy else []),
     ]
 
 

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.starting.material import read_material, source_of
 
     material = read_material(source_of(arguments.data, languages), languages)
-    request = _request(arguments, languages, minutes)
+    request = _request(arguments, languages, minutes, material)
     print(_shown(material))
     # Choice
     from nmt.starting.choose import choose
@@ -167,7 +167,7 @@ def _check_text(words: Sequence[str]) -> None:
             raise ConfigError(f"{shown}: the name is not UTF-8; rename it") from None
 
 
-def _request(arguments: argparse.Namespace, languages: Languages, minutes: float) -> Request:
+def _request(arguments: argparse.Namespace, languages: Languages, minutes: float, material: Material) -> Request:
     """What is asked for, after a look at the validation and test data."""
     from nmt.starting.choose import Request
     from nmt.starting.material import count_pairs, source_of
@@ -176,9 +176,9 @@ def _request(arguments: argparse.Namespace, languages: Languages, minutes: float
     tests: dict[str, Any] = {}
     for words in arguments.test:
         source = source_of(words, languages)
-        count_pairs(source, languages)
+        count_pairs(source, languages, material)
         tests[_test_name(words[0], {"valid", *tests})] = source
-    count = count_pairs(valid, languages) if valid is not None else 0
+    count = count_pairs(valid, languages, material) if valid is not None else 0
     return Request(arguments.name, languages, minutes, valid, tests, count)
 
 
