@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from nmt import __version__
@@ -63,7 +64,10 @@ class TorchrunRanks(Ranks):
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if not self.is_main:
             logging.getLogger("nmt").setLevel(logging.ERROR)
-        dist.init_process_group("gloo", timeout=STEP_TIMEOUT)
+        # A restart by torchrun keeps the store with the addresses of the former processes: look under another prefix.
+        store, _, _ = next(rendezvous("env://", self.rank, self.size, timeout=STEP_TIMEOUT))
+        store = PrefixStore(f"start{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=STEP_TIMEOUT)
         self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._gradients: dist.ProcessGroup | None = None  # None: the group of init_process_group
         self._parallel: DistributedDataParallel

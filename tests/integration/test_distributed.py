@@ -316,6 +316,21 @@ def test_a_signal_to_torchrun_and_a_killed_rank(task):
     assert last_checkpoint(run).step == step + 2
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes of torchrun in /proc")
+def test_torchrun_restarts_a_training_that_lost_a_rank(task):
+    path = task.config_file("rnn", train={"max_steps": 30, "checkpoint_every": 5, "validate_every": 30})
+    run = run_of(task, "run")
+    command = [sys.executable, "-m", *LAUNCHER, "--max-restarts", "1", "-m", "nmt", "train", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    wait_for(lambda: checkpoints.list_checkpoints(run.checkpoints), process)
+    os.kill(process_of_rank(1, process), signal.SIGKILL)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert re.search(r": resuming at step \d+", error), error
+    assert last_checkpoint(run).step == 30
+    assert output.count("The run is in") == 1
+
+
 def test_a_mistake_is_told_once(task):
     ranks = train(task, 2, task.config_file("rnn", train={"max_step": 2}))
     assert ranks.codes == [2, 2]
