@@ -32,9 +32,6 @@ class Languages:
     src: str
     tgt: str
 
-    def __str__(self) -> str:
-        return f"{self.src}-{self.tgt}" if "-" not in f"{self.src}{self.tgt}" else f"{self.src}:{self.tgt}"
-
     @property
     def reading(self) -> Reading:
         return Reading((self.src, self.tgt))

@@ -90,19 +90,19 @@ class Bench:
             TrainingError: out of memory.
         """
         config = self._config(settings)
+        self._free()
         with _quiet():
             if (prepared := self._prepared.get(config.tokenizer.vocab_size)) is None:
                 prepared = self._prepared[config.tokenizer.vocab_size] = pipeline.prepare(config)
             trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, self.place)
             trainer.model.train()
-            try:
-                return self._account(trainer, prepared, *self._time(trainer))
-            finally:
-                trainer.updater.captured = None
-                del trainer
-                gc.collect()
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            return self._account(trainer, prepared, *self._time(trainer))
+
+    def _free(self) -> None:
+        """Free the memory of the last measurement, of which a traceback may have kept tensors alive until now."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _config(self, settings: Mapping[str, Any]) -> Config:
         """The settings with the sample as data, and all folders in the temporary one."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
-from nmt.config.experiment import Config
 from nmt.errors import ConfigError
 from nmt.runtime import garbage
 
@@ -28,7 +27,6 @@ DEFAULT_TIME = "8h"
 SHORTEST = 1.0  # minutes
 _UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
 _TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
-_NAME = re.compile(next(item.pattern for item in Config.model_fields["name"].metadata if hasattr(item, "pattern")))
 _FEW = 10_000  # pairs
 
 
@@ -98,16 +96,19 @@ def _path(name: str, force: bool) -> Path:
     Raises:
         ConfigError: the name is none, or is taken.
     """
-    if not _NAME.fullmatch(name):
+    from nmt.config.experiment import Config
+    from nmt.run.directory import Run
+
+    fields = Config.model_fields
+    allowed = next(item.pattern for item in fields["name"].metadata if hasattr(item, "pattern"))
+    if not re.fullmatch(allowed, name):
         stem = Path(name).stem
-        hint = f"; try {stem}" if _NAME.fullmatch(stem) else ""
+        hint = f"; try {stem}" if re.fullmatch(allowed, stem) else ""
         raise ConfigError(f"{name}: is no name; use letters, digits, dots, hyphens and underscores{hint}")
     path = FOLDER / f"{name}.yaml"
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists; choose another name, or replace it with --force")
-    from nmt.run.directory import Run
-
-    run = Run(Path(Config.model_fields["runs"].default) / name)
+    run = Run(Path(fields["runs"].default) / name)
     if run.started:
         raise ConfigError(
             f"{run.path}: is a run of this name, which another configuration cannot continue; choose another name"
