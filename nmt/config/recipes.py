@@ -26,7 +26,7 @@ from typing import Any
 FEWEST = 200  # pairs, below which nothing is learnt that a held-out set could show
 CPU_BATCH = 4096  # tokens of a batch on a CPU; larger updates accumulate batches
 ENOUGH = 1 / 3  # of the updates of a row; with fewer, a smaller model learns more in the same time
-WARMUP = 0.1, 50, 4000  # share of the updates, at least, at most
+WARMUP = 0.1, 100, 4000  # share of the updates, at least, at most
 VALIDATIONS = 12  # in a run
 FEWEST_VALIDATIONS = 4
 RESERVE = 0.05, 0.25, 15.0  # share of the time for all but training, and bounds in minutes

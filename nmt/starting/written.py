@@ -113,7 +113,7 @@ def _why_model(choice: Choice) -> str:
     title, recipe, dropout = SIZES[choice.size].title, choice.recipe, choice.settings["model"]["dropout"]
     first = f"{title[0].upper()}{title[1:]}"
     if choice.size != recipe.sizes[0]:
-        why = f", the largest that learns enough in the time. With more time: {SIZES[recipe.sizes[0]].title}."
+        why = f", the largest that the time allows. With more time: {SIZES[recipe.sizes[0]].title}."
     else:
         why = ", which suits so many pairs."
     high = " Little data needs much dropout (Sennrich and Zhang 2019)." if dropout >= 0.3 else ""

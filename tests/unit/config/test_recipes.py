@@ -96,7 +96,7 @@ def test_a_part_of_the_time_is_for_the_rest(asked, training):
     assert recipes.training_minutes(asked) == pytest.approx(training, rel=0.005)
 
 
-@pytest.mark.parametrize(("steps", "warmup"), [(8_000, 800), (200_000, 4_000), (300, 50), (40, 20)])
+@pytest.mark.parametrize(("steps", "warmup"), [(8_000, 800), (200_000, 4_000), (300, 100), (40, 20)])
 def test_warmup_is_a_tenth_of_the_run(steps, warmup):
     assert recipes.warmup(steps) == warmup
 
