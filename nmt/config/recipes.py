@@ -6,6 +6,11 @@ the rows name. A row names several models, largest first; the time decides betwe
 Sources, by the letters in the rows:
 
 a. Runs of nmt on the first 1,000, 3,000 and 10,000 and on all 29,000 pairs of Multi30k English–German, and on the demo.
+   The GRU of the table had 12.7 BLEU on test_2016_flickr from 1,000 pairs (1,000 updates of 1,024 tokens, 151 s of
+   processor time), 20.0 from 3,000 (1,500 updates, 225 s) and 28.0 from 10,000 (1,500 of 2,048 tokens, 391 s), all with
+   dropout 0.3. On 3,000 pairs, a Transformer of width 128 with 3 + 3 layers had 16.7 BLEU in validation after 500
+   updates of 2,048 tokens, the GRU 17.9 after 500 of 1,024. On 29,000 pairs, the table has the settings of
+   ``configs/multi30k-transformer.yaml`` (40.4 BLEU in 58 minutes on two cores).
 b. Sennrich and Zhang 2019 (Revisiting Low-Resource Neural Machine Translation): small vocabularies, small batches, high
    dropout and recurrent models for little data.
 c. Gowda and May 2020 (Finding the Optimal Vocabulary Size for Neural Machine Translation, Findings of EMNLP, 352): the
