@@ -49,7 +49,8 @@ def differences(one: Run, other: Run) -> Iterator[str]:
     # Metrics and test sets
     yield from _different_metrics(_metrics(one), _metrics(other))
     before, after = _scalars(one), _scalars(other)
-    yield from (f"TensorBoard scalars: {tag}" for tag in sorted({*before, *after}) if before.get(tag) != after.get(tag))
+    if tags := sorted(tag for tag in {*before, *after} if before.get(tag) != after.get(tag)):
+        yield f"TensorBoard scalars: {', '.join(tags)}"
     for file in sorted({path.name for run in (one, other) for path in run.evaluation.glob("*.*")}):
         texts = [path.read_bytes() if (path := run.evaluation / file).is_file() else None for run in (one, other)]
         if texts[0] != texts[1]:
