@@ -175,6 +175,11 @@ KEYS = {
 }
 
 COMMANDS = {
+    "new": "init",
+    "create": "init",
+    "start": "init",
+    "quickstart": "init",
+    "setup": "init",
     "fit": "train",
     "resume": "train",
     "learn": "train",
