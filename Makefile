@@ -48,7 +48,9 @@ translate: need-run $(VENV)/.installed  ## translate standard input with RUN
 
 tensorboard: $(VENV)/.installed  ## show the curves of RUN, or of all runs
 	@test -d "$(LOGS)" || { echo "$(LOGS): no such folder; name a run: make tensorboard RUN=demo" >&2; exit 2; }
-	@$(BIN)/tensorboard --logdir $(LOGS)
+	@logs=$(LOGS); \
+	if test -f $(LOGS)/config.yaml; then logs=$$(mktemp -d); ln -s "$(abspath $(LOGS))" "$$logs/$(notdir $(abspath $(LOGS)))"; fi; \
+	$(BIN)/tensorboard --logdir "$$logs"
 
 test: $(VENV)/.installed-dev  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -35,9 +35,11 @@ from nmt.errors import DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Results
-from nmt.evaluation.scores import Scores, resolve
+from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.models.build import count_parameters
 from nmt.run.directory import Run
+from nmt.runtime import journal
 from nmt.runtime.device import (
     Place,
     resolve_device,
@@ -140,6 +142,8 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     with ExitStack() as held:
         # Configuration, corpus, tokenizer, id pairs
         ranks.on_main(lambda: _hold(held, run, config))
+        if ranks.is_main:
+            held.enter_context(journal.keeping(run.log))
         prepared = ranks.main_first(lambda: prepare(config, run))
         # Batches, model, trainer
         training = Training(config, run, prepared, place)
@@ -225,6 +229,7 @@ class Training:
         scores = self._scores(sets, self._with_alpha())
         self.ranks.on_main(lambda: self._conclude(scores))
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
+        journal.note(table(scores))
         further = plan.further(self.config.train, trainer.progress, trainer.pace())
         has_tests, reason = bool(self.prepared.corpus.tests), trainer.reason_to_stop()
         return Trained(self.run, trainer.progress.step, already, has_tests, scores, shown, reason, further)
@@ -299,7 +304,11 @@ class Training:
         """Record the scores as the run's final metrics."""
         finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
         settings, progress = flatten(self.config.model_dump(mode="json")), self.trainer.progress
-        record_final_metrics(self.run, settings, finals, progress.step, progress.files)
+        if progress.best is not None:
+            finals["final/best validation/bleu"] = progress.best["bleu"]
+        finals["final/training/minutes"] = self.run.training_seconds() / 60
+        about = {"parameters": count_parameters(self.trainer.model)[0]}
+        record_final_metrics(self.run, settings, about, finals, progress.step, progress.files)
         self.run.save_config(self.config)
 
 

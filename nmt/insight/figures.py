@@ -88,7 +88,7 @@ def save_figure(figure: Any, path: Path) -> None:
         raise DataError(f"{path}: cannot be written: {error.strerror}; name another file") from None
 
 
-def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> Any:
+def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], title: str = "") -> Any:
     """The figure as an array of bytes [height, width, 3], without warnings from matplotlib."""
     import numpy as np
     from matplotlib import rc_context
@@ -96,7 +96,7 @@ def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str
 
     with warnings.catch_warnings(), rc_context({"text.usetex": False}):
         warnings.simplefilter("ignore")
-        canvas = FigureCanvasAgg(attention_figure(weights, src, tgt))
+        canvas = FigureCanvasAgg(attention_figure(weights, src, tgt, title))
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

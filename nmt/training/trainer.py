@@ -20,7 +20,7 @@ from nmt.data.reader import Reader, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.selection import TITLES, Quality
-from nmt.runtime.device import Place
+from nmt.runtime.device import Place, generators, restore_generators
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.training import plan
 from nmt.training.final import FinalModel
@@ -85,7 +85,9 @@ class Trainer:
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
-        self._told_forecast = self._told_unvaried = False
+        self._saved_at = 0.0  # training time at the last checkpoint
+        self._last_step: int | None = None  # that max_steps and max_epochs allow
+        self._told_forecast = self._told_unvaried = self._told_notes = False
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -134,6 +136,8 @@ class Trainer:
                     self._stop_if_asked()
                     if self._aim_is_due():
                         self._aim()
+                    if self._save_is_due():
+                        self.save(scheduled=False)
                     # Update
                     epoch, position, is_last, batches = next(updates)
                     self.step(batches)
@@ -160,8 +164,17 @@ class Trainer:
             self.reporter.close()
 
     def step(self, batches: Sequence[Batch | PackedBatch]) -> None:
-        """Make an update; raise an error if the training diverges."""
-        self.update(batches)
+        """Make an update; raise an error if the training diverges.
+
+        Raises:
+            Interrupted: a signal came between two batches of the update; the state before the update is saved.
+        """
+        drawn = generators(self.place.device)
+        try:
+            self.update(batches)
+        except Paused:
+            restore_generators(drawn, self.place.device)
+            raise self._interrupted() from None
         self.updater.stop_if_diverged(self.progress)
         self._tick()
 
@@ -195,6 +208,7 @@ class Trainer:
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()
         self.progress.seconds = self.ranks.on_main(lambda: self.progress.seconds)  # limits are those of one clock
+        self._saved_at = self.progress.seconds
 
     def quality(self, weights: Mapping[str, Tensor]) -> Quality:
         """Validate the model with the given weights."""
@@ -225,6 +239,8 @@ class Trainer:
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
         self._started, self._aimed = (progress.step, progress.seconds), progress.seconds
+        self._saved_at = progress.seconds
+        self._last_step = plan.planned_steps(self.config, self.pace())
         if progress.descent is not None and progress.descent.max_minutes != self.config.max_minutes:
             self._aim()
         self.model.train()
@@ -236,7 +252,7 @@ class Trainer:
         if not self.ranks.is_main:
             return NullReporter()
         progress, c = self.progress, self.config
-        return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
+        return Reporter(self.run, progress.files, c.on_save_error)
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
         """Yield for each update: epoch, position in the epoch after it, whether the epoch ends, this rank's batches."""
@@ -263,6 +279,15 @@ class Trainer:
             return False
         before, self._aimed = self._aimed, progress.seconds
         return plan.aim_is_due(limit, before, progress.seconds)
+
+    def _save_is_due(self) -> bool:
+        """Whether the last checkpoint is old. All ranks have the clock of rank 0 then."""
+        every, progress = self.config.checkpoint_every_minutes, self.progress
+        return (
+            every is not None
+            and progress.seconds - self._saved_at >= 60 * every
+            and self.saving.saved_step != progress.step
+        )
 
     def _aim(self) -> None:
         """Estimate the step at which the run ends, and let the schedule end there."""
@@ -315,9 +340,9 @@ class Trainer:
             )
 
     def _interrupted(self) -> BaseException:
-        """Save the state after a signal has paused a validation, and raise :class:`Interrupted`."""
+        """Save the state after a signal has paused an update or a validation, and raise :class:`Interrupted`."""
         self.heed_signals()
-        return AssertionError("a validation is paused only by a signal")
+        return AssertionError("work is paused only by a signal")
 
     # ---------------------------------------------------------------------------------------------------------- metrics
 
@@ -332,7 +357,15 @@ class Trainer:
     def _tick(self) -> None:
         self._count_time(of_updates=True)
         if self.place.device.type == "cpu":  # on other devices reading a number would synchronize
-            self.reporter.progress(self.progress.step, f"loss {self.window.mean_loss():.3f}")
+            self._show(self.window.mean_loss())
+
+    def _show(self, loss: float) -> None:
+        """Show how far the training is."""
+        progress, (step, seconds) = self.progress, self._started
+        passed = progress.seconds - seconds
+        rate = (progress.step - step) / passed if passed > 0 else 0.0
+        outlook = plan.outlook(self.config, self._last_step, progress.step, progress.seconds, rate)
+        self.reporter.progress(outlook, f"{rate:.{1 if rate < 100 else 0}f} steps/s", f"loss {loss:.3f}")
 
     def _log(self) -> None:
         # Add up
@@ -354,14 +387,14 @@ class Trainer:
         # Show
         self.reporter.metrics_at(step, self.progress.epoch, metrics)
         self._forecast()
-        self.reporter.progress(step, f"loss {metrics['train/loss']:.3f}")
-        if self.reporter.bar.disable or w["skipped"]:
-            skipped = f"  {w['skipped']:.0f} updates skipped (not finite)" if w["skipped"] else ""
-            self.reporter.line(
-                f"step {step}  epoch {self.progress.epoch}  loss {metrics['train/loss']:.3f}  "
-                f"ppl {metrics['train/ppl']:.2f}  lr {metrics['train/lr']:.2e}  "
-                f"{metrics['train/tokens_per_second']:,.0f} tokens/s{skipped}"
-            )
+        self._show(metrics["train/loss"])
+        skipped = f"  {w['skipped']:.0f} updates skipped (not finite)" if w["skipped"] else ""
+        tell = self.reporter.line if skipped else self.reporter.step
+        tell(
+            f"step {step}  epoch {self.progress.epoch}  loss {metrics['train/loss']:.3f}  "
+            f"ppl {metrics['train/ppl']:.2f}  lr {metrics['train/lr']:.2e}  "
+            f"{metrics['train/tokens_per_second']:,.0f} tokens/s{skipped}"
+        )
 
     def _forecast(self) -> None:
         """Warn once per start, when the speed is known, if the time limit will end the schedule too early."""
@@ -387,12 +420,15 @@ class Trainer:
             self.reporter.try_to("samples", partial(self.reporter.samples, progress.step, result.samples))
         if result.watched:
             self.reporter.try_to("watched sentences", partial(self.reporter.watched, progress.step, result.watched))
-        for name, weights, src, tgt in result.maps:
-            show = partial(self.reporter.attention, progress.step, name, weights, src, tgt)
+        for name, weights, src, tgt, title in result.maps:
+            show = partial(self.reporter.attention, progress.step, name, weights, src, tgt, title)
             self.reporter.try_to(f"attention map {name}", show)
         self._warn_if_stuck(result)
-        for note in result.notes:
+        for note in (
+            result.notes if not self._told_notes else ()
+        ):  # as long as the model is weak, each validation has one
             self.reporter.line(note)
+            self._told_notes = True
         m, measure = result.metrics, self.ranking.measure(result.quality)
         by = "" if measure == c.score else f" by {TITLES[measure]}"
         self.reporter.line(
