@@ -55,7 +55,7 @@ def score_set(
     translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE
 ) -> tuple[Scores, list[str]]:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
-    notices = Notices(log.warning)
+    notices = Notices(log.warning, most=3)
     hypotheses = [
         found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
     ]

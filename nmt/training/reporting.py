@@ -61,7 +61,7 @@ TRAIN_LOSS = "2 loss/train"
 # Charts of the page CUSTOM SCALARS
 LAYOUT = {
     "overview": {
-        "loss of training and validation, without label smoothing": [
+        "loss of training and validation": [
             "Multiline",
             [f"^{TRAIN_LOSS}$", "^2 loss/valid$"],
         ],
@@ -69,12 +69,14 @@ LAYOUT = {
         "learning rate": ["Multiline", ["^3 training/learning rate$"]],
     }
 }
-# The settings of the page HPARAMS: those that people vary
-VARIED = (
-    "model.type", "model.preset", "model.d_model", "model.encoder_layers", "model.decoder_layers", "model.dropout",
-    "tokenizer.vocab_size", "train.batch_tokens", "train.accumulate", "train.optimizer.lr",
-    "train.schedule.name", "train.schedule.warmup_steps", "train.label_smoothing", "seed",
-)  # fmt: skip
+# The settings of the page HPARAMS, which sorts them by these names: those that people vary
+VARIED = {
+    "model.type": "model", "model.d_model": "d_model", "model.dropout": "dropout",
+    "model.encoder_layers": "encoder_layers", "model.decoder_layers": "decoder_layers",
+    "tokenizer.vocab_size": "vocab_size", "train.batch_tokens": "batch_tokens", "train.optimizer.lr": "lr",
+    "train.schedule.name": "schedule", "train.schedule.warmup_steps": "warmup_steps",
+    "train.label_smoothing": "label_smoothing", "seed": "seed",
+}  # fmt: skip
 
 
 def tag_of(name: str) -> str:
@@ -297,7 +299,7 @@ class Reporter:
             if time.monotonic() - self.told >= EVERY:
                 self.line(text)
             return
-        self.bar.bar_format = f"{{percentage:3.0f}}% |{{bar:20}}| {text}" if outlook.share is not None else text
+        self.bar.bar_format = f"{{percentage:3.0f}}% |{{bar}}| {text}" if outlook.share is not None else text
         self.bar.update((outlook.share or 0.0) - self.bar.n)
 
     def line(self, text: str) -> None:
@@ -415,7 +417,8 @@ def record_final_metrics(
         lengths: lengths of the files that the last checkpoint records.
     """
     # Write, unless written
-    varied = {key: settings[key] for key in VARIED if isinstance(settings.get(key), bool | int | float | str)}
+    known = {name: settings.get(key) for key, name in VARIED.items()}
+    varied = {name: value for name, value in known.items() if isinstance(value, bool | int | float | str)}
     values, metrics = varied | dict(about), {tag_of(name): value for name, value in metrics.items()}
     suffix = f".final-{digest(values, dict(metrics), step)}"
     run.tensorboard.mkdir(parents=True, exist_ok=True)

@@ -235,7 +235,7 @@ class Trainer:
         self.updater.tell = self.saving.tell = self.reporter.line
         self.window = self._new_window()
         if progress.step == 0 and self.ranks.is_main:
-            self.reporter.text("config", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
+            self.reporter.text("settings", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self._clock = time.monotonic()
         self._started, self._aimed = (progress.step, progress.seconds), progress.seconds
@@ -365,7 +365,7 @@ class Trainer:
         passed = progress.seconds - seconds
         rate = (progress.step - step) / passed if passed > 0 else 0.0
         outlook = plan.outlook(self.config, self._last_step, progress.step, progress.seconds, rate)
-        self.reporter.progress(outlook, f"{rate:.{1 if rate < 100 else 0}f} steps/s", f"loss {loss:.3f}")
+        self.reporter.progress(outlook, f"loss {loss:.3f}", f"{rate:.{1 if rate < 100 else 0}f} steps/s")
 
     def _log(self) -> None:
         # Add up
