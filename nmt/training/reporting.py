@@ -54,6 +54,7 @@ TAGS = {
     "train/lr": "3 training/learning rate",
     "train/grad_norm": "3 training/gradient norm",
     "train/tokens_per_second": "4 speed/target subwords per second",
+    "train/mfu": "4 speed/share of the peak of matrix products",
     "train/padding": "4 speed/share of padding",
     "train/skipped": "4 speed/skipped updates",
 }
