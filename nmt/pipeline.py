@@ -51,6 +51,7 @@ from nmt.runtime.device import (
 )
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
+from nmt.runtime.progress import showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.runtime.signals import Interrupted, number_of
 from nmt.training import plan
@@ -89,7 +90,8 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     if unknown := unknown_summary(encoded.unknown, config.tokenizer):
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
-    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
+    with showing("checking what the tokenizer keeps", unit=""):
+        round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
     log.info("%s", round_trip.summary(config.tokenizer))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 

@@ -88,8 +88,7 @@ def outlook(config: TrainConfig, last: int | None, step: int, seconds: float, ra
         found.append(Outlook(min(1.0, seconds / limit), text, left))
     if not found:
         return Outlook(None, f"step {step:,}", None)
-    # Without a rate, steps are compared with minutes by their shares.
-    return min(found, key=lambda one: (math.inf if one.left is None else one.left, -(one.share or 0.0)))
+    return min(found, key=lambda one: math.inf if one.left is None else one.left)
 
 
 def with_known_end(config: TrainConfig, epoch_steps: Callable[[], int]) -> TrainConfig:

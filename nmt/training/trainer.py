@@ -21,6 +21,7 @@ from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.selection import TITLES, Quality
 from nmt.runtime.device import Place, generators, restore_generators
+from nmt.runtime.progress import showing
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.training import plan
 from nmt.training.final import FinalModel
@@ -124,7 +125,8 @@ class Trainer:
             with postponing(acknowledge=self.ranks.is_main):
                 # Before the first step
                 if self.place.device.type == "cuda":
-                    self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
+                    with showing("preparing the first step", unit=""):
+                        self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
                 self._score_again()
                 while True:
                     # Stop, or validate

@@ -21,6 +21,7 @@ from nmt.insight.attention import attention_map
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.selection import Quality, varied
 from nmt.runtime.device import Place
+from nmt.runtime.progress import showing
 from nmt.runtime.ranks import Ranks
 from nmt.runtime.signals import Paused
 from nmt.training.loss import projected_cross_entropy
@@ -115,13 +116,15 @@ class Validator:
     def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:
         """Negative log-likelihood, correct tokens and tokens of each of this rank's batches."""
         batches: list[tuple[float, int, int]] = []
-        with torch.inference_mode():
-            for rows in self.plan[self.ranks.block(len(self.plan))]:
+        share = self.plan[self.ranks.block(len(self.plan))]
+        with torch.inference_mode(), showing("validation loss", len(share), "batches") as add:
+            for rows in share:
                 self.ranks.pulse()
                 batch = self.read(rows).to(self.place.device)
                 hidden, targets = batch.at_targets(model(*batch.inputs)), batch.targets  # [M, D], [M]
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
                 batches.append((float(loss.nll), int(loss.correct), len(targets)))
+                add(1)
         return batches
 
     def _judge(
@@ -137,7 +140,8 @@ class Validator:
         for batch in batches:
             nll, correct, tokens = nll + batch[0], correct + batch[1], tokens + batch[2]
         hypotheses = [t.text for t in found]
-        scores = score(hypotheses, self.references, self.config.evaluation, ["bleu", "chrf"])
+        with showing("scoring the validation", unit=""):
+            scores = score(hypotheses, self.references, self.config.evaluation, ["bleu", "chrf"])
         loss = nll / tokens
         metrics = {
             "valid/loss": loss, "valid/ppl": math.exp(min(loss, 100)), "valid/accuracy": correct / tokens,

@@ -1,6 +1,9 @@
 """Signals end a program at any moment, without loss; a training saves its state first."""
 
+import itertools
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import pytest
 from nmt import pipeline
 from nmt.cli import main
 from nmt.data import tokenizer
+from nmt.evaluation.results import Results
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
@@ -20,6 +24,7 @@ from nmt.runtime import signals
 from nmt.runtime.ranks import Ranks
 from nmt.runtime.signals import Interrupted
 from nmt.training.trainer import Trainer
+from nmt.training.updater import Updater
 
 ROOT = Path(__file__).parents[2]
 NMT = [sys.executable, "-m", "nmt"]
@@ -138,6 +143,49 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
     assert saved(Run(broken.run_dir))["validation_due"]
     pipeline.train(broken)
     assert list(differences(Run(whole.run_dir), Run(broken.run_dir))) == []
+
+
+def test_signals_all_over_a_whole_training(task, monkeypatch, capsys):
+    """Each start gets a signal one event later than the last one: a message, an update, a piece of a validation."""
+    section = {"max_steps": 6, "validate_every": 3, "accumulate": 2, "batch_tokens": 128, "samples": 1, "log_every": 2}
+    assert main(["train", str(task.config_file("transformer", "whole", train=section))]) == 0
+    for folder in (task.folder / "store").iterdir():  # the second training makes its own
+        shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+    number, left = itertools.cycle(signals.STOP), [0]
+
+    def event():
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), next(number))
+
+    def before(owner, name):
+        original = getattr(owner, name)
+
+        def replaced(*arguments, **options):
+            event()
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, replaced)
+
+    for owner, name in (
+        (logging.StreamHandler, "emit"), (Ranks, "pulse"), (Updater, "loss"), (Trainer, "save"),
+        (tokenizer, "_run_trainer"), (pipeline, "encode_corpus"), (checkpoints, "save_model"), (Results, "store"),
+    ):  # fmt: skip
+        before(owner, name)
+    command = ["train", str(task.config_file("transformer", "broken", train=section))]
+    codes, first = [], 1
+    while True:
+        left[0] = first
+        code = main(command)
+        if left[0] > 0:
+            break
+        codes.append(code)
+        first += 1 + first // 4
+    assert code == 0
+    assert len(codes) >= 12
+    assert set(codes) == {128 + number for number in signals.STOP}
+    runs = (Run(task.folder / "runs" / name) for name in ("whole", "broken"))
+    assert list(differences(*runs)) == []
 
 
 def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypatch, capsys):
