@@ -139,7 +139,8 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     """
     # This process
     run = Run(config.run_dir)
-    place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
+    with showing("setting up PyTorch and the device", unit=""):
+        place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
         # Configuration, corpus, tokenizer, id pairs

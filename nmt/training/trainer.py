@@ -431,9 +431,10 @@ class Trainer:
             self.reporter.try_to("samples", partial(self.reporter.samples, progress.step, result.samples))
         if result.watched:
             self.reporter.try_to("watched sentences", partial(self.reporter.watched, progress.step, result.watched))
-        for name, weights, src, tgt, title in result.maps:
-            show = partial(self.reporter.attention, progress.step, name, weights, src, tgt, title)
-            self.reporter.try_to(f"attention map {name}", show)
+        with showing("drawing attention maps", unit=""):
+            for name, weights, src, tgt, title in result.maps:
+                show = partial(self.reporter.attention, progress.step, name, weights, src, tgt, title)
+                self.reporter.try_to(f"attention map {name}", show)
         self._warn_if_stuck(result)
         for note in (
             result.notes if not self._told_notes else ()
