@@ -209,7 +209,7 @@ class Reporter:
         self.run, self.on_error = run, on_error
         self.failing = False
         terminal = sys.stderr is not None and sys.stderr.isatty()
-        self.bar = tqdm(total=1.0, dynamic_ncols=True, disable=not terminal, leave=False, bar_format="")
+        self.bar = tqdm(total=1.0, dynamic_ncols=True, disable=not terminal, leave=False, bar_format="the first update")
         self.told = time.monotonic()  # of the last line about progress
         self.metrics = RecordFile(run.metrics)
         self.writer = EventWriter(run.tensorboard)

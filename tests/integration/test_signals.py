@@ -77,6 +77,29 @@ def test_a_training_saves_its_state_and_says_at_once_that_it_does(task, number):
     assert saved(Run(task.folder / "runs" / "run"))["step"] >= 3
 
 
+def test_a_second_ctrl_c_stops_without_saving(task, monkeypatch, capsys):
+    section = {"max_steps": 8, "checkpoint_every": 4, "validate_every": 8}
+    whole = Run(task.folder / "runs" / "whole")
+    assert main(["train", str(task.config_file("rnn", "whole", train=section))]) == 0
+    update = Trainer.update
+
+    def interrupted(self, batches):
+        update(self, batches)
+        if self.progress.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    command, run = ["train", str(task.config_file("rnn", train=section))], Run(task.folder / "runs" / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", interrupted)
+        assert main(command) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "nmt: interrupted"
+    assert run.log.read_text().splitlines()[-1].endswith("  interrupted")
+    assert saved(run)["step"] == 4
+    assert main(command) == 0
+    assert list(differences(whole, run)) == []
+
+
 def test_sigusr1_never_ends_a_training(task):
     program = Program([*NMT, "train", str(task.config_file("rnn", train={"max_steps": 3}))])
     program.wait_for("corpus")  # from here on it is sent all the time, until the process has ended
