@@ -321,11 +321,11 @@ class Reporter:
 
     def samples(self, step: int, rows: Sequence[tuple[str, str, str]]) -> None:
         """Record sample translations (source, reference, hypothesis)."""
-        self._table("samples", ["source", "reference", "hypothesis"], step, rows)
+        self._table("samples", ["source", "reference", "translation"], step, rows)
 
     def watched(self, step: int, rows: Sequence[tuple[str, str]]) -> None:
         """Record the translations of the sentences of ``train.watch`` (source, hypothesis)."""
-        self._table("watch", ["source", "hypothesis"], step, rows)
+        self._table("watch", ["source", "translation"], step, rows)
 
     def _table(self, name: str, titles: Sequence[str], step: int, rows: Sequence[Sequence[str]]) -> None:
         lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]

@@ -373,7 +373,8 @@ class Trainer:
         passed = progress.seconds - seconds
         rate = (progress.step - step) / passed if passed > 0 else 0.0
         outlook = plan.outlook(self.config, self._last_step, progress.step, progress.seconds, rate)
-        self.reporter.progress(outlook, f"loss {loss:.3f}", f"{rate:.{1 if rate < 100 else 0}f} steps/s")
+        shown = f"{rate:.2g}" if rate < 1 else f"{rate:.{1 if rate < 100 else 0}f}"
+        self.reporter.progress(outlook, f"loss {loss:.3f}", f"{shown} steps/s")
 
     def _log(self) -> None:
         # Add up
