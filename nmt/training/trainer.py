@@ -90,6 +90,7 @@ class Trainer:
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
         self._saved_at = 0.0  # training time at the last checkpoint
         self._last_step: int | None = None  # that max_steps and max_epochs allow
+        self._shown_loss: float | None = None
         self._told_forecast = self._told_unvaried = self._told_notes = False
 
     @property
@@ -365,16 +366,18 @@ class Trainer:
         if self.utilisation is not None:
             self.utilisation.add(batches, passed)
         if self.place.device.type == "cpu":  # on other devices reading a number would synchronize
-            self._show(self.window.mean_loss())
+            self._shown_loss = self.window.mean_loss()
+        self._show()
 
-    def _show(self, loss: float) -> None:
+    def _show(self) -> None:
         """Show how far the training is."""
         progress, (step, seconds) = self.progress, self._started
         passed = progress.seconds - seconds
         rate = (progress.step - step) / passed if passed > 0 else 0.0
         outlook = plan.outlook(self.config, self._last_step, progress.step, progress.seconds, rate)
         shown = f"{rate:.2g}" if rate < 1 else f"{rate:.{1 if rate < 100 else 0}f}"
-        self.reporter.progress(outlook, f"loss {loss:.3f}", f"{shown} steps/s")
+        loss = [] if self._shown_loss is None else [f"loss {self._shown_loss:.3f}"]
+        self.reporter.progress(outlook, *loss, f"{shown} steps/s")
 
     def _log(self) -> None:
         # Add up
@@ -398,7 +401,8 @@ class Trainer:
         # Show
         self.reporter.metrics_at(step, self.progress.epoch, metrics)
         self._forecast()
-        self._show(metrics["train/loss"])
+        self._shown_loss = metrics["train/loss"]
+        self._show()
         skipped = f"  {w['skipped']:.0f} updates skipped (not finite)" if w["skipped"] else ""
         tell = self.reporter.line if skipped else self.reporter.step
         tell(
