@@ -18,7 +18,7 @@ from nmt.data.provenance import parts
 from nmt.data.sources import describe, read_pairs
 from nmt.data.sources.base import Reading
 from nmt.errors import DataError
-from nmt.runtime.progress import counted
+from nmt.runtime.progress import counted, showing
 
 
 def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) -> dict[str, Any]:
@@ -50,11 +50,12 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
 
     # Rules for the whole corpus, and the part that each pair belongs to.
     chosen = Selection(cleaner)
-    chosen.clean()
-    chosen.drop_overlap(held)
-    chosen.add_examples(passed)
-    left = int(chosen.keep.sum())
-    where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
+    with showing("comparing the pairs", unit=""):
+        chosen.clean()
+        chosen.drop_overlap(held)
+        chosen.add_examples(passed)
+        left = int(chosen.keep.sum())
+        where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
     for number, name in [(-1, "train"), *enumerate(holdouts)]:
         mask = chosen.keep & (where == number)
         sizes[name] = int(mask.sum())
@@ -125,9 +126,10 @@ def _write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> TextPart:
 
 def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
     """Copy the masked pairs of the file ``read`` to the file ``path``."""
-    with ArrowWriter(path, SCHEMA) as out:
+    with ArrowWriter(path, SCHEMA) as out, showing(f"writing {path.stem}", len(mask), "pairs") as add:
         for number, batch in enumerate(read_batches(read)):
             out.write(batch.filter(booleans(mask[number * BLOCK : number * BLOCK + batch.num_rows])))
+            add(batch.num_rows)
 
 
 # ---------------------------------------------------------------------------------------------------- manifest
