@@ -30,11 +30,9 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     Raises:
         DataError: a source cannot be read, or a part would be empty.
     """
-    sizes: dict[str, int] = {}
-    counts: dict[str, int] = {}
+    sizes, counts, skipped = dict[str, int](), dict[str, int](), dict[str, int]()
     sources = parts(data)
     holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
-    skipped: dict[str, int] = {}
     reading = Reading.of(data, counts, skipped)
     held = _write_sets(data, folder, inputs, reading)
     sizes.update({name: len(hashes) for name, hashes in held.parts.items()})

@@ -14,8 +14,8 @@ from nmt.starting.measure import Measured
 
 HALVINGS = 5  # of a batch that does not fit into the memory
 FASTEST = {"cpu": 4e12, "mps": 3e13, "cuda": 5e14}  # operations per second that no device of the kind exceeds
-# Seconds to translate and score a token of the validation set, over those of a training token: measured on two cores
-# for the models of width 128, and on an H100 for the base Transformer.
+# Seconds to translate and score a token of the validation set, over those of a training token: rough estimates, which
+# only share the time between updates and validations.
 VALIDATION_COST = {"cpu": 4.0, "mps": 20.0, "cuda": 40.0}
 COVERAGE = 0.9995  # share of the characters, of an alphabet that would fill much of the vocabulary
 LARGEST_ALPHABET = 0.25  # of the vocabulary
