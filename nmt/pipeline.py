@@ -37,6 +37,7 @@ from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import Scores, resolve
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.pretrained import start
 from nmt.run.directory import Run
 from nmt.runtime.device import (
     Place,
@@ -96,6 +97,8 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     """The tokenizer of the store, else that of a run that was started, else a new one."""
     store = Path(config.data.store)
     # Sampling changes how text is read while training, not the model that is trained on the text.
+    if config.init is not None:
+        return _inherited_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'))}"
     if path.is_dir():
@@ -105,6 +108,21 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
     return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+
+
+def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
+    """The tokenizer of a run that was started, else that of ``config.init``, from the store or new."""
+    assert config.init is not None
+    if run and run.started and run.tokenizer.is_dir():
+        return Tokenizer.load(run.tokenizer)
+    store, more = Path(config.data.store), config.init.extend_vocabulary
+    fingerprint = start.source_fingerprint(start.source_of(config.init, config.runs))
+    shape = [fingerprint, *([more, corpus.key, config.tokenizer.train_sentences] if more else [])]
+    path = store / f"tokenizer-{digest('init', shape)}"
+    if not path.is_dir():
+        return start.make_tokenizer(config, corpus, path)
+    verify_entry(path, store)
+    return Tokenizer.load(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------- train
@@ -135,6 +153,7 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     """
     # This process
     run = Run(config.run_dir)
+    ranks.on_main(lambda: start.check(config))
     place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
@@ -199,6 +218,8 @@ class Training:
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
         _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
+        if self.config.init is not None:
+            _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
         return trainer.fit()
 
@@ -309,6 +330,9 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     tokenizer, dataset, ranks = prepared.tokenizer, prepared.encoded.train, place.ranks
     seed_everything(config.seed)
     model = new_model(config.model, tokenizer).to(place.device)
+    if config.init is not None:
+        ranks.on_main(lambda: start.write(config, run, tokenizer))
+        ranks.on_every_rank(lambda: start.apply(model, config, run))
     if not ranks.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]))
     # Batches

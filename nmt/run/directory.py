@@ -6,6 +6,7 @@ runs/NAME/
     tokenizer/        SentencePiece model(s)
     checkpoints/      checkpoints, to resume from
     model/            the final weights, once training has ended
+    init/             the weights that the training started from, if the configuration has a section init
     metrics.jsonl     every scalar that TensorBoard shows
     tensorboard/
     alpha.json        strength of the length penalty, chosen for the final weights (:mod:`nmt.run.alpha`)
@@ -49,6 +50,7 @@ _REPLACED = (
     "alpha.json",
     "tokenizer",
     "model",
+    "init",
 )  # by write_text and new_directory
 _CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
 
@@ -77,6 +79,10 @@ class Run:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def init(self) -> Path:
+        return self.path / "init"
 
     @property
     def metrics(self) -> Path:
@@ -369,8 +375,8 @@ class Run:
         Raises:
             RunError: a path that nmt writes to is a link, or neither a regular file nor a folder.
         """
-        folders = [self.tokenizer, self.checkpoints, self.model, self.tensorboard, self.evaluation, self.ctranslate2]
-        folders += [self.path / "export"]
+        folders = [self.tokenizer, self.checkpoints, self.model, self.init, self.tensorboard, self.evaluation]
+        folders += [self.ctranslate2, self.path / "export"]
         files = [self.path / ".lock", self.path / ".lock.claim", self.metrics, *self.tensorboard.glob("events.*")]
         for path in [*folders, *files]:
             if path.is_symlink():
