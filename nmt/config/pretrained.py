@@ -94,10 +94,16 @@ def hub_folder(name: str, files: tuple[str, ...]) -> Path:
     try:
         return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=list(files)))
     except Exception as error:  # of the hub's client and of the network: many classes
-        reason = " ".join(str(error).split())[:200]
+        known = {
+            "LocalEntryNotFoundError": "the hub cannot be reached, and the cache does not hold the model",
+            "RepositoryNotFoundError": "the hub has no such model, or HF_TOKEN may not read it",
+            "RevisionNotFoundError": "the model has no such revision",
+        }
+        kind = type(error).__name__
+        reason = known.get(kind, f"{kind}: {' '.join(str(error).split())[:120]}")
         raise ConfigError(
-            f"init.from: {name}: cannot be loaded ({type(error).__name__}: {reason}); check the name and the network, "
-            "or name a local folder with its files"
+            f"init.from: {name}: cannot be loaded: {reason}; check the name and the network, or name a local folder "
+            "with its files"
         ) from None
 
 

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -286,3 +288,35 @@ def test_scores_equal_those_of_a_model_that_marian_trains(tmp_path, monkeypatch,
         found = log_probs(model, tokenizer.encode_src([src])[0], tokenizer.encode_tgt([tgt])[0])
         assert found.sum() == pytest.approx(score, abs=1e-4)
     assert os.path.exists("vocab.spm")
+
+
+@pytest.mark.slow
+def test_a_model_of_the_hub_is_read_from_its_cache_and_its_absence_is_one_line(tmp_path):
+    """The layout of the cache: refs/main names a commit, snapshots/COMMIT has the files."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = tmp_path / "home" / "hub" / "models--tiny--opus-mt-en-de"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    (cache / "snapshots").mkdir()
+    hugging_face_folder(cache / "snapshots" / commit)
+    task = Task(tmp_path, train=100)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+
+    def train(name):
+        path = task.config_file(
+            "transformer", name, model=None, init={"from": f"hf:tiny/{name}"}, train={"max_steps": 1}
+        )
+        raw = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "tokenizer"}
+        path.write_text(yaml.safe_dump(raw))
+        command = [sys.executable, "-m", "nmt", "train", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert (found := train("opus-mt-en-de")).returncode == 0, found.stderr
+    about = json.loads((tmp_path / "runs" / "opus-mt-en-de" / "init" / "init.json").read_text())
+    assert about["from"] == "hf:tiny/opus-mt-en-de"
+    assert commit in about["path"]
+    absent = train("opus-mt-fr-it")
+    assert absent.returncode == 2
+    lines = absent.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("nmt: init.from: hf:tiny/opus-mt-fr-it: cannot be loaded: the hub cannot be reached")
