@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class Learner:
                 self.words[tuple(word)] += 1
 
     def _with_characters(self, pieces: Iterable[str]) -> Iterable[str]:
-        """``pieces``, with the characters that bytes spell in place of the bytes."""
+        """``pieces``, with characters in place of the bytes that spell them, and unknown words apart."""
         spelled = bytearray()
         for piece in pieces:
             if piece in self.bytes:
@@ -88,7 +89,8 @@ class Learner:
                 continue
             yield from spelled.decode(errors="ignore")
             spelled.clear()
-            yield piece
+            # Adjacent unknown words are one unknown piece.
+            yield from [piece] if piece in self.taken else re.findall(f"{SPACE}?[^{SPACE}]+|{SPACE}", piece)
         yield from spelled.decode(errors="ignore")
 
     def learn(self, count: int) -> list[Piece]:
