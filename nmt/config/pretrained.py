@@ -97,6 +97,7 @@ def hub_folder(name: str, files: tuple[str, ...]) -> Path:
         known = {
             "LocalEntryNotFoundError": "the hub cannot be reached, and the cache does not hold the model",
             "RepositoryNotFoundError": "the hub has no such model, or HF_TOKEN may not read it",
+            "HFValidationError": "the name must be hf:ORG/NAME",
             "RevisionNotFoundError": "the model has no such revision",
         }
         kind = type(error).__name__
@@ -122,9 +123,8 @@ def inherit(raw: dict[str, Any]) -> None:
     if not isinstance(given, Mapping) or not isinstance(given.get("from"), str) or not given["from"]:
         return
     runs = str(raw.get("runs", "runs"))
-    started = Path(runs) / str(raw.get("name")) / "config.yaml"
     name = given["from"]
-    sections, foreign = _of_started(started, name), True
+    sections, foreign = _of_started(Path(runs) / str(raw.get("name")), name), True
     if sections is None:
         source = find(name, runs)
         sections, foreign = settings(source), source.kind != "run"
@@ -143,7 +143,7 @@ def inherit(raw: dict[str, Any]) -> None:
             more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
             raise ConfigError(
                 f"init.from: {name}: brings its {section}: {'; '.join(differing[:3])}{more}; remove the key(s). "
-                f"Those that may differ: {', '.join(free)}"
+                f"Those that may differ: {', '.join(key for key in free if key in expected)}"
             )
         raw[section] = {**there, **here}
 
@@ -156,9 +156,10 @@ def _defaults(section: str, there: Mapping[str, Any]) -> dict[str, Any]:
     return {key: v.model_dump(mode="json") if isinstance(v, Section) else v for key, v in plain.items()}
 
 
-def _of_started(path: Path, name: str) -> dict[str, dict[str, Any]] | None:
+def _of_started(run: Path, name: str) -> dict[str, dict[str, Any]] | None:
     """The sections of a run that was started from the same model; None where there is no such run."""
-    if not path.is_file():
+    path, marks = run / "config.yaml", (".saved", "model/model.json")
+    if not path.is_file() or not (any((run / m).exists() for m in marks) or any(run.glob("checkpoints/step-*"))):
         return None
     try:
         stored = _read_yaml(path, name)

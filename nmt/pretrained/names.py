@@ -83,7 +83,7 @@ def tables(ties: str) -> dict[str, dict[Program, str]]:
     """The embeddings, the output layer and its bias by our names, and their names there.
 
     Args:
-        ties: ``model.tie_embeddings``. Marian's ``decoder_ff_logit_out_W`` is [D, V], all other tables are [V, D].
+        ties: ``model.tie_embeddings``. All tables are [V, D], the bias is [1, V] there.
     """
     target: dict[Program, str] = {"huggingface": "model.decoder.embed_tokens.weight", "marian": "decoder_Wemb"}
     found: dict[str, dict[Program, str]] = {"tgt_embedding.weight": target}
@@ -92,7 +92,7 @@ def tables(ties: str) -> dict[str, dict[Program, str]]:
     else:
         found["src_embedding.weight"] = {"huggingface": "model.encoder.embed_tokens.weight", "marian": "encoder_Wemb"}
     if ties == "none":
-        found["output.weight"] = {"huggingface": "lm_head.weight", "marian": "decoder_ff_logit_out_W"}
+        found["output.weight"] = {"huggingface": "lm_head.weight", "marian": "decoder_ff_logit_out_Wt"}
     found["output.bias"] = {"huggingface": "final_logits_bias", "marian": "decoder_ff_logit_out_b"}
     return found
 
@@ -114,8 +114,6 @@ def to_ours(
     found = {name: torch.cat([parts[n] for n in sorted(parts)]).contiguous() for name, parts in blocks.items()}
     for name, names in tables(ties).items():
         tensor = theirs[names[program]].float()
-        if name == "output.weight" and program == "marian":
-            tensor = tensor.t()
         found[name] = (tensor.flatten() if name == "output.bias" else tensor).contiguous()
     return found
 
@@ -131,10 +129,6 @@ def from_ours(
             tensor = tensor.t() if weight.matrix else tensor.unsqueeze(0)
         found[weight.named(program)] = tensor.contiguous()
     for name, names in tables(ties).items():
-        tensor = ours[name]
-        if name == "output.bias":
-            tensor = tensor.unsqueeze(0)
-        elif name == "output.weight" and program == "marian":
-            tensor = tensor.t()
+        tensor = ours[name].unsqueeze(0) if name == "output.bias" else ours[name]
         found[names[program]] = tensor.contiguous()
     return found

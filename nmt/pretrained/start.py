@@ -234,6 +234,8 @@ def check(config: Config) -> None:
 
 def summary(model: nn.Module, run: Run) -> str:
     """One line for users: where the weights came from, and how many of them are trained."""
+    if not run.init.is_dir():
+        return f"weights of the start are not recorded: {run.init} is missing"
     about = read_account(run)
     name, checksum = next(iter(about["weights"].items()))
     frozen = [p for p in model.parameters() if not p.requires_grad]

@@ -116,6 +116,8 @@ def _renamed(source: Pretrained, theirs: Weights, model: TransformerConfig, file
     if program == "huggingface":
         theirs = _with_aliases(theirs, model.tie_embeddings)
         _check_positions(theirs, model, file)
+    elif "decoder_ff_logit_out_W" in theirs:  # of earlier versions of Marian, [D, V]
+        theirs = {"decoder_ff_logit_out_Wt": theirs["decoder_ff_logit_out_W"].t(), **theirs}
     try:
         ours = to_ours(theirs, program, model.encoder_layers, model.decoder_layers, model.tie_embeddings)
     except KeyError as error:

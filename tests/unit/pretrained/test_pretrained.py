@@ -43,12 +43,12 @@ def pieces_model(lines, size, kind="unigram", **options) -> bytes:
     return out.getvalue()
 
 
-def random_weights(size: int) -> dict[str, torch.Tensor]:
+def random_weights(size: int, ties: str = "all") -> dict[str, torch.Tensor]:
     """Weights of our model, all of them random; the row of bos is 0."""
     torch.manual_seed(3)
     config = TransformerConfig(
         type="transformer", preset="marian", d_model=D, d_ff=24, num_heads=HEADS, encoder_layers=LAYERS[0],
-        decoder_layers=LAYERS[1],
+        decoder_layers=LAYERS[1], tie_embeddings=ties,
     )  # fmt: skip
     model = build_model(config, size, size, 0)
     return {
@@ -180,11 +180,12 @@ def test_pieces_that_the_vocabulary_lacks_are_unknown_and_a_language_tag_is_one_
     assert max(map(max, tokenizer.encode_src(LINES["src"]))) < tokenizer.src_vocab_size == tokenizer.tgt_vocab_size
 
 
-def test_the_names_of_all_weights_go_both_ways():
-    ours = random_weights(12)
+@pytest.mark.parametrize("ties", ["all", "decoder", "none"])
+def test_the_names_of_all_weights_go_both_ways(ties):
+    ours = random_weights(12, ties)
     for program in ("huggingface", "marian"):
-        there = from_ours(ours, program, *LAYERS, "all")
-        back = to_ours(there, program, *LAYERS, "all")
+        there = from_ours(ours, program, *LAYERS, ties)
+        back = to_ours(there, program, *LAYERS, ties)
         assert back.keys() == ours.keys()
         assert all(torch.equal(back[name], tensor) for name, tensor in ours.items())
 
@@ -265,29 +266,44 @@ def test_probabilities_equal_those_of_transformers(tmp_path, activation):
         assert np.abs(found - expected.numpy()).max() < 1e-4
 
 
-@pytest.mark.slow
-def test_scores_equal_those_of_a_model_that_marian_trains(tmp_path, monkeypatch, capfd):
-    pymarian = pytest.importorskip("pymarian", reason="pymarian is not installed")
-    import _pymarian
+TRAIN = """
+import json, sys, pymarian
+pymarian.Trainer(**json.loads(sys.argv[1])).train()
+"""
+SCORE = """
+import sys, _pymarian
+sys.exit(_pymarian.main(["score", *sys.argv[1:]]))
+"""
 
-    monkeypatch.chdir(tmp_path)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ties", ["all", "decoder", "none"])
+def test_scores_equal_those_of_a_model_that_marian_trains(tmp_path, ties):
+    pytest.importorskip("pymarian", reason="pymarian is not installed")
     for side in ("src", "tgt"):
         (tmp_path / side).write_text("".join(f"{line}\n" for line in LINES[side]), encoding="utf-8")
-    pymarian.Trainer(
-        model="model.npz", type="transformer", train_sets=["src", "tgt"], vocabs=["vocab.spm"] * 2,
-        dim_vocabs=[34, 34], dim_emb=D, transformer_dim_ffn=24, transformer_heads=HEADS, enc_depth=2, dec_depth=2,
-        transformer_ffn_activation="relu", transformer_postprocess="dan", tied_embeddings_all=True, cpu_threads=1,
-        mini_batch=16, after="3e", learn_rate=0.003, workspace=128, seed=1, quiet=True,
-    ).train()  # fmt: skip
-    capfd.readouterr()
-    arguments = ["score", "-m", "model.npz", "-v", "vocab.spm", "vocab.spm", "-t", "src", "tgt", "--cpu-threads", "1"]
-    assert _pymarian.main([*arguments, "--quiet"]) == 0
-    expected = [float(line) for line in capfd.readouterr().out.split()]
+    files = ["vocab.spm"] * 2 if ties == "all" else ["src.spm", "tgt.spm"]
+    settings = {
+        "model": "model.npz", "type": "transformer", "train_sets": ["src", "tgt"], "vocabs": files,
+        "dim_vocabs": [34, 34] if ties == "all" else [20, 20], "dim_emb": D, "transformer_dim_ffn": 24,
+        "transformer_heads": HEADS, "enc_depth": 2, "dec_depth": 2, "transformer_ffn_activation": "relu",
+        "transformer_postprocess": "dan", "cpu_threads": 1, "mini_batch": 16, "after": "3e", "learn_rate": 0.003,
+        "workspace": 128, "seed": 1, "quiet": True,
+        **{"all": {"tied_embeddings_all": True}, "decoder": {"tied_embeddings": True}, "none": {}}[ties],
+    }  # fmt: skip
+
+    def marian(program, *arguments):  # in a process of its own, which it ends on an error
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    marian(TRAIN, json.dumps(settings))
+    scores = marian(SCORE, "-m", "model.npz", "-v", *files, "-t", "src", "tgt", "--cpu-threads", "1", "--quiet")
+    expected = [float(line) for line in scores.split()]
     _, model, tokenizer = opened(tmp_path / "model.npz", tmp_path)
+    assert model.config.tie_embeddings == ties
     for src, tgt, score in list(zip(LINES["src"], LINES["tgt"], expected, strict=True))[:20]:
         found = log_probs(model, tokenizer.encode_src([src])[0], tokenizer.encode_tgt([tgt])[0])
         assert found.sum() == pytest.approx(score, abs=1e-4)
-    assert os.path.exists("vocab.spm")
 
 
 @pytest.mark.slow
