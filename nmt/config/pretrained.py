@@ -228,15 +228,41 @@ def _of_huggingface(source: Pretrained) -> dict[str, dict[str, Any]]:
         "decoder_layers": config["decoder_layers"],
         "norm": "post",
         "activation": ACTIVATIONS[config["activation_function"]],
-        "positions": "sinusoidal_halves",
+        **_stored(source.path / "model.safetensors", config.get("pad_token_id")),
         "tie_embeddings": "all" if shared and tied else "decoder" if tied else "none",
         "output_bias": True,
-        "start": "zero",
         "dropout": float(config.get("dropout", 0.1)),
     }
     vocabulary = read_json(source.path / "vocab.json")
     tokenizer = {"joint": shared, "vocab_size": len(vocabulary)}
     return {"model": model, "tokenizer": tokenizer | _kind_of_pieces(source.path / "source.spm")}
+
+
+def _stored(file: Path, pad: Any) -> dict[str, str]:
+    """The keys ``positions`` and ``start``, which ``config.json`` does not say, from the weights in safetensors.
+
+    Other formats need PyTorch. There the usual values are assumed, which reading the weights checks.
+    """
+    import numpy as np
+    from safetensors import SafetensorError, safe_open
+
+    found = {"positions": "sinusoidal_halves", "start": "zero"}
+    targets = ("model.decoder.embed_tokens.weight", "model.shared.weight", "lm_head.weight")
+    try:
+        with safe_open(file, "numpy") as weights:
+            names = set(weights.keys())
+            if (name := "model.encoder.embed_positions.weight") in names:
+                table = weights.get_slice(name)[:64]
+                half = table.shape[1] // 2
+                slowest = np.arange(len(table)) / 10_000  # the angles of Marian's last rate
+                if half > 1 and np.abs(np.sin(slowest) - table[:, half - 1]).max() < 1e-5:
+                    found["positions"] = "sinusoidal_marian"
+            table = next((weights.get_slice(name) for name in targets if name in names), None)
+            if table is not None and isinstance(pad, int) and table[pad : pad + 1].any():
+                found["start"] = "bos"  # a vector that was trained
+    except (OSError, SafetensorError, TypeError, ValueError):  # absent, damaged, or of a type that NumPy lacks
+        pass
+    return found
 
 
 # Settings of a Marian model with the only values that can be expressed.

@@ -13,7 +13,7 @@ import pytest
 import sentencepiece as spm
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nmt.cli import main
 from nmt.config.model import TransformerConfig
@@ -161,6 +161,25 @@ def test_a_hugging_face_folder_gives_the_probabilities_of_the_reference(tmp_path
             [*(src_side.foreign[i] for i in ids[0]), 0], [*(tgt_side.foreign[i] for i in ids[1]), 0]
         )
         assert np.abs(log_probs(model, *ids) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("positions", ["marian", "huggingface"])
+def test_stored_positions_and_a_trained_start_are_found_in_the_weights(tmp_path, positions):
+    weights = hugging_face_folder(tmp_path / "hf")
+    file = tmp_path / "hf" / "model.safetensors"
+    theirs = load_file(file)
+    reference = Marian(weights, *LAYERS, HEADS, steps=positions)
+    table = torch.from_numpy(reference.embed([np.zeros(D)] * 64)).float()
+    theirs |= {f"model.{side}.embed_positions.weight": table.clone() for side in ("encoder", "decoder")}
+    theirs["model.shared.weight"][-1] = 0.5
+    save_file(theirs, file)
+    source, model, tokenizer = opened(tmp_path / "hf", tmp_path)
+    assert model.config.start == "bos"
+    assert (model.tgt_embedding.weight[BOS_ID] == 0.5).all()
+    model.tgt_embedding.weight.data[BOS_ID] = weights["Wemb"][-1] = 0  # the reference starts with zeros
+    ids, foreign = tokenizer.encode_src(LINES["src"][:1])[0], vocabularies(source)[0].foreign
+    expected = reference.log_probs([*(foreign[i] for i in ids), 0], [foreign[7], 0])
+    assert np.abs(log_probs(model, ids, [7]) - expected).max() < 1e-4
 
 
 def test_pieces_that_the_vocabulary_lacks_are_unknown_and_a_language_tag_is_one_piece(tmp_path):
