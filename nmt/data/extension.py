@@ -1,8 +1,8 @@
 """New pieces for a trained tokenizer, from new text: old ids keep their meaning.
 
 First come characters and pieces that the old vocabulary lacks, by their frequency. Then adjacent pieces are merged, the
-most frequent pair first, as byte-pair encoding does (Sennrich et al. 2016), within words. The old tokenizer splits the
-text, so a new piece is a string that it splits too finely for this text.
+most frequent pair first, as byte-pair encoding does (Sennrich et al. 2016): within words, and letters, digits and other
+characters apart. The old tokenizer splits the text, so a new piece is a string that it splits too finely for this text.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -169,7 +170,8 @@ class Learner:
     def _mergeable(self, pair: Pair, new: Container[str]) -> bool:
         usable = all((piece in self.known or piece in new) and piece not in self.fixed for piece in pair)
         merged = "".join(pair)
-        return usable and len(merged) <= self.longest and merged not in self.taken
+        one_kind = len({_kind(char) for char in merged.removeprefix(SPACE)}) < 2
+        return usable and one_kind and len(merged) <= self.longest and merged not in self.taken
 
     def _split(self, word: Word, new: Container[str]) -> Iterable[str]:
         for piece in word:
@@ -177,6 +179,12 @@ class Learner:
                 yield piece
             else:
                 yield from piece
+
+
+def _kind(char: str) -> str:
+    """Letters, digits and the rest do not share a new piece, as in SentencePiece's own training."""
+    category = unicodedata.category(char)[0]
+    return "L" if category == "M" else category if category in "LN" else "P"
 
 
 def _join(word: list[str], pair: tuple[str, str]) -> list[str]:

@@ -81,6 +81,14 @@ def test_characters_that_bytes_spelled_become_pieces(tmp_path):
     assert "ř" in "".join(processor.encode(NEW[0], out_type=str))
 
 
+def test_letters_digits_and_punctuation_are_not_merged_with_each_other(tmp_path):
+    pieces, _ = extended(model_of(tmp_path, "unigram"), 100, ["one2, two... 2024"] * 9)
+    assert {"...", "2024"} <= {piece.text.removeprefix("▁") for piece in pieces}
+    for piece in pieces:
+        kinds = {"L" if char.isalpha() else "N" if char.isdigit() else "P" for char in piece.text.removeprefix("▁")}
+        assert len(kinds) == 1, piece
+
+
 def test_text_that_the_tokenizer_knows_well_gives_no_new_piece(tmp_path):
     model = model_of(tmp_path, "word")
     assert extended(model, 10, OLD) == ([], [])
