@@ -85,11 +85,11 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, Path(config.data.store))
     log.info("%s", encoded.summary())
-    if unknown := unknown_summary(encoded.unknown, config.tokenizer):
+    if unknown := unknown_summary(encoded.unknown, config.tokenizer, config.init is not None):
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
     round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
-    log.info("%s", round_trip.summary(config.tokenizer))
+    log.info("%s", round_trip.summary(config.tokenizer, config.init is not None))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from nmt.config.base import Section
 from nmt.config.experiment import Config
 from nmt.config.model import RNNConfig, TransformerConfig
-from nmt.config.tokenizer import TokenizerConfig
+from nmt.config.tokenizer import Normalization, TokenizerConfig
 from nmt.errors import ConfigError
 
 Kind = Literal["run", "huggingface", "marian"]
@@ -235,7 +235,8 @@ def _of_huggingface(source: Pretrained) -> dict[str, dict[str, Any]]:
     }
     vocabulary = read_json(source.path / "vocab.json")
     tokenizer = {"joint": shared, "vocab_size": len(vocabulary)}
-    return {"model": model, "tokenizer": tokenizer | _kind_of_pieces(source.path / "source.spm")}
+    models = source.path / "source.spm", source.path / "target.spm"
+    return {"model": model, "tokenizer": tokenizer | _about_pieces(*models)}
 
 
 def _stored(file: Path, pad: Any) -> dict[str, str]:
@@ -323,12 +324,14 @@ def _of_marian(source: Pretrained) -> dict[str, dict[str, Any]]:
         "start": "zero",
     }
     files = vocabulary_files(source.path)
+    names = ("source.spm", "target.spm")
+    pieces = [file if file.suffix == ".spm" else file.parent / name for file, name in zip(files, names, strict=True)]
     return {
         "model": model,
         "tokenizer": {
             "joint": tied == "all" or len(set(files)) == 1,
             "vocab_size": max(config["dim-vocabs"]),
-            **_kind_of_pieces(files[0] if files[0].suffix == ".spm" else source.path.parent / "source.spm"),
+            **_about_pieces(*pieces),
         },
     }
 
@@ -380,19 +383,26 @@ def marian_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def _kind_of_pieces(path: Path) -> dict[str, str]:
-    """``tokenizer.type`` of a SentencePiece model."""
+def _about_pieces(src: Path, tgt: Path) -> dict[str, Any]:
+    """``type`` and ``normalization`` of two SentencePiece models, as the section ``tokenizer`` has them."""
     from sentencepiece import sentencepiece_model_pb2
 
-    found: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-    try:
-        found.ParseFromString(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"init.from: {path}: cannot be read: {error.strerror or error}") from None
-    except Exception:
-        raise ConfigError(f"init.from: {path}: is not a SentencePiece model, or damaged") from None
-    names = {found.trainer_spec.UNIGRAM: "unigram", found.trainer_spec.BPE: "bpe", found.trainer_spec.WORD: "word"}
-    return {"type": names.get(found.trainer_spec.model_type, "char")}
+    about: list[Any] = []
+    for path in (src, tgt):
+        about.append(sentencepiece_model_pb2.ModelProto())  # type: ignore[attr-defined]
+        try:
+            about[-1].ParseFromString(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"init.from: {path}: cannot be read: {error.strerror or error}") from None
+        except Exception:  # of protobuf, whose errors differ between its versions
+            raise ConfigError(f"init.from: {path}: is not a SentencePiece model, or damaged") from None
+    spec = about[0].trainer_spec
+    kinds = {spec.UNIGRAM: "unigram", spec.BPE: "bpe", spec.WORD: "word"}
+    rules = {side: one.normalizer_spec.name for side, one in zip(("src", "tgt"), about, strict=True)}
+    known = all(rule in get_args(Normalization) for rule in rules.values())
+    # A rule of another name is in the models alone; the section then has the one that changes least.
+    rules = rules if known else dict.fromkeys(rules, "identity")
+    return {"type": kinds.get(spec.model_type, "char"), "normalization": rules}
 
 
 def read_json(path: Path) -> dict[str, Any]:
