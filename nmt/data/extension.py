@@ -182,7 +182,7 @@ class Learner:
 
 
 def _kind(char: str) -> str:
-    """Letters, digits and the rest do not share a new piece, as in SentencePiece's own training."""
+    """Letters, digits and the rest do not share a new piece, as where SentencePiece trains."""
     category = unicodedata.category(char)[0]
     return "L" if category == "M" else category if category in "LN" else "P"
 

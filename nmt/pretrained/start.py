@@ -90,7 +90,7 @@ def _copy_tokenizer(source: Pretrained, folder: Path) -> None:
 
 
 def source_fingerprint(source: Pretrained) -> str:
-    """Names the content of the files that the tokenizer is made from."""
+    """The names and SHA-256 of the files that the tokenizer is made from."""
     folder = source.path if source.path.is_dir() else source.path.parent
     folder = folder / "tokenizer" if source.kind == "run" else folder
     files = [f for f in sorted(folder.glob("*")) if f.suffix in (".model", ".spm", ".yml") or f.name in FILES]
@@ -127,7 +127,7 @@ def _extend(folder: Path, corpus: Corpus, config: Config) -> None:
         parts = extend(model, size, found[learner], learners[learner].total)
         account[name] = {"size": size, "parts": parts}
         (folder / f"{name}.model").write_bytes(model.SerializeToString(deterministic=True))
-        if len(model.pieces) > size + len(parts) or (folder / VOCABULARY).is_file():
+        if (folder / VOCABULARY).is_file():
             listed = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))["sizes"]
             text = json.dumps({"sizes": {**listed, name: size + len(parts)}})
             (folder / VOCABULARY).write_text(text + "\n", encoding="utf-8")

@@ -90,7 +90,7 @@ def _listed(ids: dict[str, Any], where: Path, model: Path, pad: Any) -> Vocabula
         pad: the id of padding, which the decoder starts with; None if the program has none.
     """
     if not all(isinstance(number, int) for number in ids.values()) or len(set(ids.values())) != len(ids):
-        raise TokenizerError(f"{where}: a vocabulary must give each piece a number of its own")
+        raise TokenizerError(f"{where}: a vocabulary must give each piece another number")
     if missing := [name for name in ("</s>", "<unk>") if name not in ids]:
         raise TokenizerError(f"{where}: the vocabulary lacks {' and '.join(missing)}")
     special: dict[int, int | None] = {PAD_ID: None, UNK_ID: ids["<unk>"], BOS_ID: pad, EOS_ID: ids["</s>"]}
@@ -127,20 +127,22 @@ def _with_pieces(model: Any, pieces: Sequence[str], tags: bool) -> bytes:
         tags: whether a text may begin with a language tag such as ``>>fra<<``, which is one piece.
     """
     kinds = type(model.pieces[0])
-    own = {piece.piece: piece for piece in model.pieces if piece.type in (kinds.NORMAL, kinds.USER_DEFINED, kinds.BYTE)}
+    known = {
+        piece.piece: piece for piece in model.pieces if piece.type in (kinds.NORMAL, kinds.USER_DEFINED, kinds.BYTE)
+    }
     special = {PAD_ID: kinds.CONTROL, UNK_ID: kinds.UNKNOWN, BOS_ID: kinds.CONTROL, EOS_ID: kinds.CONTROL}
     made = []
     for number, name in enumerate(pieces):
         if number in special:
             made.append((name, 0.0, special[number]))
-        elif name in own:
-            made.append((name, own[name].score, own[name].type))
+        elif name in known:
+            made.append((name, known[name].score, known[name].type))
         elif tags and name.startswith(">>") and name.endswith("<<"):
             made.append((f"{SPACE}{name}", 0.0, kinds.USER_DEFINED))
         else:
             made.append((name, 0.0, kinds.UNUSED))  # a piece of the other side
     listed = set(pieces)
-    made += [(name, piece.score, piece.type) for name, piece in own.items() if name not in listed]
+    made += [(name, piece.score, piece.type) for name, piece in known.items() if name not in listed]
     del model.pieces[:]
     for name, score, kind in made:
         model.pieces.add(piece=name, score=score, type=kind)

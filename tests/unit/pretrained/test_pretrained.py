@@ -149,6 +149,24 @@ def test_a_marian_model_gives_the_probabilities_of_the_reference(tmp_path, activ
         assert tokenizer.decode(tokenizer.encode_tgt([tgt])) == [tgt]
 
 
+def test_a_marian_model_with_a_list_of_pieces_as_opus_mt_packs_it(tmp_path):
+    """``vocab.yml`` and two SentencePiece models; ``decoder.yml`` names the vocabularies."""
+    weights = hugging_face_folder(tmp_path / "opus")
+    ids = json.loads((tmp_path / "opus" / "vocab.json").read_text())
+    for name in ("config.json", "vocab.json", "model.safetensors"):
+        (tmp_path / "opus" / name).unlink()
+    (tmp_path / "opus" / "all.vocab.yml").write_text(yaml.safe_dump(ids, allow_unicode=True), encoding="utf-8")
+    (tmp_path / "opus" / "decoder.yml").write_text("models: [m.npz]\nvocabs: [all.vocab.yml, all.vocab.yml]\n")
+    text = yaml.safe_dump({**ABOUT, "dim-vocabs": [len(ids)] * 2}).encode() + b"\0"
+    np.savez(tmp_path / "opus" / "m.npz", **weights, **{"special:model.yml": np.frombuffer(text, np.int8)})
+    _, model, tokenizer = opened(tmp_path / "opus", tmp_path)
+    plain = [spm.SentencePieceProcessor(model_file=str(tmp_path / "opus" / f"{s}.spm")) for s in ("source", "target")]
+    src, tgt = LINES["src"][0], LINES["tgt"][0]
+    there = [[*(ids.get(p, 1) for p in m.encode(x, out_type=str)), 0] for m, x in zip(plain, (src, tgt), strict=True)]
+    found = log_probs(model, tokenizer.encode_src([src])[0], tokenizer.encode_tgt([tgt])[0])
+    assert np.abs(found - Marian(weights, *LAYERS, HEADS).log_probs(*there)).max() < 1e-4
+
+
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_hugging_face_folder_gives_the_probabilities_of_the_reference(tmp_path, binary):
     weights = hugging_face_folder(tmp_path / "hf", binary)
