@@ -248,9 +248,14 @@ def all_keys(section: type[Section] = Config, path: str = "") -> Iterator[tuple[
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a configuration file, for editors. ``name`` is optional there: the file name stands in."""
+    """The JSON schema of a configuration file, for editors.
+
+    ``name`` is optional there: the file name stands in. So is ``model`` beside ``init``, which brings it.
+    """
     schema: dict[str, Any] = _with_names(Config.model_json_schema())
-    schema["required"].remove("name")
+    for key in ("name", "model"):
+        schema["required"].remove(key)
+    schema["anyOf"] = [{"required": ["model"]}, {"required": ["init"]}]
     return schema
 
 

@@ -261,7 +261,7 @@ def _stored(file: Path, pad: Any) -> dict[str, str]:
             table = next((weights.get_slice(name) for name in targets if name in names), None)
             if table is not None and isinstance(pad, int) and table[pad : pad + 1].any():
                 found["start"] = "bos"  # a vector that was trained
-    except (OSError, SafetensorError, TypeError, ValueError):  # absent, damaged, or of a type that NumPy lacks
+    except (OSError, SafetensorError, AttributeError, TypeError, ValueError):  # absent, or a type that NumPy lacks
         pass
     return found
 

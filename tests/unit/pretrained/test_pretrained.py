@@ -373,3 +373,25 @@ def test_a_model_of_the_hub_is_read_from_its_cache_and_its_absence_is_one_line(t
     lines = absent.stderr.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("nmt: init.from: hf:tiny/opus-mt-fr-it: cannot be loaded: the hub cannot be reached")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_become_float32(tmp_path, dtype):
+    hugging_face_folder(tmp_path / "hf")
+    file = tmp_path / "hf" / "model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, file)
+    _, model, _ = opened(tmp_path / "hf", tmp_path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_code_in_a_file_of_weights_is_not_run(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "attacked"),)
+
+    hugging_face_folder(tmp_path / "hf", binary=True)
+    torch.save({"model.shared.weight": Attack()}, tmp_path / "hf" / "pytorch_model.bin")
+    with pytest.raises(NmtError, match=r"pytorch_model\.bin: cannot be read") as error:
+        opened(tmp_path / "hf", tmp_path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "attacked").exists()
