@@ -234,6 +234,8 @@ def _of_huggingface(source: Pretrained) -> dict[str, dict[str, Any]]:
         "dropout": float(config.get("dropout", 0.1)),
     }
     vocabulary = read_json(source.path / "vocab.json")
+    if missing := [piece for piece in ("</s>", "<unk>") if piece not in vocabulary]:
+        raise ConfigError(f"init.from: {source.path / 'vocab.json'}: lacks {' and '.join(missing)}")
     tokenizer = {"joint": shared, "vocab_size": len(vocabulary)}
     models = source.path / "source.spm", source.path / "target.spm"
     return {"model": model, "tokenizer": tokenizer | _about_pieces(*models)}

@@ -83,6 +83,8 @@ def _copy_tokenizer(source: Pretrained, folder: Path) -> None:
         write_tokenizer(source, folder)
         return
     there = Run(source.path).tokenizer
+    if not there.is_dir():
+        raise TokenizerError(f"init.from: {there}: no such folder; the run has lost its tokenizer, and needs a backup")
     Tokenizer.load(there)  # explains what is wrong with it
     for file in there.iterdir():
         if file.suffix == ".model" or file.name == VOCABULARY:
