@@ -313,7 +313,7 @@ def test_l2_towards_the_start_pulls_by_the_distance(family, batching):
     distance = sum(float((p.detach() - s).square().sum()) for p, s in zip(moving, start, strict=True))
     (with_term, counted), (without, _) = objective(model, batch), plain(model, batch)
     tokens = batch.tgt_tokens
-    assert float(with_term - without) / tokens == pytest.approx(0.25 * distance, rel=1e-4)
+    assert float((with_term - without).detach()) / tokens == pytest.approx(0.25 * distance, rel=1e-4)
     assert objective.logged == ["l2_start"]
     assert float(counted[2]) / tokens == pytest.approx(0.25 * distance, rel=1e-4)
     both, one = (torch.autograd.grad(loss, moving) for loss in (with_term, without))
