@@ -40,7 +40,7 @@ class Prepared:
                         shutil.copyfile(file, folder / file.name)
             started_from = run.init / "init.json"
             manifest = {
-                **self.corpus.manifest,
+                **{key: value for key, value in self.corpus.manifest.items() if key != "examples"},
                 "tokenizer": self.tokenizer.fingerprint,
                 "encoded": self.encoded.manifest,
                 "limits": self.encoded.limits.model_dump(),
