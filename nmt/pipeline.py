@@ -38,6 +38,7 @@ from nmt.evaluation.results import Results
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
+from nmt.pretrained import start
 from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
@@ -87,12 +88,12 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, Path(config.data.store))
     log.info("%s", encoded.summary())
-    if unknown := unknown_summary(encoded.unknown, config.tokenizer):
+    if unknown := unknown_summary(encoded.unknown, config.tokenizer, config.init is not None):
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
     with showing("checking what the tokenizer keeps", unit=""):
         round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
-    log.info("%s", round_trip.summary(config.tokenizer))
+    log.info("%s", round_trip.summary(config.tokenizer, config.init is not None))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 
@@ -100,6 +101,8 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     """The tokenizer of the store, else that of a run that was started, else a new one."""
     store = Path(config.data.store)
     # Sampling changes how text is read while training, not the model that is trained on the text.
+    if config.init is not None:
+        return _inherited_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'))}"
     if path.is_dir():
@@ -109,6 +112,21 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
     return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+
+
+def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
+    """The tokenizer of a run that was started, else that of ``config.init``, from the store or new."""
+    assert config.init is not None
+    if run and run.started and run.tokenizer.is_dir():
+        return Tokenizer.load(run.tokenizer)
+    store, more = Path(config.data.store), config.init.extend_vocabulary
+    fingerprint = start.source_fingerprint(start.source_of(config.init, config.runs))
+    shape = [fingerprint, *([more, corpus.key, config.tokenizer.train_sentences] if more else [])]
+    path = store / f"tokenizer-{digest('init', shape)}"
+    if not path.is_dir():
+        return start.make_tokenizer(config, corpus, path)
+    verify_entry(path, store)
+    return Tokenizer.load(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------- train
@@ -139,6 +157,7 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     """
     # This process
     run = Run(config.run_dir)
+    ranks.on_main(lambda: start.check(config))
     with showing("setting up PyTorch and the device", unit=""):
         place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
@@ -206,6 +225,8 @@ class Training:
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
         _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
+        if self.config.init is not None:
+            _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
         return trainer.fit()
 
@@ -321,6 +342,9 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     tokenizer, dataset, ranks = prepared.tokenizer, prepared.encoded.train, place.ranks
     seed_everything(config.seed)
     model = new_model(config.model, tokenizer).to(place.device)
+    if config.init is not None:
+        ranks.on_main(lambda: start.write(config, run, tokenizer))
+        ranks.on_every_rank(lambda: start.apply(model, config, run))
     if not ranks.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]))
     # Batches
