@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import attention, config, evaluate, export, prepare, train, translate
+from nmt.cli.commands import attention, check, config, evaluate, export, prepare, train, translate
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -40,6 +40,7 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, Command] = {
+    "check": check,
     "prepare": prepare,
     "train": train,
     "translate": translate,
