@@ -1,4 +1,4 @@
-"""What one pass over a part of a corpus collects: 24 bytes a pair, and a sample of fixed size."""
+"""What one pass over a part of a corpus collects: 16 bytes a pair, and a sample of fixed size."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def text(findings: Sequence[Finding]) -> str:
 
 def page(title: str, findings: Sequence[Finding]) -> str:
     """A page that needs nothing from the network; all text is escaped."""
-    body = []
+    body: list[str] = []
     for each in findings:
         examples = html.escape("\n".join(each.examples))
         body.append(

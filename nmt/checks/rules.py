@@ -23,7 +23,23 @@ SCORED = 2000  # pairs that it scores
 NOISY = 0.15  # share of random pairs at which a warning starts
 MANY = 0.5  # share at which the data are wrong as a whole
 HEADERS = frozenset(
-    "source target src tgt text sentence translation reference english german french spanish id line segment".split()
+    [
+        "source",
+        "target",
+        "src",
+        "tgt",
+        "text",
+        "sentence",
+        "translation",
+        "reference",
+        "english",
+        "german",
+        "french",
+        "spanish",
+        "id",
+        "line",
+        "segment",
+    ]
 )
 
 
