@@ -22,25 +22,10 @@ LEARNED = 5000  # pairs that a lexicon is learned from
 SCORED = 2000  # pairs that it scores
 NOISY = 0.15  # share of random pairs at which a warning starts
 MANY = 0.5  # share at which the data are wrong as a whole
-HEADERS = frozenset(
-    [
-        "source",
-        "target",
-        "src",
-        "tgt",
-        "text",
-        "sentence",
-        "translation",
-        "reference",
-        "english",
-        "german",
-        "french",
-        "spanish",
-        "id",
-        "line",
-        "segment",
-    ]
-)
+HEADERS = frozenset({
+    "source", "target", "src", "tgt", "text", "sentence", "translation", "reference", "english", "german", "french",
+    "spanish", "id", "line", "segment",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

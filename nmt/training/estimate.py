@@ -51,6 +51,8 @@ def measure(trainer: Trainer) -> Estimate:
     trainer.model.train()
     # Memory: the longest batch twice, because the first update allocates the optimizer's moments.
     _reset_peak(device)
+    if device.type == "cuda":
+        updater.prepare(order.longest_batch(), window)
     largest = trainer.reader.largest(order.longest_batch())
     for _ in range(WARMUP):
         updater.update([largest], progress, window)
