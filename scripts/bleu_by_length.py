@@ -18,6 +18,9 @@ from nmt.insight.figures import image_format, save_figure
 from nmt.run.directory import Run
 from nmt.runtime.streams import require_output
 
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito 2008
+LINES = ("-", "--", ":")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -72,16 +75,23 @@ def by_length(run: Run, name: str, edges: list[int]) -> list[tuple[str, int, flo
 
 
 def plot(series: dict[str, list[tuple[str, int, float]]], path: Path) -> None:
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    """Draw a line for each of ``series``; the legend beside the axes lists them from the best to the worst."""
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for label, bins in series.items():
-        axes.plot([b[0] for b in bins], [b[2] for b in bins], marker="o", label=label)
-    axes.set_xlabel("source length (words)")
+    ranked = sorted(series, key=lambda label: -sum(count * bleu for _, count, bleu in series[label]))
+    for number, label in enumerate(ranked):
+        bins, dashes = series[label], LINES[number // len(COLOURS) % len(LINES)]
+        axes.plot(
+            [f"{words}\n({count})" for words, count, _ in bins],
+            [bleu for _, _, bleu in bins],
+            color=COLOURS[number % len(COLOURS)], linestyle=dashes, marker="o", markersize=4, label=label,
+        )  # fmt: skip
+    axes.set_xlabel("source length in words (number of sentences)")
     axes.set_ylabel("BLEU")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save_figure(figure, path)
 
 

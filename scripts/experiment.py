@@ -105,15 +105,16 @@ def main() -> None:
     # Train
     threads = max(1, default_threads() // arguments.jobs)
     settings = [*experiment.set, f"train.threads={threads}", *arguments.set]
-    trainings = [
-        training(arguments.experiment, label, variant, settings, arguments.runs)
+    of_all = {
+        label: training(arguments.experiment, label, variant, settings, arguments.runs)
         for label, variant in experiment.variants.items()
-        if not arguments.only or label in arguments.only
-    ]
+    }
+    trainings = [each for label, each in of_all.items() if not arguments.only or label in arguments.only]
     check(experiment, trainings)
-    if experiment.equal_time is not None:
-        paces = measured(trainings, Path(arguments.runs) / f"{arguments.experiment.stem}-seconds.json")
-        trainings = [with_steps(each, experiment.equal_time, paces) for each in trainings]
+    if (equal := experiment.equal_time) is not None:
+        timed = {each.label: each for each in [*trainings, of_all[equal.variant]]}  # the one that sets the time, too
+        paces = measured(list(timed.values()), Path(arguments.runs) / f"{arguments.experiment.stem}-seconds.json")
+        trainings = [with_steps(each, equal, paces) for each in trainings]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         failed = [each.label for each, code in zip(trainings, pool.map(train, trainings), strict=True) if code]
     if failed:
@@ -148,7 +149,7 @@ def training(experiment: Path, label: str, variant: Variant, settings: list[str]
 
 
 def check(experiment: Experiment, trainings: list[Training]) -> None:
-    """Find the mistakes of all variants before the first one trains.
+    """Find the mistakes of the variants to train before the first one trains.
 
     Raises:
         ConfigError: a configuration is wrong, or a test set or variant that the experiment names does not exist.
@@ -157,9 +158,10 @@ def check(experiment: Experiment, trainings: list[Training]) -> None:
         sets = list(load_config(each.config, each.settings).data.test) or ["valid"]
         if experiment.test not in sets:
             raise ConfigError(f"{each.label}: no test set {experiment.test}; there are: {', '.join(sets)}")
-    equal, labels = experiment.equal_time, [each.label for each in trainings]
-    if equal is not None and equal.variant not in labels:
-        raise ConfigError(f"equal_time.variant: {equal.variant}: no such variant; there are: {', '.join(labels)}")
+    equal = experiment.equal_time
+    if equal is not None and equal.variant not in experiment.variants:
+        names = ", ".join(experiment.variants)
+        raise ConfigError(f"equal_time.variant: {equal.variant}: no such variant; there are: {names}")
 
 
 def measured(trainings: list[Training], path: Path) -> dict[str, float]:

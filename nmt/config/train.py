@@ -45,6 +45,11 @@ class TrainConfig(Section):
         description="batches per update and process: N processes accumulating k make the same updates as one that"
         " accumulates N * k",
     )
+    compress_gradients: Literal["bf16"] | None = Field(
+        None,
+        description="bf16: the processes of torchrun exchange gradients in bf16, half the bytes, for networks slower"
+        " than the devices; it rounds them, and changes nothing for one process; null: fp32",
+    )
     max_steps: Positive | None = Field(None, description="stop after this many updates", json_schema_extra=RESUMABLE)
     max_epochs: Positive | None = Field(
         None, description="stop after this many passes over the corpus", json_schema_extra=RESUMABLE
@@ -128,6 +133,12 @@ class TrainConfig(Section):
     )
     checkpoint_every: Positive | None = Field(
         None, description="steps between checkpoints; default: one at each validation", json_schema_extra=RESUMABLE
+    )
+    checkpoint_every_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
+        15.0,
+        description="save a checkpoint when the last one is this old, beside those of checkpoint_every and of"
+        " validations; such a checkpoint is only for resuming, and the next one replaces it; null: off",
+        json_schema_extra=RESUMABLE,
     )
     keep_best: Positive = Field(1, description="best checkpoints kept", json_schema_extra=RESUMABLE)
     keep_last: Positive = Field(1, description="last checkpoints kept", json_schema_extra=RESUMABLE)

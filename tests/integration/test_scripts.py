@@ -132,6 +132,12 @@ def test_an_experiment_gives_all_variants_the_same_time(task, monkeypatch, capsy
     shutil.rmtree(runs / "time-large")
     assert script(monkeypatch, "experiment.py", str(folder / "time.yaml"), "--runs", str(runs)) == 0
     assert load_config(runs / "time-large/config.yaml").train.max_steps == 4
+    # The variant that sets the time need not be among those to train
+    arguments = [str(folder / "time.yaml"), "--runs", str(task.folder / "others"), "--only", "large"]
+    assert script(monkeypatch, "experiment.py", *arguments) == 0
+    assert json.loads((task.folder / "others/time-seconds.json").read_text()).keys() == {"small", "large"}
+    assert load_config(task.folder / "others/time-large/config.yaml").train.max_steps < 12
+    assert not (task.folder / "others/time-small").exists()
 
 
 @pytest.mark.parametrize(
