@@ -147,8 +147,10 @@ def misaligned(data: Data) -> Findings:
         for found in shifts(part.lengths(0), part.lengths(1))[:3]:
             where = f"from pair {found.first + 1:,} to {found.last + 1:,}"
             text = f"{name}: targets are shifted by {abs(found.lines)} line(s) {where}"
-            side = "target" if found.lines > 0 else "source"
-            advice = f"the {side} side has {abs(found.lines)} line(s) too many near pair {found.first + 1:,}"
+            more, fewer = ("target", "source") if found.lines > 0 else ("source", "target")
+            advice = (
+                f"near the first of them, remove lines from the {more} side, or add those that the {fewer} side lacks"
+            )
             inside = [(n, p) for n, p in part.sample if found.first < n <= found.last + 1]
             examples = tuple(pair(n, *each) for n, each in inside[:EXAMPLES])
             yield Finding("problem", "shifted", text, advice, examples)
