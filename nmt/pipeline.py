@@ -15,10 +15,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from nmt.checks.finding import Finding, Level
 from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
 from nmt.config.train import TrainConfig
@@ -52,10 +54,10 @@ from nmt.runtime.device import (
 )
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
-from nmt.runtime.progress import showing
+from nmt.runtime.progress import duration, showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.runtime.signals import Interrupted, number_of
-from nmt.training import plan
+from nmt.training import estimate, plan
 from nmt.training.batching import choose_batching
 from nmt.training.final import describe
 from nmt.training.prepared import Prepared
@@ -391,6 +393,45 @@ def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
 def _log(*lines: str) -> None:
     for line in lines:
         log.info("%s", line)
+
+
+# ---------------------------------------------------------------------------------------------------------------- check
+
+
+def measure(config: Config) -> list[Finding]:
+    """What the tokenizer loses, and what a training will take, measured on a few real steps; no run is written."""
+    # Prepare
+    place = _set_up(config.train, ALONE)
+    prepared = prepare(config)
+    findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer))]
+    if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer):
+        findings.append(_told("unknown", unknown))
+    # Measure
+    with TemporaryDirectory() as folder:
+        trainer = build_trainer(config, Run(Path(folder) / "run"), prepared, place)
+        found = estimate.measure(trainer)
+    # Tell
+    told = [
+        ("model", f"{found.parameters:,} parameters"),
+        ("memory", f"{found.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
+        ("step", f"{found.step_seconds:.3g} seconds"),
+        ("disk", f"{found.disk / 2**20:,.0f} MiB for checkpoints and model"),
+    ]
+    if found.seconds is not None:
+        told.append(("time", f"{duration(found.seconds)} for {found.steps:,} steps, without validations"))
+    findings += [Finding("ok", rule, text) for rule, text in told]
+    pace = trainer.pace()
+    lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")))
+    if found.steps is not None and found.steps != plan.planned_steps(trainer.config, pace):
+        why = f" (the time limit, {config.train.max_minutes:g} minutes)"
+        lines += [line for line in plan.mismatches(trainer.config, found.steps, why) if line not in lines]
+    return findings + [_told("advice", line) for line in lines]
+
+
+def _told(rule: str, line: str) -> Finding:
+    """The finding of a line that a training prints."""
+    level: Level = "warning" if line.startswith("warning: ") else "ok"
+    return Finding(level, rule, " ".join(line.removeprefix("warning: ").removeprefix("targets ").split()))
 
 
 # ------------------------------------------------------------------------------------------------------------- evaluate
