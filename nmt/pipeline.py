@@ -34,9 +34,10 @@ from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
-from nmt.evaluation.results import Results
+from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.scores import Scores, resolve
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.run.alpha import with_alpha
 from nmt.run.directory import Run
 from nmt.runtime.device import (
     Place,
@@ -278,9 +279,12 @@ class Training:
             self._load_final()
         for one in missing:
             found, hypotheses = score_set(translator, one, evaluation, ranks)
-            ranks.on_main(partial(results.store, one.name, bases[one.name], found, hypotheses))
+            ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
             stored[one.name] = found
         return {name: found for name, found in stored.items() if found is not None}
+
+    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scores, hypotheses: list[str]) -> Path:
+        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation))
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
@@ -297,7 +301,12 @@ class Training:
 
     def _conclude(self, scores: Mapping[str, Scores]) -> None:
         """Record the scores as the run's final metrics."""
-        finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
+        finals = {
+            f"final/{name}/{m}": getattr(s, m)
+            for name, s in scores.items()
+            for m in ("bleu", "chrf")
+            if m in s.signatures
+        }
         settings, progress = flatten(self.config.model_dump(mode="json")), self.trainer.progress
         record_final_metrics(self.run, settings, finals, progress.step, progress.files)
         self.run.save_config(self.config)
@@ -379,7 +388,9 @@ def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None
     # Search, BLEU
     translator, results = load_translator(run, search), Results(run)
     sets = [TestSet.of(corpus, part) for part in parts]
-    return {one.name: score_and_store(translator, one, config.evaluation, results.store) for one in sets}
+    usual = with_alpha(run, config.search).model_dump()
+    differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
+    return {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
 
 
 def evaluate_lines(
