@@ -37,6 +37,7 @@ from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.scores import Scores, resolve
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.run import card
 from nmt.run.alpha import with_alpha
 from nmt.run.directory import Run
 from nmt.runtime.device import (
@@ -201,7 +202,13 @@ class Training:
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
         _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
-        return trainer.fit()
+        config = self.config.model_dump(mode="json")
+        self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, trainer.progress.step))
+        try:
+            return trainer.fit()
+        except (Exception, KeyboardInterrupt) as error:
+            self._end_sitting(type(error).__name__)
+            raise
 
     def finish(self, reason: str) -> None:
         """Write the final model, and with it the configuration that it was trained with."""
@@ -216,6 +223,18 @@ class Training:
             f"model of step {steps}{averaged}"
         )
 
+    def _end_sitting(self, reason: str, scores: Mapping[str, Scores] | None = None) -> None:
+        """Complete the run card, on rank 0; an error of the disk does not hide the error that ends the training."""
+        if not self.ranks.is_main:
+            return
+        progress, found = self.trainer.progress, None
+        if scores is not None:
+            found = {name: one.as_dict() for name, one in scores.items()}
+        try:
+            card.end(self.run, progress.step, progress.seconds, reason, found)
+        except OSError as error:
+            log.warning("the run card is not written: %s", error)
+
     def evaluate(self, already: bool) -> Trained:
         """Score the final model on every test set, and complete the run; repeated, this changes nothing.
 
@@ -225,6 +244,7 @@ class Training:
         trainer, sets = self.trainer, sets_of(self.prepared.corpus)
         scores = self._scores(sets, self._with_alpha())
         self.ranks.on_main(lambda: self._conclude(scores))
+        self._end_sitting(trainer.reason_to_stop() or "", scores)
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
         further = plan.further(self.config.train, trainer.progress, trainer.pace())
         has_tests, reason = bool(self.prepared.corpus.tests), trainer.reason_to_stop()

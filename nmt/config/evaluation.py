@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from nmt.config.base import RESUMABLE, Section
+from nmt.config.base import Section
 
 Metric = Literal["bleu", "chrf", "chrf++", "spbleu", "ter"]
 
@@ -21,7 +21,6 @@ class EvaluationConfig(Section):
         ["bleu", "chrf", "ter"],
         description="metrics of test sets; bleu is always among them. chrf++ adds words to chrF; spbleu is BLEU on the"
         " pieces of FLORES-200, whose tokenizer sacreBLEU downloads once (left out, with a warning, where it cannot)",
-        json_schema_extra=RESUMABLE,
     )
     ter_asian_support: bool | None = Field(
         None,
