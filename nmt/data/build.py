@@ -18,7 +18,7 @@ from nmt.data.provenance import parts
 from nmt.data.sources import describe, read_pairs
 from nmt.data.sources.base import Reading
 from nmt.errors import DataError
-from nmt.runtime.progress import counted
+from nmt.runtime.progress import counted, showing
 
 
 def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) -> dict[str, Any]:
@@ -30,30 +30,30 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     Raises:
         DataError: a source cannot be read, or a part would be empty.
     """
-    sizes: dict[str, int] = {}
-    counts: dict[str, int] = {}
+    sizes, counts, skipped = dict[str, int](), dict[str, int](), dict[str, int]()
     sources = parts(data)
     holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
-    skipped: dict[str, int] = {}
     reading = Reading.of(data, counts, skipped)
     held = _write_sets(data, folder, inputs, reading)
     sizes.update({name: len(hashes) for name, hashes in held.parts.items()})
 
     # Training pairs that pass the rules for one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
-    cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
+    cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences", (data.src_lang, data.tgt_lang))
     read = folder / "read.arrow"
     pairs = read_pairs(data.train, reading)
-    _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
+    passed = _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
     if not cleaner.read:
         raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
 
     # Rules for the whole corpus, and the part that each pair belongs to.
     chosen = Selection(cleaner)
-    chosen.clean()
-    chosen.drop_overlap(held)
-    left = int(chosen.keep.sum())
-    where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
+    with showing("comparing the pairs", unit=""):
+        chosen.clean()
+        chosen.drop_overlap(held)
+        chosen.add_examples(passed)
+        left = int(chosen.keep.sum())
+        where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
     for number, name in [(-1, "train"), *enumerate(holdouts)]:
         mask = chosen.keep & (where == number)
         sizes[name] = int(mask.sum())
@@ -73,6 +73,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
         },
         "read": cleaner.read,
         "dropped": cleaner.dropped,
+        "examples": {rule: cleaner.examples[rule] for rule in cleaner.dropped if rule in cleaner.examples},
         **ratio,
         "shared": chosen.shared,
         "sizes": {name: sizes[name] for name in sources},
@@ -123,9 +124,10 @@ def _write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> TextPart:
 
 def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
     """Copy the masked pairs of the file ``read`` to the file ``path``."""
-    with ArrowWriter(path, SCHEMA) as out:
+    with ArrowWriter(path, SCHEMA) as out, showing(f"writing {path.stem}", len(mask), "pairs") as add:
         for number, batch in enumerate(read_batches(read)):
             out.write(batch.filter(booleans(mask[number * BLOCK : number * BLOCK + batch.num_rows])))
+            add(batch.num_rows)
 
 
 # ---------------------------------------------------------------------------------------------------- manifest

@@ -48,9 +48,12 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     inputs = {name: describe(source, hashes, Reading.of(data)) for name, source in parts(data).items()}
     hashes.save()
     path, key = _find(data, inputs, store)
-    if not path.is_dir():
+    if built := not path.is_dir():
         _make(path, key, data, inputs, hashes)
-    return _opened(path, list(inputs), hashes)
+    corpus = _opened(path, list(inputs), hashes)
+    for line in corpus.examples() if built else ():
+        log.info("%s", line)
+    return corpus
 
 
 def _find(data: DataConfig, inputs: Mapping[str, list[Entry]], store: Path) -> tuple[Path, str]:

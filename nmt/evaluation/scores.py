@@ -18,9 +18,11 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+import numpy as np
 from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import _bootstrap_resample, estimate_ci
 
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.errors import ConfigError, DataError
@@ -114,21 +116,30 @@ def score(
     signatures: dict[str, str] = {}
     ends: dict[str, tuple[float, float]] = {}
     matches = None
-    resamples = RESAMPLES if intervals and 1 < len(hypotheses) <= MOST else 1
+    resampled = intervals and 1 < len(hypotheses) <= MOST
     for name in config.metrics if metrics is None else metrics:
         if name == "spbleu" and not _has_flores():
             continue
         metric = metric_of(name, config)
-        found = metric.corpus_score(hypotheses, [references], n_bootstrap=resamples)
+        found = metric.corpus_score(hypotheses, [references])
         values[_attribute(name)] = float(found.score)
-        if resamples > 1:
-            middle, half = float(found._mean), float(found._ci)
-            ends[name] = (middle - half, middle + half)
-            metric.n_bootstrap = metric.seed = None  # the signature is that of the score
+        if resampled:
+            ends[name] = _interval(metric, hypotheses, references)
         signatures[name] = str(metric.get_signature())
         if name == "bleu" and isinstance(found, BLEUScore):
             matches = int(found.counts[-1])
     return Scores(**values, signatures=signatures, matches=matches, intervals=ends)
+
+
+def _interval(metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
+    """sacreBLEU's bootstrap interval: mean and half width of the middle 95 %.
+
+    ``corpus_score(n_bootstrap=...)`` fails where resamples have scores of several types (float and NumPy's).
+    """
+    statistics = metric._extract_corpus_statistics(hypotheses, [references])
+    _, found = _bootstrap_resample(statistics, metric, RESAMPLES)
+    middle, half = estimate_ci(np.array([float(one.score) for one in found]))
+    return float(middle - half), float(middle + half)
 
 
 def sentence_scores(

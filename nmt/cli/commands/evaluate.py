@@ -9,6 +9,7 @@ from nmt.cli.parser import Parser
 from nmt.cli.streams import reading_lines
 from nmt.errors import ConfigError, DataError
 from nmt.runtime import garbage
+from nmt.runtime.progress import showing
 from nmt.runtime.streams import require_output
 
 HELP = "score a trained run with sacreBLEU"
@@ -32,9 +33,10 @@ def run(arguments: argparse.Namespace) -> None:
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one of references")
     opened = Run.open(arguments.run)
-    from nmt import pipeline
-    from nmt.config.load import search_overrides
-    from nmt.evaluation import scores
+    with showing("loading PyTorch", unit=""):
+        from nmt import pipeline
+        from nmt.config.load import search_overrides
+        from nmt.evaluation import scores
 
     for given in arguments.set:
         if not given.startswith("search."):

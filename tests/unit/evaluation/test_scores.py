@@ -263,3 +263,9 @@ def test_sentence_scores_are_those_of_sacrebleu() -> None:
 def test_wrong_metrics_are_refused(metrics: list[str], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         EvaluationConfig(metrics=metrics)  # type: ignore[arg-type]
+
+
+def test_intervals_of_a_corpus_with_empty_translations() -> None:
+    found = score(["", "", "", "a"], ["a b c"] * 4, EvaluationConfig(), intervals=True)
+    assert all(low <= high for low, high in found.intervals.values())
+    assert set(found.intervals) == {"bleu", "chrf", "ter"}
