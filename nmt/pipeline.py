@@ -36,11 +36,13 @@ from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
-from nmt.evaluation.results import Results
+from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
 from nmt.pretrained import start
+from nmt.run import card
+from nmt.run.alpha import with_alpha
 from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
@@ -230,7 +232,13 @@ class Training:
         if self.config.init is not None:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
-        return trainer.fit()
+        config = self.config.model_dump(mode="json")
+        self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, trainer.progress.step))
+        try:
+            return trainer.fit()
+        except (Exception, KeyboardInterrupt) as error:
+            self._end_sitting(type(error).__name__)
+            raise
 
     def finish(self, reason: str) -> None:
         """Write the final model, and with it the configuration that it was trained with."""
@@ -245,6 +253,18 @@ class Training:
             f"model of step {steps}{averaged}"
         )
 
+    def _end_sitting(self, reason: str, scores: Mapping[str, Scores] | None = None) -> None:
+        """Complete the run card, on rank 0; an error of the disk does not hide the error that ends the training."""
+        if not self.ranks.is_main:
+            return
+        progress, found = self.trainer.progress, None
+        if scores is not None:
+            found = {name: one.as_dict() for name, one in scores.items()}
+        try:
+            card.end(self.run, progress.step, progress.seconds, reason, found)
+        except OSError as error:
+            log.warning("the run card is not written: %s", error)
+
     def evaluate(self, already: bool) -> Trained:
         """Score the final model on every test set, and complete the run; repeated, this changes nothing.
 
@@ -254,6 +274,7 @@ class Training:
         trainer, sets = self.trainer, sets_of(self.prepared.corpus)
         scores = self._scores(sets, self._with_alpha())
         self.ranks.on_main(lambda: self._conclude(scores))
+        self._end_sitting(trainer.reason_to_stop() or "", scores)
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
         journal.note(table(scores))
         further = plan.further(self.config.train, trainer.progress, trainer.pace())
@@ -309,9 +330,12 @@ class Training:
             self._load_final()
         for one in missing:
             found, hypotheses = score_set(translator, one, evaluation, ranks)
-            ranks.on_main(partial(results.store, one.name, bases[one.name], found, hypotheses))
+            ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
             stored[one.name] = found
         return {name: found for name, found in stored.items() if found is not None}
+
+    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scores, hypotheses: list[str]) -> Path:
+        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation))
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
@@ -328,7 +352,12 @@ class Training:
 
     def _conclude(self, scores: Mapping[str, Scores]) -> None:
         """Record the scores as the run's final metrics."""
-        finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
+        finals = {
+            f"final/{name}/{m}": getattr(s, m)
+            for name, s in scores.items()
+            for m in ("bleu", "chrf")
+            if m in s.signatures
+        }
         settings, progress = flatten(self.config.model_dump(mode="json")), self.trainer.progress
         if progress.best is not None:
             finals["final/best validation/bleu"] = progress.best["bleu"]
@@ -456,7 +485,9 @@ def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None
     # Search, BLEU
     translator, results = load_translator(run, search), Results(run)
     sets = [TestSet.of(corpus, part) for part in parts]
-    return {one.name: score_and_store(translator, one, config.evaluation, results.store) for one in sets}
+    usual = with_alpha(run, config.search).model_dump()
+    differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
+    return {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
 
 
 def evaluate_lines(

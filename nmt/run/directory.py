@@ -3,6 +3,7 @@
 runs/NAME/
     config.yaml       the resolved configuration
     manifest.json     corpora, cleaning counts, sizes, checksums, environment of the first start
+    run.json, run.md  the run card: configuration, environments, times, data, scores (:mod:`nmt.run.card`)
     tokenizer/        SentencePiece model(s)
     checkpoints/      checkpoints, to resume from
     model/            the final weights, once training has ended
@@ -47,6 +48,8 @@ from nmt.storage.locks import RunLock, cannot_write
 _REPLACED = (
     "config.yaml",
     "manifest.json",
+    "run.json",
+    "run.md",
     ".saved",
     "alpha.json",
     "tokenizer",
