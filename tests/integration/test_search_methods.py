@@ -116,6 +116,8 @@ def test_settings_that_make_no_sense_are_refused(place, capfd, options, message)
     [
         ({"method": "sample", "beam_size": 5}, "search.method: sample"),
         ({"coverage_penalty": 0.2}, "search.coverage_penalty"),
+        ({"min_length": 3}, "search.min_length"),
+        ({"no_repeat_ngram": 2}, "search.no_repeat_ngram"),
     ],
 )
 def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
