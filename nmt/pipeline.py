@@ -25,12 +25,13 @@ from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
+from nmt.data.examples import Examples
 from nmt.data.file_hashes import verify_entry
 from nmt.data.order import TrainingOrder
 from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
-from nmt.data.tokenizer import Tokenizer
+from nmt.data.tokenizer import Symbols, Tokenizer
 from nmt.errors import DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
@@ -97,14 +98,16 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     store = Path(config.data.store)
     # Sampling changes how text is read while training, not the model that is trained on the text.
     shape = config.tokenizer.model_copy(update={"sampling": None})
-    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'))}"
+    symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
+    more = [list(symbols)] if any(symbols) else []
+    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'), *more)}"
     if path.is_dir():
         verify_entry(path, store)
     elif run and run.started and run.tokenizer.is_dir():
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols)
 
 
 # ---------------------------------------------------------------------------------------------------------------- train
@@ -317,11 +320,12 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     sampling, longest = config.tokenizer.sampling, config.data.cleaning.max_tokens
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both)
-    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both)
+    examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples)
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
-    train = plan.with_known_end(train, lambda: len(order.updates(0)))
+    train = plan.with_known_end(train, order.steps)
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
     formerly = validator.settings_under(run.load_config()) if run.started else None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nmt.config.data import DataConfig, HoldoutSource, Source
+from nmt.config.data import DataConfig, HoldoutSource, MixtureSource, Source
 from nmt.data import splits
 from nmt.data.arrow import BLOCK, ArrowWriter, booleans, read_batches
 from nmt.data.cleaning import Cleaner, HeldHashes, Selection
 from nmt.data.corpus import SCHEMA, TextPart, blocks
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
-from nmt.data.provenance import parts
+from nmt.data.provenance import held_sources, part_names, training_sources
 from nmt.data.sources import describe, read_pairs
 from nmt.data.sources.base import Reading
 from nmt.errors import DataError
@@ -32,8 +32,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     """
     sizes: dict[str, int] = {}
     counts: dict[str, int] = {}
-    sources = parts(data)
-    holdouts = {name: source for name, source in sources.items() if isinstance(source, HoldoutSource)}
+    holdouts = {name: source for name, source in held_sources(data).items() if isinstance(source, HoldoutSource)}
     skipped: dict[str, int] = {}
     reading = Reading.of(data, counts, skipped)
     held = _write_sets(data, folder, inputs, reading)
@@ -42,21 +41,20 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     # Training pairs that pass the rules for one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
-    read = folder / "read.arrow"
-    pairs = read_pairs(data.train, reading)
-    _write_pairs(read, counted(cleaner(pairs), "reading data.train", "pairs"))
-    if not cleaner.read:
-        raise DataError(f"data.train: {_where(inputs['train'])} holds no sentence pairs")
+    read, ends, counted_of = folder / "read.arrow", list[int](), list[int]()
+    _write_pairs(read, _training_pairs(data, inputs, reading, cleaner, ends, counted_of))
 
     # Rules for the whole corpus, and the part that each pair belongs to.
-    chosen = Selection(cleaner)
+    chosen = Selection(cleaner, ends)
     chosen.clean()
     chosen.drop_overlap(held)
     left = int(chosen.keep.sum())
     where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
+    datasets: dict[str, list[int]] = {}
     for number, name in [(-1, "train"), *enumerate(holdouts)]:
         mask = chosen.keep & (where == number)
         sizes[name] = int(mask.sum())
+        datasets[name] = [int(mask[rows].sum()) for rows in chosen.datasets]
         if not sizes[name]:
             raise DataError(_nothing_left(name, cleaner, left))
         if name != "train":
@@ -66,7 +64,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
         _write_rows(read, mask, folder / f"{name}.arrow")
     read.unlink()
 
-    ratio = {} if chosen.usual_ratio is None else {"usual_ratio": round(chosen.usual_ratio, 4)}
+    ratio = {"usual_ratio": round(chosen.usual_ratios[0], 4)} if len(chosen.usual_ratios) == 1 else {}
     return {
         "inputs": {
             name: [_with_counts(entry, counts, skipped) for entry in entries] for name, entries in inputs.items()
@@ -74,10 +72,11 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
         "read": cleaner.read,
         "dropped": cleaner.dropped,
         **ratio,
+        **_datasets(data, chosen, counted_of, datasets),
         "shared": chosen.shared,
-        "sizes": {name: sizes[name] for name in sources},
+        "sizes": {name: sizes[name] for name in part_names(data)},
         "repeated": repeated | {name: int(splits.repeats(hashes).sum()) for name, hashes in held.parts.items()},
-        "common": _common(held.parts, [name for name in sources if name != "train"]),
+        "common": _common(held.parts, list(held_sources(data))),
     }
 
 
@@ -101,11 +100,37 @@ def read_set(name: str, source: Source | HoldoutSource, data: DataConfig, hashes
 # ---------------------------------------------------------------------------------------------------- writing
 
 
+def _training_pairs(
+    data: DataConfig,
+    inputs: Mapping[str, list[Entry]],
+    reading: Reading,
+    cleaner: Cleaner,
+    ends: list[int],
+    read: list[int],
+) -> Iterator[tuple[str, str]]:
+    """The training pairs that pass the rules for one pair alone, one dataset after another.
+
+    Args:
+        ends: filled with where the pairs of each dataset end.
+        read: filled with the number of pairs read of each dataset.
+
+    Raises:
+        DataError: a dataset cannot be read, or has no pairs.
+    """
+    for name, source in training_sources(data).items():
+        before = cleaner.read
+        yield from counted(cleaner(read_pairs(source, reading)), f"reading data.{name}", "pairs")
+        read.append(cleaner.read - before)
+        ends.append(len(cleaner.pairs))
+        if not read[-1]:
+            raise DataError(f"data.{name}: {_where(inputs[name])} holds no sentence pairs")
+
+
 def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]], reading: Reading) -> HeldHashes:
     """Write the validation and test sets that are no holdouts, line by line; return their hashes."""
     held = HeldHashes()
-    for name, source in parts(data).items():
-        if name == "train" or isinstance(source, HoldoutSource):
+    for name, source in held_sources(data).items():
+        if isinstance(source, HoldoutSource):
             continue
         pairs = read_pairs(source, reading)
         part = _write_pairs(folder / f"{name}.arrow", counted(pairs, f"reading data.{name}", "pairs"))
@@ -135,6 +160,27 @@ def _with_counts(entry: Entry, counts: Mapping[str, int], skipped: Mapping[str, 
     """The entry of a source with the lines and the skipped rows of its file, where the reader counted them."""
     found = {"lines": counts, "skipped_rows": skipped}
     return entry | {key: numbers[entry["path"]] for key, numbers in found.items() if entry.get("path") in numbers}
+
+
+def _datasets(
+    data: DataConfig, chosen: Selection, read: Sequence[int], kept: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """The datasets of a mixture: pairs read, usual ratio, and pairs in each part; nothing for a single source.
+
+    Raises:
+        DataError: no training pair of a dataset is left.
+    """
+    found: dict[str, Any] = {}
+    for number, dataset in enumerate(data.train.datasets if isinstance(data.train, MixtureSource) else []):
+        ratio = {"usual_ratio": round(chosen.usual_ratios[number], 4)} if chosen.usual_ratios else {}
+        pairs = {part: counts[number] for part, counts in kept.items()}
+        if not pairs["train"]:
+            raise DataError(
+                f"data.train.{dataset.name}: no pair of {read[number]:,} is left after cleaning and the holdouts; see "
+                "data.cleaning"
+            )
+        found[dataset.name] = {"read": read[number], **ratio, "pairs": pairs}
+    return {"datasets": found} if found else {}
 
 
 def _common(hashes: Mapping[str, splits.Hashes], names: Sequence[str]) -> dict[str, int]:

@@ -120,6 +120,11 @@ class Corpus:
             raise DataError(f"{self.path}: no part '{name}'; it has: {', '.join(self.manifest['sizes'])}")
         return TextPart(self.path / f"{name}.arrow")
 
+    def datasets(self, part: str) -> dict[str, int]:
+        """The datasets of a mixture, and the pairs of each in a part, in order; empty for a part of one source."""
+        datasets = self.manifest.get("datasets", {})
+        return {name: about["pairs"][part] for name, about in datasets.items() if part in about["pairs"]}
+
     def summary(self) -> str:
         """A few lines for users: the size of each part and the pairs that each cleaning rule dropped."""
         manifest = self.manifest
@@ -128,6 +133,10 @@ class Corpus:
         lines = [f"corpus {self.path}, {manifest['src_lang']} to {manifest['tgt_lang']}"]
         for name, size in sizes.items():
             lines.append(f"  {name:<{width}}  {size:>11,} pairs{self._origin(name)}")
+            if name == "train":
+                read = {dataset: about["read"] for dataset, about in manifest.get("datasets", {}).items()}
+                kept = self.datasets(name).items()
+                lines += [f"  {'':<{width}}  {count:>11,} of {one}, of {read[one]:,} read" for one, count in kept]
         dropped = [(rule, count) for rule, count in manifest["dropped"].items() if count]
         lines += [f"  {'dropped':<{width}}  {count:>11,} {RULES[rule]}" for rule, count in dropped]
         if shared := manifest.get("shared"):

@@ -48,7 +48,7 @@ class Packing:
     longest: int
 
     @classmethod
-    def measure(cls, lengths: Iterable[Lengths], budget: int) -> Packing:
+    def measure(cls, lengths: Iterable[Lengths], budget: int, longest: int = 0) -> Packing:
         """The sizes for a corpus.
 
         The side that is longer on average gets ``budget`` rows, the other side as many in proportion. Either gets more
@@ -56,20 +56,21 @@ class Packing:
 
         Args:
             lengths: parts [2, pairs] of the corpus, eos not counted.
+            longest: a sentence of so many tokens must fit, eos not counted.
         """
-        totals, most, pairs = np.zeros(2, np.int64), 0, 0
+        totals, most, pairs = np.zeros(2, np.int64), longest + 1, 0
         for part in lengths:
             totals += part.sum(axis=1, dtype=np.int64) + part.shape[1]
             most, pairs = max(most, int(part.max(initial=0)) + 1), pairs + part.shape[1]
-        longest = max(LONGEST_FILL, _up(most, TILE))
+        rows = max(LONGEST_FILL, _up(most, TILE))
         shares = totals / totals.max()
         src, tgt = (_up(math.ceil(budget * min(1.0, 1.02 * share)), ALIGN) for share in shares.tolist())
         # One sentence and the rows for padding must fit: side ≥ most + other side / longest.
-        src, tgt = (max(side, _up(most + 2 + max(src, tgt, 2 * most) // longest, ALIGN)) for side in (src, tgt))
+        src, tgt = (max(side, _up(most + 2 + max(src, tgt, 2 * most) // rows, ALIGN)) for side in (src, tgt))
         means = totals / pairs
         mean = min(src / means[0], tgt / means[1])
         real = math.ceil(SLACK * mean) + 32
-        return cls(src, tgt, real + -(-max(src, tgt) // longest), longest)
+        return cls(src, tgt, real + -(-max(src, tgt) // rows), rows)
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -17,7 +17,15 @@ from nmt.config.data import DataConfig, HoldoutSource
 from nmt.data.build import build_corpus, read_set
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import Entry, FileHashes, read_manifest
-from nmt.data.provenance import corpus_key, differences, first_corpus_key, moved_from, parts
+from nmt.data.provenance import (
+    corpus_key,
+    differences,
+    first_corpus_key,
+    moved_from,
+    origins,
+    part_names,
+    training_sources,
+)
 from nmt.data.sources import describe
 from nmt.data.sources.base import Reading
 from nmt.errors import DataError
@@ -45,12 +53,12 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     store, hashes = Path(data.store), FileHashes(Path(data.store))
     if run is not None:
         return _corpus_of_run(data, run, store, hashes)
-    inputs = {name: describe(source, hashes, Reading.of(data)) for name, source in parts(data).items()}
+    inputs = {name: describe(source, hashes, Reading.of(data)) for name, source in origins(data).items()}
     hashes.save()
     path, key = _find(data, inputs, store)
     if not path.is_dir():
         _make(path, key, data, inputs, hashes)
-    return _opened(path, list(inputs), hashes)
+    return _opened(path, part_names(data), hashes)
 
 
 def _find(data: DataConfig, inputs: Mapping[str, list[Entry]], store: Path) -> tuple[Path, str]:
@@ -123,7 +131,7 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
         DataError: see :func:`prepare_corpus`.
     """
     path, recorded = store / f"corpus-{run['key']}", run["inputs"]
-    sources = parts(data)
+    sources = origins(data)
     # Compare the sources with those of the run. A source that cannot be read is taken from the store.
     inputs: dict[str, list[Entry]] = {}
     for name in [name for name in sources if name in recorded]:
@@ -149,8 +157,9 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
         then = data.model_copy(update={"test": {n: s for n, s in data.test.items() if f"test.{n}" in recorded}})
         _make(path, run["key"], then, inputs, hashes, run["sizes"])
     # Open the parts, and read the test sets that the run does not know.
-    corpus = _opened(path, [name for name in sources if name in recorded], hashes)
-    for name in [name for name in sources if name not in recorded]:
+    known = [name for name in part_names(data) if name == "train" or name in recorded]
+    corpus = _opened(path, known, hashes)
+    for name in [name for name in part_names(data) if name not in known]:
         corpus.parts[name] = read_set(name, sources[name], data, hashes)
     return corpus
 
@@ -167,7 +176,7 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
         DataError: a set cannot be read, or has changed and the corpus of the run is no longer in the store.
     """
     store, hashes = Path(data.store), FileHashes(Path(data.store))
-    path, recorded, sources = store / f"corpus-{run['key']}", run["inputs"], parts(data)
+    path, recorded, sources = store / f"corpus-{run['key']}", run["inputs"], origins(data)
     if unknown := [name for name in names if name not in sources]:
         raise DataError(f"data.{unknown[0]}: no such set; there are: {', '.join(sources)}")
     if not path.is_dir() and any(isinstance(sources[name], HoldoutSource) for name in names):
@@ -180,9 +189,11 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
             corpus.parts[name] = read_set(name, sources[name], data, hashes)
             continue
         # A set that has changed is taken from the store if possible.
-        origin = "train" if isinstance(sources[name], HoldoutSource) else name
+        held_out = isinstance(sources[name], HoldoutSource)
+        compared = [one for one in (training_sources(data) if held_out else [name]) if one in recorded]
         try:
-            changed = differences(origin, recorded[origin], describe(sources[origin], hashes, Reading.of(data)))
+            here = {one: describe(sources[one], hashes, Reading.of(data)) for one in compared}
+            changed = [line for one in compared for line in differences(one, recorded[one], here[one])]
         except DataError:
             if not path.is_dir():
                 raise

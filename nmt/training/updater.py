@@ -180,7 +180,7 @@ class Updater:
         if bad < limit:
             return
         # Report
-        local = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
+        local = [row for batch in self.recent[-1][0] for row in self.reader.indices(batch.rows)]
         rows = sorted(self.ranks.gather_items(local))
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
