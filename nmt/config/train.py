@@ -45,6 +45,11 @@ class TrainConfig(Section):
         description="batches per update and process: N processes accumulating k make the same updates as one that"
         " accumulates N * k",
     )
+    compress_gradients: Literal["bf16"] | None = Field(
+        None,
+        description="bf16: the processes of torchrun exchange gradients in bf16, half the bytes, for networks slower"
+        " than the devices; it rounds them, and changes nothing for one process; null: fp32",
+    )
     max_steps: Positive | None = Field(None, description="stop after this many updates", json_schema_extra=RESUMABLE)
     max_epochs: Positive | None = Field(
         None, description="stop after this many passes over the corpus", json_schema_extra=RESUMABLE

@@ -121,8 +121,12 @@ class Ranks:
 
     # --------------------------------------------------------------------------------------------------------- training
 
-    def parallel(self, model: nn.Module) -> nn.Module:
-        """Wrap a model for training: the backward pass averages the gradients over all ranks."""
+    def parallel(self, model: nn.Module, compress: bool = False) -> nn.Module:
+        """Wrap a model for training: the backward pass averages the gradients over all ranks.
+
+        Args:
+            compress: exchange them in bf16.
+        """
         return model
 
     def no_sync(self) -> AbstractContextManager[None]:

@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from nmt import __version__
@@ -41,6 +42,8 @@ GRADIENT_TIMEOUT = timedelta(minutes=10)  # shorter: the ranks have synchronized
 PATIENCE = timedelta(days=7)  # while a rank with a heartbeat works: prepares a corpus, validates
 BEAT = 1.0  # seconds between two heartbeats
 MOMENT = 0.02  # seconds of CPU time that show progress; a thread that is blocked in a call uses none
+# NCCL records its last operations, and writes them to /tmp/nccl_trace_rank_N when one of them times out.
+FLIGHT_RECORDER = {"TORCH_NCCL_TRACE_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
 GRACE = 5.0  # seconds for torchrun to see which rank ended first
 
 
@@ -61,7 +64,10 @@ class TorchrunRanks(Ranks):
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if not self.is_main:
             logging.getLogger("nmt").setLevel(logging.ERROR)
-        dist.init_process_group("gloo", timeout=STEP_TIMEOUT)
+        # A restart by torchrun keeps the store with the addresses of the former processes: look under another prefix.
+        store, _, _ = next(rendezvous("env://", self.rank, self.size, timeout=STEP_TIMEOUT))
+        store = PrefixStore(f"start{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=STEP_TIMEOUT)
         self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._gradients: dist.ProcessGroup | None = None  # None: the group of init_process_group
         self._parallel: DistributedDataParallel
@@ -234,15 +240,22 @@ class TorchrunRanks(Ranks):
         dist.all_gather(everyone, local)
         return [numbers.tolist() for numbers in everyone]
 
-    def parallel(self, model: nn.Module) -> nn.Module:
+    def parallel(self, model: nn.Module, compress: bool = False) -> nn.Module:
         device = next(model.parameters()).device
         if device.type == "mps":
             raise self.raised_once(
                 DeviceError("train.device: several processes cannot share mps; use cpu, or one process")
             )
         if device.type == "cuda":
-            self._gradients = dist.new_group(backend="nccl", timeout=GRADIENT_TIMEOUT)
+            for name, value in FLIGHT_RECORDER.items():
+                os.environ.setdefault(name, value)
+            self._gradients = dist.new_group(backend="nccl", timeout=GRADIENT_TIMEOUT, device_id=device)
         self._parallel = DistributedDataParallel(model, process_group=self._gradients, gradient_as_bucket_view=True)
+        if compress:
+            # DDP refuses a hook whose annotations are text
+            self._parallel.register_comm_hook(
+                self._gradients, lambda group, bucket: _mean_in_bf16(group, bucket.buffer())
+            )
         return self._parallel
 
     def no_sync(self) -> AbstractContextManager[None]:
@@ -345,6 +358,13 @@ class _Watch:
         self._ended = True
         self._wake.set()
         self._thread.join(BEAT)  # the store may no longer answer
+
+
+def _mean_in_bf16(group: dist.ProcessGroup | None, whole: torch.Tensor) -> torch.futures.Future[torch.Tensor]:
+    """All-reduce gradients in bf16; PyTorch's ``bf16_compress_hook`` does it for NCCL only."""
+    half = whole.to(torch.bfloat16).div_(dist.get_world_size(group))
+    sent: torch.futures.Future[Any] = dist.all_reduce(half, group=group, async_op=True).get_future()
+    return sent.then(lambda done: whole.copy_(done.value()[0]))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ class Updater:
     def __init__(self, config: TrainConfig, model: Seq2Seq[Any], reader: Reader, place: Place):
         self.config, self.model, self.reader = config, model, reader
         self.device, self.dtype, self.ranks = place.device, place.dtype, place.ranks
-        parallel = self.ranks.parallel(model)
+        parallel = self.ranks.parallel(model, config.compress_gradients == "bf16")
         self.packed = reader.packed
         self.capturable = (
             self.packed and self.device.type == "cuda" and self.ranks.size == 1 and self.dtype != torch.float16

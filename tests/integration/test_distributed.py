@@ -316,6 +316,21 @@ def test_a_signal_to_torchrun_and_a_killed_rank(task):
     assert last_checkpoint(run).step == step + 2
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes of torchrun in /proc")
+def test_torchrun_restarts_a_training_that_lost_a_rank(task):
+    path = task.config_file("rnn", train={"max_steps": 30, "checkpoint_every": 5, "validate_every": 30})
+    run = run_of(task, "run")
+    command = [sys.executable, "-m", *LAUNCHER, "--max-restarts", "1", "-m", "nmt", "train", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    wait_for(lambda: checkpoints.list_checkpoints(run.checkpoints), process)
+    os.kill(process_of_rank(1, process), signal.SIGKILL)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert re.search(r": resuming at step \d+", error), error
+    assert last_checkpoint(run).step == 30
+    assert output.count("The run is in") == 1
+
+
 def test_a_mistake_is_told_once(task):
     ranks = train(task, 2, task.config_file("rnn", train={"max_step": 2}))
     assert ranks.codes == [2, 2]
@@ -404,6 +419,28 @@ def test_meetings(task):
             [rank, 2, rank == 0], "by rank 0", rank, rank, "0", [{"rank": 0}, {"rank": 1}], [[0, 0.5], [1, 0.5]],
             list("abcdefg"), ["a"], ["wrong", 2][rank], [2, "wrong"][rank], ["wrong", 2][rank],
         ]  # fmt: skip
+
+
+def gradients_of(rank: int) -> torch.Tensor:
+    """Values that bf16 rounds."""
+    return torch.linspace(-3, 2, 100, dtype=torch.float32).roll(7 * rank) + 0.001 * rank
+
+
+def _average_gradients(rank, log, compress):
+    with join() as ranks:
+        model = torch.nn.Linear(100, 1, bias=False)
+        ranks.parallel(model, compress)(gradients_of(rank)).backward()  # the gradient of w x is x
+        print(json.dumps(model.weight.grad[0].tolist()))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_gradients_are_averaged_and_rounded_to_bf16_where_asked(task, compress):
+    ranks = Ranks(task.folder, 2, _average_gradients, compress)
+    assert ranks.codes == [0, 0], ranks.output
+    local = [gradients_of(rank) / 2 for rank in (0, 1)]
+    expected = sum(each.bfloat16() for each in local).float() if compress else sum(local)
+    for output in ranks.output:
+        assert torch.equal(torch.tensor(json.loads(output)), expected)
 
 
 def work_for(seconds: float):
