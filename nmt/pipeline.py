@@ -31,6 +31,7 @@ from nmt.data.order import TrainingOrder
 from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
+from nmt.data.tagged import tagged
 from nmt.data.tokenizer import Symbols, Tokenizer
 from nmt.errors import DataError
 from nmt.evaluation import tuning
@@ -382,13 +383,19 @@ def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
     translator, results = load_translator(run, search), Results(run)
-    sets = [TestSet.of(corpus, part) for part in parts]
+    sets = [one for part in parts for one in TestSet.all_of(corpus, part)]
     return {one.name: score_and_store(translator, one, config.evaluation, results.store) for one in sets}
 
 
 def evaluate_lines(
-    run: Run, name: str, sources: Sequence[str], references: Sequence[str], search: Mapping[str, Any] | None = None
+    run: Run,
+    name: str,
+    sources: Sequence[str],
+    references: Sequence[str],
+    search: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
 ) -> Evaluated:
-    """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
-    translator, one = load_translator(run, search), TestSet(name, sources, references)
+    """Score lines of a file called ``name``, after tags; they are stored apart from those of the test sets."""
+    translator = load_translator(run, search)
+    one = TestSet(name, tagged(sources, [(len(sources), tags)]), references)
     return score_and_store(translator, one, run.load_config().evaluation, Results(run).store_file)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from nmt.data.arrow import BLOCK, MappedArrow, strings
 from nmt.data.cleaning import RULES
+from nmt.data.tagged import tagged
 from nmt.errors import DataError
 
 SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
@@ -92,11 +93,14 @@ class Corpus:
 
     Attributes:
         parts: the open parts. They stay readable if the store is deleted meanwhile.
+        tags: of the sources of validation and test sets, for so many lines each; see
+            :func:`nmt.data.tagged.tagged`.
     """
 
     path: Path
     manifest: dict[str, Any]
     parts: dict[str, TextPart] = field(default_factory=dict, compare=False)
+    tags: dict[str, list[tuple[int, tuple[str, ...]]]] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -119,6 +123,10 @@ class Corpus:
         if name not in self.manifest["sizes"]:
             raise DataError(f"{self.path}: no part '{name}'; it has: {', '.join(self.manifest['sizes'])}")
         return TextPart(self.path / f"{name}.arrow")
+
+    def sources(self, part: str) -> list[str]:
+        """The source sentences of a part, with their tags."""
+        return tagged(self.part(part).sources(), self.tags.get(part, []))
 
     def datasets(self, part: str) -> dict[str, int]:
         """The datasets of a mixture, and the pairs of each in a part, in order; empty for a part of one source."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from nmt.config.modifiers import Modifier, NoiseModifier, TagsModifier
 from nmt.data.arrow import releasing
 from nmt.data.corpus import Corpus, TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
-from nmt.data.mixture import Mixture, Rows, chosen, first_rows
+from nmt.data.mixture import Mixture, Rows, Stage, chosen, first_rows
 from nmt.data.modifiers import Pair, modify
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
@@ -86,6 +87,18 @@ class Examples:
                 )
         tags = [tokenizer.tag_ids(as_tags(one.tag)) for one in data.datasets]
         return cls(Mixture.of(data, starts, seed), dataset, text, tokenizer, tags, data.cleaning.max_tokens)
+
+    @classmethod
+    def tagged_part(cls, corpus: Corpus, part: str, dataset: ParallelDataset, tokenizer: Tokenizer) -> Examples | None:
+        """The pairs of a validation set, each read as it is after its tags; None where it has none."""
+        ranges = corpus.tags.get(part)
+        if not ranges:
+            return None
+        starts = first_rows(dataset, [count for count, _ in ranges])
+        none = tuple(() for _ in ranges)
+        stage = Stage(part, (Fraction(1, len(ranges)),) * len(ranges), Fraction(len(dataset)), None, None, none)
+        tags = [tokenizer.tag_ids(tags) for _, tags in ranges]
+        return cls(Mixture(starts, [stage], 0), dataset, corpus.part(part), tokenizer, tags, 0)
 
     # ----------------------------------------------------------------------------------------------------- what is read
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
-from nmt.config.data import DataConfig, HoldoutSource
+from nmt.config.data import DataConfig, HoldoutSource, as_tags
 from nmt.data.build import build_corpus, read_set
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import Entry, FileHashes, read_manifest
@@ -21,6 +21,7 @@ from nmt.data.provenance import (
     corpus_key,
     differences,
     first_corpus_key,
+    held_sources,
     moved_from,
     origins,
     part_names,
@@ -58,7 +59,7 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     path, key = _find(data, inputs, store)
     if not path.is_dir():
         _make(path, key, data, inputs, hashes)
-    return _opened(path, part_names(data), hashes)
+    return _tagged(_opened(path, part_names(data), hashes), data)
 
 
 def _find(data: DataConfig, inputs: Mapping[str, list[Entry]], store: Path) -> tuple[Path, str]:
@@ -121,6 +122,26 @@ def _opened(path: Path, names: Sequence[str], hashes: FileHashes) -> Corpus:
     return corpus
 
 
+def _tagged(corpus: Corpus, data: DataConfig) -> Corpus:
+    """The corpus, with the tags of its validation and test sets; a holdout has those of the datasets it is from."""
+    of_datasets = {dataset.name: as_tags(dataset.tag) for dataset in data.datasets}
+    for name, source in held_sources(data).items():
+        if name not in corpus.parts:
+            continue
+        if not isinstance(source, HoldoutSource):
+            found = [(len(corpus.part(name)), as_tags(source.tag))]
+        elif counts := corpus.datasets(name):
+            found = [(count, of_datasets[dataset]) for dataset, count in counts.items()]
+        else:
+            found = [(len(corpus.part(name)), tags) for tags in of_datasets.values()]
+        if any(tags for _, tags in found):
+            corpus.tags[name] = found
+        elif of_datasets and all(of_datasets.values()):
+            there = ", ".join(data.tags)
+            log.warning("warning: data.%s: has no tag, but every training pair has one; set its tag: %s", name, there)
+    return corpus
+
+
 # ------------------------------------------------------------------------------------------------ data of a run
 
 
@@ -161,7 +182,7 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
     corpus = _opened(path, known, hashes)
     for name in [name for name in part_names(data) if name not in known]:
         corpus.parts[name] = read_set(name, sources[name], data, hashes)
-    return corpus
+    return _tagged(corpus, data)
 
 
 def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) -> Corpus:
@@ -211,4 +232,4 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
         if name not in stored:
             corpus.parts[name] = read_set(name, sources[name], data, hashes)
     hashes.save()
-    return corpus
+    return _tagged(corpus, data)

@@ -145,7 +145,7 @@ class Tokenizer:
         plain = [[int(i) for i in row if i not in (PAD_ID, BOS_ID, EOS_ID)] for row in ids]
         return [text.translate(_TO_SPACE).strip(" ") for text in self._tgt.decode(plain)]
 
-    @property
+    @cached_property
     def tags(self) -> list[str]:
         """The tags of the source vocabulary, see :class:`Symbols`."""
         special = (PAD_ID, BOS_ID, EOS_ID)

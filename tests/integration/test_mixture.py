@@ -106,3 +106,81 @@ def test_the_corpus_does_not_depend_on_weights_and_the_manifest_counts_the_datas
     other = mixed(task, datasets=({"weight": 1, "tag": "<b>"}, {"weight": 9, "modifiers": EVERYTHING}))
     assert main(["prepare", str(other)]) == 0
     assert list((task.folder / "store").glob("corpus-*")) == [corpus]
+
+
+# ---------------------------------------------------------------------------------------------------------------- tags
+
+
+TAGGED = {
+    "datasets": ({"tag": "<2de>"}, {"tag": ["<2de>", "<bt>"]}),
+    "tokenizer": {"vocab_size": 60},
+    "train": {"max_steps": 4, "batch_tokens": 256, "validate_every": 2, "device": "cpu", "threads": 1},
+}  # fmt: skip
+
+
+@pytest.fixture
+def tagged_run(task):
+    files = {side: str(task.paths[f"valid.{side}"]) for side in ("src", "tgt")}
+    valid = {"kind": "text", **files, "tag": "<2de>"}
+    held = {"kind": "holdout", "fraction": 0.1}
+    return pipeline.train(config(task, data={"valid": valid, "test": {"held": held}}, **TAGGED)).run
+
+
+def test_tags_stand_before_the_source_and_no_text_contains_them(tagged_run):
+    from nmt.translation.loading import load_translator
+
+    translator = load_translator(tagged_run)
+    [plain] = translator.encode(["one two"])
+    [typed] = translator.encode(["<2de> one two"])
+    translator.tags = ["<2de>", "<bt>"]
+    [tagged, blank] = translator.encode(["one two", " "])
+    tags = translator.tokenizer.tag_ids(["<2de>", "<bt>"])
+    assert tagged == tags + plain
+    assert blank == []
+    assert not set(typed) & set(tags)
+
+
+def test_training_and_validation_read_the_tags(tagged_run, monkeypatch):
+    from nmt.data.tokenizer import Tokenizer
+    from nmt.training.validation import Validator
+
+    first, second = Tokenizer.load(tagged_run.tokenizer).tag_ids(["<2de>", "<bt>"])
+    seen, validated = [], []
+    update, losses = Trainer.update, Validator._losses
+
+    def recording(self, batches):
+        seen.extend(zip(self.reader.indices(b.rows), b.src[:, :2].tolist(), strict=True) for b in batches)
+        update(self, batches)
+
+    def reading(self, model):
+        validated.extend(self.read(rows).src[:, 0] for rows in self.plan)
+        return losses(self, model)
+
+    monkeypatch.setattr(Trainer, "update", recording)
+    monkeypatch.setattr(Validator, "_losses", reading)
+    one = tagged_run.load_config()
+    pipeline.train(one.model_copy(update={"name": "again"}))
+    counts = json.loads(tagged_run.manifest_path.read_text())["datasets"]
+    big = counts["big"]["pairs"]["train"]
+    rows = [pair for batch in seen for pair in batch]
+    assert {index < big for index, _ in rows} == {True, False}
+    assert all(ids[0] == first and (ids[1] == second) == (index >= big) for index, ids in rows)
+    assert {int(i) for ids in validated for i in ids} == {first}
+
+
+def test_scores_of_each_dataset_of_a_holdout(tagged_run, capfd):
+    assert main(["evaluate", str(tagged_run.path)]) == 0
+    shown = capfd.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith("held")] == [
+        "held", "held.big", "held.small",
+    ]  # fmt: skip
+
+
+def test_translate_with_a_tag(tagged_run, task, capfd, caplog):
+    (task.folder / "in").write_text("one two\n")
+    command = ["translate", str(tagged_run.path), "-i", str(task.folder / "in")]
+    assert main([*command, "--tag", "<2de>", "--tag", "<bt>"]) == 0
+    assert main([*command, "--tag", "<2fr>"]) == 2
+    assert "has no tag <2fr>; it has: <2de>, <bt>" in capfd.readouterr().err
+    assert main(command) == 0
+    assert "trained with tags; choose with --tag: <2de>, <bt>" in caplog.text

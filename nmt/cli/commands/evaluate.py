@@ -20,6 +20,7 @@ def add_arguments(parser: Parser) -> None:
     chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
     chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
     parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
+    parser.add_tags()
     parser.add_search()
 
 
@@ -29,6 +30,8 @@ def run(arguments: argparse.Namespace) -> None:
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one of references")
+    if arguments.tag and arguments.src is None:
+        raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
     opened = Run.open(arguments.run)
     from nmt import pipeline
     from nmt.config.load import search_overrides
@@ -38,7 +41,9 @@ def run(arguments: argparse.Namespace) -> None:
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name
-        found = {name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref), overrides)}
+        found = {
+            name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref), overrides, arguments.tag)
+        }
     else:
         found = pipeline.evaluate(opened, arguments.set_name, overrides)
     print(scores.table({name: one.scores for name, one in found.items()}))
