@@ -6,7 +6,6 @@ import time
 from itertools import count, islice
 from typing import Any
 
-import flops
 import numpy as np
 import torch
 import worker
@@ -15,6 +14,7 @@ from nmt import __version__, pipeline
 from nmt.config.load import validate_config
 from nmt.data.batch import Batch
 from nmt.data.tokenizer import Tokenizer
+from nmt.models import flops
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
 from nmt.runtime.device import Place, autocast, resolve_device, resolve_precision
@@ -88,7 +88,10 @@ class Ours(worker.Training):
             "positions": [b.padding[1] for b in self.batches],
             "flops": [
                 flops.training_flops(
-                    model, self.vocab_size, np.asarray(b.src_mask.sum(1)), np.asarray(b.tgt_out.ne(pad_id).sum(1))
+                    config.model,
+                    self.vocab_size,
+                    np.asarray(b.src_mask.sum(1)),
+                    np.asarray(b.tgt_out.ne(pad_id).sum(1)),
                 )
                 for b in self.batches
             ],

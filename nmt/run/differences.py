@@ -15,7 +15,7 @@ from nmt.run.checkpoint import list_checkpoints
 from nmt.run.directory import Run
 
 # Durations, and lengths of files that contain durations: they differ between equal trainings.
-VOLATILE = ("seconds", "window", "files", "train/tokens_per_second")
+VOLATILE = ("seconds", "window", "files", "train/tokens_per_second", "train/mfu")
 
 
 def differences(one: Run, other: Run) -> Iterator[str]:

@@ -29,6 +29,7 @@ from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
+from nmt.training.utilisation import Utilisation
 from nmt.training.validation import Validation
 
 
@@ -78,6 +79,7 @@ class Trainer:
         self.rescoring = Rescoring(self.saving, self.quality, formerly)
         self.progress = Progress()
         self.window = self._new_window()
+        self.utilisation: Utilisation | None = None  # measured on CUDA alone
         self.reporter: Reporter = NullReporter()
         self.saved_at_limit = False  # whether the last checkpoint records that a limit was reached
         self.signal: int | None = None  # received by any rank, known to all
@@ -163,7 +165,7 @@ class Trainer:
         """Make an update; raise an error if the training diverges."""
         self.update(batches)
         self.updater.stop_if_diverged(self.progress)
-        self._tick()
+        self._tick(batches)
 
     def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make one optimizer step on ``batches``, this rank's share of the update."""
@@ -223,6 +225,7 @@ class Trainer:
         if progress.step == 0 and self.ranks.is_main:
             self.reporter.text("config", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
+        self.utilisation = Utilisation.of_training(self.place, self.model)
         self._clock = time.monotonic()
         self._started, self._aimed = (progress.step, progress.seconds), progress.seconds
         if progress.descent is not None and progress.descent.max_minutes != self.config.max_minutes:
@@ -330,16 +333,19 @@ class Trainer:
 
     # ---------------------------------------------------------------------------------------------------------- metrics
 
-    def _count_time(self, of_updates: bool = False) -> None:
-        """Add the time since the last call to the training time and, for tokens/s, to the time of updates."""
+    def _count_time(self) -> float:
+        """Add the time since the last call to the training time; return it."""
         now = time.monotonic()
-        self.progress.seconds += now - self._clock
-        if of_updates:
-            self.window.add_seconds(now - self._clock)
-        self._clock = now
+        passed, self._clock = now - self._clock, now
+        self.progress.seconds += passed
+        return passed
 
-    def _tick(self) -> None:
-        self._count_time(of_updates=True)
+    def _tick(self, batches: Sequence[Batch | PackedBatch]) -> None:
+        """Add the time of an update to the training time and, for tokens/s, to the time of updates."""
+        passed = self._count_time()
+        self.window.add_seconds(passed)
+        if self.utilisation is not None:
+            self.utilisation.add(batches, passed)
         if self.place.device.type == "cpu":  # on other devices reading a number would synchronize
             self.reporter.progress(self.progress.step, f"loss {self.window.mean_loss():.3f}")
 
@@ -360,6 +366,8 @@ class Trainer:
             "train/skipped": w["skipped"],
             **{f"train/{term}": w[term] / tokens for term in self.updater.objective.logged},
         }
+        share = None if self.utilisation is None else self.utilisation.take()
+        metrics |= {} if share is None else {"train/mfu": share}
         # Show
         self.reporter.metrics_at(step, self.progress.epoch, metrics)
         self._forecast()
@@ -369,7 +377,8 @@ class Trainer:
             self.reporter.line(
                 f"step {step}  epoch {self.progress.epoch}  loss {metrics['train/loss']:.3f}  "
                 f"ppl {metrics['train/ppl']:.2f}  lr {metrics['train/lr']:.2e}  "
-                f"{metrics['train/tokens_per_second']:,.0f} tokens/s{skipped}"
+                f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
+                f"{'' if share is None else f'  {share:.1%} MFU'}{skipped}"
             )
 
     def _forecast(self) -> None:

@@ -1,8 +1,5 @@
 """The count of operations agrees with PyTorch's counter of what is executed."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,18 +8,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nmt.config.model import RNNConfig, TransformerConfig
+from nmt.models import flops
 from nmt.models.build import build_model
 
-FILE = Path(__file__).parents[3] / "benchmarks" / "contestants" / "flops.py"
 BATCH, SRC, TGT, VOCAB, WIDTH = 3, 7, 5, 40, 16
-
-
-@pytest.fixture(scope="module")
-def flops():
-    spec = importlib.util.spec_from_file_location("flops", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def executed(config) -> int:
@@ -40,19 +29,42 @@ def lengths(count):
 
 
 @pytest.mark.parametrize("activation", ["relu", "swiglu"])
-def test_transformer(flops, activation):
+def test_transformer(activation):
     config = TransformerConfig(
         type="transformer", d_model=WIDTH, d_ff=24, num_heads=2, encoder_layers=3, decoder_layers=2,
         activation=activation,
     )  # fmt: skip
     expected = executed(config)
-    assert flops.forward_flops(config.model_dump(), VOCAB, lengths(SRC), lengths(TGT)) == expected
-    assert flops.training_flops(config.model_dump(), VOCAB, lengths(SRC), lengths(TGT)) == 3 * expected
+    assert flops.forward_flops(config, VOCAB, lengths(SRC), lengths(TGT)) == expected
+    assert flops.training_flops(config, VOCAB, lengths(SRC), lengths(TGT)) == 3 * expected
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_recurrent(flops, cell):
+def test_recurrent(cell):
     config = RNNConfig(type="rnn", cell=cell, d_model=WIDTH, d_hidden=12, d_attention=10)
     scores = 2 * config.d_attention * BATCH * SRC * TGT  # matrix by vector, which the counter leaves out
     expected = executed(config) + scores
-    assert flops.forward_flops(config.model_dump(), VOCAB, lengths(SRC), lengths(TGT)) == expected
+    assert flops.forward_flops(config, VOCAB, lengths(SRC), lengths(TGT)) == expected
+
+
+@pytest.mark.parametrize("window", [1, 3, 50])
+def test_a_window_counts_the_pairs_in_it(window):
+    lengths_src, lengths_tgt = np.array([1, 2, 7]), np.array([4, 1, 9])
+    sizes = {"d_model": WIDTH, "d_ff": 24, "num_heads": 2, "encoder_layers": 3, "decoder_layers": 2}
+    config = TransformerConfig(type="transformer", attention_window=window, **sizes)
+    whole = TransformerConfig(type="transformer", **sizes)
+
+    def pairs(n, causal):
+        """The pairs outside of the window, one by one."""
+        inside = sum(abs(i - j) < window and (not causal or j <= i) for i in range(n) for j in range(n))
+        return n * n - inside
+
+    outside = sum(3 * pairs(n, False) for n in lengths_src) + sum(2 * pairs(n, True) for n in lengths_tgt)
+    counts = [flops.forward_flops(one, VOCAB, lengths_src, lengths_tgt) for one in (whole, config)]
+    assert counts[0] - counts[1] == 2 * 2 * WIDTH * outside
+
+
+@pytest.mark.parametrize("more", [{"hops": 2}, {"attention": "dot"}, {"decoder_layers": 2}, {"alignment": "hard"}])
+def test_what_is_not_counted_is_none(more):
+    config = RNNConfig(type="rnn", d_model=WIDTH, d_hidden=12, d_attention=12, **more)
+    assert flops.training_flops(config, VOCAB, lengths(SRC), lengths(TGT)) is None

@@ -1,0 +1,1 @@
+"""Checks and measurements of nmt on one GPU; see the README."""
