@@ -51,6 +51,15 @@ Header = Annotated[
 ]
 
 
+WeightColumn = Annotated[
+    int | str | None,
+    Field(
+        description="column of the weight of each pair in the loss, a number above 0: its number, from 0, or its"
+        " heading; default: all pairs weigh the same"
+    ),
+]
+
+
 def as_list(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else paths
 
@@ -71,7 +80,8 @@ TableT = TypeVar("TableT", bound=Table)
 
 def _columns_can_be_found(table: TableT) -> TableT:
     """Refuse columns of a table that cannot be found."""
-    columns = (table.src_column, table.tgt_column)
+    more = (getattr(table, "weight_column", None), getattr(table, "alignment_column", None))
+    columns = (table.src_column, table.tgt_column, *more)
     for column in columns:
         if isinstance(column, int) and column < 0:
             raise ValueError(f"there is no column {column}; columns are counted from 0")
@@ -164,6 +174,10 @@ class TsvSource(SourceSection):
         description="whether the first line names the columns and is no pair; default: true where a column is given by"
         " its heading, else a line that looks like a header is refused",
     )
+    weight_column: WeightColumn = None
+    alignment_column: int | str | None = Field(
+        None, description="column of word alignments (0-0 1-2), for the modifier Tags: its number, from 0, or heading"
+    )
     on_bad_row: OnBadRow = "error"
 
     _check_columns = model_validator(mode="after")(_columns_can_be_found)
@@ -181,6 +195,7 @@ class CsvSource(SourceSection):
         None, description="character between the cells; default: the comma, semicolon, tab or bar that fits the rows"
     )
     quotes: bool = Field(True, description="whether a cell may stand in quotation marks; false: they are text")
+    weight_column: WeightColumn = None
     on_bad_row: OnBadRow = "error"
 
     _check_columns = model_validator(mode="after")(_columns_can_be_found)
@@ -213,6 +228,9 @@ class ParquetSource(SourceSection):
     path: Files
     src_column: str | None = Field(None, description="source column or key; default: the source language code")
     tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
+    weight_column: str | None = Field(
+        None, description="column of the weight of each pair in the loss, above 0; default: all pairs weigh the same"
+    )
     on_bad_row: OnBadRow = "error"
 
 
@@ -245,6 +263,9 @@ class JsonlSource(SourceSection):
     path: Files
     src_key: str | None = Field(None, description="key of the source sentence; default: the source language code")
     tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
+    weight_key: str | None = Field(
+        None, description="key of the weight of each pair in the loss, above 0; default: all pairs weigh the same"
+    )
     on_bad_row: OnBadRow = "error"
 
 
@@ -391,6 +412,16 @@ class StageConfig(Section):
         return {"epoch_of": "a stage of so many steps is one epoch"} if self.steps is not None else {}
 
 
+def has_weights(source: Any) -> bool:
+    """Whether the pairs of a source have weights."""
+    return getattr(source, "weight_column", None) is not None or getattr(source, "weight_key", None) is not None
+
+
+def has_alignments(source: Any) -> bool:
+    """Whether the pairs of a source have word alignments."""
+    return getattr(source, "alignment_column", None) is not None
+
+
 def _list_is_mixture(value: Any) -> Any:
     """A list of mappings is a mixture."""
     if isinstance(value, list) and any(isinstance(item, dict | Section) for item in value):
@@ -507,6 +538,24 @@ class DataConfig(Section):
                 if tag not in trained:
                     there = f"; there are: {', '.join(trained)}" if trained else ""
                     raise ValueError(f"{name}.tag: no training pair has the tag {tag}{there}")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_training_pairs(self) -> Self:
+        """Refuse columns without an effect: weights of sets that are only scored, and unused word alignments."""
+        for name, source in {"valid": self.valid, **{f"test.{n}": s for n, s in self.test.items()}}.items():
+            for key in ("weight_column", "weight_key", "alignment_column"):
+                if getattr(source, key, None) is not None:
+                    raise ValueError(f"{name}.{key}: has no effect, only training pairs have it; remove it")
+        for stage in [None, *self.stages]:
+            for dataset in self.datasets:
+                given = dataset.modifiers if stage is None or stage.modifiers is None else stage.modifiers
+                reads = stage is None or stage.weights.get(dataset.name)
+                if reads and any(one.name == "Tags" for one in given) and not has_alignments(dataset.source):
+                    raise ValueError(
+                        f"train.{dataset.name}: the modifier Tags needs word alignments: source: {{kind: tsv, ..., "
+                        "alignment_column: 2}"
+                    )
         return self
 
     @property

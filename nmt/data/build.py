@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from nmt.config.data import DataConfig, HoldoutSource, MixtureSource, Source
+from nmt.config.data import DataConfig, HoldoutSource, MixtureSource, Source, has_alignments, has_weights
 from nmt.data import splits
 from nmt.data.arrow import BLOCK, ArrowWriter, booleans, read_batches
 from nmt.data.cleaning import Cleaner, HeldHashes, Selection
-from nmt.data.corpus import SCHEMA, TextPart, blocks
+from nmt.data.corpus import TextPart, blocks, schema_with
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.provenance import held_sources, part_names, training_sources
 from nmt.data.sources import describe, read_pairs
@@ -42,7 +43,8 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     compared = bool(holdouts) or data.cleaning.drop_overlap
     cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
     read, ends, counted_of = folder / "read.arrow", list[int](), list[int]()
-    _write_pairs(read, _training_pairs(data, inputs, reading, cleaner, ends, counted_of))
+    beside = _columns_beside(data)
+    _write_pairs(read, _training_pairs(data, inputs, reading, cleaner, ends, counted_of), reading, beside)
 
     # Rules for the whole corpus, and the part that each pair belongs to.
     chosen = Selection(cleaner, ends)
@@ -119,6 +121,7 @@ def _training_pairs(
     """
     for name, source in training_sources(data).items():
         before = cleaner.read
+        reading.beside.clear()
         yield from counted(cleaner(read_pairs(source, reading)), f"reading data.{name}", "pairs")
         read.append(cleaner.read - before)
         ends.append(len(cleaner.pairs))
@@ -139,16 +142,27 @@ def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]
     return held
 
 
-def _write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> TextPart:
-    with ArrowWriter(path, SCHEMA) as out:
-        for batch in blocks(pairs):
+def _columns_beside(data: DataConfig) -> list[str]:
+    """The columns that the training pairs have beside their texts."""
+    sources = training_sources(data).values()
+    found = {"weight": any(map(has_weights, sources)), "links": any(map(has_alignments, sources))}
+    return [name for name, present in found.items() if present]
+
+
+def _write_pairs(
+    path: Path, pairs: Iterable[tuple[str, str]], reading: Reading | None = None, beside: Sequence[str] = ()
+) -> TextPart:
+    with ArrowWriter(path, schema_with(beside)) as out:
+        for batch in blocks(pairs, reading and reading.beside, beside):
             out.write(batch)
     return TextPart(path)
 
 
 def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
     """Copy the masked pairs of the file ``read`` to the file ``path``."""
-    with ArrowWriter(path, SCHEMA) as out:
+    with pa.OSFile(str(read)) as file:
+        schema = pa.ipc.open_file(file).schema
+    with ArrowWriter(path, schema) as out:
         for number, batch in enumerate(read_batches(read)):
             out.write(batch.filter(booleans(mask[number * BLOCK : number * BLOCK + batch.num_rows])))
 

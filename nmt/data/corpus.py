@@ -8,14 +8,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from nmt.data.arrow import BLOCK, MappedArrow, strings
+from nmt.data.arrow import BLOCK, MappedArrow, numbers, strings, to_numpy
 from nmt.data.cleaning import RULES
 from nmt.data.tagged import tagged
 from nmt.errors import DataError
 
 SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
+BESIDE = {"weight": pa.float32(), "links": pa.large_string()}  # columns that training pairs may have, too
 
 
 class TextPart(Sequence[tuple[str, str]]):
@@ -39,6 +42,23 @@ class TextPart(Sequence[tuple[str, str]]):
 
     def tgt(self, i: int) -> str:
         return self._cell(1, i)
+
+    def has(self, name: str) -> bool:
+        """Whether the pairs have a column of :data:`BESIDE`."""
+        return bool(self.batches) and name in self.batches[0].schema.names
+
+    def weights(self) -> Iterator[npt.NDArray[np.float32]]:
+        """The weights of the pairs, block by block."""
+        number = self.batches[0].schema.get_field_index("weight")
+        return (to_numpy(batch.column(number)) for batch in self.batches)
+
+    def weight(self, i: int) -> float:
+        number = self.batches[0].schema.get_field_index("weight")
+        return float(to_numpy(self.batches[i >> 16].column(number))[i & (BLOCK - 1)])
+
+    def links(self, i: int) -> str:
+        """The word alignments of a pair, as they were written."""
+        return self._cell(self.batches[0].schema.get_field_index("links"), i)
 
     def _cell(self, column: int, i: int) -> str:
         if not -self._length <= i < self._length:
@@ -74,17 +94,30 @@ class TextPart(Sequence[tuple[str, str]]):
             self._file.release()
 
 
-def blocks(pairs: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
-    """Pairs as record batches of :data:`nmt.data.arrow.BLOCK` rows, the last one shorter."""
-    pairs = iter(pairs)
+def schema_with(names: Iterable[str]) -> pa.Schema:
+    """The schema of pairs with some columns of :data:`BESIDE`."""
+    return pa.schema([*SCHEMA, *((name, BESIDE[name]) for name in names)])
+
+
+def blocks(pairs: Iterable[tuple[str, str]], beside: Any = None, names: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """Pairs as record batches of :data:`nmt.data.arrow.BLOCK` rows, the last one shorter.
+
+    Args:
+        beside: has what the source of ``pairs`` has beside the last pair, as attributes of these ``names``.
+    """
+    pairs, schema = iter(pairs), schema_with(names)
     while True:
         src, tgt = [], []  # two lists of texts: Python's garbage collector scans a list of tuples again and again
+        more: dict[str, list[Any]] = {name: [] for name in names}
         for one, other in islice(pairs, BLOCK):
             src.append(one)
             tgt.append(other)
+            for name, values in more.items():
+                values.append(getattr(beside, name))
         if not src:
             return
-        yield pa.record_batch([strings(src), strings(tgt)], schema=SCHEMA)
+        columns = [numbers(values) if name == "weight" else strings(values) for name, values in more.items()]
+        yield pa.record_batch([strings(src), strings(tgt), *columns], schema=schema)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from nmt.data.arrow import releasing
 from nmt.data.corpus import Corpus, TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
 from nmt.data.mixture import Mixture, Rows, Stage, chosen, first_rows
-from nmt.data.modifiers import Pair, modify
+from nmt.data.modifiers import Pair, modify, parse_links
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 
@@ -60,7 +60,7 @@ class Examples:
         max_tokens: int,
     ):
         self.mixture, self.dataset, self.text, self.tokenizer = mixture, dataset, text, tokenizer
-        self.max_tokens, self.seed = max_tokens, mixture.seed
+        self.max_tokens, self.seed, self._aligned = max_tokens, mixture.seed, text.has("links")
         self._tags = [np.array(ids, np.int64) for ids in tags]
         self._tag_counts = np.array([len(ids) for ids in tags], np.int32)
         self.most_tags = max(len(ids) for ids in tags)
@@ -196,4 +196,5 @@ class Examples:
 
     def _pair(self, row: int) -> Pair:
         where = self.dataset.index(row)
-        return Pair(self.text.src(where), self.text.tgt(where), None)
+        links = parse_links(self.text.links(where)) if self._aligned else None
+        return Pair(self.text.src(where), self.text.tgt(where), links)

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -143,16 +143,33 @@ class Reader:
 
     def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
         t = self.tokenizer
+        weights = self._weights(rows)
         if self.packing is not None:
-            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
-        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
+        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
+
+    def _weights(self, rows: Ids) -> npt.NDArray[np.float32] | None:
+        """The weights of these rows in the loss, over their mean in the corpus; None where pairs have no weights."""
+        if self._mean_weight is None:
+            return None
+        assert self.text is not None
+        found = np.array([self.text.weight(index) for index in self.indices(rows)], np.float64)
+        return (found / self._mean_weight).astype(np.float32)
+
+    @cached_property
+    def _mean_weight(self) -> float | None:
+        """The mean weight, so that a weighted loss has about the size of another; None where pairs have no weights."""
+        if self.text is None or not self.text.has("weight"):
+            return None
+        return sum(float(block.sum(dtype=np.float64)) for block in self.text.weights()) / len(self.text)
 
     @cached_property
     def packing(self) -> Packing | None:
         """The sizes of packed batches, from the lengths of the whole corpus; None for padded batches."""
         if not self.packed:
             return None
-        return Packing.measure(self._planned_lengths(), self.budget, self._longest())
+        found = Packing.measure(self._planned_lengths(), self.budget, self._longest())
+        return found if self._mean_weight is None else replace(found, weighted=True)
 
     def _planned_lengths(self) -> Iterator[Lengths]:
         if self.examples is not None:

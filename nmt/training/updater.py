@@ -72,8 +72,9 @@ class Updater:
             TrainingError: out of memory, even with every batch split into halves.
         """
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
-        tokens = sum(batch.tgt_tokens for batch in batches)
-        total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
+        # A token counts with the weight of its sentence.
+        tokens = sum(batch.total_weight for batch in batches)
+        total = sum(numbers[0] for numbers in self.ranks.exchange([tokens]))
         self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
@@ -233,7 +234,7 @@ class Updater:
             ) from None
 
     @torch.no_grad()
-    def _observe(self, losses: Tensor, total: int) -> None:
+    def _observe(self, losses: Tensor, total: float) -> None:
         """Tell terms the mean log p of the ``total`` targets of all ranks; ``losses`` has this rank's sums."""
         terms = [term for term in self.objective.terms.values() if term.observes]
         if not terms:
@@ -244,7 +245,7 @@ class Updater:
         for term in terms:
             term.observe(-nll / total)
 
-    def _apply(self, losses: Tensor, tokens: int | Tensor, window: Window) -> Tensor:
+    def _apply(self, losses: Tensor, tokens: float | Tensor, window: Window) -> Tensor:
         """Update the weights if the gradient is finite; return whether it is.
 
         Args:

@@ -184,3 +184,29 @@ def test_translate_with_a_tag(tagged_run, task, capfd, caplog):
     assert "has no tag <2fr>; it has: <2de>, <bt>" in capfd.readouterr().err
     assert main(command) == 0
     assert "trained with tags; choose with --tag: <2de>, <bt>" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("family", ["rnn", "transformer"])
+def test_weights_of_pairs_change_the_training_and_equal_ones_do_not(task, family):
+    texts = [task.paths[f"train.{side}"].read_text().splitlines() for side in ("src", "tgt")]
+    settings = {"max_steps": 6, "batch_tokens": 256, "precision": "fp32", "device": "cpu", "threads": 1}
+    losses = {}
+    for name, weight in (("none", None), ("equal", lambda n: 3.0), ("other", lambda n: 0.1 if n % 2 else 5)):
+        table = task.folder / f"{name}.tsv"
+        rows = [
+            (*pair, *([] if weight is None else [str(weight(n))])) for n, pair in enumerate(zip(*texts, strict=True))
+        ]
+        table.write_text("".join("\t".join(row) + "\n" for row in rows))
+        source = {"kind": "tsv", "path": str(table), **({} if weight is None else {"weight_column": 2})}
+        path = task.config_file(family, name, train={**settings, "log_every": 6})
+        raw = yaml.safe_load(path.read_text())
+        raw["data"]["train"] = source
+        path.write_text(yaml.safe_dump(raw))
+        assert main(["train", str(path)]) == 0
+        lines = (task.folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        losses[name] = next(row["train/loss"] for row in map(json.loads, lines) if "train/loss" in row)
+    assert losses["equal"] == pytest.approx(losses["none"], rel=1e-6)
+    assert abs(losses["other"] - losses["none"]) > 1e-5

@@ -79,7 +79,17 @@ def find_column(schema: pa.Schema, column: str, name: str, advice: str) -> tuple
     return found
 
 
-def _column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedArray:
+def cells(table: pa.Table, column: str, name: str, advice: str) -> list[Any]:
+    """The cells of a column of any type.
+
+    Raises:
+        DataError: no such column.
+    """
+    found: list[Any] = _any_column(table, column, name, advice).to_pylist()
+    return found
+
+
+def _any_column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     path = find_column(table.schema, column, name, advice)
@@ -88,6 +98,11 @@ def _column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedA
         found = pc.struct_field(found, part)
     if pa.types.is_dictionary(found.type):
         found = found.cast(found.type.value_type)
+    return found
+
+
+def _column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedArray:
+    found = _any_column(table, column, name, advice)
     if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
         raise DataError(f"{name}: column '{column}' holds {found.type}, not text; {advice}")
     return found

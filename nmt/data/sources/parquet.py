@@ -6,7 +6,7 @@ from typing import Any
 
 from nmt.config.data import ParquetSource
 from nmt.data.formats import LOOKED_AT
-from nmt.data.sources.arrow_columns import find_column, texts
+from nmt.data.sources.arrow_columns import cells, find_column, texts
 from nmt.data.sources.base import (
     BadRows,
     Pairs,
@@ -45,17 +45,20 @@ def _pairs(path: str, source: ParquetSource, reading: Reading, bad: BadRows) -> 
         first = 0  # rows before the table
         try:
             content = pq.ParquetFile(file)
-            tops = [find_column(content.schema_arrow, column, path, ADVICE)[0] for column in columns]
+            read = columns if source.weight_column is None else (*columns, source.weight_column)
+            tops = [find_column(content.schema_arrow, column, path, ADVICE)[0] for column in read]
             for batch in content.iter_batches(ROWS, columns=tops):
                 table = pa.Table.from_batches([batch])
-                yield from _rows(table, columns, path, first, bad)
+                yield from _rows(table, columns, source.weight_column, path, first, reading, bad)
                 first += table.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error).split()).rstrip(".")[:200]
             raise DataError(f"{path}: Parquet file damaged or cut off ({reason}); copy it again") from None
 
 
-def _rows(table: Any, columns: tuple[str, str], path: str, first: int, bad: BadRows) -> Pairs:
+def _rows(
+    table: Any, columns: tuple[str, str], weight: str | None, path: str, first: int, reading: Reading, bad: BadRows
+) -> Pairs:
     """The pairs of a table, which ``first`` rows precede."""
     unreadable: set[int] = set()
 
@@ -64,10 +67,17 @@ def _rows(table: Any, columns: tuple[str, str], path: str, first: int, bad: BadR
         unreadable.add(place)
 
     sides = [texts(table, column, path, "", first, ADVICE, note if bad.skip else None) for column in columns]
+    weights = None if weight is None else cells(table, weight, path, ADVICE)
     for place, (src, tgt) in enumerate(zip(*sides, strict=True)):
         if place in unreadable:
             continue
         src, tgt = src or "", tgt or ""
+        if weights is not None:
+            try:
+                reading.beside.set(f"{path}: row {first + place + 1}", "" if weights[place] is None else weights[place])
+            except DataError as error:
+                bad(str(error))
+                continue
         if "\0" in src or "\0" in tgt:
             bad(f"{path}: row {first + place + 1} holds a NUL character; remove it")
         else:
