@@ -326,6 +326,8 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
+    if examples is not None and train.max_epochs is None and (last := examples.mixture.epochs) is not None:
+        train = train.model_copy(update={"max_epochs": last})  # the end of the last stage
     train = plan.with_known_end(train, order.steps)
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)

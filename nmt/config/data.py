@@ -90,17 +90,21 @@ def _columns_can_be_found(table: TableT) -> TableT:
     return table
 
 
-def _check_tag(tag: str) -> str:
+def _check_tag(tag: str) -> None:
     """Refuse a tag that is no word, or that the vocabulary has already."""
     if not tag or len(tag) > 50 or any(char.isspace() or char == "\u2581" for char in tag) or not tag.isprintable():
         raise ValueError(f"a tag must be a word of 1 to 50 printable characters, not {tag!r}")
     if tag in ("<pad>", "<unk>", "<s>", "</s>") or re.fullmatch("<0x[0-9A-F]{2}>", tag):
         raise ValueError(f"{tag} is a symbol of every vocabulary; choose another tag")
-    return tag
 
 
-TagName = Annotated[str, AfterValidator(_check_tag)]
-Tags = TagName | Annotated[list[TagName], Field(min_length=1)]
+def _check_tags(tags: str | list[str]) -> str | list[str]:
+    for tag in as_tags(tags):
+        _check_tag(tag)
+    return tags
+
+
+Tags = Annotated[Paths, AfterValidator(_check_tags)]
 
 
 def as_tags(tags: str | list[str] | None) -> tuple[str, ...]:
@@ -547,7 +551,8 @@ class DataConfig(Section):
             for key in ("weight_column", "weight_key", "alignment_column"):
                 if getattr(source, key, None) is not None:
                     raise ValueError(f"{name}.{key}: has no effect, only training pairs have it; remove it")
-        for stage in [None, *self.stages]:
+        stages: list[StageConfig | None] = [*self.stages] or [None]
+        for stage in stages:
             for dataset in self.datasets:
                 given = dataset.modifiers if stage is None or stage.modifiers is None else stage.modifiers
                 reads = stage is None or stage.weights.get(dataset.name)
@@ -566,6 +571,10 @@ class DataConfig(Section):
         if self.train.tag is None:
             return []
         return [DatasetConfig.model_construct(name="train", source=self.train, tag=self.train.tag)]
+
+    @property
+    def train_is_list(self) -> bool:
+        return isinstance(self.train, MixtureSource)
 
     @property
     def tags(self) -> list[str]:

@@ -80,6 +80,16 @@ class Mixture:
     def stage(self, epoch: int) -> Stage:
         return self.stages[self.locate(epoch)[0]]
 
+    def described(self, names: Sequence[str]) -> list[str]:
+        """One line for each stage, with the shares of the datasets of these names."""
+        lines = []
+        for stage in self.stages:
+            shares = [f"{float(share):.3g} {name}" for name, share in zip(names, stage.shares, strict=True) if share]
+            length = f"{stage.steps:,} steps" if stage.steps else f"{stage.epochs} epoch(s)" if stage.epochs else ""
+            about = ", ".join(filter(None, [stage.name and f"stage {stage.name}", length]))
+            lines.append(f"{about}: {', '.join(shares)}" if about else ", ".join(shares))
+        return lines
+
     @property
     def epochs(self) -> int | None:
         """Epochs until the last stage ends; None where it has no end."""

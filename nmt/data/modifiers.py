@@ -49,13 +49,21 @@ def modify(modifier: Modifier, pair: Pair, rng: random.Random, another: Another)
 # ------------------------------------------------------------------------------------------------------------- surface
 
 
+def upper_case(text: str) -> str:
+    return text.upper()
+
+
+def title_case(text: str) -> str:
+    """The text with a capital at the start of each word, and one space between words."""
+    return " ".join(word[0].upper() + word[1:] for word in text.split())
+
+
 def _upper_case(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
-    return replace(pair, src=pair.src.upper(), tgt=pair.tgt.upper())
+    return replace(pair, src=upper_case(pair.src), tgt=upper_case(pair.tgt))
 
 
 def _title_case(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
-    src, tgt = (" ".join(word[0].upper() + word[1:] for word in side.split()) for side in (pair.src, pair.tgt))
-    return replace(pair, src=src, tgt=tgt)
+    return replace(pair, src=title_case(pair.src), tgt=title_case(pair.tgt))
 
 
 # Marks of the same kind in several scripts: the Latin one, wide and narrow forms, and those of other scripts.

@@ -102,6 +102,12 @@ class TrainingOrder:
             return Epoch(self, epoch, taken)
         return MixedEpoch(self, self.examples, epoch, taken)
 
+    def stage_begun(self, epoch: int) -> str | None:
+        """The name of the stage of a mixture that begins with this epoch; None where none does."""
+        if self.examples is None or self.examples.mixture.locate(epoch)[1]:
+            return None
+        return self.examples.mixture.stage(epoch).name
+
     def steps(self, epochs: int) -> int:
         """The updates of so many first epochs; the first one stands for all where all are alike."""
         if self.examples is None or len(self.examples.mixture.stages) == 1:

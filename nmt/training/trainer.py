@@ -140,6 +140,8 @@ class Trainer:
                     epoch, position, is_last, batches = next(updates)
                     self.step(batches)
                     progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position)
+                    if is_last and (stage := self.order.stage_begun(epoch + 1)):
+                        self.reporter.line(f"step {progress.step}  stage {stage} begins")
                     # Report, save
                     if progress.step % c.log_every == 0:
                         self._log()
