@@ -130,8 +130,13 @@ class Examples:
             lengths[:, place] = len(pair.src_ids), len(pair.tgt_ids)
         if room is not None:
             lengths = room(lengths)
-        lengths[0] += self._tag_counts[self.mixture.datasets(examples)]
+        lengths[0] += self.tag_counts(examples)
         return lengths
+
+    def tag_counts(self, examples: Rows) -> npt.NDArray[np.int32]:
+        """The number of tags of each example [N]."""
+        found: npt.NDArray[np.int32] = self._tag_counts[self.mixture.datasets(examples)]
+        return found
 
     # -------------------------------------------------------------------------------------------------- random changes
 

@@ -241,8 +241,10 @@ class Reader:
             best[place] = pair.src_ids, pair.tgt_ids
             texts[0][place], texts[1][place] = pair.src, pair.tgt
         limits = self.room(_pair_lengths(best))  # [2, rows]
-        if not self.packed:
-            limits[:] = limits.max(axis=0)  # the longer side decides the size of a batch
+        if not self.packed:  # the longer side, with the tags before the source, decides the size of a batch
+            tags = np.zeros(len(rows), np.int32) if self.examples is None else self.examples.tag_counts(rows)
+            limits[1] = np.maximum(limits[0] + tags, limits[1])
+            limits[0] = limits[1] - tags
         sides = self._draw(texts, names)
         # Replace samples that are too long.
         for side, drawn in enumerate(sides):
