@@ -80,6 +80,7 @@ def _kill_and_resume(
     tensors = sum(1 for path in folders(runs[0]) for _ in path.glob("*.safetensors"))
     check(tensors > 0, "the runs hold no tensors")
     check(not different, f"{len(different)} differences: {different[:4]}")
+    check("NaN" not in runs[0].metrics.read_text(encoding="utf-8"), "a metric is not a number")
     return {"kills": len(done) - 1, "differences": 0, "files of tensors": tensors, "batching": runs[0].batching()}
 
 

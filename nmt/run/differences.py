@@ -47,10 +47,10 @@ def differences(one: Run, other: Run) -> Iterator[str]:
             before, after = _stable(first["progress"]), _stable(second["progress"])
             yield from (f"{mine.name}: progress: {key}" for key in before if before[key] != after.get(key))
     # Metrics and test sets
-    if _metrics(one) != _metrics(other):
-        yield "metrics.jsonl"
-    if _scalars(one) != _scalars(other):
-        yield "TensorBoard scalars"
+    yield from _different_metrics(_metrics(one), _metrics(other))
+    before, after = _scalars(one), _scalars(other)
+    if tags := sorted(tag for tag in {*before, *after} if before.get(tag) != after.get(tag)):
+        yield f"TensorBoard scalars: {', '.join(tags)}"
     for file in sorted({path.name for run in (one, other) for path in run.evaluation.glob("*.*")}):
         texts = [path.read_bytes() if (path := run.evaluation / file).is_file() else None for run in (one, other)]
         if texts[0] != texts[1]:
@@ -74,11 +74,24 @@ def _metrics(run: Run) -> list[dict[str, Any]]:
     return [_stable(json.loads(line)) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
 
 
-def _scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
+def _different_metrics(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Iterator[str]:
+    """Name each metric that differs, with the step of the first difference."""
+    if [line.get("step") for line in mine] != [line.get("step") for line in theirs]:
+        yield "metrics.jsonl: other steps"
+        return
+    named: dict[str, Any] = {}
+    for first, second in zip(mine, theirs, strict=True):
+        for key in [*first, *second]:
+            if repr(first.get(key)) != repr(second.get(key)):  # so that NaN equals NaN
+                named.setdefault(key, (first.get("step"), first.get(key), second.get(key)))
+    yield from (f"metrics.jsonl: {key}: at step {step} {a} against {b}" for key, (step, a, b) in named.items())
+
+
+def _scalars(run: Run) -> dict[str, list[tuple[int, str]]]:
     # Not purged, so that duplicates show. Sorted, because files begun in the same second are read in any order.
     events = EventAccumulator(str(run.tensorboard), size_guidance={"scalars": 0}, purge_orphaned_data=False).Reload()
     return {
-        tag: sorted((event.step, event.value) for event in events.Scalars(tag))
+        tag: sorted((event.step, repr(event.value)) for event in events.Scalars(tag))
         for tag in events.Tags()["scalars"]
         if tag not in VOLATILE
     }

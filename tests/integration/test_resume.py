@@ -136,7 +136,10 @@ def test_whatever_differs_is_named(task):
         f"{last}: progress: best_score": lambda run: edit_json(
             run.checkpoints / last / "state.json", lambda state: state["progress"].update(best_score=-1)
         ),
-        "metrics.jsonl": lambda run: run.metrics.write_text(run.metrics.read_text() * 2),
+        "metrics.jsonl: other steps": lambda run: run.metrics.write_text(run.metrics.read_text() * 2),
+        "metrics.jsonl: valid/loss: at step ": lambda run: run.metrics.write_text(
+            run.metrics.read_text().replace('"valid/loss": ', '"valid/loss": 1', 1)
+        ),
         "TensorBoard scalars": lambda run: next(run.tensorboard.glob("events.*")).unlink(),
         "evaluation/tiny.hyp": lambda run: (run.evaluation / "tiny.hyp").write_text("other\n"),
     }
