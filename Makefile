@@ -19,11 +19,12 @@ help:  ## list the targets
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nmt needs Python 3.11 or newer; choose one with make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@echo "installing nmt and its libraries into $(VENV); PyTorch is 200 MB to download, with CUDA 2.7 GB"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 install: $(VENV)/.installed  ## create .venv and install nmt into it
@@ -48,7 +49,9 @@ translate: need-run $(VENV)/.installed  ## translate standard input with RUN
 
 tensorboard: $(VENV)/.installed  ## show the curves of RUN, or of all runs
 	@test -d "$(LOGS)" || { echo "$(LOGS): no such folder; name a run: make tensorboard RUN=demo" >&2; exit 2; }
-	@$(BIN)/tensorboard --logdir $(LOGS)
+	@logs=$(LOGS); \
+	if test -f $(LOGS)/config.yaml; then logs=$$(mktemp -d); ln -s "$(abspath $(LOGS))" "$$logs/$(notdir $(abspath $(LOGS)))"; fi; \
+	$(BIN)/tensorboard --logdir "$$logs"
 
 test: $(VENV)/.installed-dev  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -37,9 +37,11 @@ from nmt.errors import DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Results
-from nmt.evaluation.scores import Scores, resolve
+from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.models.build import count_parameters
 from nmt.run.directory import Run
+from nmt.runtime import journal
 from nmt.runtime.device import (
     Place,
     resolve_device,
@@ -51,6 +53,7 @@ from nmt.runtime.device import (
 )
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
+from nmt.runtime.progress import showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.runtime.signals import Interrupted, number_of
 from nmt.training import plan
@@ -89,7 +92,8 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     if unknown := unknown_summary(encoded.unknown, config.tokenizer):
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
-    round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
+    with showing("checking what the tokenizer keeps", unit=""):
+        round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
     log.info("%s", round_trip.summary(config.tokenizer))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
@@ -139,11 +143,14 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     """
     # This process
     run = Run(config.run_dir)
-    place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
+    with showing("setting up PyTorch and the device", unit=""):
+        place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
         # Configuration, corpus, tokenizer, id pairs
         ranks.on_main(lambda: _hold(held, run, config))
+        if ranks.is_main:
+            held.enter_context(journal.keeping(run.log))
         prepared = ranks.main_first(lambda: prepare(config, run))
         # Batches, model, trainer
         training = Training(config, run, prepared, place)
@@ -229,6 +236,7 @@ class Training:
         scores = self._scores(sets, self._with_alpha())
         self.ranks.on_main(lambda: self._conclude(scores))
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
+        journal.note(table(scores))
         further = plan.further(self.config.train, trainer.progress, trainer.pace())
         has_tests, reason = bool(self.prepared.corpus.tests), trainer.reason_to_stop()
         return Trained(self.run, trainer.progress.step, already, has_tests, scores, shown, reason, further)
@@ -303,7 +311,11 @@ class Training:
         """Record the scores as the run's final metrics."""
         finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
         settings, progress = flatten(self.config.model_dump(mode="json")), self.trainer.progress
-        record_final_metrics(self.run, settings, finals, progress.step, progress.files)
+        if progress.best is not None:
+            finals["final/best validation/bleu"] = progress.best["bleu"]
+        finals["final/training/minutes"] = self.run.training_seconds() / 60
+        about = {"parameters": count_parameters(self.trainer.model)[0]}
+        record_final_metrics(self.run, settings, about, finals, progress.step, progress.files)
         self.run.save_config(self.config)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 def after_training(run: Path, has_tests: bool) -> str:
     """Commands for a finished run, to paste into a shell."""
-    nmt, name = own_name(), _quoted(str(run))
+    nmt, name, runs = own_name(), _quoted(str(run)), _quoted(str(run.parent))
     commands = {
-        f"make tensorboard RUN={name}" if _make_suits(run) else f"{_python()} -m tensorboard.main --logdir {name}": (
+        f"make tensorboard RUN={name}" if _make_suits(run) else f"{_python()} -m tensorboard.main --logdir {runs}": (
             "curves, samples and attention maps"
         ),
         f"{nmt} translate {name}": "translate what is typed; -i FILE translates a file",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import attention, config, evaluate, export, prepare, train, translate
+from nmt.cli.commands import attention, config, evaluate, export, init, prepare, score, train, translate
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -18,6 +18,7 @@ from nmt.runtime.streams import open_standard_streams
 
 EXAMPLES = """\
 examples:
+  nmt init NAME train.en train.de --langs en-de     write a configuration for your own data
   nmt train demo                                    train and evaluate the built-in demonstration
   nmt train demo --set train.max_steps=50 name=try  the same with other settings
   nmt translate demo -i FILE -o FILE                translate a file with the trained run
@@ -40,12 +41,14 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, Command] = {
+    "init": init,
     "prepare": prepare,
     "train": train,
     "translate": translate,
     "attention": attention,
     "export": export,
     "evaluate": evaluate,
+    "score": score,
     "config": config,
 }
 
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
-        if arguments.command is train.run:
+        if arguments.command in (train.run, init.run):
             restart_without_caches()
         garbage.pause()
     # Run

@@ -11,7 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nmt.advice import KINDS
 from nmt.config.base import RESUMABLE, Positive, Section
+from nmt.config.cleaning import RulesConfig
 from nmt.config.modifiers import ModifierConfig, check_modifiers, symbols_of
+from nmt.config.scripts import SCRIPTS, scripts_of
 
 Paths = str | Annotated[list[str], Field(min_length=1)]
 Files = Annotated[
@@ -290,6 +292,7 @@ class HubSource(SourceSection):
     revision: str | None = Field(None, description="commit or tag of the dataset; pin it to reproduce a run")
     src_column: str | None = Field(None, description="source column or key; default: the source language code")
     tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
+    on_bad_row: OnBadRow = "error"
 
 
 class DemoSource(SourceSection):
@@ -470,6 +473,9 @@ class CleaningConfig(Section):
         description="what training must not share with the validation and test sets. sentences: sources and targets,"
         " whatever their case, punctuation and spaces, except very common ones; pairs: equal pairs",
     )
+    rules: RulesConfig = Field(
+        RulesConfig(), description="further rules, by the names that OpusFilter and OpusCleaner use; all off by default"
+    )
 
 
 class DataConfig(Section):
@@ -592,6 +598,17 @@ class DataConfig(Section):
         modifiers = [m for dataset in self.datasets for m in dataset.modifiers]
         modifiers += [m for stage in self.stages for m in stage.modifiers or []]
         return symbols_of(modifiers)
+
+    @model_validator(mode="after")
+    def _scripts_are_known(self) -> Self:
+        if rule := self.cleaning.rules.character_score:
+            for side, language, given in (("src", self.src_lang, rule.src), ("tgt", self.tgt_lang, rule.tgt)):
+                if given is None and not scripts_of(language):
+                    raise ValueError(
+                        f"cleaning.rules.character_score: the script of {side}_lang {language!r} is not known; set "
+                        f"{side} to one or more of: {', '.join(SCRIPTS)}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _holdouts_fit(self) -> Self:

@@ -43,6 +43,7 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "train.selection": "score",
         "train.batching": "padded",
         "train.ema_decay": None,
+        "train.checkpoint_every_minutes": None,
         "train.schedule.name": "inverse_sqrt",
         "train.schedule.end": "max_steps",
     },

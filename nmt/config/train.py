@@ -140,6 +140,12 @@ class TrainConfig(Section):
     checkpoint_every: Positive | None = Field(
         None, description="steps between checkpoints; default: one at each validation", json_schema_extra=RESUMABLE
     )
+    checkpoint_every_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
+        15.0,
+        description="save a checkpoint when the last one is this old, beside those of checkpoint_every and of"
+        " validations; such a checkpoint is only for resuming, and the next one replaces it; null: off",
+        json_schema_extra=RESUMABLE,
+    )
     keep_best: Positive = Field(1, description="best checkpoints kept", json_schema_extra=RESUMABLE)
     keep_last: Positive = Field(1, description="last checkpoints kept", json_schema_extra=RESUMABLE)
     on_save_error: Literal["stop", "continue"] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from nmt.data.corpus import TextPart, blocks, schema_with
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.provenance import held_sources, part_names, training_sources
 from nmt.data.sources import describe, read_pairs
-from nmt.data.sources.base import Reading
+from nmt.data.sources.base import Beside, Reading
 from nmt.errors import DataError
-from nmt.runtime.progress import counted
+from nmt.runtime.progress import counted, showing
 
 
 def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]]) -> dict[str, Any]:
@@ -31,28 +32,28 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
     Raises:
         DataError: a source cannot be read, or a part would be empty.
     """
-    sizes: dict[str, int] = {}
-    counts: dict[str, int] = {}
+    sizes, counts, skipped = dict[str, int](), dict[str, int](), dict[str, int]()
     holdouts = {name: source for name, source in held_sources(data).items() if isinstance(source, HoldoutSource)}
-    skipped: dict[str, int] = {}
     reading = Reading.of(data, counts, skipped)
     held = _write_sets(data, folder, inputs, reading)
     sizes.update({name: len(hashes) for name, hashes in held.parts.items()})
 
     # Training pairs that pass the rules for one pair alone.
     compared = bool(holdouts) or data.cleaning.drop_overlap
-    cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences")
+    cleaner = Cleaner(data.cleaning, compared and data.cleaning.apart == "sentences", (data.src_lang, data.tgt_lang))
     read, ends, counted_of = folder / "read.arrow", list[int](), list[int]()
     beside = _columns_beside(data)
-    _write_pairs(read, _training_pairs(data, inputs, reading, cleaner, ends, counted_of), reading, beside)
+    pairs = _training_pairs(data, inputs, reading, cleaner, ends, counted_of, beside)
+    passed = _write_pairs(read, pairs, reading, beside)
 
     # Rules for the whole corpus, and the part that each pair belongs to.
-    chosen = Selection(cleaner, ends)
-    chosen.clean()
-    chosen.drop_overlap(held)
-    left = int(chosen.keep.sum())
-    where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
-    datasets: dict[str, list[int]] = {}
+    chosen, datasets = Selection(cleaner, ends), dict[str, list[int]]()
+    with showing("comparing the pairs", unit=""):
+        chosen.clean()
+        chosen.drop_overlap(held)
+        chosen.add_examples(passed)
+        left = int(chosen.keep.sum())
+        where, repeated = chosen.split(list(holdouts.values())), dict[str, int]()
     for number, name in [(-1, "train"), *enumerate(holdouts)]:
         mask = chosen.keep & (where == number)
         sizes[name] = int(mask.sum())
@@ -73,6 +74,7 @@ def build_corpus(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry
         },
         "read": cleaner.read,
         "dropped": cleaner.dropped,
+        "examples": {rule: cleaner.examples[rule] for rule in cleaner.dropped if rule in cleaner.examples},
         **ratio,
         **_datasets(data, chosen, counted_of, datasets),
         "shared": chosen.shared,
@@ -109,12 +111,14 @@ def _training_pairs(
     cleaner: Cleaner,
     ends: list[int],
     read: list[int],
+    beside: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
     """The training pairs that pass the rules for one pair alone, one dataset after another.
 
     Args:
         ends: filled with where the pairs of each dataset end.
         read: filled with the number of pairs read of each dataset.
+        beside: what pairs have beside their texts, which ``reading.beside`` has of each pair that is yielded.
 
     Raises:
         DataError: a dataset cannot be read, or has no pairs.
@@ -122,7 +126,9 @@ def _training_pairs(
     for name, source in training_sources(data).items():
         before = cleaner.read
         reading.beside.clear()
-        yield from counted(cleaner(read_pairs(source, reading)), f"reading data.{name}", "pairs")
+        pairs = read_pairs(source, reading)
+        cleaned = _keeping_beside(cleaner, pairs, reading.beside) if beside else cleaner(pairs)
+        yield from counted(cleaned, f"reading data.{name}", "pairs")
         read.append(cleaner.read - before)
         ends.append(len(cleaner.pairs))
         if not read[-1]:
@@ -140,6 +146,25 @@ def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]
         _check_held(name, part, inputs[name])
         held.add(name, part)
     return held
+
+
+def _keeping_beside(cleaner: Cleaner, pairs: Iterator[tuple[str, str]], beside: Beside) -> Iterator[tuple[str, str]]:
+    """The pairs that pass the cleaner, which may read ahead; ``beside`` has the values of each when it is yielded."""
+    waiting: deque[tuple[str, str, float, str]] = deque()
+
+    def read() -> Iterator[tuple[str, str]]:
+        for src, tgt in pairs:
+            waiting.append((src, tgt, beside.weight, beside.links))
+            yield src, tgt
+
+    for src, tgt in cleaner(read()):
+        one, other, weight, links = waiting.popleft()
+        while one is not src or other is not tgt:  # dropped
+            one, other, weight, links = waiting.popleft()
+        before = beside.weight, beside.links  # of the pair that was read last
+        beside.weight, beside.links = weight, links
+        yield src, tgt
+        beside.weight, beside.links = before
 
 
 def _columns_beside(data: DataConfig) -> list[str]:
@@ -162,9 +187,10 @@ def _write_rows(read: Path, mask: splits.Mask, path: Path) -> None:
     """Copy the masked pairs of the file ``read`` to the file ``path``."""
     with pa.OSFile(str(read)) as file:
         schema = pa.ipc.open_file(file).schema
-    with ArrowWriter(path, schema) as out:
+    with ArrowWriter(path, schema) as out, showing(f"writing {path.stem}", len(mask), "pairs") as add:
         for number, batch in enumerate(read_batches(read)):
             out.write(batch.filter(booleans(mask[number * BLOCK : number * BLOCK + batch.num_rows])))
+            add(batch.num_rows)
 
 
 # ---------------------------------------------------------------------------------------------------- manifest

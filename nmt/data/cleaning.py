@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, islice
 
 import numpy as np
 
 from nmt.config.data import CleaningConfig, HoldoutSource
 from nmt.data import splits
+from nmt.data.rules import PAIR_RULES, Side
+
+BATCH = 4096  # pairs that the rules of data.cleaning.rules look at together
+SHOWN = 3  # examples of a rule
+SHOWN_CHARS = 200  # of a side of an example
 
 # Rules in the order in which they are applied, and the pairs that each one drops.
 RULES = {
     "empty": "pairs with an empty side",
     "too_long": "pairs with a side longer than cleaning.max_chars",
     "ratio": "pairs with one side much longer than the other (cleaning.max_ratio)",
+    **{name: description for name, (description, _) in PAIR_RULES.items()},
     "duplicate": "duplicates",
+    "duplicate_source": "pairs with the source of one before them",
+    "duplicate_target": "pairs with the target of one before them",
     "overlap": "pairs that are also in the validation or a test set",
     "overlap_source": "pairs whose source is also in the validation or a test set",
     "overlap_target": "pairs whose target is also in the validation or a test set",
@@ -31,44 +40,84 @@ class Cleaner:
 
     Args:
         sentences: store a hash of each sentence as well, to compare sentences across parts.
+        languages: codes of the source and the target language.
+
+    Attributes:
+        dropped: number of pairs by the rule.
+        examples: the first pairs that a rule dropped, by the rule, shortened.
     """
 
-    def __init__(self, config: CleaningConfig, sentences: bool):
-        self.config = config
+    def __init__(self, config: CleaningConfig, sentences: bool, languages: tuple[str, str] = ("", "")):
+        self.config, self.languages = config, languages
+        self.rules = config.rules.active()
         self.read = 0
-        self.dropped = dict.fromkeys(RULES, 0)
+        self.dropped = {rule: 0 for rule in RULES if not hasattr(config.rules, rule) or rule in self.rules}
+        self.examples: dict[str, list[tuple[str, str]]] = {}
         self.pairs = array("Q")  # hashes
         self.sentences = (array("Q"), array("Q")) if sentences else None  # hashes of sources and targets
+        self.side_hashes = {rule: array("Q") for rule in ("duplicate_source", "duplicate_target") if rule in self.rules}
         self.widths = (array("I"), array("I")) if config.ratio == "relative" else None
 
     def __call__(self, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         """Yield the pairs that pass."""
+        sentences, widths, hashes = self.sentences, self.widths, self.side_hashes
+        passed = self._by_length(pairs)
+        for src, tgt in self._by_rules(passed) if any(rule in PAIR_RULES for rule in self.rules) else passed:
+            if widths:
+                widths[0].append(splits.width(src.strip()))
+                widths[1].append(splits.width(tgt.strip()))
+            self.pairs.frombytes(splits.pair_hash(src, tgt))
+            if sentences:
+                sentences[0].frombytes(splits.sentence_hash(src))
+                sentences[1].frombytes(splits.sentence_hash(tgt))
+            for rule in hashes:
+                hashes[rule].frombytes(splits.text_hash(src if rule == "duplicate_source" else tgt))
+            yield src, tgt
+
+    def drop(self, rule: str, src: str, tgt: str) -> None:
+        """Count a pair that a rule drops, and store it if it is one of the first."""
+        self.dropped[rule] += 1
+        if self.dropped[rule] <= SHOWN:
+            self.add_example(rule, src, tgt)
+
+    def add_example(self, rule: str, src: str, tgt: str) -> None:
+        self.examples.setdefault(rule, []).append((_shortened(src), _shortened(tgt)))
+
+    def _by_length(self, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """Drop a pair with an empty side, a side that is too long, or sides of too different lengths."""
         max_chars, max_ratio = self.config.max_chars, self.config.max_ratio
-        sentences, widths = self.sentences, self.widths
+        compared = self.config.ratio == "characters"
         for src, tgt in pairs:
             self.read += 1
             shorter, longer = len(src), len(tgt)
             if shorter > longer:
                 shorter, longer = longer, shorter
-            # Drop a pair with an empty side, a side that is too long, or sides of too different lengths.
             if not src.strip() or not tgt.strip():
-                self.dropped["empty"] += 1
-                continue
-            if longer > max_chars:
-                self.dropped["too_long"] += 1
-                continue
-            if widths:
-                widths[0].append(splits.width(src.strip()))
-                widths[1].append(splits.width(tgt.strip()))
-            elif longer > max_ratio * max(shorter, 10):
-                self.dropped["ratio"] += 1
-                continue
-            # Store the hashes of a pair that passes.
-            self.pairs.frombytes(splits.pair_hash(src, tgt))
-            if sentences:
-                sentences[0].frombytes(splits.sentence_hash(src))
-                sentences[1].frombytes(splits.sentence_hash(tgt))
-            yield src, tgt
+                self.drop("empty", src, tgt)
+            elif longer > max_chars:
+                self.drop("too_long", src, tgt)
+            elif compared and longer > max_ratio * max(shorter, 10):
+                self.drop("ratio", src, tgt)
+            else:
+                yield src, tgt
+
+    def _by_rules(self, pairs: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """Drop the pairs that a rule of ``data.cleaning.rules`` drops."""
+        rules = [(name, PAIR_RULES[name][1], rule) for name, rule in self.rules.items() if name in PAIR_RULES]
+        while batch := list(islice(pairs, BATCH)):
+            src, tgt = zip(*batch, strict=True)
+            sides = Side(src, self.languages[0]), Side(tgt, self.languages[1])
+            keep = np.ones(len(batch), dtype=bool)
+            for name, drops, rule in rules:
+                mask = drops(sides, rule) & keep
+                keep &= ~mask
+                for place in np.flatnonzero(mask).tolist():
+                    self.drop(name, *batch[place])
+            yield from compress(batch, keep.tolist())
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
 
 
 class HeldHashes:
@@ -103,6 +152,7 @@ class Selection:
 
     Attributes:
         keep: [N] whether each pair is still kept.
+        examples: indices of the first pairs that a rule dropped, by the rule.
         shared: number of held-out pairs with a sentence that stays in training.
         usual_ratios: target over source length of each dataset, see :func:`nmt.data.splits.usual_ratio`; empty if not
             needed.
@@ -115,6 +165,7 @@ class Selection:
         self.pairs = splits.to_hashes(cleaner.pairs)
         self.sides = [splits.to_hashes(side) for side in cleaner.sentences or ()]  # sources and targets, or none
         self.keep = np.ones(len(self.pairs), dtype=bool)
+        self.examples: dict[str, list[int]] = {}
         self.shared = 0
         self.usual_ratios: list[float] = []
 
@@ -122,7 +173,18 @@ class Selection:
         """Drop the masked pairs [N] and count them under ``rule``."""
         mask = mask & self.keep
         self.cleaner.dropped[rule] += int(mask.sum())
+        self.examples[rule] = np.flatnonzero(mask)[:SHOWN].tolist()
         self.keep &= ~mask
+
+    def add_examples(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Add the first pairs that each rule dropped to the examples of the cleaner.
+
+        Args:
+            pairs: [N] the pairs that the cleaner let pass.
+        """
+        for rule, rows in self.examples.items():
+            for row in rows:
+                self.cleaner.add_example(rule, *pairs[row])
 
     def clean(self) -> None:
         """Drop pairs of too different lengths, and duplicates."""
@@ -136,6 +198,12 @@ class Selection:
             self.drop("ratio", np.concatenate(found))
         if self.config.drop_duplicates:
             self.drop("duplicate", np.concatenate([splits.repeats(self.pairs[rows]) for rows in self.datasets]))
+        for rule, hashes in self.cleaner.side_hashes.items():
+            mask, sides = np.zeros(len(self.keep), dtype=bool), splits.to_hashes(hashes)
+            for rows in self.datasets:
+                kept = rows.start + np.flatnonzero(self.keep[rows])
+                mask[kept[splits.repeats(sides[kept])]] = True
+            self.drop(rule, mask)
 
     def drop_overlap(self, held: HeldHashes) -> None:
         """Drop pairs with a pair or a sentence of the validation and test sets that are no holdouts."""

@@ -120,6 +120,15 @@ def blocks(pairs: Iterable[tuple[str, str]], beside: Any = None, names: Sequence
         yield pa.record_batch([strings(src), strings(tgt), *columns], schema=schema)
 
 
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.1%}" if count >= total / 1000 else "under 0.1%"
+
+
+def _excerpt(text: str, most: int = 60) -> str:
+    """The start of a text, quoted, without characters that would change a terminal."""
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A prepared corpus: the parts ``train``, ``valid`` and ``test.NAME``, and a manifest of their origin.
@@ -179,11 +188,22 @@ class Corpus:
                 kept = self.datasets(name).items()
                 lines += [f"  {'':<{width}}  {count:>11,} of {one}, of {read[one]:,} read" for one, count in kept]
         dropped = [(rule, count) for rule, count in manifest["dropped"].items() if count]
-        lines += [f"  {'dropped':<{width}}  {count:>11,} {RULES[rule]}" for rule, count in dropped]
+        lines += [
+            f"  {'dropped':<{width}}  {count:>11,} ({_share(count, manifest['read'])}) {RULES[rule]}"
+            for rule, count in dropped
+        ]
         if shared := manifest.get("shared"):
             what = "validation and test pairs share a very common sentence with training pairs"
             lines.append(f"  {'shared':<{width}}  {shared:>11,} {what}")
         return "\n".join(lines)
+
+    def examples(self) -> list[str]:
+        """A few lines for users: pairs that each cleaning rule dropped, shortened."""
+        return [
+            f"dropped by {rule}: {_excerpt(src)} | {_excerpt(tgt)}"
+            for rule, pairs in self.manifest.get("examples", {}).items()
+            for src, tgt in pairs
+        ]
 
     def _origin(self, name: str) -> str:
         """Where the pairs of a part come from, and how many of them are not unique."""

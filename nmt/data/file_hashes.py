@@ -12,6 +12,7 @@ from typing import Any
 
 from nmt.data.lines import cannot_open, check_regular
 from nmt.errors import DataError
+from nmt.runtime.progress import showing
 from nmt.storage.atomic import sha256, write_json
 
 Entry = dict[str, Any]  # of a manifest: a file by its SHA-256, or the settings of a source
@@ -47,7 +48,8 @@ class FileHashes:
         if old is not None and [*old[:2], *old[3:]] == stamp and isinstance(old[2], str):
             found = old[2]
         else:
-            found = sha256(Path(path))
+            with showing(f"checksum of {os.path.basename(name)}", unit=""):
+                found = sha256(Path(path))
             if _stamp(path) != stamp:
                 raise DataError(_changing(path))
         # Do not cache a file younger than the clock's grain: the file may change and keep its time.

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
@@ -196,7 +198,11 @@ def _width(lines: Sequence[str], separator: str) -> int:
 
 
 def _utf16(head: bytes) -> str | None:
-    """Recognise UTF-16 without a byte order mark: in Latin text every other byte is NUL."""
+    """Recognise UTF-16 without a byte order mark.
+
+    In Latin text every other byte is NUL. Other text has NUL in spaces and newlines, is no UTF-8, and decodes to
+    characters that are assigned.
+    """
     even, odd = head[0::2], head[1::2]
     if len(head) < 4 or b"\0" not in head:
         return None
@@ -204,4 +210,25 @@ def _utf16(head: bytes) -> str | None:
         return "UTF-16LE"
     if not odd.count(0) and even.count(0) > 0.7 * len(even):
         return "UTF-16BE"
-    return None
+    plain = _decoded(head.replace(b"\0", b""), "UTF-8")
+    if plain is not None and _is_text(plain) and plain.count("\t") < len(plain) / 3:
+        return None  # UTF-8 that holds NUL characters; a tab is also half of each Devanagari letter
+    spaces = {}
+    for encoding in ("UTF-16LE", "UTF-16BE"):
+        text = _decoded(head, encoding)
+        spaces[encoding] = sum(map(text.count, " \n\r\t")) if text is not None and _is_text(text) else 0
+    best = max(spaces, key=lambda encoding: spaces[encoding])
+    return best if spaces[best] else None
+
+
+def _decoded(head: bytes, encoding: str) -> str | None:
+    """The text of the first bytes of a file, without a character that is cut off; None if they are no such text."""
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text has no control characters and no code points that are not assigned."""
+    return not any(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") for char in set(text) - {*"\t\r\n"})

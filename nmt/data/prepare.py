@@ -57,9 +57,12 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     inputs = {name: describe(source, hashes, Reading.of(data)) for name, source in origins(data).items()}
     hashes.save()
     path, key = _find(data, inputs, store)
-    if not path.is_dir():
+    if built := not path.is_dir():
         _make(path, key, data, inputs, hashes)
-    return _tagged(_opened(path, part_names(data), hashes), data)
+    corpus = _opened(path, part_names(data), hashes)
+    for line in corpus.examples() if built else ():
+        log.info("%s", line)
+    return _tagged(corpus, data)
 
 
 def _find(data: DataConfig, inputs: Mapping[str, list[Entry]], store: Path) -> tuple[Path, str]:

@@ -48,6 +48,11 @@ def pair_hash(src: str, tgt: str) -> bytes:
     return _hash(f"{src.strip()}\n{tgt.strip()}".encode())
 
 
+def text_hash(text: str) -> bytes:
+    """Hash a text to 8 bytes, without white space at its ends."""
+    return _hash(text.strip().encode())
+
+
 def sentence_hash(text: str) -> bytes:
     """Hash a sentence to 8 bytes, regardless of case, punctuation, spaces and accents."""
     return _hash(sentence_key(text))

@@ -13,6 +13,7 @@ from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.scores import Scores, score
+from nmt.runtime.progress import showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.translation.shared import translate_shared
 from nmt.translation.translator import Notices, Translator
@@ -66,12 +67,13 @@ def score_set(
     translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE
 ) -> tuple[Scores, list[str]]:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
-    notices = Notices(log.warning)
+    notices = Notices(log.warning, most=3)
     hypotheses = [
         found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
     ]
     notices.close()
-    return ranks.on_main(lambda: score(hypotheses, one.references, evaluation)), hypotheses
+    with showing(f"scoring {one.name}", unit=""):
+        return ranks.on_main(lambda: score(hypotheses, one.references, evaluation)), hypotheses
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from nmt.evaluation.sets import TestSet
 from nmt.run.alpha import Chosen, read
 from nmt.run.directory import Run
 from nmt.run.selection import TITLES, Quality, Score, varied
+from nmt.runtime.progress import showing
 from nmt.runtime.ranks import Ranks
 from nmt.search.scoring import Hypothesis, LengthPenalty
 from nmt.translation.pytorch import TorchEngine
@@ -66,7 +67,8 @@ def choose_alpha(
     block = ranks.block(len(valid.sources))
     found = ranks.on_every_rank(lambda: translations(translator, valid.sources[block], ALPHAS))
     columns = [list(column) for column in zip(*ranks.gather_items(found), strict=True)]
-    measure, scores = ranks.on_main(lambda: _scores(columns, valid, config))
+    with showing("scoring each length penalty", unit=""):
+        measure, scores = ranks.on_main(lambda: _scores(columns, valid, config))
     best = max(ALPHAS, key=lambda alpha: (scores[f"{alpha:g}"], -round(abs(alpha - ALPHA), 6), -alpha))
     return Chosen(best, model, basis_of(valid, config), measure, scores)
 

@@ -43,16 +43,16 @@ def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[st
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     axes = figure.subplots()
     image = axes.imshow(weights.float().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    style: dict[str, Any] = {"fontsize": 9, "fontfamily": families, "parse_math": False, "usetex": False}
+    style: dict[str, Any] = {"fontsize": 11, "fontfamily": families, "parse_math": False, "usetex": False}
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="left", rotation_mode="anchor", **style)
     axes.set_yticks(range(len(rows)), rows, **style)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.set_xlabel("source")
+    axes.set_xlabel("source", fontsize=11)
     axes.xaxis.set_label_position("top")
-    axes.set_ylabel("translation")
+    axes.set_ylabel("translation", fontsize=11)
     if title:
-        figure.suptitle(title, fontsize=10, parse_math=False)
+        figure.suptitle(title, fontsize=11, parse_math=False, wrap=True)
     figure.colorbar(image, ax=axes, shrink=0.8, label="attention weight")
     if note := _note(weights, src, tgt, missing):
         figure.supxlabel(note, fontsize=8, wrap=True)
@@ -88,7 +88,7 @@ def save_figure(figure: Any, path: Path) -> None:
         raise DataError(f"{path}: cannot be written: {error.strerror}; name another file") from None
 
 
-def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> Any:
+def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], title: str = "") -> Any:
     """The figure as an array of bytes [height, width, 3], without warnings from matplotlib."""
     import numpy as np
     from matplotlib import rc_context
@@ -96,7 +96,7 @@ def attention_image(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str
 
     with warnings.catch_warnings(), rc_context({"text.usetex": False}):
         warnings.simplefilter("ignore")
-        canvas = FigureCanvasAgg(attention_figure(weights, src, tgt))
+        canvas = FigureCanvasAgg(attention_figure(weights, src, tgt, title))
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -15,7 +15,10 @@ from nmt.run.checkpoint import list_checkpoints
 from nmt.run.directory import Run
 
 # Durations, and lengths of files that contain durations: they differ between equal trainings.
-VOLATILE = ("seconds", "window", "files", "train/tokens_per_second", "train/mfu")
+VOLATILE = (
+    "seconds", "window", "files", "train/tokens_per_second", "train/mfu",
+    "4 speed/share of the peak of matrix products", "4 speed/target subwords per second", "5 final/training minutes",
+)  # fmt: skip
 
 
 def differences(one: Run, other: Run) -> Iterator[str]:

@@ -7,7 +7,8 @@ runs/NAME/
     checkpoints/      checkpoints, to resume from
     model/            the final weights, once training has ended
     metrics.jsonl     every scalar that TensorBoard shows
-    tensorboard/
+    train.log         every line that the training printed, with its time, of all starts (:mod:`nmt.runtime.journal`)
+    events.*          TensorBoard's files; in a folder tensorboard/ in runs of earlier versions
     alpha.json        strength of the length penalty, chosen for the final weights (:mod:`nmt.run.alpha`)
     evaluation/       hypotheses, scores and signatures of each test set (:mod:`nmt.evaluation.results`)
     ctranslate2/      the final weights as a CTranslate2 model, made on first use
@@ -24,7 +25,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,8 +84,17 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
     def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
+        """The folder of the event files: the run directory, after whose name TensorBoard calls the run.
+
+        Earlier versions made a folder of its own, which a run keeps.
+        """
+        former = self.path / "tensorboard"
+        return former if os.path.lexists(former) else self.path
 
     @property
     def alpha(self) -> Path:
@@ -152,9 +162,21 @@ class Run:
         Raises:
             CheckpointError: the record cannot be read.
         """
+        return str(self._recorded(lambda record: record["sha256"]["model.safetensors"]))
+
+    def training_seconds(self) -> float:
+        """The training time up to the final weights.
+
+        Raises:
+            CheckpointError: the record cannot be read.
+        """
+        return float(self._recorded(lambda record: record["training_seconds"]))
+
+    def _recorded(self, choose: Callable[[dict[str, Any]], Any]) -> Any:
+        """A value of the record of the final weights, whose checksums are not compared."""
         path = self.model / "model.json"
         try:
-            return str(json.loads(path.read_text(encoding="utf-8"))["sha256"]["model.safetensors"])
+            return choose(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise UnreadableError(f"{path}: cannot be read: {error.strerror}; run the same command again") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -347,7 +369,7 @@ class Run:
         try:
             recover(self.path, _REPLACED)
             recover(self.evaluation)
-            for path in (self.metrics, *self.tensorboard.glob("events.*")):
+            for path in (self.metrics, self.log, *self.tensorboard.glob("events.*")):
                 unshare(path)
             yield
         finally:
@@ -369,9 +391,10 @@ class Run:
         Raises:
             RunError: a path that nmt writes to is a link, or neither a regular file nor a folder.
         """
-        folders = [self.tokenizer, self.checkpoints, self.model, self.tensorboard, self.evaluation, self.ctranslate2]
-        folders += [self.path / "export"]
-        files = [self.path / ".lock", self.path / ".lock.claim", self.metrics, *self.tensorboard.glob("events.*")]
+        folders = [self.tokenizer, self.checkpoints, self.model, self.evaluation, self.ctranslate2]
+        folders += [self.path / "tensorboard", self.path / "export"]
+        files = [self.path / ".lock", self.path / ".lock.claim", self.metrics, self.log]
+        files += self.tensorboard.glob("events.*")
         for path in [*folders, *files]:
             if path.is_symlink():
                 raise RunError(

@@ -110,3 +110,16 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def generators(device: torch.device) -> list[torch.Tensor]:
+    """The states of the global random generators of the CPU and of ``device``."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def restore_generators(states: list[torch.Tensor], device: torch.device) -> None:
+    """Restore what :func:`generators` returned."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

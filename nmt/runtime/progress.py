@@ -1,7 +1,8 @@
 """Show that a long step is alive: a bar on a terminal, elsewhere a line every 30 seconds.
 
 A step shows nothing in its first two seconds, and nothing where the messages of ``nmt`` are not shown: in a program
-that uses the package, and on ranks other than 0.
+that uses the package, and on ranks other than 0. A thread redraws the bar and prints the lines, so that a step shows
+that it is alive even while one unit of it takes minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 QUIET = 2.0  # seconds before a bar appears
 EVERY = 30.0  # seconds between two lines
+BEAT = 1.0  # seconds between two looks at the clock
 
 
 class Step:
@@ -47,15 +49,41 @@ class Step:
                 desc=label, total=total, unit=f" {unit}", bar_format=None if unit else "{desc}: {elapsed}",
                 delay=QUIET, miniters=0, dynamic_ncols=True, leave=False, file=sys.stderr,
             )  # fmt: skip
+        self.ended = threading.Event()
+        self.telling = threading.Lock()
+        self.beat: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Show from now on that time passes, until the step is closed."""
+        if self.shown:
+            self.beat = threading.Thread(target=self._beat, daemon=True, name=f"progress of {self.label}")
+            self.beat.start()
+
+    def _beat(self) -> None:
+        wait = QUIET
+        while not self.ended.wait(wait):
+            wait = BEAT
+            if self.bar is not None:
+                self.bar.refresh()
+            else:
+                self._tell()
 
     def add(self, count: int = 1) -> None:
-        """Count units that are done; 0 only shows that time passes."""
+        """Count units that are done."""
         self.done += count
         if self.bar is not None:
             self.bar.update(count)
-        elif self.shown and (now := time.monotonic()) - self.last >= EVERY:
-            self.last = now
-            log.info("%s", self.line(now))
+        elif self.shown:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Print a line if the last one is old."""
+        if time.monotonic() - self.last < EVERY:
+            return
+        with self.telling:
+            if (now := time.monotonic()) - self.last >= EVERY:
+                self.last = now
+                log.info("%s", self.line(now))
 
     def line(self, now: float) -> str:
         """The state in words: what is done of how much, the rate, and the time that is left."""
@@ -70,6 +98,9 @@ class Step:
         return f"{self.label}: {self.done:,} of {self.total:,} {self.unit} ({share}), {rate:,.0f} {self.unit}/s{left}"
 
     def close(self) -> None:
+        self.ended.set()
+        if self.beat is not None:
+            self.beat.join()
         if self.bar is not None:
             self.bar.close()
 
@@ -81,11 +112,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
 @contextmanager
 def showing(label: str, total: int | None = None, unit: str = "lines") -> Iterator[Callable[[int], object]]:
     """Show a step while it runs; yields the function to call with the number of units that were done."""
     step = Step(label, total, unit)
     try:
+        step.start()
         yield step.add
     finally:
         step.close()
@@ -116,11 +154,10 @@ def waiting(label: str, work: Callable[[], T]) -> T:
             error.append(raised)
 
     thread = threading.Thread(target=run, daemon=True, name=label)
-    with showing(label, unit="") as add:
+    with showing(label, unit=""):
         thread.start()
         while thread.is_alive():
             thread.join(0.5)
-            add(0)
     if error:
         raise error[0]
     return result[0]

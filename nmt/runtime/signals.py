@@ -23,10 +23,11 @@ from types import FrameType
 from typing import Any
 
 from nmt.errors import NmtError
+from nmt.runtime import journal
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAVE = signal.SIGUSR1
-PATIENCE = 3.0  # seconds for the main thread to react; it may be inside a long call of a library
+PATIENCE = 1.5  # seconds for the main thread to react; it may be inside a long call of a library
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -123,6 +124,7 @@ def postponing(acknowledge: bool = True) -> Iterator[None]:
             told.add(number)
             again = "; press Ctrl-C again to stop at once, without saving" if number == signal.SIGINT else ""
             if acknowledge:
+                journal.note(f"{signal.Signals(number).name} received: saving and stopping")
                 say(f"{signal.Signals(number).name}: saving and stopping{again}")
         elif number == signal.SIGINT and not reacted.wait(PATIENCE):
             os._exit(128 + number)

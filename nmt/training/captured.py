@@ -105,13 +105,19 @@ class CapturedUpdate:
         self._last = graphs.record(body)
         self._more = graphs.record(one_more) if several else None
 
-    def __call__(self, batches: Sequence[PackedBatch], tokens: float) -> Tensor:
-        """Make an update; returns whether the gradients were finite, on the device."""
+    def __call__(self, batches: Sequence[PackedBatch], tokens: float, before: Callable[[int], None]) -> Tensor:
+        """Make an update; returns whether the gradients were finite, on the device.
+
+        Args:
+            before: called with the number of each batch before it; may raise an error that ends the training.
+        """
         self.tokens.fill_(tokens)
-        for batch in batches[:-1]:
+        for number, batch in enumerate(batches[:-1], 1):
+            before(number)
             assert self._more is not None
             self.batch.buffer.copy_(batch.buffer, non_blocking=True)
             self._more()
+        before(len(batches))
         self.batch.buffer.copy_(batches[-1].buffer, non_blocking=True)
         return self._last().clone()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from nmt.errors import CheckpointError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.selection import TITLES, UNKNOWN, Quality
+from nmt.runtime.progress import showing
 from nmt.storage.atomic import OtherFormatError, UnreadableError
 from nmt.training.optim import mean_weights
 from nmt.training.progress import Progress
@@ -92,7 +93,8 @@ class FinalModel:
         if len(candidates) > 1:
             candidates = [self._validated(one) for one in candidates]
         chosen = max(candidates, key=lambda one: self.ranking.of(one.quality))  # the first of equals
-        weights = self.ranks.on_every_rank(chosen.weights)
+        with showing("reading the final weights", unit=""):
+            weights = self.ranks.on_every_rank(chosen.weights)
         # Write
         origin = {
             **self._origin(chosen, progress),
@@ -101,7 +103,8 @@ class FinalModel:
             "candidates": [{**one.identity(), **one.quality.as_dict(), "chosen": one is chosen} for one in candidates],
         }
         info = {**origin, "environment": self.saving.environment}
-        self.ranks.on_main(lambda: checkpoints.save_model(self.run.model, weights, info))
+        with showing("writing the final model", unit=""):
+            self.ranks.on_main(lambda: checkpoints.save_model(self.run.model, weights, info))
         # Load
         checkpoints.load_weights(self.saving.model, weights, self.run.model)
         self.saving.model.eval()

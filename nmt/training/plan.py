@@ -53,6 +53,44 @@ def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
     return min((limit for limit in limits if limit), default=None)
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """How far a training is, measured by the limit that will end it.
+
+    Attributes:
+        share: of the way to that limit, between 0 and 1; None if only ``patience`` ends the training.
+        text: what is done of how much, such as ``step 900 of 2,000``.
+        left: seconds to the limit at the pace of this start; None if that is not known.
+    """
+
+    share: float | None
+    text: str
+    left: float | None
+
+
+def outlook(config: TrainConfig, last: int | None, step: int, seconds: float, rate: float) -> Outlook:
+    """Tell how far a training is.
+
+    Args:
+        last: the last step that ``max_steps`` and ``max_epochs`` allow, see :func:`planned_steps`.
+        seconds: training time so far, with validations.
+        rate: steps per second of this start, with validations; 0 if that is not known.
+    """
+    found: list[Outlook] = []
+    if last is not None:
+        last = max(last, step)
+        left = (last - step) / rate if rate > 0 else None
+        found.append(Outlook(step / last if last else 1.0, f"step {step:,} of {last:,}", left))
+    if config.max_minutes is not None:
+        limit = 60 * config.max_minutes
+        left = max(0.0, limit - seconds)
+        text = f"step {step:,}, {min(seconds, limit) / 60:.1f} of {config.max_minutes:g} min"
+        found.append(Outlook(min(1.0, seconds / limit), text, left))
+    if not found:
+        return Outlook(None, f"step {step:,}", None)
+    return min(found, key=lambda one: math.inf if one.left is None else one.left)
+
+
 def with_known_end(config: TrainConfig, steps: Callable[[int], int]) -> TrainConfig:
     """Fill in the end of a schedule that ends with the run, where ``max_steps`` or ``max_epochs`` gives it.
 

@@ -38,7 +38,7 @@ class Prepared:
                     for file in self.tokenizer.path.iterdir():
                         shutil.copyfile(file, folder / file.name)
             manifest = {
-                **self.corpus.manifest,
+                **{key: value for key, value in self.corpus.manifest.items() if key != "examples"},
                 "tokenizer": self.tokenizer.fingerprint,
                 "encoded": self.encoded.manifest,
                 "limits": self.encoded.limits.model_dump(),

@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import os
 import socket
 import struct
@@ -33,9 +34,61 @@ from nmt.config.compare import digest
 from nmt.errors import TrainingError
 from nmt.insight.figures import attention_image
 from nmt.run.directory import Run
+from nmt.runtime import journal
+from nmt.runtime.progress import EVERY, clock
 from nmt.storage.atomic import fsync
+from nmt.training.plan import Outlook
 
 log = logging.getLogger(__name__)
+
+
+# Names in TensorBoard, which sorts them: what matters most has the lowest number. metrics.jsonl has the keys.
+TAGS = {
+    "valid/bleu": "1 quality/BLEU",
+    "valid/chrf": "1 quality/chrF",
+    "valid/accuracy": "1 quality/accuracy of subwords",
+    "valid/loss": "2 loss/valid",
+    "valid/ppl": "2 loss/valid perplexity",
+    "train/loss": "3 training/loss with label smoothing",
+    "train/ppl": "3 training/perplexity",
+    "train/lr": "3 training/learning rate",
+    "train/grad_norm": "3 training/gradient norm",
+    "train/tokens_per_second": "4 speed/target subwords per second",
+    "train/mfu": "4 speed/share of the peak of matrix products",
+    "train/padding": "4 speed/share of padding",
+    "train/skipped": "4 speed/skipped updates",
+}
+TRAIN_LOSS = "2 loss/train"
+# Charts of the page CUSTOM SCALARS
+LAYOUT = {
+    "overview": {
+        "loss of training and validation": [
+            "Multiline",
+            [f"^{TRAIN_LOSS}$", "^2 loss/valid$"],
+        ],
+        "quality of validation translations": ["Multiline", ["^1 quality/BLEU$", "^1 quality/chrF$"]],
+        "learning rate": ["Multiline", ["^3 training/learning rate$"]],
+    }
+}
+# The settings of the page HPARAMS, which sorts them by these names: those that people vary
+VARIED = {
+    "model.type": "model", "model.d_model": "d_model", "model.dropout": "dropout",
+    "model.encoder_layers": "encoder_layers", "model.decoder_layers": "decoder_layers",
+    "tokenizer.vocab_size": "vocab_size", "train.batch_tokens": "batch_tokens", "train.optimizer.lr": "lr",
+    "train.schedule.name": "schedule", "train.schedule.warmup_steps": "warmup_steps",
+    "train.label_smoothing": "label_smoothing", "seed": "seed",
+}  # fmt: skip
+
+
+def tag_of(name: str) -> str:
+    """The name in TensorBoard of a metric of ``metrics.jsonl``."""
+    if name.startswith("final/"):
+        _, test_set, metric = name.split("/", 2)
+        return f"5 final/{test_set} {FINAL.get(metric, metric)}"
+    return TAGS.get(name, f"3 training/{name.removeprefix('train/')}")
+
+
+FINAL = {"bleu": "BLEU", "chrf": "chrF"}
 
 
 class RecordFile:
@@ -141,7 +194,6 @@ class Reporter:
 
     Args:
         lengths: the value of :meth:`lengths` stored in the checkpoint to resume from; empty for a new run.
-        step, max_steps: for the progress bar, which is drawn only on a terminal.
         on_error: whether the training stops if a file cannot be written (``train.on_save_error``).
 
     Raises:
@@ -152,18 +204,16 @@ class Reporter:
         self,
         run: Run,
         lengths: Mapping[str, int],
-        step: int = 0,
-        max_steps: int | None = None,
         on_error: Literal["stop", "continue"] = "stop",
     ):
         self.run, self.on_error = run, on_error
         self.failing = False
         terminal = sys.stderr is not None and sys.stderr.isatty()
-        self.bar = tqdm(
-            total=max_steps, initial=step, unit="step", dynamic_ncols=True, disable=not terminal, leave=False
-        )
+        self.bar = tqdm(total=1.0, dynamic_ncols=True, disable=not terminal, leave=False, bar_format="the first update")
+        self.told = time.monotonic()  # of the last line about progress
         self.metrics = RecordFile(run.metrics)
         self.writer = EventWriter(run.tensorboard)
+        self.writer.add_custom_scalars(LAYOUT)
         with self._writing():
             run.tensorboard.mkdir(parents=True, exist_ok=True)
         self._cut_back(lengths)
@@ -233,40 +283,63 @@ class Reporter:
         """Record the metrics of one step."""
         self.metrics.add((json.dumps({"step": step, "epoch": epoch, **values}) + "\n").encode())
         for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+            self.writer.add_scalar(tag_of(name), value, step)
+        if "train/ppl" in values:  # without label smoothing, as valid/loss
+            self.writer.add_scalar(TRAIN_LOSS, math.log(values["train/ppl"]), step)
         self._write()
 
-    def progress(self, step: int, text: str) -> None:
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(step - self.bar.n)
+    def progress(self, outlook: Outlook, *more: str) -> None:
+        """Show how far the training is: in the bar on a terminal, elsewhere in a line if the last one is old.
+
+        Args:
+            more: what else to show, such as the loss.
+        """
+        left = [f"{clock(outlook.left)} left"] if outlook.left is not None else []
+        text = ", ".join([outlook.text, *left, *more])
+        if self.bar.disable:
+            if time.monotonic() - self.told >= EVERY:
+                self.line(text)
+            return
+        self.bar.bar_format = f"{{percentage:3.0f}}% |{{bar}}| {text}" if outlook.share is not None else text
+        self.bar.update((outlook.share or 0.0) - self.bar.n)
 
     def line(self, text: str) -> None:
         """Print a line above the progress bar."""
+        self.told = time.monotonic()
         with tqdm.external_write_mode(file=sys.stderr):
             log.info("%s", text)
+
+    def step(self, text: str) -> None:
+        """Print a line about a logged step; on a terminal, whose bar shows the same, only ``train.log`` has it."""
+        if self.bar.disable:
+            self.line(text)
+        else:
+            journal.note(text)
 
     def text(self, name: str, markdown: str, step: int) -> None:
         self.writer.add_text(name, markdown, step)
 
     def samples(self, step: int, rows: Sequence[tuple[str, str, str]]) -> None:
         """Record sample translations (source, reference, hypothesis)."""
-        self._table("samples", ["source", "reference", "hypothesis"], step, rows)
+        self._table("samples", ["source", "reference", "translation"], step, rows)
 
     def watched(self, step: int, rows: Sequence[tuple[str, str]]) -> None:
         """Record the translations of the sentences of ``train.watch`` (source, hypothesis)."""
-        self._table("watch", ["source", "hypothesis"], step, rows)
+        self._table("watch", ["source", "translation"], step, rows)
 
     def _table(self, name: str, titles: Sequence[str], step: int, rows: Sequence[Sequence[str]]) -> None:
         lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
         self.text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), step)
 
-    def attention(self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> None:
+    def attention(
+        self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], title: str = ""
+    ) -> None:
         """Record a heatmap of weights [T, S] with subwords on both axes.
 
         A heatmap that cannot be drawn is skipped with a warning; the training continues.
         """
         try:
-            image = attention_image(weights, src, tgt)
+            image = attention_image(weights, src, tgt, title)
         except Exception as error:
             self.line(
                 f"warning: attention map {name} was not drawn: {type(error).__name__}: {' '.join(str(error).split())}"
@@ -305,16 +378,21 @@ class NullReporter(Reporter):
     def metrics_at(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         pass
 
-    def progress(self, step: int, text: str) -> None:
+    def progress(self, outlook: Outlook, *more: str) -> None:
         pass
 
     def line(self, text: str) -> None:
         pass
 
+    def step(self, text: str) -> None:
+        pass
+
     def text(self, name: str, markdown: str, step: int) -> None:
         pass
 
-    def attention(self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str]) -> None:
+    def attention(
+        self, step: int, name: str, weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], title: str = ""
+    ) -> None:
         pass
 
     def close(self) -> None:
@@ -322,19 +400,27 @@ class NullReporter(Reporter):
 
 
 def record_final_metrics(
-    run: Run, settings: Mapping[str, Any], metrics: Mapping[str, float], step: int, lengths: Mapping[str, int]
+    run: Run,
+    settings: Mapping[str, Any],
+    about: Mapping[str, float],
+    metrics: Mapping[str, float],
+    step: int,
+    lengths: Mapping[str, int],
 ) -> None:
-    """Record the final metrics at the last step, with the scalars of the settings for TensorBoard's HPARAMS page.
+    """Record the final metrics at the last step, with the settings that people vary for TensorBoard's HPARAMS page.
 
     The metrics are in a separate event file, whose name contains their digest. The file is written atomically, unless
     it exists. Event files that no checkpoint records, such as the final metrics of fewer steps, are deleted.
 
     Args:
         settings: dotted keys and values of the configuration.
+        about: other facts for the HPARAMS page, such as the number of parameters.
         lengths: lengths of the files that the last checkpoint records.
     """
     # Write, unless written
-    values = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
+    known = {name: settings.get(key) for key, name in VARIED.items()}
+    varied = {name: value for name, value in known.items() if isinstance(value, bool | int | float | str)}
+    values, metrics = varied | dict(about), {tag_of(name): value for name, value in metrics.items()}
     suffix = f".final-{digest(values, dict(metrics), step)}"
     run.tensorboard.mkdir(parents=True, exist_ok=True)
     if not any(run.tensorboard.glob(f"events.*{suffix}")):

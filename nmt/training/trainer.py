@@ -20,7 +20,8 @@ from nmt.data.reader import Reader, in_order, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.selection import TITLES, Quality
-from nmt.runtime.device import Place
+from nmt.runtime.device import Place, generators, restore_generators
+from nmt.runtime.progress import showing
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.training import plan
 from nmt.training.final import FinalModel
@@ -87,7 +88,10 @@ class Trainer:
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
-        self._told_forecast = self._told_unvaried = False
+        self._saved_at = 0.0  # training time at the last checkpoint
+        self._last_step: int | None = None  # that max_steps and max_epochs allow
+        self._shown_loss: float | None = None
+        self._told_forecast = self._told_unvaried = self._told_notes = False
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -122,7 +126,8 @@ class Trainer:
             with postponing(acknowledge=self.ranks.is_main):
                 # Before the first step
                 if self.place.device.type == "cuda":
-                    self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
+                    with showing("preparing the first step", unit=""):
+                        self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
                 self._score_again()
                 while True:
                     # Stop, or validate
@@ -136,6 +141,8 @@ class Trainer:
                     self._stop_if_asked()
                     if self._aim_is_due():
                         self._aim()
+                    if self._save_is_due():
+                        self.save(scheduled=False)
                     # Update
                     epoch, position, is_last, batches = next(updates)
                     self.step(batches)
@@ -164,8 +171,17 @@ class Trainer:
             self.reporter.close()
 
     def step(self, batches: Sequence[Batch | PackedBatch]) -> None:
-        """Make an update; raise an error if the training diverges."""
-        self.update(batches)
+        """Make an update; raise an error if the training diverges.
+
+        Raises:
+            Interrupted: a signal came between two batches of the update; the state before the update is saved.
+        """
+        drawn = generators(self.place.device)
+        try:
+            self.update(batches)
+        except Paused:
+            restore_generators(drawn, self.place.device)
+            raise self._interrupted() from None
         self.updater.stop_if_diverged(self.progress)
         self._tick(batches)
 
@@ -199,6 +215,7 @@ class Trainer:
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()
         self.progress.seconds = self.ranks.on_main(lambda: self.progress.seconds)  # limits are those of one clock
+        self._saved_at = self.progress.seconds
 
     def quality(self, weights: Mapping[str, Tensor]) -> Quality:
         """Validate the model with the given weights."""
@@ -225,11 +242,13 @@ class Trainer:
         self.updater.tell = self.saving.tell = self.reporter.line
         self.window = self._new_window()
         if progress.step == 0 and self.ranks.is_main:
-            self.reporter.text("config", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
+            self.reporter.text("settings", f"```yaml\n{self.run.config_path.read_text(encoding='utf-8')}```", 0)
         self.ranks.on_main(self.saving.prune)  # the process may have been killed between saving and pruning
         self.utilisation = Utilisation.of_training(self.place, self.model)
         self._clock = time.monotonic()
         self._started, self._aimed = (progress.step, progress.seconds), progress.seconds
+        self._saved_at = progress.seconds
+        self._last_step = plan.planned_steps(self.config, self.pace())
         if progress.descent is not None and progress.descent.max_minutes != self.config.max_minutes:
             self._aim()
         self.model.train()
@@ -241,7 +260,7 @@ class Trainer:
         if not self.ranks.is_main:
             return NullReporter()
         progress, c = self.progress, self.config
-        return Reporter(self.run, progress.files, progress.step, c.max_steps, c.on_save_error)
+        return Reporter(self.run, progress.files, c.on_save_error)
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
         """Yield for each update: epoch, position in the epoch after it, whether the epoch ends, this rank's batches."""
@@ -277,6 +296,15 @@ class Trainer:
             return False
         before, self._aimed = self._aimed, progress.seconds
         return plan.aim_is_due(limit, before, progress.seconds)
+
+    def _save_is_due(self) -> bool:
+        """Whether the last checkpoint is old. All ranks have the clock of rank 0 then."""
+        every, progress = self.config.checkpoint_every_minutes, self.progress
+        return (
+            every is not None
+            and progress.seconds - self._saved_at >= 60 * every
+            and self.saving.saved_step != progress.step
+        )
 
     def _aim(self) -> None:
         """Estimate the step at which the run ends, and let the schedule end there."""
@@ -329,9 +357,9 @@ class Trainer:
             )
 
     def _interrupted(self) -> BaseException:
-        """Save the state after a signal has paused a validation, and raise :class:`Interrupted`."""
+        """Save the state after a signal has paused an update or a validation, and raise :class:`Interrupted`."""
         self.heed_signals()
-        return AssertionError("a validation is paused only by a signal")
+        return AssertionError("work is paused only by a signal")
 
     # ---------------------------------------------------------------------------------------------------------- metrics
 
@@ -349,7 +377,18 @@ class Trainer:
         if self.utilisation is not None:
             self.utilisation.add(batches, passed)
         if self.place.device.type == "cpu":  # on other devices reading a number would synchronize
-            self.reporter.progress(self.progress.step, f"loss {self.window.mean_loss():.3f}")
+            self._shown_loss = self.window.mean_loss()
+        self._show()
+
+    def _show(self) -> None:
+        """Show how far the training is."""
+        progress, (step, seconds) = self.progress, self._started
+        passed = progress.seconds - seconds
+        rate = (progress.step - step) / passed if passed > 0 else 0.0
+        outlook = plan.outlook(self.config, self._last_step, progress.step, progress.seconds, rate)
+        shown = f"{rate:.2g}" if rate < 1 else f"{rate:.{1 if rate < 100 else 0}f}"
+        loss = [] if self._shown_loss is None else [f"loss {self._shown_loss:.3f}"]
+        self.reporter.progress(outlook, *loss, f"{shown} steps/s")
 
     def _log(self) -> None:
         # Add up
@@ -373,15 +412,16 @@ class Trainer:
         # Show
         self.reporter.metrics_at(step, self.progress.epoch, metrics)
         self._forecast()
-        self.reporter.progress(step, f"loss {metrics['train/loss']:.3f}")
-        if self.reporter.bar.disable or w["skipped"]:
-            skipped = f"  {w['skipped']:.0f} updates skipped (not finite)" if w["skipped"] else ""
-            self.reporter.line(
-                f"step {step}  epoch {self.progress.epoch}  loss {metrics['train/loss']:.3f}  "
-                f"ppl {metrics['train/ppl']:.2f}  lr {metrics['train/lr']:.2e}  "
-                f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
-                f"{'' if share is None else f'  {share:.1%} MFU'}{skipped}"
-            )
+        self._shown_loss = metrics["train/loss"]
+        self._show()
+        skipped = f"  {w['skipped']:.0f} updates skipped (not finite)" if w["skipped"] else ""
+        tell = self.reporter.line if skipped else self.reporter.step
+        tell(
+            f"step {step}  epoch {self.progress.epoch}  loss {metrics['train/loss']:.3f}  "
+            f"ppl {metrics['train/ppl']:.2f}  lr {metrics['train/lr']:.2e}  "
+            f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
+            f"{'' if share is None else f'  {share:.1%} MFU'}{skipped}"
+        )
 
     def _forecast(self) -> None:
         """Warn once per start, when the speed is known, if the time limit will end the schedule too early."""
@@ -407,12 +447,16 @@ class Trainer:
             self.reporter.try_to("samples", partial(self.reporter.samples, progress.step, result.samples))
         if result.watched:
             self.reporter.try_to("watched sentences", partial(self.reporter.watched, progress.step, result.watched))
-        for name, weights, src, tgt in result.maps:
-            show = partial(self.reporter.attention, progress.step, name, weights, src, tgt)
-            self.reporter.try_to(f"attention map {name}", show)
+        with showing("drawing attention maps", unit=""):
+            for name, weights, src, tgt, title in result.maps:
+                show = partial(self.reporter.attention, progress.step, name, weights, src, tgt, title)
+                self.reporter.try_to(f"attention map {name}", show)
         self._warn_if_stuck(result)
-        for note in result.notes:
+        for note in (
+            result.notes if not self._told_notes else ()
+        ):  # as long as the model is weak, each validation has one
             self.reporter.line(note)
+            self._told_notes = True
         m, measure = result.metrics, self.ranking.measure(result.quality)
         by = "" if measure == c.score else f" by {TITLES[measure]}"
         self.reporter.line(

@@ -69,6 +69,7 @@ class Updater:
             window: the losses are added to these sums.
 
         Raises:
+            Paused: a signal asks to stop, see :meth:`_pause_between`.
             TrainingError: out of memory, even with every batch split into halves.
         """
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
@@ -78,7 +79,8 @@ class Updater:
         self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
-            finite = self.captured([batch for batch in batches if isinstance(batch, PackedBatch)], total)
+            packed = [batch for batch in batches if isinstance(batch, PackedBatch)]
+            finite = self.captured(packed, total, self._pause_between)
         else:
             losses = self._gradients(batches, total / self.ranks.size, progress)
             self._observe(losses, total)
@@ -204,11 +206,21 @@ class Updater:
         """Add up the gradients of all batches; return this rank's sums of what is counted, see :class:`Objective`."""
         sums = self._no_losses()
         for number, batch in enumerate(batches, 1):
+            self._pause_between(number)
             with self.ranks.no_sync() if number < len(batches) else nullcontext():
                 loss, counted = self.loss(batch.to(self.device))
                 self.scaler.scale(loss / tokens).backward()
             sums += counted
         return sums
+
+    def _pause_between(self, number: int) -> None:
+        """Let a signal stop an update of several batches before batch ``number``.
+
+        Raises:
+            Paused: a signal asks to stop. The weights are unchanged, but not the random generators.
+        """
+        if number > 1 and self.ranks.size == 1:  # several ranks would wait for each other in the all-reduce
+            self.ranks.pulse()
 
     def _no_losses(self) -> Tensor:
         """Zeros for the sums of what is counted."""

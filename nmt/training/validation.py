@@ -22,6 +22,7 @@ from nmt.insight.attention import attention_map
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.selection import Quality, varied
 from nmt.runtime.device import Place
+from nmt.runtime.progress import showing
 from nmt.runtime.ranks import Ranks
 from nmt.runtime.signals import Paused
 from nmt.training.loss import projected_cross_entropy
@@ -45,7 +46,7 @@ class Validation:
         distinct: the number of distinct hypotheses, and of all hypotheses.
         samples: source, reference, hypothesis.
         watched: source, hypothesis of each sentence of ``train.watch``.
-        maps: name, weights [T, S], source and target subwords of each attention map.
+        maps: name, weights [T, S], source and target subwords, and title of each attention map.
         notes: lines to print.
     """
 
@@ -54,7 +55,7 @@ class Validation:
     distinct: tuple[int, int]
     samples: list[tuple[str, str, str]]
     watched: list[tuple[str, str]]
-    maps: list[tuple[str, Tensor, list[str], list[str]]]
+    maps: list[tuple[str, Tensor, list[str], list[str], str]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -118,13 +119,15 @@ class Validator:
     def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:
         """Negative log-likelihood, correct tokens and tokens of each of this rank's batches."""
         batches: list[tuple[float, int, int]] = []
-        with torch.inference_mode():
-            for rows in self.plan[self.ranks.block(len(self.plan))]:
+        share = self.plan[self.ranks.block(len(self.plan))]
+        with torch.inference_mode(), showing("validation loss", len(share), "batches") as add:
+            for rows in share:
                 self.ranks.pulse()
                 batch = self.read(rows).to(self.place.device)
                 hidden, targets = batch.at_targets(model(*batch.inputs)), batch.targets  # [M, D], [M]
                 loss = projected_cross_entropy(hidden, model.output, targets, 0.0, count_correct=True)
                 batches.append((float(loss.nll), int(loss.correct), len(targets)))
+                add(1)
         return batches
 
     def _judge(
@@ -140,7 +143,8 @@ class Validator:
         for batch in batches:
             nll, correct, tokens = nll + batch[0], correct + batch[1], tokens + batch[2]
         hypotheses = [t.text for t in found]
-        scores = score(hypotheses, self.references, self.config.evaluation, ["bleu", "chrf"])
+        with showing("scoring the validation", unit=""):
+            scores = score(hypotheses, self.references, self.config.evaluation, ["bleu", "chrf"])
         loss = nll / tokens
         metrics = {
             "valid/loss": loss, "valid/ppl": math.exp(min(loss, 100)), "valid/accuracy": correct / tokens,
@@ -154,15 +158,15 @@ class Validator:
         # Samples and notes for people
         samples = [(self.sources[i], self.references[i], hypotheses[i]) for i in self.shown]
         chosen = list(zip(self.config.train.watch, watched, strict=True))
-        pairs = {str(n): (self.sources[i], found[i]) for n, i in enumerate(self.shown)}
-        pairs |= {f"watch-{n}": pair for n, pair in enumerate(chosen)}
+        pairs = {_named(f"{n}", self.sources[i]): (self.sources[i], found[i]) for n, i in enumerate(self.shown, 1)}
+        pairs |= {_named(f"watch {n}", pair[0]): pair for n, pair in enumerate(chosen, 1)}
         maps, notes = self._attention_maps(translator, pairs), self._at_limit(translator, cut)
         texts = [(source, translation.text) for source, translation in chosen]
         return Validation(metrics, quality, distinct, samples, texts, maps, notes)
 
     def _attention_maps(
         self, translator: Translator[TorchEngine], pairs: Mapping[str, tuple[str, Translation]]
-    ) -> list[tuple[str, Tensor, list[str], list[str]]]:
+    ) -> list[tuple[str, Tensor, list[str], list[str], str]]:
         """Attention maps of named sentences and translations; an error in one is no reason to end a training."""
         maps = []
         for name, (source, translation) in pairs.items():
@@ -173,7 +177,7 @@ class Validator:
                 log.warning("attention map %s was not made: %s: %s", name, type(error).__name__, error)
                 continue
             if drawn is not None:
-                maps.append((name, *drawn))
+                maps.append((name, *drawn, f"{shortened(source, 90)}\n{shortened(translation.text, 90)}"))
         return maps
 
     def _at_limit(self, translator: Translator[TorchEngine], reached: int) -> list[str]:
@@ -188,6 +192,15 @@ class Validator:
             f"({search.max_length_ratio:g} times the source and {search.max_length_offset} subwords: "
             f"search.max_length_ratio, max_length_offset), {longer:,} of the references are longer"
         ]
+
+
+def _named(number: str, source: str) -> str:
+    """The name of an attention map, by which its sentence is known."""
+    return f"{number} “{shortened(source, 50)}”"
+
+
+def shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
 def _valid_search(config: Config) -> SearchConfig:

@@ -14,6 +14,7 @@ from nmt.config.load import validate_config
 from nmt.config.search import SearchConfig
 from nmt.run.alpha import described, with_alpha
 from nmt.run.directory import Run
+from nmt.runtime.progress import showing
 
 if TYPE_CHECKING:
     from nmt.translation.ctranslate2 import CTranslate2Engine
@@ -65,14 +66,15 @@ def load_translator(
     search = with_alpha(run, config.search)
     told = described(search, config.search)
     config = config.model_copy(update={"search": search})
-    if engine == "ctranslate2":
-        from nmt.translation import ctranslate2_cache
+    with showing("loading the model", unit=""):
+        if engine == "ctranslate2":
+            from nmt.translation import ctranslate2_cache
 
-        found: Translator[Any] = ctranslate2_cache.load(run, config, device)
-    else:
-        from nmt.translation import pytorch_loading
+            found: Translator[Any] = ctranslate2_cache.load(run, config, device)
+        else:
+            from nmt.translation import pytorch_loading
 
-        found = pytorch_loading.load(run, config, device)
+            found = pytorch_loading.load(run, config, device)
     log.info("%s", told)
     return found
 

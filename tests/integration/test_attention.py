@@ -296,7 +296,9 @@ def test_alignments_that_cannot_be_made(place, capsys, options, said):
 def test_tensorboard_shows_sentences_of_your_choice(trained):
     events = EventAccumulator(str(trained["watching"].tensorboard), size_guidance={"images": 0, "tensors": 0})
     events.Reload()
-    for name in ("attention/0", "attention/watch-0", "attention/watch-1"):
+    watched = [name for name in events.Tags()["images"] if name.startswith("attention/watch ")]
+    assert watched == [f"attention/watch {n} “{source}”" for n, source in enumerate(SOURCES[:2], 1)]
+    for name in (*watched, next(name for name in events.Tags()["images"] if name.startswith("attention/1 “"))):
         assert [image.step for image in events.Images(name)] == [8, 16, 24]
     texts = events.Tensors("watch/text_summary")
     assert [text.step for text in texts] == [8, 16, 24]

@@ -1,6 +1,7 @@
-"""benchmarks/bench_data.py: the corpora it grows, what it measures, the section it writes."""
+"""benchmarks/bench_data.py and bench_clean.py: the corpora they grow, what they measure, the sections they write."""
 
 import itertools
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import bench_clean
 import bench_data
+
+from nmt.data.rules import PAIR_RULES
 
 BASE = [(f"s{i} a b c", f"t{i} x y z") for i in range(2000)]
 
@@ -97,3 +101,14 @@ def test_mistakes(monkeypatch, arguments, message):
     monkeypatch.setattr(sys, "argv", ["bench_data.py", *arguments])
     with pytest.raises(bench_data.DataError, match=message):
         bench_data.main()
+
+
+def test_cleaning_is_measured_with_and_without_rules(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_clean.py", "--pairs", "300", "600", "--out", str(tmp_path / "clean.md")])
+    bench_clean.main()
+    results = json.loads((tmp_path / "clean.json").read_text())
+    assert results["sizes"] == [300, 600]
+    for name in ("none", "all"):
+        assert all(seconds > 0 and memory > 1 << 25 and kept for seconds, memory, kept in results["results"][name])
+    assert [row[0].strip("`") for row in results["rules"]] == [*PAIR_RULES]
+    assert "| all | 10,000,000 (extrapolated) |" in capsys.readouterr().out

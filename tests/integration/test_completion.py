@@ -138,9 +138,9 @@ def test_while_a_run_is_trained_further_the_model_in_use_is_named(further, monke
 def test_final_metrics_are_in_tensorboard_once_at_the_last_step(further):
     for command in (TRAIN, FURTHER, FURTHER):
         assert main(command) == 0
-    board = EventAccumulator(str(further / "tensorboard"), purge_orphaned_data=False).Reload()
-    for metric in ("bleu", "chrf"):
-        events = board.Scalars(f"final/tiny/{metric}")
+    board = EventAccumulator(str(further), purge_orphaned_data=False).Reload()
+    for metric, title in (("bleu", "BLEU"), ("chrf", "chrF")):
+        events = board.Scalars(f"5 final/tiny {title}")
         assert [(e.step, pytest.approx(e.value)) for e in events] == [(8, record(further)[metric])]
     assert "_hparams_/session_start_info" in board.summary_metadata
 

@@ -59,7 +59,6 @@ def taken(change, run):
         run.mkdir()
         (run / "config.yaml").write_text("another run")
         (run / "checkpoints" / "step-00000001").mkdir(parents=True)
-        (run / "tensorboard").mkdir()
         (run / "metrics.jsonl").write_text("its metrics")
 
 
@@ -88,7 +87,7 @@ def test_a_training_that_lost_its_run_ends_and_leaves_the_other_alone(place, cap
 # ---------------------------------------------------------------------------------------------------------------- links
 
 
-@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "checkpoints", "model", "tensorboard", "evaluation"])
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "checkpoints", "model", "train.log", "evaluation"])
 def test_links_in_a_run_are_not_written_through(place, capfd, name):
     (place.run / ".lock").touch()
     outside, path = place.path / "precious", place.run / name
@@ -119,10 +118,10 @@ def test_links_to_files_of_tensorboard_and_of_an_evaluation(place, capfd):
         assert main(["evaluate", "c"]) == 0
         assert copy.read_bytes() == content
         assert name.startswith("evaluation") != (place.run / name).is_symlink()
-    events = next((place.run / "tensorboard").iterdir())
+    events = next(place.run.glob("events.*"))
     events.unlink()
     events.symlink_to(precious)
-    assert "tensorboard/events" in failed(LONGER, capfd)
+    assert "runs/c/events" in failed(LONGER, capfd)
     assert precious.read_text() == "precious"
 
 
@@ -158,9 +157,9 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_set_aside(place, capfd, cap
         line = failed(LONGER, capfd)
     path = f"runs/c/checkpoints/{steps(place)[-1]}/optimizer.safetensors"
     assert line.startswith(f"{path}: cannot be read: {os.strerror(number)}; nothing was changed")
-    assert {k: v for k, v in place.files().items() if k != "runs/c/.saved"} == {
-        k: v for k, v in before.items() if k != "runs/c/.saved"
-    }
+    noted = ("runs/c/.saved", "runs/c/train.log")
+    after = place.files()
+    assert {k: v for k, v in after.items() if k not in noted} == {k: v for k, v in before.items() if k not in noted}
     assert main(LONGER) == 0
     assert "resuming at step 4" in caplog.text
 
@@ -177,7 +176,7 @@ def test_a_run_without_a_checkpoint_is_refused_at_each_start(place, capfd, loss)
         folder.mkdir()
     if loss.endswith("model"):
         shutil.rmtree(place.run / "model")
-    kept = [*place.run.glob("metrics.jsonl"), *place.run.glob("tensorboard/*")]
+    kept = [*place.run.glob("metrics.jsonl"), *place.run.glob("events.*")]
     before = [path.read_bytes() for path in kept]
     lines = [failed(LONGER, capfd) for _ in range(3)]
     assert "move the run directory away" in lines[0]

@@ -13,6 +13,7 @@ import sacrebleu
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nmt.cli import main
+from nmt.training.reporting import TAGS, TRAIN_LOSS
 from tests.conftest import Task
 
 LEARN = {
@@ -77,14 +78,14 @@ def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
     assert set(valid[0]) >= {"valid/loss", "valid/ppl", "valid/accuracy", "valid/bleu", "valid/chrf"}
     assert [m["step"] for m in metrics if "train/loss" in m] == [200, 400, 600, 800]
 
-    board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
-    names = {"loss", "ppl", "lr", "grad_norm", "tokens_per_second", "padding"}
-    assert {f"train/{n}" for n in names} <= set(board.Tags()["scalars"])
+    board = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
+    always = {tag for name, tag in TAGS.items() if name != "train/mfu"}
+    assert always | {TRAIN_LOSS} <= set(board.Tags()["scalars"])
     assert len(board.Tags()["images"]) == 3
-    assert {"config/text_summary", "samples/text_summary"} <= set(board.Tags()["tensors"])
+    assert {"settings/text_summary", "samples/text_summary"} <= set(board.Tags()["tensors"])
     for tag in ("train/loss", "valid/bleu"):
         here = [(m["step"], m[tag]) for m in metrics if tag in m]
-        assert [(e.step, pytest.approx(e.value, rel=1e-5)) for e in board.Scalars(tag)] == here
+        assert [(e.step, pytest.approx(e.value, rel=1e-5)) for e in board.Scalars(TAGS[tag])] == here
 
     manifest = json.loads((run / "manifest.json").read_text())
     assert len(manifest["tokenizer"]) == 64

@@ -20,6 +20,7 @@ from nmt.runtime.device import Place
 from nmt.runtime.signals import Interrupted
 from nmt.storage import atomic
 from nmt.training.trainer import Trainer
+from nmt.training.updater import Updater
 from tests.runs import Killed, train_through_kills
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages, patience, a plateau schedule.
@@ -45,6 +46,47 @@ def assert_same(one: Run, other: Run):
 @pytest.fixture(params=["rnn", "transformer", "rnn-reinforce"])
 def hard(request, task):
     return lambda name: task.config(request.param, name, **HARD)
+
+
+def test_checkpoints_by_time_change_nothing(task, monkeypatch):
+    expected, saved = train(task.config("transformer", "whole", **HARD)), []
+    save = Trainer.save
+
+    def spied(self, scheduled=True):
+        saved.append((self.progress.step, scheduled))
+        save(self, scheduled)
+
+    monkeypatch.setattr(Trainer, "save", spied)
+    config = task.config("transformer", "timed", **HARD)
+    often = config.model_copy(update={"train": config.train.model_copy(update={"checkpoint_every_minutes": 1e-9})})
+    got = train_through_kills(often, [4, 8, 13, 20], monkeypatch)
+    assert {4, 7, 8, 13} <= {step for step, scheduled in saved if not scheduled}  # between those of validations
+    assert_same(expected, got)
+
+
+def test_a_signal_inside_an_update_of_several_batches(task, monkeypatch):
+    expected = train(task.config("transformer", "whole", **HARD))
+    loss, asked, batches = Updater.loss, [1, 6, 11], [0]
+
+    def signalled(self, batch):
+        found = loss(self, batch)
+        batches[0] += 1
+        if asked and batches[0] >= 2 * asked[0] + 1 and batches[0] % 2:  # after the first batch of an update
+            asked.pop(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Updater, "loss", signalled)
+    said = []
+    while True:
+        try:
+            got = train(task.config("transformer", "broken", **HARD))
+            break
+        except Interrupted as stop:
+            said.append(str(stop))
+            batches[0] = 2 * int(str(stop).split(" at step ")[1].split(",")[0])
+    assert [line.split(", all")[0] for line in said] == [f"stopped by SIGTERM at step {n}" for n in (1, 6, 11)]
+    assert_same(expected, got)
 
 
 def test_signals_inside_epochs(hard, monkeypatch):

@@ -1,6 +1,9 @@
 """Signals end a program at any moment, without loss; a training saves its state first."""
 
+import itertools
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import pytest
 from nmt import pipeline
 from nmt.cli import main
 from nmt.data import tokenizer
+from nmt.evaluation.results import Results
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
@@ -20,6 +24,7 @@ from nmt.runtime import signals
 from nmt.runtime.ranks import Ranks
 from nmt.runtime.signals import Interrupted
 from nmt.training.trainer import Trainer
+from nmt.training.updater import Updater
 
 ROOT = Path(__file__).parents[2]
 NMT = [sys.executable, "-m", "nmt"]
@@ -70,6 +75,29 @@ def test_a_training_saves_its_state_and_says_at_once_that_it_does(task, number):
     assert first < last
     assert f"stopped by {number.name} at step" in program.said
     assert saved(Run(task.folder / "runs" / "run"))["step"] >= 3
+
+
+def test_a_second_ctrl_c_stops_without_saving(task, monkeypatch, capsys):
+    section = {"max_steps": 8, "checkpoint_every": 4, "validate_every": 8}
+    whole = Run(task.folder / "runs" / "whole")
+    assert main(["train", str(task.config_file("rnn", "whole", train=section))]) == 0
+    update = Trainer.update
+
+    def interrupted(self, batches):
+        update(self, batches)
+        if self.progress.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    command, run = ["train", str(task.config_file("rnn", train=section))], Run(task.folder / "runs" / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", interrupted)
+        assert main(command) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "nmt: interrupted"
+    assert run.log.read_text().splitlines()[-1].endswith("  interrupted")
+    assert saved(run)["step"] == 4
+    assert main(command) == 0
+    assert list(differences(whole, run)) == []
 
 
 def test_sigusr1_never_ends_a_training(task):
@@ -138,6 +166,49 @@ def test_a_validation_is_left_at_once_and_repeated(task, monkeypatch, piece):
     assert saved(Run(broken.run_dir))["validation_due"]
     pipeline.train(broken)
     assert list(differences(Run(whole.run_dir), Run(broken.run_dir))) == []
+
+
+def test_signals_all_over_a_whole_training(task, monkeypatch, capsys):
+    """Each start gets a signal one event later than the last one: a message, an update, a piece of a validation."""
+    section = {"max_steps": 6, "validate_every": 3, "accumulate": 2, "batch_tokens": 128, "samples": 1, "log_every": 2}
+    assert main(["train", str(task.config_file("transformer", "whole", train=section))]) == 0
+    for folder in (task.folder / "store").iterdir():  # the second training makes its own
+        shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+    number, left = itertools.cycle(signals.STOP), [0]
+
+    def event():
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), next(number))
+
+    def before(owner, name):
+        original = getattr(owner, name)
+
+        def replaced(*arguments, **options):
+            event()
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, replaced)
+
+    for owner, name in (
+        (logging.StreamHandler, "emit"), (Ranks, "pulse"), (Updater, "loss"), (Trainer, "save"),
+        (tokenizer, "_run_trainer"), (pipeline, "encode_corpus"), (checkpoints, "save_model"), (Results, "store"),
+    ):  # fmt: skip
+        before(owner, name)
+    command = ["train", str(task.config_file("transformer", "broken", train=section))]
+    codes, first = [], 1
+    while True:
+        left[0] = first
+        code = main(command)
+        if left[0] > 0:
+            break
+        codes.append(code)
+        first += 1 + first // 4
+    assert code == 0
+    assert len(codes) >= 12
+    assert set(codes) == {128 + number for number in signals.STOP}
+    runs = (Run(task.folder / "runs" / name) for name in ("whole", "broken"))
+    assert list(differences(*runs)) == []
 
 
 def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from nmt.cli.searching import check_counts, load_searching, use_tags
 from nmt.cli.streams import reading_lines, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
+from nmt.runtime.progress import showing
 
 if TYPE_CHECKING:
     from nmt.config.experiment import Config
@@ -101,9 +102,10 @@ def _load(run: Run, arguments: argparse.Namespace) -> tuple[Translator[TorchEngi
 
 def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[str, str]:
     """The page, and in words what it shows."""
-    from nmt.insight.collect import read_sentences, read_through_training
-    from nmt.insight.page import page_text
-    from nmt.translation.translator import Notices
+    with showing("loading PyTorch", unit=""):
+        from nmt.insight.collect import read_sentences, read_through_training
+        from nmt.insight.page import page_text
+        from nmt.translation.translator import Notices
 
     translator, nbest = _load(run, arguments)
     notices = Notices(log.warning)
@@ -124,8 +126,9 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
 
 def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
     """Write an image of the best hypothesis of one sentence."""
-    from nmt.insight.attention import attention_map
-    from nmt.insight.figures import attention_figure, image_format, save_figure
+    with showing("loading PyTorch", unit=""):
+        from nmt.insight.attention import attention_map
+        from nmt.insight.figures import attention_figure, image_format, save_figure
 
     # Check
     path = Path(arguments.output)

@@ -9,6 +9,7 @@ from nmt.cli.parser import Parser
 from nmt.cli.streams import reading_lines
 from nmt.errors import DataError
 from nmt.runtime import garbage
+from nmt.runtime.progress import showing
 from nmt.runtime.streams import require_output
 
 HELP = "score a trained run with sacreBLEU"
@@ -33,9 +34,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.tag and arguments.src is None:
         raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
     opened = Run.open(arguments.run)
-    from nmt import pipeline
-    from nmt.config.load import search_overrides
-    from nmt.evaluation import scores
+    with showing("loading PyTorch", unit=""):
+        from nmt import pipeline
+        from nmt.config.load import search_overrides
+        from nmt.evaluation import scores
 
     overrides = search_overrides(arguments.search)
     garbage.resume()

@@ -8,6 +8,7 @@ from pathlib import Path
 from nmt.cli.parser import Parser
 from nmt.interop.targets import TARGETS
 from nmt.runtime import garbage
+from nmt.runtime.progress import showing
 
 HELP = "write a trained run for use in another program, and verify it"
 
@@ -25,7 +26,8 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run
 
     opened = Run.open(arguments.run)
-    from nmt.interop.export import export
+    with showing("loading PyTorch", unit=""):
+        from nmt.interop.export import export
 
     garbage.resume()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))

@@ -7,6 +7,7 @@ import argparse
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage
+from nmt.runtime.progress import showing
 
 HELP = "clean the corpus, train the tokenizer, encode the pairs (cached)"
 
@@ -19,7 +20,8 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import load_experiment
 
     config = load_experiment(arguments.config, arguments.overrides)
-    from nmt import pipeline
+    with showing("loading PyTorch", unit=""):
+        from nmt import pipeline
 
     garbage.resume()
     prepared = pipeline.prepare(config)

@@ -7,6 +7,7 @@ import argparse
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage
+from nmt.runtime.progress import showing
 
 HELP = "train, or resume an unfinished run, then evaluate"
 
@@ -22,8 +23,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     with join() as ranks:
         config = ranks.on_main(lambda: load_experiment(arguments.config, arguments.overrides))
-        from nmt import pipeline
-        from nmt.evaluation import scores
+        with showing("loading PyTorch", unit=""):
+            from nmt import pipeline
+            from nmt.evaluation import scores
 
         garbage.resume()
         trained = pipeline.train(config, ranks)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from nmt.data.lines import MAX_LINE
-from nmt.data.sources.base import lookup
+from nmt.data.sources.base import BadRows, Pairs, lookup, one_line
 from nmt.errors import DataError
 
 
@@ -53,6 +53,48 @@ def texts(
                 bad(place, f"{path}: column '{column}', row {row + place + 1}{part}: is not valid UTF-8")
                 cells.append(None)
     return cells
+
+
+def table_pairs(
+    table: pa.Table,
+    columns: tuple[str, str],
+    name: str,
+    part: str,
+    row: int,
+    advice: str,
+    bad: BadRows,
+    before: Callable[[int], None] | None = None,
+) -> Pairs:
+    """The pairs of a table; the arguments are those of :func:`texts`. An empty (null) cell is an empty sentence.
+
+    Args:
+        before: called with the place of a pair in the table before the pair is yielded; may raise a DataError.
+
+    Raises:
+        DataError: no such column, or a row cannot be read and is not to be skipped.
+    """
+    unreadable: set[int] = set()
+
+    def note(place: int, problem: str) -> None:
+        if place not in unreadable:
+            bad(problem)
+        unreadable.add(place)
+
+    sides = [texts(table, column, name, part, row, advice, note if bad.skip else None) for column in columns]
+    for place, (src, tgt) in enumerate(zip(*sides, strict=True)):
+        if place in unreadable:
+            continue
+        src, tgt = src or "", tgt or ""
+        if before is not None:
+            try:
+                before(place)
+            except DataError as error:
+                bad(str(error))
+                continue
+        if "\0" in src or "\0" in tgt:
+            bad(f"{name}: row {row + place + 1}{part} holds a NUL character; remove it")
+        else:
+            yield one_line(src), one_line(tgt)
 
 
 def find_column(schema: pa.Schema, column: str, name: str, advice: str) -> tuple[str, ...]:

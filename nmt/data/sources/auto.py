@@ -17,7 +17,7 @@ from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.lines import cannot_open
 from nmt.data.sources import reader
 from nmt.data.sources.base import Pairs, Reading, file_lines
-from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name
+from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name, without_partner
 from nmt.data.sources.table import heading
 from nmt.errors import DataError
 
@@ -101,17 +101,25 @@ def _ending(path: str) -> str:
 
 def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
     files = _files(path)
-    if found := language_pairs(files, reading.languages):
+    found = language_pairs(files, reading.languages)
+    alone = without_partner(files, reading.languages)
+    if alone and (found or not any(map(_ending, files))):
+        name, other = alone
+        raise DataError(
+            f"{path}: {name} has no partner that ends in .{other}; add it, move the file elsewhere, or name the pairs: "
+            "{kind: text, src: [FILES], tgt: [FILES]}"
+        )
+    if found:
         return "text", _text(found)
     by_kind: dict[str, list[str]] = {}
     for file in files:
         if ending := _ending(file):
             by_kind.setdefault(KINDS[ending], []).append(file)
-    alone = next(iter(by_kind)) if len(by_kind) == 1 else ""
-    if alone in ("tmx", "zip", "xlsx", "tsv"):
-        return alone, {"path": by_kind[alone]}
+    kind = next(iter(by_kind)) if len(by_kind) == 1 else ""
+    if kind in ("tmx", "zip", "xlsx", "tsv"):
+        return kind, {"path": by_kind[kind]}
     if set(by_kind) & {"tmx", "zip", "xlsx"}:
-        shown = ", ".join(file for kind in by_kind.values() for file in kind[:2])
+        shown = ", ".join(file for named in by_kind.values() for file in named[:2])
         raise DataError(f"{path}: holds files of several kinds; name one of them, such as {shown}")
     return "hub", {"path": path}  # which knows folders of Parquet, CSV and JSON files, and their splits
 

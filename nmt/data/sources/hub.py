@@ -21,8 +21,8 @@ from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.lines import check_unpacked_size, open_text, read_lines
 from nmt.data.provenance import key_settings
 from nmt.data.sources.archives import open_zip
-from nmt.data.sources.arrow_columns import texts
-from nmt.data.sources.base import Pairs, Reading, one_line
+from nmt.data.sources.arrow_columns import table_pairs
+from nmt.data.sources.base import BadRows, Pairs, Reading
 from nmt.data.sources.csv_rows import SEPARATORS, csv_rows
 from nmt.errors import DataError
 
@@ -47,15 +47,11 @@ _CSV_FORM = (
 def read(source: HubSource, reading: Reading) -> Pairs:
     """The sentence pairs of a dataset. An empty (null) cell is an empty sentence, as in CSV files."""
     columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
-    row = 0
+    bad, row = BadRows(source.path, source.on_bad_row, reading), 0
     for table in load_hub(source, columns, reading.lenient).with_format("arrow").iter(batch_size=8192):
-        sides = [texts(table, column, source.path, f" of {source.split}", row, _advice(source)) for column in columns]
-        for src, tgt in zip(*sides, strict=True):
-            row += 1
-            src, tgt = src or "", tgt or ""
-            if "\0" in src or "\0" in tgt:
-                raise DataError(f"{source.path}: row {row} of {source.split} holds a NUL character; remove it")
-            yield one_line(src), one_line(tgt)
+        yield from table_pairs(table, columns, source.path, f" of {source.split}", row, _advice(source), bad)
+        row += table.num_rows
+    bad.close()
 
 
 def describe(source: HubSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
@@ -91,7 +87,7 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
     """
     import datasets
 
-    arguments = _arguments(source)
+    arguments, names = _arguments(source), dict[str, str]()
     check_card(source.path)
     try:
         with _quiet(datasets):
@@ -99,6 +95,9 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
             files, others = _local_files(builder, source)
             for file in [*files, *others]:
                 _check_size(file)
+            if not (lenient or os.path.exists(source.path)) and columns:
+                names = _downloaded_csv(datasets, builder, source)
+                files = list(names)
             options = {} if lenient else _csv_options(builder, files or others, columns, source)
             if "sep" in options:
                 for file in files:
@@ -107,8 +106,11 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
             # Bypass the library's cache of local files, which goes by their times. The store loads only new content.
             fresh = "force_redownload" if os.path.exists(source.path) else None
             return datasets.load_dataset(**{**arguments, **options}, split=source.split, download_mode=fresh)
-    except DataError:
-        raise
+    except DataError as error:
+        said = str(error)
+        for file, name in names.items():
+            said = said.replace(file, name)
+        raise DataError(said) from None
     except Exception as error:  # anything from ValueError to errors of its many backends
         raise DataError(_reason(error, source)) from None
 
@@ -154,6 +156,21 @@ def _local_files(builder: Any, source: HubSource) -> tuple[list[str], list[str]]
         for name, paths in (builder.config.data_files or {}).items()
     }
     return parts.pop(split, []), [path for paths in parts.values() for path in paths]
+
+
+def _downloaded_csv(datasets: Any, builder: Any, source: HubSource) -> dict[str, str]:
+    """The CSV files of a split on the hub: their paths in the cache of the library, and their names there."""
+    named = builder.config.data_files or {}
+    if type(builder.config).__name__ != "CsvConfig":
+        return {}
+    urls = list(named.get(re.split(r"[\[+]", source.split)[0], []))
+    settings = datasets.DownloadConfig(
+        cache_dir=builder._cache_downloaded_dir, token=builder.token, storage_options=builder.storage_options
+    )
+    manager = datasets.DownloadManager(
+        dataset_name=builder.dataset_name, download_config=settings, base_path=builder.base_path
+    )
+    return dict(zip(map(str, manager.download_and_extract(urls)), map(str, urls), strict=True))
 
 
 def _check_size(path: str) -> None:

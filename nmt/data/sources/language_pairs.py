@@ -33,3 +33,20 @@ def language_pairs(names: Iterable[str], languages: tuple[str, str]) -> list[tup
         if pairs := [(sides[0][stem], sides[1][stem]) for stem in sides[0] if stem in sides[1]]:
             return pairs
     return []
+
+
+def without_partner(names: Iterable[str], languages: tuple[str, str]) -> tuple[str, str] | None:
+    """The first name of one language of :func:`language_pairs` whose other language is missing, and that language."""
+    names = sorted(names)
+    for both in (languages, ("src", "tgt")):
+        stems = {(stem, language) for stem, language in map(language_of, names) if stem}
+        codes = [code.lower() for code in both]
+        for name in names:
+            stem, language = language_of(name)
+            if stem and language in codes:
+                other = codes[1 - codes.index(language)]
+                if (stem, other) not in stems:
+                    return name, other
+        if any((stem, code) in stems for stem, _ in stems for code in codes):
+            return None
+    return None

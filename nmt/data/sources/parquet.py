@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from nmt.config.data import ParquetSource
 from nmt.data.formats import LOOKED_AT
-from nmt.data.sources.arrow_columns import cells, find_column, texts
+from nmt.data.sources.arrow_columns import cells, find_column, table_pairs
 from nmt.data.sources.base import (
     BadRows,
     Pairs,
@@ -14,7 +16,6 @@ from nmt.data.sources.base import (
     describe_files,
     first_file,
     of_another_kind,
-    one_line,
     open_file,
     read_files,
 )
@@ -49,36 +50,18 @@ def _pairs(path: str, source: ParquetSource, reading: Reading, bad: BadRows) -> 
             tops = [find_column(content.schema_arrow, column, path, ADVICE)[0] for column in read]
             for batch in content.iter_batches(ROWS, columns=tops):
                 table = pa.Table.from_batches([batch])
-                yield from _rows(table, columns, source.weight_column, path, first, reading, bad)
+                beside = None
+                if source.weight_column is not None:
+                    weights = cells(table, source.weight_column, path, ADVICE)
+                    beside = partial(_keep_weight, weights, path, first, reading)
+                yield from table_pairs(table, columns, path, "", first, ADVICE, bad, beside)
                 first += table.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error).split()).rstrip(".")[:200]
             raise DataError(f"{path}: Parquet file damaged or cut off ({reason}); copy it again") from None
 
 
-def _rows(
-    table: Any, columns: tuple[str, str], weight: str | None, path: str, first: int, reading: Reading, bad: BadRows
-) -> Pairs:
-    """The pairs of a table, which ``first`` rows precede."""
-    unreadable: set[int] = set()
-
-    def note(place: int, problem: str) -> None:
-        bad(problem)
-        unreadable.add(place)
-
-    sides = [texts(table, column, path, "", first, ADVICE, note if bad.skip else None) for column in columns]
-    weights = None if weight is None else cells(table, weight, path, ADVICE)
-    for place, (src, tgt) in enumerate(zip(*sides, strict=True)):
-        if place in unreadable:
-            continue
-        src, tgt = src or "", tgt or ""
-        if weights is not None:
-            try:
-                reading.beside.set(f"{path}: row {first + place + 1}", "" if weights[place] is None else weights[place])
-            except DataError as error:
-                bad(str(error))
-                continue
-        if "\0" in src or "\0" in tgt:
-            bad(f"{path}: row {first + place + 1} holds a NUL character; remove it")
-        else:
-            yield one_line(src), one_line(tgt)
+def _keep_weight(weights: Sequence[Any], path: str, first: int, reading: Reading, place: int) -> None:
+    """Keep the weight of the pair at ``place`` of a table, which ``first`` rows precede."""
+    weight = weights[place]
+    reading.beside.set(f"{path}: row {first + place + 1}", "" if weight is None else weight)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any
 from xml.parsers import expat
 
@@ -30,6 +31,7 @@ from nmt.errors import DataError
 ROWS = 1_048_576  # of a sheet, the most that Excel has
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # first bytes of old workbooks, and of workbooks with a password
 LOOKED_AT = 1 << 22  # bytes in which the entry of a protected workbook is looked for
+NO_VALUE = "\0"  # stands for a formula without a stored value; no other cell holds this character
 ROOT_AT = 1 << 20  # bytes within which the first element of a part of a workbook is
 
 
@@ -43,27 +45,40 @@ describe, name = describe_files, first_file
 def _pairs(path: str, source: XlsxSource, reading: Reading, bad: BadRows) -> Pairs:
     with _workbook(path) as book:
         sheet = _sheet(book, source.sheet, path)
-        rows = _rows(sheet, path, bad)
-        sample = list(islice(rows, SAMPLE))
-        if not sample:
-            others = ", ".join(one for one in book.sheetnames if one != sheet.title)
-            advice = f"name another one as sheet: {others}" if others else "name a workbook with two columns of text"
-            raise DataError(f"{path}: sheet '{sheet.title}' is empty; {advice}")
-        # Trailing empty cells are not stored, so that rows differ in length.
-        width = max(len(cells) for _, cells in sample)
-        first = sample[0][1] + [""] * (width - len(sample[0][1]))
-        where = f"{path}: sheet '{sheet.title}', row {sample[0][0]}"
-        wanted = choose_columns(first, source, reading.languages, where)
-        src, tgt = column_numbers(first, wanted, where, "")
-        header = has_header([cells for _, cells in sample], source, wanted, (src, tgt), where, reading)
-        for _, cells in chain(sample[header:], rows):
-            cells += [""] * (1 + max(src, tgt) - len(cells))
-            yield one_line(cells[src]), one_line(cells[tgt])
+        with _formulas(path, sheet.title) as formulas:
+            yield from _sheet_pairs(book, sheet, formulas, source, reading, bad)
+
+
+def _sheet_pairs(book: Any, sheet: Any, formulas: Any, source: XlsxSource, reading: Reading, bad: BadRows) -> Pairs:
+    path = bad.path
+    rows = _rows(sheet, formulas, path, bad)
+    sample = list(islice(rows, SAMPLE))
+    if not sample:
+        others = ", ".join(one for one in book.sheetnames if one != sheet.title)
+        advice = f"name another one as sheet: {others}" if others else "name a workbook with two columns of text"
+        raise DataError(f"{path}: sheet '{sheet.title}' is empty; {advice}")
+    # Trailing empty cells are not stored, so that rows differ in length.
+    width = max(len(cells) for _, cells in sample)
+    first = sample[0][1] + [""] * (width - len(sample[0][1]))
+    where = f"{path}: sheet '{sheet.title}', row {sample[0][0]}"
+    wanted = choose_columns(first, source, reading.languages, where)
+    src, tgt = column_numbers(first, wanted, where, "")
+    header = has_header([cells for _, cells in sample], source, wanted, (src, tgt), where, reading)
+    for number, cells in chain(sample[header:], rows):
+        cells += [""] * (1 + max(src, tgt) - len(cells))
+        if NO_VALUE in (cells[src], cells[tgt]):
+            advice = "open and save the workbook in Excel or LibreOffice, which compute it"
+            bad(f"{path}: sheet '{sheet.title}', row {number}: holds a formula without a stored value; {advice}")
+            continue
+        yield one_line(cells[src]), one_line(cells[tgt])
 
 
 @contextmanager
-def _workbook(path: str) -> Iterator[Any]:
+def _workbook(path: str, values: bool = True) -> Iterator[Any]:
     """Open a workbook.
+
+    Args:
+        values: read the stored values of formulas, not the formulas.
 
     Raises:
         DataError: openpyxl is missing, or the file is no workbook that it reads.
@@ -78,13 +93,39 @@ def _workbook(path: str) -> Iterator[Any]:
         try:
             with warnings.catch_warnings():  # about drawings and validations, which do not matter here
                 warnings.simplefilter("ignore")
-                book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+                book = openpyxl.load_workbook(file, read_only=True, data_only=values, keep_links=False)
         except Exception as error:  # of any kind, for parts of a workbook that are missing or damaged
             raise DataError(_damaged(path, error)) from None
         try:
             yield book
         finally:
             book.close()
+
+
+@contextmanager
+def _formulas(path: str, title: str) -> Iterator[Any]:
+    """The sheet with formulas in place of their values; None if the workbook has no formulas."""
+    with open_zip(path) as archive:
+        sheets = [entry for entry in archive.infolist() if entry.filename.startswith("xl/worksheets/")]
+        if not any(_has_formula(path, archive, entry) for entry in sheets):
+            yield None
+            return
+    with _workbook(path, values=False) as book:
+        yield book[title]
+
+
+def _has_formula(path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Whether a part of a workbook may hold a formula, an element ``f``."""
+    end = b""
+    try:
+        with open_member(archive, entry, f"{path}: {entry.filename}") as file:
+            while block := file.read(1 << 18):
+                if re.search(rb"<(\w+:)?f[\s/>]", end + block):
+                    return True
+                end = block[-32:]
+    except DAMAGE as error:
+        raise DataError(_damaged(path, error)) from None
+    return False
 
 
 def _check_workbook(path: str) -> None:
@@ -144,11 +185,19 @@ def _sheet(book: Any, name: str | None, path: str) -> Any:
     return sheets[name]
 
 
-def _rows(sheet: Any, path: str, bad: BadRows) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a sheet with their numbers; rows of empty cells are left out."""
-    sheet.reset_dimensions()  # which writers state wrongly
+def _rows(sheet: Any, formulas: Any, path: str, bad: BadRows) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a sheet with their numbers; rows of empty cells are left out.
+
+    Args:
+        formulas: the sheet with formulas in place of their values, or None.
+    """
+    others: Iterator[Any] = repeat(())
+    for one in filter(None, (sheet, formulas)):
+        one.reset_dimensions()  # which writers state wrongly
+    if formulas is not None:
+        others = formulas.iter_rows()
     try:
-        for number, row in enumerate(sheet.iter_rows(), 1):
+        for number, (row, written) in enumerate(zip(sheet.iter_rows(), others, strict=False), 1):
             if number > ROWS:
                 raise DataError(f"{path}: sheet '{sheet.title}' has more than {ROWS:,} rows, the most that Excel has")
             try:
@@ -156,6 +205,9 @@ def _rows(sheet: Any, path: str, bad: BadRows) -> Iterator[tuple[int, list[str]]
             except DataError as error:
                 bad(str(error))
                 continue
+            for place, cell in enumerate(written):
+                if cell.data_type == "f" and place < len(row) and row[place].value is None:
+                    cells[place] = NO_VALUE
             while cells and not cells[-1]:
                 cells.pop()
             if cells:

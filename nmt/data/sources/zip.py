@@ -12,7 +12,7 @@ from nmt.data.lines import read_lines
 from nmt.data.sources import text, tmx
 from nmt.data.sources.archives import open_member, open_zip
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, first_file, read_files
-from nmt.data.sources.language_pairs import language_pairs, unpacked_name
+from nmt.data.sources.language_pairs import language_pairs, unpacked_name, without_partner
 from nmt.errors import DataError
 
 SHOWN = 10  # members that a message names
@@ -47,6 +47,9 @@ def _members(archive: zipfile.ZipFile, path: str, pattern: str, reading: Reading
             raise DataError(f"{path}: is an Office document; an Excel workbook (XLSX) is kind: xlsx")
         advice = "set members to those to read" if texts else "check src_lang, tgt_lang and members"
         raise DataError(f"{path}: {what}; {advice}; it holds: {shown or 'no files'}")
+    if texts and (alone := without_partner(names, reading.languages)):
+        member, other = alone
+        raise DataError(f"{path}: {member} has no partner that ends in .{other}; set members to those to read")
     for src, tgt in texts:
         with ExitStack() as opened:
             sides = [_side(archive, member, path, bad, opened) for member in (src, tgt)]

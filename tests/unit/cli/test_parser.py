@@ -15,7 +15,7 @@ MISTAKES = [
     ("trian", "nmt: trian: no such command; did you mean train?"),
     ("decode x", "nmt: decode: no such command; did you mean translate?"),
     ("demo.yaml", "nmt: demo.yaml: no such command; did you mean nmt train demo.yaml?"),
-    ("--configs demo", "nmt: --configs: unknown option; a command comes first: prepare, train"),
+    ("--configs demo", "nmt: --configs: unknown option; a command comes first: init, prepare, train"),
     ("train --configs demo", "nmt train: --configs: unknown option; CONFIG stands without one: nmt train configs/"),
     ("train --config=demo", "nmt train: --config: unknown option; CONFIG stands without one: nmt train configs/"),
     ("train demo --max-steps 3", "nmt train: --max-steps: unknown option; did you mean --set train.max_steps=VALUE?"),

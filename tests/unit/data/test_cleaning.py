@@ -40,7 +40,7 @@ def test_each_rule_is_counted_and_held_parts_stay_as_they_are(tmp_path: Path) ->
             "  train                3 pairs of 13 read",
             "  valid                3 pairs",
             "  test.news            1 pairs",
-            *(f"  dropped    {count:>11} {RULES[rule]}" for rule, count in counts.items()),
+            *(f"  dropped    {count:>11} ({count / 13:.1%}) {RULES[rule]}" for rule, count in counts.items()),
         ]
     )
 

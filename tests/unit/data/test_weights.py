@@ -68,6 +68,18 @@ def test_pairs_of_a_dataset_without_weights_weigh_1(tmp_path):
     assert [part.weight(0), part.weight(1)] == [0.25, 1.0]
 
 
+def test_weights_stay_with_their_pairs_when_rules_read_ahead(tmp_path):
+    table = tmp_path / "t.tsv"
+    rows = [(f"satz {n} x", f"sentence {n} {'!' * 30 if n % 7 == 0 else ''}", n + 1) for n in range(3000)]
+    table.write_text("".join(f"{src}\t{tgt}\t{weight}\n" for src, tgt, weight in rows))
+    source = {"kind": "tsv", "path": str(table), "weight_column": 2}
+    rules = {"rules": {"character_score": {"src": "Latin", "tgt": "Latin"}}}
+    data = config(tmp_path, train=source, valid=write_tsv(tmp_path / "v.tsv", [("q", "z")]), cleaning=rules)
+    part = prepare_corpus(data).part("train")
+    assert len(part) > 2000
+    assert all(part.weight(i) == int(part.src(i).split()[1]) + 1 for i in range(len(part)))
+
+
 # ---------------------------------------------------------------------------------------------------------------- loss
 
 PAIRS = [(np.array([4, 5]), np.array([6])), (np.array([7]), np.array([8, 9, 4])), (np.array([5]), np.array([5, 6]))]

@@ -243,3 +243,29 @@ def test_every_schedule_keeps_the_rates_of_the_steps_taken_when_max_steps_is_rai
         end = 200 if name in ("cosine", "linear") else None
         before, after = (config(name, total_steps=end, max_steps=steps) for steps in (200, 400))
         assert [before.learning_rate(s) for s in range(1, 201)] == [after.learning_rate(s) for s in range(1, 201)]
+
+
+# ------------------------------------------------------------------------------------------------------------- outlook
+
+
+@pytest.mark.parametrize(
+    ("limits", "last", "state", "expected"),
+    [
+        # 900 of 2,000 steps at 10 a second: 110 s are left.
+        ({"max_steps": 2000}, 2000, (900, 95.0, 10.0), (0.45, "step 900 of 2,000", 110.0)),
+        # 60 of 240 s; the steps alone would take 110 s more.
+        ({"max_steps": 2000, "max_minutes": 4}, 2000, (900, 60.0, 10.0), (0.45, "step 900 of 2,000", 110.0)),
+        # The same at 2 steps a second: 550 s for the steps, so the time ends the run.
+        ({"max_steps": 2000, "max_minutes": 4}, 2000, (900, 60.0, 2.0), (0.25, "step 900, 1.0 of 4 min", 180.0)),
+        ({"max_minutes": 0.5}, None, (7, 45.0, 1.0), (1.0, "step 7, 0.5 of 0.5 min", 0.0)),
+        # Only patience: no end is known.
+        ({"name": "constant", "patience": 3}, None, (1234, 60.0, 10.0), (None, "step 1,234", None)),
+        # No step yet in this start: only the time is known.
+        ({"max_steps": 100, "max_minutes": 10}, 100, (50, 60.0, 0.0), (0.1, "step 50, 1.0 of 10 min", 540.0)),
+        # An epoch had more steps than expected.
+        ({"max_epochs": 2}, 100, (103, 60.0, 1.0), (1.0, "step 103 of 103", 0.0)),
+    ],
+)  # fmt: skip
+def test_the_limit_that_ends_the_run_gives_the_bar_its_total(limits, last, state, expected):
+    found = plan.outlook(config(**limits), last, *state)
+    assert (found.share, found.text, found.left) == expected

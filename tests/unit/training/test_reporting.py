@@ -10,7 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 from nmt.errors import TrainingError
 from nmt.run.directory import Run
-from nmt.training.reporting import EventWriter, RecordFile, Reporter
+from nmt.training.reporting import TAGS, EventWriter, RecordFile, Reporter
 
 
 def test_records_that_do_not_fit_are_written_later_and_whole(tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def filled(run: Run, steps: int = 5) -> dict[str, int]:
     run.path.mkdir()
     reporter = Reporter(run, {})
     for step in range(1, steps + 1):
-        reporter.metrics_at(step, 0, {"train/loss": float(step)})
+        reporter.metrics_at(step, 0, {"valid/loss": float(step)})
     lengths = reporter.lengths()
     reporter.close()
     return lengths
@@ -70,7 +70,7 @@ def steps_of(run: Run) -> list[int]:
 
 def scalars_of(run: Run) -> list[int]:
     events = EventAccumulator(str(run.tensorboard)).Reload()
-    return [event.step for event in events.Scalars("train/loss")]
+    return [event.step for event in events.Scalars(TAGS["valid/loss"])]
 
 
 @pytest.mark.parametrize("lost", ["cut", "zeros"])
@@ -79,14 +79,14 @@ def test_files_shorter_than_recorded_are_cut_at_a_whole_record(tmp_path, caplog,
     caplog.set_level("INFO", "nmt")
     run = Run(tmp_path / "run")
     lengths = filled(run)
-    events = next(run.tensorboard.iterdir())
+    events = next(run.tensorboard.glob("events.*"))
     for path in (run.metrics, events):
         content = path.read_bytes()
         # A byte is missing of the last record; or zeros stand from within the one before it to within the last.
         end = bytes(40) if lost == "zeros" else b""
         keep = len(content) - (60 if lost == "zeros" else 1)
         path.write_bytes(content[:keep] + end)
-    Reporter(run, lengths, step=5).close()
+    Reporter(run, lengths).close()
     whole = 3 if lost == "zeros" else 4
     assert steps_of(run) == list(range(1, whole + 1))
     assert scalars_of(run) == list(range(1, whole + 1))
@@ -99,11 +99,11 @@ def test_files_are_cut_back_to_what_the_checkpoint_knows(tmp_path, caplog):
     caplog.set_level("INFO", "nmt")
     run = Run(tmp_path / "run")
     lengths = filled(run)
-    later = Reporter(run, lengths, step=5)
-    later.metrics_at(6, 0, {"train/loss": 6.0})
+    later = Reporter(run, lengths)
+    later.metrics_at(6, 0, {"valid/loss": 6.0})
     later.close()
     assert steps_of(run) == scalars_of(run) == [1, 2, 3, 4, 5, 6]
-    Reporter(run, lengths, step=5).close()
+    Reporter(run, lengths).close()
     assert steps_of(run) == scalars_of(run) == [1, 2, 3, 4, 5]
     assert not caplog.messages
 
@@ -128,13 +128,13 @@ def test_what_cannot_be_written_ends_a_training_or_is_told_once(tmp_path, caplog
     run.path.mkdir()
     run.metrics.mkdir()  # stands for any error of the system
     with pytest.raises(TrainingError, match=f"^{run.metrics}: metrics cannot be written: Is a directory; the last"):
-        Reporter(run, {}).metrics_at(1, 0, {"train/loss": 1.0})
+        Reporter(run, {}).metrics_at(1, 0, {"valid/loss": 1.0})
     reporter = Reporter(run, {}, on_error="continue")
     for step in (1, 2, 3):
-        reporter.metrics_at(step, 0, {"train/loss": float(step)})
+        reporter.metrics_at(step, 0, {"valid/loss": float(step)})
         reporter.lengths()
     run.metrics.rmdir()
-    reporter.metrics_at(4, 0, {"train/loss": 4.0})
+    reporter.metrics_at(4, 0, {"valid/loss": 4.0})
     reporter.close()
     assert steps_of(run) == scalars_of(run) == [1, 2, 3, 4]
     reason = f"{run.metrics}: metrics cannot be written: Is a directory"

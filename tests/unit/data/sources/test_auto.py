@@ -28,12 +28,13 @@ def write(path: str, text: str) -> None:
 @pytest.fixture
 def folder(here: Path) -> Path:
     for name, text in {
-        "d/a.en": "one\n", "d/a.de": "eins\n", "d/b.EN": "two\n", "d/b.DE": "zwei\n", "d/c.en": "no partner\n",
+        "d/a.en": "one\n", "d/a.de": "eins\n", "d/b.EN": "two\n", "d/b.DE": "zwei\n", "o/c.en": "no partner\n",
         "d/a.fr": "un\n", "d/.a.en": "hidden", "e/x.src": "one\n", "e/x.tgt": "eins\n", 
         "f/a.tsv": "en\tde\none\teins\n", "h/a.dat": "one\teins\n",
         "g/a.jsonl": '{"en": "one", "de": "eins"}\n', "i/a.dat": '{"en": "one", "de": "eins"}\n',
         "j/1.tmx": "<tmx/>", "j/2.zip": "", "k/a.txt": "one\n", "d/README": "x",
         "l/a.en.txt": "one\n", "l/a.de.txt": "eins\n",
+        "o/a.en": "one\n", "o/a.de": "eins\n", "p/a.src": "one\n", "p/b.tgt": "eins\n",
     }.items():  # fmt: skip
         write(name, text)
     return here
@@ -69,6 +70,11 @@ def test_the_kind_of_a_name(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
+        ({"path": "o"}, "o: o/c.en has no partner that ends in .de; add it, move the file elsewhere, or name the "
+         "pairs: {kind: text, src: [FILES], tgt: [FILES]}"),
+        ({"path": "p"}, "p: p/a.src has no partner that ends in .tgt; add it, move the file elsewhere, or name the "
+         "pairs: {kind: text, src: [FILES], tgt: [FILES]}"),
+        ({"path": "o/c"}, "o/c: no such file; check the path"),
         ({"path": "d/c"}, "d/c: no such file; check the path"),
         ({"path": "missing.tmx"}, "missing.tmx: no such file; check the path"),
         ({"path": "d/missing"}, "d/missing: no such file; check the path"),

@@ -270,3 +270,29 @@ def test_a_structure_of_another_name(here: Path) -> None:
     )
     fields = {"src_column": "pair.en", "tgt_column": "pair.de"}
     assert pairs(kind="hub", path="a.parquet", **fields) == [("one", "eins")]
+
+
+def test_rows_of_csv_files_elsewhere_are_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A row with a cell too many, which pandas takes for an index, is refused as in a local file."""
+    import datasets
+    import fsspec
+
+    elsewhere, cache, place = fsspec.filesystem("memory"), str(tmp_path_factory.mktemp("cache")), ["/nmt/1.csv"]
+    plain = {name: getattr(datasets, name) for name in ("load_dataset_builder", "load_dataset")}
+
+    def replace(called: str) -> None:
+        def load(path: str, name: Any = None, revision: Any = None, **other: Any) -> Any:
+            assert path == "owner/name"
+            return plain[called]("csv", data_files={"train": f"memory:/{place[0]}"}, cache_dir=cache, **other)
+
+        monkeypatch.setattr(datasets, called, load)
+
+    for called in plain:
+        replace(called)
+    elsewhere.pipe(place[0], b"en;de\none;eins\nNone;NA\n")
+    assert pairs(kind="hub", path="owner/name") == [("one", "eins"), ("None", "NA")]
+    place[0] = "/nmt/2.csv"
+    elsewhere.pipe(place[0], b"en,de\none,eins\ntwo,zwei,2\n")
+    assert message(kind="hub", path="owner/name").startswith("memory:///nmt/2.csv:3: has 3 cells, the first row 2; ")

@@ -1,0 +1,190 @@
+"""nmt from Python: ``import nmt; model = nmt.load("runs/demo"); model.translate(["A sentence."])``.
+
+The package has the names of this module: ``nmt.load`` is ``nmt.api.load``. Importing ``nmt`` alone loads no library.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, overload
+
+from nmt.errors import DataError
+from nmt.run.directory import Run, load_experiment
+from nmt.translation.loading import EngineName, load_translator
+from nmt.translation.translator import Translation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nmt.pipeline import Trained
+    from nmt.translation.forced import Score
+    from nmt.translation.translator import Translator
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What a model attends to while it reads a translation.
+
+    Attributes:
+        source, target: subwords, the end included.
+        weights: [layers, heads, T, S] float32: of each target subword over the source. Rows sum to 1, or to less with
+            ``model.alignment: local_predictive``.
+    """
+
+    source: list[str]
+    target: list[str]
+    weights: np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Model:
+    """A trained model, as :func:`load` returns it."""
+
+    def __init__(self, run: Run, translator: Translator[Any], engine: EngineName):
+        self.run, self.translator, self._engine = run, translator, engine
+
+    @overload
+    def translate(self, texts: Sequence[str]) -> list[str]: ...
+
+    @overload
+    def translate(self, texts: Sequence[str], nbest: int) -> list[list[Translation]]: ...
+
+    def translate(self, texts: Sequence[str], nbest: int | None = None) -> list[str] | list[list[Translation]]:
+        """Translate sentences.
+
+        Args:
+            texts: one sentence each; a newline inside counts as a space.
+            nbest: None: the text of the best translation of each. A number: so many translations of each, best first,
+                with their scores.
+
+        Raises:
+            ConfigError: ``nbest`` is over the beam size; load the model with a larger ``beam_size``.
+        """
+        found = self.translator.translate([_line(text) for text in _several(texts)], nbest or 1)
+        return found if nbest is not None else [best.text for best, *_ in found]
+
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Score]:
+        """Log-probabilities of given translations, and of their subwords.
+
+        Raises:
+            DataError: there are not as many sources as targets, or one is too long.
+        """
+        from nmt.translation.forced import Scorer
+
+        self._needs_pytorch("score")
+        lines, others = ([_line(text) for text in _several(side)] for side in (sources, targets))
+        return Scorer(self.translator)(lines, others)
+
+    def attention(self, source: str, target: str | None = None) -> Attention:
+        """Attention weights over the source.
+
+        Args:
+            target: a translation; None: the model's best.
+
+        Raises:
+            DataError: the model has no attention, or a side has no text.
+        """
+        from nmt.insight.attention import read_maps
+
+        self._needs_pytorch("attention")
+        translator, tokenizer = self.translator, self.translator.tokenizer
+        [src] = translator.encode([_line(source)])
+        if target is None:
+            [[best]] = translator.translate([_line(source)])
+            tgt: Sequence[int] = best.tokens
+        else:
+            [tgt] = tokenizer.encode_tgt([_line(target)])
+        if not src or not tgt:
+            raise DataError("attention needs text on both sides")
+        [maps] = read_maps(translator.engine.model, tokenizer, src, [tgt])
+        if maps.cross is None:
+            raise DataError("the model has no attention (model.attention: none)")
+        end = "</s>"
+        return Attention([*tokenizer.src_pieces(src), end], [*tokenizer.tgt_pieces(tgt), end], maps.cross.numpy())
+
+    def _needs_pytorch(self, method: str) -> None:
+        if self._engine != "pytorch":
+            raise DataError(f"{method}: --engine {self._engine} gives no such numbers; load the model without engine")
+
+    def __repr__(self) -> str:
+        data = self.run.load_config().data
+        return f"<nmt.Model {self.run.path}: {data.src_lang} to {data.tgt_lang}>"
+
+
+def load(run: str | Path, device: str | None = None, engine: EngineName = "pytorch", **search: Any) -> Model:
+    """Load the final weights of a run, or the best so far while it is not finished.
+
+    Args:
+        run: run directory, or its name under ``runs/``.
+        device: ``cpu``, ``cuda`` or ``mps``; None: as the run was trained with.
+        engine: ``ctranslate2`` for speed, if installed.
+        search: settings of the section ``search``, such as ``beam_size=8``.
+
+    Raises:
+        RunError: there is no such run, or it has no weights yet.
+        ConfigError: a search setting is wrong.
+    """
+    opened = Run.open(str(run))
+    return Model(opened, load_translator(opened, search, device, engine), engine)
+
+
+def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trained:
+    """Train, or resume an unfinished run, then evaluate; as ``nmt train CONFIG --set KEY=VALUE``.
+
+    Messages go to the logger ``nmt``; where no handler is set, as in a notebook, they are printed.
+
+    Args:
+        config: YAML file, or the name of an installed one such as ``demo``.
+        settings: values that replace those of the file, by dotted key: ``{"train.max_steps": 100}``.
+
+    Returns:
+        ``scores`` of each test set, ``run.path`` for :func:`load`, and what the command prints.
+
+    Raises:
+        ConfigError, DataError, TrainingError, Interrupted: as the command; all that was trained is saved.
+    """
+    import yaml
+
+    from nmt import pipeline
+
+    def value(given: Any) -> str:
+        return yaml.safe_dump(given, default_flow_style=True, width=10**9).removesuffix("\n").removesuffix("\n...")
+
+    overrides = [f"{key}={value(given)}" for key, given in (settings or {}).items()]
+    with _printing():
+        return pipeline.train(load_experiment(str(config), overrides))
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Print the messages of nmt where nobody else handles them."""
+    logger = logging.getLogger("nmt")
+    if logger.hasHandlers():
+        yield
+        return
+    handler, level = logging.StreamHandler(cast(Any, sys.stderr)), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _several(texts: Sequence[str]) -> Sequence[str]:
+    """
+    Raises:
+        DataError: one string, whose characters would be taken for sentences.
+    """
+    if isinstance(texts, str):
+        raise DataError(f"a list of sentences is needed, not one string; write [{texts[:20]!r}]")
+    return texts
+
+
+def _line(text: str) -> str:
+    return " ".join(text.splitlines())

@@ -1,0 +1,223 @@
+"""``nmt init``: from data to a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import shutil
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmt.cli import next_steps
+from nmt.cli.parser import Parser
+from nmt.errors import ConfigError
+from nmt.runtime import garbage
+
+if TYPE_CHECKING:
+    from nmt.starting.choose import Request
+    from nmt.starting.material import Languages, Material
+
+HELP = "write a configuration for your data: vocabulary, model and schedule by size, device and time"
+
+FOLDER = Path("configs")
+DEFAULT_TIME = "8h"
+SHORTEST = 1.0  # minutes
+_UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
+_TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
+_FEW = 10_000  # pairs
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the configuration and of its run")
+    text = "one file, folder or hub id, in any format of docs/data.md, or two text files: source and target"
+    parser.add_argument("data", metavar="DATA", nargs="*", help=text)
+    parser.words = "data"
+    parser.add_argument(
+        "--langs", metavar="SRC-TGT", help="codes of the languages: en-de; with hyphens inside: pt-BR:en"
+    )
+    text = f"time for the training: 30m, 8h, 1h30m, 2d (default: {DEFAULT_TIME}); it ends earlier if the data need less"
+    parser.add_argument("--time", default=DEFAULT_TIME, help=text)
+    text = "validation data, as DATA; without them, a part of the training data is held out"
+    parser.add_argument("--valid", metavar="DATA", nargs="+", help=text)
+    text = "test data, as DATA; may be given several times; without them, a part of the training data is held out"
+    parser.add_argument("--test", metavar="DATA", nargs="+", action="append", default=[], help=text)
+    parser.add_argument("--force", action="store_true", help="replace a configuration of this name")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    # Arguments
+    path = _path(arguments.name, arguments.force)
+    minutes = parse_time(arguments.time)
+    if not arguments.data:
+        raise ConfigError(
+            "name the data: one file, folder or hub id, or two text files: nmt init NAME train.en train.de"
+        )
+    _check_text([*arguments.data, *(arguments.valid or []), *(word for words in arguments.test for word in words)])
+    languages = _languages(arguments.langs, arguments.data)
+    # Data
+    from nmt.starting.material import read_material, source_of
+
+    material = read_material(source_of(arguments.data, languages), languages)
+    request = _request(arguments, languages, minutes, material)
+    print(_shown(material))
+    # Choice
+    from nmt.starting.choose import choose
+    from nmt.starting.measure import bench
+
+    garbage.resume()
+    with bench(material) as measuring:
+        choice = choose(request, material, measuring.device.type, measuring, lambda line: print(line, flush=True))
+        described = measuring.described
+    # Configuration
+    from nmt.config.load import validate_config
+    from nmt.starting.written import expectations, to_text
+    from nmt.storage.atomic import write_text
+
+    validate_config(choice.settings, str(path))
+    next_command = f"{next_steps.own_name()} train {path}"
+    text = to_text(choice, material, described, _command(arguments), f"nmt train {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _path(arguments.name, arguments.force)  # another process may have written one meanwhile
+    write_text(path, text)
+    print(f"\n{path}: expected on {described}")
+    print(textwrap.indent("\n".join(expectations(choice, described)), "  "))
+    print(f"Next:\n  {next_command}")
+
+
+# ------------------------------------------------------------------------------------------------------------ arguments
+
+
+def _path(name: str, force: bool) -> Path:
+    """The file of the configuration.
+
+    Raises:
+        ConfigError: the name is none, or is taken.
+    """
+    from nmt.config.experiment import Config
+    from nmt.run.directory import Run
+
+    fields = Config.model_fields
+    allowed = next(item.pattern for item in fields["name"].metadata if hasattr(item, "pattern"))
+    if not re.fullmatch(allowed, name):
+        stem = Path(name).stem
+        hint = f"; try {stem}" if re.fullmatch(allowed, stem) else ""
+        raise ConfigError(f"{name}: is no name; use letters, digits, dots, hyphens and underscores{hint}")
+    path = FOLDER / f"{name}.yaml"
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: exists; choose another name, or replace it with --force")
+    run = Run(Path(fields["runs"].default) / name)
+    if run.started:
+        raise ConfigError(
+            f"{run.path}: is a run of this name, which another configuration cannot continue; choose another name"
+        )
+    return path
+
+
+def parse_time(text: str) -> float:
+    """Minutes of a time such as ``30m``, ``8h`` or ``1h30m``.
+
+    Raises:
+        ConfigError: it is none, or too short.
+    """
+    compact = text.replace(" ", "").lower()
+    if not _TIME.fullmatch(compact):
+        raise ConfigError(f"--time {text}: is no time; write a number with d, h, m or s, such as 30m, 8h or 1h30m")
+    found = re.findall(r"([\d.]+)([a-z]+)", compact)
+    minutes = sum(float(number) * _UNITS[unit] for number, unit in found)
+    if minutes < SHORTEST:
+        raise ConfigError(f"--time {text}: is too short to train anything; give at least {SHORTEST:.0f}m")
+    return minutes
+
+
+def _languages(text: str | None, data: Sequence[str]) -> Languages:
+    """The languages that ``--langs`` gives.
+
+    Raises:
+        ConfigError: they are missing, or not two.
+    """
+    from nmt.data.sources.language_pairs import language_of
+    from nmt.starting.material import Languages
+
+    if text is None:
+        ends = [language_of(word)[1] for word in data]
+        codes = len(ends) == 2 and all(re.fullmatch(r"[a-z]{2}", end) for end in ends) and ends[0] != ends[1]
+        hint = f"{ends[0]}-{ends[1]}, as the names of the files end" if codes else "en-de"
+        raise ConfigError(f"--langs is missing: the codes of source and target language, such as --langs {hint}")
+    codes_given = text.split(":" if ":" in text else "-")
+    if len(codes_given) != 2 or not all(re.fullmatch(r"[A-Za-z][\w-]*", code) for code in codes_given):
+        raise ConfigError(f"--langs {text}: give two language codes, such as en-de, or pt-BR:en with hyphens inside")
+    if codes_given[0] == codes_given[1]:
+        raise ConfigError(f"--langs {text}: source and target are the same language; name two")
+    return Languages(*codes_given)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse names that a file of UTF-8 text cannot hold.
+
+    Raises:
+        ConfigError: a name is no text.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="backslashreplace").decode()
+            raise ConfigError(f"{shown}: the name is not UTF-8; rename it") from None
+
+
+def _request(arguments: argparse.Namespace, languages: Languages, minutes: float, material: Material) -> Request:
+    """What is asked for, after a look at the validation and test data."""
+    from nmt.starting.choose import Request
+    from nmt.starting.material import count_pairs, source_of
+
+    valid = source_of(arguments.valid, languages) if arguments.valid else None
+    tests: dict[str, Any] = {}
+    for words in arguments.test:
+        source = source_of(words, languages)
+        count_pairs(source, languages, material)
+        tests[_test_name(words[0], {"valid", *tests})] = source
+    count = count_pairs(valid, languages, material) if valid is not None else 0
+    return Request(arguments.name, languages, minutes, valid, tests, count)
+
+
+def _test_name(word: str, taken: set[str]) -> str:
+    """The name of a test set, from the name of its first file."""
+    from nmt.data.sources.language_pairs import language_of, unpacked_name
+
+    base = Path(word).name
+    stem = language_of(base)[0] or Path(unpacked_name(base)).stem
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).lstrip("_.-")[:60] or "test"
+    number, found = 1, name
+    while found.lower() in {each.lower() for each in taken}:
+        number, found = number + 1, f"{name}-{number + 1}"
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- output
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command in one line, as it was given."""
+    words = ["nmt", "init", arguments.name, *arguments.data, "--langs", arguments.langs, "--time", arguments.time]
+    words += ["--valid", *arguments.valid] if arguments.valid else []
+    words += [word for test in arguments.test for word in ("--test", *test)]
+    return " ".join(shlex.join(words).split())
+
+
+def _shown(material: Material) -> str:
+    """The data in a few lines: size, lengths and three pairs."""
+    src, tgt = material.characters
+    lines = [f"{material.name}: {material.pairs:,} pairs of {src:.0f} and {tgt:.0f} characters on average, such as"]
+    width = shutil.get_terminal_size().columns - 12
+    for number, pair in material.shown():
+        for label, text in zip((f"{number:,}", ""), pair, strict=True):
+            clean = " ".join(text.split())
+            lines.append(f"{label:>10}  {clean if len(clean) <= width else clean[: width - 1] + '…'}")
+    if material.pairs < _FEW:
+        lines.append(
+            "So few pairs teach a model little: expect rough translations. Tens of thousands are a good start."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,209 @@
+"""Choose the settings of a training from the table of recipes, the data, the device and the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from nmt.config import recipes
+from nmt.config.recipes import SIZES, Recipe
+from nmt.errors import TrainingError
+from nmt.starting.material import Languages, Material
+from nmt.starting.measure import Measured
+
+HALVINGS = 5  # of a batch that does not fit into the memory
+FASTEST = {"cpu": 4e12, "mps": 3e13, "cuda": 5e14}  # operations per second that no device of the kind exceeds
+# Seconds to translate and score a token of the validation set, over those of a training token: rough estimates, which
+# only share the time between updates and validations.
+VALIDATION_COST = {"cpu": 4.0, "mps": 20.0, "cuda": 40.0}
+COVERAGE = 0.9995  # share of the characters, of an alphabet that would fill much of the vocabulary
+LARGEST_ALPHABET = 0.25  # of the vocabulary
+
+
+class Measuring(Protocol):
+    def measure(self, settings: Mapping[str, Any]) -> Measured: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+        minutes: of the whole training.
+        valid, tests: values of ``data.valid`` and ``data.test``; None and empty where parts are to be held out.
+        valid_pairs: number of pairs of ``valid``.
+    """
+
+    name: str
+    languages: Languages
+    minutes: float
+    valid: Any = None
+    tests: Mapping[str, Any] = field(default_factory=dict)
+    valid_pairs: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A configuration, and what it is expected to take.
+
+    Attributes:
+        settings: as in a YAML file.
+        steps: updates until the first limit.
+        train_pairs, valid_pairs: expected sizes of the parts.
+        epoch_updates: updates per epoch.
+        minutes: expected time of the training, validations included.
+    """
+
+    settings: dict[str, Any]
+    recipe: Recipe
+    size: str
+    measured: Measured
+    steps: int
+    train_pairs: int
+    valid_pairs: int
+    epoch_updates: float
+    minutes: float
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the time ends the training, before the updates of the recipe."""
+        return self.steps < self.recipe.steps
+
+
+def choose(request: Request, material: Material, device: str, bench: Measuring, tell: Callable[[str], None]) -> Choice:
+    """Choose the settings; try models from the largest one down until the time is enough for one.
+
+    Args:
+        device: its type.
+        tell: says what is measured.
+
+    Raises:
+        NmtError: the data cannot be used.
+    """
+    recipe = recipes.recipe_for(material.pairs)
+    seconds = 60 * recipes.training_minutes(request.minutes)
+    for size in recipe.sizes:
+        draft = _Draft(request, material, device, recipe, size)
+        if not recipe.enough(seconds * FASTEST[device] / max(1.0, draft.operations()), size):
+            continue
+        tell(f"measuring {SIZES[size].title} on a sample of the data")
+        measured, draft = _measure(draft, bench)
+        if recipe.enough(seconds / measured.seconds, size):
+            break
+        tell(f"too slow: {measured.seconds:.1f} s an update; trying a smaller model")
+    return draft.finished(measured)
+
+
+def _measure(draft: _Draft, bench: Measuring) -> tuple[Measured, _Draft]:
+    """Measure a draft; halve its batches until they fit into the memory."""
+    while True:
+        try:
+            return bench.measure(draft.settings(draft.recipe.steps, draft.recipe.steps)), draft
+        except TrainingError:
+            if draft.halvings >= HALVINGS:
+                raise
+            draft = replace(draft, halvings=draft.halvings + 1)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A choice whose pace is not known yet."""
+
+    request: Request
+    material: Material
+    device: str
+    recipe: Recipe
+    size: str
+    halvings: int = 0
+
+    def operations(self) -> float:
+        """Floating-point operations of an update: 6 for each parameter and token (Kaplan et al. 2020).
+
+        0 for a recurrent model, whose pace depends on the number of its steps.
+        """
+        model, tokens = SIZES[self.size].model, min(self.recipe.batch, SIZES[self.size].batch)
+        if model["type"] == "rnn":
+            return 0.0
+        width, inner = model["d_model"], model["d_ff"]
+        encoder = model["encoder_layers"] * (4 * width**2 + 2 * width * inner)
+        decoder = model["decoder_layers"] * (8 * width**2 + 2 * width * inner)
+        return 6.0 * tokens * (encoder + decoder + width * recipes.vocabulary(self.recipe, self.size))
+
+    def finished(self, measured: Measured) -> Choice:
+        """The choice for the pace that was measured."""
+        minutes = recipes.training_minutes(self.request.minutes)
+        train_pairs, valid_pairs = self._parts()
+        # A validation, as measured for its tokens
+        epoch_updates = measured.updates * train_pairs / self.material.pairs
+        pairs = train_pairs / epoch_updates
+        validation = VALIDATION_COST[self.device] * measured.seconds * valid_pairs / pairs
+        # The updates that the time allows, beside the validations
+        steps, every = float(self.recipe.steps), 1
+        for _ in range(3):  # the cadence depends on the updates, and the updates on the cadence
+            every = recipes.validate_every(steps, measured.seconds, validation)
+            steps = min(self.recipe.steps, 60 * minutes / (measured.seconds + validation / every))
+        steps = max(1, int(steps))
+        expected = (steps * measured.seconds + -(-steps // every) * validation) / 60
+        # A vocabulary that the text cannot fill
+        whole = len(self.material.sample) == self.material.pairs
+        lowered = whole and measured.vocab_size < self._vocabulary()[0]
+        vocab_size = int(recipes.rounded(0.95 * measured.vocab_size, 2)) if lowered else None
+        settings = self.settings(steps, every, vocab_size)
+        return Choice(
+            settings=settings,
+            recipe=self.recipe,
+            size=self.size,
+            measured=measured,
+            steps=steps,
+            train_pairs=train_pairs,
+            valid_pairs=valid_pairs,
+            epoch_updates=epoch_updates,
+            minutes=min(minutes, expected),
+        )
+
+    def settings(self, steps: float, validate_every: int, vocab_size: int | None = None) -> dict[str, Any]:
+        """The settings of a run of so many updates."""
+        recipe, size, request = self.recipe, SIZES[self.size], self.request
+        asked, coverage = self._vocabulary()
+        held = {"kind": "holdout", "fraction": self._fraction()}
+        return {
+            "name": request.name,
+            "data": {
+                "src_lang": request.languages.src,
+                "tgt_lang": request.languages.tgt,
+                "train": self.material.source,
+                "valid": request.valid or held,
+                "test": dict(request.tests) or {"heldout": held},
+            },
+            "tokenizer": {
+                "vocab_size": vocab_size or asked,
+                **({"character_coverage": coverage} if coverage < 1.0 else {}),
+            },
+            "model": recipes.model_settings(recipe, self.size),
+            "train": {
+                "max_minutes": recipes.training_minutes(request.minutes),
+                "max_steps": recipe.steps,
+                **recipes.update(recipe, self.size, self.device, self.halvings),
+                "label_smoothing": recipe.label_smoothing,
+                "optimizer": {"lr": size.lr},
+                "schedule": {"warmup_steps": recipes.warmup(steps)},
+                "validate_every": validate_every,
+                "valid_beam_size": 1,
+            },
+        }
+
+    def _fraction(self) -> float:
+        return recipes.held_fraction(self.recipe, self.material.pairs)
+
+    def _parts(self) -> tuple[int, int]:
+        """The expected numbers of training and of validation pairs."""
+        held = round(self._fraction() * self.material.pairs)
+        parts = (not self.request.valid) + (not self.request.tests)
+        return self.material.pairs - parts * held, self.request.valid_pairs or held
+
+    def _vocabulary(self) -> tuple[int, float]:
+        """The size of the vocabulary, which must hold the alphabet, and the share of the characters it covers."""
+        asked = recipes.vocabulary(self.recipe, self.size)
+        coverage = 1.0 if self.material.alphabet(1.0) <= LARGEST_ALPHABET * asked else COVERAGE
+        return max(asked, int(recipes.rounded(2 * self.material.alphabet(coverage), 2))), coverage

@@ -1,0 +1,157 @@
+"""The data that a configuration is made for: what a first reading tells of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from nmt.config.data import PlainSource, Source
+from nmt.config.recipes import FEWEST
+from nmt.data.sources import read_pairs, reader
+from nmt.data.sources.base import Reading, open_file
+from nmt.data.sources.language_pairs import language_of
+from nmt.errors import DataError
+from nmt.runtime.progress import counted
+
+SAMPLE = 100_000  # pairs that are kept, to measure with
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Languages:
+    """The languages of source and target."""
+
+    src: str
+    tgt: str
+
+    @property
+    def reading(self) -> Reading:
+        return Reading((self.src, self.tgt))
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is known of the training data.
+
+    Attributes:
+        source: the data as the value of ``data.train``: a name, or a mapping.
+        name: what messages call the data.
+        pairs: number of sentence pairs.
+        characters: mean number of characters of source and target.
+        sample: at most :data:`SAMPLE` random pairs, in the order of the data, each with its number from 1.
+    """
+
+    source: Any
+    name: str
+    pairs: int
+    characters: tuple[float, float]
+    sample: Sequence[tuple[int, Pair]]
+
+    def shown(self) -> list[tuple[int, Pair]]:
+        """Three pairs, from the start, the middle and the end."""
+        return [self.sample[int(place * (len(self.sample) - 1))] for place in (0.0, 0.5, 1.0)]
+
+    def alphabet(self, coverage: float) -> int:
+        """The number of the most frequent characters that make up this share of the sample's text."""
+        sizes = sorted(self._characters.values(), reverse=True)
+        total = coverage * sum(sizes)
+        return 1 + sum(so_far < total for so_far in accumulate(sizes))
+
+    @cached_property
+    def _characters(self) -> Counter[str]:
+        counts = Counter[str]()
+        for _, (src, tgt) in self.sample:
+            counts.update(src)
+            counts.update(tgt)
+        return counts
+
+
+def source_of(words: Sequence[str], languages: Languages) -> Any:
+    """The value of ``data.train`` for what a user names: one file, folder or hub id, or two text files.
+
+    Raises:
+        DataError: there are more than two names, or two that are swapped, equal, or no files.
+    """
+    if len(words) == 1:
+        return words[0]
+    if len(words) > 2:
+        raise DataError(
+            f"{len(words)} names of data: give one file, folder or hub id, or two text files: the source and the target"
+        )
+    src, tgt = words
+    if src == tgt:
+        raise DataError(f"{src}: is given as source and as target; name the file of each language")
+    ends = [language_of(word)[1] for word in words]
+    if ends == [languages.tgt.lower(), languages.src.lower()] and ends[0] != ends[1]:
+        raise DataError(f"{src} and {tgt}: the source comes first: write {tgt} {src}, or --langs {ends[0]}-{ends[1]}")
+    for word in words:
+        with open_file(word):
+            pass  # a missing file is named as such
+    return {"kind": "text", "src": src, "tgt": tgt}
+
+
+def read_material(source: Any, languages: Languages) -> Material:
+    """Read training data once, to its end.
+
+    Raises:
+        DataError: the data cannot be read, or have fewer than :data:`nmt.config.recipes.FEWEST` pairs.
+    """
+    section, draw = validated(source), random.Random(1)
+    name = reader(section).name(section)
+    pairs, lengths = 0, [0, 0]
+    sample: list[tuple[int, Pair]] = []
+    for pair in counted(read_pairs(section, languages.reading), f"reading {name}", "pairs"):
+        pairs += 1
+        lengths[0] += len(pair[0])
+        lengths[1] += len(pair[1])
+        # Algorithm R (Vitter 1985): each pair is in the sample with the same probability
+        if pairs <= SAMPLE:
+            sample.append((pairs, pair))
+        elif (place := draw.randrange(pairs)) < SAMPLE:
+            sample[place] = (pairs, pair)
+    if pairs < FEWEST:
+        raise DataError(
+            f"{name}: {pairs} pair(s) are too few to train a model; give at least {FEWEST}, better some thousands"
+        )
+    sample.sort(key=lambda numbered: numbered[0])
+    return Material(source, name, pairs, (lengths[0] / pairs, lengths[1] / pairs), sample)
+
+
+def count_pairs(source: Any, languages: Languages, material: Material) -> int:
+    """The number of pairs of a validation or test set.
+
+    Raises:
+        DataError: the set cannot be read, is empty, or has mostly pairs of the training data.
+    """
+    section = validated(source)
+    name, known = reader(section).name(section), {pair for _, pair in material.sample}
+    count = shared = 0
+    for pair in read_pairs(section, languages.reading):
+        count += 1
+        shared += pair in known
+    if not count:
+        raise DataError(f"{name}: holds no sentence pairs")
+    if 2 * shared > count:
+        raise DataError(f"{name}: {shared:,} of its {count:,} pairs are training pairs; name other data, or none")
+    return count
+
+
+def validated(source: Any) -> Source:
+    """The section of a source, with its kind found where only a name is given.
+
+    Raises:
+        DataError: the source has a mistake, or its kind cannot be told.
+    """
+    try:
+        return TypeAdapter[Source](PlainSource).validate_python(source)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -1,0 +1,178 @@
+"""Train a few batches of a sample in a temporary folder: the pace, the memory and the lengths in subwords."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmt import pipeline
+from nmt.config.experiment import Config
+from nmt.config.load import validate_config
+from nmt.models.build import count_parameters
+from nmt.run.directory import Run
+from nmt.runtime.device import Place, resolve_device, resolve_precision, use_device
+from nmt.runtime.environment import precision_name
+from nmt.runtime.memory import keep_freed_memory
+from nmt.runtime.progress import showing
+from nmt.starting.material import Material
+from nmt.training.prepared import Prepared
+from nmt.training.trainer import Trainer
+
+BATCHES, SECONDS = 12, 6.0  # timed batches, and the time after which no other one is begun
+HELD = 0.05  # of the sample, because a corpus needs a validation set
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a few batches tell of a training.
+
+    Attributes:
+        parameters: of the model.
+        seconds: of one update.
+        memory: peak in bytes; on a CPU of the whole process, on CUDA of the device.
+        updates: number for a pass over all pairs of the data.
+        vocab_size: pieces of the vocabulary; fewer than asked for where the text cannot fill it.
+        share: of the processors that this process asked for and got; less than 1 beside other programs.
+    """
+
+    parameters: int
+    seconds: float
+    memory: int
+    updates: float
+    vocab_size: int
+    share: float = 1.0
+
+
+class Bench:
+    """A temporary folder with the sample, its tokenizer and its encoded pairs.
+
+    Attributes:
+        device: on which ``train.device: auto`` trains here.
+    """
+
+    def __init__(self, folder: Path, material: Material):
+        self.folder, self.material = folder, material
+        keep_freed_memory()
+        self.device = resolve_device("auto")
+        use_device(self.device)
+        self.place = Place(self.device, resolve_precision("auto", self.device))
+        for side, name in enumerate(("src", "tgt")):
+            lines = (pair[side].replace("\n", " ").replace("\r", " ") for _, pair in material.sample)
+            (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self._prepared: dict[Any, Prepared] = {}  # by the size of the vocabulary
+
+    @cached_property
+    def described(self) -> str:
+        """The device and the precision, for people."""
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)}, {precision_name(self.place.dtype)}"
+        count = torch.get_num_threads()
+        threads = f", {count} thread{'s' if count > 1 else ''}" if self.device.type == "cpu" else ""
+        return f"{self.device.type}{threads}, {precision_name(self.place.dtype)}"
+
+    def measure(self, settings: Mapping[str, Any]) -> Measured:
+        """Train a few batches with these settings.
+
+        Raises:
+            NmtError: the corpus or the tokenizer cannot be made with these settings.
+            TrainingError: out of memory.
+        """
+        config = self._config(settings)
+        self._free()
+        with _quiet():
+            if (prepared := self._prepared.get(config.tokenizer.vocab_size)) is None:
+                prepared = self._prepared[config.tokenizer.vocab_size] = pipeline.prepare(config)
+            trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, self.place)
+            trainer.model.train()
+            return self._account(trainer, prepared, *self._time(trainer))
+
+    def _free(self) -> None:
+        """Free the memory of the last measurement, of which a traceback may have kept tensors alive until now."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _config(self, settings: Mapping[str, Any]) -> Config:
+        """The settings with the sample as data, and all folders in the temporary one."""
+        text = {"kind": "text", "src": str(self.folder / "src"), "tgt": str(self.folder / "tgt")}
+        held = {"kind": "holdout", "fraction": HELD}
+        data = {**settings["data"], "train": text, "valid": held, "test": {}, "store": str(self.folder / "store")}
+        return validate_config({**settings, "data": data, "runs": str(self.folder / "runs")}, "nmt init")
+
+    def _time(self, trainer: Trainer) -> tuple[float, int, float]:
+        """Seconds of one update, the peak of the memory in bytes, and the share of the processors."""
+        order, reader, updater = trainer.order, trainer.reader, trainer.updater
+        cuda = self.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            updater.prepare(order.longest_batch(), trainer.window)
+        updates = order.updates(0)
+        rows = [batch for update in (updates[i] for i in range(min(len(updates), BATCHES))) for batch in update]
+        with showing("measuring", total=BATCHES, unit="batches") as add:
+            # The longest batch, for the memory; then batches as they come, for the pace
+            trainer.update([reader.read(order.longest_batch())])
+            begun, worked, done = self._now(), time.process_time(), 0
+            while done < BATCHES and (done == 0 or self._now() - begun < SECONDS):
+                trainer.update([reader.read(rows[done % len(rows)])])
+                add(1)
+                done += 1
+            seconds, worked = self._now() - begun, time.process_time() - worked
+        memory = torch.cuda.max_memory_allocated(self.device) if cuda else _peak()
+        share = worked / seconds / torch.get_num_threads() if self.device.type == "cpu" else 1.0
+        return order.accumulate * seconds / done, memory, min(1.0, share)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.monotonic()
+
+    def _account(self, trainer: Trainer, prepared: Prepared, seconds: float, memory: int, share: float) -> Measured:
+        sampled = len(self.material.sample) * (1 - HELD)
+        return Measured(
+            parameters=count_parameters(trainer.model)[0],
+            seconds=seconds,
+            memory=memory,
+            updates=len(trainer.order.updates(0)) * self.material.pairs / sampled,
+            vocab_size=prepared.tokenizer.tgt_vocab_size,
+            share=share,
+        )
+
+
+@contextmanager
+def bench(material: Material) -> Iterator[Bench]:
+    """A bench whose folder is deleted at the end, also after an error or a signal."""
+    with tempfile.TemporaryDirectory(prefix="nmt-init-", ignore_cleanup_errors=True) as folder:
+        yield Bench(Path(folder), material)
+
+
+def _peak() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Show the progress of long steps, and none of the messages about the temporary corpus."""
+    nmt, progress = logging.getLogger("nmt"), logging.getLogger("nmt.runtime.progress")
+    levels = nmt.level, progress.level
+    if nmt.isEnabledFor(logging.INFO):
+        progress.setLevel(logging.INFO)
+    nmt.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        nmt.setLevel(levels[0])
+        progress.setLevel(levels[1])

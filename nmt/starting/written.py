@@ -1,0 +1,175 @@
+"""Write a choice as a YAML file whose comments say why. Every number in a comment is taken from the choice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nmt.config.recipes import ENOUGH, SIZES, rounded, vocabulary
+from nmt.runtime.progress import duration
+from nmt.starting.choose import Choice
+from nmt.starting.material import Material
+
+_PLAIN = re.compile(r"[A-Za-z./_][\w./+@-]*", re.ASCII)
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # of some version of YAML, no texts
+WIDTH = 118  # of a line of comment
+BUSY = 0.5  # share of the processors, below which other programs make training slower
+
+
+def to_text(choice: Choice, material: Material, device: str, command: str, next_command: str) -> str:
+    """The YAML file.
+
+    Args:
+        device: on which the pace was measured, for people.
+        command: that made the file.
+        next_command: that trains.
+    """
+    return "".join(f"{line}\n" for line in [*_head(choice, material, device, command, next_command), *_body(choice)])
+
+
+def expectations(choice: Choice, device: str) -> list[str]:
+    """What the training is expected to take, for people."""
+    train, measured = choice.settings["train"], choice.measured
+    tokens = train["batch_tokens"] * train.get("accumulate", 1)
+    epochs, busy = choice.steps / choice.epoch_updates, measured.share < BUSY
+    short = choice.steps < ENOUGH * train["max_steps"]
+    limit = f"; the time allowed is {_minutes(train['max_minutes'])}" if not choice.is_cut_short else ""
+    return [
+        f"model    {measured.parameters / 1e6:.1f} million parameters",
+        f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {epochs:.2g} epochs",
+        f"time     {_minutes(choice.minutes)}, at {measured.seconds:.2g} s an update, with validations{limit}",
+        f"memory   {measured.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
+        *([f"short    so many pairs repay {train['max_steps']:,} updates; more time would help"] if short else []),
+        *([f"busy     training had {measured.share:.0%} of the processors; alone, it is faster"] if busy else []),
+    ]
+
+
+def _head(choice: Choice, material: Material, device: str, command: str, next_command: str) -> Iterator[str]:
+    """The comment at the top."""
+    data = choice.settings["data"]
+    src, tgt = material.characters
+    pair = f"{data['src_lang']} to {data['tgt_lang']}"
+    yield f"# {pair}, {material.pairs:,} sentence pairs of {src:.0f} and {tgt:.0f} characters on average."
+    yield f"# Written by: {command}"
+    yield f"# Train with: {next_command}"
+    yield "#"
+    yield f"# Expected, from a few batches on this machine ({device}):"
+    yield from (f"#   {line}" for line in expectations(choice, device))
+    yield "#"
+    yield "# Edit the file as you like. `nmt config` prints all settings, those left at their defaults included."
+
+
+def _body(choice: Choice) -> Iterator[str]:
+    """The settings, each section with its reasons."""
+    data, tokenizer, model, train = (choice.settings[key] for key in ("data", "tokenizer", "model", "train"))
+    yield "data:"
+    yield from _lines(data, "src_lang", "tgt_lang", "train")
+    if _is_holdout(data["valid"]):
+        yield from _comment(
+            f"Held out of the training pairs, about {_about(choice.valid_pairs)}: they choose the best checkpoint."
+        )
+    else:
+        yield from _comment(f"{choice.valid_pairs:,} pairs, which choose the best checkpoint.")
+    yield from _lines(data, "valid")
+    yield "  test:"
+    yield from (f"    {name}: {flow(source)}" for name, source in data["test"].items())
+    yield "tokenizer:"
+    yield from _comment(_why_vocabulary(choice))
+    yield from _lines(tokenizer, *tokenizer)
+    yield "model:"
+    yield from _comment(_why_model(choice))
+    yield from _lines(model, *model)
+    yield "train:"
+    yield from _comment(_why_limits(choice))
+    yield from _lines(train, "max_minutes", "max_steps")
+    if "accumulate" in train:
+        tokens = train["batch_tokens"] * train["accumulate"]
+        yield from _comment(f"{train['accumulate']} batches make an update of {tokens:,} tokens.")
+    yield from _lines(train, "batch_tokens", *(["accumulate"] if "accumulate" in train else []), "label_smoothing")
+    yield from _comment("The rate rises to its peak during the warm-up, and falls to 0 where the training ends.")
+    yield from _lines(train, "optimizer", "schedule")
+    count = -(-choice.steps // train["validate_every"])
+    yield from _comment(f"About {count:,} validations, with a greedy search, which is fast.")
+    yield from _lines(train, "validate_every", "valid_beam_size")
+
+
+def _why_vocabulary(choice: Choice) -> str:
+    """The reason of the size of the vocabulary."""
+    size, usual = choice.settings["tokenizer"]["vocab_size"], vocabulary(choice.recipe, choice.size)
+    if size > usual:
+        return "As many subwords as the characters of these languages need."
+    if size < usual:
+        return "As many subwords as the text can fill."
+    if size < choice.recipe.vocab_size:
+        return f"As many subwords as suit a model of width {choice.settings['model']['d_model']}."
+    pairs = _about(choice.train_pairs)
+    return f"The subwords that about {pairs} pairs can teach: most must occur often (Gowda and May 2020)."
+
+
+def _why_model(choice: Choice) -> str:
+    """The reason of the model and its dropout."""
+    title, recipe, dropout = SIZES[choice.size].title, choice.recipe, choice.settings["model"]["dropout"]
+    first = f"{title[0].upper()}{title[1:]}"
+    if choice.size != recipe.sizes[0]:
+        why = f", the largest that the time allows. With more time: {SIZES[recipe.sizes[0]].title}."
+    else:
+        why = ", which suits so many pairs."
+    high = " Little data needs much dropout (Sennrich and Zhang 2019)." if dropout >= 0.3 else ""
+    return f"{first}{why}{high}"
+
+
+def _why_limits(choice: Choice) -> str:
+    """The reason of the limits."""
+    if choice.is_cut_short:
+        return (
+            f"The time ends the training, after about {_about(choice.steps)} updates. The rest of the time asked for is"
+            " for corpus, tokenizer and test sets."
+        )
+    return "The updates end the training; the time only on a busy machine."
+
+
+# ------------------------------------------------------------------------------------------------------------ YAML text
+
+
+def _lines(section: Mapping[str, Any], *keys: str) -> Iterator[str]:
+    return (f"  {key}: {flow(section[key])}" for key in keys)
+
+
+def _comment(text: str) -> Iterator[str]:
+    """A comment in a section, in lines of at most :data:`WIDTH` characters."""
+    line = "  #"
+    for word in text.split():
+        if len(line) + 1 + len(word) > WIDTH:
+            yield line
+            line = "  #"
+        line += f" {word}"
+    yield line
+
+
+def flow(value: Any) -> str:
+    """A value in one line of YAML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str):
+        plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+        return value if plain else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value)
+
+
+def _is_holdout(source: Any) -> bool:
+    return isinstance(source, Mapping) and source.get("kind") == "holdout"
+
+
+def _minutes(minutes: float) -> str:
+    return duration(60 * minutes)
+
+
+def _about(number: float) -> str:
+    """A number to two digits, as an expectation has no more."""
+    return f"{int(rounded(number, 2)):,}"

@@ -1,0 +1,145 @@
+"""nmt from Python, and ``nmt score``."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import nmt
+from nmt.cli import main
+from nmt.errors import ConfigError, DataError, RunError
+from tests.conftest import Task
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    task = Task(tmp_path_factory.mktemp("api"), held=40)
+    for family in ("rnn", "transformer"):
+        assert main(["train", str(task.config_file(family, name=family))]) == 0
+    return task
+
+
+@pytest.fixture(params=["rnn", "transformer"])
+def model(task, request):
+    return nmt.load(task.folder / "runs" / request.param)
+
+
+def lines(task, name="valid"):
+    return [(task.folder / f"{name}.{side}").read_text().splitlines() for side in ("src", "tgt")]
+
+
+def stepwise(model, source, target):
+    """log p of each token of ``target`` and of the end, by the steps of a search, one sentence and one token a time."""
+    translator = model.translator
+    seq2seq, tokenizer = translator.engine.model.eval(), translator.tokenizer
+    src = torch.tensor([[*tokenizer.encode_src([source])[0], tokenizer.eos_id]])
+    state, token, found = (
+        seq2seq.init_state(seq2seq.encode(src, torch.ones_like(src, dtype=torch.bool))),
+        tokenizer.bos_id,
+        [],
+    )
+    for wanted in [*tokenizer.encode_tgt([target])[0], tokenizer.eos_id]:
+        logits, state = seq2seq.step(torch.tensor([token]), state)
+        found.append(float(torch.softmax(logits[0].double(), -1)[wanted].log()))
+        token = wanted
+    return found
+
+
+def test_scores_are_those_of_single_steps(task, model):
+    sources, targets = lines(task)
+    with torch.no_grad():
+        expected = [stepwise(model, *pair) for pair in zip(sources[:8], targets[:8], strict=True)]
+    for batch_tokens in (1, 10_000):
+        model.translator.search = model.translator.search.model_copy(update={"batch_tokens": batch_tokens})
+        found = model.score(sources[:8], targets[:8])
+        for one, values in zip(found, expected, strict=True):
+            assert one.token_log_probs == pytest.approx(values, abs=1e-4)
+            assert one.log_prob == pytest.approx(sum(values), abs=1e-4)
+            assert one.tokens[-1] == "</s>"
+            assert one.mean == pytest.approx(sum(values) / len(values), abs=1e-4)
+
+
+def test_a_translation_has_the_score_that_the_search_found(task, model):
+    sources, _ = lines(task)
+    best = [each[0] for each in model.translate(sources[:5], nbest=1)]
+    assert [each.text for each in best] == model.translate(sources[:5])
+    scores = model.score(sources[:5], [each.text for each in best])
+    for one, searched in zip(scores, best, strict=True):
+        if model.translator.tokenizer.encode_tgt([searched.text]) == [searched.tokens]:
+            assert one.log_prob == pytest.approx(searched.log_prob, abs=1e-3)
+
+
+def test_attention(task, model):
+    source = lines(task)[0][0]
+    found = model.attention(source)
+    assert found.weights.shape[2:] == (len(found.target), len(found.source))
+    np.testing.assert_allclose(found.weights.sum(-1), 1, atol=1e-5)
+    assert model.attention(source, lines(task)[1][0]).source == found.source
+
+
+def test_mistakes(task, model):
+    with pytest.raises(DataError, match=r"a list of sentences is needed, not one string; write \['a b'\]"):
+        model.translate("a b")
+    with pytest.raises(DataError, match="2 sources but 1 targets"):
+        model.score(["a", "b"], ["a"])
+    with pytest.raises(DataError, match="attention needs text on both sides"):
+        model.attention("a", " ")
+    with pytest.raises(ConfigError, match=r"must be from 1 to search\.beam_size"):
+        model.translate(["a"], nbest=100)
+    with pytest.raises(RunError, match="no-such-run"):
+        nmt.load("no-such-run")
+    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
+        nmt.lod  # noqa: B018
+
+
+def test_train_from_python(task, capfd):
+    found = nmt.train(task.config_file("rnn", name="python"), {"train.max_steps": 2, "search.alpha": 0.5})
+    assert found.steps == 2
+    assert found.run.load_config().search.alpha == 0.5
+    assert set(found.scores) == {"tiny"}
+    assert nmt.load(found.run.path).translate(["x"])
+
+
+def test_importing_loads_no_library():
+    code = "import nmt, sys; assert not {'torch', 'numpy', 'pydantic'} & sys.modules.keys(); assert nmt.load"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_command(task, tmp_path, capsys):
+    run, model = str(task.folder / "runs/rnn"), nmt.load(task.folder / "runs/rnn")
+    sources, targets = lines(task)
+    expected = model.score(sources, targets)
+    command = ["score", run, "--src", str(task.folder / "valid.src"), "--tgt", str(task.folder / "valid.tgt")]
+    out = tmp_path / "scores"
+    assert main([*command, "-o", str(out)]) == 0
+    assert [float(line) for line in out.read_text().splitlines()] == pytest.approx(
+        [s.log_prob for s in expected], abs=1e-3
+    )
+    assert main([*command, "--mean", "-o", str(out)]) == 0
+    assert [float(line) for line in out.read_text().splitlines()] == pytest.approx([s.mean for s in expected], abs=1e-3)
+    assert main([*command, "--tokens", "-o", str(out)]) == 0
+    first = json.loads(out.read_text().splitlines()[0])
+    assert [token for token, _ in first["tokens"]] == expected[0].tokens
+    # Files of different lengths
+    short = tmp_path / "short"
+    short.write_text("a\n")
+    assert (
+        main(["score", run, "--src", str(short), "--tgt", str(task.folder / "valid.tgt"), "-o", str(tmp_path / "o")])
+        == 2
+    )
+    assert f"{short} has 1 lines, fewer than {task.folder / 'valid.tgt'}" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_pair_that_is_too_long_is_named(task, tmp_path, capsys):
+    for side, text in (("src", "a\n" + "a b c " * 2000 + "\n"), ("tgt", "a\nb\n")):
+        (tmp_path / side).write_text(text)
+    run = str(task.folder / "runs/rnn")
+    assert (
+        main(["score", run, "--src", str(tmp_path / "src"), "--tgt", str(tmp_path / "tgt"), "-o", str(tmp_path / "o")])
+        == 2
+    )
+    assert "line 2: the source has" in capsys.readouterr().err
