@@ -16,6 +16,7 @@ from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_
 from nmt.config.data import DataConfig
 from nmt.config.encoders import TransformerStack
 from nmt.config.evaluation import EvaluationConfig
+from nmt.config.init import InitConfig
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
@@ -58,6 +59,11 @@ class Config(Section):
     )
     runs: str = Field("runs", description="folder of the run directories", json_schema_extra=RESUMABLE)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(1, description="seed of the weights, the batches and dropout")
+    init: InitConfig | None = Field(
+        None,
+        description="trained weights and their tokenizer to start from; omitted keys of model and tokenizer are theirs;"
+        " null: random weights",
+    )
     data: DataConfig = Field(description="languages, corpora and cleaning")
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="subword vocabulary")
     model: ModelConfig = Field(description="model family and its sizes")
@@ -174,6 +180,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _there_are_weights_to_stay_near(self) -> Self:
+        if self.train.terms.l2_start is not None and self.init is None:
+            raise ValueError("train.terms.l2_start: needs init, whose weights the training stays near; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _coverage_has_attention(self) -> Self:
         if self.search.coverage_penalty and isinstance(self.model, RNNConfig) and self.model.attention == "none":
             raise ValueError(
@@ -251,9 +263,14 @@ def _has_items(annotation: Any) -> bool:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a configuration file, for editors. ``name`` is optional there: the file name stands in."""
+    """The JSON schema of a configuration file, for editors.
+
+    ``name`` is optional there: the file name stands in. So is ``model`` beside ``init``, which brings it.
+    """
     schema: dict[str, Any] = _with_names(Config.model_json_schema())
-    schema["required"].remove("name")
+    for key in ("name", "model"):
+        schema["required"].remove(key)
+    schema["anyOf"] = [{"required": ["model"]}, {"required": ["init"]}]
     return schema
 
 

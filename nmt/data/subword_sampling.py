@@ -44,12 +44,16 @@ class Pieces:
     A segmentation of a unigram model is drawn with a probability proportional to P(segmentation) ** alpha (Kudo 2018,
     section 3.2), from the ``nbest`` best ones or from all. With a BPE model each merge is left out with probability
     alpha (Provilkov et al. 2020).
+
+    Args:
+        size: pieces from this id on are unknown; None: all are known.
     """
 
-    def __init__(self, model: spm.SentencePieceProcessor):
+    def __init__(self, model: spm.SentencePieceProcessor, size: int | None = None):
         about = proto.ModelProto()
         about.ParseFromString(model.serialized_model_proto())
         self.model = model
+        self.size = model.get_piece_size() if size is None else size
         self.is_bpe = about.trainer_spec.model_type == proto.TrainerSpec.BPE
         self.kind = "bpe" if self.is_bpe else "unigram"
         kinds = proto.ModelProto.SentencePiece
@@ -84,6 +88,9 @@ class Sampler(Pieces):
 
     def sample(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
         """One segmentation of ``text``, a function of the arguments alone."""
+        return [i if i < self.size else self.model.unk_id() for i in self._sample(text, sampling, seed)]
+
+    def _sample(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
         rng = random.Random(seed)
         alpha, nbest = sampling.strength(self.kind), sampling.nbest
         if self.is_bpe:
@@ -171,8 +178,8 @@ def _draw(log_weights: list[float], rng: random.Random) -> int:
 class BatchSampler(Pieces):
     """Draw segmentations of the texts of a batch."""
 
-    def __init__(self, model: spm.SentencePieceProcessor, sampling: SamplingConfig):
-        super().__init__(model)
+    def __init__(self, model: spm.SentencePieceProcessor, sampling: SamplingConfig, size: int | None = None):
+        super().__init__(model, size)
         self.alpha, self.nbest = sampling.strength(self.kind), sampling.nbest
         self.by_word = not any(SPACE in piece[1:] for piece in self.pieces)
         self.lattices = Lattices(self.pieces, self.unknown_score, self.alpha, self.symbols)
@@ -183,6 +190,12 @@ class BatchSampler(Pieces):
 
     def sample(self, texts: Sequence[str], keys: Keys) -> list[Ids]:
         """The ids of one segmentation per text, a function of the text and its key alone."""
+        found = self._sample(texts, keys)
+        if self.size < self.model.get_piece_size():
+            found = [np.where(ids < self.size, ids, np.int32(self.model.unk_id())) for ids in found]
+        return found
+
+    def _sample(self, texts: Sequence[str], keys: Keys) -> list[Ids]:
         if not texts:
             return []
         with self.lock:

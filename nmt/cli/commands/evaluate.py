@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nmt.cli.parser import Parser
 from nmt.cli.streams import reading_lines
-from nmt.errors import DataError
+from nmt.errors import ConfigError, DataError
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 from nmt.runtime.streams import require_output
@@ -23,6 +23,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
     parser.add_tags()
     parser.add_search()
+    text = "as --search, with the section: --set search.beam_size=1"
+    parser.add_argument("--set", metavar="search.KEY=VALUE", nargs="+", action="extend", default=[], help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,7 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
         from nmt.config.load import search_overrides
         from nmt.evaluation import scores
 
-    overrides = search_overrides(arguments.search)
+    for given in arguments.set:
+        if not given.startswith("search."):
+            raise ConfigError(
+                f"--set {given}: nmt evaluate changes keys of the section search only, as search.beam_size=1"
+            )
+    overrides = search_overrides([*arguments.search, *arguments.set])
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name
@@ -49,6 +56,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         found = pipeline.evaluate(opened, arguments.set_name, overrides)
     print(scores.table({name: one.scores for name, one in found.items()}))
+    kinds = {"valid": "validation"} if arguments.src is None else {}
+    kind = "test" if arguments.src is None else "file"
+    print("\n".join(f"{name}: {kinds.get(name, kind)}, {one.about}" for name, one in found.items()))
     if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
         print(f"\nstored in {', '.join(stored)}")
 

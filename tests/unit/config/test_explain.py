@@ -95,7 +95,7 @@ OVERRIDES = [
     ("train.batch_size=3", "--set: train.batch_size: unknown key; did you mean train.batch_tokens?"),
     ("model.d_hidden=3", "--set: model.d_hidden: unknown key; it belongs to type: rnn; remove it, or start from a "
      "configuration of that type"),
-    ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, data, tokenizer, model, train, search, "
+    ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, init, data, tokenizer, model, train, search, "
      "evaluation, defaults"),
     ("train.device=gpu", "--set: train.device: \"gpu\" is not one of 'auto', 'cpu', 'cuda' or 'mps' "
      "(did you mean cuda?)"),
