@@ -21,6 +21,7 @@ from nmt.config.compare import digest
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.limits import ResolvedSearch
+from nmt.data.tagged import written
 from nmt.evaluation.scores import Scores, score
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync, write_json, write_text
@@ -58,7 +59,7 @@ class Basis:
         sums = hashlib.sha256()
         for lines in (sources, references):
             for line in lines:
-                sums.update(line.encode() + b"\n")
+                sums.update(written(line).encode() + b"\n")
             sums.update(b"\n\n")
         signatures = score(["x"], ["x"], evaluation).signatures  # of any text: signatures depend only on settings
         return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))

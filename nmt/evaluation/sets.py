@@ -36,8 +36,18 @@ class TestSet:
 
     @classmethod
     def of(cls, corpus: Corpus, part: str) -> TestSet:
-        text = corpus.part(part)
-        return cls(part.removeprefix("test."), text.sources(), text.targets())
+        return cls(part.removeprefix("test."), corpus.sources(part), corpus.part(part).targets())
+
+    @classmethod
+    def all_of(cls, corpus: Corpus, part: str) -> list[TestSet]:
+        """A set and, where it was held out of several datasets, the part of each: ``NAME.DATASET``."""
+        whole, found, start = cls.of(corpus, part), list[TestSet](), 0
+        counts = corpus.datasets(part)
+        for dataset, count in counts.items() if len(counts) > 1 and part != "valid" else ():
+            rows = slice(start, start := start + count)
+            if count and f"test.{whole.name}.{dataset}" not in corpus.parts:
+                found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
+        return [whole, *found]
 
     def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig) -> Lines:
         """What is stored of each sentence: text and scores."""
@@ -56,7 +66,8 @@ class TestSet:
 
 def sets_of(corpus: Corpus) -> list[TestSet]:
     """The test sets; the validation set where there are none."""
-    return [TestSet.of(corpus, part) for part in [f"test.{name}" for name in corpus.tests] or ["valid"]]
+    parts = [f"test.{name}" for name in corpus.tests] or ["valid"]
+    return [one for part in parts for one in TestSet.all_of(corpus, part)]
 
 
 def score_set(

@@ -21,6 +21,7 @@ def add_arguments(parser: Parser) -> None:
     chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
     chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
     parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
+    parser.add_tags()
     parser.add_search()
     text = "as --search, with the section: --set search.beam_size=1"
     parser.add_argument("--set", metavar="search.KEY=VALUE", nargs="+", action="extend", default=[], help=text)
@@ -32,6 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one of references")
+    if arguments.tag and arguments.src is None:
+        raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
     opened = Run.open(arguments.run)
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
@@ -47,7 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name
-        found = {name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref), overrides)}
+        found = {
+            name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref), overrides, arguments.tag)
+        }
     else:
         found = pipeline.evaluate(opened, arguments.set_name, overrides)
     print(scores.table({name: one.scores for name, one in found.items()}))
