@@ -50,7 +50,8 @@ def loss_table(original: Scores, found: Mapping[str, Scores], changed: Mapping[s
     cells.append(["original", "0", *(f"{original.value(metric):.2f} {'':8}" for metric in metrics)])
     for name, scores in found.items():
         lost = losses(original, scores)
-        values = [f"{scores.value(metric):.2f} {f'({lost.get(metric, math.nan):.2f})':>8}" for metric in metrics]
+        told = {metric: f"({round(lost.get(metric, math.nan), 2) + 0.0:.2f})" for metric in metrics}  # no "-0.00"
+        values = [f"{scores.value(metric):.2f} {told[metric]:>8}" for metric in metrics]
         cells.append([name, f"{changed[name]:,}", *values])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

@@ -67,6 +67,13 @@ def test_a_loss_is_positive_where_the_variant_is_worse() -> None:
     ]  # fmt: skip
 
 
+def test_no_loss_has_no_sign() -> None:
+    original = Scores(30, 50, 40, {"ter": "t"})
+    for ter in (40, 39.999, 40.001):
+        row = loss_table(original, {"upper": Scores(30, 50, ter, {"ter": "t"})}, {"upper": 0}).splitlines()[2]
+        assert row.split()[-1] == "(0.00)"
+
+
 def test_the_variants_of_an_empty_set_of_characters() -> None:
     lines = ["", "  "]
     found = variants(TestSet("t", lines, lines))
