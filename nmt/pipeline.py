@@ -40,6 +40,7 @@ from nmt.errors import ConfigError, DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
+from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
@@ -491,11 +492,14 @@ def _told(rule: str, line: str) -> Finding:
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
-def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None = None) -> dict[str, Evaluated]:
+def evaluate(
+    run: Run, only: str | None = None, search: Mapping[str, Any] | None = None, robust: bool = False
+) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
     Args:
         search: settings that differ from the section ``search`` of the run.
+        robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
     """
     # Corpus
     config = run.load_config()
@@ -509,7 +513,7 @@ def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
     translator, results = load_translator(run, search), Results(run)
-    sets = [one for part in parts for one in TestSet.all_of(corpus, part)]
+    sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
     usual = with_alpha(run, config.search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     return {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
@@ -522,8 +526,17 @@ def evaluate_lines(
     references: Sequence[str],
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
-) -> Evaluated:
-    """Score lines of a file called ``name``, after tags; they are stored apart from those of the test sets."""
-    translator = load_translator(run, search)
-    one = TestSet(name, tagged(sources, [(len(sources), tags)]), references)
-    return score_and_store(translator, one, run.load_config().evaluation, Results(run).store_file)
+    robust: bool = False,
+) -> dict[str, Evaluated]:
+    """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
+
+    Args:
+        tags: what stands before each source.
+    """
+    translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
+    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
+    return {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
+
+
+def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
+    return [one, *(variants(one).values() if robust else ())]

@@ -38,3 +38,8 @@ def tagged(lines: Iterable[str], ranges: Iterable[tuple[int, Sequence[str]]]) ->
 def written(line: str) -> str:
     """The line as text, with its tags before it."""
     return " ".join([*line.tags, str(line)]) if isinstance(line, TaggedLine) else line
+
+
+def like(line: str, text: str) -> str:
+    """Another text with the tags of the line."""
+    return TaggedLine.of(text, line.tags) if isinstance(line, TaggedLine) else text

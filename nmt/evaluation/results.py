@@ -4,6 +4,7 @@ runs/NAME/evaluation/
     SET.hyp, SET.json      a test set: translations; scores, signatures, and their basis
     SET.jsonl              a line for each sentence: source, reference, hypothesis, and its scores
     SET@KEY=VALUE.*        results with another search, named by what differs from the run's
+    SET@VARIANT.*          results with changed sources (:mod:`nmt.evaluation.robustness`)
     earlier/SET.ID.*       results of the same set with another model, search, metric or other data
     files/FILE.ID.*        results of a file named by ``nmt evaluate --src``
 """

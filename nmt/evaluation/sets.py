@@ -89,20 +89,21 @@ class Evaluated:
 
     Attributes:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
+        sources: the lines that were translated.
     """
 
     scores: Scores
     stored: Path | None
     search: ResolvedSearch
     engine: str
-    sentences: int
+    sources: Sequence[str]
 
     @property
     def about(self) -> str:
         """The search in words."""
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
-        return f"{self.sentences:,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
+        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
 
 
 def score_and_store(
@@ -121,7 +122,7 @@ def score_and_store(
     """
     scores, hypotheses = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
-    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), len(one.sources)
+    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources
     try:
         name = name_of(one.name, differing or {})
         return Evaluated(scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation)), *about)
