@@ -53,7 +53,9 @@ def new_app(models: Sequence[Served], limits: Limits, metrics: Metrics) -> Starl
         Route(path, answering(path, endpoint, metrics), methods=[method])
         for path, (method, endpoint) in endpoints.items()
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_such_path})
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_such_path})
+    app.router.redirect_slashes = False  # a redirect would name the host that the client gave
+    return app
 
 
 def answering(path: str, endpoint: Endpoint, metrics: Metrics) -> Endpoint:

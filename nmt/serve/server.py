@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import os
+import signal
 import socket
+import threading
 from typing import Any
 
 import h11
@@ -13,10 +15,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nmt.errors import RunError
-from nmt.runtime.signals import heard
+from nmt.runtime.signals import STOP
 from nmt.serve.limits import Limits
-
-log = logging.getLogger(__name__)
 
 
 class TimedProtocol(H11Protocol):
@@ -57,16 +57,27 @@ class TimedProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its handlers of signals: a signal that :func:`nmt.runtime.signals.postponing` records stops it.
+    """uvicorn with the signals of ``nmt``: at the first, requests that have been read are answered; the second ends.
 
-    Connections are closed, requests that have been read are answered.
+    uvicorn raises a signal again when it has stopped; here, a stop that was asked for is no failure.
     """
+
+    should_exit: bool
+    force_exit: bool
 
     def capture_signals(self) -> Any:
         return contextlib.nullcontext()
 
-    async def on_tick(self, counter: int) -> bool:
-        return bool(await super().on_tick(counter)) or bool(heard.stop)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        await super().startup(sockets)
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -78,7 +89,8 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, UnicodeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+        reason = os.strerror(number) if number else getattr(error, "strerror", None) or error
         raise RunError(f"{host}, port {port}: cannot listen there: {reason}; choose --host and --port") from None
 
 

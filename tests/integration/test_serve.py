@@ -62,11 +62,13 @@ def serving(run: Path, limits: Limits, engine: str = "pytorch") -> Iterator[Clie
     model = Served("c", opened.load_config(), translator, limits, metrics)
     with listen("127.0.0.1", 0) as listener:
         server = new_server(new_app([model], limits, metrics), limits)
-        thread = threading.Thread(target=server.run, args=([listener],))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
-        yield Client(listener.getsockname()[1], model)
-        server.should_exit = True
-        thread.join(20)
+        try:
+            yield Client(listener.getsockname()[1], model)
+        finally:
+            server.should_exit = True
+            thread.join(20)
         assert not thread.is_alive()
 
 
@@ -101,7 +103,10 @@ def expected(run, lines, tmp_path_factory) -> list[list[str]]:
 
 
 def test_shape_of_one_text_and_of_a_list(client, lines, expected):
-    assert client.translate(lines[3]) == {"translatedText": expected[3][0]}
+    one = client.translate(lines[3])
+    [warning] = one.pop("warnings")  # the model is hardly trained
+    assert warning.startswith("translation reached its limit of length, it may be cut (")
+    assert one == {"translatedText": expected[3][0]}
     several = client.translate([lines[3], "", lines[5]], alternatives=1, format="text", api_key="")
     assert several["translatedText"] == [expected[3][0], "", expected[5][0]]
     assert several["alternatives"] == [[expected[3][1]], [""], [expected[5][1]]]
@@ -115,7 +120,7 @@ def test_form(client, lines, expected):
     body = f"q={lines[3].replace(' ', '+')}&source=en&target=de&alternatives=1"
     status, _, answer = client.send("POST", "/translate", body, {"Content-Type": "application/x-www-form-urlencoded"})
     assert status == 200
-    assert json.loads(answer) == {"translatedText": expected[3][0], "alternatives": [expected[3][1]]}
+    assert json.loads(answer).items() >= {"translatedText": expected[3][0], "alternatives": [expected[3][1]]}.items()
 
 
 def test_line_breaks_and_blank_lines_stay(client, lines, expected):
@@ -333,7 +338,9 @@ def test_no_answer_in_time_and_a_full_queue(run, lines):
             assert "3 lines are waiting" in json.loads(full)["error"]
             assert {busy.result()[0], waiting.result()[0]} == {504}
             assert "no answer within 0.5 s" in busy.result()[1]["error"]
-        release.set()
+            release.set()
+        while client.model.batcher.jobs:
+            time.sleep(0.005)
         assert client.post(GOOD)[0] == 200
 
 
@@ -355,11 +362,15 @@ def test_a_failure_is_one_line_without_a_traceback(run, caplog):
         assert client.post(GOOD)[0] == 200
 
 
-def test_ctranslate2_gives_the_same_translations(run, lines, expected):
+def test_ctranslate2_gives_the_same_translations(task, lines):
     pytest.importorskip("ctranslate2", reason="ctranslate2 is missing: pip install ctranslate2")
+    assert main(["train", str(task.config_file("transformer"))]) == 0
+    run = task.folder / "runs" / "run"
+    with serving(run, Limits()) as client:
+        expected = client.translate(lines)["translatedText"]
     with serving(run, Limits(), "ctranslate2") as client:
-        found = client.translate(lines, alternatives=1)
-        assert found["translatedText"] == [each[0] for each in expected]
+        with ThreadPoolExecutor(8) as pool:
+            assert [each["translatedText"] for each in pool.map(client.translate, lines)] == expected
         status, answer = client.post(GOOD, "/attention")
         assert status == 400
         assert "gives no attention" in answer["error"]

@@ -14,7 +14,6 @@ from nmt.cli.parser import Parser
 from nmt.cli.searching import check_counts, load_searching
 from nmt.errors import ConfigError, DataError, RunError
 from nmt.runtime import garbage
-from nmt.runtime.signals import heard, postponing
 
 if TYPE_CHECKING:
     from nmt.serve.limits import Limits
@@ -71,10 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
         models = _models(arguments, limits, metrics)
         garbage.resume()
         server = new_server(new_app(models, limits, metrics), limits)
-        with postponing(acknowledge=False):
-            log.info("%s: ready; Ctrl-C stops", address_of(listener))
-            server.run([listener])
-            heard.stop = 0  # a stop that was asked for is no failure
+        log.info("%s: ready; Ctrl-C stops", address_of(listener))
+        server.run([listener])
         log.info("stopped")
 
 
