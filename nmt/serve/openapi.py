@@ -8,6 +8,49 @@ from nmt import __version__
 from nmt.serve.limits import Limits
 
 TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+SENTENCE = {
+    "type": "object",
+    "properties": {
+        "words": {"type": "array", "items": {"type": "string"}, "description": "of the source, the end included"},
+        "translations": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "text": {"type": "string"},
+                    "words": {"type": "array", "items": {"type": "string"}},
+                    "weights": {
+                        "description": "for each word of the translation, its attention to each of the source",
+                        "type": "array",
+                        "items": {"type": "array", "items": {"type": "number"}},
+                    },
+                },
+            },
+        },
+    },
+}
+ATTENTION = {"type": "object", "properties": {"sentences": {"type": "array", "items": SENTENCE}}}
+TRANSLATED = {
+    "type": "object",
+    "required": ["translatedText"],
+    "properties": {
+        "translatedText": TEXTS,
+        "alternatives": {"type": "array", "description": "for a list of texts, a list for each"},
+        "detectedLanguage": {"description": "with source auto; nothing is detected, the confidence is 0"},
+        "warnings": {"type": "array", "items": {"type": "string"}},
+    },
+}
+LANGUAGES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "code": {"type": "string"},
+            "name": {"type": "string"},
+            "targets": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+}
 ERRORS = {
     400: "The request is wrong; the message says how.",
     408: "The body did not arrive in time.",
@@ -19,57 +62,14 @@ ERRORS = {
 
 
 def description(limits: Limits) -> dict[str, Any]:
-    sentence = {
-        "type": "object",
-        "properties": {
-            "words": {"type": "array", "items": {"type": "string"}, "description": "of the source, the end included"},
-            "translations": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "text": {"type": "string"},
-                        "words": {"type": "array", "items": {"type": "string"}},
-                        "weights": {
-                            "description": "for each word of the translation, its attention to each of the source",
-                            "type": "array",
-                            "items": {"type": "array", "items": {"type": "number"}},
-                        },
-                    },
-                },
-            },
-        },
-    }
-    attention = {"type": "object", "properties": {"sentences": {"type": "array", "items": sentence}}}
-    translated = {
-        "type": "object",
-        "required": ["translatedText"],
-        "properties": {
-            "translatedText": TEXTS,
-            "alternatives": {"type": "array", "description": "for a list of texts, a list for each"},
-            "detectedLanguage": {"description": "with source auto; nothing is detected, the confidence is 0"},
-            "warnings": {"type": "array", "items": {"type": "string"}},
-        },
-    }
-    languages = {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {
-                "code": {"type": "string"},
-                "name": {"type": "string"},
-                "targets": {"type": "array", "items": {"type": "string"}},
-            },
-        },
-    }
     status = {"type": "object", "properties": {"status": {"type": "string"}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "nmt serve", "version": __version__, "description": "Translation in LibreTranslate's shape."},
         "paths": {
-            "/translate": {"post": _posted("Translate texts, line by line.", translated, limits)},
-            "/attention": {"post": _posted("Translate lines, with attention between words.", attention, limits)},
-            "/languages": {"get": _got("The languages, and those into which each is translated.", languages)},
+            "/translate": {"post": _posted("Translate texts, line by line.", TRANSLATED, limits)},
+            "/attention": {"post": _posted("Translate lines, with attention between words.", ATTENTION, limits)},
+            "/languages": {"get": _got("The languages, and those into which each is translated.", LANGUAGES)},
             "/health": {"get": _got("Whether the server works.", status)},
             "/metrics": {"get": _got("Counters in the text format of Prometheus.", {"type": "string"}, "text/plain")},
             "/openapi.json": {"get": _got("This description.", {"type": "object"})},
