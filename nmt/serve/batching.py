@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 AskT = TypeVar("AskT")
 AnswerT = TypeVar("AnswerT")
 
+PATIENCE = 10
 STOPPING = 5.0  # seconds that a batch may still take when the server stops
 
 
@@ -27,7 +28,6 @@ class _Job(Generic[AskT, AnswerT]):
     line: str
     cost: int
     future: Future[AnswerT] = field(default_factory=Future)
-    arrived: float = field(default_factory=time.monotonic)
 
 
 class Batcher(Generic[AskT, AnswerT]):
@@ -40,7 +40,7 @@ class Batcher(Generic[AskT, AnswerT]):
         answer: answers lines that are asked for alike, in their order.
         budget: most tokens of a batch; a longer line is a batch by itself.
         queue: most lines that wait.
-        gather: seconds that a line waits for others.
+        gather: seconds without another line, after which a batch begins; :data:`PATIENCE` times as many at the latest.
         observe: called with the number of lines of each batch.
     """
 
@@ -56,6 +56,7 @@ class Batcher(Generic[AskT, AnswerT]):
         self.answer, self.budget, self.queue, self.gather, self.observe = answer, budget, queue, gather, observe
         self.jobs: list[_Job[AskT, AnswerT]] = []
         self.tokens = 0  # of the jobs
+        self.last = 0.0  # when a line came, or a batch was answered, whose clients will ask again at once
         self.changed = threading.Condition()
         self.stopping = False
         self.thread = threading.Thread(target=self._run, name=f"translating {name}", daemon=True)
@@ -74,6 +75,7 @@ class Batcher(Generic[AskT, AnswerT]):
                 raise Refused(503, f"{len(self.jobs):,} lines are waiting already; try again later")
             jobs = [_Job[AskT, AnswerT](ask, line, max(1, cost)) for line, cost in lines]
             self.jobs += jobs
+            self.last = time.monotonic()
             self.tokens += sum(job.cost for job in jobs)
             self.changed.notify()
         return [job.future for job in jobs]
@@ -91,6 +93,7 @@ class Batcher(Generic[AskT, AnswerT]):
             if running:
                 self.observe(len(running))
                 self._answer(running)
+            self.last = time.monotonic()
 
     def _take(self) -> list[_Job[AskT, AnswerT]]:
         """Wait for a batch; empty when the server stops and nothing waits."""
@@ -99,11 +102,11 @@ class Batcher(Generic[AskT, AnswerT]):
                 self.changed.wait()
             if not self.jobs:
                 return []
-            while (
-                not self.stopping
-                and self.tokens < self.budget
-                and (left := self.jobs[0].arrived + self.gather - time.monotonic()) > 0
-            ):
+            latest = time.monotonic() + PATIENCE * self.gather
+            while not self.stopping and self.tokens < self.budget:
+                left = min(self.last + self.gather, latest) - time.monotonic()
+                if left <= 0:
+                    break
                 self.changed.wait(left)
             batch: list[_Job[AskT, AnswerT]] = []
             later: list[_Job[AskT, AnswerT]] = []

@@ -22,7 +22,7 @@ class Limits:
         seconds: until a request that has been read must be answered.
         reading: seconds until a request must have arrived, its headers and its body each.
         queue: most lines that wait for a model.
-        gather: seconds that a line waits for others to be translated with.
+        gather: seconds without another line, after which those that wait are translated.
         connections: most connections at a time.
     """
 

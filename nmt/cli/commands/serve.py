@@ -44,7 +44,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--queue", type=int, default=1000, metavar="N", help=text)
     text = "seconds until a request must be answered (default: 30)"
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help=text)
-    text = "milliseconds that a line waits for others to be translated with (default: 5)"
+    text = "milliseconds without another line, after which those that wait are translated (default: 5)"
     parser.add_argument("--gather", type=float, default=5.0, metavar="MS", help=text)
 
 
