@@ -43,7 +43,7 @@ VALUES: dict[str, dict[str, str]] = {
         "scale_norm": "scale",
     },
     "qk_norm": {"cosine": "l2", "unit": "l2", "layernorm": "layer", "layer_norm": "layer", "no": "none"},
-    "activation": {"silu": "swiglu", "swish": "swiglu", "glu": "swiglu"},
+    "activation": {"silu": "swish", "glu": "swiglu"},
     "positions": {"sinusoid": "sinusoidal", "sin": "sinusoidal", "rope": "rotary", "absolute": "learned"},
     "tie_embeddings": {"true": "all", "false": "none", "three-way": "all", "no": "none"},
     "length_penalty": {"wu": "gnmt", "google": "gnmt", "mean": "average", "avg": "average", "no": "none"},

@@ -41,5 +41,11 @@ class TrainingError(NmtError):
     exit_code = 1
 
 
+class CheckFailed(NmtError):
+    """``nmt check`` found a problem."""
+
+    exit_code = 1
+
+
 class ExportError(NmtError):
     """A run cannot be written for, or run by, another program."""

@@ -15,29 +15,38 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from nmt.checks.finding import Finding, Level
 from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
+from nmt.config.init import InitConfig
 from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
+from nmt.data.examples import Examples
 from nmt.data.file_hashes import verify_entry
 from nmt.data.order import TrainingOrder
 from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
-from nmt.data.tokenizer import Tokenizer
-from nmt.errors import DataError
+from nmt.data.tagged import tagged
+from nmt.data.tokenizer import Symbols, Tokenizer
+from nmt.errors import ConfigError, DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
-from nmt.evaluation.results import Results
+from nmt.evaluation.results import Basis, Results
+from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
+from nmt.pretrained import start
+from nmt.run import card
+from nmt.run.alpha import with_alpha
 from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
@@ -51,10 +60,10 @@ from nmt.runtime.device import (
 )
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
-from nmt.runtime.progress import showing
+from nmt.runtime.progress import duration, showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.runtime.signals import Interrupted, number_of
-from nmt.training import plan
+from nmt.training import estimate, plan
 from nmt.training.batching import choose_batching
 from nmt.training.final import describe
 from nmt.training.prepared import Prepared
@@ -87,12 +96,12 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, Path(config.data.store))
     log.info("%s", encoded.summary())
-    if unknown := unknown_summary(encoded.unknown, config.tokenizer):
+    if unknown := unknown_summary(encoded.unknown, config.tokenizer, config.init is not None):
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
     with showing("checking what the tokenizer keeps", unit=""):
         round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
-    log.info("%s", round_trip.summary(config.tokenizer))
+    log.info("%s", round_trip.summary(config.tokenizer, config.init is not None))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 
@@ -100,15 +109,51 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     """The tokenizer of the store, else that of a run that was started, else a new one."""
     store = Path(config.data.store)
     # Sampling changes how text is read while training, not the model that is trained on the text.
+    if config.init is not None:
+        return _inherited_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
-    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'))}"
+    symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
+    more = [list(symbols)] if any(symbols) else []
+    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'), *more)}"
     if path.is_dir():
         verify_entry(path, store)
     elif run and run.started and run.tokenizer.is_dir():
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols)
+
+
+def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
+    """The tokenizer of a run that was started, else that of ``config.init``, from the store or new.
+
+    Raises:
+        ConfigError: the vocabulary lacks a tag or a symbol of the data.
+    """
+    assert config.init is not None
+    found = _start_tokenizer(config, config.init, corpus, run)
+    lacking = [tag for tag in config.data.tags if tag not in found.tags]
+    lacking += [word for word in config.data.symbols if word not in found.src_pieces(found.encode_src([word])[0])]
+    if lacking:
+        raise ConfigError(
+            f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
+            "from a model that was trained with it"
+        )
+    return found
+
+
+def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus, run: Run | None) -> Tokenizer:
+    """See :func:`_inherited_tokenizer`."""
+    if run and run.started and run.tokenizer.is_dir():
+        return Tokenizer.load(run.tokenizer)
+    store, more = Path(config.data.store), init.extend_vocabulary
+    fingerprint = start.source_fingerprint(start.source_of(init, config.runs))
+    shape = [fingerprint, *([more, corpus.key, config.tokenizer.train_sentences] if more else [])]
+    path = store / f"tokenizer-{digest('init', shape)}"
+    if not path.is_dir():
+        return start.make_tokenizer(config, corpus, path)
+    verify_entry(path, store)
+    return Tokenizer.load(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------- train
@@ -139,6 +184,7 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
     """
     # This process
     run = Run(config.run_dir)
+    ranks.on_main(lambda: start.check(config))
     with showing("setting up PyTorch and the device", unit=""):
         place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
@@ -206,8 +252,16 @@ class Training:
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
         _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
+        if self.config.init is not None:
+            _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
-        return trainer.fit()
+        config = self.config.model_dump(mode="json")
+        self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, trainer.progress.step))
+        try:
+            return trainer.fit()
+        except (Exception, KeyboardInterrupt) as error:
+            self._end_sitting(type(error).__name__)
+            raise
 
     def finish(self, reason: str) -> None:
         """Write the final model, and with it the configuration that it was trained with."""
@@ -222,6 +276,18 @@ class Training:
             f"model of step {steps}{averaged}"
         )
 
+    def _end_sitting(self, reason: str, scores: Mapping[str, Scores] | None = None) -> None:
+        """Complete the run card, on rank 0; an error of the disk does not hide the error that ends the training."""
+        if not self.ranks.is_main:
+            return
+        progress, found = self.trainer.progress, None
+        if scores is not None:
+            found = {name: one.as_dict() for name, one in scores.items()}
+        try:
+            card.end(self.run, progress.step, progress.seconds, reason, found)
+        except OSError as error:
+            log.warning("the run card is not written: %s", error)
+
     def evaluate(self, already: bool) -> Trained:
         """Score the final model on every test set, and complete the run; repeated, this changes nothing.
 
@@ -231,6 +297,7 @@ class Training:
         trainer, sets = self.trainer, sets_of(self.prepared.corpus)
         scores = self._scores(sets, self._with_alpha())
         self.ranks.on_main(lambda: self._conclude(scores))
+        self._end_sitting(trainer.reason_to_stop() or "", scores)
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
         journal.note(table(scores))
         further = plan.further(self.config.train, trainer.progress, trainer.pace())
@@ -286,9 +353,12 @@ class Training:
             self._load_final()
         for one in missing:
             found, hypotheses = score_set(translator, one, evaluation, ranks)
-            ranks.on_main(partial(results.store, one.name, bases[one.name], found, hypotheses))
+            ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
             stored[one.name] = found
         return {name: found for name, found in stored.items() if found is not None}
+
+    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scores, hypotheses: list[str]) -> Path:
+        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation))
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
@@ -305,7 +375,12 @@ class Training:
 
     def _conclude(self, scores: Mapping[str, Scores]) -> None:
         """Record the scores as the run's final metrics."""
-        finals = {f"final/{name}/{m}": getattr(s, m) for name, s in scores.items() for m in ("bleu", "chrf")}
+        finals = {
+            f"final/{name}/{m}": getattr(s, m)
+            for name, s in scores.items()
+            for m in ("bleu", "chrf")
+            if m in s.signatures
+        }
         settings, progress = flatten(self.config.model_dump(mode="json")), self.trainer.progress
         if progress.best is not None:
             finals["final/best validation/bleu"] = progress.best["bleu"]
@@ -321,6 +396,9 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     tokenizer, dataset, ranks = prepared.tokenizer, prepared.encoded.train, place.ranks
     seed_everything(config.seed)
     model = new_model(config.model, tokenizer).to(place.device)
+    if config.init is not None:
+        ranks.on_main(lambda: start.write(config, run, tokenizer))
+        ranks.on_every_rank(lambda: start.apply(model, config, run))
     if not ranks.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]))
     # Batches
@@ -329,11 +407,14 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     sampling, longest = config.tokenizer.sampling, config.data.cleaning.max_tokens
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both)
-    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both)
+    examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples)
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
-    train = plan.with_known_end(train, lambda: len(order.updates(0)))
+    if examples is not None and train.max_epochs is None and (last := examples.mixture.epochs) is not None:
+        train = train.model_copy(update={"max_epochs": last})  # the end of the last stage
+    train = plan.with_known_end(train, order.steps)
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
     formerly = validator.settings_under(run.load_config()) if run.started else None
@@ -369,14 +450,56 @@ def _log(*lines: str) -> None:
         log.info("%s", line)
 
 
+# ---------------------------------------------------------------------------------------------------------------- check
+
+
+def measure(config: Config) -> list[Finding]:
+    """What the tokenizer loses, and what a training will take, measured on a few real steps; no run is written."""
+    # Prepare
+    place = _set_up(config.train, ALONE)
+    prepared = prepare(config)
+    findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer))]
+    if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer):
+        findings.append(_told("unknown", unknown))
+    # Measure
+    with TemporaryDirectory() as folder:
+        trainer = build_trainer(config, Run(Path(folder) / "run"), prepared, place)
+        found = estimate.measure(trainer)
+    # Tell
+    told = [
+        ("model", f"{found.parameters:,} parameters"),
+        ("memory", f"{found.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
+        ("step", f"{found.step_seconds:.3g} seconds"),
+        ("disk", f"{found.disk / 2**20:,.0f} MiB for checkpoints and model"),
+    ]
+    if found.seconds is not None:
+        told.append(("time", f"{duration(found.seconds)} for {found.steps:,} steps, without validations"))
+    findings += [Finding("ok", rule, text) for rule, text in told]
+    pace = trainer.pace()
+    lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")))
+    if found.steps is not None and found.steps != plan.planned_steps(trainer.config, pace):
+        why = f" (the time limit, {config.train.max_minutes:g} minutes)"
+        lines += [line for line in plan.mismatches(trainer.config, found.steps, why) if line not in lines]
+    return findings + [_told("advice", line) for line in lines]
+
+
+def _told(rule: str, line: str) -> Finding:
+    """The finding of a line that a training prints."""
+    level: Level = "warning" if line.startswith("warning: ") else "ok"
+    return Finding(level, rule, " ".join(line.removeprefix("warning: ").removeprefix("targets ").split()))
+
+
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
-def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None = None) -> dict[str, Evaluated]:
+def evaluate(
+    run: Run, only: str | None = None, search: Mapping[str, Any] | None = None, robust: bool = False
+) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
     Args:
         search: settings that differ from the section ``search`` of the run.
+        robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
     """
     # Corpus
     config = run.load_config()
@@ -390,13 +513,30 @@ def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
     translator, results = load_translator(run, search), Results(run)
-    sets = [TestSet.of(corpus, part) for part in parts]
-    return {one.name: score_and_store(translator, one, config.evaluation, results.store) for one in sets}
+    sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
+    usual = with_alpha(run, config.search).model_dump()
+    differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
+    return {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
 
 
 def evaluate_lines(
-    run: Run, name: str, sources: Sequence[str], references: Sequence[str], search: Mapping[str, Any] | None = None
-) -> Evaluated:
-    """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
-    translator, one = load_translator(run, search), TestSet(name, sources, references)
-    return score_and_store(translator, one, run.load_config().evaluation, Results(run).store_file)
+    run: Run,
+    name: str,
+    sources: Sequence[str],
+    references: Sequence[str],
+    search: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    robust: bool = False,
+) -> dict[str, Evaluated]:
+    """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
+
+    Args:
+        tags: what stands before each source.
+    """
+    translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
+    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
+    return {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
+
+
+def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
+    return [one, *(variants(one).values() if robust else ())]

@@ -96,13 +96,17 @@ class TransformerStack(Section):
         description="norm of the queries and keys of each head; l2: vectors of length one, with a learned scale of the"
         " scores (Henry et al. 2020); layer: layer norms without bias (Dehghani et al. 2023)",
     )
-    activation: Literal["relu", "gelu", "swiglu"] = Field(
-        "relu", description="of the feed-forward layers; swiglu has a third matrix (Shazeer 2020)"
+    activation: Literal["relu", "gelu", "swish", "swiglu"] = Field(
+        "relu",
+        description="of the feed-forward layers; swish: x times its sigmoid, also called SiLU (Ramachandran et al."
+        " 2017); swiglu: swish times a gate, which is a third matrix (Shazeer 2020)",
     )
-    positions: Literal["sinusoidal", "learned", "rotary"] = Field(
+    positions: Literal["sinusoidal", "sinusoidal_halves", "sinusoidal_marian", "learned", "rotary"] = Field(
         "sinusoidal",
-        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); rotary rotates queries"
-        " and keys of self-attention (Su et al. 2021)",
+        description="sinusoidal and learned are added to the embeddings (Vaswani et al. 2017); sinusoidal_halves: all"
+        " sines before all cosines, as in Hugging Face's MarianMTModel; sinusoidal_marian: the same, with rates from 1"
+        " to 1/10000, as in Marian and Tensor2Tensor; rotary rotates queries and keys of self-attention (Su et al."
+        " 2021)",
     )
     max_positions: Positive = Field(1024, description="longest sequence of learned positions")
     attention_window: Positive | None = Field(
@@ -133,7 +137,7 @@ class TransformerStack(Section):
             )
         if self.positions == "rotary" and (self.d_model // self.num_heads) % 2:
             raise ValueError(f"rotary positions need an even head width, not {self.d_model // self.num_heads}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
+        if self.positions.startswith("sinusoidal") and self.d_model % 2:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
         return self
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nmt.config.base import Section
+
+Metric = Literal["bleu", "chrf", "chrf++", "spbleu", "ter"]
 
 
 class EvaluationConfig(Section):
@@ -15,9 +17,23 @@ class EvaluationConfig(Section):
         description="sacreBLEU's tokenizer for BLEU; null: the one for data.tgt_lang, as sacreBLEU's command chooses it"
         " (zh, ja-mecab, ko-mecab, else 13a), and char for other languages without spaces, such as Thai",
     )
+    metrics: list[Metric] = Field(
+        ["bleu", "chrf", "ter"],
+        description="metrics of test sets; bleu is always among them. chrf++ adds words to chrF; spbleu is BLEU on the"
+        " pieces of FLORES-200, whose tokenizer sacreBLEU downloads once (left out, with a warning, where it cannot)",
+    )
     ter_asian_support: bool | None = Field(
         None,
         description="TER of single characters for Chinese and Japanese text (sacreBLEU's --ter-normalized"
         " --ter-asian-support); null: where the target language is Chinese, Japanese or Korean",
     )
     lowercase: bool = Field(False, description="score BLEU, chrF and TER without case")
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: list[Metric]) -> list[Metric]:
+        if "bleu" not in metrics:
+            raise ValueError("must contain bleu, which other commands compare runs by")
+        if len(set(metrics)) < len(metrics):
+            raise ValueError("names a metric twice")
+        return metrics

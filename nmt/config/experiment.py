@@ -16,6 +16,7 @@ from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_
 from nmt.config.data import DataConfig
 from nmt.config.encoders import TransformerStack
 from nmt.config.evaluation import EvaluationConfig
+from nmt.config.init import InitConfig
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
@@ -58,6 +59,11 @@ class Config(Section):
     )
     runs: str = Field("runs", description="folder of the run directories", json_schema_extra=RESUMABLE)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(1, description="seed of the weights, the batches and dropout")
+    init: InitConfig | None = Field(
+        None,
+        description="trained weights and their tokenizer to start from; omitted keys of model and tokenizer are theirs;"
+        " null: random weights",
+    )
     data: DataConfig = Field(description="languages, corpora and cleaning")
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="subword vocabulary")
     model: ModelConfig = Field(description="model family and its sizes")
@@ -153,8 +159,15 @@ class Config(Section):
             raise ValueError(
                 "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true"
             )
-        # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
-        longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
+        if self.data.datasets and (sampling := self.tokenizer.sampling) is not None and sampling.method == "line":
+            raise ValueError("tokenizer.sampling.method: line reads no list of datasets and no tags; use batch")
+        if self.train.bidirectional_epochs is not None and self.data.tags:
+            raise ValueError(
+                "train.bidirectional_epochs: tags stand before the source, and a pair that is read backwards has none; "
+                "remove the tags, or set it to null"
+            )
+        # The target is fed with a begin-of-sentence symbol before it, the source with tags before it and eos after it.
+        longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1 + self.data.most_tags
         limits = {"model.max_positions": self.model.max_target_tokens}
         if self.model.encoder is not None:
             limits["model.encoder.max_positions"] = self.model.encoder.max_source_tokens
@@ -164,6 +177,12 @@ class Config(Section):
                     f"{key} ({most}) is under the longest sequence "
                     f"({longest}, from data.cleaning.max_tokens and search.max_source_tokens); raise it to {longest}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_weights_to_stay_near(self) -> Self:
+        if self.train.terms.l2_start is not None and self.init is None:
+            raise ValueError("train.terms.l2_start: needs init, whose weights the training stays near; remove it")
         return self
 
     @model_validator(mode="after")
@@ -231,20 +250,32 @@ def all_keys(section: type[Section] = Config, path: str = "") -> Iterator[tuple[
     """
     for name, field in section.model_fields.items():
         yield f"{path}{name}", field
-        free = ".*" if get_origin(field.annotation) is dict else ""
+        free = ".*" if _has_items(field.annotation) else ""
         for inner in section_types(field.annotation):
             yield from all_keys(inner, f"{path}{name}{free}.")
 
 
+def _has_items(annotation: Any) -> bool:
+    """Whether values of this type have sections as items, by keys that the user chooses or in a list."""
+    if get_origin(annotation) in (dict, list):
+        return True
+    return any(_has_items(inner) for inner in get_args(annotation) if next(section_types(inner), None) is not None)
+
+
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a configuration file, for editors. ``name`` is optional there: the file name stands in."""
+    """The JSON schema of a configuration file, for editors.
+
+    ``name`` is optional there: the file name stands in. So is ``model`` beside ``init``, which brings it.
+    """
     schema: dict[str, Any] = _with_names(Config.model_json_schema())
-    schema["required"].remove("name")
+    for key in ("name", "model"):
+        schema["required"].remove(key)
+    schema["anyOf"] = [{"required": ["model"]}, {"required": ["init"]}]
     return schema
 
 
 def _with_names(node: Any) -> Any:
-    """A JSON schema in which a source may also be a name, which means ``kind: auto``."""
+    """A JSON schema in which a source may also be a name (``kind: auto``), and ``data.train`` a list of datasets."""
     if isinstance(node, list):
         return [_with_names(inner) for inner in node]
     if not isinstance(node, dict):
@@ -254,4 +285,7 @@ def _with_names(node: Any) -> Any:
         return node
     union = {key: node.pop(key) for key in ("discriminator", "oneOf")}
     name = {"type": "string", "minLength": 1, "title": "Name", "description": "file, folder or hub id (kind: auto)"}
+    if "mixture" in union["discriminator"].get("mapping", {}):
+        datasets = {"type": "array", "items": {"$ref": "#/$defs/DatasetConfig"}, "title": "Datasets"}
+        return {**node, "anyOf": [name, datasets, union]}
     return {**node, "anyOf": [name, union]}

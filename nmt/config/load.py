@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from nmt.config.experiment import Config
 from nmt.config.explain import Key, dotted, explain, kind
+from nmt.config.pretrained import inherit
 from nmt.errors import ConfigError
 
 MAX_BYTES = 1 << 20  # of a configuration file
@@ -51,6 +52,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         key, value = _parse_override(override)
         _apply_override(raw, key, value, override, places)
+    inherit(raw)
     return validate_config(raw, str(path), places)
 
 

@@ -120,10 +120,21 @@ class TransformerConfig(TransformerStack, PresetSection):
     """Transformer encoder–decoder (Vaswani et al. 2017)."""
 
     type: Literal["transformer"] = Field(description="Transformer encoder and decoder")
+    preset: Literal["marian"] | None = Field(
+        None,
+        description="values of omitted keys; marian: the architecture of Marian and of Hugging Face's MarianMTModel,"
+        " which every export can express",
+        json_schema_extra=RESUMABLE,
+    )
     encoder_layers: Positive = Field(6, description="layers of the encoder")
     decoder_layers: Positive = Field(6, description="layers of the decoder")
     tie_embeddings: TieEmbeddings = Field("all", description=TIE_HELP)
     output_bias: bool = Field(False, description=BIAS_HELP)
+    start: Literal["bos", "zero"] = Field(
+        "bos",
+        description="the decoder's first input; bos: the learned embedding of begin-of-sentence; zero: a vector of"
+        " zeros, as in Marian, where padding of MarianMTModel stands for it",
+    )
     fix_norm: bool = Field(
         False,
         description="FixNorm: divide each row of the embeddings and of the output layer by its length"

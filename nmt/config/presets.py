@@ -25,6 +25,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "d_attention": 1024,
         },
     },
+    "transformer": {
+        "marian": {
+            "norm": "post",
+            "activation": "swish",
+            "positions": "sinusoidal_marian",
+            "tie_embeddings": "all",
+            "output_bias": True,
+            "start": "zero",
+        },
+    },
 }
 
 

@@ -85,6 +85,12 @@ class TermsConfig(Section):
         " for about twice the time and memory; null: off",
     )
 
+    l2_start: Weight | None = Field(
+        None,
+        description="weight of half the squared distance from the weights that init gave, against forgetting (L2-SP, Li"
+        " et al. 2018; Miceli Barone et al. 2017); null: off",
+    )
+
     @model_validator(mode="after")
     def _one_second_pass(self) -> Self:
         given = [name for name in TWO_PASSES if getattr(self, name) is not None]

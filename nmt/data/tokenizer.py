@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+import json
 import logging
 import math
 import re
@@ -16,7 +17,7 @@ from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sentencepiece as spm
 
@@ -36,6 +37,7 @@ PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 # SentencePiece divides its work among this many threads. Sums of floats, and so the model, depend on their number,
 # which must not depend on the machine.
 TRAINING_THREADS = 8
+VOCABULARY = "vocabulary.json"  # sizes of the vocabularies of imported models
 SAMPLE_SEED = 1  # of the sample of training lines
 # SentencePiece's unigram training takes about 23 bytes per character of its text: 1.4 GB for this much text.
 TRAINING_BYTES = 60_000_000
@@ -50,12 +52,28 @@ _REMOVED = "".join(chr(code) for code in range(1, 0x20) if chr(code) not in _SPA
 _TO_SPACE = str.maketrans("\n\r▁", "   ")
 
 
+class Symbols(NamedTuple):
+    """Pieces of the source vocabulary that no training decides on.
+
+    Attributes:
+        tags: stand before a sentence, and are never read in a text: a sentence with the word ``<2de>`` has other ids.
+        words: are read in texts, each as one piece.
+    """
+
+    tags: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+NO_SYMBOLS = Symbols()
+
+
 class Tokenizer:
     """Convert text to ids and back. The ids have no bos or eos, which batches add.
 
     Args:
         path: the folder with ``joint.model``, or with ``src.model`` and ``tgt.model``. A joint vocabulary whose sides
-            are normalised by different rules is two models with the same pieces.
+            are normalised by different rules is two models with the same pieces. ``vocabulary.json`` is for a model
+            that has more pieces than the vocabulary: those behind its size are unknown.
 
     Raises:
         TokenizerError: the tokenizer does not exist, or is damaged.
@@ -76,6 +94,11 @@ class Tokenizer:
             raise TokenizerError(f"{path}: holds no tokenizer (joint.model, or src.model and tgt.model)")
         models = [_load(file) for file in files]
         self._src, self._tgt = models[0], models[-1]
+        sizes = [int(model.get_piece_size()) for model in models]
+        if (listed := path / VOCABULARY).exists():
+            sizes = _listed_sizes(listed, [file.stem for file in files], sizes)
+            files.append(listed)
+        self.src_vocab_size, self.tgt_vocab_size = sizes[0], sizes[-1]
         self.fingerprint = hashlib.sha256(" ".join(sha256(file) for file in files).encode()).hexdigest()
 
     @classmethod
@@ -83,10 +106,10 @@ class Tokenizer:
         return cls(path)
 
     @classmethod
-    def train(cls, config: TokenizerConfig, corpus: Corpus, path: Path) -> Tokenizer:
+    def train(cls, config: TokenizerConfig, corpus: Corpus, path: Path, symbols: Symbols = NO_SYMBOLS) -> Tokenizer:
         """Train on the training part and write the models to the folder ``path``, all or none.
 
-        The same text and configuration give the same bytes.
+        The same text, configuration and symbols give the same bytes.
 
         Raises:
             TokenizerError: the vocabulary size does not suit the text.
@@ -96,7 +119,8 @@ class Tokenizer:
         sides: dict[str, tuple[int, ...]] = {"joint": (0, 1)} if config.joint else {"src": (0,), "tgt": (1,)}
         with build_once(path) as folder:
             for name, columns in sides.items():
-                for file, model in _train(config, part, columns, name).items():
+                given = symbols if 0 in columns else NO_SYMBOLS
+                for file, model in _train(config, part, columns, name, given).items():
                     (folder / f"{file}.model").write_bytes(model)
             write_json(folder / "manifest.json", {"files": {f.name: sha256(f) for f in sorted(folder.glob("*.model"))}})
         return cls(path)
@@ -108,19 +132,11 @@ class Tokenizer:
         sizes = f"{src:,} pieces, shared" if shared else f"{src:,} source and {tgt:,} target pieces"
         return f"tokenizer {self.path}: {sizes}"
 
-    @property
-    def src_vocab_size(self) -> int:
-        return int(self._src.get_piece_size())
-
-    @property
-    def tgt_vocab_size(self) -> int:
-        return int(self._tgt.get_piece_size())
-
     def encode_src(self, texts: Sequence[str], num_threads: int | None = None) -> list[list[int]]:
-        return _encode(self._src, texts, num_threads)
+        return _listed(_encode(self._src, texts, num_threads), self._src, self.src_vocab_size)
 
     def encode_tgt(self, texts: Sequence[str], num_threads: int | None = None) -> list[list[int]]:
-        return _encode(self._tgt, texts, num_threads)
+        return _listed(_encode(self._tgt, texts, num_threads), self._tgt, self.tgt_vocab_size)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Plain text of target ids, one line per sequence, without pad, bos and eos; an unknown piece is ⁇."""
@@ -128,6 +144,29 @@ class Tokenizer:
             return []
         plain = [[int(i) for i in row if i not in (PAD_ID, BOS_ID, EOS_ID)] for row in ids]
         return [text.translate(_TO_SPACE).strip(" ") for text in self._tgt.decode(plain)]
+
+    @cached_property
+    def tags(self) -> list[str]:
+        """The tags of the source vocabulary, see :class:`Symbols`."""
+        special = (PAD_ID, BOS_ID, EOS_ID)
+        return [
+            str(self._src.id_to_piece(i))
+            for i in range(self.src_vocab_size)
+            if self._src.is_control(i) and i not in special
+        ]
+
+    def tag_ids(self, tags: Sequence[str]) -> list[int]:
+        """The ids of tags.
+
+        Raises:
+            TokenizerError: the vocabulary does not have one of them.
+        """
+        known = self.tags if tags else []
+        for tag in tags:
+            if tag not in known:
+                there = f"it has: {', '.join(known)}" if known else "it has none"
+                raise TokenizerError(f"{self.path}: the vocabulary has no tag {tag}; {there}")
+        return [int(self._src.piece_to_id(tag)) for tag in tags]
 
     def src_pieces(self, ids: Sequence[int]) -> list[str]:
         return [self._src.id_to_piece(int(i)) for i in ids]
@@ -145,13 +184,13 @@ class Tokenizer:
 
     def unknown_texts(self, side: str, texts: Sequence[str]) -> list[str]:
         """The texts of unknown pieces of a side (src, tgt): words for a word model, characters otherwise."""
-        model = self._src if side == "src" else self._tgt
+        model, size = (self._src, self.src_vocab_size) if side == "src" else (self._tgt, self.tgt_vocab_size)
         trainer = _proto(model.serialized_model_proto()).trainer_spec
         found = [
             piece
             for pieces in model.encode(list(texts), out_type=str)
             for piece in pieces
-            if model.piece_to_id(piece) == UNK_ID
+            if (number := model.piece_to_id(piece)) == UNK_ID or number >= size
         ]
         if trainer.model_type == trainer.WORD:
             return [piece.removeprefix("▁") for piece in found]
@@ -161,8 +200,8 @@ class Tokenizer:
         """Source and target; see :class:`nmt.data.subword_sampling.BatchSampler`."""
         from nmt.data.subword_sampling import BatchSampler
 
-        src = BatchSampler(self._src, sampling)
-        return src, src if self.joint else BatchSampler(self._tgt, sampling)
+        src = BatchSampler(self._src, sampling, self.src_vocab_size)
+        return src, src if self.joint else BatchSampler(self._tgt, sampling, self.tgt_vocab_size)
 
     def sample_src(self, text: str, sampling: SamplingConfig, seed: int) -> list[int]:
         """One segmentation, a function of the arguments alone; see :class:`nmt.data.subword_sampling.Sampler`."""
@@ -175,8 +214,8 @@ class Tokenizer:
     def _samplers(self) -> tuple[Sampler, Sampler]:
         from nmt.data.subword_sampling import Sampler
 
-        src = Sampler(self._src)
-        return src, src if self.joint else Sampler(self._tgt)
+        src = Sampler(self._src, self.src_vocab_size)
+        return src, src if self.joint else Sampler(self._tgt, self.tgt_vocab_size)
 
 
 def _words(aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
@@ -211,6 +250,47 @@ def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads
     return ids
 
 
+def _listed(ids: list[list[int]], model: spm.SentencePieceProcessor, size: int) -> list[list[int]]:
+    """``ids`` with the unknown piece in place of those that the vocabulary lacks."""
+    if model.get_piece_size() == size:
+        return ids
+    return [[i if i < size else UNK_ID for i in row] for row in ids]
+
+
+def processor_of(model: bytes) -> spm.SentencePieceProcessor:
+    """A model that is known to be whole."""
+    found = spm.SentencePieceProcessor()
+    found.LoadFromSerializedProto(model)
+    return found
+
+
+def _listed_sizes(path: Path, names: list[str], most: list[int]) -> list[int]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["sizes"]
+        sizes = [int(found[name]) for name in names]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TokenizerError(f"{path}: cannot be read, or damaged: {error}") from None
+    if any(not EOS_ID < size <= limit for size, limit in zip(sizes, most, strict=True)):
+        raise TokenizerError(f"{path}: is of other models than those beside it")
+    return sizes
+
+
+def parse_model(file: Path) -> Any:
+    """A SentencePiece model as a ``ModelProto``.
+
+    Raises:
+        TokenizerError: it cannot be read, or is damaged.
+    """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return _proto(file.read_bytes())
+    except OSError as error:
+        raise TokenizerError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except DecodeError:
+        raise TokenizerError(f"{file}: not a SentencePiece model, or damaged") from None
+
+
 def _load(file: Path) -> spm.SentencePieceProcessor:
     model = spm.SentencePieceProcessor()
     try:
@@ -237,10 +317,10 @@ def sample_lines(part: TextPart, columns: Sequence[int], limit: int, max_bytes: 
         limit: the most lines.
         max_bytes: approximate limit of the text in UTF-8.
     """
-    return chain.from_iterable(lines for _, lines in _sampled_blocks(part, columns, limit, max_bytes))
+    return chain.from_iterable(lines for _, lines in sampled_blocks(part, columns, limit, max_bytes))
 
 
-def _sampled_blocks(
+def sampled_blocks(
     part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES
 ) -> Iterator[tuple[int, list[str]]]:
     """The lines of :func:`sample_lines` in blocks, each with its column."""
@@ -272,7 +352,9 @@ def _sampled_blocks(
 # ---------------------------------------------------------------------------------------------------------- training
 
 
-def _train(config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], name: str) -> dict[str, bytes]:
+def _train(
+    config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], name: str, symbols: Symbols
+) -> dict[str, bytes]:
     """The models of one vocabulary by file name: one model, or two models with different normalization."""
     rules = [config.rules[column] for column in columns]
     size = config.sizes[columns[0]]
@@ -281,34 +363,43 @@ def _train(config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], na
         def lines() -> Iterator[str]:
             return sample_lines(part, columns, config.train_sentences)
 
-        return {name: _fit(config, size, rules[0], lines, name, len(part))}
+        return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
 
     # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
-        for column, block in _sampled_blocks(part, columns, config.train_sentences):
+        for column, block in sampled_blocks(part, columns, config.train_sentences):
             yield from _normalise(block, config.rules[column])
 
-    model = _fit(config, size, "identity", normalised, name, len(part))
+    model = _fit(config, size, "identity", normalised, name, len(part), symbols)
     if len(set(rules)) == 1:
         return {name: _with_rule(model, rules[0])}
     return {side: _with_rule(model, rule) for side, rule in zip(("src", "tgt"), rules, strict=True)}
 
 
 def _fit(
-    config: TokenizerConfig, size: int, rule: str, lines: Callable[[], Iterable[str]], name: str, pairs: int
+    config: TokenizerConfig,
+    size: int,
+    rule: str,
+    lines: Callable[[], Iterable[str]],
+    name: str,
+    pairs: int,
+    symbols: Symbols,
 ) -> bytes:
     """A SentencePiece model of at most ``size`` pieces.
 
     Raises:
         TokenizerError: the size is too small, or SentencePiece cannot train for another reason.
     """
+    more: dict[str, Any] = {"control_symbols": list(symbols.tags)} if symbols.tags else {}
+    if symbols.words:
+        more["user_defined_symbols"] = list(symbols.words)
     try:
-        return _run_trainer(config, size, rule, lines())
+        return _run_trainer(config, size, rule, lines(), **more)
     except RuntimeError as error:
         if "Vocabulary size too high" not in str(error):
             raise TokenizerError(_explain(size, str(error), name)) from None
     try:
-        model = _run_trainer(config, size, rule, lines(), hard_vocab_limit=False)
+        model = _run_trainer(config, size, rule, lines(), hard_vocab_limit=False, **more)
     except RuntimeError as error:
         raise TokenizerError(_explain(size, str(error), name)) from None
     log.warning("%s", _lowered(_where(name), size, model, pairs))

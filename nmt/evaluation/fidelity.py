@@ -52,8 +52,12 @@ class RoundTrip:
         chrf = score(found, targets, evaluation, ["chrf"]).chrf
         return cls(len(targets), len(changed), chrf, line[a:b][:20], text[c:d][:20])
 
-    def summary(self, config: TokenizerConfig) -> str:
-        """One line, a warning if anything is lost."""
+    def summary(self, config: TokenizerConfig, inherited: bool = False) -> str:
+        """One line, a warning if anything is lost.
+
+        Args:
+            inherited: whether the tokenizer is the one of ``init.from``.
+        """
         if not self.changed:
             return (
                 f"targets     {self.lines:,} of {self.lines:,} validation lines come back from the tokenizer unchanged"
@@ -61,6 +65,8 @@ class RoundTrip:
         rule = config.rules[1]
         if rule in ("whitespace", "identity"):
             cause = "the tokenizer has no pieces for these characters"
+        elif inherited:
+            cause = f"the tokenizer of init.from normalises the target by {rule}"
         else:
             cause = f"the target's normalization is {rule}; set tokenizer.normalization.tgt to whitespace to keep them"
         return (
@@ -69,8 +75,12 @@ class RoundTrip:
         )
 
 
-def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerConfig) -> str:
-    """One line about the unknown pieces of a corpus, a warning if there are many; empty without unknown pieces."""
+def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerConfig, inherited: bool = False) -> str:
+    """One line about the unknown pieces of a corpus, a warning if there are many; empty without unknown pieces.
+
+    Args:
+        inherited: whether the tokenizer is the one of ``init.from``.
+    """
     share, told = describe(accounts)
     if not told:
         return ""
@@ -84,6 +94,7 @@ def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerCon
     coverage = f"raise tokenizer.character_coverage (now {config.character_coverage:g}), or "
     cure = coverage if config.character_coverage < 1 else ""
     cure = cures.get(config.type, f"{cure}set tokenizer.byte_fallback: true")
+    cure = "set or raise init.extend_vocabulary" if inherited else cure
     return (
         f"warning: {text}; no translation can contain them, but accuracy and perplexity count <unk> as correct; {cure}"
     )

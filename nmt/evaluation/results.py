@@ -2,6 +2,9 @@
 
 runs/NAME/evaluation/
     SET.hyp, SET.json      a test set: translations; scores, signatures, and their basis
+    SET.jsonl              a line for each sentence: source, reference, hypothesis, and its scores
+    SET@KEY=VALUE.*        results with another search, named by what differs from the run's
+    SET@VARIANT.*          results with changed sources (:mod:`nmt.evaluation.robustness`)
     earlier/SET.ID.*       results of the same set with another model, search, metric or other data
     files/FILE.ID.*        results of a file named by ``nmt evaluate --src``
 """
@@ -10,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,12 @@ from nmt.config.compare import digest
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.limits import ResolvedSearch
-from nmt.evaluation.scores import METRICS, Scores, score
+from nmt.data.tagged import written
+from nmt.evaluation.scores import Scores, score
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync, write_json, write_text
+
+Lines = Sequence[Mapping[str, Any]]  # what is stored of each sentence
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Basis:
         sums = hashlib.sha256()
         for lines in (sources, references):
             for line in lines:
-                sums.update(line.encode() + b"\n")
+                sums.update(written(line).encode() + b"\n")
             sums.update(b"\n\n")
         signatures = score(["x"], ["x"], evaluation).signatures  # of any text: signatures depend only on settings
         return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))
@@ -109,11 +114,10 @@ class Results:
             if stem == earlier:
                 self._make_way(name)
                 _move(earlier, here)
-            values = {metric: float(record.get(metric, math.nan)) for metric in METRICS}
-            return Scores(values["bleu"], values["chrf"], values["ter"], record["signatures"])
+            return Scores.of_record(record)
         return None
 
-    def store(self, name: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
+    def store(self, name: str, basis: Basis, scores: Scores, hypotheses: Sequence[str], lines: Lines = ()) -> Path:
         """Store a result under the name of its test set; a result on another basis is moved to the earlier ones.
 
         Returns:
@@ -123,13 +127,13 @@ class Results:
         record = _read(self.folder / name)
         if record is not None and not basis.is_of(record):
             self._make_way(name)
-        return _write(self.folder / name, basis, scores, hypotheses)
+        return _write(self.folder / name, basis, scores, hypotheses, lines)
 
-    def store_file(self, file: str, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
+    def store_file(self, file: str, basis: Basis, scores: Scores, hypotheses: Sequence[str], lines: Lines = ()) -> Path:
         """Store a result of a file named by the user, apart from those of the test sets; return the JSON file."""
         self._check()
         stem = file.encode()[:100].decode(errors="ignore")  # a file name has at most 255 bytes
-        return _write(self.folder / "files" / f"{stem}.{basis.id}", basis, scores, hypotheses)
+        return _write(self.folder / "files" / f"{stem}.{basis.id}", basis, scores, hypotheses, lines)
 
     def record(self, name: str) -> dict[str, Any] | None:
         """The stored record of a test set, with its scores under the names of ``METRICS``; None if there is none."""
@@ -189,11 +193,12 @@ def _read(stem: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str]) -> Path:
+def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str], lines: Lines) -> Path:
     """Write the translations first, then the record: translations without a record are ignored."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{line}\n" for line in hypotheses)
     write_text(_path(stem, "hyp"), text)
+    write_text(_path(stem, "jsonl"), "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
     record = {
         "sentences": basis.sentences,
         **scores.as_dict(),
@@ -209,7 +214,7 @@ def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str]) 
 def _move(source: Path, target: Path) -> None:
     """Move the translations, then the record. A kill in between leaves a record without translations, which is moved
     at the next call."""
-    for extension in ("hyp", "json"):
+    for extension in ("hyp", "jsonl", "json"):
         if _path(source, extension).exists():
             _path(source, extension).replace(_path(target, extension))
     fsync(target.parent)

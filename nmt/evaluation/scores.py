@@ -6,24 +6,33 @@ other work (Post 2018).
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import shlex
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import _bootstrap_resample, estimate_ci
 
-from nmt.config.evaluation import EvaluationConfig
+from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation.languages import Writing, writing_of_code, writing_of_text
 
-Metric = Literal["bleu", "chrf", "ter"]
+log = logging.getLogger(__name__)
+
+RESAMPLES = 1000  # of the bootstrap
+SEED = 12345  # of the bootstrap: sacreBLEU's default, which SACREBLEU_SEED changes there and here
+MOST = 5000  # sentences of a set that has intervals: sacreBLEU holds all resamples in memory
 METRICS: tuple[Metric, ...] = get_args(Metric)
 _TOKENIZERS: dict[Writing, Literal["zh", "ja-mecab", "ko-mecab", "char"]] = {
     "chinese": "zh",
@@ -31,7 +40,13 @@ _TOKENIZERS: dict[Writing, Literal["zh", "ja-mecab", "ko-mecab", "char"]] = {
     "korean": "ko-mecab",
     "unspaced": "char",
 }
-_TITLES: dict[Metric, str] = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
+TITLES: dict[Metric, str] = {
+    "bleu": "BLEU",
+    "chrf": "chrF2",
+    "chrf++": "chrF2++",
+    "spbleu": "spBLEU",
+    "ter": "TER",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,9 @@ class Scores:
         ter: translation edit rate (Snover et al. 2006), lower is better.
         signatures: full sacreBLEU signature of each requested metric.
         matches: number of 4-grams of the hypotheses found in their references, on which BLEU rests.
+        chrfpp: chrF2++ (Popović 2017), higher is better.
+        spbleu: BLEU on the pieces of FLORES-200 (Goyal et al. 2022), higher is better.
+        intervals: lower and upper end of the 95 % bootstrap interval (Koehn 2004) of each metric that has one.
     """
 
     bleu: float
@@ -51,39 +69,92 @@ class Scores:
     ter: float
     signatures: dict[str, str]
     matches: int | None = None
+    chrfpp: float = math.nan
+    spbleu: float = math.nan
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, float | dict[str, str]]:
-        """JSON data: the requested metrics and ``signatures``."""
-        return {
-            **{name: getattr(self, name) for name in METRICS if name in self.signatures},
-            "signatures": dict(self.signatures),
-        }
+    def value(self, metric: Metric) -> float:
+        return float(getattr(self, _attribute(metric)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON data: the requested metrics, ``signatures``, and ``intervals`` where they were computed."""
+        found: dict[str, Any] = {name: self.value(name) for name in METRICS if name in self.signatures}
+        found["signatures"] = dict(self.signatures)
+        if self.intervals:
+            found["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
+            found["bootstrap"] = {"resamples": RESAMPLES, "seed": os.environ.get("SACREBLEU_SEED", str(SEED))}
+        return found
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Scores:
+        """Scores from the JSON data of :meth:`as_dict`."""
+        values: dict[str, Any] = {_attribute(name): float(record.get(name, math.nan)) for name in METRICS}
+        intervals = {name: (float(low), float(high)) for name, (low, high) in record.get("intervals", {}).items()}
+        return cls(**values, signatures=record["signatures"], intervals=intervals)
 
 
 def score(
     hypotheses: Sequence[str],
     references: Sequence[str],
     config: EvaluationConfig,
-    metrics: Sequence[Metric] = METRICS,
+    metrics: Sequence[Metric] | None = None,
+    *,
+    intervals: bool = False,
 ) -> Scores:
     """Score a corpus. TER takes far longer than the other metrics; omit it from ``metrics`` if time matters.
+
+    Args:
+        metrics: by default those of ``config``.
+        intervals: whether to compute 95 % intervals by sacreBLEU's bootstrap, for at most :data:`MOST` sentences.
 
     Raises:
         ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
         DataError: the numbers of hypotheses and references differ, or both are 0.
     """
     _check_counts(hypotheses, references=references)
-    values = dict.fromkeys(METRICS, math.nan)
+    values = dict.fromkeys(map(_attribute, METRICS), math.nan)
     signatures: dict[str, str] = {}
+    ends: dict[str, tuple[float, float]] = {}
     matches = None
-    for name in metrics:
-        metric = _metric(name, config)
+    resampled = intervals and 1 < len(hypotheses) <= MOST
+    for name in config.metrics if metrics is None else metrics:
+        if name == "spbleu" and not _has_flores():
+            continue
+        metric = metric_of(name, config)
         found = metric.corpus_score(hypotheses, [references])
-        values[name] = float(found.score)
+        values[_attribute(name)] = float(found.score)
+        if resampled:
+            ends[name] = _interval(metric, hypotheses, references)
         signatures[name] = str(metric.get_signature())
-        if isinstance(found, BLEUScore):
+        if name == "bleu" and isinstance(found, BLEUScore):
             matches = int(found.counts[-1])
-    return Scores(**values, signatures=signatures, matches=matches)
+    return Scores(**values, signatures=signatures, matches=matches, intervals=ends)
+
+
+def _interval(metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
+    """sacreBLEU's bootstrap interval: mean and half width of the middle 95 %.
+
+    ``corpus_score(n_bootstrap=...)`` fails where resamples have scores of several types (float and NumPy's).
+    """
+    statistics = metric._extract_corpus_statistics(hypotheses, [references])
+    _, found = _bootstrap_resample(statistics, metric, RESAMPLES)
+    middle, half = estimate_ci(np.array([float(one.score) for one in found]))
+    return float(middle - half), float(middle + half)
+
+
+def sentence_scores(
+    hypotheses: Sequence[str], references: Sequence[str], config: EvaluationConfig
+) -> list[dict[str, float]]:
+    """Scores of each sentence. BLEU has the effective order, as in sacreBLEU's ``sentence_bleu``."""
+    _check_counts(hypotheses, references=references)
+    metrics = {name: metric_of(name, config) for name in config.metrics if name != "spbleu" or _has_flores()}
+    for metric in metrics.values():
+        if isinstance(metric, BLEU):
+            metric.effective_order = True
+    return [
+        {name: float(metric.sentence_score(hypothesis, [reference]).score) for name, metric in metrics.items()}
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
 
 
 def resolve(
@@ -114,7 +185,7 @@ def resolve(
                 f"(data.tgt_lang: {language})"
             )
         try:
-            _metric("bleu", config.model_copy(update={"tokenize": tokenize}))
+            metric_of("bleu", config.model_copy(update={"tokenize": tokenize}))
         except ConfigError as error:
             say(f"warning: {error}. Until then BLEU is computed on characters, and its signature says tok:char")
             tokenize = "char"
@@ -128,7 +199,7 @@ def resolve(
     if asian is None:
         asian = seen in ("chinese", "japanese", "korean") or tokenize in ("zh", "ja-mecab", "ko-mecab")
     resolved = config.model_copy(update={"tokenize": tokenize, "ter_asian_support": asian})
-    _metric("bleu", resolved)
+    metric_of("bleu", resolved)
     return resolved
 
 
@@ -175,24 +246,53 @@ def bleu_by_length(
 def table(rows: Mapping[str, Scores]) -> str:
     """Format the scores of test sets as an aligned plain-text table, with the signatures below."""
     metrics = [metric for metric in METRICS if any(metric in scores.signatures for scores in rows.values())]
-    cells = [["test set", *(_TITLES[metric] for metric in metrics)]]
+    cells = [["test set", *(TITLES[metric] for metric in metrics)]]
     for name, scores in rows.items():
-        values = [getattr(scores, metric) for metric in metrics]
-        cells.append([name, *("-" if math.isnan(value) else f"{value:.2f}" for value in values)])
+        cells.append([name, *(_cell(scores, metric) for metric in metrics)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
     signatures = [
-        f"{_TITLES[metric]}: {scores.signatures[metric]}"
+        f"{TITLES[metric]}: {scores.signatures[metric]}"
         for metric in metrics
         for scores in rows.values()
         if metric in scores.signatures
     ]
+    if any(scores.intervals for scores in rows.values()):
+        signatures.append(f"[ ]: 95 % intervals by {RESAMPLES:,} bootstrap resamples of the sentences")
     return "\n".join([*lines, "", *dict.fromkeys(signatures)])  # once each: test sets share them
 
 
-def _metric(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
-    if name == "chrf":
-        return CHRF(lowercase=config.lowercase)
+def _cell(scores: Scores, metric: Metric) -> str:
+    value, ends = scores.value(metric), scores.intervals.get(metric)
+    text = "-" if math.isnan(value) else f"{value:.2f}"
+    return text if ends is None else f"{text} [{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def _attribute(metric: Metric) -> str:
+    return metric.replace("+", "p")
+
+
+@cache
+def _has_flores() -> bool:
+    """Whether sacreBLEU has the tokenizer of spBLEU, or can download it; a warning says that it cannot."""
+    try:
+        BLEU(tokenize="flores200")
+    except Exception as error:  # of the network, the file system or the package: each leaves spBLEU out
+        log.warning("spBLEU is left out: sacreBLEU cannot load the tokenizer flores200: %s", error)
+        return False
+    return True
+
+
+def metric_of(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
+    """sacreBLEU's metric with these settings.
+
+    Raises:
+        ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
+    """
+    if name in ("chrf", "chrf++"):
+        return CHRF(lowercase=config.lowercase, word_order=2 if name == "chrf++" else 0)
+    if name == "spbleu":
+        return BLEU(tokenize="flores200", lowercase=config.lowercase)
     if name == "ter":  # sacreBLEU splits Asian characters only where it normalizes
         asian = bool(config.ter_asian_support)
         return TER(case_sensitive=not config.lowercase, normalized=asian, asian_support=asian)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
-from nmt.evaluation.results import Basis, Results
-from nmt.evaluation.scores import Scores, score
+from nmt.evaluation.results import Basis, Lines, Results
+from nmt.evaluation.scores import Scores, score, sentence_scores
 from nmt.runtime.progress import showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.translation.shared import translate_shared
@@ -35,8 +36,24 @@ class TestSet:
 
     @classmethod
     def of(cls, corpus: Corpus, part: str) -> TestSet:
-        text = corpus.part(part)
-        return cls(part.removeprefix("test."), text.sources(), text.targets())
+        return cls(part.removeprefix("test."), corpus.sources(part), corpus.part(part).targets())
+
+    @classmethod
+    def all_of(cls, corpus: Corpus, part: str) -> list[TestSet]:
+        """A set and, where it was held out of several datasets, the part of each: ``NAME.DATASET``."""
+        whole, found, start = cls.of(corpus, part), list[TestSet](), 0
+        counts = corpus.datasets(part)
+        for dataset, count in counts.items() if len(counts) > 1 and part != "valid" else ():
+            rows = slice(start, start := start + count)
+            if count and f"test.{whole.name}.{dataset}" not in corpus.parts:
+                found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
+        return [whole, *found]
+
+    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig) -> Lines:
+        """What is stored of each sentence: text and scores."""
+        found = sentence_scores(hypotheses, self.references, evaluation)
+        rows = zip(self.sources, self.references, hypotheses, found, strict=True)
+        return [{"source": s, "reference": r, "hypothesis": h, **scores} for s, r, h, scores in rows]
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
         """What scores of this set depend on.
@@ -49,7 +66,8 @@ class TestSet:
 
 def sets_of(corpus: Corpus) -> list[TestSet]:
     """The test sets; the validation set where there are none."""
-    return [TestSet.of(corpus, part) for part in [f"test.{name}" for name in corpus.tests] or ["valid"]]
+    parts = [f"test.{name}" for name in corpus.tests] or ["valid"]
+    return [one for part in parts for one in TestSet.all_of(corpus, part)]
 
 
 def score_set(
@@ -62,7 +80,7 @@ def score_set(
     ]
     notices.close()
     with showing(f"scoring {one.name}", unit=""):
-        return ranks.on_main(lambda: score(hypotheses, one.references, evaluation)), hypotheses
+        return ranks.on_main(lambda: score(hypotheses, one.references, evaluation, intervals=True)), hypotheses
 
 
 @dataclass(frozen=True)
@@ -71,35 +89,56 @@ class Evaluated:
 
     Attributes:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
+        sources: the lines that were translated.
     """
 
     scores: Scores
     stored: Path | None
+    search: ResolvedSearch
+    engine: str
+    sources: Sequence[str]
+
+    @property
+    def about(self) -> str:
+        """The search in words."""
+        search = self.search
+        how = f"beam {search.beam_size}" if search.method == "beam" else search.method
+        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
 
 
 def score_and_store(
     translator: Translator[Any],
     one: TestSet,
     evaluation: EvaluationConfig,
-    store: Callable[[str, Basis, Scores, list[str]], Path],
+    store: Callable[[str, Basis, Scores, list[str], Lines], Path],
+    differing: Mapping[str, Any] | None = None,
 ) -> Evaluated:
     """Score a set and store the results, where that is possible: a run that can only be read is scored all the same.
 
     Args:
         translator: loaded from a run.
         store: a method of :class:`Results`.
+        differing: settings that differ from the run's; they become part of the name that the results have.
     """
     scores, hypotheses = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
+    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources
     try:
-        return Evaluated(scores, store(one.name, basis, scores, hypotheses))
+        name = name_of(one.name, differing or {})
+        return Evaluated(scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation)), *about)
     except OSError as error:
         where = error.filename or one.name
         log.warning(
             "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
             one.name, where, error.strerror or error,
         )  # fmt: skip
-        return Evaluated(scores, None)
+        return Evaluated(scores, None, *about)
+
+
+def name_of(name: str, differing: Mapping[str, Any]) -> str:
+    """The name of results under settings that differ from the run's, such as ``test@beam_size=1``."""
+    label = ",".join(f"{key}={value}" for key, value in sorted(differing.items()))
+    return f"{name}@{re.sub(r'[^A-Za-z0-9_.,=+-]', '_', label)[:100]}" if label else name
 
 
 def samples(results: Results, one: TestSet, count: int = 3) -> list[tuple[str, str, str]]:

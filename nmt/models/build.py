@@ -12,11 +12,17 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.models.transformer import Transformer
 
 
-def build_model(config: ModelConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int) -> Seq2Seq[Any]:
-    """Build and initialise a model; its weights depend only on PyTorch's global random state."""
+def build_model(
+    config: ModelConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int, bos_id: int = 2
+) -> Seq2Seq[Any]:
+    """Build and initialise a model; its weights depend only on PyTorch's global random state.
+
+    Args:
+        bos_id: the target id that a decoder begins with.
+    """
     if isinstance(config, RNNConfig):
         return RNN(config, src_vocab_size, tgt_vocab_size, pad_id)
-    return Transformer(config, src_vocab_size, tgt_vocab_size, pad_id)
+    return Transformer(config, src_vocab_size, tgt_vocab_size, pad_id, bos_id)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

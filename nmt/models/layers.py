@@ -122,6 +122,19 @@ def embedding(vocab_size: int, d_model: int, pad_id: int) -> nn.Embedding:
     return table
 
 
+def keep_zero_row(weight: Tensor, row: int) -> None:
+    """Set a row of a matrix [V, D] to 0, where training leaves it: its gradient is 0, and so is every moment of it."""
+
+    def without(grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        grad[row].zero_()
+        return grad
+
+    with torch.no_grad():
+        weight[row].zero_()
+    weight.register_hook(without)
+
+
 def kept(x: Tensor, keep: Tensor | None) -> Tensor:
     """Embeddings x times factors that broadcast to them; None: all 1."""
     return x if keep is None else x * keep

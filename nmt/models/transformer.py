@@ -1,7 +1,7 @@
 """The Transformer of Vaswani et al. 2017, with the usual options.
 
-Pre- or post-norm (Xiong et al. 2020), ReLU, GELU or SwiGLU (Shazeer 2020) feed-forward layers, sinusoidal, learned or
-rotary positions (Su et al. 2021).
+Pre- or post-norm (Xiong et al. 2020), ReLU, GELU, Swish or SwiGLU (Shazeer 2020) feed-forward layers, sinusoidal,
+learned or rotary positions (Su et al. 2021).
 
 A training may also pack its sentences, one after another instead of padded (:mod:`nmt.data.packing`). Then rows [N, D]
 take the place of [B, T, D], and attention alone knows where a sentence ends.
@@ -21,7 +21,7 @@ from nmt.config.model import TransformerConfig
 from nmt.models.encoders import build_encoder
 from nmt.models.encoders.base import Encoder
 from nmt.models.layer_drop import apply_layers
-from nmt.models.layers import Dropout, embedding, kept, output_layer
+from nmt.models.layers import Dropout, embedding, keep_zero_row, kept, output_layer
 from nmt.models.norms import UnitRows, fixed_embedding
 from nmt.models.scaled_dot import leave_window_
 from nmt.models.seq2seq import Keep, Memory, Seq2Seq
@@ -209,7 +209,9 @@ class Transformer(Seq2Seq[AnyState]):
     encoder: Encoder | EncoderLayers
     decoder: list[DecoderLayer]
 
-    def __init__(self, config: TransformerConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int):
+    def __init__(
+        self, config: TransformerConfig, src_vocab_size: int, tgt_vocab_size: int, pad_id: int, bos_id: int = 2
+    ):
         super().__init__()
         self.config = config
         self.uniform = config.layer_drop == 0
@@ -236,6 +238,8 @@ class Transformer(Seq2Seq[AnyState]):
             self.output.weight = self.tgt_embedding.weight
         if config.fix_norm:
             register_parametrization(self.output, "weight", UnitRows())
+        if config.start == "zero":
+            keep_zero_row(self.tgt_embedding.weight, bos_id)
 
     def encode(self, src: Tensor, src_mask: Tensor, keep: Tensor | None = None) -> Memory:
         x = kept(self.src_embedding(src) * math.sqrt(self.d_source), keep)  # [B, S, D_in]

@@ -18,7 +18,12 @@ from nmt.models.scaled_dot import attention, cross_step, own_step, windowed_atte
 from nmt.sentences import Sentences
 
 # In-place ReLU: its input is a temporary result of a product, and its gradient needs only the output.
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu_, "gelu": F.gelu, "swiglu": F.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu_,
+    "gelu": F.gelu,
+    "swish": F.silu,
+    "swiglu": F.silu,
+}
 
 KeyValue = tuple[Tensor, Tensor]  # two of [B, H, S, K]
 GROWTH = 16  # target positions by which a cache grows
@@ -30,6 +35,23 @@ def sinusoidal_positions(start: int | Tensor, length: int, d_model: int, like: T
     rate = torch.exp(torch.arange(0, d_model, 2, device=like.device) * (-math.log(10_000.0) / d_model))  # [D/2]
     angle = position[:, None] * rate  # [length, D/2]
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)
+
+
+def added_positions(kind: str, start: int | Tensor, length: int, like: Tensor) -> Tensor:
+    """Positions start … start+length-1 that are computed and added, [length, D]; D is the last dimension of ``like``.
+
+    Args:
+        kind: ``sinusoidal``; ``sinusoidal_halves``: the same numbers, with all sines before all cosines; or
+            ``sinusoidal_marian``: as the latter, but the D/2 rates end at 1/10000 instead of going towards it.
+    """
+    if kind == "sinusoidal":
+        return sinusoidal_positions(start, length, like.size(-1), like)
+    half = like.size(-1) // 2
+    steps = half if kind == "sinusoidal_halves" else max(1, half - 1)
+    position = torch.arange(length, device=like.device, dtype=torch.float32) + start
+    rate = torch.exp(torch.arange(half, device=like.device) * (-math.log(10_000.0) / steps))  # [D/2]
+    angle = position[:, None] * rate  # [length, D/2]
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).to(like.dtype)
 
 
 def position_table(config: TransformerStack | ConvolutionalEncoderConfig) -> nn.Embedding | None:
@@ -46,16 +68,16 @@ def add_positions(x: Tensor, kind: str, table: nn.Module | None, start: int | Te
     """
     if table is not None:
         return x + table(torch.arange(x.size(1), device=x.device) + start)
-    return x + sinusoidal_positions(start, x.size(1), x.size(2), x) if kind == "sinusoidal" else x
+    return x + added_positions(kind, start, x.size(1), x) if kind.startswith("sinusoidal") else x
 
 
 def add_packed_positions(x: Tensor, kind: str, table: nn.Module | None, sentences: Sentences) -> Tensor:
     """As :func:`add_positions`, for packed rows x [N, D]."""
     if table is not None:
         return x + table(sentences.positions)
-    if kind != "sinusoidal":
+    if not kind.startswith("sinusoidal"):
         return x
-    return x + sinusoidal_positions(0, sentences.longest, x.size(1), x).index_select(0, sentences.positions)
+    return x + added_positions(kind, 0, sentences.longest, x).index_select(0, sentences.positions)
 
 
 def rotate(x: Tensor, start: int | Tensor, length: int) -> Tensor:

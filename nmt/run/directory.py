@@ -3,9 +3,11 @@
 runs/NAME/
     config.yaml       the resolved configuration
     manifest.json     corpora, cleaning counts, sizes, checksums, environment of the first start
+    run.json, run.md  the run card: configuration, environments, times, data, scores (:mod:`nmt.run.card`)
     tokenizer/        SentencePiece model(s)
     checkpoints/      checkpoints, to resume from
     model/            the final weights, once training has ended
+    init/             the weights that the training started from, if the configuration has a section init
     metrics.jsonl     every scalar that TensorBoard shows
     train.log         every line that the training printed, with its time, of all starts (:mod:`nmt.runtime.journal`)
     events.*          TensorBoard's files; in a folder tensorboard/ in runs of earlier versions
@@ -46,10 +48,13 @@ from nmt.storage.locks import RunLock, cannot_write
 _REPLACED = (
     "config.yaml",
     "manifest.json",
+    "run.json",
+    "run.md",
     ".saved",
     "alpha.json",
     "tokenizer",
     "model",
+    "init",
 )  # by write_text and new_directory
 _CHECKPOINT = re.compile(r"(damaged-)?step-\d.*")
 
@@ -78,6 +83,10 @@ class Run:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def init(self) -> Path:
+        return self.path / "init"
 
     @property
     def metrics(self) -> Path:
@@ -391,7 +400,7 @@ class Run:
         Raises:
             RunError: a path that nmt writes to is a link, or neither a regular file nor a folder.
         """
-        folders = [self.tokenizer, self.checkpoints, self.model, self.evaluation, self.ctranslate2]
+        folders = [self.tokenizer, self.checkpoints, self.model, self.init, self.evaluation, self.ctranslate2]
         folders += [self.path / "tensorboard", self.path / "export"]
         files = [self.path / ".lock", self.path / ".lock.claim", self.metrics, self.log]
         files += self.tensorboard.glob("events.*")

@@ -32,13 +32,15 @@ def environment(device: torch.device, dtype: torch.dtype, ranks: int = 1) -> dic
 
     Returns:
         ``nmt`` (version), ``code`` (digest of the package's source files), ``commit`` (of a git checkout, else None),
+        ``clean`` (whether the checkout's package equals that commit, else None),
         ``python``, one version for each of :data:`LIBRARIES`, ``device``, ``device_name``, ``precision``,
         ``deterministic``, ``threads``, ``ranks``, ``command`` (arguments) and ``started`` (time in UTC, ISO 8601).
     """
     return {
         "nmt": __version__,
         "code": source_digest(),
-        "commit": _commit(),
+        "commit": _git("rev-parse", "HEAD"),
+        "clean": None if (changed := _git("status", "--porcelain", "--", "nmt")) is None else not changed,
         "python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
         "device": device.type,
@@ -93,12 +95,12 @@ def source_digest() -> str:
 
 
 @cache
-def _commit() -> str | None:
-    """The git commit of the checkout that contains the package; None if the package is not in a checkout."""
+def _git(*arguments: str) -> str | None:
+    """What git prints in the checkout that contains the package; None if the package is not in a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(root), *arguments]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

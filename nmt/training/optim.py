@@ -23,9 +23,10 @@ def build_optimizer(
     Args:
         capturable: support steps in a CUDA graph; the learning rate is then a tensor on the device.
     """
+    trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
     kind = _unguarded({"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name])
     betas = (config.betas[0], config.betas[1])

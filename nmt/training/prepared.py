@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -37,6 +38,7 @@ class Prepared:
                 with new_directory(run.tokenizer) as folder:
                     for file in self.tokenizer.path.iterdir():
                         shutil.copyfile(file, folder / file.name)
+            started_from = run.init / "init.json"
             manifest = {
                 **{key: value for key, value in self.corpus.manifest.items() if key != "examples"},
                 "tokenizer": self.tokenizer.fingerprint,
@@ -44,5 +46,6 @@ class Prepared:
                 "limits": self.encoded.limits.model_dump(),
                 "round_trip": asdict(self.round_trip),
                 "environment": environment,
+                **({"init": json.loads(started_from.read_text(encoding="utf-8"))} if started_from.is_file() else {}),
             }
             write_json(run.manifest_path, manifest)

@@ -17,7 +17,7 @@ from nmt.models.transformer_layers import (
     EncoderLayers,
     FeedForward,
     MultiHeadAttention,
-    sinusoidal_positions,
+    added_positions,
 )
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
             them by a formula of its own: another layout, from 1, other rates.)
         quantize: a type of weights that CTranslate2 knows, such as ``int8``; None keeps float32.
     """
-    from ctranslate2.specs import Activation, TransformerDecoderSpec, TransformerEncoderSpec, TransformerSpec
+    from ctranslate2.specs import TransformerDecoderSpec, TransformerEncoderSpec, TransformerSpec
 
     config = model.config
     shared: dict[str, Any] = {
         "pre_norm": config.norm == "pre",
-        "activation": {"relu": Activation.RELU, "gelu": Activation.GELU, "swiglu": Activation.SWISH}[config.activation],
+        "activation": _activation(config.activation),
         "ffn_glu": config.activation == "swiglu",
         "rms_norm": config.norm_type != "layer",
     }
@@ -57,8 +57,8 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     decoder.projection.weight = _array(model.output.weight)
     if model.output.bias is not None:
         decoder.projection.bias = _array(model.output.bias)
-    if config.positions == "sinusoidal":
-        table = _array(sinusoidal_positions(0, positions, config.d_model, torch.empty(0)))
+    if config.positions.startswith("sinusoidal"):
+        table = _array(added_positions(config.positions, 0, positions, torch.empty(config.d_model)))
         encoder.position_encodings.encodings = decoder.position_encodings.encodings = table
     elif model.src_positions is not None and model.tgt_positions is not None:
         encoder.position_encodings.encodings = _array(model.src_positions.weight)
@@ -85,6 +85,13 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     spec.validate()
     spec.optimize(quantization=quantize)  # equal matrices (tied embeddings) are stored once
     spec.save(str(folder))
+
+
+def _activation(name: str) -> Any:
+    from ctranslate2.specs import Activation
+
+    known = {"relu": Activation.RELU, "gelu": Activation.GELU, "swish": Activation.SWISH, "swiglu": Activation.SWISH}
+    return known[name]
 
 
 def _array(tensor: Tensor) -> Array:

@@ -46,7 +46,8 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[Torc
 
 def new_model(config: ModelConfig, tokenizer: Tokenizer) -> Seq2Seq[Any]:
     """A freshly initialised model for the vocabularies of ``tokenizer``."""
-    return build_model(config, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id)
+    sizes = tokenizer.src_vocab_size, tokenizer.tgt_vocab_size
+    return build_model(config, *sizes, tokenizer.pad_id, tokenizer.bos_id)
 
 
 def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:

@@ -272,7 +272,7 @@ def test_files_of_ones_own_are_stored_apart(place, capsys):
         assert main(["evaluate", "c", "--src", file, "--ref", file]) == 0
     assert "stored in runs/c/evaluation/files/tiny." in capsys.readouterr().out
     files = sorted((place.run / "evaluation" / "files").iterdir())
-    assert len(files) == 4
+    assert len(files) == 6
     assert {path.name: path.read_bytes() for path in (place.run / "evaluation").glob("*.*")} == stored
     assert main(["train", "c.yaml"]) == 0
     assert "This run is finished" in capsys.readouterr().out

@@ -36,8 +36,19 @@ def test_an_evaluation_with_another_search_is_stored_as_such(place, capsys):
     result = place.run / "evaluation" / "tiny.json"
     before = result.read_bytes()
     assert main(["evaluate", "c", "--search", "alpha=0.4", "beam_size=3"]) == 0
-    found = json.loads(result.read_text())["search"]
+    out = capsys.readouterr().out
+    assert "tiny: test, 20 sentences, beam 3, alpha 0.4, engine Torch" in out
+    beside = result.with_name("tiny@alpha=0.4,beam_size=3.json")
+    found = json.loads(beside.read_text())["search"]
     assert (found["alpha"], found["beam_size"]) == (0.4, 3)
+    assert result.read_bytes() == before
+    rows = [json.loads(line) for line in beside.with_suffix(".jsonl").read_text().splitlines()]
+    assert [row["hypothesis"] for row in rows] == beside.with_suffix(".hyp").read_text().splitlines()
+    assert all({"source", "reference", "bleu", "chrf", "ter"} <= set(row) for row in rows)
+    assert main(["evaluate", "c", "--set", "search.beam_size=1"]) == 0
+    assert result.with_name("tiny@beam_size=1.json").exists()
+    assert main(["evaluate", "c", "--set", "train.max_steps=1"]) == 2
+    assert "--set train.max_steps=1" in capsys.readouterr().err
     assert main(["evaluate", "c"]) == 0
     assert result.read_bytes() == before
     assert main(["evaluate", "c", "--search", "alpha=-1"]) == 2

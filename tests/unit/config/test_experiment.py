@@ -18,10 +18,11 @@ def test_resolved_yaml_loads_to_the_same_configuration(tmp_path):
     assert load(tmp_path, config.to_yaml()) == config
 
 
-def test_schema_has_every_key_and_lets_the_name_out():
+def test_schema_has_every_key_and_lets_out_the_name_and_what_init_brings():
     schema = json_schema()
     json.dumps(schema)
-    assert "name" not in schema["required"]
+    assert not {"name", "model"} & {*schema["required"]}
+    assert schema["anyOf"] == [{"required": ["model"]}, {"required": ["init"]}]
     assert "train" in schema["properties"]
 
 

@@ -33,11 +33,11 @@ OVERRIDES = [
     ("model={type: rnn, hops: 0}", "--set: model.hops: 0 (integer) should be greater than 0"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
-    ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, "
-     "tmx, tsv, xlsx, zip"),
+    ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, mixture, "
+     "opustrainer, parquet, text, tmx, tsv, xlsx, zip"),
     ("data.train={kind: text, src: [a, b], tgt: c}", "--set: data.train: src names 2 file(s) but tgt 1"),
     ("data.train={kind: holdout, fraction: 0.1}", '--set: data.train.kind: "holdout" is not known; '
-     "one of: auto, csv, demo, hub, jsonl, parquet, text, "
+     "one of: auto, csv, demo, hub, jsonl, mixture, opustrainer, parquet, text, "
      "tmx, tsv, xlsx, zip"),
     ("data.test={x: {kind: holdout}}", "--set: data.test.x.fraction: missing; it has no default"),
     ("data.test={a/b: {kind: demo, part: test}}", '--set: data.test.a/b: "a/b" must be letters, digits, '
@@ -95,7 +95,7 @@ OVERRIDES = [
     ("train.batch_size=3", "--set: train.batch_size: unknown key; did you mean train.batch_tokens?"),
     ("model.d_hidden=3", "--set: model.d_hidden: unknown key; it belongs to type: rnn; remove it, or start from a "
      "configuration of that type"),
-    ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, data, tokenizer, model, train, search, "
+    ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, init, data, tokenizer, model, train, search, "
      "evaluation, defaults"),
     ("train.device=gpu", "--set: train.device: \"gpu\" is not one of 'auto', 'cpu', 'cuda' or 'mps' "
      "(did you mean cuda?)"),

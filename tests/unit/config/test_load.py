@@ -104,8 +104,11 @@ def test_every_variant_of_an_experiment_is_a_valid_configuration_of_its_own(path
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
-def test_shipped_configurations_are_valid(path):
-    load_config(path)
+def test_shipped_configurations_are_valid(path, tmp_path):
+    runs = tmp_path / "runs"
+    (runs / "demo").mkdir(parents=True)  # one of them starts from this run
+    (runs / "demo" / "config.yaml").write_text(load_config(ROOT / "configs" / "demo.yaml").to_yaml(), encoding="utf-8")
+    load_config(path, [f"runs={runs}"])
 
 
 def test_a_bare_name_means_a_file_in_configs_or_one_installed_with_nmt(tmp_path, monkeypatch):
@@ -125,7 +128,7 @@ def test_a_bare_name_means_a_file_in_configs_or_one_installed_with_nmt(tmp_path,
             "configs/demo.yaml: no such configuration file; nmt has a built-in one of that name: demo",
         ),
         ("dmo", "dmo: no such configuration file; did you mean demo?"),
-        ("xyz", "xyz: no such configuration file; built-in ones: demo, demo-rnn, multi30k-"),
+        ("xyz", "xyz: no such configuration file; built-in ones: demo, demo-rnn, finetune-demo, multi30k-"),
     ],
 )
 def test_a_configuration_that_does_not_exist(tmp_path, monkeypatch, given, message):

@@ -128,3 +128,13 @@ def test_prepare_says_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert main(["prepare", "c.yaml", "--set", "tokenizer.normalization=nmt_nfkc"]) == 0
     assert "3 of 4 validation targets come back from the tokenizer changed" in caplog.text
     assert "first '，' becomes ','" in caplog.text
+
+
+def test_the_advice_for_an_inherited_tokenizer_names_keys_of_init():
+    found = unknown_summary({"train": account(9, 1000)}, TokenizerConfig(), inherited=True)
+    assert found.endswith("set or raise init.extend_vocabulary")
+    lossy = RoundTrip(lines=10, changed=1, chrf=99.0, before="\u00a0", after=" ")
+    config = TokenizerConfig(normalization="nmt_nfkc")
+    assert lossy.summary(config, inherited=True).endswith(
+        "the tokenizer of init.from normalises the target by nmt_nfkc"
+    )

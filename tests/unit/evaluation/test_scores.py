@@ -13,7 +13,8 @@ import sacrebleu
 
 from nmt.config.evaluation import EvaluationConfig
 from nmt.errors import ConfigError, DataError
-from nmt.evaluation.scores import Scores, bleu_by_length, resolve, score, table
+from nmt.evaluation import scores as scores_module
+from nmt.evaluation.scores import Scores, bleu_by_length, resolve, score, sentence_scores, table
 
 REFERENCES = ["The cat sat on the mat.", "There is a Dog in the garden, isn't there?", "He reads 3.5 books."]
 HYPOTHESES = ["the cat sat on a mat.", "There is a dog in the garden, is it?", "He reads three books here."]
@@ -210,3 +211,61 @@ def test_a_tokenizer_that_is_given_is_kept() -> None:
 def test_matching_4_grams_are_counted() -> None:
     assert score(["a b c d e x"], ["a b c d e f"], EvaluationConfig(), ["bleu"]).matches == 2
     assert score(["a b"], ["a b"], EvaluationConfig(), ["chrf"]).matches is None
+
+
+def test_intervals_are_those_of_the_command(tmp_path: Path) -> None:
+    """sacreBLEU's command prints mean and half width; the signatures of the scores stay."""
+    hypotheses, references = HYPOTHESES * 5, REFERENCES * 5
+    for name, lines in (("ref", references), ("hyp", hypotheses)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    command = [sys.executable, "-m", "sacrebleu", str(tmp_path / "ref"), "-i", str(tmp_path / "hyp"), "-m", "bleu",
+               "chrf", "ter", "--ter-case-sensitive", "--confidence", "-w", "6"]  # fmt: skip
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    found = score(hypotheses, references, EvaluationConfig(), intervals=True)
+    for name, one in zip(("bleu", "chrf", "ter"), told, strict=True):
+        low, high = found.intervals[name]
+        assert ((low + high) / 2, (high - low) / 2) == pytest.approx(
+            (one["confidence_mean"], one["confidence_var"]), abs=2e-6
+        )
+    assert found.signatures == score(hypotheses, references, EvaluationConfig()).signatures
+    assert Scores.of_record(json.loads(json.dumps(found.as_dict()))).intervals == found.intervals
+    assert f"[{found.intervals['bleu'][0]:.2f}, " in table({"test": found})
+
+
+def test_chrf_with_words() -> None:
+    found = score(HYPOTHESES, REFERENCES, EvaluationConfig(metrics=["bleu", "chrf++"]))
+    assert found.chrfpp == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES], word_order=2).score
+    assert "chrF2++" in table({"test": found})
+
+
+def test_spbleu_without_its_tokenizer_is_left_out(monkeypatch, caplog) -> None:
+    def offline(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.Flores200Tokenizer.__init__", offline)
+    scores_module._has_flores.cache_clear()
+    found = score(HYPOTHESES, REFERENCES, EvaluationConfig(metrics=["bleu", "spbleu"]))
+    assert list(found.signatures) == ["bleu"]
+    assert "spBLEU is left out" in caplog.text
+    assert "no network" in caplog.text
+    scores_module._has_flores.cache_clear()
+
+
+def test_sentence_scores_are_those_of_sacrebleu() -> None:
+    found = sentence_scores(HYPOTHESES, REFERENCES, EvaluationConfig())
+    for one, hypothesis, reference in zip(found, HYPOTHESES, REFERENCES, strict=True):
+        assert one["bleu"] == sacrebleu.sentence_bleu(hypothesis, [reference]).score
+        assert one["chrf"] == sacrebleu.sentence_chrf(hypothesis, [reference]).score
+        assert one["ter"] == sacrebleu.sentence_ter(hypothesis, [reference], case_sensitive=True).score
+
+
+@pytest.mark.parametrize(("metrics", "text"), [(["chrf"], "must contain bleu"), (["bleu", "bleu"], "twice")])
+def test_wrong_metrics_are_refused(metrics: list[str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        EvaluationConfig(metrics=metrics)  # type: ignore[arg-type]
+
+
+def test_intervals_of_a_corpus_with_empty_translations() -> None:
+    found = score(["", "", "", "a"], ["a b c"] * 4, EvaluationConfig(), intervals=True)
+    assert all(low <= high for low, high in found.intervals.values())
+    assert set(found.intervals) == {"bleu", "chrf", "ter"}

@@ -27,6 +27,8 @@ VARIANTS = [
     {"norm": "pre", "tie_embeddings": "decoder"},
     {"norm_type": "rms", "qk_norm": "l2", "output_bias": True},
     {"norm_type": "scale", "qk_norm": "layer", "positions": "rotary", "fix_norm": True},
+    {"preset": "marian"},
+    {"positions": "sinusoidal_halves", "activation": "swish"},
     {"attention_window": 3},
     {"attention_window": 2, "positions": "rotary", "norm": "post"},
 ]

@@ -73,6 +73,7 @@ CONFIGS = {
     "transformer-post-gelu-learned": TransformerConfig(
         **TRANSFORMER, norm="post", activation="gelu", positions="learned", max_positions=32),
     "transformer-swiglu-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "transformer-marian": TransformerConfig(**TRANSFORMER, preset="marian"),
     "rnn-output-bias": RNNConfig(**RNN, output_bias=True),
     "transformer-rms-l2": TransformerConfig(**TRANSFORMER, norm_type="rms", qk_norm="l2", positions="rotary"),
     "transformer-post-scale": TransformerConfig(**TRANSFORMER, norm="post", norm_type="scale", qk_norm="layer"),

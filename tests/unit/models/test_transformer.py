@@ -8,9 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from nmt.config.model import TransformerConfig
+from nmt.models.build import build_model
 from nmt.models.scaled_dot import short_attention
 from nmt.models.transformer import DecoderLayer
-from nmt.models.transformer_layers import EncoderLayer, MultiHeadAttention, rotate, sinusoidal_positions
+from nmt.models.transformer_layers import (
+    EncoderLayer,
+    MultiHeadAttention,
+    added_positions,
+    rotate,
+    sinusoidal_positions,
+)
 
 
 def config(**changes):
@@ -131,6 +138,43 @@ def test_sinusoidal_positions_by_hand():
         slow = position / 10_000 ** (2 / 4)
         expected = [math.sin(position), math.cos(position), math.sin(slow), math.cos(slow)]
         assert table[row].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "slowest"), [("sinusoidal_halves", 10_000 ** (2 / 3)), ("sinusoidal_marian", 10_000)])
+def test_half_sinusoidal_positions_by_hand(kind, slowest):
+    """The sines of three rates, then their cosines; Marian's last rate is 1/10000."""
+    table = added_positions(kind, 3, 2, torch.zeros(6))
+    for row, position in enumerate([3, 4]):
+        angles = [position, position / slowest**0.5, position / slowest]
+        expected = [function(angle) for function in (math.sin, math.cos) for angle in angles]
+        assert table[row].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("ties", ["all", "decoder", "none"])
+def test_a_decoder_that_starts_with_zeros_is_never_trained_to_start_otherwise(ties):
+    torch.manual_seed(4)
+    model = build_model(config(start="zero", tie_embeddings=ties, output_bias=True), 9, 9, 0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    src, tgt_in = torch.tensor([[4, 5, 3]]), torch.tensor([[2, 6, 7]])
+    before = model.tgt_embedding.weight.detach().clone()
+    for _ in range(3):
+        hidden = model(src, torch.ones_like(src, dtype=torch.bool), tgt_in)
+        F.cross_entropy(model.project(hidden)[0], torch.tensor([6, 7, 3])).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert (model.tgt_embedding.weight[2] == 0).all()
+    assert (model.tgt_embedding.weight[6] != before[6]).all()
+
+
+def test_a_preset_fills_in_what_is_omitted():
+    marian = config(preset="marian", activation="relu")
+    assert (marian.norm, marian.positions, marian.start, marian.output_bias) == (
+        "post",
+        "sinusoidal_marian",
+        "zero",
+        True,
+    )
+    assert (marian.activation, marian.d_model) == ("relu", 16)
 
 
 def test_rotary_products_depend_on_the_distance_alone():

@@ -39,12 +39,12 @@ def test_messages_of_several_starts_are_appended(tmp_path, log, printed):
     path = tmp_path / "train.log"
     with journal.keeping(path):
         log.info("model       rnn\ntraining    3 pairs\n\nrun         x")
-        log.warning("warning: %s", "ü\udcff")
+        log.warning("warning: %s", "ü")
         journal.note("only here")
     log.info("after the end")
     assert "after the end" in printed.getvalue()
     assert "only here" not in printed.getvalue()
-    first = ["model       rnn", "training    3 pairs", "run         x", "warning: ü\\udcff", "only here"]
+    first = ["model       rnn", "training    3 pairs", "run         x", "warning: ü", "only here"]
     assert texts(path) == first
     with path.open("ab") as file:
         file.write(b"2026-01-01 00:00:00  torn by a ki")
@@ -53,6 +53,13 @@ def test_messages_of_several_starts_are_appended(tmp_path, log, printed):
     with pytest.raises(KeyboardInterrupt), journal.keeping(path):
         raise KeyboardInterrupt
     assert texts(path) == [*first, "torn by a ki", "data.train: no such file", "interrupted"]
+
+
+def test_what_is_no_character_is_escaped(tmp_path):
+    handler = journal.Journal(tmp_path / "train.log")
+    handler.emit(logging.makeLogRecord({"msg": "a file of \udcff"}))  # a captured message would end pytest-xdist
+    handler.close()
+    assert texts(tmp_path / "train.log") == ["a file of \\udcff"]
 
 
 def test_a_journal_that_cannot_be_written_is_told_once(tmp_path, log, capsys):

@@ -297,3 +297,25 @@ def test_a_term_takes_other_quantities_of_the_model_at_the_targets(batching):
     added = (-rewards * choice(batch.at_targets(spy.result)[keep]).squeeze(-1)).sum()
     assert_same(model, loss, cross_entropy(logits, targets) + added)
     assert counted[2].item() == pytest.approx(added.item(), rel=1e-5)
+
+
+@each_kind
+def test_l2_towards_the_start_pulls_by_the_distance(family, batching):
+    """The gradient of w / 2 ‖θ - θ₀‖², per target token, is w (θ - θ₀); frozen parameters have none."""
+    model, batch = model_of(family).eval(), batch_of(batching)
+    model.tgt_embedding.weight.requires_grad_(False)
+    objective, plain = objective_of(model, l2_start=0.5), objective_of(model)
+    moving = [p for p in model.parameters() if p.requires_grad]
+    start = [p.detach().clone() for p in moving]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    distance = sum(float((p.detach() - s).square().sum()) for p, s in zip(moving, start, strict=True))
+    (with_term, counted), (without, _) = objective(model, batch), plain(model, batch)
+    tokens = batch.tgt_tokens
+    assert float((with_term - without).detach()) / tokens == pytest.approx(0.25 * distance, rel=1e-4)
+    assert objective.logged == ["l2_start"]
+    assert float(counted[2]) / tokens == pytest.approx(0.25 * distance, rel=1e-4)
+    both, one = (torch.autograd.grad(loss, moving) for loss in (with_term, without))
+    for grad, other, parameter, begin in zip(both, one, moving, start, strict=True):
+        assert torch.allclose((grad - other) / tokens, 0.5 * (parameter - begin).detach(), atol=1e-4)

@@ -37,6 +37,7 @@ CONFIGS = {
     "transformer": TransformerConfig(**TRANSFORMER),
     "transformer-post-learned": TransformerConfig(**TRANSFORMER, norm="post", positions="learned"),
     "transformer-rotary": TransformerConfig(**TRANSFORMER, activation="swiglu", positions="rotary"),
+    "transformer-marian": TransformerConfig(**TRANSFORMER, preset="marian"),
     "transformer-rms-l2": TransformerConfig(**TRANSFORMER, norm_type="rms", qk_norm="l2", attention_window=5),
     "transformer-scale-fixed": TransformerConfig(
         **TRANSFORMER, norm_type="scale", fix_norm=True, qk_norm="layer", positions="rotary", tie_embeddings="none"

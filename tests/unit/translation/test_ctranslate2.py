@@ -124,6 +124,8 @@ def test_every_option_gives_the_same_probabilities(tmp_path, norm, activation, p
         {"norm_type": "scale", "fix_norm": True},
         {"fix_norm": True, "tie_embeddings": "none", "output_bias": True},
         {"norm_type": "rms", "output_bias": True, "layer_drop": 0.5},
+        {"preset": "marian"},
+        {"positions": "sinusoidal_halves", "activation": "swish", "start": "zero", "tie_embeddings": "none"},
     ],
 )
 def test_norms_and_bias_give_the_same_probabilities(tmp_path, norm, options):

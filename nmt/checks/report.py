@@ -1,0 +1,53 @@
+"""The report of ``nmt check``, as text and as one HTML page."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+
+from nmt.checks.finding import Finding
+
+SHOWN = 3  # examples of a finding on the terminal
+_STYLE = """\
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+section { border-left: 4px solid; padding: 0 1rem; margin: 1rem 0; }
+.ok { border-color: #4a4; } .warning { border-color: #d90; } .problem { border-color: #d33; }
+p { margin: .2rem 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px; }
+"""
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    count = Counter(each.level for each in findings)
+    return f"{count['problem']} problem(s), {count['warning']} warning(s), {count['ok']} ok"
+
+
+def text(findings: Sequence[Finding]) -> str:
+    lines: list[str] = []
+    for each in findings:
+        lines.append(f"{each.level:<8} {each.rule:<16} {each.text}")
+        lines += [f"{'':26}{example}" for example in each.examples[: 5 if each.level == "ok" else SHOWN]]
+        if each.advice:
+            lines.append(f"{'':25}-> {each.advice}")
+    return "\n".join(lines)
+
+
+def page(title: str, findings: Sequence[Finding]) -> str:
+    """A page that needs nothing from the network; all text is escaped."""
+    body: list[str] = []
+    for each in findings:
+        examples = html.escape("\n".join(each.examples))
+        body.append(
+            f'<section class="{each.level}"><p><b>{each.level}: {html.escape(each.rule)}</b></p>'
+            f"<p>{html.escape(each.text)}</p>"
+            + (f"<pre>{examples}</pre>" if examples else "")
+            + (f"<p><i>{html.escape(each.advice)}</i></p>" if each.advice else "")
+            + "</section>"
+        )
+    name = html.escape(title)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>nmt check {name}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>nmt check {name}</h1>'
+        f"<p>{summary(findings)}</p>{''.join(body)}</html>\n"
+    )

@@ -1,0 +1,99 @@
+"""The run card: how a run came about, as ``run.json`` for programs and ``run.md`` for people.
+
+The card lists the sittings of the training: each start that trained, with its environment, machine, start and end. A
+sitting without an end is running, or was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from nmt.run.directory import Run
+from nmt.storage.atomic import write_json, write_text
+
+FORMAT = 1
+
+
+def load(run: Run) -> dict[str, Any] | None:
+    """The card of a run; None if there is none that can be read."""
+    try:
+        card = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return card if isinstance(card, dict) and isinstance(card.get("sittings"), list) else None
+
+
+def begin(run: Run, config: Mapping[str, Any], environment: Mapping[str, Any], step: int) -> None:
+    """Add a sitting that starts to train at ``step``.
+
+    Args:
+        environment: see :func:`nmt.runtime.environment.environment`.
+    """
+    card = load(run) or {"format": FORMAT, "sittings": []}
+    sitting = {**environment, "machine": machine(), "began": _now(), "first_step": step, "end": None}
+    manifest = run.load_manifest()
+    card |= {"name": run.path.name, "state": "started", "config": dict(config)}
+    card["data"] = {key: manifest.get(key) for key in ("inputs", "sizes", "files", "tokenizer")}
+    card["sittings"] = [*card["sittings"], sitting]
+    _write(run, card)
+
+
+def end(run: Run, step: int, seconds: float, reason: str, scores: Mapping[str, Any] | None = None) -> None:
+    """Record the end of the last sitting, unless it is recorded; without a card, nothing is written.
+
+    Args:
+        seconds: training time over all sittings.
+        scores: by test set, where the run is finished.
+    """
+    card = load(run)
+    if card is None or card.get("state") == "finished" or not card["sittings"]:
+        return
+    card["sittings"][-1] |= {"end": _now(), "last_step": step, "reason": reason}
+    card |= {"steps": step, "seconds": round(seconds, 3), "state": "stopped" if scores is None else "finished"}
+    if scores is not None:
+        card["scores"] = dict(scores)
+    _write(run, card)
+
+
+def machine() -> dict[str, Any]:
+    """Cores, memory in bytes, and system; what cannot be read is left out."""
+    found: dict[str, Any] = {"system": platform.platform(), "cores": os.cpu_count()}
+    with suppress(OSError, ValueError, AttributeError):
+        found["memory"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return found
+
+
+def page(card: Mapping[str, Any]) -> str:
+    """The card as Markdown."""
+    lines = [f"# Run {card['name']}", "", f"State: {card['state']}."]
+    if "steps" in card:
+        lines[-1] += f" {card['steps']:,} steps in {card['seconds'] / 60:.1f} minutes of training."
+    for name, scores in card.get("scores", {}).items():
+        lines += ["", f"## Scores on {name}", "", "| metric | score | 95 % interval | signature |", "|---|---|---|---|"]
+        for metric, signature in scores["signatures"].items():
+            ends = scores.get("intervals", {}).get(metric)
+            told = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "-"
+            lines.append(f"| {metric} | {scores[metric]:.2f} | {told} | `{signature.replace('|', ' ')}` |")
+    for number, sitting in enumerate(card["sittings"], 1):
+        lines += ["", f"## Sitting {number}", "", "| what | value |", "|---|---|"]
+        for key, value in sitting.items():
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            lines.append(f"| {key} | {shown.replace('|', chr(92) + '|')} |")
+    data, config = (json.dumps(card[key], indent=2, ensure_ascii=False) for key in ("data", "config"))
+    return "\n".join([*lines, "", "## Data", "", "```json", data, "```", "", "## Configuration", "", "```json", config,
+                      "```", ""])  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(run: Run, card: Mapping[str, Any]) -> None:
+    write_json(run.path / "run.json", card)
+    write_text(run.path / "run.md", page(card))

@@ -1,0 +1,27 @@
+"""``nmt check``: exit codes, page, and the figures of a training."""
+
+import re
+
+from nmt.cli import main
+
+
+def test_data_and_training_are_reported_and_no_run_is_written(task, capsys):
+    config = task.config_file("rnn", train={"max_steps": 10, "schedule": {"warmup_steps": 50}})
+    assert main(["check", str(config), "--html", str(task.folder / "page.html")]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^ok +memory +[\d,]+ MiB", told, re.MULTILINE)
+    assert re.search(r"^ok +time .* for 10 steps", told, re.MULTILINE)
+    assert "warmup_steps (50) is longer than the run" in told
+    assert "the validation set has 20 lines" in told
+    assert "warmup_steps (50)" in (task.folder / "page.html").read_text(encoding="utf-8")
+    assert not (task.folder / "runs").exists()
+
+
+def test_a_problem_exits_with_1(task, capsys):
+    path = task.paths["train.tgt"]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[2:], *lines[:2]]), encoding="utf-8")
+    assert main(["check", str(task.config_file("rnn")), "--data-only"]) == 1
+    output = capsys.readouterr()
+    assert "shifted by 2 line(s)" in output.out
+    assert output.err.count("\n") == 1

@@ -1,0 +1,118 @@
+"""The rules about data find what was done to a clean corpus, and nothing in the clean corpus."""
+
+import random
+
+import pytest
+
+from nmt.checks.data import apply
+from nmt.checks.near import Index
+from nmt.checks.part import Part
+from nmt.checks.rules import Data
+from nmt.config.load import load_config
+from nmt.data.sources import read_pairs
+from nmt.data.sources.base import Reading
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """4,000 training and 400 validation pairs of the demo corpus."""
+    data = load_config("demo").data
+    reading = Reading.of(data)
+    train = [pair for pair, _ in zip(read_pairs(data.train, reading), range(4000), strict=False)]
+    return train, list(read_pairs(data.valid, reading))[:400]
+
+
+def found(train, valid, languages=("en", "de")):
+    """Warnings and problems by rule."""
+    indexes = {"valid": (Index([src for src, _ in valid]), Index([tgt for _, tgt in valid]))}
+    parts = {"train": Part("train", 1, indexes).read(train), "valid": Part("valid", 1).read(valid)}
+    return {each.rule: each for each in apply(Data(parts, languages, 1)) if each.level != "ok"}
+
+
+def shifted(train, lines, start=0):
+    """Drop ``lines`` targets at ``start``."""
+    sources, targets = [src for src, _ in train], [tgt for _, tgt in train]
+    del targets[start : start + lines]
+    return list(zip(sources, targets, strict=False))
+
+
+def test_a_clean_corpus_is_fine(corpus):
+    assert found(*corpus) == {}
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+@pytest.mark.parametrize("start", [0, 2200])
+def test_a_shift_is_found_with_its_size_and_beginning(corpus, lines, start):
+    result = found(shifted(corpus[0], lines, start), corpus[1])["shifted"]
+    assert result.level == "problem"
+    assert f"shifted by {lines} line(s)" in result.text
+    first = int(result.text.split("from pair ")[1].split(" ")[0].replace(",", ""))
+    assert abs(first - 1 - start) <= 20
+
+
+def test_exchanged_files_are_found(corpus):
+    train, valid = corpus
+    assert found([(tgt, src) for src, tgt in train], valid)["swapped"].level == "problem"
+    assert found(train, [(tgt, src) for src, tgt in valid])["swapped"].level == "problem"
+
+
+def test_noise_is_found_and_its_share_estimated(corpus):
+    train, valid = corpus
+    rng = random.Random(0)
+    places = rng.sample(range(len(train)), len(train) * 3 // 10)
+    noisy = list(train)
+    for place, other in zip(places, rng.sample(places, len(places)), strict=True):
+        noisy[place] = train[place][0], train[other][1]
+    result = found(noisy, valid)["noise"]
+    assert result.level == "problem"
+    assert 20 <= int(result.text.split("about ")[1].split("%")[0]) <= 40
+
+
+@pytest.mark.parametrize("names", [("en", "de"), ("source", "target"), ("English", "German")])
+def test_a_header_is_found(corpus, names):
+    assert "header" in found([names, *corpus[0]], corpus[1])
+
+
+def test_near_duplicates_across_the_split_are_found(corpus):
+    train, valid = corpus
+    long = [pair for pair in valid if min(map(len, pair)) > 40][:40]
+    near = [(f"{src[:-1]} !", f"{tgt[:-1]} !") for src, tgt in long]
+    result = found([*train, *near], valid)["near-duplicates"]
+    count = int(result.text.split(" ")[0])
+    assert count >= 36
+
+
+def test_text_that_was_encoded_twice_is_found(corpus):
+    train, valid = corpus
+    broken = [(src, tgt.encode().decode("cp1252", "replace")) for src, tgt in train]
+    assert "encoding" in found(broken, valid)
+
+
+def test_untranslated_targets_are_found(corpus):
+    train, valid = corpus
+    copied = [(src, train[i - 1][0] if i % 10 == 0 else tgt) for i, (src, tgt) in enumerate(train)]
+    assert "untranslated" in found(copied, valid)
+
+
+def chinese(count, seed):
+    """Pairs without spaces on the source side, word for word."""
+    rng = random.Random(seed)
+    words = [(chr(0x4E00 + i) + chr(0x5E00 + i), f"w{chr(97 + i // 26)}{chr(97 + i % 26)}") for i in range(300)]
+    rows = [rng.choices(words, k=rng.randint(2, 9)) for _ in range(count)]
+    return [("".join(src for src, _ in row), " ".join(tgt for _, tgt in row)) for row in rows]
+
+
+def test_short_lines_without_spaces_are_fine():
+    assert found(chinese(3000, 1), chinese(300, 2), ("zh", "en")) == {}
+
+
+def test_single_words_are_fine():
+    rng = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(rng.choices(letters, k=rng.randint(3, 12))) for _ in range(3000)]
+    pairs = [(word, word[::-1] + "en") for word in words]
+    assert found(pairs[:2700], pairs[2700:]) == {}
+
+
+def test_twenty_pairs_are_fine(corpus):
+    assert found(corpus[0][:20], corpus[1][:20]) == {}
