@@ -47,5 +47,11 @@ class CheckFailed(NmtError):
     exit_code = 1
 
 
+class NotReproduced(NmtError):
+    """``nmt reproduce`` found another result."""
+
+    exit_code = 1
+
+
 class ExportError(NmtError):
     """A run cannot be written for, or run by, another program."""

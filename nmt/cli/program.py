@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import attention, check, config, evaluate, export, init, prepare, score, serve, train, translate
+from nmt.cli.commands import (
+    attention,
+    check,
+    config,
+    evaluate,
+    export,
+    init,
+    prepare,
+    reproduce,
+    score,
+    serve,
+    train,
+    translate,
+)
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -43,6 +56,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "init": init,
     "check": check,
+    "reproduce": reproduce,
     "prepare": prepare,
     "train": train,
     "translate": translate,

@@ -1,0 +1,176 @@
+"""Train a finished run again, or search again with its weights, and compare with what the run holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nmt import pipeline
+from nmt.config.load import validate_config
+from nmt.data.prepare import prepare_corpus, sets_of_run
+from nmt.errors import DataError, RunError
+from nmt.evaluation.results import Results
+from nmt.evaluation.scores import METRICS, TITLES, Metric
+from nmt.evaluation.sets import TestSet, score_set
+from nmt.run.checkpoint import read_origin
+from nmt.run.directory import Run
+from nmt.runtime.device import resolve_precision
+from nmt.runtime.environment import changes, environment
+from nmt.translation.loading import load_translator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SetFound:
+    """A test set, then and now.
+
+    Attributes:
+        equal, count: hypotheses that are the same, of all.
+        first: number, from 1, of the first line that differs; None where all are the same.
+        scores: by metric, then and now, and the 95 % interval that the run recorded (None: none).
+    """
+
+    name: str
+    equal: int
+    count: int
+    first: int | None
+    scores: dict[Metric, tuple[float, float, tuple[float, float] | None]]
+
+    @property
+    def is_same(self) -> bool:
+        return self.first is None and all(then == now for then, now, _ in self.scores.values())
+
+    @property
+    def is_within(self) -> bool:
+        """Whether each score is inside the interval of the recorded one, or equal where none was recorded."""
+        return all(
+            now == then if ends is None else ends[0] <= now <= ends[1] for then, now, ends in self.scores.values()
+        )
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a reproduction found.
+
+    Attributes:
+        run: where the new run is; None for a search alone.
+        environment: differences from the environment of the training; empty: the same.
+        weights: whether the final weights have the same bits; None for a search alone.
+        notes: why equality cannot be expected.
+    """
+
+    run: Path | None
+    environment: str
+    weights: bool | None
+    sets: list[SetFound]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_exact(self) -> bool:
+        return self.weights is not False and all(one.is_same for one in self.sets)
+
+    @property
+    def is_success(self) -> bool:
+        """Equal to the last digit; or, where equality cannot be expected, every score inside its interval."""
+        expected = not self.environment and not self.notes
+        return self.is_exact or (not expected and all(one.is_within for one in self.sets))
+
+    def table(self) -> str:
+        lines = []
+        for one in self.sets:
+            told = "all the same" if one.first is None else f"the first other one is line {one.first:,}"
+            lines.append(f"{one.name}: {one.equal:,} of {one.count:,} translations are the same, {told}")
+            for metric, (then, now, ends) in one.scores.items():
+                inside = "" if ends is None else f", 95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
+                lines.append(f"  {TITLES[metric]:<6} {then:.4f} then, {now:.4f} now{inside}")
+        return "\n".join(lines)
+
+
+def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> Reproduction:
+    """Train the run again in a directory of its own, or search again with its weights, and compare.
+
+    Args:
+        into: directory of the new run; None: beside the run, with ``-reproduced`` after its name. A reproduction that
+            was interrupted resumes there.
+        decode_only: search and score with the stored weights, and store nothing.
+
+    Raises:
+        RunError: the run is not finished, or was not scored.
+        DataError: the data are not those of the run.
+    """
+    if not run.has_model:
+        raise RunError(f"{run.path}: is not finished: there is nothing to reproduce yet; run nmt train")
+    origin, config, results = read_origin(run.model), run.load_config(), Results(run)
+    names = [name for name in [*config.data.test, "valid"] if results.record(name) is not None]
+    if not names:
+        raise RunError(f"{run.path}: holds no scores to compare with; run nmt evaluate first")
+    if decode_only:
+        return _search_again(run, origin, names)
+    # Train
+    raw, path = (
+        config.model_dump(mode="json"),
+        Path(into) if into else run.path.with_name(f"{run.path.name}-reproduced"),
+    )
+    raw |= {"name": path.name, "runs": str(path.parent)}
+    raw["train"] |= {"max_steps": origin["last_step"], "max_minutes": None, "max_epochs": None, "patience": None}
+    again = validate_config(raw, str(run.config_path))
+    corpus = prepare_corpus(again.data)
+    if corpus.key != run.load_manifest().get("key"):
+        raise DataError(f"{run.path}: its data have changed since the training; restore the files that it was made of")
+    pipeline.train(again)
+    # Compare
+    new = Run(again.run_dir)
+    found = read_origin(new.model)
+    sets = [_compared(results.record(n), results.hypotheses(n), Results(new), n) for n in names if _has(new, n)]
+    notes = [] if config.train.max_minutes is None or config.train.schedule.total_steps else [
+        "train.max_minutes limited the training, whose schedule followed the clock"
+    ]  # fmt: skip
+    same = origin["weights"] == found["weights"]
+    return Reproduction(new.path, changes(origin.get("environment"), found["environment"]), same, sets, notes)
+
+
+def _search_again(run: Run, origin: Mapping[str, Any], names: list[str]) -> Reproduction:
+    config, results = run.load_config(), Results(run)
+    recorded = run.recorded_data()
+    if recorded is None:
+        raise RunError(f"{run.path}: has no account of its data, manifest.json")
+    parts = {name: "valid" if name == "valid" else f"test.{name}" for name in names}
+    corpus, translator = sets_of_run(config.data, recorded, list(parts.values())), load_translator(run)
+    sets = []
+    for name, part in parts.items():
+        scores, hypotheses = score_set(translator, TestSet.of(corpus, part), config.evaluation)
+        sets.append(_judged(name, results.record(name) or {}, results.hypotheses(name), scores.as_dict(), hypotheses))
+    device = translator.engine.device
+    now = environment(device, resolve_precision(config.train.precision, device))
+    return Reproduction(None, changes(origin.get("environment"), now), None, sets)
+
+
+def _has(run: Run, name: str) -> bool:
+    return Results(run).record(name) is not None
+
+
+def _compared(record: Mapping[str, Any] | None, hypotheses: list[str], new: Results, name: str) -> SetFound:
+    return _judged(name, record or {}, hypotheses, new.record(name) or {}, new.hypotheses(name))
+
+
+def _judged(
+    name: str, then: Mapping[str, Any], before: list[str], now: Mapping[str, Any], after: list[str]
+) -> SetFound:
+    same = [one == other for one, other in zip(before, after, strict=False)]
+    whole = len(before) == len(after)
+    first = None if all(same) and whole else (same.index(False) if False in same else len(same)) + 1
+    intervals = then.get("intervals") or {}
+    scores = {
+        metric: (
+            then[metric],
+            now[metric],
+            (intervals[metric][0], intervals[metric][1]) if metric in intervals else None,
+        )
+        for metric in METRICS
+        if then.get(metric) is not None and now.get(metric) is not None
+    }
+    return SetFound(name, sum(same), len(before), first, scores)

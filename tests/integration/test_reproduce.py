@@ -1,0 +1,86 @@
+"""``nmt reproduce``: a run trained again is the same, and what differs is told."""
+
+import json
+import re
+
+import pytest
+
+from nmt.cli import main
+from tests.conftest import Task
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    task = Task(tmp_path_factory.mktemp("reproduce"))
+    for family in ("rnn", "transformer"):
+        assert main(["train", str(task.config_file(family, name=family))]) == 0
+    return task
+
+
+@pytest.mark.parametrize("family", ["rnn", "transformer"])
+def test_a_run_is_reproduced_to_the_last_digit(task, family, capsys):
+    run = task.folder / "runs" / family
+    assert main(["reproduce", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"tiny: (\d+) of \1 translations are the same, all the same", shown), shown
+    assert "final weights: the same bits" in shown
+    assert shown.endswith("reproduced to the last digit\n")
+    for name in ("hyp", "json"):
+        one, other = (
+            (folder / f"evaluation/tiny.{name}").read_text() for folder in (run, run.with_name(f"{family}-reproduced"))
+        )
+        assert one == other
+
+
+@pytest.mark.parametrize("how", [["--decode-only"], []])
+def test_what_differs_is_told(task, tmp_path, how, capsys):
+    run, stored = task.folder / "runs" / "rnn", task.folder / "runs/rnn/evaluation/tiny.hyp"
+    whole = stored.read_text()
+    try:
+        stored.write_text("another translation\n" + whole.partition("\n")[2])
+        into = [] if how else ["--into", str(tmp_path / "again")]
+        assert main(["reproduce", str(run), *how, *into]) == 1
+        out, err = capsys.readouterr()
+        assert "the first other one is line 1" in out
+        assert f"nmt: {run}: was not reproduced, see above" in err
+    finally:
+        stored.write_text(whole)
+
+
+def test_the_search_alone_stores_nothing(task, capsys):
+    run = task.folder / "runs" / "transformer"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert main(["reproduce", str(run), "--decode-only"]) == 0
+    assert capsys.readouterr().out.endswith("reproduced to the last digit\n")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+def test_under_other_versions_scores_are_judged_by_their_intervals(task, capsys, monkeypatch):
+    run = task.folder / "runs" / "rnn"
+    stored = run / "evaluation/tiny.json"
+    whole = stored.read_text()
+    monkeypatch.setattr("nmt.reproduction.changes", lambda before, now: "torch: 1.0 before, 2.0 now")
+    record = json.loads(whole)
+    try:
+        for shift, code in ((0.0, 0), (1000.0, 1)):
+            changed = record | {"chrf": record["chrf"] + 1e-6, "intervals": {"chrf": [shift, shift + 100.0]}}
+            stored.write_text(json.dumps(changed))
+            assert main(["reproduce", str(run), "--decode-only"]) == code
+            out = capsys.readouterr().out
+            assert "environment: torch: 1.0 before, 2.0 now" in out
+            assert ("every score is inside its 95 % interval" in out) == (code == 0)
+    finally:
+        stored.write_text(whole)
+
+
+def test_other_data_and_unfinished_runs_are_refused(task, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    other = Task(tmp_path / "other")
+    assert main(["train", str(other.config_file("rnn", name="x"))]) == 0
+    path = other.folder / "train.src"
+    path.write_text("four five\n" + path.read_text().partition("\n")[2])
+    assert main(["reproduce", str(other.folder / "runs/x")]) == 2
+    assert "its data have changed since the training" in capsys.readouterr().err
+    (other.folder / "runs/x/model/model.json").unlink()
+    assert main(["reproduce", str(other.folder / "runs/x")]) == 2
+    assert "is not finished" in capsys.readouterr().err
