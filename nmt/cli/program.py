@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import attention, check, config, evaluate, export, init, prepare, score, train, translate
+from nmt.cli.commands import attention, check, config, evaluate, export, init, prepare, runs, score, train, translate
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "attention": attention,
     "export": export,
     "evaluate": evaluate,
+    "runs": runs,
     "score": score,
     "config": config,
 }
