@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import attention, check, config, evaluate, export, init, prepare, runs, score, train, translate
+from nmt.cli.commands import (
+    attention,
+    check,
+    compare,
+    config,
+    evaluate,
+    export,
+    init,
+    prepare,
+    runs,
+    score,
+    train,
+    translate,
+)
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -50,6 +63,7 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "evaluate": evaluate,
     "runs": runs,
+    "compare": compare,
     "score": score,
     "config": config,
 }
