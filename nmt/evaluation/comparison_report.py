@@ -24,7 +24,8 @@ div { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
 td, th { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid #8885; vertical-align: top; }
 td:first-child, th:first-child, table.text td, table.text th { text-align: left; }
-td { overflow-wrap: anywhere; } .text td:first-child { white-space: nowrap; }
+td, th { white-space: nowrap; } .text td { white-space: normal; overflow-wrap: anywhere; }
+.text td:first-child { white-space: nowrap; }
 section { border-left: 4px solid #8888; padding: 0 1rem; margin: 1rem 0; }
 .alarm { border-left: 4px solid #d33; padding-left: 1rem; } .note { opacity: .8; font-size: 14px; }
 """
@@ -79,8 +80,8 @@ def as_csv(found: Comparison) -> str:
         for column in ("loops", "copies", "empty", "length"):
             writer.writerow(["translations", run.run, column, getattr(run, column)])
     for key in found.differing:
-        for side, value in zip("AB", key.values, strict=True):
-            writer.writerow(["keys", key.key, side, ", ".join(value)])
+        for side, distinct in zip("AB", key.values, strict=True):
+            writer.writerow(["keys", key.key, side, ", ".join(distinct)])
     return file.getvalue()
 
 
@@ -89,7 +90,7 @@ def latex(found: Comparison) -> str:
     heading, *rows = _scores(found, latex=True)
     lines = [
         f"% {_title(found)}; A: {', '.join(found.names[0])}; B: {', '.join(found.names[1])}",
-        *(f"% {line}" for line in _about(found)),
+        *(f"% {TITLES[metric]}: {signature}" for metric, signature in found.settings.items()),
         rf"\begin{{tabular}}{{l{'r' * (len(heading) - 1)}}}",
         r"\toprule",
         *(f"{' & '.join(row)} \\\\" for row in [[_escaped(cell) for cell in heading]]),
