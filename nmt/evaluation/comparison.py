@@ -93,11 +93,17 @@ class Bin:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence, the mean sentence chrF of each group, and the translations of the first run of each."""
+    """A sentence, the mean sentence chrF of each group, and of each group the translation whose chrF is nearest to it.
+
+    Attributes:
+        number: of the line, from 1.
+        runs: those that made the translations.
+    """
 
     number: int
     source: str
     reference: str
+    runs: tuple[str, str]
     hypotheses: tuple[str, str]
     chrf: tuple[float, float]
 
@@ -337,14 +343,16 @@ def differing_sentences(groups: Sides, config: EvaluationConfig) -> list[Sentenc
     """All sentences, in descending order of the difference of mean chrF, B less A."""
     metric, first = metric_of("chrf", config), groups[0][0]
 
-    def chrf(i: int, group: Runs) -> float:
-        return mean(float(metric.sentence_score(run.hypotheses[i], [run.references[i]]).score) for run in group)
+    def typical(i: int, group: Runs) -> tuple[EvaluatedRun, float]:
+        values = [float(metric.sentence_score(run.hypotheses[i], [run.references[i]]).score) for run in group]
+        middle = mean(values)
+        return group[min(range(len(group)), key=lambda place: abs(values[place] - middle))], middle
 
     found = []
     for i in range(first.count):
-        hypotheses = groups[0][0].hypotheses[i], groups[1][0].hypotheses[i]
-        values = both(groups, partial(chrf, i))
-        found.append(Sentence(i + 1, first.sources[i], first.references[i], hypotheses, values))
+        (a, a_chrf), (b, b_chrf) = both(groups, partial(typical, i))
+        lines = (a.name, b.name), (a.hypotheses[i], b.hypotheses[i])
+        found.append(Sentence(i + 1, first.sources[i], first.references[i], *lines, (a_chrf, b_chrf)))
     return sorted(found, key=lambda one: (one.chrf[0] - one.chrf[1], one.number))
 
 

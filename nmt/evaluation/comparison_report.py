@@ -47,7 +47,9 @@ def text(found: Comparison) -> str:
         parts += ["", heading]
         for one in sentences:
             parts += [f"  {one.number} (chrF {one.chrf[0]:.1f} in A, {one.chrf[1]:.1f} in B)"]
-            parts += [f"    {name:<9} {line}" for name, line in _lines(one)]
+            lines = _lines(one)
+            width = max(len(name) for name, _ in lines)
+            parts += [f"    {name:<{width}}  {line}" for name, line in lines]
     parts += ["", *(f"note: {line}" for line in found.notes), *_about(found)]
     return "\n".join(parts)
 
@@ -226,13 +228,15 @@ def _keys(found: Comparison) -> Rows:
 
 def _extremes(found: Comparison, count: int) -> list[tuple[str, list[Sentence]]]:
     better, worse = found.extremes(count)
-    named = [("sentences on which B is most better", better), ("sentences on which A is most better", worse)]
-    return [(heading.replace("most better", "better by most"), found) for heading, found in named if found]
+    named = [("sentences on which B is better by most", better), ("sentences on which A is better by most", worse)]
+    several = max(map(len, found.names)) > 1
+    more = ", by mean chrF; each with a translation of about this chrF" if several else ""
+    return [(f"{heading}{more}", sentences) for heading, sentences in named if sentences]
 
 
 def _lines(one: Sentence) -> list[tuple[str, str]]:
-    a, b = one.hypotheses
-    return [("source", one.source), ("reference", one.reference), ("A", a), ("B", b)]
+    labels = [f"{side} ({run})" for side, run in zip("AB", one.runs, strict=True)]
+    return [("source", one.source), ("reference", one.reference), *zip(labels, one.hypotheses, strict=True)]
 
 
 def _about(found: Comparison) -> list[str]:
@@ -242,6 +246,8 @@ def _about(found: Comparison) -> list[str]:
         lines.append(
             f"* both p-values are below {SIGNIFICANT}; they concern other sentences, not other seeds of the training"
         )
+    if "ter" in found.groups:
+        lines.append("TER: lower is better")
     return [*lines, *(f"{TITLES[metric]}: {signature}" for metric, signature in found.settings.items())]
 
 

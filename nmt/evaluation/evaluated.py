@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +52,7 @@ class Stored:
             raise DataError(f"{run.evaluation}: cannot be read: {error.strerror}") from None
         self.names = [one for one in names if self.results.record(one) is not None]
         if not self.names:
-            raise DataError(f"{name}: not evaluated yet; run nmt evaluate {run.path} first")
+            raise DataError(f"{name}: not evaluated yet; run nmt evaluate {_quoted(run)} first")
 
     @cached_property
     def plain(self) -> list[str]:
@@ -72,7 +73,9 @@ class Stored:
     def _load(self, name: str) -> EvaluatedRun:
         record = self.results.record(name) or {}
         path = self.run.evaluation / f"{name}.jsonl"
-        again = f"evaluate the run again: nmt evaluate {self.run.path}"
+        again = f"evaluate the run again: nmt evaluate {_quoted(self.run)}"
+        if "model" in record and record["model"] != self._checksum(record["model"]):
+            raise DataError(f"{self.name}: the results of {name} are of earlier weights; {again}")
         try:
             hypotheses = self.results.hypotheses(name)
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
@@ -94,6 +97,13 @@ class Stored:
             raise DataError(f"{path.with_suffix('.hyp')}: has another number of lines than its sources; {again}")
         return EvaluatedRun(self.name, self.config, columns[0], columns[1], hypotheses)
 
+    def _checksum(self, recorded: str) -> str:
+        """The checksum of the final weights; ``recorded`` where it is not known."""
+        try:
+            return self.run.model_checksum()
+        except NmtError:
+            return recorded
+
     def _of_data(self, name: str) -> list[list[str]]:
         """Sources and references of a set from the data of the run."""
         stem = name.partition("@")[0]
@@ -103,7 +113,7 @@ class Stored:
         except (NmtError, KeyError) as error:
             raise DataError(
                 f"{self.name}: the sources of {name} are not stored with its translations: {error}; evaluate the run "
-                f"again: nmt evaluate {self.run.path}"
+                f"again: nmt evaluate {_quoted(self.run)}"
             ) from None
         return [text.sources(), text.targets()]
 
@@ -133,7 +143,7 @@ def common(runs: Sequence[Stored], wanted: str | None = None) -> tuple[str, list
         missing = next(run for run, one in zip(runs, found, strict=True) if one is None)
         problem = problem or (
             f"{name}: evaluated for {first.name} but not for {missing.name} (which has {', '.join(missing.plain)}); "
-            f"evaluate it there: nmt evaluate {missing.run.path}"
+            f"evaluate it there: nmt evaluate {_quoted(missing.run)}"
         )
     raise DataError(f"no common test set: {problem}")
 
@@ -161,6 +171,10 @@ def _check(name: str, runs: Sequence[EvaluatedRun]) -> None:
                     f"{name}: the {what} of {first.name} and {other.name} differ, first in line {line}; compare runs "
                     "that were evaluated on the same text"
                 )
+
+
+def _quoted(run: Run) -> str:
+    return shlex.quote(str(run.path))
 
 
 def training_targets(run: Run, config: Config) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nmt.cli.parser import PARTING, Parser
 from nmt.cli.streams import writing
-from nmt.errors import RunError
+from nmt.errors import DataError, RunError
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 from nmt.runtime.streams import require_output
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     # Check
     require_output(", so that the comparison would not be shown; redirect it to a file (> FILE)")
+    _check_files({name: getattr(arguments, name) for name in ("html", "csv", "latex", "plot")})
     sides = _sides(arguments.runs)
     opened = [Run.open(name) for side in sides for name in side]
     names = _names(opened)
@@ -85,6 +86,24 @@ def _sides(words: list[str]) -> tuple[list[str], list[str]]:
     if place in (0, len(words) - 1):
         raise RunError(f"no run {'before' if place == 0 else 'after'} --: nmt compare a1 a2 -- b1 b2")
     return words[:place], words[place + 1 :]
+
+
+def _check_files(given: dict[str, str | None]) -> None:
+    """Refuse an empty name, and a file that two options name.
+
+    Raises:
+        DataError: see above.
+    """
+    seen: dict[str, str] = {}
+    for option, name in given.items():
+        if name is None:
+            continue
+        path = os.path.realpath(name)
+        if not name:
+            raise DataError(f"--{option}: the name is empty; name a file")
+        if path in seen:
+            raise DataError(f"--{option} {name}: --{seen[path]} names the same file; name another")
+        seen[path] = option
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     require_output(", so that the table would not be shown; redirect it to a file (> FILE)")
     folder = Path(arguments.folder)
-    if not folder.is_dir():
-        why = "is not a folder" if folder.exists() else "no such folder"
+    if not arguments.folder or not folder.is_dir():
+        why = "is not a folder" if arguments.folder and folder.exists() else "no such folder"
         raise RunError(
             f"{arguments.folder or 'DIR is empty'}: {why}; name the folder that holds the runs: nmt runs DIR"
         )

@@ -154,6 +154,9 @@ def test_two_runs_need_no_parting(folder, capsys) -> None:
         (["a1", "--", "torn"], "damaged"),
         (["a1", "--", "b1", "--set-name", "news"], "no run has results of this set; evaluated are a1: tiny"),
         (["a1", "--", "b1", "--plot", "x.doc"], "not an image format"),
+        (["a1", "--", "b1", "--plot", ""], "--plot: the name is empty"),
+        (["a1", "--", "b1", "--csv", "x", "--latex", "./x"], "--csv names the same file"),
+        (["a1", "--", "stale"], "are of earlier weights; evaluate the run again: nmt evaluate runs/stale"),
         (["a1", "--", "b1", "--csv", "no/where.csv"], "cannot be opened"),
     ],
 )
@@ -166,6 +169,11 @@ def test_each_mistake_has_one_line(folder, capsys, arguments, told) -> None:
     write(runs, "others", {"tiny": (sources, changed, references)})
     write(runs, "sources", {"tiny": (lines(seed=6), references, references)})
     write(runs, "short", {"tiny": (sources[:39], references[:39], references[:39])})
+    stale = write(runs, "stale", {"tiny": (sources, references, references)})
+    stale.model.mkdir()
+    (stale.model / "model.json").write_text('{"sha256": {"model.safetensors": "new"}}')
+    record = json.loads((stale.evaluation / "tiny.json").read_text())
+    (stale.evaluation / "tiny.json").write_text(json.dumps({**record, "model": "old"}))
     torn = write(runs, "torn", {"tiny": (sources, references, references)})
     (torn.evaluation / "tiny.hyp").write_text("x\n" * 40)
     try:
@@ -231,3 +239,8 @@ def test_sentences_that_differ_most() -> None:
     better, worse = found.extremes(2)
     assert ([one.number for one in better], [one.number for one in worse]) == ([3], [1])
     assert "sentences on which B is better by most" in comparison_report.text(found)
+    # Of several runs: the mean, and the translation nearest to it
+    worst, half = (evaluated(*[("s", text, cut) for text in texts]) for cut in ("", "the old dog sees a cat"))
+    found = comparison.compare("tiny", ([worst, half, half], [b]), list)
+    [first] = [one for one in found.sentences if one.number == 1]
+    assert (first.hypotheses[0], first.chrf[0]) == ("the old dog sees a cat", pytest.approx(200 / 3))
