@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -256,7 +256,8 @@ class Training:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
         config = self.config.model_dump(mode="json")
-        self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, trainer.progress.step))
+        machines, step = self.ranks.gather_items([card.machine()]), trainer.progress.step
+        self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, step, machines))
         try:
             return trainer.fit()
         except (Exception, KeyboardInterrupt) as error:
@@ -516,7 +517,9 @@ def evaluate(
     sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
     usual = with_alpha(run, config.search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
-    return {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
+    found = {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
+    _add_to_card(run, found.values())
+    return found
 
 
 def evaluate_lines(
@@ -535,8 +538,23 @@ def evaluate_lines(
     """
     translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
     sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
-    return {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
+    found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
+    _add_to_card(run, found.values())
+    return found
 
 
 def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
     return [one, *(variants(one).values() if robust else ())]
+
+
+def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
+    """Add stored scores to the run card; a run that can only be read is scored all the same."""
+    scores = {
+        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one.scores.as_dict()
+        for one in found
+        if one.stored is not None
+    }
+    try:
+        card.add_scores(run, scores)
+    except OSError as error:
+        log.warning("the run card is not written: %s", error)

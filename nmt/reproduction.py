@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from nmt import pipeline
+from nmt.config.evaluation import Metric
 from nmt.config.load import validate_config
 from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.errors import DataError, RunError
 from nmt.evaluation.results import Results
-from nmt.evaluation.scores import METRICS, TITLES, Metric
+from nmt.evaluation.scores import METRICS, TITLES
 from nmt.evaluation.sets import TestSet, score_set
 from nmt.run.checkpoint import read_origin
 from nmt.run.directory import Run

@@ -19,6 +19,7 @@ POSITIONALS = {
     "model": "RUN",
     "checkpoint": "RUN",
 }
+PARTING = "\0"  # stands for -- among the words of a command with ``parted``: no name of a file has it
 EXAMPLES = {"CONFIG": "configs/demo.yaml", "RUN": "demo"}
 # Options of other toolkits, with ours; those that a command lacks are skipped.
 OPTIONS = {
@@ -63,6 +64,7 @@ class Parser(argparse.ArgumentParser):
 
     commands: Iterable[str] = ()
     given: Sequence[str] = ()
+    parted = False  # whether -- stands between two groups of words, each of which options may follow
     words = ""  # name of the argument that takes any number of words, which may stand after options as well
 
     def add_config(self, count: str | None = None) -> None:
@@ -103,6 +105,8 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{first}: unknown option; a command comes first: {', '.join(self.commands)}")
         elif first not in self.commands:
             self.error(f"{first}: no such command; {self._command_advice(first)}")
+        if self.parted:  # argparse would take every option after -- as a word
+            self.given = [PARTING if word == "--" else word for word in self.given]
         found, unknown = super().parse_known_args(self.given, namespace)
         if self.words:  # argparse takes those before the first option only
             late = [word for word in unknown if not word.startswith("-")]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from nmt.run.directory import Run
 from nmt.storage.atomic import write_json, write_text
+from nmt.storage.locks import waiting_lock
 
 FORMAT = 1
 
@@ -29,40 +30,75 @@ def load(run: Run) -> dict[str, Any] | None:
     return card if isinstance(card, dict) and isinstance(card.get("sittings"), list) else None
 
 
-def begin(run: Run, config: Mapping[str, Any], environment: Mapping[str, Any], step: int) -> None:
+def begin(
+    run: Run,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    step: int,
+    machines: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Add a sitting that starts to train at ``step``.
 
     Args:
         environment: see :func:`nmt.runtime.environment.environment`.
+        machines: :func:`machine` of each rank; by default of this process alone.
     """
-    card = load(run) or {"format": FORMAT, "sittings": []}
-    sitting = {**environment, "machine": machine(), "began": _now(), "first_step": step, "end": None}
+    sitting: dict[str, Any] = {**environment, "machine": dict(machines[0]) if machines else machine()}
+    if len(machines) > 1:
+        sitting["machines"] = [dict(one) for one in machines]
+    sitting |= {"began": _now(), "first_step": step, "end": None}
     manifest = run.load_manifest()
-    card |= {"name": run.path.name, "state": "started", "config": dict(config)}
-    card["data"] = {key: manifest.get(key) for key in ("inputs", "sizes", "files", "tokenizer")}
-    card["sittings"] = [*card["sittings"], sitting]
-    _write(run, card)
+    with waiting_lock(run.path):
+        card = load(run) or {"format": FORMAT, "sittings": []}
+        card |= {"name": run.path.name, "state": "started", "config": dict(config)}
+        card["data"] = {key: manifest.get(key) for key in ("inputs", "sizes", "files", "tokenizer")}
+        card["sittings"] = [*card["sittings"], sitting]
+        _write(run, card)
 
 
 def end(run: Run, step: int, seconds: float, reason: str, scores: Mapping[str, Any] | None = None) -> None:
-    """Record the end of the last sitting, unless it is recorded; without a card, nothing is written.
+    """Record the end of the last sitting, unless it is recorded, and the scores; without a card, nothing is written.
 
     Args:
         seconds: training time over all sittings.
         scores: by test set, where the run is finished.
     """
-    card = load(run)
-    if card is None or card.get("state") == "finished" or not card["sittings"]:
-        return
-    card["sittings"][-1] |= {"end": _now(), "last_step": step, "reason": reason}
-    card |= {"steps": step, "seconds": round(seconds, 3), "state": "stopped" if scores is None else "finished"}
-    if scores is not None:
-        card["scores"] = dict(scores)
-    _write(run, card)
+    with waiting_lock(run.path):
+        card = load(run)
+        if card is None or not card["sittings"]:
+            return
+        if card.get("state") != "finished":
+            card["sittings"][-1] |= {"end": _now(), "last_step": step, "reason": reason}
+            card |= {"steps": step, "seconds": round(seconds, 3), "state": "stopped" if scores is None else "finished"}
+            card.pop("scores", None)  # those of an earlier end
+        elif not scores or _holds(card, scores):
+            return
+        if scores is not None:
+            card["scores"] = {**card.get("scores", {}), **scores}
+        _write(run, card)
+
+
+def add_scores(run: Run, scores: Mapping[str, Any]) -> None:
+    """Add scores of the final model to the card; without a card, or with the same scores in it, nothing is written.
+
+    Args:
+        scores: by the name that the results have in the run's ``evaluation/``.
+    """
+    with waiting_lock(run.path):
+        card = load(run)
+        if card is None or _holds(card, scores):
+            return
+        card["scores"] = {**card.get("scores", {}), **scores}
+        _write(run, card)
+
+
+def _holds(card: Mapping[str, Any], scores: Mapping[str, Any]) -> bool:
+    known = card.get("scores", {})
+    return all(known.get(name) == json.loads(json.dumps(one)) for name, one in scores.items())
 
 
 def machine() -> dict[str, Any]:
-    """Cores, memory in bytes, and system; what cannot be read is left out."""
+    """Cores, memory in bytes, and system of this process; what cannot be read is left out."""
     found: dict[str, Any] = {"system": platform.platform(), "cores": os.cpu_count()}
     with suppress(OSError, ValueError, AttributeError):
         found["memory"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -146,15 +146,20 @@ class Run:
             RunError: the configuration cannot be read.
             ConfigError: the configuration is not valid (edited by hand, or written by another version of nmt).
         """
-        return validate_config(self._stored_config(), str(self.config_path))
+        return validate_config(self.stored_config(), str(self.config_path))
 
     @property
     def defaults(self) -> int:
         """Version of the defaults that the run was started with."""
-        version = self._stored_config()["defaults"]
+        version = self.stored_config()["defaults"]
         return version if isinstance(version, int) and 1 <= version <= DEFAULTS else DEFAULTS
 
-    def _stored_config(self) -> dict[str, Any]:
+    def stored_config(self) -> dict[str, Any]:
+        """The content of ``config.yaml``, not validated.
+
+        Raises:
+            RunError: the file cannot be read, or is not a mapping.
+        """
         try:
             raw = load_stored_yaml(self.config_path)
         except ConfigError as error:
@@ -338,6 +343,14 @@ class Run:
         """
         last = max(self.checkpoints.glob("step-*[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
         return json.loads((last / "state.json").read_text(encoding="utf-8"))
+
+    def last_state(self) -> dict[str, Any] | None:
+        """``state.json`` of the newest checkpoint, not verified; None if there is none that can be read."""
+        try:
+            state = self._last_state()
+        except (OSError, ValueError, RecursionError):
+            return None
+        return state if isinstance(state, dict) else None
 
     def schedule_end(self) -> int | None:
         """The end of the schedule that the last checkpoint was trained with; None if it is not recorded.

@@ -10,6 +10,7 @@ import secrets
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,6 +98,39 @@ def cannot_write(folder: Path, error: OSError) -> RunError:
     return RunError(
         f"{folder}: cannot be written to: {error.strerror}; {first}train in another folder (--set runs=FOLDER)"
     )
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process holds the :class:`RunLock` of a folder. Nothing is written.
+
+    The lock is tried, shared and for an instant, only where the process that ``.lock`` names may be alive.
+    """
+    claim = _Claim(folder / ".lock.claim")
+    try:
+        if (account := claim._read(claim.path)) is not None:
+            return claim.lives(account)
+        descriptor = os.open(folder / ".lock", os.O_RDONLY | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    try:
+        words = os.pread(descriptor, 200, 0).decode(errors="replace").split()  # process N on HOST
+        if len(words) == 4 and words[3] == socket.gethostname() and words[1].isdecimal() and _is_dead(int(words[1])):
+            return False
+        return not flock(descriptor, shared=True)
+    except (NoLocksError, OSError):
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class RunLock:
@@ -247,6 +281,15 @@ class _Claim:
         if other.get("system") is not None and other["system"] == self.account["system"]:
             return _start_time(other.get("process", 0)) == other.get("started", "")
         return self._age() < STALE
+
+    def lives(self, other: dict[str, Any]) -> bool:
+        """As :meth:`_alive`, on the clock of this machine: the file system is only read."""
+        if other.get("system") is not None and other["system"] == self.account["system"]:
+            return _start_time(other.get("process", 0)) == other.get("started", "")
+        try:
+            return time.time() - self.path.stat().st_mtime < STALE
+        except OSError:
+            return False
 
     def _age(self) -> float:
         """Seconds since the claim was touched, on the clock of the file system."""

@@ -32,6 +32,44 @@ def test_a_finished_run_keeps_its_card(place) -> None:
     assert hashlib.sha256((place.run / "run.json").read_bytes()).hexdigest() == before
 
 
+def test_a_later_evaluation_adds_its_scores(place, tmp_path) -> None:
+    before = card.load(Run(place.run))
+    assert main(["evaluate", "c", "--set", "search.beam_size=1", "--set-name", "valid"]) == 0
+    found = card.load(Run(place.run))
+    [name] = found["scores"].keys() - before["scores"].keys()
+    assert name == "valid@beam_size=1"
+    record = json.loads((place.run / "evaluation" / f"{name}.json").read_text())
+    assert found["scores"][name]["bleu"] == record["bleu"]
+    assert {key: found[key] for key in before if key != "scores"} == {
+        key: before[key] for key in before if key != "scores"
+    }
+    assert before["scores"].items() <= found["scores"].items()
+    assert f"## Scores on {name}" in (place.run / "run.md").read_text()
+
+
+def test_scores_of_an_earlier_end_are_dropped(tmp_path) -> None:
+    run = Run(tmp_path)
+    run.manifest_path.write_text("{}")
+    one = {"bleu": 1.0, "signatures": {"bleu": "x"}}
+    card.begin(run, {}, {}, 0)
+    card.end(run, 5, 1.0, "max_steps", {"test": one})
+    card.add_scores(run, {"valid": one})
+    card.end(run, 5, 1.0, "max_steps", {"test": {**one, "bleu": 2.0}})  # evaluated again, not trained
+    assert card.load(run)["scores"] == {"test": {**one, "bleu": 2.0}, "valid": one}
+    card.begin(run, {}, {}, 5)
+    card.end(run, 9, 1.0, "max_steps", {"test": one})
+    assert card.load(run)["scores"] == {"test": one}
+
+
+def test_machines_of_all_ranks(tmp_path) -> None:
+    run = Run(tmp_path)
+    run.manifest_path.write_text("{}")
+    card.begin(run, {}, {"ranks": 2}, 0, [{"cores": 4}, {"cores": 8}])
+    [sitting] = card.load(run)["sittings"]
+    assert sitting["machine"] == {"cores": 4}
+    assert sitting["machines"] == [{"cores": 4}, {"cores": 8}]
+
+
 def test_a_sitting_per_start(tmp_path) -> None:
     run = Run(tmp_path)
     run.manifest_path.write_text("{}")

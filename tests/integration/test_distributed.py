@@ -173,6 +173,9 @@ def test_torchrun_trains_as_one_process_that_accumulates(task):
     assert result.stderr.count("starting at step 0") == 1
     assert result.stdout.count("The run is in") == 1
     assert_like_one_process(task, "one", "two")
+    found = json.loads((run_of(task, "two").path / "run.json").read_text())
+    assert [(one["ranks"], len(one["machines"])) for one in found["sittings"]] == [(2, 2)]
+    assert found["state"] == "finished"
 
 
 def test_two_ranks_train_on_packed_batches(task):

@@ -1,0 +1,380 @@
+"""A comparison of two groups of runs on one test set, computed once; :mod:`nmt.evaluation.comparison_report` shows it.
+
+The tests of significance are sacreBLEU's (``sacrebleu --paired-bs``, ``--paired-ar``): of one translation of the set
+against one other. They say whether a difference would remain with other sentences, not with other training seeds; the
+standard deviation over the runs of a group says how much seeds matter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import mean, stdev
+from typing import Any, TypeVar
+
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.significance import PairedTest
+
+from nmt.config.compare import flatten
+from nmt.config.evaluation import EvaluationConfig, Metric
+from nmt.config.experiment import Config
+from nmt.errors import NmtError
+from nmt.evaluation.evaluated import EvaluatedRun
+from nmt.evaluation.scores import METRICS, MOST, metric_of, score
+from nmt.runtime.progress import showing
+
+T = TypeVar("T")
+Runs = Sequence[EvaluatedRun]
+Sides = tuple[Runs, Runs]
+LENGTHS = (5, 10, 15, 20, 30, 40, 60)  # upper ends of the bins of source length, in words
+FREQUENCIES = (0, 1, 4, 9, 99, 999)  # upper ends of the bins of training frequency
+LOOPED = 4  # words of the n-grams whose repetition counts
+LOOPS = 2  # how much more often such an n-gram occurs than in source and reference
+COPIED = 0.5  # share of a source's words in its translation from which the source counts as copied
+WORDS = 4  # words of the shortest source that can count as copied
+SHARE = 0.01  # of the sentences, from which repetition or copying is an alarm
+LENGTH = 0.1  # difference between the lengths of translations and references from which it is an alarm
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key of the configuration, with the distinct values of each group, as JSON."""
+
+    key: str
+    values: tuple[tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A metric over the runs of a group; ``sd`` is the sample standard deviation, nan of a single run."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.values)
+
+    @property
+    def sd(self) -> float:
+        return stdev(self.values) if len(self.values) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Test:
+    """sacreBLEU's tests of one run of B against one of A.
+
+    Attributes:
+        difference: score of B less that of A.
+        bootstrap: p-value of paired bootstrap resampling (Koehn 2004), 1,000 resamples.
+        randomisation: p-value of paired approximate randomisation (Riezler and Maxwell 2005), 10,000 trials.
+    """
+
+    metric: Metric
+    a: str
+    b: str
+    difference: float
+    bootstrap: float
+    randomisation: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Sentences of a kind, and the mean BLEU of each group on them."""
+
+    label: str
+    sentences: int
+    bleu: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence, the mean sentence chrF of each group, and of each group the translation whose chrF is nearest to it.
+
+    Attributes:
+        number: of the line, from 1.
+        runs: those that made the translations.
+    """
+
+    number: int
+    source: str
+    reference: str
+    runs: tuple[str, str]
+    hypotheses: tuple[str, str]
+    chrf: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is wrong with the translations of a run, as shares of the sentences.
+
+    Attributes:
+        loops: translations that repeat themselves (Raunak et al. 2021, with :data:`LOOPED` and :data:`LOOPS`).
+        copies: translations that have :data:`COPIED` of the words of the source, where the reference has fewer
+            (Ott et al. 2018).
+        empty: translations without a word.
+        length: words of all translations divided by those of the references.
+    """
+
+    run: str
+    loops: float
+    copies: float
+    empty: float
+    length: float
+
+    @property
+    def alarms(self) -> list[str]:
+        """Each alarm in words."""
+        found = [
+            f"{share:.1%} of the translations {what}"
+            for share, what in (
+                (self.loops, "repeat themselves"), (self.copies, "copy the source"), (self.empty, "are empty"),
+            )
+            if share >= SHARE
+        ]  # fmt: skip
+        if abs(self.length - 1) > LENGTH:
+            found.append(f"the translations have {self.length:.0%} of the length of the references")
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is shown of a comparison of A and B on a test set.
+
+    Attributes:
+        names: runs of each group.
+        settings: signature of each metric.
+        differing: keys of the configuration that differ.
+        groups: by metric, the scores of A and of B.
+        by_length: bins of the number of words of the source.
+        by_frequency: bins of the training frequency of the rarest word of the reference; empty without training text.
+        sentences: in descending order of the difference of chrF, B less A.
+        notes: what is missing, in words.
+    """
+
+    test_set: str
+    names: tuple[tuple[str, ...], tuple[str, ...]]
+    count: int
+    settings: dict[Metric, str]
+    differing: list[Difference]
+    groups: dict[Metric, tuple[Group, Group]]
+    tests: list[Test]
+    by_length: list[Bin]
+    by_frequency: list[Bin]
+    sentences: list[Sentence]
+    health: list[Health]
+    notes: list[str]
+
+    def extremes(self, count: int) -> tuple[list[Sentence], list[Sentence]]:
+        """At most ``count`` sentences each, on which B is better and on which A is, the largest difference first."""
+        better = [one for one in self.sentences[:count] if one.chrf[1] > one.chrf[0]]
+        worse = [one for one in self.sentences[: -count - 1 : -1] if one.chrf[1] < one.chrf[0]]
+        return better, worse
+
+
+def compare(name: str, groups: Sides, training: Callable[[], Iterable[str]]) -> Comparison:
+    """Compare two groups of runs that have translated the same sources with the same references.
+
+    All are scored with the settings of the first run.
+
+    Args:
+        name: of the test set.
+        training: returns the target side of the training text; where that cannot be read, a note says so.
+    """
+    runs = [one for group in groups for one in group]
+    first, config = runs[0], runs[0].config.evaluation
+    notes = []
+    if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
+        notes.append(f"the runs have other settings of evaluation; all are scored here with those of {first.name}")
+    # Scores
+    with showing("scoring", unit=""):
+        scored = {one.name: score(one.hypotheses, first.references, config) for one in runs}
+    metrics = [metric for metric in METRICS if metric in scored[first.name].signatures]
+    table = {
+        metric: both(
+            groups, partial(lambda name, group: Group(tuple(scored[run.name].value(name) for run in group)), metric)
+        )
+        for metric in metrics
+    }
+    # Tests
+    tests: list[Test] = []
+    if first.count > MOST:
+        notes.append(f"no tests of significance: they are computed for at most {MOST:,} sentences")
+    else:
+        tests = significance(groups, metrics, config)
+    # Kinds of sentences
+    words = Words(config)
+    lengths = binned(groups, [len(line.split()) for line in first.sources], LENGTHS, config, 1)
+    by_frequency: list[Bin] = []
+    try:
+        with showing("counting the words of the training text", unit=""):
+            rarest = rarest_words(first.references, training(), words)
+        by_frequency = binned(groups, rarest, FREQUENCIES, config)
+    except (OSError, NmtError) as error:
+        notes.append(f"no BLEU by training frequency: {error}")
+    return Comparison(
+        name,
+        both(groups, lambda group: tuple(run.name for run in group)),
+        first.count,
+        {metric: scored[first.name].signatures[metric] for metric in metrics},
+        differing_keys(both(groups, lambda group: [run.config for run in group])),
+        table,
+        tests,
+        lengths,
+        by_frequency,
+        differing_sentences(groups, config),
+        [health(one, words) for one in runs],
+        notes,
+    )
+
+
+def both(groups: Sides, function: Callable[[Runs], T]) -> tuple[T, T]:
+    """A function of each group."""
+    return function(groups[0]), function(groups[1])
+
+
+def differing_keys(configs: tuple[Sequence[Config], Sequence[Config]]) -> list[Difference]:
+    """The keys that do not have one value in all runs, apart from names and folders."""
+    flat = [[flatten(one.model_dump(mode="json", exclude={"name", "runs"})) for one in side] for side in configs]
+    keys = dict.fromkeys(key for side in flat for one in side for key in one)
+    found = []
+    for key in keys:
+        values = [tuple(dict.fromkeys(_json(one.get(key)) for one in side)) for side in flat]
+        if len({*values[0], *values[1]}) > 1:
+            found.append(Difference(key, (values[0], values[1])))
+    return found
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def significance(groups: Sides, metrics: Sequence[Metric], config: EvaluationConfig) -> list[Test]:
+    """sacreBLEU's tests: of runs with equal seeds where each group has each seed once, else of each pair of runs."""
+    seeds = both(groups, lambda group: [run.config.seed for run in group])
+    paired = sorted(seeds[0]) == sorted(seeds[1]) and len({*seeds[0]}) == len(seeds[0])
+    references = [list(groups[0][0].references)]
+    tests = []
+    steps = [(a, [b for b in groups[1] if not paired or b.config.seed == a.config.seed]) for a in groups[0]]
+    with showing("testing significance", len(steps) * len(metrics), unit="tests") as step:
+        for a, others in steps:
+            systems: list[tuple[str, Sequence[str]]] = [
+                (str(i), list(run.hypotheses)) for i, run in enumerate([a, *others])
+            ]
+            for name in metrics:
+                found = [
+                    next(iter(_results(PairedTest(systems, {name: metric_of(name, config)}, references, kind))))
+                    for kind in ("bs", "ar")
+                ]
+                base = found[0][0].score
+                for b, bootstrap, randomised in zip(others, found[0][1:], found[1][1:], strict=True):
+                    difference = float(bootstrap.score - base)
+                    tests.append(
+                        Test(name, a.name, b.name, difference, float(bootstrap.p_value), float(randomised.p_value))
+                    )
+                step(1)
+    return tests
+
+
+def _results(test: PairedTest) -> Iterable[Any]:
+    """Results of each system, by metric, under sacreBLEU's names."""
+    _, scores = test()
+    return (results for name, results in scores.items() if name != "System")
+
+
+def binned(
+    groups: Sides, values: Sequence[int], ends: Sequence[int], config: EvaluationConfig, least: int = 0
+) -> list[Bin]:
+    """Mean BLEU of each group in bins of a number that each sentence has; empty bins are left out.
+
+    Args:
+        ends: upper ends, increasing; a last bin has the larger numbers.
+        least: the lowest number that a label names.
+    """
+    starts = [least, *(end + 1 for end in ends)]
+    labels = [f"{a}-{b}" if a < b else f"{b}" for a, b in zip(starts, ends, strict=False)] + [f"{starts[-1]}+"]
+    members: list[list[int]] = [[] for _ in labels]
+    for i, value in enumerate(values):
+        members[bisect_left(ends, value)].append(i)
+
+    def bleu(rows: Sequence[int], group: Runs) -> float:
+        scores = [
+            score([run.hypotheses[i] for i in rows], [run.references[i] for i in rows], config, ["bleu"])
+            for run in group
+        ]
+        return mean(one.bleu for one in scores)
+
+    return [
+        Bin(label, len(rows), both(groups, partial(bleu, rows)))
+        for label, rows in zip(labels, members, strict=True)
+        if rows
+    ]
+
+
+class Words:
+    """The words of a text as BLEU counts them."""
+
+    def __init__(self, config: EvaluationConfig):
+        metric = metric_of("bleu", config)
+        assert isinstance(metric, BLEU)
+        self.tokenizer, self.lowercase = metric.tokenizer, config.lowercase
+
+    def __call__(self, line: str) -> list[str]:
+        text = self.tokenizer(line.lower() if self.lowercase else line)
+        return str(text).split()
+
+
+def rarest_words(references: Sequence[str], training: Iterable[str], words: Words) -> list[int]:
+    """How often the rarest word of each reference occurs in the training text; 0 for an empty reference."""
+    lines = [words(line) for line in references]
+    counts = dict.fromkeys((word for line in lines for word in line), 0)
+    for text in training:
+        for word in words(text):
+            if word in counts:
+                counts[word] += 1
+    return [min((counts[word] for word in line), default=0) for line in lines]
+
+
+def differing_sentences(groups: Sides, config: EvaluationConfig) -> list[Sentence]:
+    """All sentences, in descending order of the difference of mean chrF, B less A."""
+    metric, first = metric_of("chrf", config), groups[0][0]
+
+    def typical(i: int, group: Runs) -> tuple[EvaluatedRun, float]:
+        values = [float(metric.sentence_score(run.hypotheses[i], [run.references[i]]).score) for run in group]
+        middle = mean(values)
+        return group[min(range(len(group)), key=lambda place: abs(values[place] - middle))], middle
+
+    found = []
+    for i in range(first.count):
+        (a, a_chrf), (b, b_chrf) = both(groups, partial(typical, i))
+        lines = (a.name, b.name), (a.hypotheses[i], b.hypotheses[i])
+        found.append(Sentence(i + 1, first.sources[i], first.references[i], *lines, (a_chrf, b_chrf)))
+    return sorted(found, key=lambda one: (one.chrf[0] - one.chrf[1], one.number))
+
+
+def health(run: EvaluatedRun, words: Words) -> Health:
+    """Repetition, copying and length of the translations of a run."""
+    loops = copies = empty = 0
+    lengths = [0, 0]
+    for lines in zip(run.sources, run.references, run.hypotheses, strict=True):
+        source, reference, hypothesis = map(words, lines)
+        lengths = [lengths[0] + len(hypothesis), lengths[1] + len(reference)]
+        empty += not hypothesis
+        loops += _repeats(hypothesis) >= max(_repeats(source), _repeats(reference)) + LOOPS
+        copies += len(source) >= WORDS and _overlap(source, hypothesis) >= COPIED > _overlap(source, reference)
+    return Health(run.name, loops / run.count, copies / run.count, empty / run.count, lengths[0] / max(lengths[1], 1))
+
+
+def _repeats(words: Sequence[str]) -> int:
+    """How often the most frequent n-gram of :data:`LOOPED` words occurs."""
+    grams = Counter(zip(*(words[i:] for i in range(LOOPED)), strict=False))
+    return max(grams.values(), default=0)
+
+
+def _overlap(source: Sequence[str], words: Sequence[str]) -> float:
+    """Share of the words of ``source`` that ``words`` has as well, each as often."""
+    return (Counter(source) & Counter(words)).total() / len(source)
