@@ -36,7 +36,7 @@ ACCOUNT = "nmt.json"  # checksums of the files, where they come from, and how th
 
 def export(
     run: Run, name: str, weights: str = "float32", output: Path | None = None, check: Path | None = None
-) -> tuple[Path, Check]:
+) -> tuple[Path, Check | None]:
     """Write a run for use elsewhere: its model, its tokenizer, and how to use them.
 
     Before it is put in place, the export translates lines of the validation set (or of the file ``check``) beside the
@@ -49,7 +49,7 @@ def export(
             under ``export/`` in the run.
 
     Returns:
-        The folder, and what the check found.
+        The folder, and what the check found; None where the target's program is not here to check with.
 
     Raises:
         ExportError: the target's program is not installed or cannot express the model, the export does not translate as
@@ -80,12 +80,21 @@ def export(
         clear(path)
         with fill_in_place(path, ACCOUNT) if present(path) else new_directory(path, replace=False) as folder:
             difference = target.write(folder, exported)
-            log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
-            found = compare(target.open(folder, exported), exported, lines, difference)
-            judge(found, exported.quantize)
+            found = None
+            if reason := target.unverified():
+                log.warning("warning: the export is not verified: %s", reason)
+            else:
+                log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
+                found = compare(target, folder, exported, lines, difference)
+                judge(found, exported.quantize)
             write_text(folder / "README.md", target.readme(exported))
             search = exported.own.search.model_dump(mode="json")
-            about = {**target.versions(), "run": run.path.name, "search": search, "check": asdict(found)}
+            about = {
+                **target.versions(),
+                "run": run.path.name,
+                "search": search,
+                "check": asdict(found) if found else None,
+            }
             seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about, "weights": weights})
             _refuse_foreign(path, output)  # the folder may have changed since the first look
     return output, found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,19 @@ from nmt.errors import DataError, ExportError
 from nmt.run.directory import Run
 from nmt.runtime.ranks import ALONE
 from nmt.translation.shared import translate_block
-from nmt.translation.translator import Engine, Translator
+from nmt.translation.pytorch import TorchEngine
+from nmt.translation.translator import Translation, Translator
 
 if TYPE_CHECKING:
-    from nmt.interop.targets import Exported
+    from nmt.config.limits import ResolvedSearch
+    from nmt.interop.targets import Exported, Target, Translated
 
 CHECKED_LINES = 500
 PROMISED = 0.995  # share of equal translations, with float32 weights
 BLEU_TOLERANCE = 0.1  # largest difference of BLEU, with float32 weights
 TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
+LISTED = 50  # most differing translations that an account lists
+LABEL = "checking the export: the export's translations"
 MIN_LIKENESS = 50.0  # BLEU of quantized translations against the unquantized; below it, something is broken
 
 
@@ -37,6 +41,9 @@ class Check:
         likeness: BLEU of the export's translations with the run's own for references.
         bleu: of the run's own translations and of the export's, where there are references.
         difference: the largest of a token's log-probability, on random sentences; None for quantized weights.
+        greedy: as ``same``, with beam size 1; None where the run's own search is greedy.
+        search: settings of the comparison that the other program cannot have as the run has them.
+        differing: line, translation of the run, translation of the export; at most :data:`LISTED`.
     """
 
     lines: int
@@ -46,16 +53,25 @@ class Check:
     likeness: float
     bleu: tuple[float, float] | None
     difference: float | None
+    greedy: float | None = None
+    search: str = ""
+    differing: list[tuple[str, str, str]] = field(default_factory=list)
 
     def summary(self) -> str:
         again = f", {self.searched_again} of them searched again by nmt itself" if self.searched_again else ""
         parts = [f"{self.same:.1%} of the translations of {self.lines} lines of {self.source} are the run's own{again}"]
+        if self.greedy is not None:
+            parts.append(f"{self.greedy:.1%} with greedy search")
+        if self.search:
+            parts.append(f"searched with {self.search}, on both sides")
         if self.same < 1:
             parts.append(f"{self.likeness:.1f} BLEU against the run's own")
         if self.bleu is not None:
             parts.append(f"{self.bleu[1]:.2f} BLEU, the run itself {self.bleu[0]:.2f}")
         if self.difference is not None:
             parts.append(f"log-probabilities of tokens differ by at most {self.difference:.1g}")
+        if self.differing:
+            parts.append("the lines that differ are in nmt.json")
         return "\n".join(parts)
 
 
@@ -93,35 +109,60 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
     return Lines(where, [sources[i] for i in rows], references and [references[i] for i in rows])
 
 
-def compare(engine: Engine, exported: Exported, lines: Lines, difference: float | None) -> Check:
-    """Translate lines by the run and by ``engine``, which searches the export.
+def compare(target: Target, folder: Path, exported: Exported, lines: Lines, difference: float | None) -> Check:
+    """Translate lines by the run and by what ``folder`` holds, with the run's search and greedily.
 
     Args:
         difference: what :meth:`nmt.interop.targets.Target.write` returned.
     """
     from nmt.evaluation.scores import score
 
-    own = exported.own
-    exporting: Translator[Any] = Translator(engine, own.tokenizer, own.search, own.max_target_tokens)
-    ours, theirs = (
-        translate_block(translator, lines.sources, ALONE, f"checking the export: the {which}'s translations")
-        for which, translator in (("run", own), ("export", exporting))
-    )
-    same = sum(a.text == b.text or abs(a.score - b.score) < TIE for a, b in zip(ours, theirs, strict=True))
-    texts = [[t.text for t in found] for found in (ours, theirs)]
+    own, search = exported.own, target.search(exported.own.search)
+    ours, theirs, again = _translated(target, folder, exported, lines, search)
+    greedy = None
+    if search.beam_size > 1:
+        one = search.model_copy(update={"beam_size": 1})
+        greedy = _share(*_translated(target, folder, exported, lines, one)[:2])
+    texts = [[t.text for t in ours], [t.text for t in theirs]]
 
     def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
         return score(hypotheses, references, exported.config.evaluation, ["bleu"]).bleu
 
+    rows = zip(lines.sources, *texts, strict=True)
+    changed = {key: value for key, value in search if value != getattr(own.search, key)}
     return Check(
         lines=len(ours),
         source=lines.where,
-        same=same / len(ours),
-        searched_again=getattr(engine, "searched_again", 0),
+        same=_share(ours, theirs),
+        searched_again=again,
         likeness=bleu(texts[1], texts[0]),
         bleu=None if lines.references is None else (bleu(texts[0], lines.references), bleu(texts[1], lines.references)),
         difference=difference,
+        greedy=greedy,
+        search=", ".join(f"search.{key}: {value}" for key, value in changed.items()),
+        differing=[row for row in rows if row[1] != row[2]][:LISTED],
     )
+
+
+def _translated(
+    target: Target, folder: Path, exported: Exported, lines: Lines, search: ResolvedSearch
+) -> tuple[list[Translation], list[Translated], int]:
+    """Translations of the run and of the export, and how many of the latter the run made."""
+    own = exported.own
+    engine = TorchEngine(own.engine.model, own.tokenizer, search, own.engine.device, own.engine.precision)
+    made: Translator[Any] = Translator(engine, own.tokenizer, search, own.max_target_tokens, own.longest_source)
+    theirs, again = target.translate(folder, exported._replace(own=made), lines.sources)
+    label = "checking the export: the run's translations"
+    return translate_block(made, lines.sources, ALONE, label), theirs, again
+
+
+def _share(ours: Sequence[Translation], theirs: Sequence[Translated]) -> float:
+    """The share of translations that are equal, or equally good."""
+    same = (
+        a.text == b.text or (b.score is not None and abs(a.score - b.score) < TIE)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    return sum(same) / len(ours)
 
 
 def judge(found: Check, quantize: str | None) -> None:

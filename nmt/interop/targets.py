@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from nmt.config.experiment import Config
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
-    from nmt.translation.translator import Engine, Translator
+    from nmt.config.limits import ResolvedSearch
+    from nmt.translation.translator import Translator
 
 
 class Listed(NamedTuple):
@@ -29,7 +31,21 @@ class Listed(NamedTuple):
     weights: tuple[str, ...]
 
 
-TARGETS = {"ctranslate2": Listed("nmt.interop.ctranslate2", ("int8", "float16"))}
+TARGETS = {
+    "ctranslate2": Listed("nmt.interop.ctranslate2", ("int8", "float16")),
+    "huggingface": Listed("nmt.interop.huggingface", ()),
+}
+
+
+class Translated(NamedTuple):
+    """What another program makes of one line.
+
+    Attributes:
+        score: of its search, comparable with ours; None where the program does not tell it.
+    """
+
+    text: str
+    score: float | None
 
 
 class Exported(NamedTuple):
@@ -65,20 +81,32 @@ class Target(Protocol):
         """Versions of what writes the export, by name."""
         ...
 
+    def unverified(self) -> str | None:
+        """Why the export cannot be verified here, and what to install; None if it can."""
+        ...
+
+    def search(self, search: ResolvedSearch) -> ResolvedSearch:
+        """The settings nearest to ``search`` that the program knows; the comparison is under these."""
+        ...
+
     def write(self, folder: Path, exported: Exported) -> float | None:
         """Write model and tokenizer into ``folder``.
 
         Returns:
             The largest difference from the run in the log-probability of a token, on random sentences; None for
-            quantized weights.
+            quantized weights, and where it is not measured.
 
         Raises:
             ExportError: the export computes other probabilities than the run.
         """
         ...
 
-    def open(self, folder: Path, exported: Exported) -> Engine:
-        """Open what :meth:`write` wrote. The engine may count in ``searched_again`` what it left to the run's own."""
+    def translate(self, folder: Path, exported: Exported, lines: Sequence[str]) -> tuple[list[Translated], int]:
+        """Translate by the program alone, from text to text, with ``exported.own.search``.
+
+        Returns:
+            Translations, and how many of them were left to the run's own search.
+        """
         ...
 
     def readme(self, exported: Exported) -> str:
