@@ -75,6 +75,8 @@ print(*translate(["..."]), sep="\\n")
 class CTranslate2:
     """See :class:`nmt.interop.targets.Target`."""
 
+    own_search = True
+
     def check(self, run: Run, config: Config) -> None:
         ctranslate2_cache.check_expressible(run, config)
         import_ctranslate2()

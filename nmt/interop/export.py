@@ -86,7 +86,7 @@ def export(
             else:
                 log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
                 found = compare(target, folder, exported, lines, difference)
-                judge(found, exported.quantize)
+                judge(found, exported.quantize, target.own_search)
             write_text(folder / "README.md", target.readme(exported))
             search = exported.own.search.model_dump(mode="json")
             about = {

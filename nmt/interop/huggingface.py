@@ -10,6 +10,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ _LEAST_POSITIONS = 512  # of a table of computed positions
 
 class HuggingFace:
     """See :class:`nmt.interop.targets.Target`."""
+
+    own_search = False
 
     def check(self, run: Run, config: Config) -> None:
         check_architecture(run.path, config, "MarianMTModel", {"positions": _POSITIONS})
@@ -101,30 +104,31 @@ class HuggingFace:
 
         model = transformers.MarianMTModel.from_pretrained(str(folder)).eval()
         tokens = transformers.MarianTokenizer.from_pretrained(str(folder))
-        own = exported.own
-        search, limit = own.search, own.search.max_source_tokens
-        ids = [tokens(read_text(search, line)).input_ids[:-1][:limit] for line in lines]
-        found: list[Translated | None] = [None] * len(lines)
+        search = exported.own.search
+        ids = [tokens(read_text(search, line)).input_ids[:-1][: search.max_source_tokens] for line in lines]
+        found: dict[int, Translated] = {}
+        by_length: dict[int, list[int]] = {}  # a call of generate has one limit of length
+        for i, row in enumerate(ids):
+            by_length.setdefault(len(row), []).append(i)
         with showing(LABEL, len(lines)) as progress, torch.inference_mode():
-            for batch in search_batches(ids, search.beam_size, search.batch_tokens):
-                longest = max(len(ids[i]) for i in batch)
-                rows = [[*ids[i], EOS_ID] + [BOS_ID] * (longest - len(ids[i])) for i in batch]
-                src = torch.tensor(rows)
-                made = model.generate(
-                    input_ids=src,
-                    attention_mask=torch.tensor([[n <= len(ids[i]) for n in range(longest + 1)] for i in batch]).long(),
-                    num_beams=search.beam_size,
-                    length_penalty=search.alpha if search.length_penalty == "average" else 0.0,
-                    max_new_tokens=1 + int(search.max_length_ratio * longest + search.max_length_offset),
-                    return_dict_in_generate=True,
-                    output_scores=True,
-                )
-                texts = tokens.batch_decode(made.sequences, skip_special_tokens=True)
-                scores = [None] * len(batch) if search.beam_size == 1 else made.sequences_scores.tolist()
-                for i, text, score in zip(batch, texts, scores, strict=True):
-                    found[i] = Translated(text, score)
-                progress(len(batch))
-        return [each for each in found if each is not None], 0
+            for length, places in by_length.items():
+                limit = int(search.max_length_ratio * length + search.max_length_offset)
+                for batch in search_batches([ids[i] for i in places], search.beam_size, search.batch_tokens):
+                    rows = [places[i] for i in batch]
+                    made = model.generate(
+                        input_ids=torch.tensor([[*ids[i], EOS_ID] for i in rows]),
+                        num_beams=search.beam_size,
+                        early_stopping=search.beam_size > 1,
+                        max_length=limit + 2,  # with the start and the end
+                        logits_processor=[partial(_close, limit + 1)],
+                        return_dict_in_generate=True,
+                        output_scores=True,
+                    )
+                    texts = tokens.batch_decode(made.sequences, skip_special_tokens=True)
+                    scores = made.sequences_scores.tolist() if search.beam_size > 1 else [None] * len(rows)
+                    found |= {i: Translated(*each) for i, *each in zip(rows, texts, scores, strict=True)}
+                    progress(len(rows))
+        return [found[i] for i in range(len(lines))], 0
 
     def readme(self, exported: Exported) -> str:
         run, data = exported.run, exported.config.data
@@ -274,13 +278,22 @@ def _generation(search: ResolvedSearch) -> dict[str, Any]:
     return {
         "num_beams": search.beam_size,
         "length_penalty": search.alpha if search.length_penalty == "average" else 0.0,
-        "early_stopping": "never" if search.beam_size > 1 else False,
+        "early_stopping": search.beam_size > 1,  # over when as many have finished as the beam is wide, as here
         "max_length": positions(search),
         "bad_words_ids": [[PAD_ID], [UNK_ID], [BOS_ID]],
         "pad_token_id": BOS_ID,
         "eos_token_id": EOS_ID,
         "decoder_start_token_id": BOS_ID,
     }
+
+
+def _close(length: int, ids: Tensor, scores: Tensor) -> Tensor:
+    """Leave only eos to prefixes [N, T] of this length, at its own price, as our search does at its limit."""
+    if ids.size(1) < length:
+        return scores
+    closed = torch.full_like(scores, -torch.inf)
+    closed[:, EOS_ID] = scores[:, EOS_ID]
+    return closed
 
 
 def _difference(folder: Path, model: Transformer, tokenizer: Tokenizer) -> float:

@@ -12,8 +12,8 @@ from nmt.data.lines import open_text, read_lines
 from nmt.errors import DataError, ExportError
 from nmt.run.directory import Run
 from nmt.runtime.ranks import ALONE
-from nmt.translation.shared import translate_block
 from nmt.translation.pytorch import TorchEngine
+from nmt.translation.shared import translate_block
 from nmt.translation.translator import Translation, Translator
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CHECKED_LINES = 500
 PROMISED = 0.995  # share of equal translations, with float32 weights
 BLEU_TOLERANCE = 0.1  # largest difference of BLEU, with float32 weights
+PROMISED_GREEDY = 0.99  # as PROMISED, of greedy search, where the beam search is the program's
+OTHER_TOLERANCE = 1.0  # as BLEU_TOLERANCE, with the beam search of the program
 TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
 LISTED = 50  # most differing translations that an account lists
 LABEL = "checking the export: the export's translations"
@@ -165,20 +167,28 @@ def _share(ours: Sequence[Translation], theirs: Sequence[Translated]) -> float:
     return sum(same) / len(ours)
 
 
-def judge(found: Check, quantize: str | None) -> None:
+def judge(found: Check, quantize: str | None, own_search: bool) -> None:
     """
+    Args:
+        own_search: whether the export is searched as the run is. Otherwise greedy translations must be equal, and
+            beams, which end differently in other programs, be alike.
+
     Raises:
         ExportError: the export does not translate as the run does.
     """
-    if quantize is None and found.same < PROMISED:
+    same, promised = found.same, PROMISED
+    if not own_search:
+        same, promised = found.same if found.greedy is None else found.greedy, PROMISED_GREEDY
+    if quantize is None and same < promised:
         raise ExportError(
-            f"the export translates only {found.same:.2%} of {found.lines} lines of {found.source} as the run does, "
-            f"promised are {PROMISED:.1%}; nothing was written; please report this"
+            f"the export translates only {same:.2%} of {found.lines} lines of {found.source} as the run does, "
+            f"promised are {promised:.1%}; nothing was written; please report this"
         )
-    if quantize is None and found.bleu is not None and abs(found.bleu[1] - found.bleu[0]) > BLEU_TOLERANCE:
+    tolerance = BLEU_TOLERANCE if own_search else OTHER_TOLERANCE
+    if quantize is None and found.bleu is not None and abs(found.bleu[1] - found.bleu[0]) > tolerance:
         raise ExportError(
             f"the export has {found.bleu[1]:.2f} BLEU on {found.source} and the run {found.bleu[0]:.2f}, promised are "
-            f"{BLEU_TOLERANCE} of difference at most; nothing was written; please report this"
+            f"{tolerance} of difference at most; nothing was written; please report this"
         )
     if quantize is not None and found.likeness < MIN_LIKENESS:
         raise ExportError(

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nmt.config.experiment import Config
+    from nmt.config.limits import ResolvedSearch
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
-    from nmt.config.limits import ResolvedSearch
     from nmt.translation.translator import Translator
 
 
@@ -34,6 +34,7 @@ class Listed(NamedTuple):
 TARGETS = {
     "ctranslate2": Listed("nmt.interop.ctranslate2", ("int8", "float16")),
     "huggingface": Listed("nmt.interop.huggingface", ()),
+    "argos": Listed("nmt.interop.argos", ("int8", "float16")),
 }
 
 
@@ -68,7 +69,13 @@ class Exported(NamedTuple):
 
 
 class Target(Protocol):
-    """A program that a run can be exported for."""
+    """A program that a run can be exported for.
+
+    Attributes:
+        own_search: whether the results of beam search are promised to be those of the run, or of greedy search only.
+    """
+
+    own_search: bool
 
     def check(self, run: Run, config: Config) -> None:
         """Check what the target needs, before the weights are read.
