@@ -28,6 +28,7 @@ from nmt.translation.ctranslate2 import import_ctranslate2
 from nmt.translation.translator import read_text
 
 ALPHA = 0.2  # of the average length penalty in argostranslate.translate
+LONGEST = 1026  # positions: CTranslate2 cuts a source to 1024 pieces unless it is told otherwise
 _NAMES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "cs": "Czech"}
 
 # Installs a package into a folder of its own, and translates each line of standard input as one sentence.
@@ -61,13 +62,15 @@ argos-translate --from {src} --to {tgt} "..."
 
 LibreTranslate offers the packages that are installed for the user who starts it. Argos Translate splits text into
 sentences with a model that it downloads at its first use. Its beam has 4 hypotheses unless ARGOS_BEAM_SIZE is set, and
-its length penalty is length ** 0.2.
+its length penalty is length ** 0.2. On a CPU it computes in int8, whatever the weights are; ARGOS_COMPUTE_TYPE=default
+keeps their type, and the comparison was made so.
 """
 
 
 class Argos:
     """See :class:`nmt.interop.targets.Target`."""
 
+    own_limits = False
     own_search = False
 
     def check(self, run: Run, config: Config) -> None:
@@ -99,7 +102,7 @@ class Argos:
         own, data = exported.own, exported.config.data
         inside = f"translate-{_code(data.src_lang)}_{_code(data.tgt_lang)}-1_0"
         with TemporaryDirectory(prefix=".model-", dir=folder) as made:
-            difference = ctranslate2_cache.write(Path(made), own, exported.quantize)
+            difference = ctranslate2_cache.write(Path(made), own, exported.quantize, LONGEST)
             with zipfile.ZipFile(folder / _file(exported), "w", zipfile.ZIP_DEFLATED) as package:
                 for file in sorted(Path(made).iterdir()):
                     package.write(file, f"{inside}/model/{file.name}")
@@ -115,7 +118,7 @@ class Argos:
         with TemporaryDirectory(prefix="nmt-argos-") as home, showing(LABEL, len(lines)):
             places = {"ARGOS_PACKAGES_DIR": f"{home}/packages", "HOME": home, "XDG_DATA_HOME": home}
             caches = {"XDG_CACHE_HOME": f"{home}/cache", "XDG_CONFIG_HOME": f"{home}/config"}
-            settings = {"ARGOS_BEAM_SIZE": str(search.beam_size), "ARGOS_INTRA_THREADS": "1", "PYTHONPATH": ""}
+            settings = {"ARGOS_BEAM_SIZE": str(search.beam_size), "ARGOS_COMPUTE_TYPE": "default", "PYTHONPATH": ""}
             done = subprocess.run(
                 [sys.executable, "-c", _PROGRAM, str((folder / _file(exported)).resolve())],
                 input=json.dumps(texts),

@@ -75,6 +75,7 @@ print(*translate(["..."]), sep="\\n")
 class CTranslate2:
     """See :class:`nmt.interop.targets.Target`."""
 
+    own_limits = True
     own_search = True
 
     def check(self, run: Run, config: Config) -> None:

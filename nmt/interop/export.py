@@ -74,7 +74,7 @@ def export(
         _refuse_foreign(path, output)
     lines = lines_to_check(run, config, check)
     # Write, compare
-    exported = Exported(run, config, load_translator(run), weights)
+    exported = Exported(run, config, load_translator(run), weights, lines)
     with _writing(output), signals_raise():
         path.parent.mkdir(parents=True, exist_ok=True)
         clear(path)
@@ -85,7 +85,7 @@ def export(
                 log.warning("warning: the export is not verified: %s", reason)
             else:
                 log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
-                found = compare(target, folder, exported, lines, difference)
+                found = compare(target, folder, exported, difference)
                 judge(found, exported.quantize, target.own_search)
             write_text(folder / "README.md", target.readme(exported))
             search = exported.own.search.model_dump(mode="json")

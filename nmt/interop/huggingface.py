@@ -48,6 +48,7 @@ _LEAST_POSITIONS = 512  # of a table of computed positions
 class HuggingFace:
     """See :class:`nmt.interop.targets.Target`."""
 
+    own_limits = True
     own_search = False
 
     def check(self, run: Run, config: Config) -> None:

@@ -45,7 +45,8 @@ class Check:
         difference: the largest of a token's log-probability, on random sentences; None for quantized weights.
         greedy: as ``same``, with beam size 1; None where the run's own search is greedy.
         search: settings of the comparison that the other program cannot have as the run has them.
-        differing: line, translation of the run, translation of the export; at most :data:`LISTED`.
+        differing: beam size, line, translation of the run, translation of the export; at most :data:`LISTED` of each
+            beam size.
     """
 
     lines: int
@@ -57,7 +58,7 @@ class Check:
     difference: float | None
     greedy: float | None = None
     search: str = ""
-    differing: list[tuple[str, str, str]] = field(default_factory=list)
+    differing: list[tuple[int, str, str, str]] = field(default_factory=list)
 
     def summary(self) -> str:
         again = f", {self.searched_again} of them searched again by nmt itself" if self.searched_again else ""
@@ -111,7 +112,7 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
     return Lines(where, [sources[i] for i in rows], references and [references[i] for i in rows])
 
 
-def compare(target: Target, folder: Path, exported: Exported, lines: Lines, difference: float | None) -> Check:
+def compare(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check:
     """Translate lines by the run and by what ``folder`` holds, with the run's search and greedily.
 
     Args:
@@ -119,38 +120,41 @@ def compare(target: Target, folder: Path, exported: Exported, lines: Lines, diff
     """
     from nmt.evaluation.scores import score
 
-    own, search = exported.own, target.search(exported.own.search)
-    ours, theirs, again = _translated(target, folder, exported, lines, search)
-    greedy = None
+    own, lines, search = exported.own, exported.lines, target.search(exported.own.search)
+    ours, theirs, again = _translated(target, folder, exported, search)
+    differing = _differing(target, lines, ours, theirs)
+    same, greedy = 1 - len(differing) / len(ours), None
+    listed = [(search.beam_size, *each) for each in differing[:LISTED]]
     if search.beam_size > 1:
         one = search.model_copy(update={"beam_size": 1})
-        greedy = _share(*_translated(target, folder, exported, lines, one)[:2])
+        differing = _differing(target, lines, *_translated(target, folder, exported, one)[:2])
+        greedy = 1 - len(differing) / len(ours)
+        listed += [(1, *each) for each in differing[:LISTED]]
     texts = [[t.text for t in ours], [t.text for t in theirs]]
 
     def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
         return score(hypotheses, references, exported.config.evaluation, ["bleu"]).bleu
 
-    rows = zip(lines.sources, *texts, strict=True)
     changed = {key: value for key, value in search if value != getattr(own.search, key)}
     return Check(
         lines=len(ours),
         source=lines.where,
-        same=_share(ours, theirs),
+        same=same,
         searched_again=again,
         likeness=bleu(texts[1], texts[0]),
         bleu=None if lines.references is None else (bleu(texts[0], lines.references), bleu(texts[1], lines.references)),
         difference=difference,
         greedy=greedy,
         search=", ".join(f"search.{key}: {value}" for key, value in changed.items()),
-        differing=[row for row in rows if row[1] != row[2]][:LISTED],
+        differing=listed,
     )
 
 
 def _translated(
-    target: Target, folder: Path, exported: Exported, lines: Lines, search: ResolvedSearch
+    target: Target, folder: Path, exported: Exported, search: ResolvedSearch
 ) -> tuple[list[Translation], list[Translated], int]:
     """Translations of the run and of the export, and how many of the latter the run made."""
-    own = exported.own
+    own, lines = exported.own, exported.lines
     engine = TorchEngine(own.engine.model, own.tokenizer, search, own.engine.device, own.engine.precision)
     made: Translator[Any] = Translator(engine, own.tokenizer, search, own.max_target_tokens, own.longest_source)
     theirs, again = target.translate(folder, exported._replace(own=made), lines.sources)
@@ -158,13 +162,22 @@ def _translated(
     return translate_block(made, lines.sources, ALONE, label), theirs, again
 
 
-def _share(ours: Sequence[Translation], theirs: Sequence[Translated]) -> float:
-    """The share of translations that are equal, or equally good."""
-    same = (
-        a.text == b.text or (b.score is not None and abs(a.score - b.score) < TIE)
-        for a, b in zip(ours, theirs, strict=True)
-    )
-    return sum(same) / len(ours)
+def _equal(a: Translation, b: Translated, limits: bool) -> bool:
+    """Whether two translations are equal, or equally good.
+
+    Args:
+        limits: whether the export has our limits of length; otherwise it continues what ours cut.
+    """
+    tie = b.score is not None and abs(a.score - b.score) < TIE
+    return a.text == b.text or tie or (not limits and a.at_limit and b.text.startswith(a.text))
+
+
+def _differing(
+    target: Target, lines: Lines, ours: Sequence[Translation], theirs: Sequence[Translated]
+) -> list[tuple[str, str, str]]:
+    """Each line whose translations differ, and both translations."""
+    rows = zip(lines.sources, ours, theirs, strict=True)
+    return [(line, a.text, b.text) for line, a, b in rows if not _equal(a, b, target.own_limits)]
 
 
 def judge(found: Check, quantize: str | None, own_search: bool) -> None:

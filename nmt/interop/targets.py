@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from nmt.config.experiment import Config
     from nmt.config.limits import ResolvedSearch
+    from nmt.interop.parity import Lines
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
@@ -34,6 +35,7 @@ class Listed(NamedTuple):
 TARGETS = {
     "ctranslate2": Listed("nmt.interop.ctranslate2", ("int8", "float16")),
     "huggingface": Listed("nmt.interop.huggingface", ()),
+    "marian": Listed("nmt.interop.marian", ()),
     "argos": Listed("nmt.interop.argos", ("int8", "float16")),
 }
 
@@ -55,12 +57,14 @@ class Exported(NamedTuple):
     Attributes:
         own: the run's translator in PyTorch.
         weights: their type.
+        lines: what the export is checked with.
     """
 
     run: Run
     config: Config
     own: Translator[TorchEngine]
     weights: str
+    lines: Lines
 
     @property
     def quantize(self) -> str | None:
@@ -73,9 +77,11 @@ class Target(Protocol):
 
     Attributes:
         own_search: whether the results of beam search are promised to be those of the run, or of greedy search only.
+        own_limits: whether the comparison has the run's limits of length.
     """
 
     own_search: bool
+    own_limits: bool
 
     def check(self, run: Run, config: Config) -> None:
         """Check what the target needs, before the weights are read.
