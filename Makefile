@@ -10,7 +10,7 @@ RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 LOGS = $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install prepare train evaluate translate tensorboard test test-fast lint bench bench-peers clean need-config need-run
+.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint bench bench-peers clean need-config need-run
 
 help:  ## list the targets
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
@@ -65,6 +65,15 @@ lint: $(VENV)/.installed-dev  ## ruff, mypy and the import rules of pyproject.to
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+docs: .venv-docs/.installed $(VENV)/.installed  ## write the documentation as a site into build/site
+	@$(BIN)/python scripts/reference.py
+	@.venv-docs/bin/mkdocs build --strict --quiet && echo "open build/site/index.html"
+
+.venv-docs/.installed: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick for a trial
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -75,5 +84,5 @@ $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-clean:  ## remove .venv, .venv-peers and caches; runs/ and data/ stay
-	rm -rf $(VENV) $(PEERS) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+clean:  ## remove .venv, .venv-peers, .venv-docs and caches; runs/ and data/ stay
+	rm -rf $(VENV) $(PEERS) .venv-docs .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

@@ -152,7 +152,9 @@ class Place:
         return {
             str(path.relative_to(self.path)): path.read_bytes()
             for path in self.path.rglob("*")
-            if path.is_file() and path.name != ".lock" and path.parts[len(self.path.parts)] != "store"
+            if path.is_file()
+            and path.name not in (".lock", "train.log")
+            and path.parts[len(self.path.parts)] != "store"
         }
 
 

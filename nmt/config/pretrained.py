@@ -425,6 +425,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _read_yaml(path: Path, name: str) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text(encoding="utf-8"))  # in C: large files
+        return loader.get_single_data()
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"init.from: {name}: {path}: cannot be read: {' '.join(str(error).split())[:120]}") from None

@@ -190,7 +190,8 @@ def test_samples_and_pictures_cannot_end_a_training(task, monkeypatch, caplog):
     monkeypatch.setattr(Reporter, "attention", lambda *_: [][0])
     assert main(["train", str(task.config_file("rnn", train={"max_steps": 2, "samples": 1}))]) == 0
     assert "warning: samples could not be shown: IndexError: list index out of range" in caplog.messages
-    assert "warning: attention map 0 could not be shown: IndexError: list index out of range" in caplog.messages
+    shown = re.compile("warning: attention map 1 “.*” could not be shown: IndexError: list index out of range")
+    assert any(shown.fullmatch(each) for each in caplog.messages)
 
 
 def test_the_speed_is_that_of_updates_alone(task, monkeypatch):

@@ -3,7 +3,9 @@
 import functools
 import importlib
 import re
+import runpy
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +17,13 @@ from nmt.config.experiment import all_keys
 from nmt.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINKED = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "data/README.md", "benchmarks/README.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 FOLDERS = "nmt|configs|scripts|tests|benchmarks|docs"  # of paths in the text; data/ and runs/ hold what users make
 
-parametrized = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+parametrized = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def text_of(page: Path) -> str:
@@ -117,7 +119,7 @@ def keys() -> set[str]:
     return known | {key.rsplit(".", n)[0] for key in known for n in range(1, key.count(".") + 1)}
 
 
-@parametrized
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "reference.md"], ids=lambda page: page.name)
 def test_configuration_keys_exist(page):
     sections = {key.split(".")[0] for key in keys() if "." in key}
     named = [span.split("=")[0].split(":")[0].strip() for span in spans(page)]
@@ -155,3 +157,23 @@ def test_commands_and_options_exist(page, capsys):
             help_of[command] = capsys.readouterr().out
         options = [word.split("=")[0] for word in words[2:] if re.match(r"--?\w", word)]
         assert [option for option in options if not re.search(rf"{option}\b", help_of[command])] == [], words
+
+
+def test_messages_in_troubleshooting_are_printed():
+    source = "\n".join(text_of(path) for path in (ROOT / "nmt").rglob("*.py"))
+    source = re.sub(r"\"\n\s+f?\"", "", source)  # text over several lines
+    messages = re.findall(r'^## "(.+)"$', text_of(ROOT / "docs/troubleshooting.md"), re.MULTILINE)
+    assert len(messages) >= 6
+    assert [message for message in messages if message not in source] == []
+
+
+def test_the_site_has_every_page():
+    listed = re.findall(r": ([\w/-]+\.md)$", text_of(ROOT / "mkdocs.yml"), re.MULTILINE)
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+
+
+def test_the_reference_is_up_to_date(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["reference.py", "--check"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "scripts/reference.py"), run_name="__main__")
+    assert end.value.code == 0, capsys.readouterr().err

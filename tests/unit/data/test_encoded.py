@@ -109,7 +109,7 @@ def test_ids_take_as_few_bits_as_the_vocabulary_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, dtype: type
 ) -> None:
     corpus, tokenizer = prepare(tmp_path, CHAR_TRAIN, CHAR_VALID)
-    monkeypatch.setattr(Tokenizer, "tgt_vocab_size", largest + 1)
+    monkeypatch.setattr(tokenizer, "tgt_vocab_size", largest + 1)
     monkeypatch.setattr(Tokenizer, "encode_tgt", lambda self, texts: [[largest]] * len(texts))
     data = encode_corpus(corpus, tokenizer, 5, tmp_path).train
     assert data.tgt(0).tolist() == [largest]
