@@ -12,7 +12,7 @@ from pathlib import Path
 from nmt import __version__
 from nmt.errors import ExportError
 from nmt.interop.parity import Check, compare, judge, lines_to_check
-from nmt.interop.targets import TARGETS, Exported, load_target
+from nmt.interop.targets import TARGETS, Exported, Target, load_target
 from nmt.run.directory import Run
 from nmt.storage.atomic import (
     accounts,
@@ -80,13 +80,7 @@ def export(
         clear(path)
         with fill_in_place(path, ACCOUNT) if present(path) else new_directory(path, replace=False) as folder:
             difference = target.write(folder, exported)
-            found = None
-            if reason := target.unverified():
-                log.warning("warning: the export is not verified: %s", reason)
-            else:
-                log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
-                found = compare(target, folder, exported, difference)
-                judge(found, exported.quantize, target.own_search)
+            found = _verified(target, folder, exported, difference)
             write_text(folder / "README.md", target.readme(exported))
             search = exported.own.search.model_dump(mode="json")
             about = {
@@ -98,6 +92,21 @@ def export(
             seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about, "weights": weights})
             _refuse_foreign(path, output)  # the folder may have changed since the first look
     return output, found
+
+
+def _verified(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check | None:
+    """Compare the translations of an export with the run's; None where its program is not installed.
+
+    Raises:
+        ExportError: they differ.
+    """
+    if reason := target.unverified():
+        log.warning("warning: the export is not verified: %s", reason)
+        return None
+    log.info("translating %d lines of %s twice, to compare", len(exported.lines.sources), exported.lines.where)
+    found = compare(target, folder, exported, difference)
+    judge(found, exported.quantize, target.own_search)
+    return found
 
 
 def _refuse_foreign(folder: Path, name: Path) -> None:

@@ -48,6 +48,7 @@ import sys, _pymarian
 sys.exit(_pymarian.main(["score", *sys.argv[1:]]))
 """
 _SCORED = 20  # lines
+_FACTOR = 3  # max-length-factor of Marian: longest output by the length of the source
 
 _README = """\
 # {name}: {src} to {tgt}, for Marian
@@ -115,7 +116,7 @@ class MarianTarget:
             "normalize": _alpha(self.search(own.search)),
             "word-penalty": 0,
             "allow-unk": False,
-            "max-length-factor": 3,
+            "max-length-factor": _FACTOR,
             "mini-batch": 16,
             "maxi-batch": 100,
             "maxi-batch-sort": "src",
@@ -125,11 +126,12 @@ class MarianTarget:
 
     def translate(self, folder: Path, exported: Exported, lines: Sequence[str]) -> tuple[list[Translated], int]:
         search = exported.own.search
+        limits = search.max_length_ratio, search.max_length_offset
         options = {
             "config": "decoder.yml",
             "beam_size": search.beam_size,
-            # Not less than our limit for any source; outputs that are longer are equal up to ours.
-            "max_length_factor": round(search.max_length_ratio + search.max_length_offset),
+            # Greedy: not less than our limit for any source; outputs that are longer are equal up to ours.
+            "max_length_factor": _FACTOR if search.beam_size > 1 else max(_FACTOR, round(sum(limits))),
             "cpu_threads": 1,
             "quiet": True,
         }

@@ -24,7 +24,7 @@ CHECKED_LINES = 500
 PROMISED = 0.995  # share of equal translations, with float32 weights
 BLEU_TOLERANCE = 0.1  # largest difference of BLEU, with float32 weights
 PROMISED_GREEDY = 0.99  # as PROMISED, of greedy search, where the beam search is the program's
-OTHER_TOLERANCE = 1.0  # as BLEU_TOLERANCE, with the beam search of the program
+OTHER_TOLERANCE = 1.0  # difference of BLEU above which a user should look at the search of the program
 TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
 LISTED = 50  # most differing translations that an account lists
 LABEL = "checking the export: the export's translations"
@@ -45,6 +45,7 @@ class Check:
         difference: the largest of a token's log-probability, on random sentences; None for quantized weights.
         greedy: as ``same``, with beam size 1; None where the run's own search is greedy.
         search: settings of the comparison that the other program cannot have as the run has them.
+        own_search: whether the export is searched as the run is, see :class:`nmt.interop.targets.Target`.
         differing: beam size, line, translation of the run, translation of the export; at most :data:`LISTED` of each
             beam size.
     """
@@ -58,6 +59,7 @@ class Check:
     difference: float | None
     greedy: float | None = None
     search: str = ""
+    own_search: bool = True
     differing: list[tuple[int, str, str, str]] = field(default_factory=list)
 
     def summary(self) -> str:
@@ -71,6 +73,10 @@ class Check:
             parts.append(f"{self.likeness:.1f} BLEU against the run's own")
         if self.bleu is not None:
             parts.append(f"{self.bleu[1]:.2f} BLEU, the run itself {self.bleu[0]:.2f}")
+            if not self.own_search and abs(self.bleu[1] - self.bleu[0]) > OTHER_TOLERANCE:
+                parts.append(
+                    "the probabilities are equal, the beam searches are not: tune beam and length penalty there"
+                )
         if self.difference is not None:
             parts.append(f"log-probabilities of tokens differ by at most {self.difference:.1g}")
         if self.differing:
@@ -146,6 +152,7 @@ def compare(target: Target, folder: Path, exported: Exported, difference: float 
         difference=difference,
         greedy=greedy,
         search=", ".join(f"search.{key}: {value}" for key, value in changed.items()),
+        own_search=target.own_search,
         differing=listed,
     )
 
@@ -184,7 +191,7 @@ def judge(found: Check, quantize: str | None, own_search: bool) -> None:
     """
     Args:
         own_search: whether the export is searched as the run is. Otherwise greedy translations must be equal, and
-            beams, which end differently in other programs, be alike.
+            beams, which end differently in other programs, are only reported.
 
     Raises:
         ExportError: the export does not translate as the run does.
@@ -197,11 +204,12 @@ def judge(found: Check, quantize: str | None, own_search: bool) -> None:
             f"the export translates only {same:.2%} of {found.lines} lines of {found.source} as the run does, "
             f"promised are {promised:.1%}; nothing was written; please report this"
         )
-    tolerance = BLEU_TOLERANCE if own_search else OTHER_TOLERANCE
-    if quantize is None and found.bleu is not None and abs(found.bleu[1] - found.bleu[0]) > tolerance:
+    apart = 0.0 if found.bleu is None else abs(found.bleu[1] - found.bleu[0])
+    if quantize is None and own_search and apart > BLEU_TOLERANCE:
+        assert found.bleu is not None
         raise ExportError(
             f"the export has {found.bleu[1]:.2f} BLEU on {found.source} and the run {found.bleu[0]:.2f}, promised are "
-            f"{tolerance} of difference at most; nothing was written; please report this"
+            f"{BLEU_TOLERANCE} of difference at most; nothing was written; please report this"
         )
     if quantize is not None and found.likeness < MIN_LIKENESS:
         raise ExportError(
