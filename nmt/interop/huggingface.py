@@ -150,7 +150,9 @@ class HuggingFace:
             else "None are recorded.",
             sizes="\n".join(f"- {part}: {size:,} pairs" for part, size in sizes.items() if isinstance(size, int))
             or "Not recorded.",
-            train=json.dumps(exported.config.model_dump(mode="json")["data"]["train"], ensure_ascii=False, indent=2),
+            train=json.dumps(
+                _without_folders(exported.config.model_dump(mode="json")["data"]["train"]), ensure_ascii=False, indent=2
+            ),
         )
 
 
@@ -206,6 +208,15 @@ Scores are of the run, with its own search.
 {train}
 ```
 """
+
+
+def _without_folders(value: Any) -> Any:
+    """``value`` with the names alone of absolute paths: a card is published, and folders of its author are not."""
+    if isinstance(value, dict):
+        return {key: _without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _write_json(path: Path, value: Any) -> None:

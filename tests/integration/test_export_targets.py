@@ -107,6 +107,8 @@ def test_the_model_card_has_scores_with_signatures_data_and_a_licence(task, tmp_
     assert text.startswith("---\nlanguage:\n- en\n- de\nlicense: unknown\n")
     assert re.search(r"^\| tiny \| bleu \| \d+\.\d\d \| `nrefs:1 case:mixed eff:no tok:13a", text, re.M)
     assert "- train: 1,000 pairs" in text
+    assert '"src": "train.src"' in text
+    assert str(task.folder) not in text
 
 
 def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_path, capsys):
