@@ -122,6 +122,7 @@ KEYS = {
     "early_stopping": "train.patience",
     "beam": "search.beam_size",
     "num_beams": "search.beam_size",
+    "no_repeat_ngram_size": "search.no_repeat_ngram",
     "lenpen": "search.alpha",
     "coverage": "search.coverage_penalty",
     "cov_penalty": "search.coverage_penalty",

@@ -23,20 +23,24 @@ import numpy as np
 from nmt.checks.finding import Finding, Level
 from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
+from nmt.config.init import InitConfig
 from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
+from nmt.data.examples import Examples
 from nmt.data.file_hashes import verify_entry
 from nmt.data.order import TrainingOrder
 from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
-from nmt.data.tokenizer import Tokenizer
-from nmt.errors import DataError
+from nmt.data.tagged import tagged
+from nmt.data.tokenizer import Symbols, Tokenizer
+from nmt.errors import ConfigError, DataError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
+from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
@@ -108,23 +112,42 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     if config.init is not None:
         return _inherited_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
-    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'))}"
+    symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
+    more = [list(symbols)] if any(symbols) else []
+    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'), *more)}"
     if path.is_dir():
         verify_entry(path, store)
     elif run and run.started and run.tokenizer.is_dir():
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path)
+    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols)
 
 
 def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
-    """The tokenizer of a run that was started, else that of ``config.init``, from the store or new."""
+    """The tokenizer of a run that was started, else that of ``config.init``, from the store or new.
+
+    Raises:
+        ConfigError: the vocabulary lacks a tag or a symbol of the data.
+    """
     assert config.init is not None
+    found = _start_tokenizer(config, config.init, corpus, run)
+    lacking = [tag for tag in config.data.tags if tag not in found.tags]
+    lacking += [word for word in config.data.symbols if word not in found.src_pieces(found.encode_src([word])[0])]
+    if lacking:
+        raise ConfigError(
+            f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
+            "from a model that was trained with it"
+        )
+    return found
+
+
+def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus, run: Run | None) -> Tokenizer:
+    """See :func:`_inherited_tokenizer`."""
     if run and run.started and run.tokenizer.is_dir():
         return Tokenizer.load(run.tokenizer)
-    store, more = Path(config.data.store), config.init.extend_vocabulary
-    fingerprint = start.source_fingerprint(start.source_of(config.init, config.runs))
+    store, more = Path(config.data.store), init.extend_vocabulary
+    fingerprint = start.source_fingerprint(start.source_of(init, config.runs))
     shape = [fingerprint, *([more, corpus.key, config.tokenizer.train_sentences] if more else [])]
     path = store / f"tokenizer-{digest('init', shape)}"
     if not path.is_dir():
@@ -384,11 +407,14 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     sampling, longest = config.tokenizer.sampling, config.data.cleaning.max_tokens
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both)
-    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both)
+    examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples)
+    order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
-    train = plan.with_known_end(train, lambda: len(order.updates(0)))
+    if examples is not None and train.max_epochs is None and (last := examples.mixture.epochs) is not None:
+        train = train.model_copy(update={"max_epochs": last})  # the end of the last stage
+    train = plan.with_known_end(train, order.steps)
     # Validation, and what checkpoints must agree on
     validator = Validator(config, prepared, place)
     formerly = validator.settings_under(run.load_config()) if run.started else None
@@ -466,11 +492,14 @@ def _told(rule: str, line: str) -> Finding:
 # ------------------------------------------------------------------------------------------------------------- evaluate
 
 
-def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None = None) -> dict[str, Evaluated]:
+def evaluate(
+    run: Run, only: str | None = None, search: Mapping[str, Any] | None = None, robust: bool = False
+) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
     Args:
         search: settings that differ from the section ``search`` of the run.
+        robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
     """
     # Corpus
     config = run.load_config()
@@ -484,15 +513,30 @@ def evaluate(run: Run, only: str | None = None, search: Mapping[str, Any] | None
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
     translator, results = load_translator(run, search), Results(run)
-    sets = [TestSet.of(corpus, part) for part in parts]
+    sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
     usual = with_alpha(run, config.search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     return {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
 
 
 def evaluate_lines(
-    run: Run, name: str, sources: Sequence[str], references: Sequence[str], search: Mapping[str, Any] | None = None
-) -> Evaluated:
-    """Score lines of a file called ``name``; they are stored apart from those of the test sets."""
-    translator, one = load_translator(run, search), TestSet(name, sources, references)
-    return score_and_store(translator, one, run.load_config().evaluation, Results(run).store_file)
+    run: Run,
+    name: str,
+    sources: Sequence[str],
+    references: Sequence[str],
+    search: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    robust: bool = False,
+) -> dict[str, Evaluated]:
+    """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
+
+    Args:
+        tags: what stands before each source.
+    """
+    translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
+    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
+    return {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
+
+
+def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
+    return [one, *(variants(one).values() if robust else ())]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from nmt.checks.finding import Finding
 from nmt.checks.near import Index
 from nmt.checks.part import Part
 from nmt.checks.rules import RULES, Data
 from nmt.config.data import DataConfig, HoldoutSource
-from nmt.data.provenance import parts
+from nmt.data.provenance import held_sources, training_sources
 from nmt.data.sources import read_pairs
 from nmt.data.sources.base import Reading
 from nmt.runtime.progress import counted
@@ -24,14 +26,15 @@ def check_data(data: DataConfig, seed: int) -> list[Finding]:
     reading = Reading.of(data)
     found: dict[str, Part] = {}
     indexes: dict[str, tuple[Index, Index]] = {}
-    for name, source in parts(data).items():
-        if name == "train" or isinstance(source, HoldoutSource):
+    for name, source in held_sources(data).items():
+        if isinstance(source, HoldoutSource):
             continue
         pairs = list(counted(read_pairs(source, reading), f"reading data.{name}", "pairs"))
         found[name] = Part(name, seed).read(pairs)
         indexed = pairs[:INDEXED]
         indexes[name] = Index([src for src, _ in indexed]), Index([tgt for _, tgt in indexed])
-    stream = counted(read_pairs(data.train, reading), "reading data.train", "pairs")
+    pairs_of_all = chain.from_iterable(read_pairs(source, reading) for source in training_sources(data).values())
+    stream = counted(pairs_of_all, "reading data.train", "pairs")
     train = Part("train", seed, indexes).read(stream)
     return apply(Data({"train": train, **found}, (data.src_lang, data.tgt_lang), seed))
 

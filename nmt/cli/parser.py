@@ -86,6 +86,10 @@ class Parser(argparse.ArgumentParser):
         text = "override keys of the section search: --search method=sample temperature=0.8"
         self.add_argument("--search", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
 
+    def add_tags(self) -> None:
+        text = "tag before each source, of the tags that the run was trained with; again for several"
+        self.add_argument("--tag", metavar="TAG", action="append", default=[], help=text)
+
     def add_choice(self, option: str, key: str, allowed: Sequence[str], **more: Any) -> None:
         """Add an option with a few values; ``key`` is what :data:`nmt.advice.VALUES` calls it."""
         self.add_argument(option, type=choice(key, allowed), metavar=f"{{{','.join(allowed)}}}", **more)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nmt import __version__
-from nmt.cli.commands import attention, check, config, evaluate, export, init, prepare, score, train, translate
+from nmt.cli.commands import attention, check, config, evaluate, export, init, prepare, score, serve, train, translate
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "evaluate": evaluate,
     "score": score,
+    "serve": serve,
     "config": config,
 }
 

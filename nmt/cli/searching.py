@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from nmt.run.directory import Run
     from nmt.translation.loading import EngineName
     from nmt.translation.translator import Translator
+
+
+log = logging.getLogger(__name__)
 
 
 def check_counts(beam_size: int | None, nbest: int | None) -> None:
@@ -23,6 +27,19 @@ def check_counts(beam_size: int | None, nbest: int | None) -> None:
     for option, value in (("--beam-size", beam_size), ("--nbest", nbest)):
         if value is not None and not 1 <= value <= MAX_BEAM:
             raise DataError(f"{option} {value}: must be {'1 or more' if value < 1 else f'at most {MAX_BEAM}'}")
+
+
+def use_tags(translator: Translator[Any], tags: Sequence[str], run: Run) -> None:
+    """Let a translator put tags before each source; warn where all of the training had tags, and none is given.
+
+    Raises:
+        TokenizerError: the run has no such tag.
+    """
+    translator.tokenizer.tag_ids(tags)
+    translator.tags = tuple(tags)
+    data = run.load_config().data
+    if not tags and data.datasets and all(dataset.tag for dataset in data.datasets):
+        log.warning("warning: this run was trained with tags; choose with --tag: %s", ", ".join(data.tags))
 
 
 def load_searching(

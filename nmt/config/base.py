@@ -31,6 +31,8 @@ def sections(section: Section, path: str = "") -> Iterator[tuple[str, Section]]:
     for name in type(section).model_fields:
         value = getattr(section, name)
         inner = value.items() if isinstance(value, dict) else [("", value)]
+        if isinstance(value, list):
+            inner = [(getattr(part, "name", str(number)), part) for number, part in enumerate(value)]
         for key, part in inner:
             if isinstance(part, Section):
                 yield from sections(part, ".".join(filter(None, (path, name, key))))

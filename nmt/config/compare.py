@@ -16,7 +16,12 @@ from nmt.config.experiment import FORMER_DEFAULTS, Config, all_keys
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Flatten nested mappings: ``{"train": {"seed": 1}}`` becomes ``{"train.seed": 1}``."""
+    """Flatten nested mappings: ``{"train": {"seed": 1}}`` becomes ``{"train.seed": 1}``.
+
+    A list of mappings is one by their names, or their numbers.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        value = {str(item.get("name", number)): item for number, item in enumerate(value)}
     if not isinstance(value, dict) or not value:
         return {path: value}
     return {k: v for key, inner in value.items() for k, v in flatten(inner, f"{path}.{key}".lstrip(".")).items()}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, TypeVar, Union, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nmt.advice import KINDS
 from nmt.config.base import RESUMABLE, Positive, Section
 from nmt.config.cleaning import RulesConfig
+from nmt.config.modifiers import ModifierConfig, check_modifiers, symbols_of
 from nmt.config.scripts import SCRIPTS, scripts_of
 
 Paths = str | Annotated[list[str], Field(min_length=1)]
@@ -49,6 +53,15 @@ Header = Annotated[
 ]
 
 
+WeightColumn = Annotated[
+    int | str | None,
+    Field(
+        description="column of the weight of each pair in the loss, a number above 0: its number, from 0, or its"
+        " heading; default: all pairs weigh the same"
+    ),
+]
+
+
 def as_list(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else paths
 
@@ -69,7 +82,8 @@ TableT = TypeVar("TableT", bound=Table)
 
 def _columns_can_be_found(table: TableT) -> TableT:
     """Refuse columns of a table that cannot be found."""
-    columns = (table.src_column, table.tgt_column)
+    more = (getattr(table, "weight_column", None), getattr(table, "alignment_column", None))
+    columns = (table.src_column, table.tgt_column, *more)
     for column in columns:
         if isinstance(column, int) and column < 0:
             raise ValueError(f"there is no column {column}; columns are counted from 0")
@@ -78,12 +92,38 @@ def _columns_can_be_found(table: TableT) -> TableT:
     return table
 
 
+def _check_tag(tag: str) -> None:
+    """Refuse a tag that is no word, or that the vocabulary has already."""
+    if not tag or len(tag) > 50 or any(char.isspace() or char == "\u2581" for char in tag) or not tag.isprintable():
+        raise ValueError(f"a tag must be a word of 1 to 50 printable characters, not {tag!r}")
+    if tag in ("<pad>", "<unk>", "<s>", "</s>") or re.fullmatch("<0x[0-9A-F]{2}>", tag):
+        raise ValueError(f"{tag} is a symbol of every vocabulary; choose another tag")
+
+
+def _check_tags(tags: str | list[str]) -> str | list[str]:
+    for tag in as_tags(tags):
+        _check_tag(tag)
+    return tags
+
+
+Tags = Annotated[Paths, AfterValidator(_check_tags)]
+
+
+def as_tags(tags: str | list[str] | None) -> tuple[str, ...]:
+    return () if tags is None else (tags,) if isinstance(tags, str) else tuple(tags)
+
+
 class SourceSection(Section):
     """A kind of source of sentence pairs: each subclass here is one, read by the module of its name in
     :mod:`nmt.data.sources`.
     """
 
     kind: str
+    tag: Tags | None = Field(
+        None,
+        description="symbol, or several, before each source sentence: a language, a domain, back-translation;"
+        " in a list of data.train, the tag is beside the source",
+    )
 
 
 class AutoSource(SourceSection):
@@ -140,6 +180,10 @@ class TsvSource(SourceSection):
         description="whether the first line names the columns and is no pair; default: true where a column is given by"
         " its heading, else a line that looks like a header is refused",
     )
+    weight_column: WeightColumn = None
+    alignment_column: int | str | None = Field(
+        None, description="column of word alignments (0-0 1-2), for the modifier Tags: its number, from 0, or heading"
+    )
     on_bad_row: OnBadRow = "error"
 
     _check_columns = model_validator(mode="after")(_columns_can_be_found)
@@ -157,6 +201,7 @@ class CsvSource(SourceSection):
         None, description="character between the cells; default: the comma, semicolon, tab or bar that fits the rows"
     )
     quotes: bool = Field(True, description="whether a cell may stand in quotation marks; false: they are text")
+    weight_column: WeightColumn = None
     on_bad_row: OnBadRow = "error"
 
     _check_columns = model_validator(mode="after")(_columns_can_be_found)
@@ -189,6 +234,9 @@ class ParquetSource(SourceSection):
     path: Files
     src_column: str | None = Field(None, description="source column or key; default: the source language code")
     tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
+    weight_column: str | None = Field(
+        None, description="column of the weight of each pair in the loss, above 0; default: all pairs weigh the same"
+    )
     on_bad_row: OnBadRow = "error"
 
 
@@ -221,6 +269,9 @@ class JsonlSource(SourceSection):
     path: Files
     src_key: str | None = Field(None, description="key of the source sentence; default: the source language code")
     tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
+    weight_key: str | None = Field(
+        None, description="key of the weight of each pair in the loss, above 0; default: all pairs weigh the same"
+    )
     on_bad_row: OnBadRow = "error"
 
 
@@ -278,8 +329,121 @@ def _named_only(value: Any) -> Any:
 
 KIND_NAMES = {get_args(section.model_fields["kind"].annotation)[0] for section in (*get_args(Source), HoldoutSource)}
 _Named = BeforeValidator(_named_only)
-TrainSource = Annotated[Source, Field(discriminator="kind"), _Named]
+PlainSource = Annotated[Source, Field(discriminator="kind"), _Named]
 HeldSource = Annotated[Source | HoldoutSource, Field(discriminator="kind"), _Named]
+
+
+# ------------------------------------------------------------------------------------------------------------ mixtures
+
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Weight = Annotated[float, Field(ge=0.0)]
+Modifiers = Annotated[list[ModifierConfig], AfterValidator(check_modifiers)]
+
+
+class DatasetConfig(Section):
+    """One dataset of a mixture."""
+
+    name: DatasetName = Field(description="name of the dataset, for stages and messages")
+    source: PlainSource = Field(description="its sentence pairs")
+    weight: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="share of the training pairs, relative to the other weights; default: see temperature"
+    )
+    temperature: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="T of a weight n ** (1 / T), for n pairs; default: 1, so that each pair is read equally often"
+    )
+    tag: Tags | None = Field(None, description="symbol, or several, before each source sentence of the dataset")
+    modifiers: Modifiers = Field([], description="random changes of its pairs, applied in this order")
+
+    @model_validator(mode="after")
+    def _keys_are_distinct(self) -> Self:
+        if self.weight is not None and self.temperature is not None:
+            raise ValueError("weight and temperature exclude each other; remove one of them")
+        if self.source.tag is not None:
+            raise ValueError("source.tag: write the tag beside the source: {name: ..., source: ..., tag: ...}")
+        return self
+
+
+class MixtureSource(Section):
+    """Several datasets, read in given shares; ``data.train`` may be the list of them."""
+
+    kind: Literal["mixture"] = Field(description="several datasets; a list of them means this kind")
+    datasets: Annotated[list[DatasetConfig], Field(min_length=1)] = Field(description="the datasets")
+
+    @model_validator(mode="after")
+    def _datasets_fit(self) -> Self:
+        for name, count in Counter(dataset.name.lower() for dataset in self.datasets).items():
+            if count > 1:
+                raise ValueError(f"{count} datasets are named {name}; rename one")
+        weighted = [dataset.weight is not None for dataset in self.datasets]
+        if any(weighted) and not all(weighted):
+            name = self.datasets[weighted.index(False)].name
+            raise ValueError(f"{name} has no weight, but others have; give all of them one, or none")
+        return self
+
+
+class OpusTrainerSource(Section):
+    """The datasets, stages and modifiers of a configuration of OpusTrainer, which take the place of this section."""
+
+    kind: Literal["opustrainer"] = Field(description="a configuration of OpusTrainer (YAML)")
+    path: str = Field(description="YAML file; the paths in it are relative to its folder")
+
+
+class StageConfig(Section):
+    """A part of the training with a mixture of its own."""
+
+    name: DatasetName = Field(description="name of the stage, for messages")
+    weights: Annotated[dict[DatasetName, Weight], Field(min_length=1)] = Field(
+        description="weight of each dataset that the stage reads, by its name"
+    )
+    epochs: Positive | None = Field(None, description="the stage lasts so many epochs; see epoch_of")
+    steps: Positive | None = Field(None, description="the stage lasts so many updates, and counts as one epoch")
+    epoch_of: str | None = Field(
+        None,
+        description="an epoch reads this dataset once; default: it has as many pairs as the datasets of the stage",
+    )
+    modifiers: Modifiers | None = Field(
+        None, description="modifiers of all datasets in this stage; default: those of each dataset"
+    )
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps exclude each other; remove one of them")
+        if not any(self.weights.values()):
+            raise ValueError("weights: all are 0, so that the stage reads nothing")
+        if self.epoch_of is not None and not self.weights.get(self.epoch_of):
+            raise ValueError(f"epoch_of: the stage reads no dataset {self.epoch_of}; give it a weight")
+        return self
+
+    def unused(self) -> dict[str, str]:
+        return {"epoch_of": "a stage of so many steps is one epoch"} if self.steps is not None else {}
+
+
+def has_weights(source: Any) -> bool:
+    """Whether the pairs of a source have weights."""
+    return getattr(source, "weight_column", None) is not None or getattr(source, "weight_key", None) is not None
+
+
+def has_alignments(source: Any) -> bool:
+    """Whether the pairs of a source have word alignments."""
+    return getattr(source, "alignment_column", None) is not None
+
+
+def _list_is_mixture(value: Any) -> Any:
+    """A list of mappings is a mixture."""
+    if isinstance(value, list) and any(isinstance(item, dict | Section) for item in value):
+        return {"kind": "mixture", "datasets": value}
+    return _named_only(value)
+
+
+if TYPE_CHECKING:
+    TrainSource = SourceSection | MixtureSource
+else:
+    TrainSource = Annotated[
+        Union[(*SourceSection.__subclasses__(), MixtureSource, OpusTrainerSource)],
+        Field(discriminator="kind"),
+        BeforeValidator(_list_is_mixture),
+    ]
 
 
 class CleaningConfig(Section):
@@ -317,7 +481,10 @@ class CleaningConfig(Section):
 class DataConfig(Section):
     src_lang: Annotated[str, Field(min_length=1)] = Field("src", description="source language code")
     tgt_lang: Annotated[str, Field(min_length=1)] = Field("tgt", description="target language code")
-    train: TrainSource = Field(description="training pairs")
+    train: TrainSource = Field(description="training pairs: a source, or a list of datasets that are mixed")
+    stages: list[StageConfig] = Field(
+        [], description="for a list of data.train: mixtures that follow one another; the last one stays"
+    )
     valid: HeldSource = Field(description="validation pairs, which choose the best checkpoint")
     test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(
         default_factory=dict,
@@ -334,6 +501,103 @@ class DataConfig(Section):
         description="folder of prepared corpora, shared by runs, keyed by content",
         json_schema_extra=RESUMABLE,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_opustrainer(cls, raw: Any) -> Any:
+        """Put what a configuration of OpusTrainer says into the place of its path."""
+        train = raw.get("train") if isinstance(raw, Mapping) else None
+        if not isinstance(train, Mapping) or train.get("kind") != "opustrainer":
+            return raw
+        if set(train) != set(OpusTrainerSource.model_fields) or not isinstance(train["path"], str):
+            return raw  # a mistake, which the section explains
+        if raw.get("stages"):
+            raise ValueError("stages: train.path has the stages of OpusTrainer; remove these")
+        from nmt.config.opustrainer import read_opustrainer
+
+        return {**raw, **read_opustrainer(train["path"])}
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        """Refuse stages that do not fit the datasets."""
+        if self.stages and not isinstance(self.train, MixtureSource):
+            raise ValueError("stages: need a list of datasets in train")
+        known = [dataset.name for dataset in self.datasets]
+        for number, stage in enumerate(self.stages):
+            if unknown := [name for name in stage.weights if name not in known]:
+                raise ValueError(
+                    f"stages.{stage.name}.weights: no dataset {unknown[0]} in train; there are: {', '.join(known)}"
+                )
+            if number + 1 < len(self.stages) and stage.epochs is None and stage.steps is None:
+                raise ValueError(f"stages.{stage.name}: has no end, but a stage follows; set its epochs or steps")
+            if stage.name in [other.name for other in self.stages[:number]]:
+                raise ValueError(f"stages: two are named {stage.name}; rename one")
+        if self.stages and (unread := set(known) - {n for s in self.stages for n, w in s.weights.items() if w}):
+            raise ValueError(f"stages: no stage reads the dataset {min(unread)}; give it a weight, or remove it")
+        weighted = [dataset.name for dataset in self.datasets if dataset.weight or dataset.temperature]
+        if self.stages and weighted:
+            raise ValueError(f"train.{weighted[0]}: weight and temperature have no effect beside stages; remove them")
+        return self
+
+    @model_validator(mode="after")
+    def _tags_are_trained(self) -> Self:
+        """Refuse the tag of a validation or test set that no training pair has."""
+        trained = self.tags
+        for name, source in {"valid": self.valid, **{f"test.{n}": s for n, s in self.test.items()}}.items():
+            for tag in as_tags(source.tag) if isinstance(source, SourceSection) else ():
+                if tag not in trained:
+                    there = f"; there are: {', '.join(trained)}" if trained else ""
+                    raise ValueError(f"{name}.tag: no training pair has the tag {tag}{there}")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_training_pairs(self) -> Self:
+        """Refuse columns without an effect: weights of sets that are only scored, and unused word alignments."""
+        for name, source in {"valid": self.valid, **{f"test.{n}": s for n, s in self.test.items()}}.items():
+            for key in ("weight_column", "weight_key", "alignment_column"):
+                if getattr(source, key, None) is not None:
+                    raise ValueError(f"{name}.{key}: has no effect, only training pairs have it; remove it")
+        stages: list[StageConfig | None] = [*self.stages] or [None]
+        for stage in stages:
+            for dataset in self.datasets:
+                given = dataset.modifiers if stage is None or stage.modifiers is None else stage.modifiers
+                reads = stage is None or stage.weights.get(dataset.name)
+                if reads and any(one.name == "Tags" for one in given) and not has_alignments(dataset.source):
+                    raise ValueError(
+                        f"train.{dataset.name}: the modifier Tags needs word alignments: source: {{kind: tsv, ..., "
+                        "alignment_column: 2}"
+                    )
+        return self
+
+    @property
+    def datasets(self) -> list[DatasetConfig]:
+        """The datasets of a mixture, or a single source with a tag as the only one; none for a plain source."""
+        if isinstance(self.train, MixtureSource):
+            return self.train.datasets
+        if self.train.tag is None:
+            return []
+        return [DatasetConfig.model_construct(name="train", source=self.train, tag=self.train.tag)]
+
+    @property
+    def train_is_list(self) -> bool:
+        return isinstance(self.train, MixtureSource)
+
+    @property
+    def tags(self) -> list[str]:
+        """All tags of training pairs, each once."""
+        return list(dict.fromkeys(tag for dataset in self.datasets for tag in as_tags(dataset.tag)))
+
+    @property
+    def most_tags(self) -> int:
+        """The most tags of a source sentence."""
+        return max((len(as_tags(dataset.tag)) for dataset in self.datasets), default=0)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Words that modifiers put into sentences, each once."""
+        modifiers = [m for dataset in self.datasets for m in dataset.modifiers]
+        modifiers += [m for stage in self.stages for m in stage.modifiers or []]
+        return symbols_of(modifiers)
 
     @model_validator(mode="after")
     def _scripts_are_known(self) -> Self:

@@ -159,8 +159,15 @@ class Config(Section):
             raise ValueError(
                 "train.bidirectional_epochs: both directions need one vocabulary; set tokenizer.joint: true"
             )
-        # The target is fed with a begin-of-sentence symbol before it, the source with eos after it.
-        longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1
+        if self.data.datasets and (sampling := self.tokenizer.sampling) is not None and sampling.method == "line":
+            raise ValueError("tokenizer.sampling.method: line reads no list of datasets and no tags; use batch")
+        if self.train.bidirectional_epochs is not None and self.data.tags:
+            raise ValueError(
+                "train.bidirectional_epochs: tags stand before the source, and a pair that is read backwards has none; "
+                "remove the tags, or set it to null"
+            )
+        # The target is fed with a begin-of-sentence symbol before it, the source with tags before it and eos after it.
+        longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1 + self.data.most_tags
         limits = {"model.max_positions": self.model.max_target_tokens}
         if self.model.encoder is not None:
             limits["model.encoder.max_positions"] = self.model.encoder.max_source_tokens
@@ -243,9 +250,16 @@ def all_keys(section: type[Section] = Config, path: str = "") -> Iterator[tuple[
     """
     for name, field in section.model_fields.items():
         yield f"{path}{name}", field
-        free = ".*" if get_origin(field.annotation) is dict else ""
+        free = ".*" if _has_items(field.annotation) else ""
         for inner in section_types(field.annotation):
             yield from all_keys(inner, f"{path}{name}{free}.")
+
+
+def _has_items(annotation: Any) -> bool:
+    """Whether values of this type have sections as items, by keys that the user chooses or in a list."""
+    if get_origin(annotation) in (dict, list):
+        return True
+    return any(_has_items(inner) for inner in get_args(annotation) if next(section_types(inner), None) is not None)
 
 
 def json_schema() -> dict[str, Any]:
@@ -261,7 +275,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _with_names(node: Any) -> Any:
-    """A JSON schema in which a source may also be a name, which means ``kind: auto``."""
+    """A JSON schema in which a source may also be a name (``kind: auto``), and ``data.train`` a list of datasets."""
     if isinstance(node, list):
         return [_with_names(inner) for inner in node]
     if not isinstance(node, dict):
@@ -271,4 +285,7 @@ def _with_names(node: Any) -> Any:
         return node
     union = {key: node.pop(key) for key in ("discriminator", "oneOf")}
     name = {"type": "string", "minLength": 1, "title": "Name", "description": "file, folder or hub id (kind: auto)"}
+    if "mixture" in union["discriminator"].get("mapping", {}):
+        datasets = {"type": "array", "items": {"$ref": "#/$defs/DatasetConfig"}, "title": "Datasets"}
+        return {**node, "anyOf": [name, datasets, union]}
     return {**node, "anyOf": [name, union]}

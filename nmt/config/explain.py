@@ -53,10 +53,20 @@ def _line(error: ErrorDetails, where: str, places: Mapping[Key, str], other: str
     path, context = _user_path(error["loc"]), error.get("ctx", {})
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):  # the mistake is at the tag
         path = (*path, context["discriminator"].strip("'"))
-    place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), where)
+    written = _as_written(path, places)
+    place = next((places[written[:n]] for n in range(len(written), 0, -1) if written[:n] in places), where)
     if error["type"] == "value_error" and not path:
         return f"{place}: {context['error']}"
-    return f"{place}: {dotted(path)}: {_reason(error, path, other)}"
+    reason = _reason(error, path, other)
+    if written != path:
+        reason = reason.replace("data.train.datasets[", "data.train[")
+    return f"{place}: {dotted(written)}: {reason}"
+
+
+def _as_written(path: Key, places: Mapping[Key, str]) -> Key:
+    """The path of a key below a list of ``data.train``, which stands for the ``datasets`` of a mixture."""
+    listed = any(key[:2] == ("data", "train") and isinstance(key[2], int) for key in places if len(key) > 2)
+    return path[:2] + path[3:] if listed and path[:3] == ("data", "train", "datasets") else path
 
 
 def _reason(error: ErrorDetails, path: Key, other: str) -> str:

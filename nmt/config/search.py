@@ -13,11 +13,20 @@ ALPHA = 1.0  # of a search for which no alpha was chosen
 
 # Keys that only some methods use. A new method needs a line here, and its name in ``SearchConfig.method``.
 KEYS_OF: dict[str, tuple[str, ...]] = {
-    "beam": ("beam_size", "coverage_penalty"),
+    "beam": ("beam_size", "coverage_penalty", "min_length", "no_repeat_ngram"),
     "sample": ("temperature", "top_k", "top_p", "seed"),
 }
 # Keys that the first version lacked. At these values the search is the one of that version.
-ADDED = {"method": "beam", "coverage_penalty": 0.0, "temperature": 1.0, "top_k": None, "top_p": 1.0, "seed": 1}
+ADDED = {
+    "method": "beam",
+    "coverage_penalty": 0.0,
+    "min_length": 0,
+    "no_repeat_ngram": 0,
+    "temperature": 1.0,
+    "top_k": None,
+    "top_p": 1.0,
+    "seed": 1,
+}
 
 
 class SearchConfig(Section):
@@ -39,6 +48,12 @@ class SearchConfig(Section):
         0.0,
         description="beta of the coverage penalty for source words that get little attention (Wu et al. 2016, eq. 14);"
         " 0: off",
+    )
+    min_length: Annotated[int, Field(ge=0)] = Field(
+        0, description="least number of subwords of a translation, up to its longest length; 0: any"
+    )
+    no_repeat_ngram: Annotated[int, Field(ge=0)] = Field(
+        0, description="no sequence of so many subwords occurs twice in a translation (Paulus et al. 2018); 0: off"
     )
     temperature: Annotated[float, Field(ge=1e-4)] = Field(
         1.0, description="divisor of the logits before sampling; below 1: more probable tokens more often"

@@ -114,6 +114,12 @@ class TrainConfig(Section):
     threads: Positive | None = Field(
         None, description="CPU threads of PyTorch; default: one per core", json_schema_extra=RESUMABLE
     )
+    readers: Annotated[int, Field(ge=1, le=256)] = Field(
+        1,
+        description="threads that read batches ahead, for sampling and modifiers; the batches and their order are the"
+        " same for any number",
+        json_schema_extra=RESUMABLE,
+    )
     compile: bool = Field(
         False,
         description="run the model through torch.compile: slower on a CPU; on an H100 a Transformer base trained 1.3"

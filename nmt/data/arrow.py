@@ -80,8 +80,8 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def to_numpy(array: pa.Array) -> npt.NDArray[Any]:
-    """View an array of integers without nulls, [N]. The view is read-only where the buffer is."""
-    dtype = np.dtype(str(array.type))
+    """View an array of numbers without nulls, [N]. The view is read-only where the buffer is."""
+    dtype = np.dtype({"float": "float32"}.get(str(array.type), str(array.type)))
     values = array.buffers()[1]
     return np.frombuffer(values, dtype, len(array), array.offset * dtype.itemsize)
 
@@ -123,6 +123,11 @@ def integers(values: npt.NDArray[Any]) -> pa.Array:
     """An Arrow array over the memory of integers [N]."""
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def numbers(values: Sequence[float]) -> pa.FloatArray:
+    """An Arrow array of single-precision numbers [N]."""
+    return pa.Array.from_buffers(pa.float32(), len(values), [None, pa.py_buffer(np.array(values, np.float32))])
 
 
 def booleans(values: npt.NDArray[np.bool_]) -> pa.BooleanArray:

@@ -26,6 +26,8 @@ class Batch:
     rows: Ids  # [B] rows of the dataset
     src_tokens: int  # real tokens, eos counted
     tgt_tokens: int
+    weights: Tensor | None = None  # [M] weight of the sentence of each target token in the loss; None: all weigh 1
+    weight: float | None = None  # the sum of the weights
 
     def to(self, device: torch.device) -> Batch:
         """Copy to ``device``; from pinned memory the copy is asynchronous."""
@@ -39,6 +41,7 @@ class Batch:
         return replace(
             self, src=change(self.src), src_mask=change(self.src_mask), tgt_in=change(self.tgt_in),
             tgt_out=change(self.tgt_out), target_positions=change(self.target_positions),
+            weights=None if self.weights is None else change(self.weights),
         )  # fmt: skip
 
     # The attributes that a packed batch has too.
@@ -58,15 +61,20 @@ class Batch:
         return self.at_targets(self.tgt_out)
 
     @property
-    def weights(self) -> None:
-        """None: all targets have the same weight."""
+    def total_weight(self) -> float:
+        """The sum of the weights of the target tokens: their number where all weigh 1."""
+        return self.tgt_tokens if self.weight is None else self.weight
 
     def without_targets(self) -> Batch:
         """This batch with all targets masked out: the loss and every gradient are 0.
 
         For ranks that have no batch left.
         """
-        return replace(self, target_positions=self.target_positions[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
+        weights, weight = (None, None) if self.weights is None else (self.weights[:0], 0.0)
+        return replace(
+            self, target_positions=self.target_positions[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0,
+            weights=weights, weight=weight,
+        )  # fmt: skip
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -75,8 +83,19 @@ class Batch:
         return positions - self.src_tokens - self.tgt_tokens, positions
 
 
-def collate(pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: int, eos_id: int) -> Batch:
-    """Pad encoded pairs (without special symbols) into a :class:`Batch`."""
+def collate(
+    pairs: Sequence[tuple[Ids, Ids]],
+    rows: Ids,
+    pad_id: int,
+    bos_id: int,
+    eos_id: int,
+    weights: npt.NDArray[np.float32] | None = None,
+) -> Batch:
+    """Pad encoded pairs (without special symbols) into a :class:`Batch`.
+
+    Args:
+        weights: [B] of the pairs in the loss; None: all weigh 1.
+    """
     s = max(len(src) for src, _ in pairs) + 1
     t = max(len(tgt) for _, tgt in pairs) + 1
     src = np.full((len(pairs), s), pad_id, dtype=np.int64)
@@ -96,4 +115,15 @@ def collate(pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: in
         rows,
         int(src_mask.sum()),
         int(tgt_mask.sum()),
+        *token_weights(weights, [len(y) + 1 for _, y in pairs]),
     )
+
+
+def token_weights(
+    weights: npt.NDArray[np.float32] | None, lengths: Sequence[int]
+) -> tuple[Tensor, float] | tuple[None, None]:
+    """The weight of each target token [M] of sentences with these weights [B] and lengths [B], and their sum."""
+    if weights is None:
+        return None, None
+    each = np.repeat(weights, lengths)
+    return torch.from_numpy(each), float(each.sum(dtype=np.float64))

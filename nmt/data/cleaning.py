@@ -147,21 +147,27 @@ class HeldHashes:
 class Selection:
     """The rules that look at the whole corpus, applied to the pairs that a cleaner let pass.
 
+    Args:
+        ends: where the pairs of each dataset end; each dataset has a usual ratio and duplicates of its own.
+
     Attributes:
         keep: [N] whether each pair is still kept.
         examples: indices of the first pairs that a rule dropped, by the rule.
         shared: number of held-out pairs with a sentence that stays in training.
-        usual_ratio: target over source length, see :func:`nmt.data.splits.usual_ratio`; None if not needed.
+        usual_ratios: target over source length of each dataset, see :func:`nmt.data.splits.usual_ratio`; empty if not
+            needed.
     """
 
-    def __init__(self, cleaner: Cleaner):
+    def __init__(self, cleaner: Cleaner, ends: Sequence[int] | None = None):
         self.cleaner, self.config = cleaner, cleaner.config
+        ends = [len(cleaner.pairs)] if ends is None else ends
+        self.datasets = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         self.pairs = splits.to_hashes(cleaner.pairs)
         self.sides = [splits.to_hashes(side) for side in cleaner.sentences or ()]  # sources and targets, or none
         self.keep = np.ones(len(self.pairs), dtype=bool)
         self.examples: dict[str, list[int]] = {}
         self.shared = 0
-        self.usual_ratio: float | None = None
+        self.usual_ratios: list[float] = []
 
     def drop(self, rule: str, mask: splits.Mask) -> None:
         """Drop the masked pairs [N] and count them under ``rule``."""
@@ -184,14 +190,19 @@ class Selection:
         """Drop pairs of too different lengths, and duplicates."""
         if self.cleaner.widths:
             src, tgt = (np.frombuffer(side, dtype=np.uint32) for side in self.cleaner.widths)
-            self.usual_ratio = splits.usual_ratio(src, tgt)
-            self.drop("ratio", splits.ill_proportioned(src, tgt, self.usual_ratio, self.config.max_ratio))
+            self.usual_ratios = [splits.usual_ratio(src[rows], tgt[rows]) for rows in self.datasets]
+            found = [
+                splits.ill_proportioned(src[rows], tgt[rows], usual, self.config.max_ratio)
+                for rows, usual in zip(self.datasets, self.usual_ratios, strict=True)
+            ]
+            self.drop("ratio", np.concatenate(found))
         if self.config.drop_duplicates:
-            self.drop("duplicate", splits.repeats(self.pairs))
+            self.drop("duplicate", np.concatenate([splits.repeats(self.pairs[rows]) for rows in self.datasets]))
         for rule, hashes in self.cleaner.side_hashes.items():
-            kept = np.flatnonzero(self.keep)
-            mask = np.zeros(len(self.keep), dtype=bool)
-            mask[kept[splits.repeats(splits.to_hashes(hashes)[kept])]] = True
+            mask, sides = np.zeros(len(self.keep), dtype=bool), splits.to_hashes(hashes)
+            for rows in self.datasets:
+                kept = rows.start + np.flatnonzero(self.keep[rows])
+                mask[kept[splits.repeats(sides[kept])]] = True
             self.drop(rule, mask)
 
     def drop_overlap(self, held: HeldHashes) -> None:

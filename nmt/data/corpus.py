@@ -8,13 +8,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from nmt.data.arrow import BLOCK, MappedArrow, strings
+from nmt.data.arrow import BLOCK, MappedArrow, numbers, strings, to_numpy
 from nmt.data.cleaning import RULES
+from nmt.data.tagged import tagged
 from nmt.errors import DataError
 
 SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
+BESIDE = {"weight": pa.float32(), "links": pa.large_string()}  # columns that training pairs may have, too
 
 
 class TextPart(Sequence[tuple[str, str]]):
@@ -38,6 +42,23 @@ class TextPart(Sequence[tuple[str, str]]):
 
     def tgt(self, i: int) -> str:
         return self._cell(1, i)
+
+    def has(self, name: str) -> bool:
+        """Whether the pairs have a column of :data:`BESIDE`."""
+        return bool(self.batches) and name in self.batches[0].schema.names
+
+    def weights(self) -> Iterator[npt.NDArray[np.float32]]:
+        """The weights of the pairs, block by block."""
+        number = self.batches[0].schema.get_field_index("weight")
+        return (to_numpy(batch.column(number)) for batch in self.batches)
+
+    def weight(self, i: int) -> float:
+        number = self.batches[0].schema.get_field_index("weight")
+        return float(to_numpy(self.batches[i >> 16].column(number))[i & (BLOCK - 1)])
+
+    def links(self, i: int) -> str:
+        """The word alignments of a pair, as they were written."""
+        return self._cell(self.batches[0].schema.get_field_index("links"), i)
 
     def _cell(self, column: int, i: int) -> str:
         if not -self._length <= i < self._length:
@@ -73,17 +94,30 @@ class TextPart(Sequence[tuple[str, str]]):
             self._file.release()
 
 
-def blocks(pairs: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
-    """Pairs as record batches of :data:`nmt.data.arrow.BLOCK` rows, the last one shorter."""
-    pairs = iter(pairs)
+def schema_with(names: Iterable[str]) -> pa.Schema:
+    """The schema of pairs with some columns of :data:`BESIDE`."""
+    return pa.schema([*SCHEMA, *((name, BESIDE[name]) for name in names)])
+
+
+def blocks(pairs: Iterable[tuple[str, str]], beside: Any = None, names: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """Pairs as record batches of :data:`nmt.data.arrow.BLOCK` rows, the last one shorter.
+
+    Args:
+        beside: has what the source of ``pairs`` has beside the last pair, as attributes of these ``names``.
+    """
+    pairs, schema = iter(pairs), schema_with(names)
     while True:
         src, tgt = [], []  # two lists of texts: Python's garbage collector scans a list of tuples again and again
+        more: dict[str, list[Any]] = {name: [] for name in names}
         for one, other in islice(pairs, BLOCK):
             src.append(one)
             tgt.append(other)
+            for name, values in more.items():
+                values.append(getattr(beside, name))
         if not src:
             return
-        yield pa.record_batch([strings(src), strings(tgt)], schema=SCHEMA)
+        columns = [numbers(values) if name == "weight" else strings(values) for name, values in more.items()]
+        yield pa.record_batch([strings(src), strings(tgt), *columns], schema=schema)
 
 
 def _share(count: int, total: int) -> str:
@@ -101,11 +135,14 @@ class Corpus:
 
     Attributes:
         parts: the open parts. They stay readable if the store is deleted meanwhile.
+        tags: of the sources of validation and test sets, for so many lines each; see
+            :func:`nmt.data.tagged.tagged`.
     """
 
     path: Path
     manifest: dict[str, Any]
     parts: dict[str, TextPart] = field(default_factory=dict, compare=False)
+    tags: dict[str, list[tuple[int, tuple[str, ...]]]] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -129,6 +166,15 @@ class Corpus:
             raise DataError(f"{self.path}: no part '{name}'; it has: {', '.join(self.manifest['sizes'])}")
         return TextPart(self.path / f"{name}.arrow")
 
+    def sources(self, part: str) -> list[str]:
+        """The source sentences of a part, with their tags."""
+        return tagged(self.part(part).sources(), self.tags.get(part, []))
+
+    def datasets(self, part: str) -> dict[str, int]:
+        """The datasets of a mixture, and the pairs of each in a part, in order; empty for a part of one source."""
+        datasets = self.manifest.get("datasets", {})
+        return {name: about["pairs"][part] for name, about in datasets.items() if part in about["pairs"]}
+
     def summary(self) -> str:
         """A few lines for users: the size of each part and the pairs that each cleaning rule dropped."""
         manifest = self.manifest
@@ -137,6 +183,10 @@ class Corpus:
         lines = [f"corpus {self.path}, {manifest['src_lang']} to {manifest['tgt_lang']}"]
         for name, size in sizes.items():
             lines.append(f"  {name:<{width}}  {size:>11,} pairs{self._origin(name)}")
+            if name == "train":
+                read = {dataset: about["read"] for dataset, about in manifest.get("datasets", {}).items()}
+                kept = self.datasets(name).items()
+                lines += [f"  {'':<{width}}  {count:>11,} of {one}, of {read[one]:,} read" for one, count in kept]
         dropped = [(rule, count) for rule, count in manifest["dropped"].items() if count]
         lines += [
             f"  {'dropped':<{width}}  {count:>11,} ({_share(count, manifest['read'])}) {RULES[rule]}"

@@ -75,6 +75,22 @@ class ParallelDataset:
             done += count
         return found
 
+    def lengths_of(self, rows: npt.NDArray[np.int64]) -> Lengths:
+        """Source and target subwords of the pairs in these rows [N], [2, N]."""
+        found = np.empty((2, len(rows)), np.int32)
+        blocks, places = rows >> 16, rows & (BLOCK - 1)
+        for block in np.unique(blocks).tolist():
+            here = blocks == block
+            for lengths, side in zip(found, (self._src, self._tgt), strict=True):
+                offsets = side[block][1]
+                lengths[here] = offsets[places[here] + 1] - offsets[places[here]]
+            self.release()
+        return found
+
+    def before(self, index: int) -> int:
+        """The number of pairs whose row in the part of the corpus is below ``index``."""
+        return sum(int(np.searchsorted(block, index)) for block in self._index)
+
     def src(self, i: int) -> Ids:
         """Source ids of pair ``i``, [S], a read-only view."""
         return self._row(self._src, i)

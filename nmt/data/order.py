@@ -16,6 +16,8 @@ import numpy.typing as npt
 from nmt.data.arrow import releasing
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.encoded import Lengths, ParallelDataset
+from nmt.data.examples import Examples
+from nmt.data.mixture import parts_of
 from nmt.data.packing import Packing
 
 Ids = npt.NDArray[Any]
@@ -67,6 +69,7 @@ class TrainingOrder:
         room: maps stored lengths [2, pairs] to lengths to plan with; see :attr:`nmt.data.reader.Reader.room`.
         packing: of packed batches; see :attr:`nmt.data.reader.Reader.packing`.
         bidirectional: which pairs are read from target to source; None: no pair is.
+        examples: the mixture of datasets whose examples make the batches; None: each epoch reads every row once.
     """
 
     def __init__(
@@ -78,9 +81,10 @@ class TrainingOrder:
         room: Callable[[Lengths], Lengths] | None = None,
         packing: Packing | None = None,
         bidirectional: Bidirectional | None = None,
+        examples: Examples | None = None,
     ):
         self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
-        self.packing, self.bidirectional = packing, bidirectional
+        self.packing, self.bidirectional, self.examples = packing, bidirectional, examples
         self._last: Epoch | None = None
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
@@ -90,12 +94,29 @@ class TrainingOrder:
         another size.
         """
         if self._last is None or (self._last.number, self._last.taken) != (epoch, taken):
-            self._last = Epoch(self, epoch, taken)
+            self._last = self._epoch(epoch, taken)
         return self._last
+
+    def _epoch(self, epoch: int, taken: int = 0) -> Epoch:
+        if self.examples is None:
+            return Epoch(self, epoch, taken)
+        return MixedEpoch(self, self.examples, epoch, taken)
+
+    def stage_begun(self, epoch: int) -> str | None:
+        """The name of the stage of a mixture that begins with this epoch; None where none does."""
+        if self.examples is None or self.examples.mixture.locate(epoch)[1]:
+            return None
+        return self.examples.mixture.stage(epoch).name
+
+    def steps(self, epochs: int) -> int:
+        """The updates of so many first epochs; the first one stands for all where all are alike."""
+        if self.examples is None or len(self.examples.mixture.stages) == 1:
+            return epochs * len(self.updates(0))
+        return sum(len(self._epoch(epoch)) for epoch in range(epochs))
 
     def longest_batch(self) -> Ids:
         """The rows of the batch with most positions, both sides counted, in the first pool."""
-        rows, lengths, batches = Epoch(self, 0).plan(0)
+        rows, lengths, batches = self._epoch(0).plan(0)
         return rows[max(batches, key=lambda batch: len(batch) * int(lengths[:, batch].max(axis=1).sum()))]
 
 
@@ -104,21 +125,33 @@ class Epoch(Sequence[list[Ids]]):
 
     def __init__(self, order: TrainingOrder, number: int, taken: int = 0):
         self.order, self.number, self.taken = order, number, taken
+        self._planned = -1
+        self._batches: list[Ids] = []  # of the planned pool
+        self._divide()
+
+    def _divide(self) -> None:
+        """Deal the rows into pools."""
+        order, number = self.order, self.number
         size = len(order.dataset)
         segments, pools = np.arange(0, size, SEGMENT), -(-size // POOL)
         if pools > 1:
             np.random.default_rng([order.seed, number]).shuffle(segments)
         self._segments = np.array_split(segments, pools)  # first rows of the segments of each pool
-        self._planned = -1
-        self._batches: list[Ids] = []  # of the planned pool
+
+    @property
+    def pools(self) -> int:
+        return len(self._segments)
 
     @cached_property
     def _ends(self) -> Ids:
         """Number of batches up to the end of each pool. The lengths decide it for padded batches, without a plan."""
         if self.order.packing is not None:
-            return np.cumsum([len(self.plan(pool)[2]) for pool in range(len(self._segments))])
-        sizes = (np.sort(lengths.max(axis=0)) + 1 for lengths in map(self._lengths, range(len(self._segments))))
-        return np.cumsum([len(_cuts(of_pool, self.order.budget)) - 1 for of_pool in sizes])
+            return np.cumsum([len(self.plan(pool)[2]) for pool in range(self.pools)])
+        return np.cumsum([self._count(self._lengths(pool)) for pool in range(self.pools)])
+
+    def _count(self, lengths: Lengths) -> int:
+        """Number of padded batches of pairs of these lengths [2, pairs]."""
+        return len(_cuts(np.sort(lengths.max(axis=0)) + 1, self.order.budget)) - 1
 
     def __len__(self) -> int:
         return max(0, -(-(int(self._ends[-1]) - self.taken) // self.order.accumulate))
@@ -140,19 +173,73 @@ class Epoch(Sequence[list[Ids]]):
     def plan(self, pool: int) -> tuple[Ids, Ids, list[Ids]]:
         """The rows of a pool, their lengths [2, rows], and its batches as indices into these rows."""
         order = self.order
-        starts = self._segments[pool]
-        rows = np.concatenate([np.arange(start, min(start + SEGMENT, len(order.dataset))) for start in starts])
-        lengths = self._lengths(pool)
+        rows, lengths = self._rows(pool), self._lengths(pool)
         if order.bidirectional is not None:
             lengths = order.bidirectional.lengths(lengths, rows, self.number)
-        entropy = [order.seed, self.number, *([pool + 1] if len(self._segments) > 1 else [])]
+        entropy = [order.seed, self.number, *([pool + 1] if self.pools > 1 or pool else [])]
         rng = np.random.default_rng(entropy)
         if order.packing is not None:
             return rows, lengths, order.packing.plan(lengths, rng)
         return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, rng)
+
+    def _rows(self, pool: int) -> Ids:
+        end = len(self.order.dataset)
+        return np.concatenate([np.arange(start, min(start + SEGMENT, end)) for start in self._segments[pool]])
 
     def _lengths(self, pool: int) -> Lengths:
         dataset, room = self.order.dataset, self.order.room
         starts = releasing(self._segments[pool].tolist(), dataset)
         lengths = np.concatenate([dataset.lengths(start, start + SEGMENT) for start in starts], axis=1)
         return lengths if room is None else room(lengths)
+
+
+class MixedEpoch(Epoch):
+    """The updates of one epoch of a mixture, whose batches have examples instead of rows.
+
+    A stage of so many steps is one epoch, and takes as many pools as it needs.
+    """
+
+    def __init__(self, order: TrainingOrder, examples: Examples, number: int, taken: int = 0):
+        self.examples = examples
+        super().__init__(order, number, taken)
+
+    def _divide(self) -> None:
+        stage = self.examples.mixture.stage(self.number)
+        self._parts = parts_of(stage.size, POOL)
+        self._known: tuple[int, Ids, Lengths] | None = None  # the last pool read
+
+    @cached_property
+    def _ends(self) -> Ids:
+        steps = self.examples.mixture.stage(self.number).steps
+        if steps is None:
+            return super()._ends
+        ends, limit = [0], steps * self.order.accumulate
+        while ends[-1] < limit:
+            pool = len(ends) - 1
+            packed = self.order.packing is not None
+            count = len(self.plan(pool)[2]) if packed else self._count(self._lengths(pool))
+            ends.append(ends[-1] + count)
+        return np.array(ends[1:])
+
+    def __len__(self) -> int:
+        steps = self.examples.mixture.stage(self.number).steps
+        if steps is None:
+            return super().__len__()
+        return max(0, steps - -(-self.taken // self.order.accumulate))
+
+    @property
+    def pools(self) -> int:
+        return self._parts
+
+    def _rows(self, pool: int) -> Ids:
+        return self._pool(pool)[0]
+
+    def _lengths(self, pool: int) -> Lengths:
+        return self._pool(pool)[1]
+
+    def _pool(self, pool: int) -> tuple[Ids, Lengths]:
+        """The examples of a pool and the lengths to plan them with [2, examples]."""
+        if self._known is None or self._known[0] != pool:
+            examples = self.examples.mixture.examples(self.number, pool, self._parts)
+            self._known = pool, examples, self.examples.planned_lengths(examples, self.number, self.order.room)
+        return self._known[1:]

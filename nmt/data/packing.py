@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nmt.data.batch import token_weights
 from nmt.data.encoded import Lengths
 from nmt.sentences import Sentences
 
@@ -40,15 +41,17 @@ class Packing:
         src, tgt: rows of each side.
         sentences: those of padding included.
         longest: no sentence has more rows, eos counted.
+        weighted: whether target tokens have weights of their own in the loss.
     """
 
     src: int
     tgt: int
     sentences: int
     longest: int
+    weighted: bool = False
 
     @classmethod
-    def measure(cls, lengths: Iterable[Lengths], budget: int) -> Packing:
+    def measure(cls, lengths: Iterable[Lengths], budget: int, longest: int = 0) -> Packing:
         """The sizes for a corpus.
 
         The side that is longer on average gets ``budget`` rows, the other side as many in proportion. Either gets more
@@ -56,20 +59,21 @@ class Packing:
 
         Args:
             lengths: parts [2, pairs] of the corpus, eos not counted.
+            longest: a sentence of so many tokens must fit, eos not counted.
         """
-        totals, most, pairs = np.zeros(2, np.int64), 0, 0
+        totals, most, pairs = np.zeros(2, np.int64), longest + 1, 0
         for part in lengths:
             totals += part.sum(axis=1, dtype=np.int64) + part.shape[1]
             most, pairs = max(most, int(part.max(initial=0)) + 1), pairs + part.shape[1]
-        longest = max(LONGEST_FILL, _up(most, TILE))
+        rows = max(LONGEST_FILL, _up(most, TILE))
         shares = totals / totals.max()
         src, tgt = (_up(math.ceil(budget * min(1.0, 1.02 * share)), ALIGN) for share in shares.tolist())
         # One sentence and the rows for padding must fit: side ≥ most + other side / longest.
-        src, tgt = (max(side, _up(most + 2 + max(src, tgt, 2 * most) // longest, ALIGN)) for side in (src, tgt))
+        src, tgt = (max(side, _up(most + 2 + max(src, tgt, 2 * most) // rows, ALIGN)) for side in (src, tgt))
         means = totals / pairs
         mean = min(src / means[0], tgt / means[1])
         real = math.ceil(SLACK * mean) + 32
-        return cls(src, tgt, real + -(-max(src, tgt) // longest), longest)
+        return cls(src, tgt, real + -(-max(src, tgt) // rows), rows)
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -109,6 +113,8 @@ class Packing:
             "src": self.src, "src_positions": self.src, "tgt_in": self.tgt, "tgt_positions": self.tgt,
             "tgt_out": self.tgt, "src_starts": self.sentences + 1, "tgt_starts": self.sentences + 1, "tgt_tokens": 1,
         }  # fmt: skip
+        if self.weighted:
+            sizes = {"weights": self.tgt, **sizes}
         found, start = {}, 0
         for name, size in sizes.items():
             found[name] = slice(start, start + size)
@@ -121,9 +127,18 @@ class Packing:
         return _up(self.parts["tgt_tokens"].stop, 4)
 
     def collate(
-        self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids, pad_id: int, bos_id: int, eos_id: int
+        self,
+        pairs: Sequence[tuple[Ids, Ids]],
+        rows: Ids,
+        pad_id: int,
+        bos_id: int,
+        eos_id: int,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> PackedBatch:
         """Pack encoded pairs (without special symbols).
+
+        Args:
+            weights: [B] of the pairs in the loss, if :attr:`weighted`.
 
         Raises:
             ValueError: they do not fit.
@@ -149,7 +164,10 @@ class Packing:
             padding = ends[-1] + np.arange(1, fills + 1) * free // max(1, fills)
             starts[1 : len(pairs) + fills + 1] = np.concatenate([ends, padding])
             starts[len(pairs) + fills + 1 :] = ends[-1] + free
-        return PackedBatch(torch.from_numpy(buffer), self, rows, int(src_ends[-1]), tgt_tokens)
+        each, total = token_weights(weights, np.diff(tgt_ends, prepend=0).tolist())
+        if each is not None:
+            part["weights"][:tgt_tokens] = each.numpy().view(np.int32)
+        return PackedBatch(torch.from_numpy(buffer), self, rows, int(src_ends[-1]), tgt_tokens, total)
 
 
 def _write(sentences: Sequence[Ids], out: Ids, pad_id: int, eos_id: int) -> Ids:
@@ -178,6 +196,7 @@ class PackedBatch:
         buffer: [packing.size] int32, all of the batch: one copy moves it to a device.
         rows: [B] which examples of the dataset these are.
         src_tokens, tgt_tokens: real tokens, eos counted; 0 targets where none count for the loss.
+        weight: the sum of the weights of the targets; None where all weigh 1.
     """
 
     buffer: Tensor
@@ -185,6 +204,7 @@ class PackedBatch:
     rows: Ids
     src_tokens: int
     tgt_tokens: int
+    weight: float | None = None
 
     def to(self, device: torch.device) -> PackedBatch:
         """On ``device``; from pinned memory without waiting for the copy."""
@@ -216,15 +236,25 @@ class PackedBatch:
 
     @property
     def weights(self) -> Tensor:
-        """[N_tgt] 1 at real targets, 0 at padding."""
+        """[N_tgt] the weight of each real target in the loss, 1 unless they differ; 0 at padding."""
+        if self.packing.weighted:
+            return self.part("weights").view(torch.float32)
         rows = torch.arange(self.packing.tgt, device=self.buffer.device)
         return (rows < self.part("tgt_tokens")).float()
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights of the targets: their number where all weigh 1."""
+        return self.tgt_tokens if self.weight is None else self.weight
 
     def without_targets(self) -> PackedBatch:
         """The same to a model, of which nothing remains for a loss: a gradient of 0 for every weight."""
         buffer = self.buffer.clone()
         buffer[self.packing.parts["tgt_tokens"]] = 0
-        return replace(self, buffer=buffer, rows=self.rows[:0], src_tokens=0, tgt_tokens=0)
+        weight = None if self.weight is None else 0.0
+        if self.packing.weighted:
+            buffer[self.packing.parts["weights"]] = 0
+        return replace(self, buffer=buffer, rows=self.rows[:0], src_tokens=0, tgt_tokens=0, weight=weight)
 
     @property
     def padding(self) -> tuple[int, int]:

@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
-from nmt.config.data import DataConfig, HoldoutSource
+from nmt.config.data import DataConfig, HoldoutSource, as_tags
 from nmt.data.build import build_corpus, read_set
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import Entry, FileHashes, read_manifest
-from nmt.data.provenance import corpus_key, differences, first_corpus_key, moved_from, parts
+from nmt.data.provenance import (
+    corpus_key,
+    differences,
+    first_corpus_key,
+    held_sources,
+    moved_from,
+    origins,
+    part_names,
+    training_sources,
+)
 from nmt.data.sources import describe
 from nmt.data.sources.base import Reading
 from nmt.errors import DataError
@@ -45,15 +54,15 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     store, hashes = Path(data.store), FileHashes(Path(data.store))
     if run is not None:
         return _corpus_of_run(data, run, store, hashes)
-    inputs = {name: describe(source, hashes, Reading.of(data)) for name, source in parts(data).items()}
+    inputs = {name: describe(source, hashes, Reading.of(data)) for name, source in origins(data).items()}
     hashes.save()
     path, key = _find(data, inputs, store)
     if built := not path.is_dir():
         _make(path, key, data, inputs, hashes)
-    corpus = _opened(path, list(inputs), hashes)
+    corpus = _opened(path, part_names(data), hashes)
     for line in corpus.examples() if built else ():
         log.info("%s", line)
-    return corpus
+    return _tagged(corpus, data)
 
 
 def _find(data: DataConfig, inputs: Mapping[str, list[Entry]], store: Path) -> tuple[Path, str]:
@@ -116,6 +125,26 @@ def _opened(path: Path, names: Sequence[str], hashes: FileHashes) -> Corpus:
     return corpus
 
 
+def _tagged(corpus: Corpus, data: DataConfig) -> Corpus:
+    """The corpus, with the tags of its validation and test sets; a holdout has those of the datasets it is from."""
+    of_datasets = {dataset.name: as_tags(dataset.tag) for dataset in data.datasets}
+    for name, source in held_sources(data).items():
+        if name not in corpus.parts:
+            continue
+        if not isinstance(source, HoldoutSource):
+            found = [(len(corpus.part(name)), as_tags(source.tag))]
+        elif counts := corpus.datasets(name):
+            found = [(count, of_datasets[dataset]) for dataset, count in counts.items()]
+        else:
+            found = [(len(corpus.part(name)), tags) for tags in of_datasets.values()]
+        if any(tags for _, tags in found):
+            corpus.tags[name] = found
+        elif of_datasets and all(of_datasets.values()):
+            there = ", ".join(data.tags)
+            log.warning("warning: data.%s: has no tag, but every training pair has one; set its tag: %s", name, there)
+    return corpus
+
+
 # ------------------------------------------------------------------------------------------------ data of a run
 
 
@@ -126,7 +155,7 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
         DataError: see :func:`prepare_corpus`.
     """
     path, recorded = store / f"corpus-{run['key']}", run["inputs"]
-    sources = parts(data)
+    sources = origins(data)
     # Compare the sources with those of the run. A source that cannot be read is taken from the store.
     inputs: dict[str, list[Entry]] = {}
     for name in [name for name in sources if name in recorded]:
@@ -152,10 +181,11 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
         then = data.model_copy(update={"test": {n: s for n, s in data.test.items() if f"test.{n}" in recorded}})
         _make(path, run["key"], then, inputs, hashes, run["sizes"])
     # Open the parts, and read the test sets that the run does not know.
-    corpus = _opened(path, [name for name in sources if name in recorded], hashes)
-    for name in [name for name in sources if name not in recorded]:
+    known = [name for name in part_names(data) if name == "train" or name in recorded]
+    corpus = _opened(path, known, hashes)
+    for name in [name for name in part_names(data) if name not in known]:
         corpus.parts[name] = read_set(name, sources[name], data, hashes)
-    return corpus
+    return _tagged(corpus, data)
 
 
 def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) -> Corpus:
@@ -170,7 +200,7 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
         DataError: a set cannot be read, or has changed and the corpus of the run is no longer in the store.
     """
     store, hashes = Path(data.store), FileHashes(Path(data.store))
-    path, recorded, sources = store / f"corpus-{run['key']}", run["inputs"], parts(data)
+    path, recorded, sources = store / f"corpus-{run['key']}", run["inputs"], origins(data)
     if unknown := [name for name in names if name not in sources]:
         raise DataError(f"data.{unknown[0]}: no such set; there are: {', '.join(sources)}")
     if not path.is_dir() and any(isinstance(sources[name], HoldoutSource) for name in names):
@@ -183,9 +213,11 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
             corpus.parts[name] = read_set(name, sources[name], data, hashes)
             continue
         # A set that has changed is taken from the store if possible.
-        origin = "train" if isinstance(sources[name], HoldoutSource) else name
+        held_out = isinstance(sources[name], HoldoutSource)
+        compared = [one for one in (training_sources(data) if held_out else [name]) if one in recorded]
         try:
-            changed = differences(origin, recorded[origin], describe(sources[origin], hashes, Reading.of(data)))
+            here = {one: describe(sources[one], hashes, Reading.of(data)) for one in compared}
+            changed = [line for one in compared for line in differences(one, recorded[one], here[one])]
         except DataError:
             if not path.is_dir():
                 raise
@@ -203,4 +235,4 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
         if name not in stored:
             corpus.parts[name] = read_set(name, sources[name], data, hashes)
     hashes.save()
-    return corpus
+    return _tagged(corpus, data)

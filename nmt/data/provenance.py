@@ -11,7 +11,16 @@ from typing import Any
 
 from nmt.config.base import Section
 from nmt.config.compare import digest
-from nmt.config.data import DataConfig, HoldoutSource, HubSource, JsonlSource, Source, TextSource, TsvSource
+from nmt.config.data import (
+    DataConfig,
+    HoldoutSource,
+    HubSource,
+    JsonlSource,
+    MixtureSource,
+    Source,
+    TextSource,
+    TsvSource,
+)
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.data.file_hashes import Entry, is_file_entry
 
@@ -66,7 +75,9 @@ _FIRST_KEYS = {
     "CleaningConfig": "max_chars max_ratio max_tokens drop_duplicates drop_overlap",
     "TokenizerConfig": "type vocab_size joint character_coverage byte_fallback normalization train_sentences sampling",
 }
-_NOT_CONTENT = {"data.store"}
+_NOT_CONTENT = {"data.store", "data.stages"}
+# Keys of a source that do not change the text of its pairs, or are known by the content of the files.
+_NOT_TEXT = ("src", "tgt", "path", "tag")
 
 
 def key_settings(section: Section, path: str = "", first: bool = False) -> dict[str, Any]:
@@ -95,23 +106,42 @@ def _first_default(path: str, default: Any) -> Any:
     return next((FORMER_DEFAULTS[n][path] for n in sorted(FORMER_DEFAULTS) if path in FORMER_DEFAULTS[n]), default)
 
 
-def parts(data: DataConfig) -> dict[str, Source | HoldoutSource]:
-    """The sources of a corpus by the name of the part: ``train``, ``valid``, ``test.NAME``."""
-    return {"train": data.train, "valid": data.valid, **{f"test.{name}": source for name, source in data.test.items()}}
+def training_sources(data: DataConfig) -> dict[str, Source]:
+    """The sources of the training pairs: ``train``, or of a mixture ``train.NAME`` for each dataset, in order."""
+    if isinstance(data.train, MixtureSource):
+        return {f"train.{dataset.name}": dataset.source for dataset in data.train.datasets}
+    return {"train": data.train}
+
+
+def held_sources(data: DataConfig) -> dict[str, Source | HoldoutSource]:
+    """The sources of the other parts by their names: ``valid``, ``test.NAME``."""
+    return {"valid": data.valid, **{f"test.{name}": source for name, source in data.test.items()}}
+
+
+def origins(data: DataConfig) -> dict[str, Source | HoldoutSource]:
+    """All sources of a corpus by name, see :func:`training_sources` and :func:`held_sources`."""
+    return {**training_sources(data), **held_sources(data)}
+
+
+def part_names(data: DataConfig) -> list[str]:
+    """The names of the parts of a corpus: ``train``, ``valid``, ``test.NAME``."""
+    return ["train", *held_sources(data)]
 
 
 def corpus_key(data: DataConfig, inputs: Mapping[str, Sequence[Entry]], version: int) -> str:
     """The name of a corpus: a hash of its settings and of the content of its files, wherever the files are."""
     settings = key_settings(data, "data")
     contents = {}
-    for name, source in parts(data).items():
-        shape = {k: v for k, v in key_settings(source).items() if k not in ("src", "tgt", "path")}
+    for name, source in origins(data).items():
+        shape = {k: v for k, v in key_settings(source).items() if k not in _NOT_TEXT}
         contents[name] = [shape, without_paths(inputs[name])]
     return digest({k: v for k, v in settings.items() if k not in ("train", "valid", "test")}, contents, version)
 
 
 def first_corpus_key(data: DataConfig, inputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
     """The name that version 0.1 gave a corpus, paths included; None if that version had no such settings."""
+    if isinstance(data.train, MixtureSource):
+        return None
     settings = key_settings(data, "data", first=True)
     if settings != key_settings(data, "data"):
         return None
@@ -122,7 +152,7 @@ def first_corpus_key(data: DataConfig, inputs: Mapping[str, Sequence[Mapping[str
 def moved_from(manifest: Mapping[str, Any], data: DataConfig, inputs: Mapping[str, Sequence[Entry]]) -> bool:
     """Whether a corpus of version 0.1 is the one of ``data``, with its files in other places at that time."""
     there = manifest.get("inputs")
-    if not isinstance(there, dict) or there.keys() != inputs.keys():
+    if isinstance(data.train, MixtureSource) or not isinstance(there, dict) or there.keys() != inputs.keys():
         return False
     if any(differences(name, there[name], entries) for name, entries in inputs.items()):
         return False

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +21,15 @@ from nmt.data.batch import Batch, collate
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
+from nmt.data.examples import Examples
+from nmt.data.mixture import parts_of
 from nmt.data.packing import PackedBatch, Packing
 from nmt.data.subword_sampling import BatchSampler
 from nmt.data.tokenizer import Tokenizer
 
 Ids = npt.NDArray[Any]
+T = TypeVar("T")
+R = TypeVar("R")
 
 ROOM_SAMPLE = 2000  # pairs that are sampled to estimate the lengths of samples
 ATTEMPTS = 4  # draws of a sample before the best segmentation replaces it
@@ -69,6 +75,7 @@ class Reader:
         budget: of the batches (see :func:`nmt.data.order.plan_batches`). Batches planned with the lengths of
             :attr:`room` keep it whatever is drawn.
         bidirectional: which pairs are read from target to source; None: no pair is.
+        examples: the mixture whose examples are read; None: rows of the dataset are.
     """
 
     def __init__(
@@ -82,14 +89,17 @@ class Reader:
         budget: int = 4096,
         packed: bool = False,
         bidirectional: Bidirectional | None = None,
+        examples: Examples | None = None,
     ):
         self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
         self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
-        self.packed, self.bidirectional = packed, bidirectional
+        self.packed, self.bidirectional, self.examples = packed, bidirectional, examples
 
     def read(self, rows: Ids, epoch: int = 0) -> Batch | PackedBatch:
-        """The batch of these rows [B]."""
+        """The batch of these rows [B], or of these examples of a mixture."""
         pairs = self._pairs(rows, epoch)
+        if self.examples is not None:
+            pairs = self.examples.tagged(pairs, rows)
         if self.bidirectional is not None:
             pairs = _turned(pairs, self.bidirectional.backwards(rows, epoch))
         return self._collate(pairs, rows)
@@ -103,46 +113,95 @@ class Reader:
         if self.room is None:
             pairs = self._pairs(rows, 0)
         else:
-            best = self._stored(rows)
+            best = self._best(rows, 0)
             pairs = [
                 (np.resize(src, src_length), np.resize(tgt, tgt_length))
                 for (src, tgt), (src_length, tgt_length) in zip(
                     best, self.room(_pair_lengths(best)).T.tolist(), strict=True
                 )
             ]
+        if self.examples is not None:
+            pairs = self.examples.tagged(pairs, rows)
         if self.bidirectional is not None:
             # Padded, the longer side may be any target, which takes more memory; packed, all batches take the same.
             longer_src = np.array([len(src) > len(tgt) for src, tgt in pairs])
             pairs = _turned(pairs, self.bidirectional.backwards(rows, 0) if self.packed else longer_src)
         return self._collate(pairs, rows)
 
+    def indices(self, rows: Ids) -> list[int]:
+        """The rows of the corpus part that these rows of the dataset, or examples, are from."""
+        rows = rows if self.examples is None else self.examples.mixture.rows(rows)
+        return [self.dataset.index(int(row)) for row in rows]
+
     def _pairs(self, rows: Ids, epoch: int) -> list[tuple[Ids, Ids]]:
         """Source and target ids of these rows, stored or sampled."""
         if self.sampling is None or self.text is None:
-            return self._stored(rows)
+            return self._best(rows, epoch)
         if self.sampling.method == "line":
             return [self._sample_line(i, epoch) for i in releasing(rows.tolist(), self.dataset, self.text)]
         return self._sample(rows, epoch)
 
     def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
         t = self.tokenizer
+        weights = self._weights(rows)
         if self.packing is not None:
-            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
-        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id)
+            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
+        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
+
+    def _weights(self, rows: Ids) -> npt.NDArray[np.float32] | None:
+        """The weights of these rows in the loss, over their mean in the corpus; None where pairs have no weights."""
+        if self._mean_weight is None:
+            return None
+        assert self.text is not None
+        found = np.array([self.text.weight(index) for index in self.indices(rows)], np.float64)
+        return (found / self._mean_weight).astype(np.float32)
+
+    @cached_property
+    def _mean_weight(self) -> float | None:
+        """The mean weight, so that a weighted loss has about the size of another; None where pairs have no weights."""
+        if self.text is None or not self.text.has("weight"):
+            return None
+        return sum(float(block.sum(dtype=np.float64)) for block in self.text.weights()) / len(self.text)
 
     @cached_property
     def packing(self) -> Packing | None:
         """The sizes of packed batches, from the lengths of the whole corpus; None for padded batches."""
         if not self.packed:
             return None
-        return Packing.measure(self._planned_lengths(), self.budget)
+        found = Packing.measure(self._planned_lengths(), self.budget, self._longest())
+        return found if self._mean_weight is None else replace(found, weighted=True)
 
     def _planned_lengths(self) -> Iterator[Lengths]:
+        if self.examples is not None:
+            yield from self._examples_lengths(self.examples)
+            return
         for start in range(0, len(self.dataset), BLOCK):
             lengths = self.dataset.lengths(start, start + BLOCK)
             self.dataset.release()
             lengths = lengths if self.room is None else self.room(lengths)
             yield lengths if self.bidirectional is None else np.concatenate([lengths, lengths[::-1]], axis=1)
+
+    def _examples_lengths(self, examples: Examples) -> Iterator[Lengths]:
+        """The lengths that the first epoch of each stage is planned with."""
+        first, mixture = 0, examples.mixture
+        for stage in mixture.stages:
+            parts = parts_of(stage.size, BLOCK)
+            for part in range(parts):
+                chosen = mixture.examples(first, part, parts)
+                lengths = examples.planned_lengths(chosen, first, self.room)
+                yield lengths if self.bidirectional is None else np.concatenate([lengths, lengths[::-1]], axis=1)
+            first += stage.epochs or 1
+
+    def _longest(self) -> int:
+        """No example of a mixture is longer: some may not be read in any first epoch, and changes may lengthen it."""
+        if self.examples is None:
+            return 0
+        starts = range(0, len(self.dataset), BLOCK)
+        longest = max(int(self.dataset.lengths(start, start + BLOCK).max()) for start in starts)
+        self.dataset.release()
+        if self.examples.modifies or self.room is not None:
+            longest = max(longest, self.max_tokens)
+        return longest + self.examples.most_tags
 
     @cached_property
     def room(self) -> Room | None:
@@ -151,11 +210,21 @@ class Reader:
             return None
         count = min(len(self.dataset), ROOM_SAMPLE)
         rows = np.arange(count) * len(self.dataset) // count
-        best = self._stored(rows)
+        best = self._stored(rows)  # rows are also the first examples of their pairs
         sampled = zip(*self._draw(self._texts(rows), self._names(rows, 0)), strict=True)
         return Room.measure(_pair_lengths(best), _pair_lengths(sampled), min(self.max_tokens, self.budget - 1))
 
+    def _best(self, rows: Ids, epoch: int) -> list[tuple[Ids, Ids]]:
+        """The best segmentations of these rows, as modifiers changed them."""
+        found = self._stored(rows)
+        if self.examples is not None:
+            for place, pair in self.examples.changed(rows, epoch).items():
+                found[place] = pair.src_ids, pair.tgt_ids
+        return found
+
     def _stored(self, rows: Ids) -> list[tuple[Ids, Ids]]:
+        if self.examples is not None:
+            return self.examples.stored(rows)
         return [
             (self.dataset.src(i).copy(), self.dataset.tgt(i).copy()) for i in releasing(rows.tolist(), self.dataset)
         ]
@@ -167,10 +236,15 @@ class Reader:
         """
         assert self.room is not None
         best = self._stored(rows)
-        limits = self.room(_pair_lengths(best))  # [2, rows]
-        if not self.packed:
-            limits[:] = limits.max(axis=0)  # the longer side decides the size of a batch
         texts, names = self._texts(rows), self._names(rows, epoch)
+        for place, pair in (self.examples.changed(rows, epoch) if self.examples is not None else {}).items():
+            best[place] = pair.src_ids, pair.tgt_ids
+            texts[0][place], texts[1][place] = pair.src, pair.tgt
+        limits = self.room(_pair_lengths(best))  # [2, rows]
+        if not self.packed:  # the longer side, with the tags before the source, decides the size of a batch
+            tags = np.zeros(len(rows), np.int32) if self.examples is None else self.examples.tag_counts(rows)
+            limits[1] = np.maximum(limits[0] + tags, limits[1])
+            limits[0] = limits[1] - tags
         sides = self._draw(texts, names)
         # Replace samples that are too long.
         for side, drawn in enumerate(sides):
@@ -189,6 +263,7 @@ class Reader:
     def _texts(self, rows: Ids) -> tuple[list[str], list[str]]:
         assert self.text is not None
         src, tgt = [], []
+        rows = rows if self.examples is None else self.examples.mixture.rows(rows)
         for i in releasing(rows.tolist(), self.dataset, self.text):
             where = self.dataset.index(i)
             src.append(self.text.src(where))
@@ -196,6 +271,8 @@ class Reader:
         return src, tgt
 
     def _names(self, rows: Ids, epoch: int) -> list[str]:
+        if self.examples is not None:  # an epoch may read a pair several times
+            return [f"{self.seed} {epoch} example {i}" for i in rows.tolist()]
         return [f"{self.seed} {epoch} {self.dataset.index(i)}" for i in rows.tolist()]
 
     def _draw(self, texts: tuple[list[str], list[str]], names: list[str]) -> tuple[list[Ids], list[Ids]]:
@@ -268,3 +345,21 @@ def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any
     finally:
         stop.set()
         thread.join()
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield ``work(item)`` of each item, in order, computed by so many threads, ``2 * threads`` items ahead."""
+    if threads == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads, "reader") as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) == 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

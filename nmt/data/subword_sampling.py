@@ -11,8 +11,9 @@ import heapq
 import itertools
 import math
 import random
+import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,8 @@ class Pieces:
             if piece.type in (kinds.NORMAL, kinds.USER_DEFINED)
         }
         self.longest = max(map(len, self.pieces))
+        # Symbols that the user defined, which no segmentation divides
+        self.symbols = {piece.piece for piece in about.pieces if piece.type == kinds.USER_DEFINED}
         self.bytes = {piece.piece: i for i, piece in enumerate(about.pieces) if piece.type == kinds.BYTE}
         # SentencePiece's score of an unknown character: 10 nats below the rarest piece.
         self.unknown_score = min(score for _, score in self.pieces.values()) - 10.0
@@ -179,7 +182,9 @@ class BatchSampler(Pieces):
         super().__init__(model, size)
         self.alpha, self.nbest = sampling.strength(self.kind), sampling.nbest
         self.by_word = not any(SPACE in piece[1:] for piece in self.pieces)
-        self.lattices = Lattices(self.pieces, self.unknown_score, self.alpha)
+        self.lattices = Lattices(self.pieces, self.unknown_score, self.alpha, self.symbols)
+        longest_first = sorted(self.symbols, key=len, reverse=True)
+        self.symbol = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if self.symbols else None
         self.merges: dict[tuple[str, tuple[int, ...]], tuple[int, list[int]]] = {}
         self.lock = threading.Lock()  # batches are read in the prefetching thread and sometimes in the main thread
 
@@ -204,9 +209,13 @@ class BatchSampler(Pieces):
 
     def _words(self, text: str) -> list[str]:
         if not self.by_word:
-            return [text] if text else []
-        words = text.replace(SPACE, f" {SPACE}").split(" ")  # normalised text has no other spaces
-        return words if words[0] else words[1:]
+            words = [text] if text else []
+        else:
+            words = text.replace(SPACE, f" {SPACE}").split(" ")  # normalised text has no other spaces
+            words = words if words[0] else words[1:]
+        if self.symbol is None:
+            return words
+        return [part for word in words for part in self.symbol.split(word) if part]
 
     def _drawn(self, texts: list[str], words: list[str], keys: Keys) -> list[Ids]:
         """Unigram: draw from all segmentations of each text. ``words`` are the words of all texts."""
@@ -230,6 +239,8 @@ class BatchSampler(Pieces):
         found: list[Ids] = []
         for text, uniform in zip(texts, uniforms.tolist(), strict=True):
             best = self.model.nbest_encode(text, nbest_size=self.nbest)
+            if self.symbols:
+                best = self._undivided(best)
             ids = np.fromiter(itertools.chain.from_iterable(best), np.int32)
             ends = np.cumsum([len(one) for one in best])
             # Unknown characters have the same score in all segmentations, so 0 suffices.
@@ -239,6 +250,12 @@ class BatchSampler(Pieces):
             chosen = min(int(np.searchsorted(shares, uniform * shares[-1], side="right")), len(best) - 1)
             found.append(ids[ends[chosen] - len(best[chosen]) : ends[chosen]])
         return found
+
+    def _undivided(self, best: list[list[int]]) -> list[list[int]]:
+        """The segmentations that divide no symbol that the best one has."""
+        symbols = {self.pieces[symbol][0] for symbol in self.symbols}
+        counts = [sum(piece in symbols for piece in one) for one in best]
+        return [one for one, count in zip(best, counts, strict=True) if count == counts[0]]
 
     def _merged(self, texts: list[list[str]], keys: Keys) -> list[Ids]:
         """BPE: draw the number of merges until the next one is left out, instead of one number per merge."""
@@ -272,6 +289,8 @@ class BatchSampler(Pieces):
 
     def _merge_once(self, word: str, waits: Iterable[int]) -> tuple[int, list[int]]:
         """Ids when one merge is left out after each of ``waits`` merges, and the merges since the last one."""
+        if word in self.symbols:
+            return 0, [self.pieces[word][0]]
         remaining: Iterator[int] = iter(waits)
         wait, since = next(remaining, None), 0
 
@@ -300,8 +319,14 @@ class Lattices:
     end with it, then the piece before it, and so on.
     """
 
-    def __init__(self, pieces: Mapping[str, tuple[int, float]], unknown_score: float, alpha: float):
-        self.pieces, self.unknown_score, self.alpha = pieces, unknown_score, alpha
+    def __init__(
+        self,
+        pieces: Mapping[str, tuple[int, float]],
+        unknown_score: float,
+        alpha: float,
+        symbols: Collection[str] = (),
+    ):
+        self.pieces, self.unknown_score, self.alpha, self.symbols = pieces, unknown_score, alpha, symbols
         self.longest: dict[str, int] = {}  # length of the longest piece, by first character
         for piece in pieces:
             self.longest[piece[0]] = max(self.longest.get(piece[0], 0), len(piece))
@@ -353,6 +378,8 @@ class Lattices:
         total = np.zeros(int((lengths + 1).sum()))
         limits = np.searchsorted(end[order], np.arange(1, lengths.max() + 2))
         for length, (a, b) in enumerate(itertools.pairwise(limits.tolist()), 1):
+            if a == b:  # inside a symbol
+                continue
             arcs = order[a:b]
             present, row = np.unique(word[arcs], return_inverse=True)
             column = np.arange(len(arcs)) - np.searchsorted(row, np.arange(len(present)))[row]
@@ -378,6 +405,13 @@ class Lattices:
         """Word, start, end, piece and score of every piece that occurs in the words."""
         word, start, end, piece, score = list[int](), list[int](), list[int](), list[int](), list[float]()
         for number, text in enumerate(words):
+            if text in self.symbols:
+                word.append(number)
+                start.append(0)
+                end.append(len(text))
+                piece.append(self.pieces[text][0])
+                score.append(0.0)
+                continue
             for a, char in enumerate(text):
                 for b in range(a + 1, min(a + self.longest.get(char, 0), len(text)) + 1):
                     if (found := self.pieces.get(text[a:b])) is not None:

@@ -17,7 +17,7 @@ from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sentencepiece as spm
 
@@ -50,6 +50,21 @@ _REMOVED = "".join(chr(code) for code in range(1, 0x20) if chr(code) not in _SPA
 # With byte_fallback a model may write any byte, a line end too, and a word model spells the spaces of unknown
 # words in bytes.
 _TO_SPACE = str.maketrans("\n\r▁", "   ")
+
+
+class Symbols(NamedTuple):
+    """Pieces of the source vocabulary that no training decides on.
+
+    Attributes:
+        tags: stand before a sentence, and are never read in a text: a sentence with the word ``<2de>`` has other ids.
+        words: are read in texts, each as one piece.
+    """
+
+    tags: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+NO_SYMBOLS = Symbols()
 
 
 class Tokenizer:
@@ -91,10 +106,10 @@ class Tokenizer:
         return cls(path)
 
     @classmethod
-    def train(cls, config: TokenizerConfig, corpus: Corpus, path: Path) -> Tokenizer:
+    def train(cls, config: TokenizerConfig, corpus: Corpus, path: Path, symbols: Symbols = NO_SYMBOLS) -> Tokenizer:
         """Train on the training part and write the models to the folder ``path``, all or none.
 
-        The same text and configuration give the same bytes.
+        The same text, configuration and symbols give the same bytes.
 
         Raises:
             TokenizerError: the vocabulary size does not suit the text.
@@ -104,7 +119,8 @@ class Tokenizer:
         sides: dict[str, tuple[int, ...]] = {"joint": (0, 1)} if config.joint else {"src": (0,), "tgt": (1,)}
         with build_once(path) as folder:
             for name, columns in sides.items():
-                for file, model in _train(config, part, columns, name).items():
+                given = symbols if 0 in columns else NO_SYMBOLS
+                for file, model in _train(config, part, columns, name, given).items():
                     (folder / f"{file}.model").write_bytes(model)
             write_json(folder / "manifest.json", {"files": {f.name: sha256(f) for f in sorted(folder.glob("*.model"))}})
         return cls(path)
@@ -128,6 +144,29 @@ class Tokenizer:
             return []
         plain = [[int(i) for i in row if i not in (PAD_ID, BOS_ID, EOS_ID)] for row in ids]
         return [text.translate(_TO_SPACE).strip(" ") for text in self._tgt.decode(plain)]
+
+    @cached_property
+    def tags(self) -> list[str]:
+        """The tags of the source vocabulary, see :class:`Symbols`."""
+        special = (PAD_ID, BOS_ID, EOS_ID)
+        return [
+            str(self._src.id_to_piece(i))
+            for i in range(self.src_vocab_size)
+            if self._src.is_control(i) and i not in special
+        ]
+
+    def tag_ids(self, tags: Sequence[str]) -> list[int]:
+        """The ids of tags.
+
+        Raises:
+            TokenizerError: the vocabulary does not have one of them.
+        """
+        known = self.tags if tags else []
+        for tag in tags:
+            if tag not in known:
+                there = f"it has: {', '.join(known)}" if known else "it has none"
+                raise TokenizerError(f"{self.path}: the vocabulary has no tag {tag}; {there}")
+        return [int(self._src.piece_to_id(tag)) for tag in tags]
 
     def src_pieces(self, ids: Sequence[int]) -> list[str]:
         return [self._src.id_to_piece(int(i)) for i in ids]
@@ -313,7 +352,9 @@ def sampled_blocks(
 # ---------------------------------------------------------------------------------------------------------- training
 
 
-def _train(config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], name: str) -> dict[str, bytes]:
+def _train(
+    config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], name: str, symbols: Symbols
+) -> dict[str, bytes]:
     """The models of one vocabulary by file name: one model, or two models with different normalization."""
     rules = [config.rules[column] for column in columns]
     size = config.sizes[columns[0]]
@@ -322,34 +363,43 @@ def _train(config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], na
         def lines() -> Iterator[str]:
             return sample_lines(part, columns, config.train_sentences)
 
-        return {name: _fit(config, size, rules[0], lines, name, len(part))}
+        return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
 
     # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
         for column, block in sampled_blocks(part, columns, config.train_sentences):
             yield from _normalise(block, config.rules[column])
 
-    model = _fit(config, size, "identity", normalised, name, len(part))
+    model = _fit(config, size, "identity", normalised, name, len(part), symbols)
     if len(set(rules)) == 1:
         return {name: _with_rule(model, rules[0])}
     return {side: _with_rule(model, rule) for side, rule in zip(("src", "tgt"), rules, strict=True)}
 
 
 def _fit(
-    config: TokenizerConfig, size: int, rule: str, lines: Callable[[], Iterable[str]], name: str, pairs: int
+    config: TokenizerConfig,
+    size: int,
+    rule: str,
+    lines: Callable[[], Iterable[str]],
+    name: str,
+    pairs: int,
+    symbols: Symbols,
 ) -> bytes:
     """A SentencePiece model of at most ``size`` pieces.
 
     Raises:
         TokenizerError: the size is too small, or SentencePiece cannot train for another reason.
     """
+    more: dict[str, Any] = {"control_symbols": list(symbols.tags)} if symbols.tags else {}
+    if symbols.words:
+        more["user_defined_symbols"] = list(symbols.words)
     try:
-        return _run_trainer(config, size, rule, lines())
+        return _run_trainer(config, size, rule, lines(), **more)
     except RuntimeError as error:
         if "Vocabulary size too high" not in str(error):
             raise TokenizerError(_explain(size, str(error), name)) from None
     try:
-        model = _run_trainer(config, size, rule, lines(), hard_vocab_limit=False)
+        model = _run_trainer(config, size, rule, lines(), hard_vocab_limit=False, **more)
     except RuntimeError as error:
         raise TokenizerError(_explain(size, str(error), name)) from None
     log.warning("%s", _lowered(_where(name), size, model, pairs))

@@ -4,6 +4,7 @@ runs/NAME/evaluation/
     SET.hyp, SET.json      a test set: translations; scores, signatures, and their basis
     SET.jsonl              a line for each sentence: source, reference, hypothesis, and its scores
     SET@KEY=VALUE.*        results with another search, named by what differs from the run's
+    SET@VARIANT.*          results with changed sources (:mod:`nmt.evaluation.robustness`)
     earlier/SET.ID.*       results of the same set with another model, search, metric or other data
     files/FILE.ID.*        results of a file named by ``nmt evaluate --src``
 """
@@ -21,6 +22,7 @@ from nmt.config.compare import digest
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.limits import ResolvedSearch
+from nmt.data.tagged import written
 from nmt.evaluation.scores import Scores, score
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync, write_json, write_text
@@ -58,7 +60,7 @@ class Basis:
         sums = hashlib.sha256()
         for lines in (sources, references):
             for line in lines:
-                sums.update(line.encode() + b"\n")
+                sums.update(written(line).encode() + b"\n")
             sums.update(b"\n\n")
         signatures = score(["x"], ["x"], evaluation).signatures  # of any text: signatures depend only on settings
         return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))

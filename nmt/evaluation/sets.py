@@ -36,8 +36,18 @@ class TestSet:
 
     @classmethod
     def of(cls, corpus: Corpus, part: str) -> TestSet:
-        text = corpus.part(part)
-        return cls(part.removeprefix("test."), text.sources(), text.targets())
+        return cls(part.removeprefix("test."), corpus.sources(part), corpus.part(part).targets())
+
+    @classmethod
+    def all_of(cls, corpus: Corpus, part: str) -> list[TestSet]:
+        """A set and, where it was held out of several datasets, the part of each: ``NAME.DATASET``."""
+        whole, found, start = cls.of(corpus, part), list[TestSet](), 0
+        counts = corpus.datasets(part)
+        for dataset, count in counts.items() if len(counts) > 1 and part != "valid" else ():
+            rows = slice(start, start := start + count)
+            if count and f"test.{whole.name}.{dataset}" not in corpus.parts:
+                found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
+        return [whole, *found]
 
     def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig) -> Lines:
         """What is stored of each sentence: text and scores."""
@@ -56,7 +66,8 @@ class TestSet:
 
 def sets_of(corpus: Corpus) -> list[TestSet]:
     """The test sets; the validation set where there are none."""
-    return [TestSet.of(corpus, part) for part in [f"test.{name}" for name in corpus.tests] or ["valid"]]
+    parts = [f"test.{name}" for name in corpus.tests] or ["valid"]
+    return [one for part in parts for one in TestSet.all_of(corpus, part)]
 
 
 def score_set(
@@ -78,20 +89,21 @@ class Evaluated:
 
     Attributes:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
+        sources: the lines that were translated.
     """
 
     scores: Scores
     stored: Path | None
     search: ResolvedSearch
     engine: str
-    sentences: int
+    sources: Sequence[str]
 
     @property
     def about(self) -> str:
         """The search in words."""
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
-        return f"{self.sentences:,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
+        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
 
 
 def score_and_store(
@@ -110,7 +122,7 @@ def score_and_store(
     """
     scores, hypotheses = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
-    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), len(one.sources)
+    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources
     try:
         name = name_of(one.name, differing or {})
         return Evaluated(scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation)), *about)

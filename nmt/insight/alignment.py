@@ -58,6 +58,7 @@ class Aligner:
             pairs = [(sources[i], translations[i][n].tokens) for i, n in (places[place] for place in batch)]
             for place, weights in zip(batch, self._weights(pairs), strict=True):
                 i, n = places[place]
+                weights = weights[:, len(self.translator.tags_of(lines[i])) :]  # tags are no words
                 found[i][n] = _links(weights, words[i], self.tokenizer.tgt_words(translations[i][n].tokens))
         return found
 

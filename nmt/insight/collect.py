@@ -130,8 +130,10 @@ def _sentences(
     """Put the sentences together; ``read`` has the maps of each sentence, hypothesis and checkpoint."""
     tokenizer, sentences = translator.tokenizer, []
     for number, (line, source) in enumerate(zip(lines, sources, strict=True)):
-        text = read_text(translator.search, line)
-        side = Side.of(text, tokenizer.src_pieces(source), tokenizer.src_words(text)[: len(source)])
+        text, tags = read_text(translator.search, line), translator.tags_of(line)
+        words = [*range(len(tags)), *(word + len(tags) for word in tokenizer.src_words(text))]
+        text = " ".join([*tags, text])
+        side = Side.of(text, tokenizer.src_pieces(source), words[: len(source)])
         outputs = [
             Output(
                 one.text,

@@ -117,12 +117,12 @@ def page_text(
     parts = {
         "SCRIPT_HASHES": " ".join(f"'sha256-{one}'" for one in hashes),  # no other script may run
         "PAGE_TITLE": html.escape(title),
-        "PAGE_DATA": _inert(data),
+        "PAGE_DATA": inert(data),
     }
     return re.sub("|".join(parts), lambda found: parts[found[0]], page)
 
 
-def _inert(data: Mapping[str, Any]) -> str:
+def inert(data: Mapping[str, Any]) -> str:
     """JSON in which no text ends the script element that holds it, or begins markup."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return re.sub(r"[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -49,9 +49,11 @@ def check_architecture(path: Path, config: Config, program: str, more: Mapping[s
             f"{path}: {program} cannot express {', '.join(keys)}; train a run with model.preset: marian, which every "
             "target can express, or export --to ctranslate2"
         )
-    if search.method != "beam" or search.coverage_penalty:
-        key = "search.coverage_penalty" if search.method == "beam" else f"search.method: {search.method}"
-        raise ExportError(f"{path}: {program} cannot search as the run does ({key})")
+    unknown = [f"search.{key}" for key in ("coverage_penalty", "min_length", "no_repeat_ngram") if getattr(search, key)]
+    if search.method != "beam":
+        unknown = [f"search.method: {search.method}"]
+    if unknown:
+        raise ExportError(f"{path}: {program} cannot search as the run does ({', '.join(unknown)})")
 
 
 def average_penalty(search: ResolvedSearch) -> ResolvedSearch:

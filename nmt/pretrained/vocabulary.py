@@ -68,7 +68,7 @@ def _read_list(path: Path) -> dict[str, int]:
     try:
         text = path.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        found = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
+        found = json.loads(text) if path.suffix == ".json" else loader(text).get_single_data()
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise TokenizerError(f"{path}: cannot be read: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(found, dict):

@@ -69,15 +69,18 @@ def described(search: SearchConfig, configured: SearchConfig) -> str:
         values = {key: getattr(search, key) for key in KEYS_OF[search.method]}
         settings = [f"{key} {value:g}" for key, value in values.items() if value is not None]
         return f"search: {', '.join([search.method, *settings])}"
+    limits = {"least length": search.min_length, "no repeated n-gram of": search.no_repeat_ngram}
+    constraints = "".join(f", {name} {value}" for name, value in limits.items() if value)
     if search.beam_size == 1:
-        return "search: greedy"
+        return f"search: greedy{constraints}"
     coverage = f", coverage penalty {search.coverage_penalty:g}" if search.coverage_penalty else ""
+    extra = coverage + constraints
     if not search.alpha_matters:
-        return f"search: beam of {search.beam_size}, no length penalty{coverage}"
+        return f"search: beam of {search.beam_size}, no length penalty{extra}"
     origin = "set by search.alpha"
     if configured.alpha is None:
         origin = "the default" if search.alpha is None else "chosen on the validation set"
     return (
         f"search: beam of {search.beam_size}, length penalty {search.length_penalty} with alpha "
-        f"{search.alpha_or_default:g} ({origin}){coverage}"
+        f"{search.alpha_or_default:g} ({origin}){extra}"
     )

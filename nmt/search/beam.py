@@ -24,7 +24,8 @@ whatever finishes later is at best a tie, and ties go to the hypothesis finished
 Rounding keeps the argument intact, because floating-point addition and division are monotone.
 
 A coverage penalty (:mod:`nmt.search.coverage`) is added to the score of a finished hypothesis and is at most 0,
-so the bound holds with it: p' / penalty(n) + cp <= p' / penalty(n).
+so the bound holds with it: p' / penalty(n) + cp <= p' / penalty(n). Constraints (:mod:`nmt.search.constraints`) only
+remove candidates, and the bound holds for those that remain.
 
 **All finished hypotheses.** Without an early stop, log probabilities alone decide which prefixes live, which
 hypotheses finish, and when a sentence is over; scores only order what has finished. So one search finds the
@@ -44,6 +45,7 @@ from torch import Tensor
 
 from nmt.runtime.kernels import Kernel
 from nmt.search.candidates import candidates, top_k_by_column
+from nmt.search.constraints import NO_CONSTRAINTS, Constraints
 from nmt.search.coverage import Covered, coverage_penalty
 from nmt.search.method import Task, not_a_number
 from nmt.search.scoring import Hypothesis, LengthPenalty
@@ -113,6 +115,16 @@ class Beam:
             coverage = torch.cat([coverage, coverage.new_zeros(room - len(coverage), *coverage.shape[1:])])
         return replace(self, trace=trace, ended=ended, penalties=penalties, coverage=coverage)
 
+    def prefixes(self, length: int) -> Tensor:
+        """The tokens [N, ``length``] of the live prefixes, bos left out, after ``length`` steps."""
+        trace = self.trace[1 : length + 1].long()  # [T, B, W, 3]
+        tokens = trace.new_zeros(*self.live.shape, length)  # [B, W, T]
+        row = torch.arange(self.live.size(1), device=trace.device).expand(self.live.shape)
+        for t in range(length - 1, -1, -1):
+            tokens[:, :, t] = trace[t, :, :, 0].gather(1, row)
+            row = trace[t, :, :, 1].gather(1, row)
+        return tokens.flatten(0, 1)
+
     def hypotheses(self, sentences: Tensor, length: int) -> list[list[Hypothesis]]:
         """The ``nbest`` best of each of the sentences [b] at ``length``, best first; of equal ones the first."""
         width, nbest = self.live.size(1), self.best.size(1)
@@ -149,20 +161,27 @@ _OF_SENTENCES = ("live", "best", "finished", "over", "max_lengths", "bounds")
 
 @dataclass(frozen=True)
 class Advance:
-    """One step of a search, a function of tensors alone: no number is read from the device."""
+    """One step of a search, a function of tensors alone: no number is read from the device, but for constraints."""
 
     step: Callable[[Tensor, Any], tuple[Tensor, Any]]
     eos_id: int
     early_stop: bool
     beta: float = 0.0
+    constraints: Constraints = NO_CONSTRAINTS
 
     def __call__(self, beam: Beam, state: StateT) -> tuple[Beam, StateT]:
         width = beam.live.size(1)
         logits, state = self.step(beam.tokens, state)
         coverage = coverage_penalty(state.coverage, self.beta) if isinstance(state, Covered) else None  # [N]
         # The best 2W of the W·V candidates of a sentence are among the best 2W of each prefix.
-        word, log_probs, norm = candidates(logits, min(2 * width + beam.banned.numel(), logits.size(1)))  # [N, C]
-        after, rows = select(logits, word, log_probs, norm, beam, self.eos_id, self.early_stop, coverage)
+        count = min(2 * width + beam.banned.numel(), logits.size(1))
+        if self.constraints:
+            prefixes = beam.prefixes(int(beam.length) - 1)
+            found = self.constraints.candidates(logits, count, prefixes, beam.banned, self.eos_id)
+            after, rows = plain_select(logits, *found, beam, self.eos_id, self.early_stop, coverage)
+        else:
+            word, log_probs, norm = candidates(logits, count)  # [N, C]
+            after, rows = select(logits, word, log_probs, norm, beam, self.eos_id, self.early_stop, coverage)
         # A greedy row follows itself: nothing to reorder.
         return after, state.select(rows) if width > 1 else state
 
@@ -296,6 +315,7 @@ def beam_search(
     early_stop: bool = True,
     execution: Execution = Execution(),
     beta: float = 0.0,
+    constraints: Constraints = NO_CONSTRAINTS,
 ) -> list[list[Hypothesis]]:
     """Search as the module describes.
 
@@ -310,6 +330,7 @@ def beam_search(
         early_stop: False continues until every sentence is over; slower, with the same result.
         execution: what suits the device.
         beta: of the coverage penalty. If above 0, ``state`` and the states of ``step`` are :class:`Covered`.
+        constraints: on the hypotheses. With any, ``execution`` cannot record the steps.
 
     Returns:
         For each sentence its best hypotheses, best first: ``nbest``, or all if fewer are possible (have a
@@ -327,7 +348,7 @@ def beam_search(
     found: list[list[Hypothesis]] = [[] for _ in range(max_lengths.numel())]
     if not found:
         return found
-    advance = Advance(step, eos_id, early_stop, beta)
+    advance = Advance(step, eos_id, early_stop, beta, constraints)
     beam = _start(max_lengths, execution.size(len(found)), beam_size, bos_id, penalty, nbest, forbidden)
     if isinstance(state, Covered):
         beam = replace(beam, coverage=beam.ended)
@@ -396,10 +417,11 @@ class BeamSearch:
     def __init__(self, search: SearchConfig):
         self.beam_size, self.beta = search.beam_size, search.coverage_penalty
         self.penalty = LengthPenalty(search.length_penalty, search.alpha_or_default)
+        self.constraints = Constraints(search.min_length, search.no_repeat_ngram)
 
     @property
     def capturable(self) -> bool:
-        return not self.beta
+        return not self.beta and not self.constraints
 
     @property
     def attends(self) -> bool:
@@ -427,4 +449,5 @@ class BeamSearch:
             forbidden=task.forbidden,
             execution=execution or Execution(),
             beta=self.beta,
+            constraints=self.constraints,
         )

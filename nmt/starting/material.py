@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nmt.config.data import Source, TrainSource
+from nmt.config.data import PlainSource, Source
 from nmt.config.recipes import FEWEST
 from nmt.data.sources import read_pairs, reader
 from nmt.data.sources.base import Reading, open_file
@@ -151,7 +151,7 @@ def validated(source: Any) -> Source:
         DataError: the source has a mistake, or its kind cannot be told.
     """
     try:
-        return TypeAdapter[Source](TrainSource).validate_python(source)
+        return TypeAdapter[Source](PlainSource).validate_python(source)
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

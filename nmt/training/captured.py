@@ -105,7 +105,7 @@ class CapturedUpdate:
         self._last = graphs.record(body)
         self._more = graphs.record(one_more) if several else None
 
-    def __call__(self, batches: Sequence[PackedBatch], tokens: int, before: Callable[[int], None]) -> Tensor:
+    def __call__(self, batches: Sequence[PackedBatch], tokens: float, before: Callable[[int], None]) -> Tensor:
         """Make an update; returns whether the gradients were finite, on the device.
 
         Args:

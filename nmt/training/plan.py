@@ -91,16 +91,17 @@ def outlook(config: TrainConfig, last: int | None, step: int, seconds: float, ra
     return min(found, key=lambda one: math.inf if one.left is None else one.left)
 
 
-def with_known_end(config: TrainConfig, epoch_steps: Callable[[], int]) -> TrainConfig:
+def with_known_end(config: TrainConfig, steps: Callable[[int], int]) -> TrainConfig:
     """Fill in the end of a schedule that ends with the run, where ``max_steps`` or ``max_epochs`` gives it.
 
     Args:
-        epoch_steps: counts the updates of an epoch; called only if the number is needed.
+        steps: counts the updates of so many first epochs; called only if the number is needed.
     """
     schedule = config.schedule
     if not schedule.ends or schedule.end != "run" or schedule.total_steps is not None:
         return config
-    end = planned_steps(config, Pace(epoch_steps() if config.max_epochs else 0))
+    ends = [config.max_steps, steps(config.max_epochs) if config.max_epochs else None]
+    end = min((end for end in ends if end), default=None)
     return with_end(config, max(end, schedule.warmup_steps)) if end else config
 
 

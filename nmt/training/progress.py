@@ -36,14 +36,14 @@ class Window:
         missing = [0.0] * (len(self.names) - len(values))
         self.sums = torch.tensor([*values, *missing], dtype=exact, device=device)
 
-    def add(self, finite: Tensor, losses: Tensor, norm: Tensor, tokens: int | Tensor) -> None:
+    def add(self, finite: Tensor, losses: Tensor, norm: Tensor, tokens: float | Tensor) -> None:
         """Count what one update found.
 
         Args:
             finite: whether the gradient was finite; the losses of a skipped update do not count.
             losses: sums of the smoothed and of the plain loss, and of each term, [2 + terms].
             norm: gradient norm.
-            tokens: target tokens.
+            tokens: target tokens, each with the weight of its sentence.
         """
         self.sums[:2] += torch.where(finite, losses[:2], 0)
         if len(losses) > 2:

@@ -11,6 +11,7 @@ import torch
 from nmt.config.experiment import Config
 from nmt.config.model import ModelConfig
 from nmt.config.train import TrainConfig
+from nmt.data.order import TrainingOrder
 from nmt.models.build import count_parameters
 from nmt.run.selection import TITLES
 from nmt.runtime.device import Place
@@ -41,6 +42,7 @@ def summary(config: Config, batching: str, prepared: Prepared, trainer: Trainer,
         f"model       {_family(config.model)}, {parameters:,} parameters, {embeddings:,} of them embeddings",
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
+        *(f"{'' if n else 'mixture':<12}{line}" for n, line in enumerate(_mixture(config, order))),
         f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
         *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
         f"until       {', or '.join(_limits(config.train))}",
@@ -48,6 +50,11 @@ def summary(config: Config, batching: str, prepared: Prepared, trainer: Trainer,
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
+
+
+def _mixture(config: Config, order: TrainingOrder) -> list[str]:
+    names = [dataset.name for dataset in config.data.datasets]
+    return order.examples.mixture.described(names) if order.examples is not None and config.data.train_is_list else []
 
 
 def _family(model: ModelConfig) -> str:

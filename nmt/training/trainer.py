@@ -16,7 +16,7 @@ from nmt.config.train import TrainConfig
 from nmt.data.batch import Batch
 from nmt.data.order import TrainingOrder
 from nmt.data.packing import PackedBatch
-from nmt.data.reader import Reader, prefetch
+from nmt.data.reader import Reader, in_order, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run.selection import TITLES, Quality
@@ -147,6 +147,8 @@ class Trainer:
                     epoch, position, is_last, batches = next(updates)
                     self.step(batches)
                     progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position)
+                    if is_last and (stage := self.order.stage_begun(epoch + 1)):
+                        self.reporter.line(f"step {progress.step}  stage {stage} begins")
                     # Report, save
                     if progress.step % c.log_every == 0:
                         self._log()
@@ -262,17 +264,26 @@ class Trainer:
 
     def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
         """Yield for each update: epoch, position in the epoch after it, whether the epoch ends, this rank's batches."""
+
+        def read(planned: tuple[int, int, bool, list[Any]]) -> tuple[int, int, bool, list[Batch | PackedBatch]]:
+            epoch, position, is_last, update = planned
+            batches = [self.reader.read(rows, epoch) for rows in update[self.ranks.block(len(update))]]
+            # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
+            batches = batches or [self.reader.read(update[0][:1], epoch).without_targets()]
+            if self.place.device.type == "cuda":
+                batches = [batch.pinned() for batch in batches]
+            return epoch, position, is_last, batches
+
+        return in_order(read, self._planned_updates(), self.config.readers)
+
+    def _planned_updates(self) -> Iterator[tuple[int, int, bool, list[Any]]]:
+        """As :meth:`_read_updates`, with the rows of the batches of all ranks."""
         epoch, position = self.progress.epoch, self.progress.position
         while True:
             updates = self.order.updates(epoch, position)
             for number, update in enumerate(updates, 1):
                 position += len(update)
-                batches = [self.reader.read(rows, epoch) for rows in update[self.ranks.block(len(update))]]
-                # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
-                batches = batches or [self.reader.read(update[0][:1], epoch).without_targets()]
-                if self.place.device.type == "cuda":
-                    batches = [batch.pinned() for batch in batches]
-                yield epoch, position, number == len(updates), batches
+                yield epoch, position, number == len(updates), update
             epoch, position = epoch + 1, 0
 
     def _aim_is_due(self) -> bool:

@@ -73,8 +73,9 @@ class Updater:
             TrainingError: out of memory, even with every batch split into halves.
         """
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
-        tokens = sum(batch.tgt_tokens for batch in batches)
-        total = sum(int(numbers[0]) for numbers in self.ranks.exchange([tokens]))
+        # A token counts with the weight of its sentence.
+        tokens = sum(batch.total_weight for batch in batches)
+        total = sum(numbers[0] for numbers in self.ranks.exchange([tokens]))
         self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
@@ -182,7 +183,7 @@ class Updater:
         if bad < limit:
             return
         # Report
-        local = [self.reader.dataset.index(int(row)) for batch in self.recent[-1][0] for row in batch.rows]
+        local = [row for batch in self.recent[-1][0] for row in self.reader.indices(batch.rows)]
         rows = sorted(self.ranks.gather_items(local))
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         example = self.reader.text[rows[0]] if self.reader.text is not None else ("", "")
@@ -245,7 +246,7 @@ class Updater:
             ) from None
 
     @torch.no_grad()
-    def _observe(self, losses: Tensor, total: int) -> None:
+    def _observe(self, losses: Tensor, total: float) -> None:
         """Tell terms the mean log p of the ``total`` targets of all ranks; ``losses`` has this rank's sums."""
         terms = [term for term in self.objective.terms.values() if term.observes]
         if not terms:
@@ -256,7 +257,7 @@ class Updater:
         for term in terms:
             term.observe(-nll / total)
 
-    def _apply(self, losses: Tensor, tokens: int | Tensor, window: Window) -> Tensor:
+    def _apply(self, losses: Tensor, tokens: float | Tensor, window: Window) -> Tensor:
         """Update the weights if the gradient is finite; return whether it is.
 
         Args:

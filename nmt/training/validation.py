@@ -14,6 +14,7 @@ from torch import Tensor
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
 from nmt.config.search import SearchConfig
+from nmt.data.examples import Examples
 from nmt.data.order import plan_batches
 from nmt.data.reader import Reader
 from nmt.evaluation.scores import score
@@ -71,12 +72,14 @@ class Validator:
         self.config = config.model_copy(update={"search": _valid_search(config)})
         self.tokenizer, self.place, self.ranks = prepared.tokenizer, place, place.ranks
         data, text = prepared.encoded.valid, prepared.corpus.part("valid")
-        reader = Reader(data, prepared.tokenizer)
+        reader = Reader(
+            data, prepared.tokenizer, examples=Examples.tagged_part(prepared.corpus, "valid", data, prepared.tokenizer)
+        )
         self.limits = prepared.encoded.limits
         self.lengths = src_lengths, tgt_lengths = data.lengths()
         self.plan = plan_batches(src_lengths, tgt_lengths, config.train.batch_tokens, None)
         self.read = reader.read
-        self.sources, self.references = text.sources(), text.targets()
+        self.sources, self.references = prepared.corpus.sources("valid"), text.targets()
         self.fingerprint = digest(self.sources, self.references)
         self.settings = self.settings_under(config)
         # Spread over the set, and never the blank line: the same few at each validation.

@@ -107,6 +107,9 @@ def _inexpressible(config: Config) -> str | None:
         return f"cannot search as the run does (search.method: {search.method})"
     if search.coverage_penalty:
         return "cannot search as the run does (search.coverage_penalty)"
+    for key in ("min_length", "no_repeat_ngram"):
+        if getattr(search, key):
+            return f"cannot search as the run does (search.{key})"
     for key, off in (("qk_norm", "none"), ("attention_window", None)):
         if (value := getattr(model, key)) != off:
             return f"cannot express model.{key}: {value}"

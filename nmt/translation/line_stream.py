@@ -21,7 +21,7 @@ BLOCK_CHARACTERS = 4 << 20
 MAX_LINE = 1 << 20  # bytes kept of a line
 CHUNK = 1 << 16  # bytes read at once
 PAUSE = 0.05  # seconds without input, after which the lines at hand are translated
-BAD_SHARE = 0.1  # of a file's lines: with so many that are not UTF-8, the file is in another encoding
+BAD_LINES, BAD_SHARE = 10, 0.1  # so many lines, and this share of a file, not UTF-8: it is in another encoding
 BOM = b"\xef\xbb\xbf"
 
 
@@ -85,7 +85,8 @@ class LineStream:
     def check(self) -> int | None:
         """Read a file once before the work, and return to its start.
 
-        With ``strict``, one line that is not UTF-8 is too many, otherwise :data:`BAD_SHARE` of the lines.
+        With ``strict``, one line that is not UTF-8 is too many, otherwise :data:`BAD_LINES` that are :data:`BAD_SHARE`
+        of the lines.
 
         Returns:
             The number of its lines; None for what can be read only once.
@@ -104,7 +105,7 @@ class LineStream:
                 bad += not _is_text(*self._lines.popleft())
         self._ended, self._error = False, None
         self._stream.seek(start)
-        if bad and (self.strict or bad >= BAD_SHARE * count):
+        if bad and (self.strict or (bad >= BAD_LINES and bad >= BAD_SHARE * count)):
             for _ in read_lines(self._stream, self.name):  # names the first such line
                 pass
         return count

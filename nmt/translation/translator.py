@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from nmt.config.limits import ResolvedSearch, resolve_search
 from nmt.config.search import SearchConfig
+from nmt.data.tagged import TaggedLine
 from nmt.errors import ConfigError
 from nmt.runtime.progress import showing
 from nmt.search.scoring import Hypothesis
@@ -147,9 +148,11 @@ class Translator(Generic[EngineT]):
 
     Attributes:
         checksum: SHA-256 of the file of weights; empty for a model that was not loaded from one.
+        tags: before each source that has none of its own, see :class:`nmt.data.tagged.TaggedLine`.
     """
 
     checksum = ""
+    tags: Sequence[str] = ()
 
     def __init__(
         self,
@@ -229,7 +232,7 @@ class Translator(Generic[EngineT]):
     def encode(
         self, lines: Sequence[str], warn: Callable[[Notice], None] | None = None, first_line: int = 1
     ) -> list[list[int]]:
-        """Source ids of each line, cut to the limit; none for a blank line."""
+        """Source ids of each line, cut to the limit, after its tags; none for a blank line."""
         limit = self.search.max_source_tokens
         most = CHARACTERS_PER_TOKEN * limit
         texts = [line.strip("\r\n") for line in lines]
@@ -248,7 +251,14 @@ class Translator(Generic[EngineT]):
                 detail = f"{len(ids)} subwords, the longest in the training had {self.longest_source}"
             if kind and warn is not None:
                 warn(Notice(first_line + index, kind, detail))
-        return sources
+        return [self.tag_ids(line) + ids if ids else ids for line, ids in zip(lines, sources, strict=True)]
+
+    def tags_of(self, line: str) -> Sequence[str]:
+        return line.tags if isinstance(line, TaggedLine) else self.tags
+
+    def tag_ids(self, line: str) -> list[int]:
+        """The ids of the tags of a line, the first of its source ids."""
+        return self.tokenizer.tag_ids(tags) if (tags := self.tags_of(line)) else []
 
     def max_length(self, source: int) -> int:
         """The most subwords of a translation of a source of so many."""

@@ -122,6 +122,12 @@ def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_
     assert export(task, "joint", "huggingface", tmp_path / "out", "--quantize", "int8") == 2
     assert "huggingface cannot have such weights; leave the option out" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    shutil.copytree(run_of(task, "joint"), tmp_path / "run")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    config["search"] |= {"no_repeat_ngram": 3}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert main(["export", str(tmp_path / "run"), "--to", "huggingface", "-o", str(tmp_path / "out")]) == 2
+    assert "MarianMTModel cannot search as the run does (search.no_repeat_ngram)" in capsys.readouterr().err
 
 
 @installed("transformers")

@@ -116,6 +116,8 @@ def test_settings_that_make_no_sense_are_refused(place, capfd, options, message)
     [
         ({"method": "sample", "beam_size": 5}, "search.method: sample"),
         ({"coverage_penalty": 0.2}, "search.coverage_penalty"),
+        ({"min_length": 3}, "search.min_length"),
+        ({"no_repeat_ngram": 2}, "search.no_repeat_ngram"),
     ],
 )
 def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
@@ -141,3 +143,13 @@ def test_settings_of_the_first_version_are_compared_as_that_version_did(task):
     assert search.compared().keys() == first
     sampled = search.model_copy(update={"method": "sample", "seed": 2})
     assert sampled.compared().keys() == first | {"method", "seed"}
+
+
+def test_a_least_length_and_no_repeated_word(place):
+    plain = translate(place, LINES)
+    assert translate(place, LINES, "--search", "min_length=0", "no_repeat_ngram=0") == plain
+    longer = translate(place, LINES, "--search", "min_length=12", "max_length_offset=20")
+    assert all(len(new) > len(old) for new, old in zip(longer, plain, strict=True) if old)
+    for line in translate(place, LINES, "--search", "min_length=6", "max_length_offset=20", "no_repeat_ngram=1"):
+        words = line.split()
+        assert len(set(words)) == len(words)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.cli.parser import Parser
-from nmt.cli.searching import check_counts, load_searching
+from nmt.cli.searching import check_counts, load_searching, use_tags
 from nmt.cli.streams import reading_lines, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
@@ -34,6 +34,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("-f", "--file", metavar="FILE", help="file with a source sentence per line")
     text = f"page to write (.html), or an image of one map (.png, .svg, .pdf); default: {PAGE}"
     parser.add_argument("-o", "--output", metavar="FILE", default=PAGE, help=text)
+    parser.add_tags()
     parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
     parser.add_argument("--nbest", type=int, metavar="N", help="hypotheses of each sentence (default: the whole beam)")
@@ -93,6 +94,7 @@ def _load(run: Run, arguments: argparse.Namespace) -> tuple[Translator[TorchEngi
     """The translator, and how many hypotheses to show of a sentence."""
     how = arguments.search, arguments.beam_size, arguments.nbest or 1, arguments.device
     translator: Translator[TorchEngine] = load_searching(run, *how, engine="pytorch")
+    use_tags(translator, arguments.tag, run)
     garbage.resume()
     search = translator.search
     return translator, arguments.nbest or (search.beam_size if search.uses_beam else 1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from operator import ne
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nmt.cli.parser import Parser
 from nmt.cli.streams import reading_lines
@@ -11,6 +14,9 @@ from nmt.errors import ConfigError, DataError
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 from nmt.runtime.streams import require_output
+
+if TYPE_CHECKING:
+    from nmt.evaluation.sets import Evaluated
 
 HELP = "score a trained run with sacreBLEU"
 
@@ -21,6 +27,9 @@ def add_arguments(parser: Parser) -> None:
     chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
     chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
     parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
+    parser.add_tags()
+    text = "also upper case, title case, no punctuation, typos and noise in the sources: the loss of each"
+    parser.add_argument("--robust", action="store_true", help=text)
     parser.add_search()
     text = "as --search, with the section: --set search.beam_size=1"
     parser.add_argument("--set", metavar="search.KEY=VALUE", nargs="+", action="extend", default=[], help=text)
@@ -32,11 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one of references")
+    if arguments.tag and arguments.src is None:
+        raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
     opened = Run.open(arguments.run)
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.config.load import search_overrides
         from nmt.evaluation import scores
+        from nmt.evaluation.robustness import VARIANTS
 
     for given in arguments.set:
         if not given.startswith("search."):
@@ -47,15 +59,28 @@ def run(arguments: argparse.Namespace) -> None:
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name
-        found = {name: pipeline.evaluate_lines(opened, name, *_pairs(arguments.src, arguments.ref), overrides)}
+        pairs = _pairs(arguments.src, arguments.ref)
+        found = pipeline.evaluate_lines(opened, name, *pairs, overrides, arguments.tag, arguments.robust)
     else:
-        found = pipeline.evaluate(opened, arguments.set_name, overrides)
-    print(scores.table({name: one.scores for name, one in found.items()}))
+        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust)
+    originals = list(found)[:: 1 + len(VARIANTS)] if arguments.robust else list(found)
+    print(scores.table({name: found[name].scores for name in originals}))
     kinds = {"valid": "validation"} if arguments.src is None else {}
     kind = "test" if arguments.src is None else "file"
-    print("\n".join(f"{name}: {kinds.get(name, kind)}, {one.about}" for name, one in found.items()))
+    print("\n".join(f"{name}: {kinds.get(name, kind)}, {found[name].about}" for name in originals))
+    if arguments.robust:
+        print("".join(f"\n{name} with changed sources:\n{_losses(name, found)}\n" for name in originals), end="")
     if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
         print(f"\nstored in {', '.join(stored)}")
+
+
+def _losses(name: str, found: Mapping[str, Evaluated]) -> str:
+    """The table of what the variants of a set cost."""
+    from nmt.evaluation.robustness import VARIANTS, loss_table
+
+    original, changed = found[name], {kind: found[f"{name}@{kind}"] for kind in VARIANTS}
+    counts = {kind: sum(map(ne, original.sources, one.sources)) for kind, one in changed.items()}
+    return loss_table(original.scores, {kind: one.scores for kind, one in changed.items()}, counts)
 
 
 def _pairs(src: str, ref: str) -> tuple[list[str], list[str]]:

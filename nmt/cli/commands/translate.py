@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nmt.cli.parser import Parser
 from nmt.cli.progress import showing_progress
-from nmt.cli.searching import check_counts, load_searching
+from nmt.cli.searching import check_counts, load_searching, use_tags
 from nmt.cli.streams import reading_bytes, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
@@ -40,6 +40,7 @@ class Options(NamedTuple):
     strict: bool = False
     device: str | None = None
     engine: EngineName = "pytorch"
+    tag: Sequence[str] = ()
     alignments: str | None = None
     alignment_layer: int | None = None
 
@@ -57,6 +58,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--nbest", type=int, default=1, metavar="N", help="print N translations of each line, the best first"
     )
+    parser.add_tags()
     text = "put the score before each translation, with a tab between"
     parser.add_argument("--scores", action="store_true", help=text)
     parser.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
@@ -110,6 +112,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         count = lines.check()
         how = options.search, options.beam_size, options.nbest, options.device, options.engine
         translator = load_searching(opened, *how)
+        use_tags(translator, options.tag, opened)
         align = _aligner(translator, options)
         garbage.resume()
         # Translate

@@ -56,9 +56,19 @@ def texts(
 
 
 def table_pairs(
-    table: pa.Table, columns: tuple[str, str], name: str, part: str, row: int, advice: str, bad: BadRows
+    table: pa.Table,
+    columns: tuple[str, str],
+    name: str,
+    part: str,
+    row: int,
+    advice: str,
+    bad: BadRows,
+    before: Callable[[int], None] | None = None,
 ) -> Pairs:
     """The pairs of a table; the arguments are those of :func:`texts`. An empty (null) cell is an empty sentence.
+
+    Args:
+        before: called with the place of a pair in the table before the pair is yielded; may raise a DataError.
 
     Raises:
         DataError: no such column, or a row cannot be read and is not to be skipped.
@@ -75,6 +85,12 @@ def table_pairs(
         if place in unreadable:
             continue
         src, tgt = src or "", tgt or ""
+        if before is not None:
+            try:
+                before(place)
+            except DataError as error:
+                bad(str(error))
+                continue
         if "\0" in src or "\0" in tgt:
             bad(f"{name}: row {row + place + 1}{part} holds a NUL character; remove it")
         else:
@@ -105,7 +121,17 @@ def find_column(schema: pa.Schema, column: str, name: str, advice: str) -> tuple
     return found
 
 
-def _column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedArray:
+def cells(table: pa.Table, column: str, name: str, advice: str) -> list[Any]:
+    """The cells of a column of any type.
+
+    Raises:
+        DataError: no such column.
+    """
+    found: list[Any] = _any_column(table, column, name, advice).to_pylist()
+    return found
+
+
+def _any_column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     path = find_column(table.schema, column, name, advice)
@@ -114,6 +140,11 @@ def _column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedA
         found = pc.struct_field(found, part)
     if pa.types.is_dictionary(found.type):
         found = found.cast(found.type.value_type)
+    return found
+
+
+def _column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedArray:
+    found = _any_column(table, column, name, advice)
     if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
         raise DataError(f"{name}: column '{column}' holds {found.type}, not text; {advice}")
     return found

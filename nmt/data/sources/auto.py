@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nmt.config.data import AutoSource, Source, TrainSource
+from nmt.config.data import AutoSource, PlainSource, Source
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.lines import cannot_open
 from nmt.data.sources import reader
@@ -62,7 +62,7 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
     renamed = _RENAMED.get(kind, {})
     fields |= {renamed.get(key, key): value for key, value in given.items()}
     try:
-        found: Source = TypeAdapter(TrainSource).validate_python({"kind": kind, **fields})
+        found: Source = TypeAdapter(PlainSource).validate_python({"kind": kind, **fields})
     except ValidationError as error:
         first = error.errors()[0]
         key = next(key for key in given if renamed.get(key, key) in first["loc"])

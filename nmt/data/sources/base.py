@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol, Self, TypeVar
 
 from nmt.config.data import DataConfig, Paths, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import foreign
 from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, read_lines
+from nmt.data.modifiers import parse_links
 from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
 
 Pairs = Iterator[tuple[str, str]]
 SHOWN = 3  # skipped rows of a file that are shown
+
+
+@dataclass
+class Beside:
+    """What a source has beside the pair that it yielded last; a source without such columns never changes it.
+
+    Attributes:
+        weight: of the pair in the loss.
+        links: word alignments, as they are written.
+    """
+
+    weight: float = 1.0
+    links: str = ""
+
+    def clear(self) -> None:
+        self.weight, self.links = 1.0, ""
+
+    def set(self, where: str, weight: Any = None, links: str | None = None) -> None:
+        """Keep the values of a pair that is about to be yielded; None is left as it is.
+
+        Raises:
+            DataError: a value has another form.
+        """
+        if weight is not None:
+            try:
+                self.weight = float(weight) if not isinstance(weight, bool) else math.nan
+            except (TypeError, ValueError):
+                self.weight = math.nan
+            if not 0.0 < self.weight < 1e30:
+                raise DataError(f"{where}: the weight is {str(weight)[:40]!r}; it must be a number above 0")
+        if links is not None:
+            try:
+                parse_links(links)
+            except ValueError:
+                raise DataError(f"{where}: the word alignments are {links[:40]!r}; write them as 0-0 1-2") from None
+            self.links = links
 
 
 @dataclass(frozen=True)
@@ -30,12 +68,14 @@ class Reading:
         lenient: see ``data.reading``.
         counts: filled with the number of lines of each file read to its end; None if not needed.
         skipped: filled with the number of rows of each file that were skipped; None if not needed.
+        beside: what the source has beside the last pair.
     """
 
     languages: tuple[str, str]
     lenient: bool = False
     counts: dict[str, int] | None = None
     skipped: dict[str, int] | None = None
+    beside: Beside = field(default_factory=Beside)
 
     @classmethod
     def of(cls, data: DataConfig, counts: dict[str, int] | None = None, skipped: dict[str, int] | None = None) -> Self:

@@ -8,7 +8,8 @@ from itertools import chain, islice
 from nmt.config.data import CsvSource
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, one_line, read_files
 from nmt.data.sources.csv_rows import csv_rows, find_separator
-from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
+from nmt.data.sources.table import SAMPLE, choose_columns, column_number, column_numbers, has_header
+from nmt.errors import DataError
 
 
 def read(source: CsvSource, reading: Reading) -> Pairs:
@@ -43,6 +44,14 @@ def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pair
     where = f"{path}:{number}"
     wanted = choose_columns(row, source, reading.languages, where)
     src, tgt = column_numbers(row, wanted, where, "")
-    header = has_header([cells for _, cells in sample], source, wanted, (src, tgt), where, reading)
-    for _, cells in chain(sample[header:], rows):
+    weight = None if source.weight_column is None else column_number(row, source.weight_column, where)
+    named = wanted if source.weight_column is None else (*wanted, source.weight_column)
+    header = has_header([cells for _, cells in sample], source, named, (src, tgt), where, reading)
+    for number, cells in chain(sample[header:], rows):
+        if weight is not None:
+            try:
+                reading.beside.set(f"{path}:{number}", cells[weight])
+            except DataError as error:
+                bad(str(error))
+                continue
         yield one_line(cells[src]), one_line(cells[tgt])

@@ -40,6 +40,8 @@ def _pairs(path: str, source: JsonlSource, reading: Reading, bad: BadRows) -> Pa
         try:
             row = _object(line, where, _one_value(path, line) if first else "")
             pair = _text(row, keys[0], where), _text(row, keys[1], where)
+            if source.weight_key is not None:
+                reading.beside.set(where, _weight(row, source.weight_key, where))
         except DataError as error:
             bad(str(error))
             continue
@@ -69,6 +71,13 @@ def _one_value(path: str, line: str) -> str:
         return "; tab-separated files are kind: tsv" if "\t" in line else ""
     name, query = shlex.quote(path), "'.[]'" if start == "[" else "."
     return f"; JSON lines have one object on each line, converted by: jq -c {query} {name} > {name}.jsonl"
+
+
+def _weight(row: dict[str, Any], key: str, where: str) -> Any:
+    try:
+        return lookup(row, key)
+    except KeyError:
+        raise DataError(f"{where}: no key '{key}', which weight_key names") from None
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> str:

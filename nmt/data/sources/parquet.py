@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 from nmt.config.data import ParquetSource
 from nmt.data.formats import LOOKED_AT
-from nmt.data.sources.arrow_columns import find_column, table_pairs
+from nmt.data.sources.arrow_columns import cells, find_column, table_pairs
 from nmt.data.sources.base import (
     BadRows,
     Pairs,
@@ -42,11 +46,22 @@ def _pairs(path: str, source: ParquetSource, reading: Reading, bad: BadRows) -> 
         first = 0  # rows before the table
         try:
             content = pq.ParquetFile(file)
-            tops = [find_column(content.schema_arrow, column, path, ADVICE)[0] for column in columns]
+            read = columns if source.weight_column is None else (*columns, source.weight_column)
+            tops = [find_column(content.schema_arrow, column, path, ADVICE)[0] for column in read]
             for batch in content.iter_batches(ROWS, columns=tops):
                 table = pa.Table.from_batches([batch])
-                yield from table_pairs(table, columns, path, "", first, ADVICE, bad)
+                beside = None
+                if source.weight_column is not None:
+                    weights = cells(table, source.weight_column, path, ADVICE)
+                    beside = partial(_keep_weight, weights, path, first, reading)
+                yield from table_pairs(table, columns, path, "", first, ADVICE, bad, beside)
                 first += table.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error).split()).rstrip(".")[:200]
             raise DataError(f"{path}: Parquet file damaged or cut off ({reason}); copy it again") from None
+
+
+def _keep_weight(weights: Sequence[Any], path: str, first: int, reading: Reading, place: int) -> None:
+    """Keep the weight of the pair at ``place`` of a table, which ``first`` rows precede."""
+    weight = weights[place]
+    reading.beside.set(f"{path}: row {first + place + 1}", "" if weight is None else weight)

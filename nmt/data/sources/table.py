@@ -76,8 +76,27 @@ def column_numbers(row: Sequence[str], columns: Columns, where: str, form: str, 
     return numbers[0], numbers[1]
 
 
+def column_number(row: Sequence[str], column: int | str, where: str) -> int:
+    """The number of one more column in a row.
+
+    Raises:
+        DataError: the row has no such column.
+    """
+    if isinstance(column, str) and column not in row:
+        raise DataError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
+    number = column if isinstance(column, int) else list(row).index(column)
+    if number >= len(row):
+        raise DataError(f"{where}: has {len(row)} column(s), but no column {column}, counted from 0")
+    return number
+
+
 def has_header(
-    rows: Sequence[Sequence[str]], source: Table, columns: Columns, numbers: tuple[int, int], where: str, read: Reading
+    rows: Sequence[Sequence[str]],
+    source: Table,
+    columns: Sequence[int | str],
+    numbers: tuple[int, int],
+    where: str,
+    read: Reading,
 ) -> bool:
     """Whether the first of the rows is a header.
 

@@ -6,13 +6,14 @@ import itertools
 import logging
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from nmt.config.data import TsvSource
 from nmt.data.lines import UNREADABLE
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, read_files
-from nmt.data.sources.table import SAMPLE, column_numbers, has_header
+from nmt.data.sources.table import SAMPLE, column_number, column_numbers, has_header
+from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -38,25 +39,44 @@ def _pairs(path: str, source: TsvSource, reading: Reading, bad: BadRows) -> Pair
     where = f"{path}:{first[0][0]}"
     columns = source.src_column, source.tgt_column
     numbers = column_numbers(rows[0], columns, where, "tab-separated ", _advice(rows[0]))
-    header = has_header(rows, source, columns, numbers, where, reading)
-    yield from _cells(itertools.chain(first[header:], lines), numbers, len(rows[0]), reading.lenient, bad)
+    more = source.weight_column, source.alignment_column
+    beside = [None if column is None else column_number(rows[0], column, where) for column in more]
+    named = (*columns, *(column for column in more if column is not None))
+    header = has_header(rows, source, named, numbers, where, reading)
+    yield from _cells(itertools.chain(first[header:], lines), numbers, beside, len(rows[0]), reading, bad)
 
 
 def _cells(
-    lines: Iterable[tuple[int, str]], columns: tuple[int, int], width: int, lenient: bool, bad: BadRows
+    lines: Iterable[tuple[int, str]],
+    columns: tuple[int, int],
+    beside: Sequence[int | None],
+    width: int,
+    reading: Reading,
+    bad: BadRows,
 ) -> Pairs:
-    """The cells of two columns of numbered lines, which all have ``width`` columns."""
+    """The cells of two columns of numbered lines, which all have ``width`` columns.
+
+    Args:
+        beside: columns of weights and word alignments; None where there is none.
+    """
     src, tgt = columns
-    quoted = False
+    quoted, needed = False, max(*columns, *(column or 0 for column in beside))
     for number, line in lines:
         cells = line.split("\t")
-        if len(cells) != width and (not lenient or len(cells) <= max(src, tgt)):
+        if len(cells) != width and (not reading.lenient or len(cells) <= needed):
             bad(_other_width(bad.path, number, len(cells), width))
             continue
         if '""' in line and not quoted and any(re.fullmatch('".*"".*"', cell) for cell in (cells[src], cells[tgt])):
             quoted = True
             text = "has quotation marks as a spreadsheet sets them, kept as text; kind: csv removes them"
             log.warning("warning: %s:%d: %s", bad.path, number, text)
+        if beside != [None, None]:
+            values = (None if column is None else cells[column] for column in beside)
+            try:
+                reading.beside.set(f"{bad.path}:{number}", *values)
+            except DataError as error:
+                bad(str(error))
+                continue
         yield cells[src], cells[tgt]
 
 

@@ -33,11 +33,11 @@ OVERRIDES = [
     ("model={type: rnn, hops: 0}", "--set: model.hops: 0 (integer) should be greater than 0"),
     ("data.train={kind: txt}", '--set: data.train.kind: "txt" is not known; did you mean text?'),
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
-    ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, parquet, text, "
-     "tmx, tsv, xlsx, zip"),
+    ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, mixture, "
+     "opustrainer, parquet, text, tmx, tsv, xlsx, zip"),
     ("data.train={kind: text, src: [a, b], tgt: c}", "--set: data.train: src names 2 file(s) but tgt 1"),
     ("data.train={kind: holdout, fraction: 0.1}", '--set: data.train.kind: "holdout" is not known; '
-     "one of: auto, csv, demo, hub, jsonl, parquet, text, "
+     "one of: auto, csv, demo, hub, jsonl, mixture, opustrainer, parquet, text, "
      "tmx, tsv, xlsx, zip"),
     ("data.test={x: {kind: holdout}}", "--set: data.test.x.fraction: missing; it has no default"),
     ("data.test={a/b: {kind: demo, part: test}}", '--set: data.test.a/b: "a/b" must be letters, digits, '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import random
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import sentencepiece as spm
 
+from nmt.config.tokenizer import SamplingConfig
 from nmt.data import subword_sampling
 from nmt.data.subword_sampling import BatchSampler
 from nmt.data.tokenizer import Tokenizer
@@ -184,3 +186,26 @@ def test_samples_are_longer_where_alpha_is_small(make: Make) -> None:
     }
     assert mean[0.1] > mean[0.3] > mean[1.0]
     assert isinstance(tokenizer._src, spm.SentencePieceProcessor)
+
+
+@pytest.mark.parametrize(("kind", "nbest"), [("unigram", -1), ("unigram", 8), ("bpe", -1)])
+def test_symbols_are_never_divided_and_the_rest_is_drawn_as_before(tmp_path, kind, nbest):
+    text = ["the __source__ cat __target__ Katze __done__ sleeps", "a dog__done__", "__source__", "dogs and cats sleep"]
+    lines = [*text, "the cats and the dogs sleep", "a dog sleeps there", "Katze und Hund"] * 20
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type=kind, vocab_size=60, hard_vocab_limit=False,
+        user_defined_symbols=["__source__", "__target__", "__done__"], minloglevel=3,
+    )  # fmt: skip
+    processor = spm.SentencePieceProcessor(model_proto=model.getvalue())
+    alpha = 0.3 if kind == "unigram" else 0.5
+    sampler = BatchSampler(processor, SamplingConfig(alpha=alpha, nbest=nbest))
+    symbols = {processor.piece_to_id(s) for s in ("__source__", "__target__", "__done__")}
+    expected = [[i for i in ids if i in symbols] for ids in processor.encode(text)]
+    seen = set()
+    for draw in range(50):
+        found = sampler.sample(text, np.arange(4, dtype=np.uint64) + np.uint64(100 * draw))
+        assert [[i for i in ids.tolist() if i in symbols] for ids in found] == expected
+        assert [processor.decode(ids.tolist()) for ids in found] == processor.decode(processor.encode(text))
+        seen.add(tuple(found[0].tolist()))
+    assert len(seen) > 4

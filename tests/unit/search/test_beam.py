@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nmt.config.search import SearchConfig
 from nmt.errors import TrainingError
-from nmt.search.beam import beam_search
+from nmt.search.beam import BeamSearch, beam_search
 from nmt.search.candidates import top_k_by_column
+from nmt.search.constraints import Constraints
 from nmt.search.scoring import Hypothesis, LengthPenalty
 
 V = 4  # eos and three others
@@ -313,3 +315,63 @@ def test_the_largest_of_long_rows(rows: int, columns: int, k: int, levels: int, 
     assert torch.equal(found.sort(descending=True).values, values.sort(descending=True).values[:, :k])
     assert torch.equal(found, values.gather(1, where))
     assert (where.diff() > 0).all()
+
+
+# ------------------------------------------------------------------------------------------------------- constraints
+
+LONGEST = 4
+
+
+def repeats(tokens: list[int], n: int) -> bool:
+    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    return len(set(grams)) < len(grams)
+
+
+@pytest.mark.parametrize("constraints", [(1, 0), (3, 0), (0, 1), (0, 2), (0, 3), (2, 2), (3, 1), (4, 2)])
+@pytest.mark.parametrize("forbidden", [(), (2,)])
+def test_a_wide_beam_finds_the_best_of_all_sequences_that_obey(constraints, forbidden):
+    least, n = constraints
+    toy = Toy(3, LONGEST, seed=least * 10 + n, eos_bias=1.0)
+    found = search(
+        toy, [0, 1, 2], [LONGEST] * 3, 200, nbest=3, forbidden=forbidden, constraints=Constraints(*constraints)
+    )
+    for sentence, hypotheses in enumerate(found):
+        expected = [
+            (score, tokens)
+            for score, tokens in brute_force(toy, sentence, LONGEST, "none", 1.0, forbidden)
+            if len(tokens) >= least and not (n and repeats(tokens, n))
+        ][:3]
+        if (constraints, forbidden) == ((3, 1), (2,)):  # two words, each once: no sequence of three
+            assert {len(each.tokens) for each in hypotheses} == {2}
+            continue
+        assert [each.tokens for each in hypotheses] == [tokens for _, tokens in expected]
+        assert [each.score for each in hypotheses] == pytest.approx([score for score, _ in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_narrow_beam_obeys(width):
+    toy = Toy(5, 6, seed=3, eos_bias=-1.0)
+    for hypotheses in search(toy, range(5), [6] * 5, width, constraints=Constraints(3, 2)):
+        assert 3 <= len(hypotheses[0].tokens) <= 6
+        assert not repeats(hypotheses[0].tokens, 2)
+
+
+def test_the_longest_length_is_stronger_than_the_least():
+    toy = Toy(1, 4, seed=1, eos_bias=5.0)
+    (found,) = search(toy, [0], [2], 3, constraints=Constraints(min_length=9))
+    assert len(found[0].tokens) == 2
+
+
+def test_tokens_that_would_repeat_by_hand():
+    logits = torch.zeros(2, 6)
+    prefixes = torch.tensor([[2, 3, 4, 2, 3], [2, 3, 2, 4, 5]])
+    word, log_probs, _ = Constraints(no_repeat_ngram=3).candidates(logits, 6, prefixes, torch.tensor([0]), EOS)
+    left = [sorted(w[p > -torch.inf].tolist()) for w, p in zip(word, log_probs, strict=True)]
+    assert left == [[1, 2, 3, 5], [1, 2, 3, 4, 5]]
+    assert log_probs.max().item() == pytest.approx(-torch.tensor(6.0).log().item())
+
+
+@pytest.mark.parametrize("keys", [{"min_length": 2}, {"no_repeat_ngram": 3}])
+def test_no_graph_records_a_constrained_search(keys: dict[str, Any]):
+    assert BeamSearch(SearchConfig()).capturable
+    assert not BeamSearch(SearchConfig(**keys)).capturable

@@ -174,13 +174,13 @@ def test_what_to_raise(settings, progress, expected):
     ],
 )
 def test_the_end_that_is_known_before_the_first_step(limits, end):
-    assert plan.with_known_end(config(**limits), lambda: 15).schedule_end == end
+    assert plan.with_known_end(config(**limits), lambda epochs: 15 * epochs).schedule_end == end
 
 
 def test_the_end_in_steps_is_that_of_max_steps_alone_where_this_is_asked_for():
     schedule = ScheduleConfig(name="cosine", end="max_steps")
     limited = TrainConfig(max_steps=900, max_epochs=20, max_minutes=1, schedule=schedule)
-    assert plan.with_known_end(limited, lambda: 15).schedule_end == 900
+    assert plan.with_known_end(limited, lambda epochs: 15 * epochs).schedule_end == 900
     assert not limited.follows_clock
     assert config(max_steps=900, max_minutes=1).follows_clock
     assert not config(max_steps=900, max_minutes=1, total_steps=900).follows_clock

@@ -159,6 +159,7 @@ def test_the_examples_of_the_documentation_are_valid() -> None:
 def test_the_schema_of_editors_takes_a_name() -> None:
     schema = json_schema()["$defs"]["DataConfig"]["properties"]
     for node in (schema["train"], schema["valid"], next(iter(schema["test"]["patternProperties"].values()))):
-        name, union = node["anyOf"]
+        name, *lists, union = node["anyOf"]
+        assert [one["type"] for one in lists] == ["array"] * (node is schema["train"])
         assert name["type"] == "string"
         assert "tmx" in union["discriminator"]["mapping"]

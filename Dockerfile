@@ -1,0 +1,12 @@
+# docker build -t nmt . && docker run --rm -p 5000:5000 -v "$PWD/runs/demo:/run:ro" nmt
+FROM python:3.12-slim
+RUN pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu
+COPY . /src
+RUN pip install --no-cache-dir "/src[serve]" && useradd --create-home nmt
+USER nmt
+WORKDIR /home/nmt
+EXPOSE 5000
+STOPSIGNAL SIGTERM
+HEALTHCHECK CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=5)"]
+ENTRYPOINT ["nmt", "serve", "--host", "0.0.0.0"]
+CMD ["/run"]

@@ -1,0 +1,130 @@
+"""``nmt serve``: runs behind HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from nmt.cli.commands.translate import ENGINES
+from nmt.cli.parser import Parser
+from nmt.cli.searching import check_counts, load_searching
+from nmt.errors import ConfigError, DataError, RunError
+from nmt.runtime import garbage
+
+if TYPE_CHECKING:
+    from nmt.serve.limits import Limits
+    from nmt.serve.metrics import Metrics
+    from nmt.serve.model import Served
+
+HELP = "translate over HTTP, with a page and an interface like LibreTranslate's"
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.words = "runs"
+    text = "run directories, or their names under runs/, one for each pair of languages"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=text)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=5000, metavar="N", help="port; 0: any free one (default: 5000)")
+    parser.add_search()
+    parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
+    parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
+    text = "what runs the models; ctranslate2: faster, without attention (needs: pip install ctranslate2)"
+    parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
+    text = "most characters in a request (default: 5000)"
+    parser.add_argument("--max-characters", type=int, default=5000, metavar="N", help=text)
+    text = "most lines in a request (default: 200)"
+    parser.add_argument("--max-lines", type=int, default=200, metavar="N", help=text)
+    text = "most lines that wait for a model (default: 1000)"
+    parser.add_argument("--queue", type=int, default=1000, metavar="N", help=text)
+    text = "seconds until a request must be answered (default: 30)"
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help=text)
+    text = "milliseconds without another line, after which those that wait are translated (default: 5)"
+    parser.add_argument("--gather", type=float, default=5.0, metavar="MS", help=text)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    # Check, before what is slow
+    check_counts(arguments.beam_size, None)
+    limits = _limits(arguments)
+    try:
+        import starlette
+        import uvicorn
+
+        del starlette, uvicorn
+    except ImportError as error:
+        install = f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[serve]'"
+        raise RunError(f"nmt serve: a package is missing ({error}); install it: {install}") from None
+    from nmt.serve.app import new_app
+    from nmt.serve.metrics import Metrics
+    from nmt.serve.server import address_of, listen, new_server
+
+    # Listen, load, serve
+    with listen(arguments.host, arguments.port) as listener:
+        metrics = Metrics()
+        models = _models(arguments, limits, metrics)
+        garbage.resume()
+        server = new_server(new_app(models, limits, metrics), limits)
+        log.info("%s: ready; Ctrl-C stops", address_of(listener))
+        server.run([listener])
+        log.info("stopped")
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    """
+    Raises:
+        DataError: an option is out of bounds.
+    """
+    from nmt.serve.limits import Limits
+
+    bounds = {
+        "port": (0, 65535), "max_characters": (1, 10_000_000), "max_lines": (1, 100_000), "queue": (1, 1_000_000),
+        "timeout": (0.1, 86_400), "gather": (0, 10_000),
+    }  # fmt: skip
+    for name, (least, most) in bounds.items():
+        value = getattr(arguments, name)
+        if not math.isfinite(value) or not least <= value <= most:
+            raise DataError(f"--{name.replace('_', '-')} {value:g}: must be from {least:,} to {most:,}")
+    if arguments.max_lines > arguments.queue:
+        raise DataError(
+            f"--max-lines {arguments.max_lines}: must be at most --queue ({arguments.queue}), or no such request fits"
+        )
+    return Limits(
+        characters=arguments.max_characters,
+        lines=arguments.max_lines,
+        seconds=arguments.timeout,
+        queue=arguments.queue,
+        gather=arguments.gather / 1000,
+    )
+
+
+def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> list[Served]:
+    """
+    Raises:
+        ConfigError: two runs have the same languages.
+    """
+    from nmt.run.directory import Run
+    from nmt.serve.model import Served
+
+    # Check all runs before the first model is loaded
+    runs = [Run.open(run) for run in arguments.runs]
+    configs = [run.load_config() for run in runs]
+    pairs: dict[tuple[str, str], Run] = {}
+    for run, config in zip(runs, configs, strict=True):
+        pair = config.data.src_lang, config.data.tgt_lang
+        if pair in pairs:
+            raise ConfigError(
+                f"{pairs[pair].path} and {run.path}: both translate {pair[0]} to {pair[1]}; serve one of them"
+            )
+        pairs[pair] = run
+    how = arguments.search, arguments.beam_size, 1, arguments.device, arguments.engine
+    found = []
+    for run, config in zip(runs, configs, strict=True):
+        found.append(Served(run.path.name, config, load_searching(run, *how), limits, metrics))
+        log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
+    return found

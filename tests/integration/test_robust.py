@@ -1,0 +1,37 @@
+"""``nmt evaluate --robust``."""
+
+import json
+
+import sacrebleu
+
+from nmt.cli import main
+from nmt.evaluation.robustness import VARIANTS
+
+
+def test_each_variant_is_shown_and_stored_beside_the_set(place, capsys) -> None:
+    assert main(["evaluate", "c"]) == 0
+    plain = {path.name: path.read_bytes() for path in (place.run / "evaluation").glob("tiny.*")}
+    capsys.readouterr()
+    assert main(["evaluate", "c", "--robust"]) == 0
+    shown = capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in (place.run / "evaluation").glob("tiny.*")} == plain
+    sources = (place.path / "test.src").read_text().splitlines()
+    references = (place.path / "test.tgt").read_text().splitlines()
+    for name in VARIANTS:
+        stem = place.run / "evaluation" / f"tiny@{name}"
+        hypotheses = stem.with_name(f"{stem.name}.hyp").read_text().splitlines()
+        record = json.loads(stem.with_name(f"{stem.name}.json").read_text())
+        assert record["chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
+        [row] = [line.split() for line in shown.splitlines() if line.startswith(f"{name} ")]
+        assert f"{record['chrf']:.2f}" in row
+        lines = [json.loads(line) for line in stem.with_name(f"{stem.name}.jsonl").read_text().splitlines()]
+        assert row[1] == str(sum(one["source"] != source for one, source in zip(lines, sources, strict=True)))
+
+
+def test_variants_of_a_file_and_of_another_search(place, capsys) -> None:
+    command = ["evaluate", "c", "--robust", "--src", "test.src", "--ref", "test.tgt"]
+    assert main(command) == 0
+    assert "test.src with changed sources:" in capsys.readouterr().out
+    assert any((place.run / "evaluation" / "files").glob("test.src@upper.*.json"))
+    assert main(["evaluate", "c", "--robust", "--set", "search.beam_size=1"]) == 0
+    assert (place.run / "evaluation" / "tiny@upper@beam_size=1.json").exists()
