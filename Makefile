@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+INTEROP := .venv-interop
 NMT := $(BIN)/nmt
 OVERRIDES := $(if $(SET),--set $(SET))
 RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 LOGS = $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint bench bench-peers clean need-config need-run
+.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint bench bench-peers interop clean need-config need-run
 
 help:  ## list the targets
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
@@ -84,5 +85,16 @@ $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-clean:  ## remove .venv, .venv-peers, .venv-docs and caches; runs/ and data/ stay
-	rm -rf $(VENV) $(PEERS) .venv-docs .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+interop: $(INTEROP)/.installed  ## test exports and imports by transformers, Argos Translate and Marian
+	@PYTHONPATH="$(CURDIR)" $(INTEROP)/bin/python -m pytest tests/integration/test_export_targets.py tests/unit/pretrained
+
+# The environment sees the packages of .venv, so that PyTorch is not installed twice.
+$(INTEROP)/.installed: tests/interop.txt $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(INTEROP)
+	site='import site; print(site.getsitepackages()[0])'; \
+	$(abspath $(BIN))/python -c "$$site" > "$$($(INTEROP)/bin/python -c "$$site")/nmt-venv.pth"
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/interop.txt
+	touch $@
+
+clean:  ## remove .venv, .venv-peers, .venv-docs, .venv-interop and caches; runs/ and data/ stay
+	rm -rf $(VENV) $(PEERS) $(INTEROP) .venv-docs .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

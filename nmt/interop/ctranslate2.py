@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt import __version__
 from nmt.config.experiment import Config
+from nmt.config.limits import ResolvedSearch
+from nmt.interop.parity import LABEL
+from nmt.interop.targets import Translated
 from nmt.run.directory import Run
+from nmt.runtime.ranks import ALONE
 from nmt.translation import ctranslate2_cache
 from nmt.translation.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
+from nmt.translation.shared import translate_block
+from nmt.translation.translator import Translator
 
 if TYPE_CHECKING:
     from nmt.interop.targets import Exported, Target
@@ -68,6 +75,9 @@ print(*translate(["..."]), sep="\\n")
 class CTranslate2:
     """See :class:`nmt.interop.targets.Target`."""
 
+    own_limits = True
+    own_search = True
+
     def check(self, run: Run, config: Config) -> None:
         ctranslate2_cache.check_expressible(run, config)
         import_ctranslate2()
@@ -81,10 +91,20 @@ class CTranslate2:
             shutil.copyfile(model, folder / model.name)
         return difference
 
-    def open(self, folder: Path, exported: Exported) -> CTranslate2Engine:
+    def unverified(self) -> None:
+        """None: the package that writes the export verifies it."""
+
+    def search(self, search: ResolvedSearch) -> ResolvedSearch:
+        return search
+
+    def translate(self, folder: Path, exported: Exported, lines: Sequence[str]) -> tuple[list[Translated], int]:
         own, config = exported.own, exported.config
         device = resolve_device(ctranslate2_cache.device_of(config))
-        return CTranslate2Engine(folder, own.tokenizer, own.search, device, config.train.threads, lambda: own.engine)
+        engine = CTranslate2Engine(folder, own.tokenizer, own.search, device, config.train.threads, lambda: own.engine)
+        found = translate_block(
+            Translator(engine, own.tokenizer, own.search, own.max_target_tokens), lines, ALONE, LABEL
+        )
+        return [Translated(each.text, each.score) for each in found], engine.searched_again
 
     def readme(self, exported: Exported) -> str:
         own, data = exported.own, exported.config.data

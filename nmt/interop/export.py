@@ -12,7 +12,7 @@ from pathlib import Path
 from nmt import __version__
 from nmt.errors import ExportError
 from nmt.interop.parity import Check, compare, judge, lines_to_check
-from nmt.interop.targets import TARGETS, Exported, load_target
+from nmt.interop.targets import TARGETS, Exported, Target, load_target
 from nmt.run.directory import Run
 from nmt.storage.atomic import (
     accounts,
@@ -36,7 +36,7 @@ ACCOUNT = "nmt.json"  # checksums of the files, where they come from, and how th
 
 def export(
     run: Run, name: str, weights: str = "float32", output: Path | None = None, check: Path | None = None
-) -> tuple[Path, Check]:
+) -> tuple[Path, Check | None]:
     """Write a run for use elsewhere: its model, its tokenizer, and how to use them.
 
     Before it is put in place, the export translates lines of the validation set (or of the file ``check``) beside the
@@ -49,7 +49,7 @@ def export(
             under ``export/`` in the run.
 
     Returns:
-        The folder, and what the check found.
+        The folder, and what the check found; None where the target's program is not here to check with.
 
     Raises:
         ExportError: the target's program is not installed or cannot express the model, the export does not translate as
@@ -74,21 +74,39 @@ def export(
         _refuse_foreign(path, output)
     lines = lines_to_check(run, config, check)
     # Write, compare
-    exported = Exported(run, config, load_translator(run), weights)
+    exported = Exported(run, config, load_translator(run), weights, lines)
     with _writing(output), signals_raise():
         path.parent.mkdir(parents=True, exist_ok=True)
         clear(path)
         with fill_in_place(path, ACCOUNT) if present(path) else new_directory(path, replace=False) as folder:
             difference = target.write(folder, exported)
-            log.info("translating %d lines of %s twice, to compare", len(lines.sources), lines.where)
-            found = compare(target.open(folder, exported), exported, lines, difference)
-            judge(found, exported.quantize)
+            found = _verified(target, folder, exported, difference)
             write_text(folder / "README.md", target.readme(exported))
             search = exported.own.search.model_dump(mode="json")
-            about = {**target.versions(), "run": run.path.name, "search": search, "check": asdict(found)}
+            about = {
+                **target.versions(),
+                "run": run.path.name,
+                "search": search,
+                "check": asdict(found) if found else None,
+            }
             seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about, "weights": weights})
             _refuse_foreign(path, output)  # the folder may have changed since the first look
     return output, found
+
+
+def _verified(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check | None:
+    """Compare the translations of an export with the run's; None where its program is not installed.
+
+    Raises:
+        ExportError: they differ.
+    """
+    if reason := target.unverified():
+        log.warning("warning: the export is not verified: %s", reason)
+        return None
+    log.info("translating %d lines of %s twice, to compare", len(exported.lines.sources), exported.lines.where)
+    found = compare(target, folder, exported, difference)
+    judge(found, exported.quantize, target.own_search)
+    return found
 
 
 def _refuse_foreign(folder: Path, name: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,22 @@ from nmt.data.lines import open_text, read_lines
 from nmt.errors import DataError, ExportError
 from nmt.run.directory import Run
 from nmt.runtime.ranks import ALONE
+from nmt.translation.pytorch import TorchEngine
 from nmt.translation.shared import translate_block
-from nmt.translation.translator import Engine, Translator
+from nmt.translation.translator import Translation, Translator
 
 if TYPE_CHECKING:
-    from nmt.interop.targets import Exported
+    from nmt.config.limits import ResolvedSearch
+    from nmt.interop.targets import Exported, Target, Translated
 
 CHECKED_LINES = 500
 PROMISED = 0.995  # share of equal translations, with float32 weights
 BLEU_TOLERANCE = 0.1  # largest difference of BLEU, with float32 weights
+PROMISED_GREEDY = 0.99  # as PROMISED, of greedy search, where the beam search is the program's
+OTHER_TOLERANCE = 1.0  # difference of BLEU above which a user should look at the search of the program
 TIE = 1e-4  # of two translations whose scores differ by less, rounding chooses
+LISTED = 50  # most differing translations that an account lists
+LABEL = "checking the export: the export's translations"
 MIN_LIKENESS = 50.0  # BLEU of quantized translations against the unquantized; below it, something is broken
 
 
@@ -37,6 +43,11 @@ class Check:
         likeness: BLEU of the export's translations with the run's own for references.
         bleu: of the run's own translations and of the export's, where there are references.
         difference: the largest of a token's log-probability, on random sentences; None for quantized weights.
+        greedy: as ``same``, with beam size 1; None where the run's own search is greedy.
+        search: settings of the comparison that the other program cannot have as the run has them.
+        own_search: whether the export is searched as the run is, see :class:`nmt.interop.targets.Target`.
+        differing: beam size, line, translation of the run, translation of the export; at most :data:`LISTED` of each
+            beam size.
     """
 
     lines: int
@@ -46,16 +57,30 @@ class Check:
     likeness: float
     bleu: tuple[float, float] | None
     difference: float | None
+    greedy: float | None = None
+    search: str = ""
+    own_search: bool = True
+    differing: list[tuple[int, str, str, str]] = field(default_factory=list)
 
     def summary(self) -> str:
         again = f", {self.searched_again} of them searched again by nmt itself" if self.searched_again else ""
         parts = [f"{self.same:.1%} of the translations of {self.lines} lines of {self.source} are the run's own{again}"]
+        if self.greedy is not None:
+            parts.append(f"{self.greedy:.1%} with greedy search")
+        if self.search:
+            parts.append(f"searched with {self.search}, on both sides")
         if self.same < 1:
             parts.append(f"{self.likeness:.1f} BLEU against the run's own")
         if self.bleu is not None:
             parts.append(f"{self.bleu[1]:.2f} BLEU, the run itself {self.bleu[0]:.2f}")
+            if not self.own_search and abs(self.bleu[1] - self.bleu[0]) > OTHER_TOLERANCE:
+                parts.append(
+                    "the probabilities are equal, the beam searches are not: tune beam and length penalty there"
+                )
         if self.difference is not None:
             parts.append(f"log-probabilities of tokens differ by at most {self.difference:.1g}")
+        if self.differing:
+            parts.append("the lines that differ are in nmt.json")
         return "\n".join(parts)
 
 
@@ -93,48 +118,95 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
     return Lines(where, [sources[i] for i in rows], references and [references[i] for i in rows])
 
 
-def compare(engine: Engine, exported: Exported, lines: Lines, difference: float | None) -> Check:
-    """Translate lines by the run and by ``engine``, which searches the export.
+def compare(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check:
+    """Translate lines by the run and by what ``folder`` holds, with the run's search and greedily.
 
     Args:
         difference: what :meth:`nmt.interop.targets.Target.write` returned.
     """
     from nmt.evaluation.scores import score
 
-    own = exported.own
-    exporting: Translator[Any] = Translator(engine, own.tokenizer, own.search, own.max_target_tokens)
-    ours, theirs = (
-        translate_block(translator, lines.sources, ALONE, f"checking the export: the {which}'s translations")
-        for which, translator in (("run", own), ("export", exporting))
-    )
-    same = sum(a.text == b.text or abs(a.score - b.score) < TIE for a, b in zip(ours, theirs, strict=True))
-    texts = [[t.text for t in found] for found in (ours, theirs)]
+    own, lines, search = exported.own, exported.lines, target.search(exported.own.search)
+    ours, theirs, again = _translated(target, folder, exported, search)
+    differing = _differing(target, lines, ours, theirs)
+    same, greedy = 1 - len(differing) / len(ours), None
+    listed = [(search.beam_size, *each) for each in differing[:LISTED]]
+    if search.beam_size > 1:
+        one = search.model_copy(update={"beam_size": 1})
+        differing = _differing(target, lines, *_translated(target, folder, exported, one)[:2])
+        greedy = 1 - len(differing) / len(ours)
+        listed += [(1, *each) for each in differing[:LISTED]]
+    texts = [[t.text for t in ours], [t.text for t in theirs]]
 
     def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
         return score(hypotheses, references, exported.config.evaluation, ["bleu"]).bleu
 
+    changed = {key: value for key, value in search if value != getattr(own.search, key)}
     return Check(
         lines=len(ours),
         source=lines.where,
-        same=same / len(ours),
-        searched_again=getattr(engine, "searched_again", 0),
+        same=same,
+        searched_again=again,
         likeness=bleu(texts[1], texts[0]),
         bleu=None if lines.references is None else (bleu(texts[0], lines.references), bleu(texts[1], lines.references)),
         difference=difference,
+        greedy=greedy,
+        search=", ".join(f"search.{key}: {value}" for key, value in changed.items()),
+        own_search=target.own_search,
+        differing=listed,
     )
 
 
-def judge(found: Check, quantize: str | None) -> None:
+def _translated(
+    target: Target, folder: Path, exported: Exported, search: ResolvedSearch
+) -> tuple[list[Translation], list[Translated], int]:
+    """Translations of the run and of the export, and how many of the latter the run made."""
+    own, lines = exported.own, exported.lines
+    engine = TorchEngine(own.engine.model, own.tokenizer, search, own.engine.device, own.engine.precision)
+    made: Translator[Any] = Translator(engine, own.tokenizer, search, own.max_target_tokens, own.longest_source)
+    theirs, again = target.translate(folder, exported._replace(own=made), lines.sources)
+    label = "checking the export: the run's translations"
+    return translate_block(made, lines.sources, ALONE, label), theirs, again
+
+
+def _equal(a: Translation, b: Translated, limits: bool) -> bool:
+    """Whether two translations are equal, or equally good.
+
+    Args:
+        limits: whether the export has our limits of length; otherwise it continues what ours cut.
     """
+    tie = b.score is not None and abs(a.score - b.score) < TIE
+    return a.text == b.text or tie or (not limits and a.at_limit and b.text.startswith(a.text))
+
+
+def _differing(
+    target: Target, lines: Lines, ours: Sequence[Translation], theirs: Sequence[Translated]
+) -> list[tuple[str, str, str]]:
+    """Each line whose translations differ, and both translations."""
+    rows = zip(lines.sources, ours, theirs, strict=True)
+    return [(line, a.text, b.text) for line, a, b in rows if not _equal(a, b, target.own_limits)]
+
+
+def judge(found: Check, quantize: str | None, own_search: bool) -> None:
+    """
+    Args:
+        own_search: whether the export is searched as the run is. Otherwise greedy translations must be equal, and
+            beams, which end differently in other programs, are only reported.
+
     Raises:
         ExportError: the export does not translate as the run does.
     """
-    if quantize is None and found.same < PROMISED:
+    same, promised = found.same, PROMISED
+    if not own_search:
+        same, promised = found.same if found.greedy is None else found.greedy, PROMISED_GREEDY
+    if quantize is None and same < promised:
         raise ExportError(
-            f"the export translates only {found.same:.2%} of {found.lines} lines of {found.source} as the run does, "
-            f"promised are {PROMISED:.1%}; nothing was written; please report this"
+            f"the export translates only {same:.2%} of {found.lines} lines of {found.source} as the run does, "
+            f"promised are {promised:.1%}; nothing was written; please report this"
         )
-    if quantize is None and found.bleu is not None and abs(found.bleu[1] - found.bleu[0]) > BLEU_TOLERANCE:
+    apart = 0.0 if found.bleu is None else abs(found.bleu[1] - found.bleu[0])
+    if quantize is None and own_search and apart > BLEU_TOLERANCE:
+        assert found.bleu is not None
         raise ExportError(
             f"the export has {found.bleu[1]:.2f} BLEU on {found.source} and the run {found.bleu[0]:.2f}, promised are "
             f"{BLEU_TOLERANCE} of difference at most; nothing was written; please report this"

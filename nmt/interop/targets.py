@@ -9,12 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from nmt.config.experiment import Config
+    from nmt.config.limits import ResolvedSearch
+    from nmt.interop.parity import Lines
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
-    from nmt.translation.translator import Engine, Translator
+    from nmt.translation.translator import Translator
 
 
 class Listed(NamedTuple):
@@ -29,7 +32,23 @@ class Listed(NamedTuple):
     weights: tuple[str, ...]
 
 
-TARGETS = {"ctranslate2": Listed("nmt.interop.ctranslate2", ("int8", "float16"))}
+TARGETS = {
+    "ctranslate2": Listed("nmt.interop.ctranslate2", ("int8", "float16")),
+    "huggingface": Listed("nmt.interop.huggingface", ()),
+    "marian": Listed("nmt.interop.marian", ()),
+    "argos": Listed("nmt.interop.argos", ("int8", "float16")),
+}
+
+
+class Translated(NamedTuple):
+    """What another program makes of one line.
+
+    Attributes:
+        score: of its search, comparable with ours; None where the program does not tell it.
+    """
+
+    text: str
+    score: float | None
 
 
 class Exported(NamedTuple):
@@ -38,12 +57,14 @@ class Exported(NamedTuple):
     Attributes:
         own: the run's translator in PyTorch.
         weights: their type.
+        lines: what the export is checked with.
     """
 
     run: Run
     config: Config
     own: Translator[TorchEngine]
     weights: str
+    lines: Lines
 
     @property
     def quantize(self) -> str | None:
@@ -52,7 +73,15 @@ class Exported(NamedTuple):
 
 
 class Target(Protocol):
-    """A program that a run can be exported for."""
+    """A program that a run can be exported for.
+
+    Attributes:
+        own_search: whether the results of beam search are promised to be those of the run, or of greedy search only.
+        own_limits: whether the comparison has the run's limits of length.
+    """
+
+    own_search: bool
+    own_limits: bool
 
     def check(self, run: Run, config: Config) -> None:
         """Check what the target needs, before the weights are read.
@@ -65,20 +94,32 @@ class Target(Protocol):
         """Versions of what writes the export, by name."""
         ...
 
+    def unverified(self) -> str | None:
+        """Why the export cannot be verified here, and what to install; None if it can."""
+        ...
+
+    def search(self, search: ResolvedSearch) -> ResolvedSearch:
+        """The settings nearest to ``search`` that the program knows; the comparison is under these."""
+        ...
+
     def write(self, folder: Path, exported: Exported) -> float | None:
         """Write model and tokenizer into ``folder``.
 
         Returns:
             The largest difference from the run in the log-probability of a token, on random sentences; None for
-            quantized weights.
+            quantized weights, and where it is not measured.
 
         Raises:
             ExportError: the export computes other probabilities than the run.
         """
         ...
 
-    def open(self, folder: Path, exported: Exported) -> Engine:
-        """Open what :meth:`write` wrote. The engine may count in ``searched_again`` what it left to the run's own."""
+    def translate(self, folder: Path, exported: Exported, lines: Sequence[str]) -> tuple[list[Translated], int]:
+        """Translate by the program alone, from text to text, with ``exported.own.search``.
+
+        Returns:
+            Translations, and how many of them were left to the run's own search.
+        """
         ...
 
     def readme(self, exported: Exported) -> str:

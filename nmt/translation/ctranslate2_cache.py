@@ -127,8 +127,11 @@ def positions(search: ResolvedSearch) -> int:
     return max(search.max_source_tokens, longest) + 1
 
 
-def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = None) -> float | None:
+def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = None, longest: int = 0) -> float | None:
     """Write the model of ``own`` into ``folder``, and compare its log-probabilities with those of ``own``.
+
+    Args:
+        longest: positions that a table of sinusoidal ones has at least.
 
     Returns:
         The largest difference; None for quantized weights, which differ by intention.
@@ -141,7 +144,7 @@ def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = Non
 
     model, tokenizer = own.engine.model, own.tokenizer
     assert isinstance(model, Transformer)  # as its configuration said
-    write_model(model, tokenizer, positions(own.search), folder, quantize)
+    write_model(model, tokenizer, max(longest, positions(own.search)), folder, quantize)
     difference = None if quantize else largest_difference(model, tokenizer, folder)
     if difference is not None and not difference <= MAX_DIFFERENCE:
         raise ExportError(

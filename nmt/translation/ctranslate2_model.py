@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,31 +145,43 @@ def largest_difference(model: Transformer, tokenizer: Tokenizer, folder: Path) -
     """
     import ctranslate2
 
-    device, rng = model.output.weight.device, np.random.default_rng(0)
+    pairs = random_pairs(model, tokenizer)
+    translator = ctranslate2.Translator(str(folder), intra_threads=1)
+    scored = translator.score_batch(
+        [tokenizer.src_pieces(src) for src, _ in pairs], [tokenizer.tgt_pieces(tgt) for _, tgt in pairs]
+    )
+    expected = log_probs(model, tokenizer, pairs)
+    return max(
+        float((ours - torch.tensor(found.log_probs)).abs().max()) for ours, found in zip(expected, scored, strict=True)
+    )
+
+
+def random_pairs(model: Transformer, tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
+    """Eight sentence pairs of random ids and lengths, without bos and eos."""
+    rng = np.random.default_rng(0)
     longest = min(40, (model.config.max_target_tokens or 41) - 1)
     lengths = [(1 + n * longest // 9, 1 + (7 * n % 8) * longest // 9) for n in range(8)]
     first = tokenizer.eos_id + 1  # of the ids that are not special
-    pairs = [
+    return [
         (
             rng.integers(first, tokenizer.src_vocab_size, s).tolist(),
             rng.integers(first, tokenizer.tgt_vocab_size, t).tolist(),
         )
         for s, t in lengths
     ]
-    translator = ctranslate2.Translator(str(folder), intra_threads=1)
-    scored = translator.score_batch(
-        [tokenizer.src_pieces(src) for src, _ in pairs], [tokenizer.tgt_pieces(tgt) for _, tgt in pairs]
-    )
-    differences = []
+
+
+def log_probs(model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
+    """The log-probability of each target token and of eos, [T + 1] for each pair."""
+    device, found = model.output.weight.device, []
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for (src, tgt), found in zip(pairs, scored, strict=True):
+        for src, tgt in pairs:
             ids = torch.tensor([[*src, tokenizer.eos_id]], device=device)
             tgt_in = torch.tensor([[tokenizer.bos_id, *tgt]], device=device)
             hidden = model(ids, torch.ones_like(ids, dtype=torch.bool), tgt_in)
-            log_probs = model.project(hidden)[0].float().log_softmax(-1).cpu()  # [T, V]
-            expected = log_probs.gather(1, torch.tensor([*tgt, tokenizer.eos_id]).unsqueeze(1))[:, 0]
-            differences.append((expected - torch.tensor(found.log_probs)).abs().max())
+            given = model.project(hidden)[0].float().log_softmax(-1).cpu()  # [T + 1, V]
+            found.append(given.gather(1, torch.tensor([*tgt, tokenizer.eos_id]).unsqueeze(1))[:, 0])
     model.train(training)
-    return float(torch.stack(differences).max())
+    return found

@@ -32,5 +32,6 @@ def run(arguments: argparse.Namespace) -> None:
     garbage.resume()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
     folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check)
-    print(found.summary())
+    if found is not None:
+        print(found.summary())
     print(f"exported to {folder}; its README.md says how to use it")

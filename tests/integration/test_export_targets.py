@@ -1,0 +1,230 @@
+"""Exports for ``transformers``, Argos Translate and Marian: checked by the programs where they are installed."""
+
+import json
+import re
+import shutil
+import zipfile
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from nmt.cli import main
+from nmt.config.model import TransformerConfig
+from nmt.config.pretrained import find, settings
+from nmt.data.tokenizer import EOS_ID, Tokenizer
+from nmt.interop import argos, huggingface, marian, parity
+from nmt.models.build import build_model
+from nmt.pretrained.vocabulary import write_tokenizer
+from nmt.pretrained.weights import read
+from nmt.run.checkpoint import load_weights
+from nmt.run.directory import Run
+from nmt.translation.ctranslate2_model import log_probs, random_pairs
+from nmt.translation.loading import load_translator
+from tests.conftest import Task
+from tests.unit.pretrained.marian_reference import Marian
+
+LEARN = {
+    "batch_tokens": 512, "max_steps": 150, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30},
+    "validate_every": 150, "log_every": 100,
+}  # fmt: skip
+SEARCH = {"max_source_tokens": 20}
+
+
+def installed(name):
+    return pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed; make interop installs it")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """runs/joint and runs/two: trained Marian Transformers; the others have seen two batches."""
+    task = Task(tmp_path_factory.mktemp("targets"), train=1000, held=40)
+    few = {**LEARN, "max_steps": 2}
+    marian = {"preset": "marian"}
+    two = {"tokenizer": {"joint": False, "vocab_size": 24}, "model": {**marian, "tie_embeddings": "none"}}
+    runs = {
+        "joint": {"model": marian, "train": LEARN},
+        "two": {**two, "train": LEARN},
+        "learned": {"model": {**marian, "positions": "learned", "start": "bos"}, "train": few},
+        "plain": {"train": few},
+    }
+    for name, sections in runs.items():
+        assert main(["train", str(task.config_file("transformer", name, **sections, search=SEARCH))]) == 0
+    return task
+
+
+def run_of(task, name):
+    return task.folder / "runs" / name
+
+
+def export(task, name, target, output, *options):
+    return main(["export", str(run_of(task, name)), "--to", target, "-o", str(output), *options])
+
+
+def reimported(folder, tmp_path):
+    """The model and the tokenizer that ``init.from`` reads of an export."""
+    source = find(str(folder))
+    config = TransformerConfig(**settings(source)["model"])
+    (tmp_path / "tokenizer").mkdir()
+    write_tokenizer(source, tmp_path / "tokenizer")
+    tokenizer = Tokenizer(tmp_path / "tokenizer")
+    model = build_model(config, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id).eval()
+    load_weights(model, read(source, config, None)[0], tmp_path)
+    return model, tokenizer
+
+
+def check_equal(run, model, tokenizer):
+    """Compare a reimported model with its run: pieces of lines, and log-probabilities of random sentences."""
+    own = load_translator(Run.open(str(run)))
+    for line in ("one two seven", "six", "three three four five one"):
+        there, here = tokenizer.encode_src([line])[0], own.tokenizer.encode_src([line])[0]
+        assert tokenizer.src_pieces(there) == own.tokenizer.src_pieces(here)
+    shift = tokenizer.tgt_vocab_size - own.tokenizer.tgt_vocab_size  # of the ids that are not special
+    for src, tgt in random_pairs(own.engine.model, own.tokenizer):
+        ours = log_probs(own.engine.model, own.tokenizer, [(src, tgt)])[0]
+        theirs = log_probs(model, tokenizer, [([i + shift for i in src], [i + shift for i in tgt])])[0]
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------- huggingface
+
+
+@pytest.mark.parametrize("name", ["joint", "two"])
+def test_a_hugging_face_folder_is_read_back_with_the_same_probabilities(task, tmp_path, monkeypatch, caplog, name):
+    monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
+    assert export(task, name, "huggingface", tmp_path / "hf") == 0
+    assert "warning: the export is not verified: transformers is not installed; " in caplog.text
+    assert json.loads((tmp_path / "hf" / "nmt.json").read_text())["check"] is None
+    check_equal(run_of(task, name), *reimported(tmp_path / "hf", tmp_path))
+
+
+def test_the_model_card_has_scores_with_signatures_data_and_a_licence(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
+    assert export(task, "joint", "huggingface", tmp_path / "hf") == 0
+    text = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("---\nlanguage:\n- en\n- de\nlicense: unknown\n")
+    assert re.search(r"^\| tiny \| bleu \| \d+\.\d\d \| `nrefs:1 case:mixed eff:no tok:13a", text, re.M)
+    assert "- train: 1,000 pairs" in text
+    assert '"src": "train.src"' in text
+    assert str(task.folder) not in text
+
+
+def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_path, capsys):
+    capsys.readouterr()
+    assert export(task, "plain", "huggingface", tmp_path / "out") == 2
+    line = capsys.readouterr().err.strip()
+    assert "MarianMTModel cannot express model.norm: pre; train a run with model.preset: marian" in line
+    assert "\n" not in line
+    assert export(task, "two", "argos", tmp_path / "out") == 2
+    assert "cannot express tokenizer.joint: false" in capsys.readouterr().err
+    assert export(task, "joint", "huggingface", tmp_path / "out", "--quantize", "int8") == 2
+    assert "huggingface cannot have such weights; leave the option out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    shutil.copytree(run_of(task, "joint"), tmp_path / "run")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    config["search"] |= {"no_repeat_ngram": 3}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert main(["export", str(tmp_path / "run"), "--to", "huggingface", "-o", str(tmp_path / "out")]) == 2
+    assert "MarianMTModel cannot search as the run does (search.no_repeat_ngram)" in capsys.readouterr().err
+
+
+@installed("transformers")
+@pytest.mark.parametrize("name", ["joint", "two", "learned"])
+def test_transformers_translates_as_the_run_does(task, tmp_path, name):
+    assert export(task, name, "huggingface", tmp_path / "hf") == 0
+    check = json.loads((tmp_path / "hf" / "nmt.json").read_text())["check"]
+    assert check["lines"] == 40
+    assert check["greedy"] >= parity.PROMISED_GREEDY
+    assert check["same"] >= 0.95
+    assert check["difference"] < 1e-4
+    alpha = json.loads((tmp_path / "hf" / "nmt.json").read_text())["search"]["alpha"]
+    assert check["search"] == f"search.length_penalty: average, search.alpha: {round(0.8 * alpha, 4)}"
+    written = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
+    assert (written["num_beams"], written["length_penalty"]) == (3, round(0.8 * alpha, 4))
+
+
+@installed("transformers")
+def test_an_export_whose_weights_are_others_is_refused(task, tmp_path, monkeypatch, capsys):
+    right = huggingface.weights_of
+    monkeypatch.setattr(huggingface, "weights_of", lambda m: {k: v * 1.01 for k, v in right(m).items()})
+    assert export(task, "joint", "huggingface", tmp_path / "hf") == 2
+    assert "transformers computes other probabilities than the run" in capsys.readouterr().err
+    assert not (tmp_path / "hf").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------- argos
+
+
+def test_an_argosmodel_has_the_parts_that_argos_translate_reads(task, tmp_path, monkeypatch):
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    monkeypatch.setattr(argos, "find_spec", lambda _: None)
+    assert export(task, "joint", "argos", tmp_path / "out") == 0
+    with zipfile.ZipFile(tmp_path / "out" / "en_de.argosmodel") as package:
+        package.extractall(tmp_path / "installed")
+    (folder,) = (tmp_path / "installed").iterdir()
+    about = json.loads((folder / "metadata.json").read_text())
+    assert (about["from_code"], about["to_code"], about["from_name"]) == ("en", "de", "English")
+    import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "sentencepiece.model"))
+    translator = ctranslate2.Translator(str(folder / "model"))
+    lines = task.paths["test.src"].read_text(encoding="utf-8").splitlines()
+    found = translator.translate_batch(pieces.encode(lines, out_type=str), beam_size=1, max_decoding_length=30)
+    assert main(["translate", str(run_of(task, "joint")), "-i", str(task.paths["test.src"]), "--beam-size", "1",
+                 "-o", str(tmp_path / "ours")]) == 0  # fmt: skip
+    ours = (tmp_path / "ours").read_text(encoding="utf-8").splitlines()
+    texts = [pieces.decode_pieces(each.hypotheses[0]) for each in found]
+    assert sum(a == b for a, b in zip(ours, texts, strict=True)) >= 0.85 * len(ours)  # apart from the longest
+
+
+@installed("argostranslate")
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_argos_translate_installs_the_package_and_translates(task, tmp_path, weights):
+    options = [] if weights == "float32" else ["--quantize", weights]
+    assert export(task, "joint", "argos", tmp_path / "out", *options) == 0
+    check = json.loads((tmp_path / "out" / "nmt.json").read_text())["check"]
+    assert check["lines"] == 40
+    assert check["same"] >= 0.7
+    shutil.rmtree(tmp_path / "out")
+
+
+# --------------------------------------------------------------------------------------------------------------- marian
+
+
+@pytest.mark.parametrize("name", ["joint", "two"])
+def test_a_marian_model_is_read_back_with_the_same_probabilities(task, tmp_path, monkeypatch, caplog, name):
+    monkeypatch.setattr(marian, "find_spec", lambda _: None)
+    assert export(task, name, "marian", tmp_path / "marian") == 0
+    assert "warning: the export is not verified: pymarian is not installed; " in caplog.text
+    check_equal(run_of(task, name), *reimported(tmp_path / "marian", tmp_path))
+    decoder = yaml.safe_load((tmp_path / "marian" / "decoder.yml").read_text())
+    assert all((tmp_path / "marian" / file).is_file() for file in decoder["models"] + decoder["vocabs"])
+
+
+def test_marian_computes_in_numpy_what_the_run_computes(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(marian, "find_spec", lambda _: None)
+    assert export(task, "joint", "marian", tmp_path / "marian") == 0
+    with np.load(tmp_path / "marian" / "model.npz") as arrays:
+        reference = Marian({name: arrays[name] for name in arrays.files}, 1, 1, 2)
+    own = load_translator(Run.open(str(run_of(task, "joint"))))
+    for src, tgt in random_pairs(own.engine.model, own.tokenizer):
+        expected = reference.log_probs([*src, EOS_ID], [*tgt, EOS_ID])
+        ours = log_probs(own.engine.model, own.tokenizer, [(src, tgt)])[0]
+        assert np.abs(ours.numpy() - expected).max() < 1e-4
+
+
+def test_positions_of_another_kind_are_refused_by_marian(task, tmp_path, capsys):
+    assert export(task, "learned", "marian", tmp_path / "out") == 2
+    assert "Marian cannot express model.positions: learned, model.start: bos; train a run" in capsys.readouterr().err
+
+
+@installed("pymarian")
+@pytest.mark.parametrize("name", ["joint", "two"])
+def test_marian_translates_as_the_run_does(task, tmp_path, name):
+    assert export(task, name, "marian", tmp_path / "out") == 0
+    check = json.loads((tmp_path / "out" / "nmt.json").read_text())["check"]
+    assert check["greedy"] >= parity.PROMISED_GREEDY
+    assert check["difference"] < 1e-4
+    assert sorted(file.name for file in (tmp_path / "out").iterdir() if "scored" in file.name) == []
