@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from nmt.checks.data import glance
 from nmt.checks.finding import Finding, Level
 from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
@@ -103,6 +104,13 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
         round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
     log.info("%s", round_trip.summary(config.tokenizer, config.init is not None))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
+
+
+def _glance(config: Config, corpus: Corpus) -> None:
+    """Warn of what is seen in the first pairs of a corpus."""
+    for found in glance(corpus, (config.data.src_lang, config.data.tgt_lang), config.seed):
+        advice = f"; {found.advice}" if found.advice else ""
+        log.warning("warning: %s%s (nmt check shows examples)", found.text, advice)
 
 
 def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
@@ -194,6 +202,8 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
         if ranks.is_main:
             held.enter_context(journal.keeping(run.log))
         prepared = ranks.main_first(lambda: prepare(config, run))
+        if not run.started:
+            ranks.on_main(lambda: _glance(config, prepared.corpus))
         # Batches, model, trainer
         training = Training(config, run, prepared, place)
         training.resume()

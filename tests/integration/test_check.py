@@ -25,3 +25,20 @@ def test_a_problem_exits_with_1(task, capsys):
     output = capsys.readouterr()
     assert "shifted by 2 line(s)" in output.out
     assert output.err.count("\n") == 1
+
+
+def test_a_training_warns_of_shifted_lines(task, caplog):
+    path = task.paths["train.tgt"]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    short = {"max_steps": 2, "validate_every": 2}
+    assert main(["train", str(task.config_file("rnn", name="whole", train=short))]) == 0
+    assert "shifted" not in caplog.text
+    path.write_text("".join([*lines[2:], *lines[:2]]), encoding="utf-8")
+    assert main(["train", str(task.config_file("rnn", name="shifted", train=short))]) == 0
+    [warning] = [each for each in caplog.messages if "targets are shifted by 2 line(s)" in each]
+    assert warning.startswith("warning: train: ")
+    assert warning.endswith("(nmt check shows examples)")
+    # A start that resumes or finds a finished run does not look again
+    caplog.clear()
+    assert main(["train", str(task.config_file("rnn", name="shifted", train=short))]) == 0
+    assert "shifted" not in caplog.text
