@@ -483,7 +483,7 @@ BAD_TEXTS: dict[str, tuple[bytes, str]] = {
 def test_texts(place, capfd, case):
     content, expected = BAD_TEXTS[case]
     place.write("in", content)
-    assert refused(place, ["translate", "c", "-i", "in", "-o", "out"], capfd) == expected
+    assert refused(place, ["translate", "c", "-i", "in", "-o", "out", "--strict"], capfd) == expected
 
 
 GOOD_TEXTS: dict[str, tuple[bytes, int]] = {
@@ -493,6 +493,7 @@ GOOD_TEXTS: dict[str, tuple[bytes, int]] = {
     "no newline at the end": (b"one\ntwo", 2),
     "one newline": (b"\n", 1),
     "a line of 50,000 words": (b"one\n" + b"two " * 50_000 + b"\nthree\n", 3),
+    "a NUL and an invalid byte": (b"one\0\xff\ntwo\n", 2),
     "100,000 lines": (b"one\n\n" * 50_000, 100_000),
     "characters never seen": ("日本語\n👩‍👩‍👧🏽\n\u2028\u0085\n\u200f\x1b[31m\n".encode(), 4),
 }
