@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,8 @@ from nmt.evaluation.scores import METRICS, TITLES
 from nmt.evaluation.sets import TestSet, score_set
 from nmt.run.checkpoint import read_origin
 from nmt.run.directory import Run
-from nmt.runtime.device import resolve_precision
-from nmt.runtime.environment import changes, environment
+from nmt.runtime.device import resolve_device, resolve_precision
+from nmt.runtime.environment import changes, earlier_starts, environment
 from nmt.translation.loading import load_translator
 
 log = logging.getLogger(__name__)
@@ -126,32 +127,39 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     # Compare
     new = Run(again.run_dir)
     found = read_origin(new.model)
-    sets = [_compared(results.record(n), results.hypotheses(n), Results(new), n) for n in names if _has(new, n)]
+    scored = [name for name in names if Results(new).record(name) is not None]
+    sets = [_compared(results.record(name), results.hypotheses(name), Results(new), name) for name in scored]
+    sets += _searched(new, run, [name for name in names if name not in scored])
     notes = [] if config.train.max_minutes is None or config.train.schedule.total_steps else [
         "train.max_minutes limited the training, whose schedule followed the clock"
     ]  # fmt: skip
+    if earlier_starts(origin.get("environment"), found["environment"]) == "other":
+        notes.append("a start of the training had another environment or number of processes")
     same = origin["weights"] == found["weights"]
     return Reproduction(new.path, changes(origin.get("environment"), found["environment"]), same, sets, notes)
 
 
 def _search_again(run: Run, origin: Mapping[str, Any], names: list[str]) -> Reproduction:
-    config, results = run.load_config(), Results(run)
-    recorded = run.recorded_data()
-    if recorded is None:
-        raise RunError(f"{run.path}: has no account of its data, manifest.json")
-    parts = {name: "valid" if name == "valid" else f"test.{name}" for name in names}
-    corpus, translator = sets_of_run(config.data, recorded, list(parts.values())), load_translator(run)
-    sets = []
-    for name, part in parts.items():
-        scores, hypotheses = score_set(translator, TestSet.of(corpus, part), config.evaluation)
-        sets.append(_judged(name, results.record(name) or {}, results.hypotheses(name), scores.as_dict(), hypotheses))
-    device = translator.engine.device
+    config, sets = run.load_config(), _searched(run, run, names)
+    device = resolve_device(config.train.device)
     now = environment(device, resolve_precision(config.train.precision, device))
     return Reproduction(None, changes(origin.get("environment"), now), None, sets)
 
 
-def _has(run: Run, name: str) -> bool:
-    return Results(run).record(name) is not None
+def _searched(searching: Run, run: Run, names: list[str]) -> list[SetFound]:
+    """Search sets with the weights of one run, and compare with what ``run`` holds."""
+    if not names:
+        return []
+    config, results, recorded = run.load_config(), Results(run), run.recorded_data()
+    if recorded is None:
+        raise RunError(f"{run.path}: has no account of its data, manifest.json")
+    parts = {name: "valid" if name == "valid" else f"test.{name}" for name in names}
+    corpus, translator = sets_of_run(config.data, recorded, list(parts.values())), load_translator(searching)
+    found = []
+    for name, part in parts.items():
+        scores, hypotheses = score_set(translator, TestSet.of(corpus, part), config.evaluation)
+        found.append(_judged(name, results.record(name) or {}, results.hypotheses(name), scores.as_dict(), hypotheses))
+    return found
 
 
 def _compared(record: Mapping[str, Any] | None, hypotheses: list[str], new: Results, name: str) -> SetFound:
@@ -168,10 +176,10 @@ def _judged(
     scores = {
         metric: (
             then[metric],
-            now[metric],
+            now.get(metric, math.nan),
             (intervals[metric][0], intervals[metric][1]) if metric in intervals else None,
         )
         for metric in METRICS
-        if then.get(metric) is not None and now.get(metric) is not None
+        if then.get(metric) is not None
     }
     return SetFound(name, sum(same), len(before), first, scores)

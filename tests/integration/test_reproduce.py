@@ -47,6 +47,18 @@ def test_what_differs_is_told(task, tmp_path, how, capsys):
         stored.write_text(whole)
 
 
+def test_a_set_that_a_training_does_not_score_is_compared_too(task, tmp_path, capsys):
+    run, stored = task.folder / "runs" / "rnn", task.folder / "runs/rnn/evaluation/valid.hyp"
+    assert main(["evaluate", str(run), "--set-name", "valid"]) == 0
+    try:
+        stored.write_text("another translation\n" + stored.read_text().partition("\n")[2])
+        assert main(["reproduce", str(run), "--into", str(tmp_path / "again")]) == 1
+        assert re.search("^valid: .* the first other one is line 1$", capsys.readouterr().out, re.MULTILINE)
+    finally:
+        for path in stored.parent.glob("valid.*"):
+            path.unlink()
+
+
 def test_the_search_alone_stores_nothing(task, capsys):
     run = task.folder / "runs" / "transformer"
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
