@@ -113,10 +113,8 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     if decode_only:
         return _search_again(run, origin, names)
     # Train
-    raw, path = (
-        config.model_dump(mode="json"),
-        Path(into) if into else run.path.with_name(f"{run.path.name}-reproduced"),
-    )
+    raw = config.model_dump(mode="json")
+    path = Path(into) if into else run.path.with_name(f"{run.path.name}-reproduced")
     raw |= {"name": path.name, "runs": str(path.parent)}
     raw["train"] |= {"max_steps": origin["last_step"], "max_minutes": None, "max_epochs": None, "patience": None}
     again = validate_config(raw, str(run.config_path))
@@ -126,9 +124,9 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     pipeline.train(again)
     # Compare
     new = Run(again.run_dir)
-    found = read_origin(new.model)
-    scored = [name for name in names if Results(new).record(name) is not None]
-    sets = [_compared(results.record(name), results.hypotheses(name), Results(new), name) for name in scored]
+    found, now = read_origin(new.model), Results(new)
+    scored = {name: record for name in names if (record := now.record(name)) is not None}
+    sets = [_judged(name, results, record, now.hypotheses(name)) for name, record in scored.items()]
     sets += _searched(new, run, [name for name in names if name not in scored])
     notes = [] if config.train.max_minutes is None or config.train.schedule.total_steps else [
         "train.max_minutes limited the training, whose schedule followed the clock"
@@ -158,17 +156,13 @@ def _searched(searching: Run, run: Run, names: list[str]) -> list[SetFound]:
     found = []
     for name, part in parts.items():
         scores, hypotheses = score_set(translator, TestSet.of(corpus, part), config.evaluation)
-        found.append(_judged(name, results.record(name) or {}, results.hypotheses(name), scores.as_dict(), hypotheses))
+        found.append(_judged(name, results, scores.as_dict(), hypotheses))
     return found
 
 
-def _compared(record: Mapping[str, Any] | None, hypotheses: list[str], new: Results, name: str) -> SetFound:
-    return _judged(name, record or {}, hypotheses, new.record(name) or {}, new.hypotheses(name))
-
-
-def _judged(
-    name: str, then: Mapping[str, Any], before: list[str], now: Mapping[str, Any], after: list[str]
-) -> SetFound:
+def _judged(name: str, results: Results, now: Mapping[str, Any], after: list[str]) -> SetFound:
+    """A set as the run stored it, beside new scores and translations."""
+    then, before = results.record(name) or {}, results.hypotheses(name)
     same = [one == other for one, other in zip(before, after, strict=False)]
     whole = len(before) == len(after)
     first = None if all(same) and whole else (same.index(False) if False in same else len(same)) + 1

@@ -423,9 +423,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def parse_yaml(text: str) -> Any:
+    """Plain YAML, as ``yaml.safe_load``, but parsed in C where PyYAML has that: vocabularies are large."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text).get_single_data()
+
+
 def _read_yaml(path: Path, name: str) -> Any:
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text(encoding="utf-8"))  # in C: large files
-        return loader.get_single_data()
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"init.from: {name}: {path}: cannot be read: {' '.join(str(error).split())[:120]}") from None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +18,7 @@ from nmt.config.limits import ResolvedSearch
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated
+from nmt.interop.targets import Exported, Target, Translated, missing
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 from nmt.translation import ctranslate2_cache
@@ -88,12 +86,8 @@ class Argos:
         return {"ctranslate2": import_ctranslate2().__version__}
 
     def unverified(self) -> str | None:
-        if find_spec("argostranslate") is not None:
-            return None
-        return (
-            f"argostranslate is not installed; {shlex.quote(sys.executable)} -m pip install argostranslate, export "
-            "again; log-probabilities were compared through CTranslate2"
-        )
+        told = missing("argostranslate")
+        return told and f"{told}; log-probabilities were compared through CTranslate2"
 
     def search(self, search: ResolvedSearch) -> ResolvedSearch:
         return search.model_copy(update={"length_penalty": "average", "alpha": ALPHA})

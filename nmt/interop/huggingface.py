@@ -7,11 +7,8 @@ begin-of-sentence is named ``<pad>`` there, and ours of padding, which then is n
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,7 @@ from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, parse_
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated
+from nmt.interop.targets import Exported, Target, Translated, missing
 from nmt.models.transformer import Transformer
 from nmt.models.transformer_layers import added_positions
 from nmt.pretrained.names import from_ours
@@ -62,9 +59,7 @@ class HuggingFace:
         return {"transformers": transformers.__version__}
 
     def unverified(self) -> str | None:
-        if find_spec("transformers") is not None:
-            return None
-        return f"transformers is not installed; {shlex.quote(sys.executable)} -m pip install transformers, export again"
+        return missing("transformers")
 
     def search(self, search: ResolvedSearch) -> ResolvedSearch:
         return average_penalty(search)

@@ -6,12 +6,10 @@ Marian reads SentencePiece models itself, with their ids, so that weights keep t
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from nmt.data.tokenizer import VOCABULARY
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated
+from nmt.interop.targets import Exported, Target, Translated, missing
 from nmt.models.transformer import Transformer
 from nmt.pretrained.names import from_ours
 from nmt.run.directory import Run
@@ -86,9 +84,7 @@ class MarianTarget:
         return {}
 
     def unverified(self) -> str | None:
-        if find_spec("pymarian") is not None:
-            return None
-        return f"pymarian is not installed; {shlex.quote(sys.executable)} -m pip install pymarian, export again"
+        return missing("pymarian")
 
     def search(self, search: ResolvedSearch) -> ResolvedSearch:
         return average_penalty(search)

@@ -5,7 +5,10 @@ A further target is a module with a :class:`Target` named ``TARGET``, and an ent
 
 from __future__ import annotations
 
+import shlex
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
+
+
+def missing(package: str) -> str | None:
+    """How to get the package that verifies an export; None where it is installed."""
+    if find_spec(package) is not None:
+        return None
+    return f"{package} is not installed; {shlex.quote(sys.executable)} -m pip install {package}, export again"
 
 
 class Listed(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from nmt.config.pretrained import Pretrained, read_json, vocabulary_files
+from nmt.config.pretrained import Pretrained, parse_yaml, read_json, vocabulary_files
 from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, parse_model
 from nmt.errors import TokenizerError
 
@@ -67,8 +67,7 @@ def _read_list(path: Path) -> dict[str, int]:
     """A vocabulary of Marian, pieces to ids, in YAML or JSON."""
     try:
         text = path.read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        found = json.loads(text) if path.suffix == ".json" else loader(text).get_single_data()
+        found = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise TokenizerError(f"{path}: cannot be read: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(found, dict):

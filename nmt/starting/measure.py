@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +20,14 @@ from nmt.config.experiment import Config
 from nmt.config.load import validate_config
 from nmt.models.build import count_parameters
 from nmt.run.directory import Run
-from nmt.runtime.device import Place, resolve_device, resolve_precision, use_device
+from nmt.runtime.device import (
+    Place,
+    peak_memory,
+    reset_peak_memory,
+    resolve_device,
+    resolve_precision,
+    use_device,
+)
 from nmt.runtime.environment import precision_name
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.progress import showing
@@ -116,7 +121,7 @@ class Bench:
         order, reader, updater = trainer.order, trainer.reader, trainer.updater
         cuda = self.device.type == "cuda"
         if cuda:
-            torch.cuda.reset_peak_memory_stats(self.device)
+            reset_peak_memory(self.device)
             updater.prepare(order.longest_batch(), trainer.window)
         updates = order.updates(0)
         rows = [batch for update in (updates[i] for i in range(min(len(updates), BATCHES))) for batch in update]
@@ -129,7 +134,7 @@ class Bench:
                 add(1)
                 done += 1
             seconds, worked = self._now() - begun, time.process_time() - worked
-        memory = torch.cuda.max_memory_allocated(self.device) if cuda else _peak()
+        memory = peak_memory(self.device)
         share = worked / seconds / torch.get_num_threads() if self.device.type == "cpu" else 1.0
         return order.accumulate * seconds / done, memory, min(1.0, share)
 
@@ -155,12 +160,6 @@ def bench(material: Material) -> Iterator[Bench]:
     """A bench whose folder is deleted at the end, also after an error or a signal."""
     with tempfile.TemporaryDirectory(prefix="nmt-init-", ignore_cleanup_errors=True) as folder:
         yield Bench(Path(folder), material)
-
-
-def _peak() -> int:
-    """The largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 @contextmanager

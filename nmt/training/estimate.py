@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from nmt.config.train import TrainConfig
 from nmt.models.build import count_parameters
+from nmt.runtime.device import peak_memory, reset_peak_memory
 from nmt.training import plan
 from nmt.training.progress import Progress
 from nmt.training.trainer import Trainer
@@ -50,13 +47,13 @@ def measure(trainer: Trainer) -> Estimate:
     progress, window = Progress(), trainer.window
     trainer.model.train()
     # Memory: the longest batch twice, because the first update allocates the optimizer's moments.
-    _reset_peak(device)
+    reset_peak_memory(device)
     if device.type == "cuda":
         updater.prepare(order.longest_batch(), window)
     largest = trainer.reader.largest(order.longest_batch())
     for _ in range(WARMUP):
         updater.update([largest], progress, window)
-    memory = _peak(device)
+    memory = peak_memory(device)
     # Time: updates spread over the first epoch.
     epoch = order.updates(0)
     updates = [epoch[int(i)] for i in np.unique(np.linspace(0, len(epoch) - 1, TIMED).astype(int))]
@@ -83,22 +80,3 @@ def _end(config: TrainConfig, pace: plan.Pace, step_seconds: float) -> tuple[int
         in_time = max(1, int(60 * config.max_minutes / step_seconds))
         steps = min(steps or in_time, in_time)
     return steps, None if steps is None else steps * step_seconds
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM becomes VmRSS
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -452,11 +452,10 @@ class Trainer:
                 show = partial(self.reporter.attention, progress.step, name, weights, src, tgt, title)
                 self.reporter.try_to(f"attention map {name}", show)
         self._warn_if_stuck(result)
-        for note in (
-            result.notes if not self._told_notes else ()
-        ):  # as long as the model is weak, each validation has one
-            self.reporter.line(note)
-            self._told_notes = True
+        if not self._told_notes:  # as long as the model is weak, each validation has one
+            for note in result.notes:
+                self.reporter.line(note)
+            self._told_notes = bool(result.notes)
         m, measure = result.metrics, self.ranking.measure(result.quality)
         by = "" if measure == c.score else f" by {TITLES[measure]}"
         self.reporter.line(

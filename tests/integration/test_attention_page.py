@@ -5,7 +5,6 @@ It needs the package playwright (``pip install -e '.[browser]'``) and Chromium, 
 """
 
 import re
-import shutil
 import struct
 from pathlib import Path
 
@@ -21,21 +20,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is mi
 
 expect = playwright.expect
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HOSTILE = '</script><img src=x onerror="document.title=1"> <script>document.title=2</script> &amp;'
 ARABIC = "ذهب الولد إلى New York صباح اليوم"
 CHINESE = "今天早上我们在图书馆里学习注意力"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as started:
-        installed = next(filter(None, map(shutil.which, NAMES)), None) or started.chromium.executable_path
-        if not Path(installed).exists():
-            pytest.skip("no Chromium: install Debian's package chromium, or run playwright install chromium")
-        browser = started.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -12,18 +12,13 @@ import torch
 import yaml
 
 from nmt.cli import main
-from nmt.config.model import TransformerConfig
-from nmt.config.pretrained import find, settings
-from nmt.data.tokenizer import EOS_ID, Tokenizer
-from nmt.interop import argos, huggingface, marian, parity
-from nmt.models.build import build_model
-from nmt.pretrained.vocabulary import write_tokenizer
-from nmt.pretrained.weights import read
-from nmt.run.checkpoint import load_weights
+from nmt.data.tokenizer import EOS_ID
+from nmt.interop import huggingface, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs
 from nmt.translation.loading import load_translator
 from tests.conftest import Task
+from tests.unit.pretrained.imported import imported
 from tests.unit.pretrained.marian_reference import Marian
 
 LEARN = {
@@ -63,18 +58,6 @@ def export(task, name, target, output, *options):
     return main(["export", str(run_of(task, name)), "--to", target, "-o", str(output), *options])
 
 
-def reimported(folder, tmp_path):
-    """The model and the tokenizer that ``init.from`` reads of an export."""
-    source = find(str(folder))
-    config = TransformerConfig(**settings(source)["model"])
-    (tmp_path / "tokenizer").mkdir()
-    write_tokenizer(source, tmp_path / "tokenizer")
-    tokenizer = Tokenizer(tmp_path / "tokenizer")
-    model = build_model(config, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id).eval()
-    load_weights(model, read(source, config, None)[0], tmp_path)
-    return model, tokenizer
-
-
 def check_equal(run, model, tokenizer):
     """Compare a reimported model with its run: pieces of lines, and log-probabilities of random sentences."""
     own = load_translator(Run.open(str(run)))
@@ -93,15 +76,15 @@ def check_equal(run, model, tokenizer):
 
 @pytest.mark.parametrize("name", ["joint", "two"])
 def test_a_hugging_face_folder_is_read_back_with_the_same_probabilities(task, tmp_path, monkeypatch, caplog, name):
-    monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
     assert export(task, name, "huggingface", tmp_path / "hf") == 0
     assert "warning: the export is not verified: transformers is not installed; " in caplog.text
     assert json.loads((tmp_path / "hf" / "nmt.json").read_text())["check"] is None
-    check_equal(run_of(task, name), *reimported(tmp_path / "hf", tmp_path))
+    check_equal(run_of(task, name), *imported(tmp_path / "hf", tmp_path)[1:])
 
 
 def test_the_model_card_has_scores_with_signatures_data_and_a_licence(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
     assert export(task, "joint", "huggingface", tmp_path / "hf") == 0
     text = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
     assert text.startswith("---\nlanguage:\n- en\n- de\nlicense: unknown\n")
@@ -159,7 +142,7 @@ def test_an_export_whose_weights_are_others_is_refused(task, tmp_path, monkeypat
 
 def test_an_argosmodel_has_the_parts_that_argos_translate_reads(task, tmp_path, monkeypatch):
     ctranslate2 = pytest.importorskip("ctranslate2")
-    monkeypatch.setattr(argos, "find_spec", lambda _: None)
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
     assert export(task, "joint", "argos", tmp_path / "out") == 0
     with zipfile.ZipFile(tmp_path / "out" / "en_de.argosmodel") as package:
         package.extractall(tmp_path / "installed")
@@ -195,16 +178,16 @@ def test_argos_translate_installs_the_package_and_translates(task, tmp_path, wei
 
 @pytest.mark.parametrize("name", ["joint", "two"])
 def test_a_marian_model_is_read_back_with_the_same_probabilities(task, tmp_path, monkeypatch, caplog, name):
-    monkeypatch.setattr(marian, "find_spec", lambda _: None)
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
     assert export(task, name, "marian", tmp_path / "marian") == 0
     assert "warning: the export is not verified: pymarian is not installed; " in caplog.text
-    check_equal(run_of(task, name), *reimported(tmp_path / "marian", tmp_path))
+    check_equal(run_of(task, name), *imported(tmp_path / "marian", tmp_path)[1:])
     decoder = yaml.safe_load((tmp_path / "marian" / "decoder.yml").read_text())
     assert all((tmp_path / "marian" / file).is_file() for file in decoder["models"] + decoder["vocabs"])
 
 
 def test_marian_computes_in_numpy_what_the_run_computes(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(marian, "find_spec", lambda _: None)
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
     assert export(task, "joint", "marian", tmp_path / "marian") == 0
     with np.load(tmp_path / "marian" / "model.npz") as arrays:
         reference = Marian({name: arrays[name] for name in arrays.files}, 1, 1, 2)

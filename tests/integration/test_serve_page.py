@@ -1,8 +1,5 @@
 """The page of ``nmt serve`` in a browser; see :mod:`tests.integration.test_attention_page` for what it needs."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install -e '.[browser]'")
@@ -12,18 +9,6 @@ from nmt.serve.limits import Limits  # noqa: E402
 from tests.integration.test_serve import serving  # noqa: E402
 
 expect = playwright.expect
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as started:
-        installed = next(filter(None, map(shutil.which, NAMES)), None) or started.chromium.executable_path
-        if not Path(installed).exists():
-            pytest.skip("no Chromium: install Debian's package chromium, or run playwright install chromium")
-        browser = started.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from nmt.cli import main
 from nmt.config.model import TransformerConfig
-from nmt.config.pretrained import find, settings
+from nmt.config.pretrained import find
 from nmt.data.tokenizer import BOS_ID, EOS_ID, UNK_ID, Tokenizer
 from nmt.errors import NmtError
 from nmt.models.build import build_model
 from nmt.pretrained.names import from_ours, to_ours
-from nmt.pretrained.vocabulary import vocabularies, write_tokenizer
-from nmt.pretrained.weights import read
-from nmt.run.checkpoint import load_weights
+from nmt.pretrained.vocabulary import vocabularies
 from tests.conftest import WORDS, Task
+from tests.unit.pretrained.imported import imported
 from tests.unit.pretrained.marian_reference import Marian
 
 D, HEADS, LAYERS = 16, 2, (2, 1)
@@ -117,18 +116,6 @@ def hugging_face_folder(folder, binary=False, **changes):
     return weights
 
 
-def opened(name, tmp_path):
-    """Our model and tokenizer of a pretrained model."""
-    source = find(str(name))
-    config = TransformerConfig(**settings(source)["model"])
-    (tmp_path / "tokenizer").mkdir()
-    write_tokenizer(source, tmp_path / "tokenizer")
-    tokenizer = Tokenizer(tmp_path / "tokenizer")
-    model = build_model(config, tokenizer.src_vocab_size, tokenizer.tgt_vocab_size, tokenizer.pad_id).eval()
-    load_weights(model, read(source, config, None)[0], tmp_path)
-    return source, model, tokenizer
-
-
 @torch.inference_mode()
 def log_probs(model, src, tgt):
     ids = torch.tensor([[*src, EOS_ID]])
@@ -139,7 +126,7 @@ def log_probs(model, src, tgt):
 @pytest.mark.parametrize("activation", ["swish", "relu"])
 def test_a_marian_model_gives_the_probabilities_of_the_reference(tmp_path, activation):
     weights = marian_folder(tmp_path / "marian", **{"transformer-ffn-activation": activation})
-    _, model, tokenizer = opened(tmp_path / "marian", tmp_path)
+    _, model, tokenizer = imported(tmp_path / "marian", tmp_path)
     reference = Marian(weights, *LAYERS, HEADS, activation)
     text = spm.SentencePieceProcessor(model_file=str(tmp_path / "marian" / "vocab.spm"))
     for src, tgt in list(zip(LINES["src"], LINES["tgt"], strict=True))[:5]:
@@ -159,7 +146,7 @@ def test_a_marian_model_with_a_list_of_pieces_as_opus_mt_packs_it(tmp_path):
     (tmp_path / "opus" / "decoder.yml").write_text("models: [m.npz]\nvocabs: [all.vocab.yml, all.vocab.yml]\n")
     text = yaml.safe_dump({**ABOUT, "dim-vocabs": [len(ids)] * 2}).encode() + b"\0"
     np.savez(tmp_path / "opus" / "m.npz", **weights, **{"special:model.yml": np.frombuffer(text, np.int8)})
-    _, model, tokenizer = opened(tmp_path / "opus", tmp_path)
+    _, model, tokenizer = imported(tmp_path / "opus", tmp_path)
     plain = [spm.SentencePieceProcessor(model_file=str(tmp_path / "opus" / f"{s}.spm")) for s in ("source", "target")]
     src, tgt = LINES["src"][0], LINES["tgt"][0]
     there = [[*(ids.get(p, 1) for p in m.encode(x, out_type=str)), 0] for m, x in zip(plain, (src, tgt), strict=True)]
@@ -170,7 +157,7 @@ def test_a_marian_model_with_a_list_of_pieces_as_opus_mt_packs_it(tmp_path):
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_hugging_face_folder_gives_the_probabilities_of_the_reference(tmp_path, binary):
     weights = hugging_face_folder(tmp_path / "hf", binary)
-    source, model, tokenizer = opened(tmp_path / "hf", tmp_path)
+    source, model, tokenizer = imported(tmp_path / "hf", tmp_path)
     reference = Marian(weights, *LAYERS, HEADS, steps="huggingface")
     src_side, tgt_side = vocabularies(source)
     for src, tgt in list(zip(LINES["src"], LINES["tgt"], strict=True))[:5]:
@@ -191,7 +178,7 @@ def test_stored_positions_and_a_trained_start_are_found_in_the_weights(tmp_path,
     theirs |= {f"model.{side}.embed_positions.weight": table.clone() for side in ("encoder", "decoder")}
     theirs["model.shared.weight"][-1] = 0.5
     save_file(theirs, file)
-    source, model, tokenizer = opened(tmp_path / "hf", tmp_path)
+    source, model, tokenizer = imported(tmp_path / "hf", tmp_path)
     assert model.config.start == "bos"
     assert (model.tgt_embedding.weight[BOS_ID] == 0.5).all()
     model.tgt_embedding.weight.data[BOS_ID] = weights["Wemb"][-1] = 0  # the reference starts with zeros
@@ -202,7 +189,7 @@ def test_stored_positions_and_a_trained_start_are_found_in_the_weights(tmp_path,
 
 def test_pieces_that_the_vocabulary_lacks_are_unknown_and_a_language_tag_is_one_piece(tmp_path):
     hugging_face_folder(tmp_path / "hf")
-    _, _, tokenizer = opened(tmp_path / "hf", tmp_path)
+    _, _, tokenizer = imported(tmp_path / "hf", tmp_path)
     ids = json.loads((tmp_path / "hf" / "vocab.json").read_text())
     plain = spm.SentencePieceProcessor(model_file=str(tmp_path / "hf" / "source.spm"))
     for line in LINES["src"]:
@@ -230,7 +217,7 @@ def test_the_names_of_all_weights_go_both_ways(ties):
 def test_what_cannot_be_expressed_is_one_clear_line(tmp_path):
     def said(folder) -> str:
         with pytest.raises(NmtError) as error:
-            opened(folder, tmp_path)
+            imported(folder, tmp_path)
         shutil.rmtree(tmp_path / "tokenizer", ignore_errors=True)
         assert "\n" not in str(error.value)
         return str(error.value)
@@ -294,7 +281,7 @@ def test_probabilities_equal_those_of_transformers(tmp_path, activation):
     folder = str(tmp_path / "hf")
     theirs = transformers.MarianMTModel.from_pretrained(folder).eval()
     tokens = transformers.MarianTokenizer.from_pretrained(folder)
-    _, model, tokenizer = opened(folder, tmp_path)
+    _, model, tokenizer = imported(folder, tmp_path)
     for src, tgt in list(zip(LINES["src"], LINES["tgt"], strict=True))[:5]:
         batch = tokens([src], text_target=[tgt], return_tensors="pt")
         with torch.inference_mode():
@@ -336,7 +323,7 @@ def test_scores_equal_those_of_a_model_that_marian_trains(tmp_path, ties):
     marian(TRAIN, json.dumps(settings))
     scores = marian(SCORE, "-m", "model.npz", "-v", *files, "-t", "src", "tgt", "--cpu-threads", "1", "--quiet")
     expected = [float(line) for line in scores.split()]
-    _, model, tokenizer = opened(tmp_path / "model.npz", tmp_path)
+    _, model, tokenizer = imported(tmp_path / "model.npz", tmp_path)
     assert model.config.tie_embeddings == ties
     for src, tgt, score in list(zip(LINES["src"], LINES["tgt"], expected, strict=True))[:20]:
         found = log_probs(model, tokenizer.encode_src([src])[0], tokenizer.encode_tgt([tgt])[0])
@@ -380,7 +367,7 @@ def test_weights_in_half_precision_become_float32(tmp_path, dtype):
     hugging_face_folder(tmp_path / "hf")
     file = tmp_path / "hf" / "model.safetensors"
     save_file({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, file)
-    _, model, _ = opened(tmp_path / "hf", tmp_path)
+    _, model, _ = imported(tmp_path / "hf", tmp_path)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
@@ -392,6 +379,6 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
     hugging_face_folder(tmp_path / "hf", binary=True)
     torch.save({"model.shared.weight": Attack()}, tmp_path / "hf" / "pytorch_model.bin")
     with pytest.raises(NmtError, match=r"pytorch_model\.bin: cannot be read") as error:
-        opened(tmp_path / "hf", tmp_path)
+        imported(tmp_path / "hf", tmp_path)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "attacked").exists()
