@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from nmt.config.search import Average
 from nmt.errors import DataError
 from nmt.run.directory import Run, load_experiment
+from nmt.translation.ensembles import Others
 from nmt.translation.loading import EngineName, load_translator
 from nmt.translation.translator import Translation
 
@@ -115,21 +117,34 @@ class Model:
         return f"<nmt.Model {self.run.path}: {data.src_lang} to {data.tgt_lang}>"
 
 
-def load(run: str | Path, device: str | None = None, engine: EngineName = "pytorch", **search: Any) -> Model:
+def load(
+    run: str | Path,
+    device: str | None = None,
+    engine: EngineName = "pytorch",
+    *,
+    ensemble: Sequence[str | Path] = (),
+    ensemble_average: Average | None = None,
+    **search: Any,
+) -> Model:
     """Load the final weights of a run, or the best so far while it is not finished.
 
     Args:
         run: run directory, or its name under ``runs/``.
         device: ``cpu``, ``cuda`` or ``mps``; None: as the run was trained with.
         engine: ``ctranslate2`` for speed, if installed.
+        ensemble: further runs, which must have the vocabulary of ``run``: the model is the average of all.
+        ensemble_average: ``probability`` (default) or ``log_probability``, for the geometric mean.
         search: settings of the section ``search``, such as ``beam_size=8``.
 
     Raises:
         RunError: there is no such run, or it has no weights yet.
-        ConfigError: a search setting is wrong.
+        ConfigError: a search setting is wrong, or a run has another vocabulary.
     """
     opened = Run.open(str(run))
-    return Model(opened, load_translator(opened, search, device, engine), engine)
+    if isinstance(ensemble, str | Path):
+        ensemble = [ensemble]
+    others = Others.open([str(each) for each in ensemble], ensemble_average)
+    return Model(opened, load_translator(opened, search, device, engine, others), engine)
 
 
 def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trained:

@@ -74,6 +74,7 @@ from nmt.training.summary import summary
 from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
 from nmt.training.validation import Validator
+from nmt.translation.ensembles import Others
 from nmt.translation.loading import load_translator
 from nmt.translation.pytorch import TorchEngine
 from nmt.translation.pytorch_loading import load_final, new_model, new_translator
@@ -504,13 +505,18 @@ def _told(rule: str, line: str) -> Finding:
 
 
 def evaluate(
-    run: Run, only: str | None = None, search: Mapping[str, Any] | None = None, robust: bool = False
+    run: Run,
+    only: str | None = None,
+    search: Mapping[str, Any] | None = None,
+    robust: bool = False,
+    others: Others | None = None,
 ) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
     Args:
         search: settings that differ from the section ``search`` of the run.
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
+        others: the further members of an ensemble, whose results are stored beside those of the run.
     """
     # Corpus
     config = run.load_config()
@@ -523,10 +529,11 @@ def evaluate(
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
-    translator, results = load_translator(run, search), Results(run)
+    translator, results = load_translator(run, search, others=others), Results(run)
     sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
     usual = with_alpha(run, config.search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
+    differing |= {} if others is None else {"ensemble": others.label}
     found = {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
     _add_to_card(run, found.values())
     return found
@@ -540,13 +547,16 @@ def evaluate_lines(
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     robust: bool = False,
+    others: Others | None = None,
 ) -> dict[str, Evaluated]:
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
 
     Args:
         tags: what stands before each source.
+        others: the further members of an ensemble.
     """
-    translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
+    translator, evaluation = load_translator(run, search, others=others), run.load_config().evaluation
+    store = Results(run).store_file
     sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())

@@ -92,6 +92,13 @@ class Parser(argparse.ArgumentParser):
         text = "tag before each source, of the tags that the run was trained with; again for several"
         self.add_argument("--tag", metavar="TAG", action="append", default=[], help=text)
 
+    def add_ensemble(self) -> None:
+        """Add the options of an ensemble."""
+        text = "runs of the same vocabulary, whose probabilities are averaged with those of RUN"
+        self.add_argument("--ensemble", metavar="RUN", nargs="+", action="extend", default=[], help=text)
+        text = "what --ensemble averages (default: probability); log_probability: the geometric mean"
+        self.add_choice("--ensemble-average", "ensemble_average", ["probability", "log_probability"], help=text)
+
     def add_choice(self, option: str, key: str, allowed: Sequence[str], **more: Any) -> None:
         """Add an option with a few values; ``key`` is what :data:`nmt.advice.VALUES` calls it."""
         self.add_argument(option, type=choice(key, allowed), metavar=f"{{{','.join(allowed)}}}", **more)

@@ -10,6 +10,7 @@ from nmt.errors import DataError
 
 if TYPE_CHECKING:
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
     from nmt.translation.loading import EngineName
     from nmt.translation.translator import Translator
 
@@ -43,7 +44,13 @@ def use_tags(translator: Translator[Any], tags: Sequence[str], run: Run) -> None
 
 
 def load_searching(
-    run: Run, search: Sequence[str], beam_size: int | None, nbest: int, device: str | None, engine: EngineName
+    run: Run,
+    search: Sequence[str],
+    beam_size: int | None,
+    nbest: int,
+    device: str | None,
+    engine: EngineName,
+    others: Others | None = None,
 ) -> Translator[Any]:
     """Load a translator with a beam that is wide enough for ``nbest`` translations of a line.
 
@@ -58,4 +65,4 @@ def load_searching(
         overrides["beam_size"] = max(beam_size, nbest)
     elif nbest > configured(run, overrides).search.most:
         overrides["beam_size"] = nbest
-    return load_translator(run, overrides, device, engine)
+    return load_translator(run, overrides, device, engine, others)

@@ -28,6 +28,7 @@ def add_arguments(parser: Parser) -> None:
     chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
     parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
     parser.add_tags()
+    parser.add_ensemble()
     text = "also upper case, title case, no punctuation, typos and noise in the sources: the loss of each"
     parser.add_argument("--robust", action="store_true", help=text)
     parser.add_search()
@@ -37,13 +38,14 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one of references")
     if arguments.tag and arguments.src is None:
         raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
-    opened = Run.open(arguments.run)
+    opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.config.load import search_overrides
@@ -60,9 +62,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.src is not None:
         name = Path(arguments.src).name
         pairs = _pairs(arguments.src, arguments.ref)
-        found = pipeline.evaluate_lines(opened, name, *pairs, overrides, arguments.tag, arguments.robust)
+        found = pipeline.evaluate_lines(opened, name, *pairs, overrides, arguments.tag, arguments.robust, others)
     else:
-        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust)
+        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, others)
     originals = list(found)[:: 1 + len(VARIANTS)] if arguments.robust else list(found)
     print(scores.table({name: found[name].scores for name in originals}))
     kinds = {"valid": "validation"} if arguments.src is None else {}

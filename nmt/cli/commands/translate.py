@@ -43,6 +43,8 @@ class Options(NamedTuple):
     tag: Sequence[str] = ()
     alignments: str | None = None
     alignment_layer: int | None = None
+    ensemble: Sequence[str] = ()
+    ensemble_average: str | None = None
 
 
 DEFAULTS = Options()
@@ -66,6 +68,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
+    parser.add_ensemble()
     text = "file for word alignments from the attention: 0-0 1-2 ... for each translation, source word - output word"
     parser.add_argument("--alignments", metavar="FILE", help=text)
     text = "layer of attention to align by, from 1 (default: the last)"
@@ -85,10 +88,11 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     """
     # Check
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
     check_counts(options.beam_size, options.nbest)
     _check_alignments(output, options)
-    opened = Run.open(run)
+    opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
     # Open, load
     from nmt.translation.line_stream import LineStream
     from nmt.translation.translator import Notices
@@ -110,7 +114,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             options.strict,
         )
         count = lines.check()
-        how = options.search, options.beam_size, options.nbest, options.device, options.engine
+        how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
         align = _aligner(translator, options)

@@ -15,6 +15,7 @@ from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.config.search import SearchConfig
 from nmt.errors import TrainingError
 from nmt.models.build import build_model
+from nmt.models.ensemble import Ensemble
 from nmt.search.beam import Advance
 from nmt.translation.batches import search_batches
 from nmt.translation.captured import CapturedSteps, batch_count, batch_size, leaves, source_room
@@ -108,6 +109,8 @@ def variables(work):
 
 def model_of(name):
     torch.manual_seed(3)
+    if name == "ensemble":
+        return Ensemble([model_of("rnn-local-predictive-input-feeding"), model_of("transformer-rotary")]).eval()
     model = build_model(CONFIGS[name], VOCAB, VOCAB, PAD).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -139,7 +142,14 @@ def assert_same(found, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "nbest"),
-    [*((name, 3, 2) for name in CONFIGS), ("transformer", 1, 1), ("rnn-additive", 1, 1), ("transformer", 5, 5)],
+    [
+        *((name, 3, 2) for name in CONFIGS),
+        ("ensemble", 3, 2),
+        ("ensemble", 1, 1),
+        ("transformer", 1, 1),
+        ("rnn-additive", 1, 1),
+        ("transformer", 5, 5),
+    ],
 )
 def test_captured_search_finds_the_same(name, width, nbest):
     """A batch of 50 sentences, filled up to 64, that becomes one of 32; more than 32 positions."""
