@@ -50,23 +50,35 @@ class Model:
         self.run, self.translator, self._engine = run, translator, engine
 
     @overload
-    def translate(self, texts: Sequence[str]) -> list[str]: ...
+    def translate(self, texts: Sequence[str], *, prefixes: Sequence[str] | None = None) -> list[str]: ...
 
     @overload
-    def translate(self, texts: Sequence[str], nbest: int) -> list[list[Translation]]: ...
+    def translate(
+        self, texts: Sequence[str], nbest: int, *, prefixes: Sequence[str] | None = None
+    ) -> list[list[Translation]]: ...
 
-    def translate(self, texts: Sequence[str], nbest: int | None = None) -> list[str] | list[list[Translation]]:
+    def translate(
+        self, texts: Sequence[str], nbest: int | None = None, *, prefixes: Sequence[str] | None = None
+    ) -> list[str] | list[list[Translation]]:
         """Translate sentences.
 
         Args:
             texts: one sentence each; a newline inside counts as a space.
             nbest: None: the text of the best translation of each. A number: so many translations of each, best first,
                 with their scores.
+            prefixes: text that the translations of each begin with; an empty one leaves them free.
 
         Raises:
             ConfigError: ``nbest`` is over the beam size; load the model with a larger ``beam_size``.
+            DataError: there are not as many prefixes as texts.
         """
-        found = self.translator.translate([_line(text) for text in _several(texts)], nbest or 1)
+        lines = [_line(text) for text in _several(texts)]
+        starts = [_line(text) for text in _several(prefixes or [])]
+        if starts and len(starts) != len(lines):
+            raise DataError(
+                f"{len(lines):,} texts but {len(starts):,} prefixes; each text needs one, maybe an empty one"
+            )
+        found = self.translator.translate(lines, nbest or 1, prefixes=starts)
         return found if nbest is not None else [best.text for best, *_ in found]
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Score]:

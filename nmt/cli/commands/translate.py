@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from nmt.cli.inputs import check_inputs, reading_prefixes, with_prefixes
 from nmt.cli.parser import Parser
 from nmt.cli.progress import showing_progress
 from nmt.cli.searching import check_counts, load_searching, use_tags
@@ -45,6 +46,8 @@ class Options(NamedTuple):
     alignment_layer: int | None = None
     ensemble: Sequence[str] = ()
     ensemble_average: str | None = None
+    prefix_file: str | None = None
+    jsonl_input: bool = False
 
 
 DEFAULTS = Options()
@@ -68,6 +71,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
+    text = "text that the translations of each line begin with, line by line; an empty line leaves them free"
+    parser.add_argument("--prefix-file", metavar="FILE", help=text)
+    text = "read a JSON object from each line: its source, and its prefix if any, as for --prefix-file"
+    parser.add_argument("--jsonl-input", action="store_true", help=text)
     parser.add_ensemble()
     text = "file for word alignments from the attention: 0-0 1-2 ... for each translation, source word - output word"
     parser.add_argument("--alignments", metavar="FILE", help=text)
@@ -91,6 +98,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     from nmt.translation.ensembles import Others
 
     check_counts(options.beam_size, options.nbest)
+    check_inputs(options.prefix_file, options.jsonl_input)
     _check_alignments(output, options)
     opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
     # Open, load
@@ -101,6 +109,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         reading_bytes(input) as stream,
         writing(output) as out,
         writing(options.alignments) if options.alignments is not None else nullcontext() as aligned,
+        reading_prefixes(options.prefix_file) as prefixes,
         showing_progress(input, output) as progress,
     ):
         notices = Notices(progress.tell)
@@ -114,6 +123,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             options.strict,
         )
         count = lines.check()
+        if prefixes is not None and count is not None:
+            prefixes.check(count, lines.name)
         how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
@@ -121,8 +132,9 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         garbage.resume()
         # Translate
         progress.start(count, translator.engine)
-        for block in lines.blocks():
-            found = translator.translate(block, options.nbest, notices, progress.done + 1)
+        for read in lines.blocks():
+            block, starts = with_prefixes(read, progress.done + 1, lines.name, options.jsonl_input, prefixes)
+            found = translator.translate(block, options.nbest, notices, progress.done + 1, starts)
             for source, translations in zip(block, found, strict=True):
                 out.write(_shown(source, translations, options))
             out.flush()

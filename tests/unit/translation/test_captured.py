@@ -164,6 +164,20 @@ def test_captured_search_finds_the_same(name, width, nbest):
 
 
 @pytest.mark.parametrize("name", ["transformer", "rnn-lstm-deep"])
+def test_captured_search_with_prefixes_finds_the_same(name):
+    model, (sources, limits) = model_of(name), task(4, longest=8)
+    prefixes = [source[: min(n % 5, limit)] for n, (source, limit) in enumerate(zip(sources, limits, strict=True))]
+    options = {"beam_size": 2, "batch_tokens": 10_000, "alpha": 0.8}
+    plain = engine(model, False, **options).search(sources, limits, 2, prefixes)
+    assert all(h.tokens[: len(p)] == p for row, p in zip(plain, prefixes, strict=True) for h in row)
+    quick = engine(model, True, **options)
+    assert_same(quick.search(sources, limits, 2, prefixes), plain)
+    made = FakeGraph.made
+    assert_same(quick.search(sources[:3], limits[:3], 2, prefixes[:3]), plain[:3])
+    assert FakeGraph.made == made  # the second search uses the graphs of the first
+
+
+@pytest.mark.parametrize("name", ["transformer", "rnn-lstm-deep"])
 def test_other_batches_use_the_same_graphs(name):
     model, options = model_of(name), {"beam_size": 2, "batch_tokens": 10_000}
     quick, made = engine(model, True, **options), FakeGraph.made
