@@ -33,6 +33,7 @@ PATTERNS = {
 }
 KINDS = tuple(PATTERNS)
 SYMBOL = re.compile(r"<ph([0-9]+)>")
+Change = Callable[[str], str]
 
 
 def symbol(number: int) -> str:
@@ -57,6 +58,11 @@ class Span(NamedTuple):
         """Whether it stands around words, as a tag does, rather than for a word."""
         return self.kind == "tags"
 
+    @property
+    def ordered(self) -> bool:
+        """Whether it keeps its place in the order of those that are ordered: tags, and the markup of documents."""
+        return self.inline or self.raw
+
 
 class Segment(str):
     """Text to translate, of a document in some format.
@@ -65,23 +71,25 @@ class Segment(str):
         spans: placeholders that the parser of the format has found, in their order.
         escape: from a translation to the syntax of the format.
         quote: from a placeholder that is not raw to the syntax of the format.
+        finish: the last change of a whole translated paragraph, such as its line breaks.
     """
 
     spans: tuple[Span, ...] = ()
-    escape: Callable[[str], str] = staticmethod(str)
-    quote: Callable[[str], str] = staticmethod(str)
+    escape: Change = str
+    quote: Change = str
+    finish: Change = str
 
     @classmethod
     def of(
-        cls,
-        text: str,
-        spans: Iterable[Span] = (),
-        escape: Callable[[str], str] = str,
-        quote: Callable[[str], str] = str,
+        cls, text: str, spans: Iterable[Span] = (), escape: Change = str, quote: Change = str, finish: Change = str
     ) -> Segment:
         segment = cls(text)
-        segment.spans, segment.escape, segment.quote = tuple(spans), escape, quote
+        segment.spans, segment.escape, segment.quote, segment.finish = tuple(spans), escape, quote, finish
         return segment
+
+    def like(self, text: str, spans: Iterable[Span]) -> Segment:
+        """Another text of the same format."""
+        return Segment.of(text, spans, self.escape, self.quote, self.finish)
 
 
 def find(text: str, kinds: Iterable[str], known: Sequence[Span] = ()) -> list[Span]:

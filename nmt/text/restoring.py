@@ -60,8 +60,8 @@ class Source:
         order = [int(number) for number in pieces[1::2]]
         if sorted(order) != list(range(len(together))):
             return None
-        inline = [number for number in order if any(span.inline for span in together[number])]
-        if inline != sorted(inline):
+        ordered = [number for number in order if any(span.ordered for span in together[number])]
+        if ordered != sorted(ordered):
             return None
         for place, number in enumerate(order):
             self._respace(pieces, 2 * place, together[number])
@@ -109,15 +109,18 @@ class Source:
             places[number] = len(plain)
         return plain + self.text[end:], places
 
-    def placed(self, plain: str, places: Mapping[int, int], translation: str, links: str) -> Parts:
+    def placed(self, plain: str, places: Mapping[int, int], translation: str, links: str) -> Parts | None:
         """The translation of a text without placeholders, with these at the words that are aligned.
 
-        Tags keep their order. A pair of tags encloses the translations of the words between them; any other
+        Tags and markup keep their order. A pair of tags encloses the translations of the words between them; any other
         placeholder stands before the translation of the next word, or after that of the word that it is attached to.
 
         Args:
             plain, places: see :meth:`without`.
             links: word alignments ``0-0 1-2``.
+
+        Returns:
+            None where nothing would be left between a pair of tags.
         """
         aligned = _Aligned(plain, translation, links)
         partner, found = _pairs(self.found, places), list[tuple[int, int, int]]()
@@ -133,9 +136,12 @@ class Source:
                     where = aligned.around(start, end, mate > unit[0])
                 else:
                     where = aligned.beside(place)
-                if any(inline):
+                if any(self.spans[number].ordered for number in unit):
                     where = last = max(last, where)
                 found += [(where, number, unit[0]) for number in unit]
+        at = {number: where for where, number, _ in found}
+        if any(at[one] == at[other] and places[one] != places[other] for one, other in partner.items()):
+            return None
         return self._inserted(translation, sorted(found, key=lambda one: (one[0], one[2])))
 
     def _inserted(self, translation: str, found: Sequence[tuple[int, int, int]]) -> Parts:

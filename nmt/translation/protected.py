@@ -173,7 +173,7 @@ class _Work:
                     self.owner.ways[way] += 1
 
     def _placing(self, given: Mapping[int, tuple[str, dict[int, int]]]) -> Restore:
-        def restore(row: int, one: Translation, links: str) -> Parts:
+        def restore(row: int, one: Translation, links: str) -> Parts | None:
             return self.sources[row].placed(*given[row], one.text, links)
 
         return restore
