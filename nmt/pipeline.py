@@ -142,7 +142,7 @@ def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tok
     assert config.init is not None
     found = _start_tokenizer(config, config.init, corpus, run)
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
-    lacking += [word for word in config.data.symbols if word not in found.src_pieces(found.encode_src([word])[0])]
+    lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
             f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "

@@ -21,6 +21,7 @@ from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.config.train import TrainConfig
+from nmt.config.translate import TranslateConfig
 
 # Version of the defaults. A run keeps the version that it was started with, so that an upgrade changes no training.
 DEFAULTS = 2
@@ -69,6 +70,9 @@ class Config(Section):
     model: ModelConfig = Field(description="model family and its sizes")
     train: TrainConfig = Field(description="optimization, validation and checkpoints")
     search: SearchConfig = Field(SearchConfig(), description="search for translations", json_schema_extra=RESUMABLE)
+    translate: TranslateConfig = Field(
+        TranslateConfig(), description="text that commands translate", json_schema_extra=RESUMABLE
+    )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores", json_schema_extra=RESUMABLE)
     defaults: Annotated[int, Field(ge=1, le=DEFAULTS)] = Field(
         DEFAULTS,
