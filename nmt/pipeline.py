@@ -36,6 +36,7 @@ from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
+from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation import tuning
@@ -420,7 +421,8 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
     examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples)
+    teacher = ranks.main_first(lambda: _teacher(config, prepared))
+    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher)
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
@@ -436,11 +438,21 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         "data": prepared.corpus.key,
         "schedule_end": train.schedule.total_steps,
         "batching": "packed" if packed else "padded",
+        **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
     updater = Updater(train, model, reader, place)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
     return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
+
+
+def _teacher(config: Config, prepared: Prepared) -> Teacher | None:
+    """The distributions of ``train.terms.distillation``; None where it is off."""
+    term = config.train.terms.distillation
+    if term is None:
+        return None
+    expected = identity(prepared.encoded, prepared.tokenizer, config.data)
+    return Teacher(Path(term.source), expected, Path(config.data.store))
 
 
 @contextmanager

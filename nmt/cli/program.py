@@ -11,9 +11,11 @@ from typing import Protocol
 from nmt import __version__
 from nmt.cli.commands import (
     attention,
+    backtranslate,
     check,
     compare,
     config,
+    distil,
     evaluate,
     export,
     init,
@@ -68,6 +70,8 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "reproduce": reproduce,
     "score": score,
+    "backtranslate": backtranslate,
+    "distil": distil,
     "serve": serve,
     "config": config,
 }

@@ -18,6 +18,7 @@ from nmt.config.encoders import TransformerStack
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.init import InitConfig
 from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.modifiers import SAME_TARGET
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.config.train import TrainConfig
@@ -187,6 +188,25 @@ class Config(Section):
     def _there_are_weights_to_stay_near(self) -> Self:
         if self.train.terms.l2_start is not None and self.init is None:
             raise ValueError("train.terms.l2_start: needs init, whose weights the training stays near; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_knows_the_targets(self) -> Self:
+        """Refuse distillation where the targets differ from those that the teacher's distributions are of."""
+        if self.train.terms.distillation is None:
+            return self
+        lists = [one.modifiers for one in self.data.datasets] + [stage.modifiers or [] for stage in self.data.stages]
+        changing = [one.name for modifiers in lists for one in modifiers if one.name not in SAME_TARGET]
+        for key, found, why in (
+            ("tokenizer.sampling", self.tokenizer.sampling is not None, "samples other subwords"),
+            ("train.bidirectional_epochs", self.train.bidirectional_epochs is not None, "exchanges the sides"),
+            (f"data: the modifier {changing[0] if changing else ''}", changing, "changes targets"),
+        ):
+            if found:
+                raise ValueError(
+                    f"train.terms.distillation: the teacher knows the stored targets, and {key} {why}; "
+                    "remove one of the two"
+                )
         return self
 
     @model_validator(mode="after")
