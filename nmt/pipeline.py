@@ -422,7 +422,10 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
     examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
     teacher = ranks.main_first(lambda: _teacher(config, prepared))
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher)
+    guided = config.train.terms.guided_alignment is not None
+    reader = Reader(
+        dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher, guided
+    )
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)

@@ -77,7 +77,7 @@ _FIRST_KEYS = {
 }
 _NOT_CONTENT = {"data.store", "data.stages"}
 # Keys of a source that do not change the text of its pairs, or are known by the content of the files.
-_NOT_TEXT = ("src", "tgt", "path", "tag")
+_NOT_TEXT = ("src", "tgt", "path", "tag", "alignments")
 
 
 def key_settings(section: Section, path: str = "", first: bool = False) -> dict[str, Any]:
