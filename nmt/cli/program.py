@@ -22,6 +22,7 @@ from nmt.cli.commands import (
     runs,
     score,
     serve,
+    sweep,
     train,
     translate,
 )
@@ -66,6 +67,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "runs": runs,
     "compare": compare,
+    "sweep": sweep,
     "reproduce": reproduce,
     "score": score,
     "serve": serve,
@@ -87,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
-        if arguments.command in (train.run, init.run):
+        if arguments.command in (train.run, init.run, sweep.run):
             restart_without_caches()
         garbage.pause()
     # Run
