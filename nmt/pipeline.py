@@ -44,7 +44,7 @@ from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
-from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.evaluation.sets import Evaluated, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
 from nmt.pretrained import start
 from nmt.run import card
@@ -245,6 +245,7 @@ class Training:
         self.trainer = build_trainer(config, run, prepared, place)
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
     def resume(self) -> None:
@@ -297,7 +298,7 @@ class Training:
         if scores is not None:
             found = {name: one.as_dict() for name, one in scores.items()}
         try:
-            card.end(self.run, progress.step, progress.seconds, reason, found)
+            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches)
         except OSError as error:
             log.warning("the run card is not written: %s", error)
 
@@ -365,7 +366,7 @@ class Training:
         if missing:
             self._load_final()
         for one in missing:
-            found, hypotheses = score_set(translator, one, evaluation, ranks)
+            found, hypotheses, self.searches[one.name] = score_set(translator, one, evaluation, ranks)
             ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
             stored[one.name] = found
         return {name: found for name, found in stored.items() if found is not None}
@@ -525,6 +526,7 @@ def evaluate(
     search: Mapping[str, Any] | None = None,
     robust: bool = False,
     others: Others | None = None,
+    reuse: bool = False,
 ) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
@@ -532,6 +534,7 @@ def evaluate(
         search: settings that differ from the section ``search`` of the run.
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
         others: the further members of an ensemble, whose results are stored beside those of the run.
+        reuse: whether stored scores of the same weights, search and text are taken as they are.
     """
     # Corpus
     config = run.load_config()
@@ -549,7 +552,10 @@ def evaluate(
     usual = with_alpha(run, config.search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     differing |= {} if others is None else {"ensemble": others.label}
-    found = {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
+    found = {}
+    for one in sets:
+        known = find_stored(translator, one, config.evaluation, results, differing) if reuse else None
+        found[one.name] = known or score_and_store(translator, one, config.evaluation, results.store, differing)
     _add_to_card(run, found.values())
     return found
 
@@ -558,7 +564,7 @@ def evaluate_lines(
     run: Run,
     name: str,
     sources: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[Sequence[str]],
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     robust: bool = False,
@@ -567,12 +573,13 @@ def evaluate_lines(
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
 
     Args:
+        references: one or more translations of all sources, each with a line for each source.
         tags: what stands before each source.
         others: the further members of an ensemble.
     """
     translator, evaluation = load_translator(run, search, others=others), run.load_config().evaluation
     store = Results(run).store_file
-    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
+    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())
     return found
@@ -584,12 +591,13 @@ def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
 
 def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
     """Add stored scores to the run card; a run that can only be read is scored all the same."""
-    scores = {
-        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one.scores.as_dict()
+    named = {
+        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one
         for one in found
         if one.stored is not None
     }
+    scores, searches = {k: one.scores.as_dict() for k, one in named.items()}, {k: one.took for k, one in named.items()}
     try:
-        card.add_scores(run, scores)
+        card.add_scores(run, scores, searches)
     except OSError as error:
         log.warning("the run card is not written: %s", error)
