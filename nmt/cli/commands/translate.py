@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -152,21 +152,34 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         if form is not None:
             _translate_document(document, form, texts, notices, out, progress)
         else:
-            for read in lines.blocks():
-                block, starts = with_prefixes(read, progress.done + 1, name, options.jsonl_input, prefixes)
-                found = texts.translate(block, options.nbest, notices, progress.done + 1, starts)
-                for source, translations in zip(block, found, strict=True):
-                    out.write(_shown(source, translations, options))
-                out.flush()
-                if aligned is not None and align is not None:
-                    for links in align(block, found):
-                        shown = links if options.jsonl else _filled(links, options)
-                        aligned.writelines(f"{each}\n" for each in shown)
-                    aligned.flush()
-                progress.add(len(block))
+            begun = with_prefixes(lines.blocks(), name, options.jsonl_input, prefixes)
+            _translate_lines(begun, texts, align, options, notices, out, aligned, progress)
         notices.close()
         if texts.protected is not None and (summary := texts.protected.summary()):
             progress.tell(summary)
+
+
+def _translate_lines(
+    blocks: Iterable[tuple[Sequence[str], Sequence[str]]],
+    texts: Texts,
+    align: Aligner | None,
+    options: Options,
+    notices: Notices,
+    out: IO[str],
+    aligned: IO[str] | None,
+    progress: Progress,
+) -> None:
+    """Translate blocks of lines, each with the prefixes of its translations; write each block when it is translated."""
+    for block, prefixes in blocks:
+        found = texts.translate(block, options.nbest, notices, progress.done + 1, prefixes)
+        for source, translations in zip(block, found, strict=True):
+            out.write(_shown(source, translations, options))
+        out.flush()
+        if aligned is not None and align is not None:
+            for links in align(block, found):
+                aligned.writelines(f"{each}\n" for each in (links if options.jsonl else _filled(links, options)))
+            aligned.flush()
+        progress.add(len(block))
 
 
 def _translate_document(
