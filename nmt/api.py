@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from nmt.errors import DataError
 from nmt.run.directory import Run, load_experiment
 from nmt.translation.loading import EngineName, load_translator
+from nmt.translation.texts import Texts, kinds_of
 from nmt.translation.translator import Translation
 
 if TYPE_CHECKING:
@@ -48,24 +49,75 @@ class Model:
         self.run, self.translator, self._engine = run, translator, engine
 
     @overload
-    def translate(self, texts: Sequence[str]) -> list[str]: ...
+    def translate(
+        self, texts: Sequence[str], *, protect: bool | Sequence[str] | None = None, split: bool | None = None
+    ) -> list[str]: ...
 
     @overload
-    def translate(self, texts: Sequence[str], nbest: int) -> list[list[Translation]]: ...
+    def translate(
+        self,
+        texts: Sequence[str],
+        nbest: int,
+        *,
+        protect: bool | Sequence[str] | None = None,
+        split: bool | None = None,
+    ) -> list[list[Translation]]: ...
 
-    def translate(self, texts: Sequence[str], nbest: int | None = None) -> list[str] | list[list[Translation]]:
+    def translate(
+        self,
+        texts: Sequence[str],
+        nbest: int | None = None,
+        *,
+        protect: bool | Sequence[str] | None = None,
+        split: bool | None = None,
+    ) -> list[str] | list[list[Translation]]:
         """Translate sentences.
 
         Args:
             texts: one sentence each; a newline inside counts as a space.
             nbest: None: the text of the best translation of each. A number: so many translations of each, best first,
                 with their scores.
+            protect: kinds of placeholders that translations keep, such as ``["variables", "tags"]``; True: all kinds;
+                None: as the section ``translate`` of the run says.
+            split: whether each text is a paragraph, to be split into sentences; None: as the run says.
 
         Raises:
-            ConfigError: ``nbest`` is over the beam size; load the model with a larger ``beam_size``.
+            ConfigError: ``nbest`` is over the beam size; load the model with a larger ``beam_size``. Or there is no
+                such kind of placeholder.
         """
-        found = self.translator.translate([_line(text) for text in _several(texts)], nbest or 1)
+        lines = self._texts(protect, split).lines
+        found = lines.translate([_line(text) for text in _several(texts)], nbest or 1)
         return found if nbest is not None else [best.text for best, *_ in found]
+
+    def translate_document(
+        self, text: str, format: str = "text", *, protect: bool | Sequence[str] | None = None
+    ) -> str:
+        """Translate a document sentence by sentence, and keep everything else of it.
+
+        Args:
+            format: ``text`` (each line a paragraph), ``paragraphs`` (between blank lines), ``srt``, ``html`` or ``md``.
+
+        Raises:
+            DataError: there is no such format.
+        """
+        from nmt.text.documents import FORMATS
+
+        if format not in FORMATS:
+            raise DataError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
+        return "".join(self._texts(protect, True).document(text, format))
+
+    def _texts(self, protect: bool | Sequence[str] | None, split: bool | None) -> Texts:
+        from nmt.insight.alignment import aligner_of
+
+        config = self.run.load_config()
+        if protect is None:
+            kinds: Sequence[str] = config.translate.protect
+        elif isinstance(protect, bool):
+            kinds = kinds_of(["all" if protect else "none"])
+        else:
+            kinds = kinds_of(_several(protect))
+        chosen = config.translate.split if split is None else split
+        return Texts(self.translator, kinds, chosen, config.data.src_lang, lambda: aligner_of(self.translator))
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Score]:
         """Log-probabilities of given translations, and of their subwords.

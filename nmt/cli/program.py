@@ -24,6 +24,7 @@ from nmt.cli.commands import (
     serve,
     train,
     translate,
+    tune,
 )
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Command] = {
     "attention": attention,
     "export": export,
     "evaluate": evaluate,
+    "tune": tune,
     "runs": runs,
     "compare": compare,
     "reproduce": reproduce,

@@ -2,7 +2,8 @@
 
 runs/NAME/evaluation/
     SET.hyp, SET.json      a test set: translations; scores, signatures, and their basis
-    SET.jsonl              a line for each sentence: source, reference, hypothesis, and its scores
+    SET.jsonl              a line for each sentence: source, reference, hypothesis, whether it is as long as the
+                           search allows ("cut"), and its scores
     SET@KEY=VALUE.*        results with another search, named by what differs from the run's
     SET@VARIANT.*          results with changed sources (:mod:`nmt.evaluation.robustness`)
     earlier/SET.ID.*       results of the same set with another model, search, metric or other data
@@ -201,6 +202,7 @@ def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str], 
     write_text(_path(stem, "jsonl"), "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
     record = {
         "sentences": basis.sentences,
+        **({"cut": sum(line["cut"] for line in lines)} if lines else {}),
         **scores.as_dict(),
         "search": basis.search,
         "model": basis.model,

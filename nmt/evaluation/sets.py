@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
@@ -49,11 +49,15 @@ class TestSet:
                 found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
         return [whole, *found]
 
-    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig) -> Lines:
-        """What is stored of each sentence: text and scores."""
+    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig, cut: Sequence[bool]) -> Lines:
+        """What is stored of each sentence: text and scores.
+
+        Args:
+            cut: whether each hypothesis is as long as the search allows, so that it may have been cut.
+        """
         found = sentence_scores(hypotheses, self.references, evaluation)
-        rows = zip(self.sources, self.references, hypotheses, found, strict=True)
-        return [{"source": s, "reference": r, "hypothesis": h, **scores} for s, r, h, scores in rows]
+        rows = zip(self.sources, self.references, hypotheses, cut, found, strict=True)
+        return [{"source": s, "reference": r, "hypothesis": h, "cut": c, **scores} for s, r, h, c, scores in rows]
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
         """What scores of this set depend on.
@@ -70,17 +74,23 @@ def sets_of(corpus: Corpus) -> list[TestSet]:
     return [one for part in parts for one in TestSet.all_of(corpus, part)]
 
 
-def score_set(
-    translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE
-) -> tuple[Scores, list[str]]:
-    """Translate and score a set; all ranks have the scores and the hypotheses."""
+class Scored(NamedTuple):
+    """Scores of a set, its hypotheses, and whether each may have been cut at the limit of length."""
+
+    scores: Scores
+    hypotheses: list[str]
+    cut: list[bool]
+
+
+def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE) -> Scored:
+    """Translate and score a set; all ranks have the result."""
     notices = Notices(log.warning, most=3)
-    hypotheses = [
-        found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
-    ]
+    found = translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
     notices.close()
+    hypotheses = [each.text for each in found]
     with showing(f"scoring {one.name}", unit=""):
-        return ranks.on_main(lambda: score(hypotheses, one.references, evaluation, intervals=True)), hypotheses
+        scores = ranks.on_main(lambda: score(hypotheses, one.references, evaluation, intervals=True))
+    return Scored(scores, hypotheses, [each.at_limit for each in found])
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,7 @@ class Evaluated:
     Attributes:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
         sources: the lines that were translated.
+        cut: how many translations may have been cut at the limit of length.
     """
 
     scores: Scores
@@ -97,13 +108,15 @@ class Evaluated:
     search: ResolvedSearch
     engine: str
     sources: Sequence[str]
+    cut: int
 
     @property
     def about(self) -> str:
         """The search in words."""
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
-        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
+        cut = f", {self.cut:,} translations at the limit of length" if self.cut else ""
+        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
 
 
 def score_and_store(
@@ -120,12 +133,13 @@ def score_and_store(
         store: a method of :class:`Results`.
         differing: settings that differ from the run's; they become part of the name that the results have.
     """
-    scores, hypotheses = score_set(translator, one, evaluation)
+    scores, hypotheses, cut = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
-    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources
+    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources, sum(cut)
     try:
         name = name_of(one.name, differing or {})
-        return Evaluated(scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation)), *about)
+        stored = store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation, cut))
+        return Evaluated(scores, stored, *about)
     except OSError as error:
         where = error.filename or one.name
         log.warning(
