@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import io
 import lzma
 import os
 import select
@@ -198,7 +197,7 @@ def read_document(stream: IO[bytes], name: str, strict: bool = False) -> str:
     """A whole document, decoded so that ``encode("utf-8", "surrogateescape")`` gives its bytes.
 
     Raises:
-        DataError: it cannot be read, or :meth:`LineStream.check` would refuse a file of this content.
+        DataError: it cannot be read, or has as many lines that are not UTF-8 as :meth:`LineStream.check` refuses.
     """
     chunks: list[bytes] = []
     source: Any = stream
@@ -208,7 +207,11 @@ def read_document(stream: IO[bytes], name: str, strict: bool = False) -> str:
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     data = b"".join(chunks)
-    LineStream(io.BytesIO(data), name, lambda notice: None, strict=strict).check()
+    bad = [(n, line) for n, line in enumerate(data.split(b"\n"), 1) if not _is_text(line, len(line))]
+    if bad and (strict or (len(bad) >= BAD_LINES and len(bad) >= BAD_SHARE * data.count(b"\n"))):
+        number, line = bad[0]
+        what = "NUL characters" if b"\0" in line else "not valid UTF-8"
+        raise DataError(f"{name}:{number}: {what}, in {len(bad):,} lines; convert it: iconv -f LATIN1 -t UTF-8")
     return data.decode("utf-8", "surrogateescape")
 
 

@@ -84,8 +84,8 @@ def test_placeholders_and_documents(model):
     for protect in (True, ["tags", "variables"]):
         [text] = model.translate(["one <b>two</b> {x}"], protect=protect)
         assert all(text.count(each) == 1 for each in ("<b>", "</b>", "{x}"))
-    [[best]] = model.translate(["one. two"], 1, split=True)
-    assert best.log_prob == pytest.approx(sum(found.log_prob for [found] in model.translate(["one.", "two"], 1)))
+    [[best]] = model.translate(["one. Two"], 1, split=True)
+    assert best.log_prob == pytest.approx(sum(found.log_prob for [found] in model.translate(["one.", "Two"], 1)))
     one, two = (model.translate([word])[0] for word in ("one", "two"))
     assert model.translate_document("\n  one\r\n\ttwo", "text") == f"\n  {one}\r\n\t{two}"
     assert model.translate_document("<p>one</p>", "html") == f"<p>{one}</p>"

@@ -111,7 +111,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     from nmt.translation.translator import Notices
 
     with (
-        reading_bytes(input) as stream,
+        reading_bytes(input, form is not None) as stream,
         writing(output) as out,
         writing(options.alignments) if options.alignments is not None else nullcontext() as aligned,
         showing_progress(input, output) as progress,
@@ -174,7 +174,7 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
     found = format_of(input) if input is not None else None
     form = options.document_format or (found if split else None)
     if found is not None and form is None:
-        log.warning("%s: translated line by line; --split keeps the format of the file", input)
+        log.warning("%s: --split keeps the format of this file; without it, lines are translated", input)
     reason = f"--document-format {form}" if options.document_format else f"--split of {input}"
     if form is not None:
         if options.split is False:
