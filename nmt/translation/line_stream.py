@@ -39,6 +39,7 @@ class LineStream:
         waiting: called before a wait for the first line of a block.
         encoding: of a terminal that is not in UTF-8.
         strict: refuse text that is not UTF-8, or a NUL character, instead of replacing it.
+        keep: leave a byte order mark at the start, and "\\r" at the ends of lines.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class LineStream:
         waiting: Callable[[], None] | None = None,
         encoding: str = "utf-8",
         strict: bool = False,
+        keep: bool = False,
     ) -> None:
         self.name, self.notice, self.waiting, self.encoding = name, notice, waiting, encoding
-        self.strict = strict
+        self.strict, self.keep = strict, keep
         self._stream: Any = stream
         self._descriptor = _descriptor(stream)
         self._number = 0
@@ -169,7 +171,7 @@ class LineStream:
 
     def _text(self, line: bytes, length: int) -> str:
         self._number += 1
-        if self._number == 1:
+        if self._number == 1 and not self.keep:
             line = line.removeprefix(BOM)
         if length > MAX_LINE:
             self.notice(Notice(self._number, "very long line cut", f"{length:,} bytes, {MAX_LINE:,} kept"))
@@ -184,7 +186,7 @@ class LineStream:
         if "\0" in text:
             text = text.replace("\0", "\ufffd")
             self._replaced("NUL characters", "is it a text file?")
-        return text.removesuffix("\r")
+        return text if self.keep else text.removesuffix("\r")
 
     def _replaced(self, what: str, detail: str) -> None:
         if self.strict:

@@ -28,7 +28,7 @@ def test_500_lines_keep_every_placeholder(template, attention):
     assert sum(protected.ways.values()) == protected.lines
 
 
-def test_documents_by_the_command(place, capfd):
+def test_documents_by_the_command(place, caplog):
     srt = "1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>one</i> two\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\nthree\r\n"
     place.write("in.srt", b"\xef\xbb\xbf" + srt.encode())
     place.write("in.html", b"<!doctype html><p title='caf\xe9'>one <b>{x}</b></p>\r\n<pre>two</pre>")
@@ -37,7 +37,7 @@ def test_documents_by_the_command(place, capfd):
         command = ["translate", "c", "-i", name, "-o", f"out-{name}", "--protect", *quick]
         assert main([*command, "--split"]) == 0
         assert main(command) == 2
-        assert f"{name}: --split keeps the format of this file" in capfd.readouterr().err
+        assert f"{name}: --split keeps the format of this file; without it, lines are translated" in caplog.messages
     subtitles = (place.path / "out-in.srt").read_bytes()
     assert subtitles.startswith(b"\xef\xbb\xbf1\r\n00:00:01,000 --> 00:00:02,000\r\n")
     assert [subtitles.count(each) for each in (b"\r\n", b"\n", b"-->", b"<i>", b"</i>")] == [7, 7, 2, 1, 1]
@@ -73,11 +73,12 @@ def test_a_run_that_protects_and_splits_says_so_in_its_configuration(place):
     config.write_text(
         text.replace("protect: []\n  split: false", "protect: [variables]\n  split: true"), encoding="utf-8"
     )
-    place.write("in", b"  One {x} two. Three\r\n\nfour\n")
+    place.write("in", b"\xef\xbb\xbf  One {x} two. Three\r\n\nfour\n")
     quick = ["--beam-size", "1", "--search", "max_length_ratio=0", "max_length_offset=4"]
     assert main(["translate", "c", "-i", "in", "-o", "out", *quick]) == 0
-    found = (place.path / "out").read_text(encoding="utf-8").split("\n")
-    assert found[0].startswith("  ")
+    found = (place.path / "out").read_bytes().decode().split("\n")
+    assert found[0].startswith("\ufeff  ")
+    assert found[0].endswith("\r")
     assert found[0].count("{x}") == 1
     assert [len(found), found[1], found[3]] == [4, "", ""]
     assert main(["translate", "c", "-i", "in", "-o", "plain", "--protect", "none", "--no-split", *quick]) == 0
