@@ -38,17 +38,17 @@ from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
 from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
-from nmt.errors import ConfigError, DataError
+from nmt.errors import ConfigError, DataError, RunError
 from nmt.evaluation import tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
-from nmt.evaluation.sets import Evaluated, TestSet, find_stored, samples, score_and_store, score_set, sets_of
+from nmt.evaluation.sets import Evaluated, Scored, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
 from nmt.pretrained import start
 from nmt.run import card
-from nmt.run.alpha import with_alpha
+from nmt.run.alpha import Tuned, with_alpha
 from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
@@ -76,9 +76,9 @@ from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
 from nmt.training.validation import Validator
 from nmt.translation.ensembles import Others
-from nmt.translation.loading import load_translator
+from nmt.translation.loading import configured, load_translator
 from nmt.translation.pytorch import TorchEngine
-from nmt.translation.pytorch_loading import load_final, new_model, new_translator
+from nmt.translation.pytorch_loading import load, load_final, new_model, new_translator
 from nmt.translation.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -366,13 +366,14 @@ class Training:
         if missing:
             self._load_final()
         for one in missing:
-            found, hypotheses, self.searches[one.name] = score_set(translator, one, evaluation, ranks)
-            ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
-            stored[one.name] = found
-        return {name: found for name, found in stored.items() if found is not None}
+            found = score_set(translator, one, evaluation, ranks)
+            ranks.on_main(partial(self._store, results, one, bases[one.name], found))
+            stored[one.name], self.searches[one.name] = found.scores, found.search
+        return {name: scores for name, scores in stored.items() if scores is not None}
 
-    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scores, hypotheses: list[str]) -> Path:
-        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation))
+    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scored) -> Path:
+        lines = one.lines(found.hypotheses, self.config.evaluation, found.cut)
+        return results.store(one.name, basis, found.scores, found.hypotheses, lines)
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
@@ -549,7 +550,7 @@ def evaluate(
     # Search, BLEU
     translator, results = load_translator(run, search, others=others), Results(run)
     sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
-    usual = with_alpha(run, config.search).model_dump()
+    usual = with_alpha(run, configured(run, {}).search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     differing |= {} if others is None else {"ensemble": others.label}
     found = {}
@@ -583,6 +584,29 @@ def evaluate_lines(
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())
     return found
+
+
+def tune(run: Run, beams: Sequence[int], sentences: int, device: str | None = None) -> Tuned:
+    """Choose beam size and alpha on the validation set, see :func:`nmt.evaluation.tuning.tune`; nothing is written.
+
+    Args:
+        sentences: of the validation set, at most.
+        device: as ``train.device``, which it overrides.
+
+    Raises:
+        RunError: the run is not finished, does not use beam search, or translates too badly to compare anything.
+    """
+    config = run.load_config()
+    if not run.has_model:
+        raise RunError(f"{run.path}: is not finished; tune it when its training has ended")
+    if config.search.method != "beam" or config.search.length_penalty == "none":
+        raise RunError(f"{run.path}: search.method and search.length_penalty leave nothing to tune")
+    recorded = run.recorded_data()
+    corpus = sets_of_run(config.data, recorded, ["valid"]) if recorded else prepare_corpus(config.data)
+    valid = tuning.lines_of(TestSet.of(corpus, "valid"), sentences)
+    with showing("loading the model", unit=""):
+        loaded = load(run, config, device)
+    return tuning.tune(loaded, valid, config, with_alpha(run, config.search), beams)
 
 
 def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:

@@ -27,6 +27,7 @@ from nmt.cli.commands import (
     sweep,
     train,
     translate,
+    tune,
 )
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
@@ -67,6 +68,7 @@ COMMANDS: dict[str, Command] = {
     "attention": attention,
     "export": export,
     "evaluate": evaluate,
+    "tune": tune,
     "runs": runs,
     "compare": compare,
     "sweep": sweep,
