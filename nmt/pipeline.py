@@ -110,7 +110,7 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
 
 def _glance(config: Config, corpus: Corpus) -> None:
     """Warn of what is seen in the first pairs of a corpus."""
-    for found in glance(corpus, (config.data.src_lang, config.data.tgt_lang), config.seed):
+    for found in glance(corpus, config.data, config.seed):
         advice = f"; {found.advice}" if found.advice else ""
         log.warning("warning: %s%s (nmt check shows examples)", found.text, advice)
 
@@ -493,22 +493,26 @@ def measure(config: Config) -> list[Finding]:
     # Measure
     with TemporaryDirectory() as folder:
         trainer = build_trainer(config, Run(Path(folder) / "run"), prepared, place)
-        found = estimate.measure(trainer)
-    # Tell
-    told = [
-        ("model", f"{found.parameters:,} parameters"),
-        ("memory", f"{found.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
-        ("step", f"{found.step_seconds:.3g} seconds"),
-        ("disk", f"{found.disk / 2**20:,.0f} MiB for checkpoints and model"),
-    ]
-    if found.seconds is not None:
-        told.append(("time", f"{duration(found.seconds)} for {found.steps:,} steps, without validations"))
-    findings += [Finding("ok", rule, text) for rule, text in told]
+        cost = estimate.measure(trainer)
     pace = trainer.pace()
+    end = estimate.end(trainer.config, pace, cost)
+    # Tell
+    worked = f", {cost.share:.0%} of the processors" if place.device.type == "cpu" else ""
+    told = [
+        ("model", f"{cost.parameters:,} parameters"),
+        ("memory", f"{cost.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
+        ("step", f"{cost.step_seconds:.3g} seconds{worked}"),
+        ("validation", f"{cost.validation_seconds:.3g} seconds for {cost.validation_lines:,} lines"),
+        ("disk", f"{cost.disk / 2**20:,.0f} MiB for checkpoints and model"),
+    ]
+    if end is not None:
+        count = f"{end.steps:,} steps and {end.validations:,} validation{'s' if end.validations > 1 else ''}"
+        told.append(("time", f"{duration(end.seconds)} for {count}"))
+    findings += [Finding("ok", rule, text) for rule, text in told]
     lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")))
-    if found.steps is not None and found.steps != plan.planned_steps(trainer.config, pace):
+    if end is not None and end.steps != plan.planned_steps(trainer.config, pace):
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
-        lines += [line for line in plan.mismatches(trainer.config, found.steps, why) if line not in lines]
+        lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
 
 

@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
-        if arguments.command in (train.run, init.run, sweep.run):
+        if arguments.command in (train.run, init.run, check.run, sweep.run):
             restart_without_caches()
         garbage.pause()
     # Run
