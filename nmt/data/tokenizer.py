@@ -195,6 +195,10 @@ class Tokenizer:
         """The word of each source piece, as a place in ``text.split()``; -1 where the text has no words."""
         return _words(self._src.encode(text, out_type="serialized_proto"))
 
+    def tgt_text_words(self, text: str) -> list[int]:
+        """As :meth:`src_words`, of a target text."""
+        return _words(self._tgt.encode(text, out_type="serialized_proto"))
+
     def src_words_of(self, ids: Sequence[int]) -> list[int]:
         """As :meth:`tgt_words`, of source ids."""
         return _words(self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)

@@ -20,6 +20,7 @@ from nmt.translation.batches import search_batches
 from nmt.translation.translator import read_text
 
 if TYPE_CHECKING:
+    from nmt.data.tokenizer import Tokenizer
     from nmt.models.seq2seq import Seq2Seq
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translation, Translator
@@ -40,8 +41,7 @@ class Aligner:
     def __init__(self, translator: Translator[TorchEngine], layer: int | None = None) -> None:
         self.translator, self.tokenizer = translator, translator.tokenizer
         self.model: Seq2Seq[Any] = translator.engine.model
-        self.device = next(self.model.parameters()).device
-        layers = self._layers()
+        layers = attention_layers(self.model, self.tokenizer)
         if layer is not None and not 1 <= layer <= layers:
             count = f"{layers} layer{'s' * (layers > 1)}"
             raise DataError(f"--alignment-layer {layer}: the model has {count} of attention; count from 1")
@@ -64,29 +64,50 @@ class Aligner:
 
     def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[Tensor]:
         """The mean over the heads of the layer, [T, S] without eos, of each pair of ids."""
-        src = self._filled([[*source, self.tokenizer.eos_id] for source, _ in pairs])
-        tgt_in = self._filled([[self.tokenizer.bos_id, *target] for _, target in pairs])
-        lengths = torch.tensor([len(source) for source, _ in pairs], device=self.device)
-        mask = torch.arange(src.size(1), device=self.device) <= lengths.unsqueeze(1)
-        with evaluating(self.model):
-            maps = self.model.attention_maps(src, mask, tgt_in)
-        assert maps is not None
-        weights = maps[self.layer].mean(dim=1).float().cpu()  # [B, T, S]
-        for row, (source, target) in zip(weights, pairs, strict=True):
-            yield row[: len(target), : len(source)]
+        for maps in forced_maps(self.model, self.tokenizer, pairs):
+            yield maps[self.layer].mean(dim=0)[:-1, :-1]
 
-    def _filled(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        ids = [torch.tensor(row) for row in rows]
-        return torch.nn.utils.rnn.pad_sequence(ids, True, self.tokenizer.pad_id).to(self.device)
 
-    def _layers(self) -> int:
-        """The number of layers of attention."""
-        ids = torch.tensor([[self.tokenizer.eos_id]], device=self.device)
-        with evaluating(self.model):
-            maps = self.model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), ids)
-        if maps is None:
-            raise DataError("the model has no attention (model.attention: none): nothing to align words with")
-        return maps.size(0)
+def attention_layers(model: Seq2Seq[Any], tokenizer: Tokenizer) -> int:
+    """The number of layers of attention over the source.
+
+    Raises:
+        DataError: the model has no attention.
+    """
+    ids = torch.tensor([[tokenizer.eos_id]], device=next(model.parameters()).device)
+    with evaluating(model):
+        maps = model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), ids)
+    if maps is None:
+        raise DataError("the model has no attention (model.attention: none): nothing to align words with")
+    return maps.size(0)
+
+
+def forced_maps(
+    model: Seq2Seq[Any], tokenizer: Tokenizer, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> Iterator[Tensor]:
+    """Attention over the source of each pair of ids under teacher forcing, as float32 on the CPU.
+
+    Args:
+        model: has attention.
+        pairs: without bos and eos.
+
+    Returns:
+        [layers, H, T + 1, S + 1] of each pair: the rows of all its target tokens and of eos, over the source and eos.
+    """
+    device = next(model.parameters()).device
+
+    def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, tokenizer.pad_id).to(device)
+
+    src = padded([[*source, tokenizer.eos_id] for source, _ in pairs])
+    tgt_in = padded([[tokenizer.bos_id, *target] for _, target in pairs])
+    lengths = torch.tensor([len(source) for source, _ in pairs], device=device)
+    mask = torch.arange(src.size(1), device=device) <= lengths.unsqueeze(1)
+    with evaluating(model):
+        maps = model.attention_maps(src, mask, tgt_in)
+    assert maps is not None
+    for row, (source, target) in zip(maps.float().cpu().unbind(1), pairs, strict=True):
+        yield row[:, :, : len(target) + 1, : len(source) + 1]
 
 
 def aligner_of(translator: Translator[Any]) -> Aligner | None:
