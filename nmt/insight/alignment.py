@@ -8,7 +8,7 @@ output word. The end of the source takes no link; an output word whose weight is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,14 +17,13 @@ from torch import Tensor
 from nmt.errors import DataError
 from nmt.insight.attention import evaluating, merged
 from nmt.translation.batches import search_batches
+from nmt.translation.copying import BATCH_WEIGHTS, attended
 from nmt.translation.translator import read_text
 
 if TYPE_CHECKING:
     from nmt.models.seq2seq import Seq2Seq
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translation, Translator
-
-BATCH_WEIGHTS = 1 << 18  # weights of a batch in one layer and head
 
 
 class Aligner:
@@ -62,22 +61,10 @@ class Aligner:
                 found[i][n] = _links(weights, words[i], self.tokenizer.tgt_words(translations[i][n].tokens))
         return found
 
-    def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[Tensor]:
+    def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
         """The mean over the heads of the layer, [T, S] without eos, of each pair of ids."""
-        src = self._filled([[*source, self.tokenizer.eos_id] for source, _ in pairs])
-        tgt_in = self._filled([[self.tokenizer.bos_id, *target] for _, target in pairs])
-        lengths = torch.tensor([len(source) for source, _ in pairs], device=self.device)
-        mask = torch.arange(src.size(1), device=self.device) <= lengths.unsqueeze(1)
         with evaluating(self.model):
-            maps = self.model.attention_maps(src, mask, tgt_in)
-        assert maps is not None
-        weights = maps[self.layer].mean(dim=1).float().cpu()  # [B, T, S]
-        for row, (source, target) in zip(weights, pairs, strict=True):
-            yield row[: len(target), : len(source)]
-
-    def _filled(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        ids = [torch.tensor(row) for row in rows]
-        return torch.nn.utils.rnn.pad_sequence(ids, True, self.tokenizer.pad_id).to(self.device)
+            return list(attended(self.model, self.tokenizer, pairs, self.layer))
 
     def _layers(self) -> int:
         """The number of layers of attention."""
