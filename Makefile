@@ -86,7 +86,7 @@ $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	touch $@
 
 interop: $(INTEROP)/.installed  ## test exports and imports by transformers, Argos Translate and Marian
-	@PYTHONPATH="$(CURDIR)" $(INTEROP)/bin/python -m pytest tests/integration/test_export_targets.py tests/unit/pretrained
+	@PYTHONPATH="$(CURDIR)" $(INTEROP)/bin/python -m pytest tests/integration/test_export_targets.py tests/integration/test_transformers_search.py tests/unit/pretrained
 
 # The environment sees the packages of .venv, so that PyTorch is not installed twice.
 $(INTEROP)/.installed: tests/interop.txt $(VENV)/.installed-dev
