@@ -36,6 +36,7 @@ from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
+from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation import tuning
@@ -43,7 +44,7 @@ from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
-from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.evaluation.sets import Evaluated, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
 from nmt.pretrained import start
 from nmt.run import card
@@ -142,7 +143,7 @@ def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tok
     assert config.init is not None
     found = _start_tokenizer(config, config.init, corpus, run)
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
-    lacking += [word for word in config.data.symbols if word not in found.src_pieces(found.encode_src([word])[0])]
+    lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
             f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
@@ -244,6 +245,7 @@ class Training:
         self.trainer = build_trainer(config, run, prepared, place)
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
     def resume(self) -> None:
@@ -296,7 +298,7 @@ class Training:
         if scores is not None:
             found = {name: one.as_dict() for name, one in scores.items()}
         try:
-            card.end(self.run, progress.step, progress.seconds, reason, found)
+            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches)
         except OSError as error:
             log.warning("the run card is not written: %s", error)
 
@@ -364,7 +366,7 @@ class Training:
         if missing:
             self._load_final()
         for one in missing:
-            found, hypotheses = score_set(translator, one, evaluation, ranks)
+            found, hypotheses, self.searches[one.name] = score_set(translator, one, evaluation, ranks)
             ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
             stored[one.name] = found
         return {name: found for name, found in stored.items() if found is not None}
@@ -420,7 +422,11 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
     examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples)
+    teacher = ranks.main_first(lambda: _teacher(config, prepared))
+    guided = config.train.terms.guided_alignment is not None
+    reader = Reader(
+        dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher, guided
+    )
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
@@ -436,11 +442,21 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         "data": prepared.corpus.key,
         "schedule_end": train.schedule.total_steps,
         "batching": "packed" if packed else "padded",
+        **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
     updater = Updater(train, model, reader, place)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
     return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
+
+
+def _teacher(config: Config, prepared: Prepared) -> Teacher | None:
+    """The distributions of ``train.terms.distillation``; None where it is off."""
+    term = config.train.terms.distillation
+    if term is None:
+        return None
+    expected = identity(prepared.encoded, prepared.tokenizer, config.data)
+    return Teacher(Path(term.source), expected, Path(config.data.store))
 
 
 @contextmanager
@@ -510,6 +526,7 @@ def evaluate(
     search: Mapping[str, Any] | None = None,
     robust: bool = False,
     others: Others | None = None,
+    reuse: bool = False,
 ) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
@@ -517,6 +534,7 @@ def evaluate(
         search: settings that differ from the section ``search`` of the run.
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
         others: the further members of an ensemble, whose results are stored beside those of the run.
+        reuse: whether stored scores of the same weights, search and text are taken as they are.
     """
     # Corpus
     config = run.load_config()
@@ -534,7 +552,10 @@ def evaluate(
     usual = with_alpha(run, config.search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     differing |= {} if others is None else {"ensemble": others.label}
-    found = {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
+    found = {}
+    for one in sets:
+        known = find_stored(translator, one, config.evaluation, results, differing) if reuse else None
+        found[one.name] = known or score_and_store(translator, one, config.evaluation, results.store, differing)
     _add_to_card(run, found.values())
     return found
 
@@ -543,7 +564,7 @@ def evaluate_lines(
     run: Run,
     name: str,
     sources: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[Sequence[str]],
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     robust: bool = False,
@@ -552,12 +573,13 @@ def evaluate_lines(
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
 
     Args:
+        references: one or more translations of all sources, each with a line for each source.
         tags: what stands before each source.
         others: the further members of an ensemble.
     """
     translator, evaluation = load_translator(run, search, others=others), run.load_config().evaluation
     store = Results(run).store_file
-    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
+    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())
     return found
@@ -569,12 +591,13 @@ def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
 
 def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
     """Add stored scores to the run card; a run that can only be read is scored all the same."""
-    scores = {
-        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one.scores.as_dict()
+    named = {
+        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one
         for one in found
         if one.stored is not None
     }
+    scores, searches = {k: one.scores.as_dict() for k, one in named.items()}, {k: one.took for k, one in named.items()}
     try:
-        card.add_scores(run, scores)
+        card.add_scores(run, scores, searches)
     except OSError as error:
         log.warning("the run card is not written: %s", error)

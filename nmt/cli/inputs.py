@@ -73,18 +73,22 @@ def check_inputs(prefix_file: str | None, jsonl: bool) -> None:
 
 
 def with_prefixes(
-    block: Sequence[str], first_line: int, name: str, jsonl: bool, prefixes: Prefixes | None
-) -> tuple[Sequence[str], Sequence[str]]:
-    """The sources of a block of lines, and their prefixes; no prefix where none was given.
+    blocks: Iterable[Sequence[str]], name: str, jsonl: bool, prefixes: Prefixes | None
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """The sources of each block of lines, and their prefixes; no prefix where none was given.
 
     Args:
-        first_line: number of the first line in errors.
+        name: of the input.
         jsonl: whether the lines are JSON objects.
     """
-    if jsonl:
-        rows = [_object(line, number, name) for number, line in enumerate(block, first_line)]
-        return [source for source, _ in rows], [prefix for _, prefix in rows]
-    return block, () if prefixes is None else prefixes.take(len(block), first_line, name)
+    first_line = 1
+    for block in blocks:
+        if jsonl:
+            rows = [_object(line, number, name) for number, line in enumerate(block, first_line)]
+            yield [source for source, _ in rows], [prefix for _, prefix in rows]
+        else:
+            yield block, () if prefixes is None else prefixes.take(len(block), first_line, name)
+        first_line += len(block)
 
 
 def _object(line: str, number: int, name: str) -> tuple[str, str]:

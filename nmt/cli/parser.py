@@ -67,9 +67,9 @@ class Parser(argparse.ArgumentParser):
     parted = False  # whether -- stands between two groups of words, each of which options may follow
     words = ""  # name of the argument that takes any number of words, which may stand after options as well
 
-    def add_config(self, count: str | None = None) -> None:
+    def add_config(self, count: str | None = None, text: str | None = None) -> None:
         """Add the arguments of a configuration: its file, and overrides."""
-        text = "YAML file of the experiment, or the name of a built-in one: demo"
+        text = text or "YAML file of the experiment, or the name of a built-in one: demo"
         self.add_argument("config", metavar="CONFIG", nargs=count, help=text)
         self.add_argument(
             "--set",

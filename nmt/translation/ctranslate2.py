@@ -101,7 +101,7 @@ class CTranslate2Engine:
         self.end_ids = [tokenizer.eos_id, tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id]
         self.eos, *forbidden = tokenizer.tgt_pieces(self.end_ids)
         self.forbidden, self.special = frozenset(forbidden), frozenset([self.eos, *forbidden])
-        self.own = own
+        self.own, self.device = own, device
         self.searched_again = 0
         self.progress: Callable[[int], object] = lambda count: None
 

@@ -98,6 +98,11 @@ class Engine(Protocol):
     """Finds target ids of source ids (:mod:`nmt.translation.pytorch`, :mod:`nmt.translation.ctranslate2`)."""
 
     @property
+    def device(self) -> object:
+        """Where the engine works; as text ``cpu``, ``cuda`` or the like, with a number."""
+        ...
+
+    @property
     def progress(self) -> Callable[[int], object]:
         """Called with the number of sentences whenever some have been searched."""
         ...
