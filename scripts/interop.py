@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import read_manifest
@@ -42,7 +43,7 @@ def lines_of(run: Run) -> Lines:
     return Lines(f"test set {name}", part.sources()[:LINES], part.targets()[:LINES])
 
 
-def measure(path: str, peer: str, weights: str) -> dict:
+def measure(path: str, peer: str, weights: str) -> dict[str, Any]:
     """One row of the table, as JSON data."""
     target, package = PEERS[peer]
     run = Run.open(path)
@@ -55,7 +56,7 @@ def measure(path: str, peer: str, weights: str) -> dict:
     return {"peer": peer, "weights": weights, "package": f"{package} {version(package)}", **asdict(found)}
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     out = [
         "| program | weights | lines | equal, greedy | equal, beam | BLEU of the run | BLEU of the export | log p |",
         "|---|---|---|---|---|---|---|---|",
