@@ -44,7 +44,7 @@ from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
-from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.evaluation.sets import Evaluated, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
 from nmt.pretrained import start
 from nmt.run import card
@@ -75,6 +75,7 @@ from nmt.training.summary import summary
 from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
 from nmt.training.validation import Validator
+from nmt.translation.ensembles import Others
 from nmt.translation.loading import load_translator
 from nmt.translation.pytorch import TorchEngine
 from nmt.translation.pytorch_loading import load_final, new_model, new_translator
@@ -142,7 +143,7 @@ def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tok
     assert config.init is not None
     found = _start_tokenizer(config, config.init, corpus, run)
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
-    lacking += [word for word in config.data.symbols if word not in found.src_pieces(found.encode_src([word])[0])]
+    lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
             f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
@@ -244,6 +245,7 @@ class Training:
         self.trainer = build_trainer(config, run, prepared, place)
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
     def resume(self) -> None:
@@ -296,7 +298,7 @@ class Training:
         if scores is not None:
             found = {name: one.as_dict() for name, one in scores.items()}
         try:
-            card.end(self.run, progress.step, progress.seconds, reason, found)
+            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches)
         except OSError as error:
             log.warning("the run card is not written: %s", error)
 
@@ -364,7 +366,7 @@ class Training:
         if missing:
             self._load_final()
         for one in missing:
-            found, hypotheses = score_set(translator, one, evaluation, ranks)
+            found, hypotheses, self.searches[one.name] = score_set(translator, one, evaluation, ranks)
             ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
             stored[one.name] = found
         return {name: found for name, found in stored.items() if found is not None}
@@ -421,7 +423,10 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
     examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
     teacher = ranks.main_first(lambda: _teacher(config, prepared))
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher)
+    guided = config.train.terms.guided_alignment is not None
+    reader = Reader(
+        dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher, guided
+    )
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
@@ -516,13 +521,20 @@ def _told(rule: str, line: str) -> Finding:
 
 
 def evaluate(
-    run: Run, only: str | None = None, search: Mapping[str, Any] | None = None, robust: bool = False
+    run: Run,
+    only: str | None = None,
+    search: Mapping[str, Any] | None = None,
+    robust: bool = False,
+    others: Others | None = None,
+    reuse: bool = False,
 ) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
     Args:
         search: settings that differ from the section ``search`` of the run.
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
+        others: the further members of an ensemble, whose results are stored beside those of the run.
+        reuse: whether stored scores of the same weights, search and text are taken as they are.
     """
     # Corpus
     config = run.load_config()
@@ -535,11 +547,15 @@ def evaluate(
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
-    translator, results = load_translator(run, search), Results(run)
+    translator, results = load_translator(run, search, others=others), Results(run)
     sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
     usual = with_alpha(run, config.search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
-    found = {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
+    differing |= {} if others is None else {"ensemble": others.label}
+    found = {}
+    for one in sets:
+        known = find_stored(translator, one, config.evaluation, results, differing) if reuse else None
+        found[one.name] = known or score_and_store(translator, one, config.evaluation, results.store, differing)
     _add_to_card(run, found.values())
     return found
 
@@ -548,18 +564,22 @@ def evaluate_lines(
     run: Run,
     name: str,
     sources: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[Sequence[str]],
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     robust: bool = False,
+    others: Others | None = None,
 ) -> dict[str, Evaluated]:
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
 
     Args:
+        references: one or more translations of all sources, each with a line for each source.
         tags: what stands before each source.
+        others: the further members of an ensemble.
     """
-    translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
-    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
+    translator, evaluation = load_translator(run, search, others=others), run.load_config().evaluation
+    store = Results(run).store_file
+    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())
     return found
@@ -571,12 +591,13 @@ def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
 
 def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
     """Add stored scores to the run card; a run that can only be read is scored all the same."""
-    scores = {
-        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one.scores.as_dict()
+    named = {
+        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one
         for one in found
         if one.stored is not None
     }
+    scores, searches = {k: one.scores.as_dict() for k, one in named.items()}, {k: one.took for k, one in named.items()}
     try:
-        card.add_scores(run, scores)
+        card.add_scores(run, scores, searches)
     except OSError as error:
         log.warning("the run card is not written: %s", error)

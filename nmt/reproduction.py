@@ -155,7 +155,7 @@ def _searched(searching: Run, run: Run, names: list[str]) -> list[SetFound]:
     corpus, translator = sets_of_run(config.data, recorded, list(parts.values())), load_translator(searching)
     found = []
     for name, part in parts.items():
-        scores, hypotheses = score_set(translator, TestSet.of(corpus, part), config.evaluation)
+        scores, hypotheses, _ = score_set(translator, TestSet.of(corpus, part), config.evaluation)
         found.append(_judged(name, results, scores.as_dict(), hypotheses))
     return found
 

@@ -24,6 +24,7 @@ from nmt.cli.commands import (
     runs,
     score,
     serve,
+    sweep,
     train,
     translate,
 )
@@ -68,6 +69,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "runs": runs,
     "compare": compare,
+    "sweep": sweep,
     "reproduce": reproduce,
     "score": score,
     "backtranslate": backtranslate,
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
-        if arguments.command in (train.run, init.run):
+        if arguments.command in (train.run, init.run, sweep.run):
             restart_without_caches()
         garbage.pause()
     # Run

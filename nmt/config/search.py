@@ -10,6 +10,7 @@ from nmt.config.base import Positive, Section
 
 MAX_BEAM = 1000  # hypotheses of a search
 ALPHA = 1.0  # of a search for which no alpha was chosen
+Average = Literal["probability", "log_probability"]  # what an ensemble averages, see nmt.models.ensemble
 
 # Keys that only some methods use. A new method needs a line here, and its name in ``SearchConfig.method``.
 KEYS_OF: dict[str, tuple[str, ...]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from nmt.config.base import RESUMABLE, Probability, Section
 
@@ -103,6 +103,29 @@ else:
     )
 
 
+class GuidedAlignmentConfig(Section):
+    """Guided alignment: attention learns given word alignments (Chen et al. 2016; Garg et al. 2019)."""
+
+    weight: Weight = Field(
+        0.05, description="weight of the cross entropy between given alignments and attention; the paper's is 0.05"
+    )
+    layer: Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="layer of the decoder whose attention learns, or hop of a recurrent model, from 1; default: the"
+        " last hop, or of a Transformer the last layer but one, as in the paper",
+    )
+    heads: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)] = Field(
+        [1], description="heads of a Transformer's layer that learn, from 1"
+    )
+
+    @field_validator("heads")
+    @classmethod
+    def _distinct(cls, heads: list[int]) -> list[int]:
+        if len(set(heads)) < len(heads):
+            raise ValueError("a head is named twice; name each once")
+        return sorted(heads)
+
+
 class TermsConfig(Section):
     """Terms of the training loss beside the cross entropy. All are off unless given."""
 
@@ -128,6 +151,11 @@ class TermsConfig(Section):
         None,
         description="a second pass with the embeddings of some tokens set to 0, and its divergence (Gao et al. 2022),"
         " for about twice the time and memory; null: off",
+    )
+    guided_alignment: GuidedAlignmentConfig | None = Field(
+        None,
+        description="cross entropy that teaches attention the word alignments of the training data (Garg et al. 2019):"
+        " alignments of a text source, alignment_column of tsv, or alignments: true of the demo; null: off",
     )
     l2_start: Weight | None = Field(
         None,

@@ -16,6 +16,24 @@ TopK = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]  # [M, K] token ids
 
 
 @dataclass(frozen=True)
+class Guide:
+    """Word alignments of a batch as a distribution over the source of each aligned target token.
+
+    Attributes:
+        target: [K] which of the M real target tokens a link belongs to.
+        source: [K] the position of the source token.
+        weight: [K] its probability; the links of a target token sum to 1.
+    """
+
+    target: Tensor
+    source: Tensor
+    weight: Tensor
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Guide:
+        return Guide(change(self.target), change(self.source), change(self.weight))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Padded sentence pairs; the legend in :mod:`nmt.models.seq2seq` explains the letters."""
 
@@ -30,6 +48,7 @@ class Batch:
     weights: Tensor | None = None  # [M] weight of the sentence of each target token in the loss; None: all weigh 1
     weight: float | None = None  # the sum of the weights
     teacher: tuple[Tensor, Tensor] | None = None  # [M, K] ids and log-probabilities of a teacher's most probable tokens
+    guide: Guide | None = None  # word alignments, for a training that attention learns them in
 
     def to(self, device: torch.device) -> Batch:
         """Copy to ``device``; from pinned memory the copy is asynchronous."""
@@ -45,6 +64,7 @@ class Batch:
             tgt_out=change(self.tgt_out), target_positions=change(self.target_positions),
             weights=None if self.weights is None else change(self.weights),
             teacher=None if self.teacher is None else (change(self.teacher[0]), change(self.teacher[1])),
+            guide=None if self.guide is None else self.guide.each(change),
         )  # fmt: skip
 
     # The attributes that a packed batch has too.
@@ -78,6 +98,7 @@ class Batch:
         return replace(
             self, target_positions=self.target_positions[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0,
             weights=weights, weight=weight, teacher=teacher,
+            guide=None if self.guide is None else self.guide.each(lambda x: x[:0]),
         )  # fmt: skip
 
     @property

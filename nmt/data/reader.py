@@ -22,7 +22,9 @@ from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
 from nmt.data.examples import Examples
+from nmt.data.guide import NO_LINKS, Subwords, guide, subword_links
 from nmt.data.mixture import parts_of
+from nmt.data.modifiers import parse_links
 from nmt.data.packing import PackedBatch, Packing
 from nmt.data.subword_sampling import BatchSampler
 from nmt.data.teacher import Teacher
@@ -78,6 +80,7 @@ class Reader:
         bidirectional: which pairs are read from target to source; None: no pair is.
         examples: the mixture whose examples are read; None: rows of the dataset are.
         teacher: whose distributions the batches have; None: they have none.
+        guided: whether batches have the word alignments of their pairs.
     """
 
     def __init__(
@@ -93,19 +96,24 @@ class Reader:
         bidirectional: Bidirectional | None = None,
         examples: Examples | None = None,
         teacher: Teacher | None = None,
+        guided: bool = False,
     ):
         self.dataset, self.tokenizer, self.text, self.teacher = dataset, tokenizer, text, teacher
         self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
-        self.packed, self.bidirectional, self.examples = packed, bidirectional, examples
+        self.packed, self.bidirectional, self.examples, self.guided = packed, bidirectional, examples, guided
 
     def read(self, rows: Ids, epoch: int = 0) -> Batch | PackedBatch:
         """The batch of these rows [B], or of these examples of a mixture."""
         pairs = self._pairs(rows, epoch)
+        links = self._links(pairs, rows, epoch) if self.guided else None
         if self.examples is not None:
             pairs = self.examples.tagged(pairs, rows)
         if self.bidirectional is not None:
-            pairs = _turned(pairs, self.bidirectional.backwards(rows, epoch))
-        return self._collate(pairs, rows)
+            backwards = self.bidirectional.backwards(rows, epoch)
+            pairs = _turned(pairs, backwards)
+            if links is not None:
+                links = [each[:, ::-1] if turn else each for each, turn in zip(links, backwards.tolist(), strict=True)]
+        return self._collate(pairs, rows, links)
 
     def largest(self, rows: Ids) -> Batch | PackedBatch:
         """A batch of these rows with the lengths planned for them, to test that the memory suffices for any draw.
@@ -144,12 +152,29 @@ class Reader:
             return [self._sample_line(i, epoch) for i in releasing(rows.tolist(), self.dataset, self.text)]
         return self._sample(rows, epoch)
 
-    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
+    def _links(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids, epoch: int) -> list[Subwords]:
+        """The word alignments of these pairs, whose ids have no tags yet, on their subwords."""
+        assert self.text is not None
+        texts, found = self._texts(rows), [parse_links(self.text.links(index)) for index in self.indices(rows)]
+        tags = np.zeros(len(rows), np.int32) if self.examples is None else self.examples.tag_counts(rows)
+        for place, pair in (self.examples.changed(rows, epoch) if self.examples is not None else {}).items():
+            texts[0][place], texts[1][place], found[place] = pair.src, pair.tgt, pair.links or ()
+        return [
+            subword_links(self.tokenizer, text, ids, links, tag)
+            for text, ids, links, tag in zip(zip(*texts, strict=True), pairs, found, tags.tolist(), strict=True)
+        ]
+
+    def _collate(
+        self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids, links: Sequence[Subwords] | None = None
+    ) -> Batch | PackedBatch:
         t = self.tokenizer
         weights, teacher = self._weights(rows), self._distributions(rows)
         if self.packing is not None:
             return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights, teacher)
-        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights, teacher)
+        batch = collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights, teacher)
+        if not self.guided:
+            return batch
+        return replace(batch, guide=guide(links or [NO_LINKS] * len(pairs), [len(tgt) + 1 for _, tgt in pairs]))
 
     def _distributions(self, rows: Ids) -> TopK | None:
         """The teacher's distributions at the targets of these rows, one row after another."""

@@ -56,13 +56,16 @@ class Basis:
         evaluation: EvaluationConfig,
         sources: Sequence[str],
         references: Sequence[str],
+        further: Sequence[Sequence[str]] = (),
     ) -> Basis:
         sums = hashlib.sha256()
-        for lines in (sources, references):
+        for lines in (sources, references, *further):
             for line in lines:
                 sums.update(written(line).encode() + b"\n")
             sums.update(b"\n\n")
-        signatures = score(["x"], ["x"], evaluation).signatures  # of any text: signatures depend only on settings
+        signatures = score(
+            ["x"], ["x"], evaluation, further=[["x"] for _ in further]
+        ).signatures  # of any text: signatures depend only on settings
         return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))
 
     @property

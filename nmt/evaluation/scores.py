@@ -11,11 +11,9 @@ import math
 import os
 import shlex
 import sys
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -100,18 +98,22 @@ def score(
     metrics: Sequence[Metric] | None = None,
     *,
     intervals: bool = False,
+    further: Sequence[Sequence[str]] = (),
 ) -> Scores:
     """Score a corpus. TER takes far longer than the other metrics; omit it from ``metrics`` if time matters.
 
     Args:
         metrics: by default those of ``config``.
         intervals: whether to compute 95 % intervals by sacreBLEU's bootstrap, for at most :data:`MOST` sentences.
+        further: further reference translations of all sentences, as ``references``; every metric is over all of them.
 
     Raises:
         ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
         DataError: the numbers of hypotheses and references differ, or both are 0.
     """
-    _check_counts(hypotheses, references=references)
+    streams = [references, *further]
+    for stream in streams:
+        _check_counts(hypotheses, references=stream)
     values = dict.fromkeys(map(_attribute, METRICS), math.nan)
     signatures: dict[str, str] = {}
     ends: dict[str, tuple[float, float]] = {}
@@ -121,39 +123,45 @@ def score(
         if name == "spbleu" and not _has_flores():
             continue
         metric = metric_of(name, config)
-        found = metric.corpus_score(hypotheses, [references])
+        found = metric.corpus_score(hypotheses, streams)
         values[_attribute(name)] = float(found.score)
         if resampled:
-            ends[name] = _interval(metric, hypotheses, references)
+            ends[name] = _interval(metric, hypotheses, streams)
         signatures[name] = str(metric.get_signature())
         if name == "bleu" and isinstance(found, BLEUScore):
             matches = int(found.counts[-1])
     return Scores(**values, signatures=signatures, matches=matches, intervals=ends)
 
 
-def _interval(metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
+def _interval(
+    metric: BLEU | CHRF | TER, hypotheses: Sequence[str], streams: Sequence[Sequence[str]]
+) -> tuple[float, float]:
     """sacreBLEU's bootstrap interval: mean and half width of the middle 95 %.
 
     ``corpus_score(n_bootstrap=...)`` fails where resamples have scores of several types (float and NumPy's).
     """
-    statistics = metric._extract_corpus_statistics(hypotheses, [references])
+    statistics = metric._extract_corpus_statistics(hypotheses, streams)
     _, found = _bootstrap_resample(statistics, metric, RESAMPLES)
     middle, half = estimate_ci(np.array([float(one.score) for one in found]))
     return float(middle - half), float(middle + half)
 
 
 def sentence_scores(
-    hypotheses: Sequence[str], references: Sequence[str], config: EvaluationConfig
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    config: EvaluationConfig,
+    further: Sequence[Sequence[str]] = (),
 ) -> list[dict[str, float]]:
     """Scores of each sentence. BLEU has the effective order, as in sacreBLEU's ``sentence_bleu``."""
-    _check_counts(hypotheses, references=references)
+    for stream in [references, *further]:
+        _check_counts(hypotheses, references=stream)
     metrics = {name: metric_of(name, config) for name in config.metrics if name != "spbleu" or _has_flores()}
     for metric in metrics.values():
         if isinstance(metric, BLEU):
             metric.effective_order = True
     return [
-        {name: float(metric.sentence_score(hypothesis, [reference]).score) for name, metric in metrics.items()}
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
+        {name: float(metric.sentence_score(hypothesis, found).score) for name, metric in metrics.items()}
+        for hypothesis, *found in zip(hypotheses, references, *further, strict=True)
     ]
 
 
@@ -201,46 +209,6 @@ def resolve(
     resolved = config.model_copy(update={"tokenize": tokenize, "ter_asian_support": asian})
     metric_of("bleu", resolved)
     return resolved
-
-
-def bleu_by_length(
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    sources: Sequence[str],
-    edges: Sequence[int],
-    config: EvaluationConfig,
-) -> list[tuple[str, int, float]]:
-    """Corpus BLEU in bins of source length, as in figure 2 of Bahdanau et al. 2015.
-
-    Args:
-        edges: increasing upper ends of the bins, in words; a last bin has the longer sentences. (10, 20) gives the bins
-            "1-10" (with empty sources), "11-20" and "21+".
-
-    Returns:
-        (label, number of sentences, BLEU) of the non-empty bins, shortest first.
-
-    Raises:
-        ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
-        DataError: the numbers of hypotheses, references and sources differ, or are 0.
-        ValueError: ``edges`` do not increase, or one is less than 1.
-    """
-    _check_counts(hypotheses, references=references, sources=sources)
-    starts = [1, *(edge + 1 for edge in edges)]
-    if any(after <= before for before, after in pairwise(starts)):
-        raise ValueError(f"edges must increase and be at least 1, found {list(edges)}")
-    labels = [f"{start}-{edge}" for start, edge in zip(starts, edges, strict=False)] + [f"{starts[-1]}+"]
-    bins: list[list[int]] = [[] for _ in labels]
-    for index, source in enumerate(sources):
-        bins[bisect_left(edges, len(source.split()))].append(index)
-    return [
-        (
-            label,
-            len(members),
-            score([hypotheses[i] for i in members], [references[i] for i in members], config, ["bleu"]).bleu,
-        )
-        for label, members in zip(labels, bins, strict=True)
-        if members
-    ]
 
 
 def table(rows: Mapping[str, Scores]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
@@ -28,15 +29,18 @@ class TestSet:
 
     Attributes:
         name: of its results: that of the test set, or ``valid``.
+        further: further reference translations, each as ``references``.
     """
 
     name: str
     sources: Sequence[str]
     references: Sequence[str]
+    further: Sequence[Sequence[str]] = ()
 
     @classmethod
     def of(cls, corpus: Corpus, part: str) -> TestSet:
-        return cls(part.removeprefix("test."), corpus.sources(part), corpus.part(part).targets())
+        name, further = part.removeprefix("test."), corpus.further_references(part)
+        return cls(name, corpus.sources(part), corpus.part(part).targets(), further)
 
     @classmethod
     def all_of(cls, corpus: Corpus, part: str) -> list[TestSet]:
@@ -51,9 +55,14 @@ class TestSet:
 
     def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig) -> Lines:
         """What is stored of each sentence: text and scores."""
-        found = sentence_scores(hypotheses, self.references, evaluation)
-        rows = zip(self.sources, self.references, hypotheses, found, strict=True)
-        return [{"source": s, "reference": r, "hypothesis": h, **scores} for s, r, h, scores in rows]
+        found = sentence_scores(hypotheses, self.references, evaluation, self.further)
+        rows: list[dict[str, Any]] = []
+        for i, (source, reference, hypothesis) in enumerate(
+            zip(self.sources, self.references, hypotheses, strict=True)
+        ):
+            more = {"further_references": [lines[i] for lines in self.further]} if self.further else {}
+            rows.append({"source": source, "reference": reference, **more, "hypothesis": hypothesis, **found[i]})
+        return rows
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
         """What scores of this set depend on.
@@ -61,7 +70,7 @@ class TestSet:
         Args:
             model: SHA-256 of the file of weights.
         """
-        return Basis.of(model, search, evaluation, self.sources, self.references)
+        return Basis.of(model, search, evaluation, self.sources, self.references, self.further)
 
 
 def sets_of(corpus: Corpus) -> list[TestSet]:
@@ -70,17 +79,32 @@ def sets_of(corpus: Corpus) -> list[TestSet]:
     return [one for part in parts for one in TestSet.all_of(corpus, part)]
 
 
-def score_set(
-    translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE
-) -> tuple[Scores, list[str]]:
+class Scored(NamedTuple):
+    """Scores and translations of a set, and what the search took on this rank: sentences, seconds, device."""
+
+    scores: Scores
+    hypotheses: list[str]
+    search: dict[str, Any]
+
+
+def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE) -> Scored:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
-    notices = Notices(log.warning, most=3)
+    notices, begun, busy = Notices(log.warning, most=3), time.perf_counter(), time.process_time()
     hypotheses = [
         found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
     ]
+    search = {
+        "sentences": len(hypotheses),
+        "seconds": round(time.perf_counter() - begun, 3),
+        "processor_seconds": round(time.process_time() - busy, 3),
+        "device": str(translator.engine.device).partition(":")[0],
+    }
     notices.close()
     with showing(f"scoring {one.name}", unit=""):
-        return ranks.on_main(lambda: score(hypotheses, one.references, evaluation, intervals=True)), hypotheses
+        scores = ranks.on_main(
+            lambda: score(hypotheses, one.references, evaluation, intervals=True, further=one.further)
+        )
+    return Scored(scores, hypotheses, search)
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,7 @@ class Evaluated:
     Attributes:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
         sources: the lines that were translated.
+        took: what the search took, see :class:`Scored`.
     """
 
     scores: Scores
@@ -97,6 +122,7 @@ class Evaluated:
     search: ResolvedSearch
     engine: str
     sources: Sequence[str]
+    took: dict[str, Any]
 
     @property
     def about(self) -> str:
@@ -120,9 +146,9 @@ def score_and_store(
         store: a method of :class:`Results`.
         differing: settings that differ from the run's; they become part of the name that the results have.
     """
-    scores, hypotheses = score_set(translator, one, evaluation)
+    scores, hypotheses, took = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
-    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources
+    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources, took
     try:
         name = name_of(one.name, differing or {})
         return Evaluated(scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation)), *about)
@@ -133,6 +159,22 @@ def score_and_store(
             one.name, where, error.strerror or error,
         )  # fmt: skip
         return Evaluated(scores, None, *about)
+
+
+def find_stored(
+    translator: Translator[Any],
+    one: TestSet,
+    evaluation: EvaluationConfig,
+    results: Results,
+    differing: Mapping[str, Any],
+) -> Evaluated | None:
+    """What :func:`score_and_store` stored with the same weights, search and text; None if nothing."""
+    name = name_of(one.name, differing)
+    scores = results.find(name, one.basis(translator.checksum, translator.search, evaluation))
+    if scores is None:
+        return None
+    engine = type(translator.engine).__name__.removesuffix("Engine")
+    return Evaluated(scores, results.folder / f"{name}.json", translator.search, engine, one.sources, {})
 
 
 def name_of(name: str, differing: Mapping[str, Any]) -> str:

@@ -89,6 +89,16 @@ class Aligner:
         return maps.size(0)
 
 
+def aligner_of(translator: Translator[Any]) -> Aligner | None:
+    """An aligner of a translator; None where its engine or its model has no attention."""
+    if not hasattr(translator.engine, "model"):
+        return None
+    try:
+        return Aligner(translator)
+    except DataError:
+        return None
+
+
 def _links(weights: Tensor, src_words: Sequence[int], tgt_words: Sequence[int]) -> str:
     """The links of weights [T, S]; see the module."""
     if max(src_words, default=-1) < 0 or max(tgt_words, default=-1) < 0:

@@ -56,12 +56,20 @@ def begin(
         _write(run, card)
 
 
-def end(run: Run, step: int, seconds: float, reason: str, scores: Mapping[str, Any] | None = None) -> None:
+def end(
+    run: Run,
+    step: int,
+    seconds: float,
+    reason: str,
+    scores: Mapping[str, Any] | None = None,
+    searches: Mapping[str, Any] | None = None,
+) -> None:
     """Record the end of the last sitting, unless it is recorded, and the scores; without a card, nothing is written.
 
     Args:
         seconds: training time over all sittings.
         scores: by test set, where the run is finished.
+        searches: what the search of each of these sets took.
     """
     with waiting_lock(run.path):
         card = load(run)
@@ -70,26 +78,45 @@ def end(run: Run, step: int, seconds: float, reason: str, scores: Mapping[str, A
         if card.get("state") != "finished":
             card["sittings"][-1] |= {"end": _now(), "last_step": step, "reason": reason}
             card |= {"steps": step, "seconds": round(seconds, 3), "state": "stopped" if scores is None else "finished"}
-            card.pop("scores", None)  # those of an earlier end
+            for key in ("scores", "searches"):  # those of an earlier end
+                card.pop(key, None)
         elif not scores or _holds(card, scores):
             return
         if scores is not None:
-            card["scores"] = {**card.get("scores", {}), **scores}
+            _add(card, scores, searches or {})
         _write(run, card)
 
 
-def add_scores(run: Run, scores: Mapping[str, Any]) -> None:
+def add_scores(run: Run, scores: Mapping[str, Any], searches: Mapping[str, Any] | None = None) -> None:
     """Add scores of the final model to the card; without a card, or with the same scores in it, nothing is written.
 
     Args:
         scores: by the name that the results have in the run's ``evaluation/``.
+        searches: what the search of each took, by the same names.
     """
     with waiting_lock(run.path):
         card = load(run)
         if card is None or _holds(card, scores):
             return
-        card["scores"] = {**card.get("scores", {}), **scores}
+        _add(card, scores, searches or {})
         _write(run, card)
+
+
+def _add(card: dict[str, Any], scores: Mapping[str, Any], searches: Mapping[str, Any]) -> None:
+    for key, new in (("scores", scores), ("searches", searches)):
+        if found := {**card.get(key, {}), **new}:
+            card[key] = found
+
+
+def translation_seconds(run: Run, name: str) -> float | None:
+    """Seconds for 1,000 sentences of a set: processor time on a CPU, else elapsed time; None where not recorded."""
+    found = (load(run) or {}).get("searches", {})
+    try:
+        one = found[name]
+        seconds = one["processor_seconds" if one["device"] == "cpu" else "seconds"]
+        return 1000 * float(seconds) / int(one["sentences"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
 
 
 def _holds(card: Mapping[str, Any], scores: Mapping[str, Any]) -> bool:

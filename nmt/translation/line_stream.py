@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import lzma
 import os
 import select
@@ -191,6 +192,24 @@ class LineStream:
             advice = "correct the line, or replace such text by U+FFFD: leave out --strict"
             raise DataError(f"{self.name}:{self._number}: {what} ({detail}); {advice}")
         self.notice(Notice(self._number, f"{what}, replaced by U+FFFD", detail))
+
+
+def read_document(stream: IO[bytes], name: str, strict: bool = False) -> str:
+    """A whole document, decoded so that ``encode("utf-8", "surrogateescape")`` gives its bytes.
+
+    Raises:
+        DataError: it cannot be read, or :meth:`LineStream.check` would refuse a file of this content.
+    """
+    chunks: list[bytes] = []
+    source: Any = stream
+    try:
+        while chunk := source.read1(CHUNK):
+            chunks.append(chunk)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    data = b"".join(chunks)
+    LineStream(io.BytesIO(data), name, lambda notice: None, strict=strict).check()
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _descriptor(stream: IO[bytes]) -> int | None:

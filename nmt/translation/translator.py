@@ -98,6 +98,11 @@ class Engine(Protocol):
     """Finds target ids of source ids (:mod:`nmt.translation.pytorch`, :mod:`nmt.translation.ctranslate2`)."""
 
     @property
+    def device(self) -> object:
+        """Where the engine works; as text ``cpu``, ``cuda`` or the like, with a number."""
+        ...
+
+    @property
     def progress(self) -> Callable[[int], object]:
         """Called with the number of sentences whenever some have been searched."""
         ...
@@ -106,7 +111,11 @@ class Engine(Protocol):
     def progress(self, value: Callable[[int], object]) -> None: ...
 
     def search(
-        self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
+        self,
+        sources: Sequence[Sequence[int]],
+        max_lengths: Sequence[int],
+        nbest: int,
+        prefixes: Sequence[Sequence[int]] = (),
     ) -> list[list[Hypothesis]]:
         """Search any number of sources, in batches of ``search.batch_tokens``.
 
@@ -115,6 +124,8 @@ class Engine(Protocol):
         Args:
             sources: ids of each source, without eos; none is empty.
             max_lengths: for each source, the most tokens of a hypothesis, eos not counted.
+            prefixes: for each source the ids that its hypotheses begin with, at most as many as its maximum length and
+                none of those that are never produced; nothing where all of them are free.
             nbest: hypotheses wanted of each source, at most ``search.most``.
 
         Returns:
@@ -174,6 +185,7 @@ class Translator(Generic[EngineT]):
         nbest: int = 1,
         warn: Callable[[Notice], None] | None = None,
         first_line: int = 1,
+        prefixes: Sequence[str] = (),
     ) -> list[list[Translation]]:
         """Translate each line.
 
@@ -182,6 +194,8 @@ class Translator(Generic[EngineT]):
             warn: called for each line whose source is cut to ``search.max_source_tokens`` or is longer than any in the
                 training, and for each whose best translation is as long as the search allows.
             first_line: number of the first line in notices.
+            prefixes: for each line the text that its translations begin with, see :meth:`prefix_ids`; nothing if all
+                of them are free. The limit of length grows to the length of a longer prefix.
 
         Returns:
             For each line its translations, best first (samples: in the order in which they are drawn). A line without
@@ -189,6 +203,7 @@ class Translator(Generic[EngineT]):
 
         Raises:
             ConfigError: ``nbest`` is not from 1 to ``search.most``.
+            ValueError: there are not as many prefixes as lines.
             TrainingError: the model's output is not a number.
         """
         if not 1 <= nbest <= self.search.most:
@@ -199,7 +214,17 @@ class Translator(Generic[EngineT]):
         rows = [index for index, source in enumerate(sources) if source]
         chosen = [sources[index] for index in rows]
         limits = [self.max_length(len(source)) for source in chosen]
-        found = self.engine.search(chosen, limits, nbest)
+        starts: list[list[int]] = []
+        if any(prefixes):
+            given = [prefix for _, prefix in zip(lines, prefixes, strict=True)]
+            ids = self.prefix_ids(given, warn, first_line)
+            starts = [ids[index] for index in rows]
+            limits = [max(limit, len(start)) for limit, start in zip(limits, starts, strict=True)]
+        found = (
+            self.engine.search(chosen, limits, nbest, starts)
+            if any(starts)
+            else self.engine.search(chosen, limits, nbest)
+        )
         texts = iter(self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses]))
         for index, limit, hypotheses in zip(rows, limits, found, strict=True):
             translations = [
@@ -252,6 +277,29 @@ class Translator(Generic[EngineT]):
             if kind and warn is not None:
                 warn(Notice(first_line + index, kind, detail))
         return [self.tag_ids(line) + ids if ids else ids for line, ids in zip(lines, sources, strict=True)]
+
+    def prefix_ids(
+        self, prefixes: Sequence[str], warn: Callable[[Notice], None] | None = None, first_line: int = 1
+    ) -> list[list[int]]:
+        """Target ids of the beginnings of translations.
+
+        A prefix is cut before what the vocabulary lacks, and to the longest translation that the search allows.
+
+        Args:
+            warn: called for each prefix that is cut.
+            first_line: number of the first prefix in notices.
+        """
+        limit, unknown = self.max_length(self.search.max_source_tokens), self.tokenizer.unk_id
+        found = []
+        texts = [prefix.strip("\r\n")[: CHARACTERS_PER_TOKEN * limit] for prefix in prefixes]
+        for number, ids in enumerate(self.tokenizer.encode_tgt(texts), first_line):
+            known = ids.index(unknown) if unknown in ids else len(ids)
+            if warn is not None and known < min(len(ids), limit):
+                warn(Notice(number, "prefix cut", f"the vocabulary has no piece for its subword {known + 1}"))
+            elif warn is not None and len(ids) > limit:
+                warn(Notice(number, "prefix cut", f"{len(ids)} subwords, a translation has at most {limit}"))
+            found.append(ids[: min(known, limit)])
+        return found
 
     def tags_of(self, line: str) -> Sequence[str]:
         return line.tags if isinstance(line, TaggedLine) else self.tags
