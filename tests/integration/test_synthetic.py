@@ -222,11 +222,22 @@ def test_of_the_n_best_the_nearest_to_the_reference_is_kept(place, capsys):
         assert one["de"] == max(whole, key=lambda each: each["score"])["text"]
 
 
+def test_several_runs_are_one_teacher(place, capsys):
+    """The average of a model with itself is that model."""
+    files = ["--source", "valid.src", *SAMPLE]
+    assert distil("one.tsv", *files) == 0
+    assert main(["distil", "c", "runs/c", "--out", "two.tsv", *files]) == 0
+    assert (place.path / "one.tsv").read_bytes() == (place.path / "two.tsv").read_bytes()
+    settings = [json.loads((place.path / f"{name}.tsv.manifest").read_text())["settings"] for name in ("one", "two")]
+    assert settings[0]["weights"] != settings[1]["weights"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "RUN is missing"),
-        (["c", "c"], "several runs cannot be searched together"),
+        (["c", "none"], "none: no such run"),
+        (["c", "--ensemble-average", "probability"], "--ensemble-average: needs several runs"),
         (["c", "--langs", "en-de"], "the run has its languages"),
         (["c", "--dataset", "x"], "--dataset x: no such dataset"),
         (["c", "--source", "valid.src", "--choose", "bleu"], "--choose bleu: needs the translations of people"),

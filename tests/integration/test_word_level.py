@@ -48,6 +48,9 @@ def test_the_most_probable_tokens_of_the_model_are_stored(place, capsys):
         ids, values = found.read(np.array([row]))
         assert np.allclose(log_probs.topk(5).values, values, atol=4e-3)
         assert np.allclose(log_probs.gather(-1, torch.from_numpy(ids).long()), values, atol=4e-3)
+    assert main(["distil", "c", "c", "--word-level", "--top-k", "5", "--out", "two"]) == 0  # the mean of equal models
+    twice = Teacher(Path("two"), identity(data.encoded, data.tokenizer, config.data), Path("store"))
+    assert np.allclose(twice.read(np.arange(9))[1], found.read(np.arange(9))[1], atol=4e-3)
     size = (Path("tk") / "ids.npy").stat().st_size + (Path("tk") / "log_probs.npy").stat().st_size
     assert size - 256 == 5 * 4 * sum(len(train.tgt(row)) + 1 for row in range(len(train)))
 
@@ -204,7 +207,6 @@ def test_settings_that_change_the_targets_are_refused(place, changes, message, c
         (["c", "--word-level", "--top-k", "37"], "--top-k 37: must be from 1 to 36"),
         (["c", "--word-level", "--nbest", "2"], "--nbest: has no effect on --word-level"),
         (["--word-level"], "RUN is missing"),
-        (["c", "c", "--word-level"], "several runs cannot be searched together"),
         (["c", "--top-k", "3"], "--top-k: has no effect without --word-level"),
         (["c", "--word-level", "--config", "other.yaml"], "--config: its tokenizer is"),
         (["c", "--word-level", "--config", "none.yaml"], "none.yaml"),
