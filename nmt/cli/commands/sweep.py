@@ -16,7 +16,7 @@ HELP = "train a grid of settings with several seeds, resume it, and compare the 
 
 
 def add_arguments(parser: Parser) -> None:
-    text = "YAML file of a configuration, or of an experiment with variants, as in configs/experiments/"
+    text = "YAML file of a configuration or of an experiment (configs/experiments/), or a trained run to search again"
     parser.add_config(text=text)
     text = "trainings of each point, with the seeds from that of the configuration on (default: 1)"
     parser.add_argument("--seeds", metavar="N", type=int, help=text)
