@@ -38,7 +38,7 @@ from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
 from nmt.data.tokenizer import Symbols, Tokenizer
 from nmt.errors import ConfigError, DataError
-from nmt.evaluation import tuning
+from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
@@ -52,6 +52,8 @@ from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
     Place,
+    peak_memory,
+    reset_peak_memory,
     resolve_device,
     resolve_precision,
     seed_everything,
@@ -59,6 +61,7 @@ from nmt.runtime.device import (
     set_threads,
     use_device,
 )
+from nmt.runtime.energy import Meter
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.progress import duration, showing
@@ -243,6 +246,7 @@ class Training:
         self.trainer = build_trainer(config, run, prepared, place)
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.meter: Meter | None = None  # of the energy, while this start trains
         self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
@@ -269,6 +273,9 @@ class Training:
         config = self.config.model_dump(mode="json")
         machines, step = self.ranks.gather_items([card.machine()]), trainer.progress.step
         self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, step, machines))
+        if self.ranks.is_main:
+            reset_peak_memory(self.place.device)
+            self.meter = Meter(self.place.device.index or 0 if self.place.device.type == "cuda" else None)
         try:
             return trainer.fit()
         except (Exception, KeyboardInterrupt) as error:
@@ -296,7 +303,11 @@ class Training:
         if scores is not None:
             found = {name: one.as_dict() for name, one in scores.items()}
         try:
-            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches)
+            used: dict[str, Any] = {}
+            if self.meter is not None:
+                used = {"peak_memory": peak_memory(self.place.device), "energy_joules": self.meter.joules()}
+                self.meter.close()
+            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches, progress.tokens, used)
         except OSError as error:
             log.warning("the run card is not written: %s", error)
 
@@ -370,7 +381,7 @@ class Training:
         return {name: found for name, found in stored.items() if found is not None}
 
     def _store(self, results: Results, one: TestSet, basis: Basis, found: Scores, hypotheses: list[str]) -> Path:
-        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation))
+        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation, found))
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
@@ -510,6 +521,7 @@ def evaluate(
     search: Mapping[str, Any] | None = None,
     robust: bool = False,
     reuse: bool = False,
+    metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
@@ -517,9 +529,12 @@ def evaluate(
         search: settings that differ from the section ``search`` of the run.
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
         reuse: whether stored scores of the same weights, search and text are taken as they are.
+        metrics: model of each learned metric, beside those of the run.
     """
     # Corpus
     config = run.load_config()
+    evaluation = config.evaluation.model_copy(update=metrics or {})
+    neural.check(evaluation)
     tests = list(config.data.test)
     if only is not None and only not in [*tests, "valid"]:
         raise DataError(f"{only}: no such set in this run; there are: {', '.join(['valid', *tests])}")
@@ -535,8 +550,8 @@ def evaluate(
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     found = {}
     for one in sets:
-        known = find_stored(translator, one, config.evaluation, results, differing) if reuse else None
-        found[one.name] = known or score_and_store(translator, one, config.evaluation, results.store, differing)
+        known = find_stored(translator, one, evaluation, results, differing) if reuse else None
+        found[one.name] = known or score_and_store(translator, one, evaluation, results.store, differing)
     _add_to_card(run, found.values())
     return found
 
@@ -549,6 +564,7 @@ def evaluate_lines(
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     robust: bool = False,
+    metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
 
@@ -556,7 +572,9 @@ def evaluate_lines(
         references: one or more translations of all sources, each with a line for each source.
         tags: what stands before each source.
     """
-    translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
+    evaluation = run.load_config().evaluation.model_copy(update=metrics or {})
+    neural.check(evaluation)
+    translator, store = load_translator(run, search), Results(run).store_file
     sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())

@@ -6,13 +6,14 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
+from nmt.evaluation import neural
 from nmt.evaluation.results import Basis, Lines, Results
 from nmt.evaluation.scores import Scores, score, sentence_scores
 from nmt.runtime.progress import showing
@@ -53,15 +54,20 @@ class TestSet:
                 found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
         return [whole, *found]
 
-    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig) -> Lines:
-        """What is stored of each sentence: text and scores."""
+    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig, scores: Scores) -> Lines:
+        """What is stored of each sentence: text and scores.
+
+        Args:
+            scores: of the set, with those of learned metrics.
+        """
         found = sentence_scores(hypotheses, self.references, evaluation, self.further)
         rows: list[dict[str, Any]] = []
         for i, (source, reference, hypothesis) in enumerate(
             zip(self.sources, self.references, hypotheses, strict=True)
         ):
             more = {"further_references": [lines[i] for lines in self.further]} if self.further else {}
-            rows.append({"source": source, "reference": reference, **more, "hypothesis": hypothesis, **found[i]})
+            row = {"source": source, "reference": reference, **more, "hypothesis": hypothesis, **found[i]}
+            rows.append(row | {name: one.sentences[i] for name, one in scores.neural.items()})
         return rows
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
@@ -104,6 +110,10 @@ def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationC
         scores = ranks.on_main(
             lambda: score(hypotheses, one.references, evaluation, intervals=True, further=one.further)
         )
+    if neural.wanted(evaluation):
+        streams = [one.references, *one.further]
+        learned = ranks.on_main(lambda: neural.score(evaluation, one.sources, hypotheses, streams))
+        scores = replace(scores, neural=learned)
     return Scored(scores, hypotheses, search)
 
 
@@ -151,7 +161,9 @@ def score_and_store(
     about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources, took
     try:
         name = name_of(one.name, differing or {})
-        return Evaluated(scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation)), *about)
+        return Evaluated(
+            scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation, scores)), *about
+        )
     except OSError as error:
         where = error.filename or one.name
         log.warning(
