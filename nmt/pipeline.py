@@ -182,8 +182,11 @@ class Trained:
     further: list[str]  # overrides with which it would continue
 
 
-def train(config: Config, ranks: Ranks = ALONE) -> Trained:
+def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = None) -> Trained:
     """Train, or resume the unfinished run of this name, and evaluate on every test set.
+
+    Args:
+        replay: the ways that the learning rate took in a run that is reproduced, where a clock decided them.
 
     Every rank of ``ranks`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
     the run's checkpoints, so that several machines need a file system in common.
@@ -208,7 +211,7 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
         if not run.started:
             ranks.on_main(lambda: _glance(config, prepared.corpus))
         # Batches, model, trainer
-        training = Training(config, run, prepared, place)
+        training = Training(config, run, prepared, place, replay)
         training.resume()
         # Checkpoints, final model
         already = training.is_finished()
@@ -239,11 +242,12 @@ def _hold(held: ExitStack, run: Run, config: Config) -> None:
 class Training:
     """The training of one run: what belongs to it, and its phases in the order of :func:`train`."""
 
-    def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place):
+    def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place, replay: plan.Replay | None = None):
         self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
         self.total_steps = config.train.schedule.total_steps  # as the user gave it
         config = config.model_copy(update={"evaluation": self.ranks.on_main(lambda: prepared.evaluation)})
         self.trainer = build_trainer(config, run, prepared, place)
+        self.trainer.replayed = replay
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
         self.meter: Meter | None = None  # of the energy, while this start trains
@@ -256,7 +260,7 @@ class Training:
         if self.resumed and self.trainer.reason_to_stop() is None:
             self.ranks.on_main(self._check_schedule)
         if self.total_steps is not None:
-            self.trainer.progress.descent = None
+            self.trainer.progress.descend(None)
         self.ranks.on_main(self._fill_run)
 
     def is_finished(self) -> bool:
