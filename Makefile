@@ -13,7 +13,7 @@ RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 LOGS = $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint bench bench-peers interop clean need-config need-run
+.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint experiments bench bench-peers interop clean need-config need-run
 
 help:  ## list the targets
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
@@ -76,6 +76,17 @@ docs: .venv-docs/.installed $(VENV)/.installed  ## write the documentation as a 
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+# Each file of configs/experiments/ is one experiment; SMALL=1 takes their short forms on the demo corpus.
+EXPERIMENTS ?= attention families beam vocabulary
+EXPERIMENT_FILES = $(EXPERIMENTS:%=configs/experiments/%$(if $(SMALL),-demo).yaml)
+
+experiments: $(VENV)/.installed  ## train and compare what docs/experiments.md shows, into build/experiments; SMALL=1 for the demo corpus
+	@mkdir -p build/experiments
+	@failed=0; for file in $(EXPERIMENT_FILES); do \
+	  to=build/experiments/$$(basename $$file .yaml); echo "$$file -> $$to.txt"; \
+	  $(NMT) sweep $$file $(OVERRIDES) --csv $$to.csv --html $$to.html --plot $$to.png $(ARGS) > $$to.txt || failed=1; \
+	done; exit $$failed
 
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick for a trial
 	@$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -39,7 +39,7 @@ from nmt.data.tagged import tagged
 from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
 from nmt.errors import ConfigError, DataError, RunError
-from nmt.evaluation import tuning
+from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
@@ -53,6 +53,8 @@ from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
     Place,
+    peak_memory,
+    reset_peak_memory,
     resolve_device,
     resolve_precision,
     seed_everything,
@@ -60,6 +62,7 @@ from nmt.runtime.device import (
     set_threads,
     use_device,
 )
+from nmt.runtime.energy import Meter
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.progress import duration, showing
@@ -181,8 +184,11 @@ class Trained:
     further: list[str]  # overrides with which it would continue
 
 
-def train(config: Config, ranks: Ranks = ALONE) -> Trained:
+def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = None) -> Trained:
     """Train, or resume the unfinished run of this name, and evaluate on every test set.
+
+    Args:
+        replay: the ways that the learning rate took in a run that is reproduced, where a clock decided them.
 
     Every rank of ``ranks`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
     the run's checkpoints, so that several machines need a file system in common.
@@ -207,7 +213,7 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
         if not run.started:
             ranks.on_main(lambda: _glance(config, prepared.corpus))
         # Batches, model, trainer
-        training = Training(config, run, prepared, place)
+        training = Training(config, run, prepared, place, replay)
         training.resume()
         # Checkpoints, final model
         already = training.is_finished()
@@ -238,13 +244,15 @@ def _hold(held: ExitStack, run: Run, config: Config) -> None:
 class Training:
     """The training of one run: what belongs to it, and its phases in the order of :func:`train`."""
 
-    def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place):
+    def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place, replay: plan.Replay | None = None):
         self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
         self.total_steps = config.train.schedule.total_steps  # as the user gave it
         config = config.model_copy(update={"evaluation": self.ranks.on_main(lambda: prepared.evaluation)})
         self.trainer = build_trainer(config, run, prepared, place)
+        self.trainer.replayed = replay
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.meter: Meter | None = None  # of the energy, while this start trains
         self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
@@ -254,7 +262,7 @@ class Training:
         if self.resumed and self.trainer.reason_to_stop() is None:
             self.ranks.on_main(self._check_schedule)
         if self.total_steps is not None:
-            self.trainer.progress.descent = None
+            self.trainer.progress.descend(None)
         self.ranks.on_main(self._fill_run)
 
     def is_finished(self) -> bool:
@@ -271,6 +279,9 @@ class Training:
         config = self.config.model_dump(mode="json")
         machines, step = self.ranks.gather_items([card.machine()]), trainer.progress.step
         self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, step, machines))
+        if self.ranks.is_main:
+            reset_peak_memory(self.place.device)
+            self.meter = Meter(self.place.device.index or 0 if self.place.device.type == "cuda" else None)
         try:
             return trainer.fit()
         except (Exception, KeyboardInterrupt) as error:
@@ -298,7 +309,11 @@ class Training:
         if scores is not None:
             found = {name: one.as_dict() for name, one in scores.items()}
         try:
-            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches)
+            used: dict[str, Any] = {}
+            if self.meter is not None:
+                used = {"peak_memory": peak_memory(self.place.device), "energy_joules": self.meter.joules()}
+                self.meter.close()
+            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches, progress.tokens, used)
         except OSError as error:
             log.warning("the run card is not written: %s", error)
 
@@ -372,7 +387,7 @@ class Training:
         return {name: scores for name, scores in stored.items() if scores is not None}
 
     def _store(self, results: Results, one: TestSet, basis: Basis, found: Scored) -> Path:
-        lines = one.lines(found.hypotheses, self.config.evaluation, found.cut)
+        lines = one.lines(found, self.config.evaluation)
         return results.store(one.name, basis, found.scores, found.hypotheses, lines)
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
@@ -532,6 +547,7 @@ def evaluate(
     robust: bool = False,
     others: Others | None = None,
     reuse: bool = False,
+    metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
@@ -540,9 +556,12 @@ def evaluate(
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
         others: the further members of an ensemble, whose results are stored beside those of the run.
         reuse: whether stored scores of the same weights, search and text are taken as they are.
+        metrics: model of each learned metric, beside those of the run.
     """
     # Corpus
     config = run.load_config()
+    evaluation = config.evaluation.model_copy(update=metrics or {})
+    neural.check(evaluation)
     tests = list(config.data.test)
     if only is not None and only not in [*tests, "valid"]:
         raise DataError(f"{only}: no such set in this run; there are: {', '.join(['valid', *tests])}")
@@ -559,8 +578,8 @@ def evaluate(
     differing |= {} if others is None else {"ensemble": others.label}
     found = {}
     for one in sets:
-        known = find_stored(translator, one, config.evaluation, results, differing) if reuse else None
-        found[one.name] = known or score_and_store(translator, one, config.evaluation, results.store, differing)
+        known = find_stored(translator, one, evaluation, results, differing) if reuse else None
+        found[one.name] = known or score_and_store(translator, one, evaluation, results.store, differing)
     _add_to_card(run, found.values())
     return found
 
@@ -574,6 +593,7 @@ def evaluate_lines(
     tags: Sequence[str] = (),
     robust: bool = False,
     others: Others | None = None,
+    metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
 
@@ -582,8 +602,9 @@ def evaluate_lines(
         tags: what stands before each source.
         others: the further members of an ensemble.
     """
-    translator, evaluation = load_translator(run, search, others=others), run.load_config().evaluation
-    store = Results(run).store_file
+    evaluation = run.load_config().evaluation.model_copy(update=metrics or {})
+    neural.check(evaluation)
+    translator, store = load_translator(run, search, others=others), Results(run).store_file
     sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())

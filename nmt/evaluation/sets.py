@@ -6,13 +6,14 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
+from nmt.evaluation import neural
 from nmt.evaluation.results import Basis, Lines, Results
 from nmt.evaluation.scores import Scores, score, sentence_scores
 from nmt.runtime.progress import showing
@@ -53,21 +54,16 @@ class TestSet:
                 found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
         return [whole, *found]
 
-    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig, cut: Sequence[bool]) -> Lines:
-        """What is stored of each sentence: text and scores.
-
-        Args:
-            cut: whether each hypothesis is as long as the search allows, so that it may have been cut.
-        """
-        found = sentence_scores(hypotheses, self.references, evaluation, self.further)
+    def lines(self, found: Scored, evaluation: EvaluationConfig) -> Lines:
+        """What is stored of each sentence: text and scores, those of learned metrics too."""
+        by_sentence = sentence_scores(found.hypotheses, self.references, evaluation, self.further)
         rows: list[dict[str, Any]] = []
-        for i, (source, reference, hypothesis) in enumerate(
-            zip(self.sources, self.references, hypotheses, strict=True)
-        ):
-            more = {"further_references": [lines[i] for lines in self.further]} if self.further else {}
-            rows.append({
-                "source": source, "reference": reference, **more, "hypothesis": hypothesis, "cut": cut[i], **found[i]
-            })  # fmt: skip
+        for i, (source, reference, scores) in enumerate(zip(self.sources, self.references, by_sentence, strict=True)):
+            row: dict[str, Any] = {"source": source, "reference": reference}
+            if self.further:
+                row["further_references"] = [lines[i] for lines in self.further]
+            row |= {"hypothesis": found.hypotheses[i], "cut": found.cut[i], **scores}
+            rows.append(row | {name: one.sentences[i] for name, one in found.scores.neural.items()})
         return rows
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
@@ -115,6 +111,10 @@ def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationC
         scores = ranks.on_main(
             lambda: score(hypotheses, one.references, evaluation, intervals=True, further=one.further)
         )
+    if neural.wanted(evaluation):
+        streams = [one.references, *one.further]
+        learned = ranks.on_main(lambda: neural.score(evaluation, one.sources, hypotheses, streams))
+        scores = replace(scores, neural=learned)
     return Scored(scores, hypotheses, [each.at_limit for each in found], search)
 
 
@@ -160,21 +160,21 @@ def score_and_store(
         store: a method of :class:`Results`.
         differing: settings that differ from the run's; they become part of the name that the results have.
     """
-    scores, hypotheses, cut, took = score_set(translator, one, evaluation)
+    found = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
     engine = type(translator.engine).__name__.removesuffix("Engine")
-    about = translator.search, engine, one.sources, took, sum(cut)
+    about = translator.search, engine, one.sources, found.search, sum(found.cut)
     try:
         name = name_of(one.name, differing or {})
-        stored = store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation, cut))
-        return Evaluated(scores, stored, *about)
+        stored = store(name, basis, found.scores, found.hypotheses, one.lines(found, evaluation))
+        return Evaluated(found.scores, stored, *about)
     except OSError as error:
         where = error.filename or one.name
         log.warning(
             "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
             one.name, where, error.strerror or error,
         )  # fmt: skip
-        return Evaluated(scores, None, *about)
+        return Evaluated(found.scores, None, *about)
 
 
 def find_stored(

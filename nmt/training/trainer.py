@@ -73,6 +73,7 @@ class Trainer:
         follows_clock: bool = False,
     ):
         self.follows_clock = follows_clock
+        self.replayed: plan.Replay | None = None  # of a run whose training is reproduced
         self.config, self.saving, self.reader, self.order = config, saving, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
         self.run, self.model, self.updater, self.ranking = saving.run, saving.model, saving.updater, saving.ranking
@@ -143,6 +144,8 @@ class Trainer:
                         self._aim()
                     if self._save_is_due():
                         self.save(scheduled=False)
+                    if self.replayed is not None:
+                        progress.descent = self.replayed.at(progress.step)
                     # Update
                     epoch, position, is_last, batches = next(updates)
                     self.step(batches)
@@ -309,7 +312,7 @@ class Trainer:
     def _aim(self) -> None:
         """Estimate the step at which the run ends, and let the schedule end there."""
         progress, former = self.progress, self.progress.descent
-        progress.descent = plan.aim(self.config, progress.step, progress.seconds, former)
+        progress.descend(plan.aim(self.config, progress.step, progress.seconds, former))
         if former is None and progress.descent is not None:
             self.reporter.line(
                 f"step {progress.step}  the {self.config.schedule.name} schedule will end with max_minutes, at about "

@@ -75,7 +75,8 @@ class Updater:
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         # A token counts with the weight of its sentence.
         tokens = sum(batch.total_weight for batch in batches)
-        total = sum(numbers[0] for numbers in self.ranks.exchange([tokens]))
+        read = sum(batch.src_tokens for batch in batches), sum(batch.tgt_tokens for batch in batches)
+        total, *seen = map(sum, zip(*self.ranks.exchange([tokens, *read]), strict=True))
         self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
@@ -87,6 +88,7 @@ class Updater:
             finite = self._apply(losses, tokens, window)
             self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        progress.add_tokens(*map(int, seen))
         if self.ema is not None:
             self.ema.update(progress.step)
         self.recent.append((batches, finite))
