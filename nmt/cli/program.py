@@ -30,6 +30,7 @@ from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
 from nmt.runtime.memory import restart_without_caches
 from nmt.runtime.streams import open_standard_streams
+from nmt.runtime.threads import spin_briefly
 
 EXAMPLES = """\
 examples:
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
+        spin_briefly()
         if arguments.command in (train.run, init.run):
             restart_without_caches()
         garbage.pause()

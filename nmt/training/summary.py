@@ -29,7 +29,7 @@ def summary(config: Config, batching: str, prepared: Prepared, trainer: Trainer,
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
     order, place = trainer.order, trainer.place
-    steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
+    steps, done = order.length(progress.epoch), math.ceil(progress.position / order.accumulate)
     start = (
         f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"

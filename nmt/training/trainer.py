@@ -30,6 +30,7 @@ from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
+from nmt.training.updater import total_weight
 from nmt.training.utilisation import Utilisation
 from nmt.training.validation import Validation
 
@@ -85,6 +86,8 @@ class Trainer:
         self.saved_at_limit = False  # whether the last checkpoint records that a limit was reached
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
+        self._upcoming_weight = 0.0  # of this rank's targets in the next update
+        self._total_weight: float | None = None  # the same of all ranks, once they have exchanged it
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
@@ -129,7 +132,12 @@ class Trainer:
                     with showing("preparing the first step", unit=""):
                         self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
                 self._score_again()
+                upcoming = None
                 while True:
+                    # Read the next batches, so that one exchange tells both their tokens and what was heard
+                    if upcoming is None and not progress.has_reached_its_length(c):
+                        upcoming = next(updates)
+                        self._upcoming_weight = total_weight(upcoming[-1])
                     # Stop, or validate
                     self.heed_signals()
                     if progress.validation_due:
@@ -144,7 +152,8 @@ class Trainer:
                     if self._save_is_due():
                         self.save(scheduled=False)
                     # Update
-                    epoch, position, is_last, batches = next(updates)
+                    assert upcoming is not None
+                    (epoch, position, is_last, batches), upcoming = upcoming, None
                     self.step(batches)
                     progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position)
                     if is_last and (stage := self.order.stage_begun(epoch + 1)):
@@ -167,6 +176,7 @@ class Trainer:
                 self.ranks.on_main(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
+            self._total_weight = None
             updates.close()
             self.reporter.close()
 
@@ -187,7 +197,9 @@ class Trainer:
 
     def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make one optimizer step on ``batches``, this rank's share of the update."""
-        self.updater.update(batches, self.progress, self.window)
+        total, self._total_weight = self._total_weight, None
+        self._upcoming_weight = 0.0
+        self.updater.update(batches, self.progress, self.window, total)
 
     def heed_signals(self) -> None:
         """Save, or save and stop, if any rank received a signal to do so.
@@ -203,7 +215,7 @@ class Trainer:
 
     def pace(self) -> plan.Pace:
         """Progress of the training, in updates of the size of this start."""
-        epoch_steps = len(self.order.updates(self.progress.epoch))
+        epoch_steps = self.order.length(self.progress.epoch)
         return plan.Pace.of(self.progress, epoch_steps, self.order.accumulate)
 
     def save(self, scheduled: bool = True) -> None:
@@ -283,7 +295,7 @@ class Trainer:
             updates = self.order.updates(epoch, position)
             for number, update in enumerate(updates, 1):
                 position += len(update)
-                yield epoch, position, number == len(updates), update
+                yield epoch, position, not updates.has(number), update
             epoch, position = epoch + 1, 0
 
     def _aim_is_due(self) -> bool:
@@ -319,12 +331,16 @@ class Trainer:
     # ---------------------------------------------------------------------------------------------------------- signals
 
     def _agree(self) -> None:
-        """Give all ranks the clock of rank 0 and the signals that any rank received."""
-        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save])
+        """Give all ranks the clock of rank 0, the signals that any rank received, and the size of the next update.
+
+        This is the only exchange of an update, apart from the gradients.
+        """
+        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, self._upcoming_weight])
         heard.save = False
         self.progress.seconds = everyone[0][0]
-        self.signal = max(int(number) for _, number, _ in everyone) or None
-        self.save_asked = any(save for _, _, save in everyone)
+        self.signal = max(int(number) for _, number, _, _ in everyone) or None
+        self.save_asked = any(save for _, _, save, _ in everyone)
+        self._total_weight = sum(weight for _, _, _, weight in everyone) or None
 
     def _stop_if_asked(self) -> None:
         if not self.save_asked and self.signal is None:

@@ -27,6 +27,11 @@ from nmt.training.progress import Progress, Window
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
 
+def total_weight(batches: Sequence[Batch | PackedBatch]) -> float:
+    """The targets of one rank's batches, each with the weight of its sentence."""
+    return sum(batch.total_weight for batch in batches)
+
+
 class Updater:
     """Makes optimizer steps of a model.
 
@@ -60,13 +65,16 @@ class Updater:
         self.recent: deque[tuple[Sequence[Batch | PackedBatch], Tensor]] = deque(maxlen=config.max_bad_steps)
         self.tell: Callable[[str], None] = lambda _: None
 
-    def update(self, batches: Sequence[Batch | PackedBatch], progress: Progress, window: Window) -> None:
+    def update(
+        self, batches: Sequence[Batch | PackedBatch], progress: Progress, window: Window, total: float | None = None
+    ) -> None:
         """Make one step on the mean loss per target token of the batches of all ranks.
 
         Args:
             batches: this rank's batches.
             progress: ``progress.step`` is incremented.
             window: the losses are added to these sums.
+            total: the sum of :func:`total_weight` over all ranks, if they have exchanged it.
 
         Raises:
             Paused: a signal asks to stop, see :meth:`_pause_between`.
@@ -74,8 +82,9 @@ class Updater:
         """
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         # A token counts with the weight of its sentence.
-        tokens = sum(batch.total_weight for batch in batches)
-        total = sum(numbers[0] for numbers in self.ranks.exchange([tokens]))
+        tokens = total_weight(batches)
+        if total is None:
+            total = sum(numbers[0] for numbers in self.ranks.exchange([tokens]))
         self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
