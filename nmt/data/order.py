@@ -87,7 +87,7 @@ class TrainingOrder:
         self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
         self.packing, self.bidirectional, self.examples = packing, bidirectional, examples
         self._last: Epoch | None = None
-        self._lengths: dict[int, int] = {}
+        self._lengths: dict[int, tuple[int, bool]] = {}
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
         """The batches of each update of an epoch, without the first ``taken`` batches.
@@ -99,10 +99,11 @@ class TrainingOrder:
             self._last = self._epoch(epoch, taken)
         return self._last
 
-    def length(self, epoch: int) -> int:
-        """The number of updates of an epoch; for more than :data:`COUNTED` pools, estimated from the first ones.
+    def length(self, epoch: int) -> tuple[int, bool]:
+        """The number of updates of an epoch, and whether it is exact.
 
-        Counting the updates of a billion pairs would take minutes at each start.
+        For more than :data:`COUNTED` pools it is estimated from the first ones: counting those of a billion pairs would
+        take minutes at each start.
         """
         if epoch not in self._lengths:
             self._lengths[epoch] = self._epoch(epoch).estimated_length()  # not an epoch that another thread reads
@@ -158,13 +159,14 @@ class Epoch(Sequence[list[Ids]]):
     def pools(self) -> int:
         return len(self._segments)
 
-    def _is_counted(self) -> bool:
+    @property
+    def is_counted(self) -> bool:
         """Whether the batches of all pools are counted."""
         return len(self._ends) == self.pools
 
     def _reaches(self, batches: int) -> bool:
         """Whether the epoch has so many batches; counts those of further pools where needed."""
-        while not self._is_counted() and self._counted < batches:
+        while not self.is_counted and self._counted < batches:
             self._ends.append(self._counted + self._count(len(self._ends)))
         return self._counted >= batches
 
@@ -180,18 +182,18 @@ class Epoch(Sequence[list[Ids]]):
         return len(self._batches)
 
     def __len__(self) -> int:
-        while not self._is_counted():
+        while not self.is_counted:
             self._reaches(self._counted + 1)
         return max(0, -(-(self._counted - self.taken) // self.order.accumulate))
 
-    def estimated_length(self) -> int:
-        """As ``len``; of more than :data:`COUNTED` pools only the first ones are counted."""
+    def estimated_length(self) -> tuple[int, bool]:
+        """As ``len``, and whether it is exact; of more than :data:`COUNTED` pools only the first ones are counted."""
         if self.pools <= COUNTED:
-            return len(self)
+            return len(self), True
         while len(self._ends) < COUNTED // 8:
             self._reaches(self._counted + 1)
         batches = self._counted * self.pools // len(self._ends)
-        return max(1, -(-(batches - self.taken) // self.order.accumulate))
+        return max(1, -(-(batches - self.taken) // self.order.accumulate)), False
 
     def has(self, i: int) -> bool:
         """Whether the epoch has update ``i``; counts no more pools than needed."""
@@ -255,17 +257,20 @@ class MixedEpoch(Epoch):
         self._parts = parts_of(stage.size, POOL)
         self._known: tuple[int, Ids, Lengths] | None = None  # the last pool read
 
-    def _is_counted(self) -> bool:
+    @property
+    def is_counted(self) -> bool:
         steps = self.examples.mixture.stage(self.number).steps
         if steps is None:
-            return super()._is_counted()
+            return super().is_counted
         return self._counted >= steps * self.order.accumulate
 
     def has(self, i: int) -> bool:
         return 0 <= i < len(self) if self.examples.mixture.stage(self.number).steps is not None else super().has(i)
 
-    def estimated_length(self) -> int:
-        return len(self) if self.examples.mixture.stage(self.number).steps is not None else super().estimated_length()
+    def estimated_length(self) -> tuple[int, bool]:
+        if self.examples.mixture.stage(self.number).steps is not None:
+            return len(self), True
+        return super().estimated_length()
 
     def __len__(self) -> int:
         steps = self.examples.mixture.stage(self.number).steps

@@ -34,6 +34,8 @@ from nmt.training.updater import total_weight
 from nmt.training.utilisation import Utilisation
 from nmt.training.validation import Validation
 
+_Planned = tuple[int, int, bool, list[Batch | PackedBatch]]  # see Trainer._read_updates
+
 
 class Validate(Protocol):
     """Validates a model, which is in evaluation mode.
@@ -86,8 +88,8 @@ class Trainer:
         self.saved_at_limit = False  # whether the last checkpoint records that a limit was reached
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
-        self._upcoming_weight = 0.0  # of this rank's targets in the next update
-        self._total_weight: float | None = None  # the same of all ranks, once they have exchanged it
+        self._upcoming: _Planned | None = None  # the next update, read ahead
+        self._total_weight: float | None = None  # of the targets of all ranks in it, once they have exchanged theirs
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
@@ -132,13 +134,9 @@ class Trainer:
                     with showing("preparing the first step", unit=""):
                         self.ranks.on_every_rank(lambda: self.updater.prepare(self.order.longest_batch(), self.window))
                 self._score_again()
-                upcoming = None
                 while True:
-                    # Read the next batches, so that one exchange tells both their tokens and what was heard
-                    if upcoming is None and not progress.has_reached_its_length(c):
-                        upcoming = next(updates)
-                        self._upcoming_weight = total_weight(upcoming[-1])
                     # Stop, or validate
+                    self._read_ahead(updates)
                     self.heed_signals()
                     if progress.validation_due:
                         self._validate()
@@ -152,8 +150,7 @@ class Trainer:
                     if self._save_is_due():
                         self.save(scheduled=False)
                     # Update
-                    assert upcoming is not None
-                    (epoch, position, is_last, batches), upcoming = upcoming, None
+                    epoch, position, is_last, batches = self._take()
                     self.step(batches)
                     progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position)
                     if is_last and (stage := self.order.stage_begun(epoch + 1)):
@@ -176,7 +173,7 @@ class Trainer:
                 self.ranks.on_main(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
-            self._total_weight = None
+            self._upcoming = self._total_weight = None
             updates.close()
             self.reporter.close()
 
@@ -198,7 +195,6 @@ class Trainer:
     def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make one optimizer step on ``batches``, this rank's share of the update."""
         total, self._total_weight = self._total_weight, None
-        self._upcoming_weight = 0.0
         self.updater.update(batches, self.progress, self.window, total)
 
     def heed_signals(self) -> None:
@@ -215,7 +211,7 @@ class Trainer:
 
     def pace(self) -> plan.Pace:
         """Progress of the training, in updates of the size of this start."""
-        epoch_steps = self.order.length(self.progress.epoch)
+        epoch_steps, _ = self.order.length(self.progress.epoch)
         return plan.Pace.of(self.progress, epoch_steps, self.order.accumulate)
 
     def save(self, scheduled: bool = True) -> None:
@@ -274,10 +270,20 @@ class Trainer:
         progress, c = self.progress, self.config
         return Reporter(self.run, progress.files, c.on_save_error)
 
-    def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
+    def _read_ahead(self, updates: Iterator[_Planned]) -> None:
+        """Read the next update, so that one exchange has its tokens as well as signals and the clock."""
+        if self._upcoming is None and not self.progress.has_reached_its_length(self.config):
+            self._upcoming = next(updates)
+
+    def _take(self) -> _Planned:
+        assert self._upcoming is not None
+        taken, self._upcoming = self._upcoming, None
+        return taken
+
+    def _read_updates(self) -> Iterator[_Planned]:
         """Yield for each update: epoch, position in the epoch after it, whether the epoch ends, this rank's batches."""
 
-        def read(planned: tuple[int, int, bool, list[Any]]) -> tuple[int, int, bool, list[Batch | PackedBatch]]:
+        def read(planned: tuple[int, int, bool, list[Any]]) -> _Planned:
             epoch, position, is_last, update = planned
             batches = [self.reader.read(rows, epoch) for rows in update[self.ranks.block(len(update))]]
             # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
@@ -335,7 +341,8 @@ class Trainer:
 
         This is the only exchange of an update, apart from the gradients.
         """
-        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, self._upcoming_weight])
+        weight = total_weight(self._upcoming[-1]) if self._upcoming else 0.0
+        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, weight])
         heard.save = False
         self.progress.seconds = everyone[0][0]
         self.signal = max(int(number) for _, number, _, _ in everyone) or None

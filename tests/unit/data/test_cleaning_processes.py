@@ -73,5 +73,6 @@ def test_a_process_that_dies_ends_the_cleaning_with_one_line(monkeypatch):
 
 
 def test_the_number_of_processes_does_not_name_the_corpus():
-    data = DataConfig.model_validate({"train": {"kind": "text", "src": "a", "tgt": "b"}, "valid": {"kind": "holdout"}})
+    text = {"kind": "text", "src": "a", "tgt": "b"}
+    data = DataConfig.model_validate({"train": text, "valid": text})
     assert key_settings(data.model_copy(update={"processes": 3}), "data") == key_settings(data, "data")
