@@ -91,7 +91,7 @@ experiments: $(VENV)/.installed  ## train and compare what docs/experiments.md s
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick for a trial
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
-bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed  ## install the programs that bench compares nmt with
+bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed $(PEERS)/marian-cpp/.installed  ## install the programs that bench compares nmt with
 
 $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PYTHON) -m venv $(PEERS)/$*

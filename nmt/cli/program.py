@@ -34,6 +34,7 @@ from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
 from nmt.runtime.memory import restart_without_caches
 from nmt.runtime.streams import open_standard_streams
+from nmt.runtime.threads import spin_briefly
 
 EXAMPLES = """\
 examples:
@@ -95,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
+        spin_briefly()
         if arguments.command in (train.run, init.run, check.run, sweep.run):
             restart_without_caches()
         garbage.pause()
