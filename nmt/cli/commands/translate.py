@@ -107,6 +107,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     split = config.translate.split if options.split is None else options.split
     form = _format(input, split, options)
     # Open, load
+    from nmt.text.documents import parse
+    from nmt.text.placeholders import Segment
     from nmt.translation.line_stream import LineStream, read_document
     from nmt.translation.translator import Notices
 
@@ -119,7 +121,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         notices = Notices(progress.tell)
         name = input or "standard input"
         if form is not None:
-            document, count = read_document(stream, name, options.strict), None
+            parts = parse(read_document(stream, name, options.strict), form)
+            count: int | None = sum(isinstance(part, Segment) for part in parts)
         else:
             talking = input is None and sys.stdin.isatty()
             prompt = _prompt(config.data) if talking else None
@@ -135,9 +138,10 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         # Translate
         progress.start(count, translator.engine)
         if form is not None:
-            _translate_document(document, form, texts, notices, out, progress)
+            _translate_document(parts, texts, notices, out, progress)
         else:
             for block in lines.blocks():
+                progress.expect(len(block))
                 found = texts.lines.translate(block, options.nbest, notices, progress.done + 1)
                 for source, translations in zip(block, found, strict=True):
                     out.write(_shown(source, translations, options))
@@ -153,14 +157,13 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             progress.tell(summary)
 
 
-def _translate_document(
-    document: str, form: str, texts: Texts, notices: Notices, out: IO[str], progress: Progress
-) -> None:
+def _translate_document(parts: Sequence[str], texts: Texts, notices: Notices, out: IO[str], progress: Progress) -> None:
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="surrogateescape")  # bytes outside of paragraphs that are not UTF-8 stay
-    for part in texts.document(document, form, notices, progress.add):
-        out.write(part)
+    for text, count in texts.document(parts, notices, progress.expect):
+        out.write(text)
         out.flush()
+        progress.add(count)
 
 
 def _format(input: str | None, split: bool, options: Options) -> str | None:

@@ -43,7 +43,8 @@ class Special(Swapping):
 
 def translated(text: str, form: str, fake: Any = None, attention: bool = True) -> str:
     fake = fake or Swapping()
-    return "".join(Texts(fake, (), True, "en", lambda: fake.align if attention else None).document(text, form))
+    texts = Texts(fake, (), True, "en", lambda: fake.align if attention else None)
+    return "".join(block for block, _ in texts.document(parse(text, form)))
 
 
 # ----------------------------------------------------------------------------------------------------------- subtitles
