@@ -12,9 +12,11 @@ from typing import Protocol
 from nmt import __version__
 from nmt.cli.commands import (
     attention,
+    backtranslate,
     check,
     compare,
     config,
+    distil,
     evaluate,
     export,
     init,
@@ -23,6 +25,7 @@ from nmt.cli.commands import (
     runs,
     score,
     serve,
+    sweep,
     train,
     translate,
     tune,
@@ -32,6 +35,7 @@ from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
 from nmt.runtime.memory import restart_without_caches
 from nmt.runtime.streams import open_standard_streams
+from nmt.runtime.threads import spin_briefly
 
 EXAMPLES = """\
 examples:
@@ -69,8 +73,11 @@ COMMANDS: dict[str, Command] = {
     "tune": tune,
     "runs": runs,
     "compare": compare,
+    "sweep": sweep,
     "reproduce": reproduce,
     "score": score,
+    "backtranslate": backtranslate,
+    "distil": distil,
     "serve": serve,
     "config": config,
 }
@@ -90,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
-        if arguments.command in (train.run, init.run):
+        spin_briefly()
+        if arguments.command in (train.run, init.run, check.run, sweep.run):
             restart_without_caches()
         garbage.pause()
     # Run

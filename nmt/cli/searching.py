@@ -11,6 +11,7 @@ from nmt.errors import DataError
 if TYPE_CHECKING:
     from nmt.config.experiment import Config
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
     from nmt.translation.loading import EngineName
     from nmt.translation.texts import Texts
     from nmt.translation.translator import Translator
@@ -45,7 +46,13 @@ def use_tags(translator: Translator[Any], tags: Sequence[str], run: Run) -> None
 
 
 def load_searching(
-    run: Run, search: Sequence[str], beam_size: int | None, nbest: int, device: str | None, engine: EngineName
+    run: Run,
+    search: Sequence[str],
+    beam_size: int | None,
+    nbest: int,
+    device: str | None,
+    engine: EngineName,
+    others: Others | None = None,
 ) -> Translator[Any]:
     """Load a translator with a beam that is wide enough for ``nbest`` translations of a line.
 
@@ -60,17 +67,12 @@ def load_searching(
         overrides["beam_size"] = max(beam_size, nbest)
     elif nbest > configured(run, overrides).search.most:
         overrides["beam_size"] = nbest
-    return load_translator(run, overrides, device, engine)
+    return load_translator(run, overrides, device, engine, others)
 
 
-def texts_of(translator: Translator[Any], config: Config, protect: Sequence[str] | None, split: bool) -> Texts:
-    """A translator around which text is protected and split.
-
-    Args:
-        config: of the run, whose section ``translate`` says what to protect where ``protect`` is None.
-    """
+def texts_of(translator: Translator[Any], config: Config, protect: Sequence[str], split: bool) -> Texts:
+    """A translator around which placeholders of the kinds ``protect`` are kept, and text is split."""
     from nmt.insight.alignment import aligner_of
     from nmt.translation.texts import Texts
 
-    kinds = config.translate.protect if protect is None else protect
-    return Texts(translator, kinds, split, config.data.src_lang, lambda: aligner_of(translator))
+    return Texts(translator, protect, split, config.data.src_lang, lambda: aligner_of(translator))

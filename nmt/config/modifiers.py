@@ -173,6 +173,9 @@ Modifier = (
 ModifierConfig = Annotated[Modifier, Field(discriminator="name"), BeforeValidator(_named_first)]
 
 
+SAME_TARGET = "Typos", "Prefix"  # modifiers that leave the target as it is
+
+
 def check_modifiers(modifiers: list[Modifier]) -> list[Modifier]:
     """Refuse a modifier that is given twice."""
     names = [modifier.name for modifier in modifiers]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from nmt.config.evaluation import EvaluationConfig
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.limits import ResolvedSearch
 from nmt.data.tagged import written
+from nmt.evaluation.neural import wanted
 from nmt.evaluation.scores import Scores, score
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync, write_json, write_text
@@ -41,6 +42,7 @@ class Basis:
         signatures: signatures of the metrics, without sacreBLEU's version.
         data: SHA-256 of the sources and references.
         sentences: number of sources.
+        neural: model of each learned metric; a record may have further ones.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Basis:
     signatures: dict[str, str]
     data: str
     sentences: int
+    neural: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -57,14 +60,19 @@ class Basis:
         evaluation: EvaluationConfig,
         sources: Sequence[str],
         references: Sequence[str],
+        further: Sequence[Sequence[str]] = (),
     ) -> Basis:
         sums = hashlib.sha256()
-        for lines in (sources, references):
+        for lines in (sources, references, *further):
             for line in lines:
                 sums.update(written(line).encode() + b"\n")
             sums.update(b"\n\n")
-        signatures = score(["x"], ["x"], evaluation).signatures  # of any text: signatures depend only on settings
-        return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))
+        signatures = score(
+            ["x"], ["x"], evaluation, further=[["x"] for _ in further]
+        ).signatures  # of any text: signatures depend only on settings
+        return cls(
+            model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources), wanted(evaluation)
+        )
 
     @property
     def id(self) -> str:
@@ -81,6 +89,7 @@ class Basis:
             return (
                 all(record[key] == getattr(self, key) for key in ("model", "data") if "model" in record)
                 and record["sentences"] == self.sentences
+                and all(record["neural"][name]["model"] == model for name, model in self.neural.items())
                 and _unversioned(record["signatures"]) == self.signatures
                 and _settings(ResolvedSearch.model_validate({**former, **record["search"]})) == self.search
             )
@@ -143,6 +152,13 @@ class Results:
     def hypotheses(self, name: str) -> list[str]:
         """The stored translations of a test set."""
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """What is stored of each sentence of a test set; empty in a run of an earlier version."""
+        path = self.folder / f"{name}.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
     def _check(self) -> None:
         """Check that the run may be written to.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
+from nmt.evaluation import neural
 from nmt.evaluation.results import Basis, Lines, Results
 from nmt.evaluation.scores import Scores, score, sentence_scores
 from nmt.runtime.progress import showing
@@ -28,15 +30,18 @@ class TestSet:
 
     Attributes:
         name: of its results: that of the test set, or ``valid``.
+        further: further reference translations, each as ``references``.
     """
 
     name: str
     sources: Sequence[str]
     references: Sequence[str]
+    further: Sequence[Sequence[str]] = ()
 
     @classmethod
     def of(cls, corpus: Corpus, part: str) -> TestSet:
-        return cls(part.removeprefix("test."), corpus.sources(part), corpus.part(part).targets())
+        name, further = part.removeprefix("test."), corpus.further_references(part)
+        return cls(name, corpus.sources(part), corpus.part(part).targets(), further)
 
     @classmethod
     def all_of(cls, corpus: Corpus, part: str) -> list[TestSet]:
@@ -49,15 +54,17 @@ class TestSet:
                 found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
         return [whole, *found]
 
-    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig, cut: Sequence[bool]) -> Lines:
-        """What is stored of each sentence: text and scores.
-
-        Args:
-            cut: whether each hypothesis is as long as the search allows, so that it may have been cut.
-        """
-        found = sentence_scores(hypotheses, self.references, evaluation)
-        rows = zip(self.sources, self.references, hypotheses, cut, found, strict=True)
-        return [{"source": s, "reference": r, "hypothesis": h, "cut": c, **scores} for s, r, h, c, scores in rows]
+    def lines(self, found: Scored, evaluation: EvaluationConfig) -> Lines:
+        """What is stored of each sentence: text and scores, those of learned metrics too."""
+        by_sentence = sentence_scores(found.hypotheses, self.references, evaluation, self.further)
+        rows: list[dict[str, Any]] = []
+        for i, (source, reference, scores) in enumerate(zip(self.sources, self.references, by_sentence, strict=True)):
+            row: dict[str, Any] = {"source": source, "reference": reference}
+            if self.further:
+                row["further_references"] = [lines[i] for lines in self.further]
+            row |= {"hypothesis": found.hypotheses[i], "cut": found.cut[i], **scores}
+            rows.append(row | {name: one.sentences[i] for name, one in found.scores.neural.items()})
+        return rows
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
         """What scores of this set depend on.
@@ -65,7 +72,7 @@ class TestSet:
         Args:
             model: SHA-256 of the file of weights.
         """
-        return Basis.of(model, search, evaluation, self.sources, self.references)
+        return Basis.of(model, search, evaluation, self.sources, self.references, self.further)
 
 
 def sets_of(corpus: Corpus) -> list[TestSet]:
@@ -75,22 +82,40 @@ def sets_of(corpus: Corpus) -> list[TestSet]:
 
 
 class Scored(NamedTuple):
-    """Scores of a set, its hypotheses, and whether each may have been cut at the limit of length."""
+    """Scores and translations of a set.
+
+    Attributes:
+        cut: whether each hypothesis may have been cut at the limit of length.
+        search: what the search took on this rank: sentences, seconds, device.
+    """
 
     scores: Scores
     hypotheses: list[str]
     cut: list[bool]
+    search: dict[str, Any]
 
 
 def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE) -> Scored:
-    """Translate and score a set; all ranks have the result."""
-    notices = Notices(log.warning, most=3)
+    """Translate and score a set; all ranks have the scores and the hypotheses."""
+    notices, begun, busy = Notices(log.warning, most=3), time.perf_counter(), time.process_time()
     found = translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
+    search = {
+        "sentences": len(found),
+        "seconds": round(time.perf_counter() - begun, 3),
+        "processor_seconds": round(time.process_time() - busy, 3),
+        "device": str(translator.engine.device).partition(":")[0],
+    }
     notices.close()
     hypotheses = [each.text for each in found]
     with showing(f"scoring {one.name}", unit=""):
-        scores = ranks.on_main(lambda: score(hypotheses, one.references, evaluation, intervals=True))
-    return Scored(scores, hypotheses, [each.at_limit for each in found])
+        scores = ranks.on_main(
+            lambda: score(hypotheses, one.references, evaluation, intervals=True, further=one.further)
+        )
+    if neural.wanted(evaluation):
+        streams = [one.references, *one.further]
+        learned = ranks.on_main(lambda: neural.score(evaluation, one.sources, hypotheses, streams))
+        scores = replace(scores, neural=learned)
+    return Scored(scores, hypotheses, [each.at_limit for each in found], search)
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,7 @@ class Evaluated:
     Attributes:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
         sources: the lines that were translated.
+        took: what the search took, see :class:`Scored`.
         cut: how many translations may have been cut at the limit of length.
     """
 
@@ -108,6 +134,7 @@ class Evaluated:
     search: ResolvedSearch
     engine: str
     sources: Sequence[str]
+    took: dict[str, Any]
     cut: int
 
     @property
@@ -133,20 +160,38 @@ def score_and_store(
         store: a method of :class:`Results`.
         differing: settings that differ from the run's; they become part of the name that the results have.
     """
-    scores, hypotheses, cut = score_set(translator, one, evaluation)
+    found = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
-    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources, sum(cut)
+    engine = type(translator.engine).__name__.removesuffix("Engine")
+    about = translator.search, engine, one.sources, found.search, sum(found.cut)
     try:
         name = name_of(one.name, differing or {})
-        stored = store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation, cut))
-        return Evaluated(scores, stored, *about)
+        stored = store(name, basis, found.scores, found.hypotheses, one.lines(found, evaluation))
+        return Evaluated(found.scores, stored, *about)
     except OSError as error:
         where = error.filename or one.name
         log.warning(
             "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
             one.name, where, error.strerror or error,
         )  # fmt: skip
-        return Evaluated(scores, None, *about)
+        return Evaluated(found.scores, None, *about)
+
+
+def find_stored(
+    translator: Translator[Any],
+    one: TestSet,
+    evaluation: EvaluationConfig,
+    results: Results,
+    differing: Mapping[str, Any],
+) -> Evaluated | None:
+    """What :func:`score_and_store` stored with the same weights, search and text; None if nothing."""
+    name = name_of(one.name, differing)
+    scores = results.find(name, one.basis(translator.checksum, translator.search, evaluation))
+    if scores is None:
+        return None
+    engine = type(translator.engine).__name__.removesuffix("Engine")
+    cut = sum(line.get("cut", False) for line in results.lines(name))
+    return Evaluated(scores, results.folder / f"{name}.json", translator.search, engine, one.sources, {}, cut)
 
 
 def name_of(name: str, differing: Mapping[str, Any]) -> str:

@@ -94,7 +94,7 @@ def translations(translator: Translator[TorchEngine], lines: Sequence[str], alph
         if hypotheses:
             best = [_first(hypotheses, penalty) for penalty in penalties]
             distinct = list(dict.fromkeys(best))
-            texts = translator.tokenizer.decode([hypotheses[i].tokens for i in distinct])
+            texts = translator.texts([lines[row]], [sources[row]], [[hypotheses[i] for i in distinct]])
             by_place = dict(zip(distinct, map(one_line, texts), strict=True))
             results[row] = [by_place[i] for i in best]
     return results

@@ -146,9 +146,11 @@ def described(search: SearchConfig, configured: SearchConfig, tuned: bool = Fals
     if search.method != "beam":
         values = {key: getattr(search, key) for key in KEYS_OF[search.method]}
         settings = [f"{key} {value:g}" for key, value in values.items() if value is not None]
+        settings += ["unknown words copied"] if search.copy_unknown else []
         return f"search: {', '.join([search.method, *settings])}"
     limits = {"least length": search.min_length, "no repeated n-gram of": search.no_repeat_ngram}
     constraints = "".join(f", {name} {value}" for name, value in limits.items() if value)
+    constraints += ", unknown words copied" if search.copy_unknown else ""
     if search.beam_size == 1:
         return f"search: greedy{constraints}"
     coverage = f", coverage penalty {search.coverage_penalty:g}" if search.coverage_penalty else ""

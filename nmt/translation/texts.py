@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from nmt.data.tagged import TaggedLine, like
-from nmt.errors import ConfigError
+from nmt.errors import ConfigError, DataError
 from nmt.text.documents import split
 from nmt.text.placeholders import KINDS, Segment
 from nmt.translation.protected import Align, Protected
@@ -111,6 +111,25 @@ class Texts:
             self.lines = self._protecting()
         if split:
             self.lines = Sentences(self.lines, language)
+
+    def translate(
+        self,
+        lines: Sequence[str],
+        nbest: int,
+        warn: Callable[[Notice], None] | None,
+        first_line: int,
+        prefixes: Sequence[str] = (),
+    ) -> list[list[Translation]]:
+        """Translate as :meth:`nmt.translation.translator.Translator.translate`.
+
+        Raises:
+            DataError: lines have prefixes, and they are split or protected.
+        """
+        if not any(prefixes):
+            return self.lines.translate(lines, nbest, warn, first_line)
+        if self.lines is not self.translator:
+            raise DataError("prefixes: are of whole lines as they are; use --no-split and --protect none")
+        return self.translator.translate(lines, nbest, warn, first_line, prefixes)
 
     def _protecting(self) -> Protected:
         self.protected = self.protected or Protected(self.translator, self._protect, self._align())

@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from nmt.cli.inputs import check_inputs, reading_prefixes, with_prefixes
 from nmt.cli.parser import Parser
 from nmt.cli.progress import Progress, showing_progress
 from nmt.cli.searching import check_counts, load_searching, texts_of, use_tags
@@ -47,6 +48,10 @@ class Options(NamedTuple):
     tag: Sequence[str] = ()
     alignments: str | None = None
     alignment_layer: int | None = None
+    ensemble: Sequence[str] = ()
+    ensemble_average: str | None = None
+    prefix_file: str | None = None
+    jsonl_input: bool = False
     protect: Sequence[str] | None = None
     split: bool | None = None
     document_format: str | None = None
@@ -74,6 +79,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
+    text = "text that the translations of each line begin with, line by line; an empty line leaves them free"
+    parser.add_argument("--prefix-file", metavar="FILE", help=text)
+    text = "read a JSON object from each line: its source, and its prefix if any, as for --prefix-file"
+    parser.add_argument("--jsonl-input", action="store_true", help=text)
+    parser.add_ensemble()
     text = "keep placeholders, tags, URLs and numbers as they are; kinds of them, with commas (default: all; or none)"
     parser.add_argument("--protect", nargs="?", const="all", type=_kinds, metavar="KINDS", help=text)
     text = "split lines into sentences; files named .srt, .vtt, .html or .md keep their format"
@@ -99,13 +109,18 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     """
     # Check
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
     check_counts(options.beam_size, options.nbest)
+    check_inputs(options.prefix_file, options.jsonl_input)
     _check_alignments(output, options)
-    opened = Run.open(run)
+    opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
     config = opened.load_config()
     split = config.translate.split if options.split is None else options.split
+    protect = config.translate.protect if options.protect is None else options.protect
     form = _format(input, split, options)
+    if options.alignments is not None and (split or form is not None or protect):
+        raise DataError("--alignments: are of whole lines as they are; use --protect none and --no-split")
     # Open, load
     from nmt.text.documents import parse
     from nmt.text.placeholders import Segment
@@ -116,6 +131,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         reading_bytes(input, form is not None) as stream,
         writing(output) as out,
         writing(options.alignments) if options.alignments is not None else nullcontext() as aligned,
+        reading_prefixes(options.prefix_file) as prefixes,
         showing_progress(input, output) as progress,
     ):
         notices = Notices(progress.tell)
@@ -129,32 +145,48 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             encoding = sys.stdin.encoding if talking else "utf-8"
             lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep=split and not talking)
             count = lines.check()
-        how = options.search, options.beam_size, options.nbest, options.device, options.engine
+            if prefixes is not None and count is not None:
+                prefixes.check(count, lines.name)
+        how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
         align = _aligner(translator, options)
-        texts = texts_of(translator, config, options.protect, split)
+        texts = texts_of(translator, config, protect, split)
         garbage.resume()
         # Translate
         progress.start(count, translator.engine)
         if form is not None:
             _translate_document(parts, texts, notices, out, progress)
         else:
-            for block in lines.blocks():
-                progress.expect(len(block))
-                found = texts.lines.translate(block, options.nbest, notices, progress.done + 1)
-                for source, translations in zip(block, found, strict=True):
-                    out.write(_shown(source, translations, options))
-                out.flush()
-                if aligned is not None and align is not None:
-                    for links in align(block, found):
-                        shown = links if options.jsonl else _filled(links, options)
-                        aligned.writelines(f"{each}\n" for each in shown)
-                    aligned.flush()
-                progress.add(len(block))
+            begun = with_prefixes(lines.blocks(), name, options.jsonl_input, prefixes)
+            _translate_lines(begun, texts, align, options, notices, out, aligned, progress)
         notices.close()
         if texts.protected is not None and (summary := texts.protected.summary()):
             progress.tell(summary)
+
+
+def _translate_lines(
+    blocks: Iterable[tuple[Sequence[str], Sequence[str]]],
+    texts: Texts,
+    align: Aligner | None,
+    options: Options,
+    notices: Notices,
+    out: IO[str],
+    aligned: IO[str] | None,
+    progress: Progress,
+) -> None:
+    """Translate blocks of lines, each with the prefixes of its translations; write each block when it is translated."""
+    for block, prefixes in blocks:
+        progress.expect(len(block))
+        found = texts.translate(block, options.nbest, notices, progress.done + 1, prefixes)
+        for source, translations in zip(block, found, strict=True):
+            out.write(_shown(source, translations, options))
+        out.flush()
+        if aligned is not None and align is not None:
+            for links in align(block, found):
+                aligned.writelines(f"{each}\n" for each in (links if options.jsonl else _filled(links, options)))
+            aligned.flush()
+        progress.add(len(block))
 
 
 def _translate_document(parts: Sequence[str], texts: Texts, notices: Notices, out: IO[str], progress: Progress) -> None:
@@ -182,11 +214,15 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
     if form is not None:
         if options.split is False:
             raise DataError("--no-split: --document-format splits; remove one of them")
-        for option, given in (("--nbest", options.nbest > 1), ("--scores", options.scores), ("--jsonl", options.jsonl)):
+        given_options = {
+            "--nbest": options.nbest > 1, "--scores": options.scores, "--jsonl": options.jsonl,
+            "--jsonl-input": options.jsonl_input, "--prefix-file": options.prefix_file is not None,
+        }  # fmt: skip
+        for option, given in given_options.items():
             if given:
-                raise DataError(f"{option}: a document has one translation, without scores ({reason}); remove {option}")
-    if options.alignments is not None and (split or form is not None or options.protect):
-        raise DataError("--alignments: are of whole lines as they are; remove --protect and --split")
+                raise DataError(
+                    f"{option}: a document has one translation, without scores or prefix ({reason}); remove {option}"
+                )
     return form
 
 
