@@ -113,14 +113,12 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
 
     check_counts(options.beam_size, options.nbest)
     check_inputs(options.prefix_file, options.jsonl_input)
-    _check_alignments(output, options)
     opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
     config = opened.load_config()
     split = config.translate.split if options.split is None else options.split
     protect = config.translate.protect if options.protect is None else options.protect
     form = _format(input, split, options)
-    if options.alignments is not None and (split or form is not None or protect):
-        raise DataError("--alignments: are of whole lines as they are; use --protect none and --no-split")
+    _check_alignments(output, options, bool(split or form or protect))
     # Open, load
     from nmt.text.documents import parse
     from nmt.text.placeholders import Segment
@@ -236,8 +234,11 @@ def _kinds(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(str(error).removeprefix("protect: ")) from None
 
 
-def _check_alignments(output: str | None, options: Options) -> None:
+def _check_alignments(output: str | None, options: Options, changed: bool) -> None:
     """
+    Args:
+        changed: whether lines are protected or split.
+
     Raises:
         DataError: the options for alignments contradict each other or the rest.
     """
@@ -245,6 +246,8 @@ def _check_alignments(output: str | None, options: Options) -> None:
         if options.alignment_layer is not None:
             raise DataError("--alignment-layer: needs --alignments FILE")
         return
+    if changed:
+        raise DataError("--alignments: are of whole lines as they are; use --protect none and --no-split")
     if options.engine != "pytorch":
         raise DataError(f"--alignments: --engine {options.engine} gives no attention weights; leave --engine out")
     if output is not None and os.path.realpath(output) == os.path.realpath(options.alignments):

@@ -96,7 +96,7 @@ OVERRIDES = [
     ("model.d_hidden=3", "--set: model.d_hidden: unknown key; it belongs to type: rnn; remove it, or start from a "
      "configuration of that type"),
     ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, init, data, tokenizer, model, train, search, "
-     "evaluation, defaults"),
+     "translate, evaluation, defaults"),
     ("train.device=gpu", "--set: train.device: \"gpu\" is not one of 'auto', 'cpu', 'cuda' or 'mps' "
      "(did you mean cuda?)"),
     ("train.precision=float32", "--set: train.precision: \"float32\" is not one of 'auto', 'fp32', 'bf16' or 'fp16' "
