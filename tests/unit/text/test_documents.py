@@ -253,6 +253,21 @@ def test_markdown_is_translated():
     assert "hELLO" in result
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "> a\n>> b\n> c", "**bold", "`code", "[x](y", "[![img](a)](b) text here", "- a\n\n      code\n", 
+        "a | b\n--|--\nc | d e",
+        "line one  \nline two\\\nline three", "<details>\n<summary>Sum it</summary>\n\ntext in\n</details>\n",
+        "1. x\n\n   para two\n2. y", "a &lt;b&gt; c", "\\# not heading", "---\nnot closed", "# A *b*\r\n\r\nc d\r\n",
+    ],
+)  # fmt: skip
+def test_odd_markdown_keeps_its_structure(text):
+    for fake in (Swapping(), Special()):
+        for attention in (True, False):
+            assert tokens(translated(text, "md", fake, attention)) == tokens(text)
+
+
 @pytest.mark.parametrize("line", ["# x", "- x", "+ x", "> x", "1. x", "2) x", "=== x", "---", "``` x", "| x"])
 def test_a_translation_begins_no_other_block(line):
     class Fixed(Swapping):
