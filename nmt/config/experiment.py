@@ -223,6 +223,18 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _unknown_words_can_be_copied(self) -> Self:
+        if not self.search.copy_unknown:
+            return self
+        if isinstance(self.model, RNNConfig) and self.model.attention == "none":
+            raise ValueError("search.copy_unknown: copies by attention, and model.attention is none; leave the key out")
+        if self.tokenizer.byte_fallback and self.init is None:
+            raise ValueError(
+                "search.copy_unknown: true has no effect: with tokenizer.byte_fallback nothing is unknown; remove it"
+            )
+        return self
+
     @property
     def run_dir(self) -> Path:
         return Path(self.runs) / self.name

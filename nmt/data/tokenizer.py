@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
-from itertools import chain
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -195,6 +195,10 @@ class Tokenizer:
         """The word of each source piece, as a place in ``text.split()``; -1 where the text has no words."""
         return _words(self._src.encode(text, out_type="serialized_proto"))
 
+    def tgt_text_words(self, text: str) -> list[int]:
+        """As :meth:`src_words`, of a target text."""
+        return _words(self._tgt.encode(text, out_type="serialized_proto"))
+
     def src_words_of(self, ids: Sequence[int]) -> list[int]:
         """As :meth:`tgt_words`, of source ids."""
         return _words(self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
@@ -202,6 +206,28 @@ class Tokenizer:
     def tgt_words(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, as a place in the words (``split()``) of its decoded text; -1 without words."""
         return _words(self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+
+    def tgt_groups(self, ids: Sequence[int]) -> list[int]:
+        """The word of each target id, from 0. Unlike in :meth:`tgt_words`, an unknown piece stays within its word.
+
+        A word begins where white space stands in the text; in a model of words, at each piece.
+        """
+        trainer = _proto(self._tgt.serialized_model_proto()).trainer_spec
+        whole = trainer.model_type == trainer.WORD
+        starts = [whole or str(piece).startswith("▁") for piece in self.tgt_pieces(ids)]
+        return list(accumulate(int(start and place > 0) for place, start in enumerate(starts)))
+
+    def decode_copying(self, ids: Sequence[int], copies: Mapping[int, str]) -> str:
+        """The text of target ids, with other text in place of some words.
+
+        Args:
+            copies: by the number of a word, see :meth:`tgt_groups`.
+        """
+        parts, kept = list[str](), -1
+        pairs = ((group if group in copies else kept, i) for group, i in zip(self.tgt_groups(ids), ids, strict=True))
+        for group, chosen in groupby(pairs, lambda pair: pair[0]):
+            parts.append(self.decode([[i for _, i in chosen]])[0] if group == kept else copies[group])
+        return " ".join(filter(None, parts))
 
     def unknown_texts(self, side: str, texts: Sequence[str]) -> list[str]:
         """The texts of unknown pieces of a side (src, tgt): words for a word model, characters otherwise."""

@@ -9,8 +9,8 @@ from typing import cast, get_args
 
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
-from nmt.config.model import ModelConfig
-from nmt.config.search import Average
+from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.search import Average, SearchConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ConfigError
 from nmt.run.directory import Run
@@ -60,12 +60,17 @@ class Others:
         """A checksum that stands for the weights of all members."""
         return digest(list(weights), self.average)
 
-    def check(self, first: Run, tokenizer: Tokenizer) -> None:
+    def check(self, first: Run, tokenizer: Tokenizer, search: SearchConfig) -> None:
         """
         Raises:
-            ConfigError: a run has another vocabulary than the first.
+            ConfigError: a run has another vocabulary than the first, or no attention where ``search`` needs it.
         """
-        for run in self.runs:
+        needed = [key for key in ("coverage_penalty", "copy_unknown") if getattr(search, key)]
+        for run, model in zip(self.runs, self._models, strict=True):
+            if needed and isinstance(model, RNNConfig) and model.attention == "none":
+                raise ConfigError(
+                    f"search.{needed[0]}: needs attention, which {run.path} has not; remove the key or the run"
+                )
             if Tokenizer.load(run.tokenizer).fingerprint != tokenizer.fingerprint:
                 raise ConfigError(
                     f"{run.path}: has another vocabulary than {first.path}; the runs of an ensemble need the same "

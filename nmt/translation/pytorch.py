@@ -149,13 +149,14 @@ class TorchEngine:
         if self.method.attends:
             step, state = covering(step), Covered.start(state, memory.mask, width)
         # The search
+        unknown = () if self.config.copy_unknown else (tokenizer.unk_id,)
         task = Task(
             torch.tensor(max_lengths, device=self.device),
             [key_of(source) for source in sources],
             nbest,
             tokenizer.bos_id,
             tokenizer.eos_id,
-            forbidden=(tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
+            forbidden=(tokenizer.pad_id, tokenizer.bos_id, *unknown),
         )
         return self.method(step, state, task, execution)
 

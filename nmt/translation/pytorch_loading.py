@@ -40,7 +40,7 @@ def load(run: Run, config: Config, device: str | None = None, others: Others | N
     model = new_model(config.model, tokenizer)
     checksum = load_final(run, model, tokenizer)
     if others is not None:
-        model, checksum = _ensemble(run, others, tokenizer, model, checksum)
+        model, checksum = _ensemble(run, others, config, tokenizer, model, checksum)
         config = others.readable(config)
     dtype = resolve_precision(config.train.precision, where) if where.type == "cuda" else torch.float32
     translator = new_translator(model.to(where), tokenizer, config, run.length_limits(), Place(where, dtype))
@@ -52,10 +52,10 @@ def load(run: Run, config: Config, device: str | None = None, others: Others | N
 
 
 def _ensemble(
-    run: Run, others: Others, tokenizer: Tokenizer, model: Seq2Seq[Any], checksum: str
+    run: Run, others: Others, config: Config, tokenizer: Tokenizer, model: Seq2Seq[Any], checksum: str
 ) -> tuple[Ensemble, str]:
     """The ensemble of ``model``, which is that of ``run``, with the others, and a checksum of all weights."""
-    others.check(run, tokenizer)
+    others.check(run, tokenizer, config.search)
     models, checksums = [model], [checksum]
     for other in others.runs:
         models.append(new_model(other.load_config().model, tokenizer))

@@ -1,6 +1,7 @@
 """Search methods and penalties on the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,7 @@ def test_settings_that_make_no_sense_are_refused(place, capfd, options, message)
         ({"coverage_penalty": 0.2}, "search.coverage_penalty"),
         ({"min_length": 3}, "search.min_length"),
         ({"no_repeat_ngram": 2}, "search.no_repeat_ngram"),
+        ({"copy_unknown": True}, "search.copy_unknown"),
     ],
 )
 def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
@@ -129,6 +131,32 @@ def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
         f"runs/c: CTranslate2 cannot search as the run does ({setting}); translate with PyTorch: nmt translate, "
         "without --engine"
     )
+
+
+def test_unknown_words_are_copied_where_the_search_says_so(place, caplog):
+    lines = ["one Ångström two", "three", ""]
+    found = translate(place, lines, "--search", "copy_unknown=true", "--nbest", "2")
+    assert "alpha 1 (chosen on the validation set), unknown words copied" in caplog.text
+    assert len(found) == 6
+    assert not any("⁇" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"model": {"attention": "none", "d_attention": 256}},
+            "search.copy_unknown: copies by attention, and model.at",
+        ),
+        (
+            {"tokenizer": {"byte_fallback": True, "vocab_size": 300}},
+            "search.copy_unknown: true has no effect: with tok",
+        ),
+    ],
+)
+def test_unknown_words_need_attention_and_to_be_possible(task, sections, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        task.config("rnn", search={"copy_unknown": True}, **sections)
 
 
 def test_a_coverage_penalty_needs_attention(task):
