@@ -11,7 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -127,18 +127,15 @@ class Maker:
         mine = [number % self.share.of == self.share.number - 1 for number in range(len(names))]
         todo = [own and self._read(folder / name) is None for own, name in zip(mine, names, strict=True)]
         self._tell(names, mine, todo)
-        first = 1
-        with showing(
-            "translating", sum(min(self.size, count - i * self.size) for i, do in enumerate(todo) if do)
-        ) as add:
+        size = sum(min(self.size, count - number * self.size) for number, do in enumerate(todo) if do)
+        with self._kept(folder), showing("translating", size) as add:
             for number, block in enumerate(self._blocks(lines)):
                 if number >= len(names) or self._name(number, block) != names[number]:
                     raise DataError("the text changed while it was read; run the same command again")
                 if todo[number]:
-                    made = work(first, block, add)
+                    made = work(1 + number * self.size, block, add)
                     content = {"rows": made.rows, "skipped": made.skipped}
                     write_text(folder / names[number], json.dumps(content, ensure_ascii=False))
-                first += len(block)
         # Put the corpus together
         missing = sum(self._read(folder / name) is None for name in names)
         if missing and (account := self.output.account(whole, self.settings)) is None:  # no other process was faster
@@ -160,6 +157,15 @@ class Maker:
         except OSError as error:
             raise DataError(f"{folder}: cannot be written: {error.strerror}; name another --out") from None
         return folder
+
+    @contextmanager
+    def _kept(self, folder: Path) -> Iterator[None]:
+        """Name, where a signal ends the work inside, that what was made is kept."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            log.warning("the whole blocks are kept in %s; the same command continues after them", folder)
+            raise
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any] | None:

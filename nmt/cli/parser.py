@@ -24,6 +24,8 @@ EXAMPLES = {"CONFIG": "configs/demo.yaml", "RUN": "demo"}
 # Options of other toolkits, with ours; those that a command lacks are skipped.
 OPTIONS = {
     "out": ["--output"],
+    "output": ["--out"],
+    "input": ["--mono", "--source"],
     "out_file": ["--output"],
     "output_file": ["--output"],
     "file": ["--input"],

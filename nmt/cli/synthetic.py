@@ -17,7 +17,7 @@ ENGINES = ["pytorch", "ctranslate2"]
 def add_output(parser: Parser) -> None:
     """Add the options of the search, the output and the share."""
     text = "corpus to write: a file (.tsv, .tsv.gz, .jsonl, .jsonl.gz), or a folder of two text files"
-    parser.add_argument("--out", metavar="FILE", required=True, help=text)
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help=text)
     parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
     parser.add_tags()

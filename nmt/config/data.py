@@ -517,6 +517,12 @@ class DataConfig(Section):
         " cell for text; lenient: accept both, and take CSV cells such as NA or None for missing",
     )
     cleaning: CleaningConfig = Field(CleaningConfig(), description="rules that drop training pairs")
+    processes: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        None,
+        description="processes that clean the training pairs; the corpus is the same for any number; default: one less"
+        " than the cores, at most 8, and one alone for the first 100,000 pairs",
+        json_schema_extra=RESUMABLE,
+    )
     store: str = Field(
         "data/prepared",
         description="folder of prepared corpora, shared by runs, keyed by content",

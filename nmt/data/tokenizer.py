@@ -223,6 +223,10 @@ class Tokenizer:
             return self._source.words(text)
         return _words(self._src.encode(text, out_type="serialized_proto"))
 
+    def tgt_text_words(self, text: str) -> list[int]:
+        """As :meth:`src_words`, of a target text."""
+        return _words(self._tgt.encode(text, out_type="serialized_proto"))
+
     def src_words_of(self, ids: Sequence[int]) -> list[int]:
         """As :meth:`tgt_words`, of source ids."""
         return _words(self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)

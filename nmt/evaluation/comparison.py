@@ -24,6 +24,7 @@ from nmt.config.compare import flatten
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.config.experiment import Config
 from nmt.errors import NmtError
+from nmt.evaluation import neural
 from nmt.evaluation.evaluated import Cost, EvaluatedRun
 from nmt.evaluation.scores import METRICS, MOST, metric_of, score
 from nmt.runtime.progress import showing
@@ -176,7 +177,7 @@ class Comparison:
     Attributes:
         labels: name of each group.
         names: runs of each group.
-        settings: signature of each metric.
+        settings: signature of each metric; of a learned one, its model.
         differing: keys of the configuration that differ.
         groups: by metric, the scores of each group.
         costs: by the names of :class:`nmt.evaluation.evaluated.Cost`, what each group took, where it is known.
@@ -192,9 +193,9 @@ class Comparison:
     labels: tuple[str, ...]
     names: tuple[tuple[str, ...], ...]
     count: int
-    settings: dict[Metric, str]
+    settings: dict[str, str]
     differing: list[Difference]
-    groups: dict[Metric, tuple[Group, ...]]
+    groups: dict[str, tuple[Group, ...]]
     costs: dict[str, tuple[Group, ...]]
     tests: list[Test]
     by_length: list[Bin]
@@ -242,10 +243,18 @@ def compare(
         scored = {id(one): score(one.hypotheses, first.references, config, further=first.further) for one in runs}
     settings = scored[id(first)].signatures
     metrics = [metric for metric in METRICS if metric in settings]
-    table = {
+    table: dict[str, tuple[Group, ...]] = {
         metric: tuple(Group(tuple(scored[id(one)].value(metric) for one in group)) for group in groups)
         for metric in metrics
     }
+    shown: dict[str, str] = {metric: settings[metric] for metric in metrics}
+    for learned in dict.fromkeys(name for one in runs for name in one.neural):
+        models = {one.neural[learned].model for one in runs if learned in one.neural}
+        if len(models) > 1 or not all(learned in one.neural for one in runs):
+            notes.append(f"{neural.TITLES[learned]} is left out: the runs have none, or of other models")
+            continue
+        table[learned] = tuple(Group(tuple(one.neural[learned].score for one in group)) for group in groups)
+        shown[learned] = f"{models.pop()}, {neural.BETTER[learned]} is better, without tests of significance"
     # Tests
     tests: list[Test] = []
     if first.count > MOST:
@@ -268,7 +277,7 @@ def compare(
         tuple(labels or map(letter, range(len(groups)))),
         each(groups, lambda group: tuple(run.name for run in group)),
         first.count,
-        {metric: settings[metric] for metric in metrics},
+        shown,
         differing_keys(each(groups, lambda group: [run.config for run in group])),
         table,
         costs(groups),

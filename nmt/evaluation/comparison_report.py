@@ -9,9 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from nmt.evaluation import neural
 from nmt.evaluation.comparison import Bin, Comparison, Group, Sentence
-from nmt.evaluation.scores import TITLES
+from nmt.evaluation.scores import TITLES as SCORES
 
+TITLES: dict[str, str] = {**{str(name): title for name, title in SCORES.items()}, **neural.TITLES}
 SHOWN, LISTED = 3, 20  # sentences of each kind in the terminal and on the page
 SIGNIFICANT = 0.05
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito 2008
@@ -260,19 +262,24 @@ def _scores(found: Comparison, latex: bool = False) -> Rows:
     for place, label in enumerate(found.labels):
         name = found.names[place][0] if len(found.names[place]) == 1 else f"{len(found.names[place])} runs"
         head = f"{label}: {name}" if latex else f"{label} ({name})"
-        rows.append([head, *(_spread(sides[place], latex) for sides in found.groups.values())])
+        rows.append([head, *(_spread(sides[place], latex, _digits(m)) for m, sides in found.groups.items())])
     minus = "$-$" if latex else "-"
     for place, label in enumerate(found.labels[1:], 1):
-        changes = [f"{sides[place].mean - sides[0].mean:+.2f}" for sides in found.groups.values()]
+        changes = [f"{sides[place].mean - sides[0].mean:+.{_digits(m)}f}" for m, sides in found.groups.items()]
         rows.append([f"difference ({label} - {found.labels[0]})", *(one.replace("-", minus) for one in changes)])
     return rows
 
 
-def _spread(group: Group, latex: bool) -> str:
+def _digits(metric: str) -> int:
+    return 4 if metric in neural.TITLES else 2
+
+
+def _spread(group: Group, latex: bool, digits: int) -> str:
     sign, ends = r"$\pm$" if latex else "±", group.interval
     if ends is None:
-        return f"{group.mean:.2f}"
-    return f"{group.mean:.2f} {sign} {group.sd:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
+        return f"{group.mean:.{digits}f}"
+    low, high = (f"{end:.{digits}f}" for end in ends)
+    return f"{group.mean:.{digits}f} {sign} {group.sd:.{digits}f} [{low}, {high}]"
 
 
 def _costs(found: Comparison) -> Rows:

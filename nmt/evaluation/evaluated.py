@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nmt.config.experiment import Config
 from nmt.data.corpus import Corpus
 from nmt.data.prepare import sets_of_run
 from nmt.errors import DataError, NmtError
+from nmt.evaluation.neural import Neural
 from nmt.evaluation.results import Results
 from nmt.run.card import translation_seconds
 from nmt.run.directory import Run
@@ -43,6 +46,7 @@ class EvaluatedRun:
 
     Attributes:
         further: further reference translations, each as ``references``.
+        neural: scores of learned metrics.
     """
 
     name: str
@@ -52,10 +56,20 @@ class EvaluatedRun:
     hypotheses: Sequence[str]
     cost: Cost = Cost()
     further: Sequence[Sequence[str]] = ()
+    neural: Mapping[str, Neural] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return len(self.sources)
+
+
+def _neural(record: Mapping[str, Any]) -> dict[str, Neural]:
+    """The scores of learned metrics in a record; those that are damaged are left out."""
+    found, stored = {}, record.get("neural")
+    for name, one in stored.items() if isinstance(stored, dict) else ():
+        with suppress(LookupError, TypeError, ValueError):
+            found[name] = Neural.of_record(one)
+    return found
 
 
 class Stored:
@@ -122,7 +136,9 @@ class Stored:
             raise DataError(f"{path.with_suffix('.hyp')}: damaged, or of another evaluation; {again}")
         if not len(columns[0]) == len(columns[1]) == len(hypotheses):
             raise DataError(f"{path.with_suffix('.hyp')}: has another number of lines than its sources; {again}")
-        return EvaluatedRun(self.name, self.config, columns[0], columns[1], hypotheses, self._cost(name), further)
+        return EvaluatedRun(
+            self.name, self.config, columns[0], columns[1], hypotheses, self._cost(name), further, _neural(record)
+        )
 
     def _cost(self, name: str) -> Cost:
         row, seconds = row_of(self.run.path, self.run.path.parent), translation_seconds(self.run, name)

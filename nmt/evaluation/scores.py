@@ -24,7 +24,9 @@ from sacrebleu.significance import _bootstrap_resample, estimate_ci
 
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.errors import ConfigError, DataError
+from nmt.evaluation import neural
 from nmt.evaluation.languages import Writing, writing_of_code, writing_of_text
+from nmt.evaluation.neural import Neural
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Scores:
         chrfpp: chrF2++ (Popović 2017), higher is better.
         spbleu: BLEU on the pieces of FLORES-200 (Goyal et al. 2022), higher is better.
         intervals: lower and upper end of the 95 % bootstrap interval (Koehn 2004) of each metric that has one.
+        neural: scores of learned metrics, by name.
     """
 
     bleu: float
@@ -70,6 +73,7 @@ class Scores:
     chrfpp: float = math.nan
     spbleu: float = math.nan
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    neural: dict[str, Neural] = field(default_factory=dict)
 
     def value(self, metric: Metric) -> float:
         return float(getattr(self, _attribute(metric)))
@@ -81,6 +85,8 @@ class Scores:
         if self.intervals:
             found["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
             found["bootstrap"] = {"resamples": RESAMPLES, "seed": os.environ.get("SACREBLEU_SEED", str(SEED))}
+        if self.neural:
+            found["neural"] = {name: one.as_dict() for name, one in self.neural.items()}
         return found
 
     @classmethod
@@ -88,7 +94,8 @@ class Scores:
         """Scores from the JSON data of :meth:`as_dict`."""
         values: dict[str, Any] = {_attribute(name): float(record.get(name, math.nan)) for name in METRICS}
         intervals = {name: (float(low), float(high)) for name, (low, high) in record.get("intervals", {}).items()}
-        return cls(**values, signatures=record["signatures"], intervals=intervals)
+        neural = {name: Neural.of_record(one) for name, one in record.get("neural", {}).items()}
+        return cls(**values, signatures=record["signatures"], intervals=intervals, neural=neural)
 
 
 def score(
@@ -114,7 +121,7 @@ def score(
     streams = [references, *further]
     for stream in streams:
         _check_counts(hypotheses, references=stream)
-    values = dict.fromkeys(map(_attribute, METRICS), math.nan)
+    values: dict[str, Any] = dict.fromkeys(map(_attribute, METRICS), math.nan)
     signatures: dict[str, str] = {}
     ends: dict[str, tuple[float, float]] = {}
     matches = None
@@ -179,7 +186,7 @@ def resolve(
         say: called with a line about each choice that may surprise.
 
     Raises:
-        ConfigError: ``evaluation.tokenize`` names a tokenizer whose package is not installed.
+        ConfigError: the package of a tokenizer or a metric is not installed.
     """
     # BLEU's tokenizer
     written, text = writing_of_code(language), writing_of_text(references)
@@ -208,15 +215,19 @@ def resolve(
         asian = seen in ("chinese", "japanese", "korean") or tokenize in ("zh", "ja-mecab", "ko-mecab")
     resolved = config.model_copy(update={"tokenize": tokenize, "ter_asian_support": asian})
     metric_of("bleu", resolved)
+    neural.check(resolved)
     return resolved
 
 
 def table(rows: Mapping[str, Scores]) -> str:
     """Format the scores of test sets as an aligned plain-text table, with the signatures below."""
     metrics = [metric for metric in METRICS if any(metric in scores.signatures for scores in rows.values())]
-    cells = [["test set", *(TITLES[metric] for metric in metrics)]]
+    learned = list(dict.fromkeys(name for scores in rows.values() for name in scores.neural))
+    cells = [["test set", *(TITLES[metric] for metric in metrics), *(neural.TITLES[name] for name in learned)]]
     for name, scores in rows.items():
-        cells.append([name, *(_cell(scores, metric) for metric in metrics)])
+        cells.append(
+            [name, *(_cell(scores, metric) for metric in metrics), *(_learned(scores, one) for one in learned)]
+        )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
     signatures = [
@@ -224,6 +235,12 @@ def table(rows: Mapping[str, Scores]) -> str:
         for metric in metrics
         for scores in rows.values()
         if metric in scores.signatures
+    ]
+    signatures += [
+        f"{neural.TITLES[name]}: {scores.neural[name].model}, {neural.BETTER[name]} is better"
+        for name in learned
+        for scores in rows.values()
+        if name in scores.neural
     ]
     if any(scores.intervals for scores in rows.values()):
         signatures.append(f"[ ]: 95 % intervals by {RESAMPLES:,} bootstrap resamples of the sentences")
@@ -234,6 +251,12 @@ def _cell(scores: Scores, metric: Metric) -> str:
     value, ends = scores.value(metric), scores.intervals.get(metric)
     text = "-" if math.isnan(value) else f"{value:.2f}"
     return text if ends is None else f"{text} [{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def _learned(scores: Scores, name: str) -> str:
+    if (one := scores.neural.get(name)) is None:
+        return "-"
+    return f"{one.score:.4f}" + ("" if one.interval is None else f" [{one.interval[0]:.4f}, {one.interval[1]:.4f}]")
 
 
 def _attribute(metric: Metric) -> str:

@@ -18,8 +18,8 @@ from pydantic import Field, ValidationError
 from nmt.config.base import Positive, Section
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
-from nmt.config.load import parse_value, read_mapping
-from nmt.errors import ConfigError, DataError
+from nmt.config.load import parse_value, read_mapping, search_overrides, validate_config
+from nmt.errors import ConfigError, DataError, RunError
 from nmt.run.directory import Run, load_experiment
 
 SEARCH = "search."
@@ -99,6 +99,7 @@ class Sweep:
         name: beginning of the names of the runs.
         folder: of the runs.
         test: test set of the comparison.
+        is_trained: whether the only run is one that was trained before.
         timed: the point whose time all points train for, and its updates; None: each trains as its settings say.
     """
 
@@ -107,6 +108,7 @@ class Sweep:
     test: str
     points: tuple[Point, ...]
     timed: tuple[Point, int] | None = None
+    is_trained: bool = False
 
     @property
     def trainings(self) -> list[Training]:
@@ -192,7 +194,7 @@ def plan(
     """The points of a configuration or of an experiment, all of them checked.
 
     Args:
-        config: a configuration or an experiment.
+        config: a configuration, an experiment, or a trained run, whose search alone can change.
         overrides: settings of all points.
         grid: values by key, beside those of an experiment.
         seeds: trainings of each point; default: those of the experiment, else 1.
@@ -205,6 +207,8 @@ def plan(
     """
     # Read
     path = Path(config)
+    if (path / "config.yaml").is_file():
+        return _plan_of_run(Run(path), overrides, grid or {}, seeds, test, only)
     experiment = read_experiment(path) or Experiment(variants={"": Variant(config=config)})
     is_file = "" not in experiment.variants
     grid = {**experiment.grid, **(grid or {})}
@@ -235,9 +239,50 @@ def plan(
     first = kept[0].trainings[0].resolved
     name = test or experiment.test or next(iter(first.data.test), "valid")
     for point in kept:
-        _check_point(point, name)
+        _check_set(point, name)
+        for one in point.trainings:
+            one.run.check(one.resolved)
     _check_names(kept)
     return Sweep(prefix, Path(first.runs), name, tuple(kept), timed)
+
+
+def _plan_of_run(
+    run: Run,
+    overrides: Sequence[str],
+    grid: Mapping[str, Sequence[Any]],
+    seeds: int | None,
+    test: str | None,
+    only: Sequence[str],
+) -> Sweep:
+    """The searches of a trained run.
+
+    Raises:
+        RunError: the run has no final model.
+        ConfigError: the grid or the settings concern the training.
+    """
+    if not run.has_model:
+        raise RunError(f"{run.path}: is not finished; nmt train {run.path / 'config.yaml'} resumes it")
+    changed = [*grid, *(setting.partition("=")[0] for setting in overrides)]
+    if others := [key for key in changed if not key.startswith(SEARCH)]:
+        raise ConfigError(f"{others[0]}: {run.path} is trained; its search alone can change, such as search.beam_size")
+    if seeds not in (None, 1) or only:
+        raise ConfigError(f"{run.path}: is one run; --seeds and --only go with a configuration")
+    check_grid(grid, overrides)
+    named = {"name": run.path.resolve().name, "runs": str(run.path.resolve().parent)}
+    config = run.load_config().model_copy(update=named)
+    common, points = search_overrides(overrides), []
+    for values in product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        search = {**common, **{key.removeprefix(SEARCH): value for key, value in chosen.items()}}
+        validate_config(
+            {**config.model_dump(mode="json"), "search": {**config.search.model_dump(), **search}}, str(run.path)
+        )
+        label = ", ".join(f"{key.removeprefix(SEARCH)}={_text(value)}" for key, value in chosen.items())
+        points.append(Point(label or config.name, (Training(run.config_path, (), config),), search))
+    name = test or next(iter(config.data.test), "valid")
+    for point in points:
+        _check_set(point, name)
+    return Sweep(config.name, Path(config.runs), name, tuple(points), is_trained=True)
 
 
 def _point(
@@ -287,14 +332,12 @@ def _check_names(points: Sequence[Point]) -> None:
                 raise ConfigError(f"{label} and {point.label}: both would train the run {one.name}; rename one of them")
 
 
-def _check_point(point: Point, test: str) -> None:
+def _check_set(point: Point, test: str) -> None:
     """
     Raises:
         DataError: the configuration has no such test set.
-        RunError: a run exists with another configuration.
     """
     for one in point.trainings:
         sets = [*one.resolved.data.test, "valid"]
         if test not in sets:
             raise DataError(f"{point.label}: no test set {test}; there are: {', '.join(sets)}")
-        one.run.check(one.resolved)

@@ -131,6 +131,8 @@ class Trainer:
             Interrupted: a signal came; the trainings have saved their state.
         """
         # Find
+        if self.sweep.is_trained:
+            return {}
         every = self.sweep.trainings
         left = [one for one in every if not self.progress.is_finished(one)]
         log.info("%d runs in %s, %d of them finished", len(every), self.sweep.folder, len(every) - len(left))

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from nmt.errors import DataError
-from nmt.insight.attention import evaluating, merged
+from nmt.insight.attention import merged
+from nmt.translation.attended import BATCH_WEIGHTS, evaluating, forced_maps
 from nmt.translation.batches import search_batches
-from nmt.translation.copying import BATCH_WEIGHTS, attended
 from nmt.translation.translator import read_text
 
 if TYPE_CHECKING:
+    from nmt.data.tokenizer import Tokenizer
     from nmt.models.seq2seq import Seq2Seq
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translation, Translator
@@ -39,8 +40,7 @@ class Aligner:
     def __init__(self, translator: Translator[TorchEngine], layer: int | None = None) -> None:
         self.translator, self.tokenizer = translator, translator.tokenizer
         self.model: Seq2Seq[Any] = translator.engine.model
-        self.device = next(self.model.parameters()).device
-        layers = self._layers()
+        layers = attention_layers(self.model, self.tokenizer)
         if layer is not None and not 1 <= layer <= layers:
             count = f"{layers} layer{'s' * (layers > 1)}"
             raise DataError(f"--alignment-layer {layer}: the model has {count} of attention; count from 1")
@@ -64,16 +64,22 @@ class Aligner:
     def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
         """The mean over the heads of the layer, [T, S] without eos, of each pair of ids."""
         with evaluating(self.model):
-            return list(attended(self.model, self.tokenizer, pairs, self.layer))
+            found = list(forced_maps(self.model, self.tokenizer, pairs))
+        return [maps[self.layer].mean(dim=0)[:-1, :-1] for maps in found]
 
-    def _layers(self) -> int:
-        """The number of layers of attention."""
-        ids = torch.tensor([[self.tokenizer.eos_id]], device=self.device)
-        with evaluating(self.model):
-            maps = self.model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), ids)
-        if maps is None:
-            raise DataError("the model has no attention (model.attention: none): nothing to align words with")
-        return maps.size(0)
+
+def attention_layers(model: Seq2Seq[Any], tokenizer: Tokenizer) -> int:
+    """The number of layers of attention over the source.
+
+    Raises:
+        DataError: the model has no attention.
+    """
+    ids = torch.tensor([[tokenizer.eos_id]], device=next(model.parameters()).device)
+    with evaluating(model):
+        maps = model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), ids)
+    if maps is None:
+        raise DataError("the model has no attention (model.attention: none): nothing to align words with")
+    return maps.size(0)
 
 
 def aligner_of(translator: Translator[Any]) -> Aligner | None:

@@ -60,7 +60,7 @@ def plain(text: str) -> Iterator[Part]:
 
 def paragraphs(text: str) -> Iterator[Part]:
     """Lines up to the next blank line are a paragraph, which is filled to the width that it had."""
-    for block in re.split(r"((?:^|\r?\n)[^\S\n]*\r?\n\s*|\A\s+)", text):
+    for block in re.split(r"((?:\r?\n|\A)(?:[^\S\r\n]*\r?\n)+)", text):
         if not block.strip():
             yield block
             continue

@@ -10,6 +10,9 @@ from nmt.text.placeholders import Segment, Span
 _TIME = re.compile(r"\s*(?:\d+:)?\d+:\d+[,.:]\d+\s*-->\s*(?:\d+:)?\d+:\d+[,.:]\d+.*")
 _MARKUP = re.compile(r"<[^<>\n]*>|\{\\[^{}\n]*\}")  # <i>, <c.red>, <00:01.000>, {\an8}
 _SPEAKER = re.compile(r"\s*[-‐‑–—]\s*")
+_START = re.compile(
+    rf"\s*(?:\{{\\[^{{}}\n]*\}}\s*)*(?:{_SPEAKER.pattern})?(?:\{{\\[^{{}}\n]*\}}\s*)*"
+)  # {\an8} - Hello
 
 
 def subtitles(text: str) -> Iterator[str]:
@@ -35,8 +38,8 @@ def _cue(lines: list[str]) -> Iterator[str]:
         if not bodies:
             continue
         end = group[-1][len(bodies[-1]) :]
-        dash = _SPEAKER.match(bodies[0])
-        first = dash.end() if dash else len(bodies[0]) - len(bodies[0].lstrip())
+        start = _START.match(bodies[0])
+        first = start.end() if start else 0
         yield bodies[0][:first]
         bodies[0] = bodies[0][first:]
         body = " ".join(each.strip() for each in bodies).rstrip()

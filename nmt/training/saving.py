@@ -67,7 +67,7 @@ class Saving:
         if last is None:
             return None
         self.ranks.on_every_rank(lambda: self._restore(last))
-        progress = Progress(**last.state["progress"])
+        progress = Progress.of_state(last.state["progress"])
         windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
         progress.window = Window.of_rank(self.ranks.rank, self.ranks.size, windows)
         self.saved_step = progress.step

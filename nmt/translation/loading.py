@@ -13,7 +13,7 @@ from nmt.config.experiment import Config
 from nmt.config.load import validate_config
 from nmt.config.search import SearchConfig
 from nmt.errors import ExportError
-from nmt.run.alpha import described, with_alpha
+from nmt.run.alpha import described, tuned_settings, with_alpha
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 
@@ -82,7 +82,7 @@ def load_translator(
         raise ExportError("--ensemble: CTranslate2 searches one model; translate with PyTorch: leave out --engine")
     config = configured(run, overrides or {})
     search = with_alpha(run, config.search)
-    told = described(search, config.search)
+    told = described(search, config.search, "alpha" in tuned_settings(run, config.search, overrides or {}))
     config = config.model_copy(update={"search": search})
     with showing("loading the model", unit=""):
         if engine == "ctranslate2":
@@ -100,7 +100,7 @@ def load_translator(
 
 
 def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
-    """The configuration of a run with other search settings.
+    """The configuration of a run with the search settings of ``nmt tune``, and with other ones.
 
     Keys of the run without an effect beside the overrides are reset, so that they need not be overridden, too.
 
@@ -108,10 +108,11 @@ def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
         ConfigError: an override is wrong, or has no effect.
     """
     config = run.load_config()
-    if not overrides:
+    changed = tuned_settings(run, config.search, overrides) | dict(overrides)
+    if not changed:
         return config
     raw = config.model_dump(mode="json")
-    search = raw["search"] | overrides
+    search = raw["search"] | changed
     with suppress(ValidationError):  # of an override, which is explained below
         unused = SearchConfig.model_validate(search).unused()
         search = {key: value for key, value in search.items() if key in overrides or key not in unused}

@@ -63,7 +63,9 @@ class Sentences:
         return [self._joined(line, parts, found) for line, parts in zip(lines, cut, strict=True)]
 
     def _parts(self, line: str) -> list[str]:
-        return split(line if isinstance(line, Segment) else line.strip("\r\n"), self.language)
+        body = line.removeprefix("\ufeff")
+        mark = line[: len(line) - len(body)]
+        return [mark, *split(body, self.language)] if mark else split(line, self.language)
 
     def _joined(self, line: str, parts: Sequence[str], found: Iterator[list[Translation]]) -> list[Translation]:
         """The translations of a line, of those of its sentences."""

@@ -83,6 +83,21 @@ def test_attention(task, model):
     assert model.attention(source, lines(task)[1][0]).source == found.source
 
 
+def test_placeholders_and_documents(model):
+    for protect in (True, ["tags", "variables"]):
+        [text] = model.translate(["one <b>two</b> {x}"], protect=protect)
+        assert all(text.count(each) == 1 for each in ("<b>", "</b>", "{x}"))
+    [[best]] = model.translate(["one. Two"], 1, split=True)
+    assert best.log_prob == pytest.approx(sum(found.log_prob for [found] in model.translate(["one.", "Two"], 1)))
+    one, two = (model.translate([word])[0] for word in ("one", "two"))
+    assert model.translate_document("\n  one\r\n\ttwo", "text") == f"\n  {one}\r\n\t{two}"
+    assert model.translate_document("<p>one</p>", "html") == f"<p>{one}</p>"
+    with pytest.raises(DataError, match="format: 'docx' is not one of text, paragraphs, srt, html, md"):
+        model.translate_document("one", "docx")
+    with pytest.raises(ConfigError, match="'names' is no kind of placeholder; kinds: code, urls"):
+        model.translate(["one"], protect=["names"])
+
+
 def test_mistakes(task, model):
     with pytest.raises(DataError, match=r"a list of sentences is needed, not one string; write \['a b'\]"):
         model.translate("a b")

@@ -17,17 +17,13 @@ from nmt.data.order import TrainingOrder
 from nmt.data.reader import Reader
 from nmt.data.tagged import TaggedLine
 from nmt.data.teacher import Teacher, identity
+from nmt.run.differences import differences
 from nmt.run.directory import Run
-from nmt.training.trainer import Trainer
 from nmt.translation.loading import load_translator
 from tests.integration.test_mixture import mixed
-from tests.runs import Killed, train_through_kills
+from tests.runs import train_through_kills
 
-SHORT = {"max_steps": 6, "batch_tokens": 128, "validate_every": 3, "ema_decay": None}
-
-
-def weights(run: Run) -> bytes:
-    return (run.model / "model.safetensors").read_bytes()
+SHORT = {"max_steps": 6, "batch_tokens": 128, "validate_every": 3, "log_every": 2, "ema_decay": None}
 
 
 def word_level(out, *more) -> int:
@@ -52,6 +48,9 @@ def test_the_most_probable_tokens_of_the_model_are_stored(place, capsys):
         ids, values = found.read(np.array([row]))
         assert np.allclose(log_probs.topk(5).values, values, atol=4e-3)
         assert np.allclose(log_probs.gather(-1, torch.from_numpy(ids).long()), values, atol=4e-3)
+    assert main(["distil", "c", "c", "--word-level", "--top-k", "5", "--out", "two"]) == 0  # the mean of equal models
+    twice = Teacher(Path("two"), identity(data.encoded, data.tokenizer, config.data), Path("store"))
+    assert np.allclose(twice.read(np.arange(9))[1], found.read(np.arange(9))[1], atol=4e-3)
     size = (Path("tk") / "ids.npy").stat().st_size + (Path("tk") / "log_probs.npy").stat().st_size
     assert size - 256 == 5 * 4 * sum(len(train.tgt(row)) + 1 for row in range(len(train)))
 
@@ -123,37 +122,39 @@ def test_batches_of_a_mixture_have_the_rows_of_their_examples(task, packed, caps
 
 
 @pytest.mark.parametrize(("family", "batching"), [("rnn", "padded"), ("transformer", "packed")])
-def test_a_killed_student_resumes_with_the_same_bits(task, family, batching, monkeypatch, capsys):
+def test_a_killed_student_resumes_with_the_same_bits(task, family, batching, monkeypatch):
+    train = {**SHORT, "batching": batching, "terms": {"distillation": {"from": "tk", "alpha": 0.4, "tail": "class"}}}
     monkeypatch.chdir(task.folder)
-    assert main(["train", str(task.config_file(family, "c", train=SHORT))]) == 0
-    assert word_level("tk") == 0
-    terms = {"distillation": {"from": "tk", "alpha": 0.4, "tail": "class"}}
-    train = {**SHORT, "batching": batching, "terms": terms}
-    one = pipeline.train(task.config(family, "one", train=train)).run
+    config = task.config(family, "one", train=train)
+    write_random(config, "tk")
+    one = pipeline.train(config).run
     other = train_through_kills(task.config(family, "other", train=train), [2, 5], monkeypatch)
-    assert weights(one) == weights(other)
+    assert list(differences(one, other)) == []
     rows = [json.loads(line) for line in one.metrics.read_text().splitlines()]
-    assert any(key.endswith("distillation") for row in rows for key in row)
-    # Off, the bits are those of a training without the key; on, others.
-    off = pipeline.train(task.config(family, "off", train={**train, "terms": {}})).run
-    assert weights(off) != weights(one)
+    logged = [row["train/distillation"] for row in rows if "train/distillation" in row]
+    assert len(logged) == 3
+    assert all(value > 0 for value in logged)
 
 
-def test_a_folder_may_move_but_another_teacher_is_refused_on_resume(place, monkeypatch, capsys):
+def write_random(config, path) -> None:
+    """The folder of a teacher that guesses."""
+    data = pipeline.prepare(config)
+    train, rng = data.encoded.train, np.random.default_rng(0)
+    about = {"teacher": "", "identity": identity(data.encoded, data.tokenizer, config.data)}
+    writer = module.TeacherWriter(Path(path), about, train, 3, data.tokenizer.tgt_vocab_size)
+    writer.begin()
+    for number in range(writer.blocks):
+        counts = [len(train.tgt(row)) + 1 for row in writer.rows(number)]
+        ids = [np.argsort(rng.random((count, 30)))[:, :3] + 4 for count in counts]
+        writer.write(number, [(one, -1.5 - rng.random(one.shape)) for one in ids])
+    writer.finish()
+
+
+def test_a_folder_may_move_but_another_teacher_is_refused_on_resume(place, capsys):
     assert word_level("tk") == 0
     assert word_level("other", "--top-k", "3") == 0
-    command = ["train", "c.yaml", "--set", "name=s", "train.validate_every=2"]
-    update = Trainer.update
-
-    def killed(self, batches):
-        update(self, batches)
-        if self.progress.step == 3:
-            raise Killed
-
-    monkeypatch.setattr(Trainer, "update", killed)
-    with contextlib.suppress(Killed):
-        main([*command, "train.terms.distillation.from=tk"])
-    monkeypatch.setattr(Trainer, "update", update)
+    command = ["train", "c.yaml", "--set", "name=s"]
+    assert main([*command, "train.terms.distillation.from=tk"]) == 0
     assert main([*command, "train.terms.distillation.from=other"]) == 2
     assert "was made with another teacher" in capsys.readouterr().err
     assert main(command) == 2
@@ -206,7 +207,6 @@ def test_settings_that_change_the_targets_are_refused(place, changes, message, c
         (["c", "--word-level", "--top-k", "37"], "--top-k 37: must be from 1 to 36"),
         (["c", "--word-level", "--nbest", "2"], "--nbest: has no effect on --word-level"),
         (["--word-level"], "RUN is missing"),
-        (["c", "c", "--word-level"], "several runs cannot be searched together"),
         (["c", "--top-k", "3"], "--top-k: has no effect without --word-level"),
         (["c", "--word-level", "--config", "other.yaml"], "--config: its tokenizer is"),
         (["c", "--word-level", "--config", "none.yaml"], "none.yaml"),
@@ -221,7 +221,13 @@ def test_mistakes_are_one_line(place, arguments, message, capsys):
 
 
 def test_the_data_of_the_student_are_read(place, capsys):
-    """A student on other data than the teacher's, with the teacher's tokenizer."""
-    place.write("student.yaml", Path("c.yaml").read_bytes().replace(b"name: c", b"name: s") + b"seed: 3\n")
+    """A student on fewer pairs than the teacher, with the tokenizer of the teacher."""
+    place.write(
+        "student.yaml", Path("c.yaml").read_bytes().replace(b"  store:", b"  cleaning: {max_tokens: 5}\n  store:")
+    )
     assert word_level("tk", "--config", "student.yaml") == 0
-    assert main(["train", "student.yaml", "--set", "name=s", "train.terms.distillation.from=tk"]) == 0
+    config, data = prepared("student.yaml")
+    assert len(data.encoded.train) < len(prepared()[1].encoded.train)
+    found = Teacher(Path("tk"), identity(data.encoded, data.tokenizer, config.data), Path("store"))
+    last = len(data.encoded.train) - 1
+    assert len(found.read(np.array([last]))[0]) == len(data.encoded.train.tgt(last)) + 1

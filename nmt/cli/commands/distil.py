@@ -14,6 +14,7 @@ from nmt.runtime import garbage
 if TYPE_CHECKING:
     from nmt.augment.distillation import Choice
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
 HELP = "let a trained run teach a smaller model: its translations of the training data, or its probabilities"
 CHOICES = ["score", "bleu", "chrf"]
@@ -23,8 +24,11 @@ SEARCHES = ("search", "beam_size", "nbest", "tag", "source", "dataset")  # optio
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("runs", metavar="RUN", nargs="*", default=[], help="run directory of the teacher, or its name")
+    text = "run directory of the teacher, or its name; several are one teacher, their average"
+    parser.add_argument("runs", metavar="RUN", nargs="*", default=[], help=text)
     parser.words = "runs"
+    text = "what several runs average (default: probability); log_probability: the geometric mean"
+    parser.add_choice("--ensemble-average", "ensemble_average", ["probability", "log_probability"], help=text)
     add_output(parser)
     text = "file to translate, a sentence per line (default: the training sources of the run)"
     parser.add_argument("--source", metavar="FILE", help=text)
@@ -47,13 +51,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    # Check
-    from nmt.run.directory import Run
-
     check_counts(arguments.beam_size, arguments.nbest)
-    runs = [Run.open(name) for name in arguments.runs]
     if arguments.word_level:
-        _store(arguments, runs)
+        _store(arguments)
         return
     for option in ("top_k", "config"):
         if getattr(arguments, option) is not None:
@@ -61,29 +61,30 @@ def run(arguments: argparse.Namespace) -> None:
                 f"--{option.replace('_', '-')}: has no effect without --word-level; add it, or leave this out"
             )
     if arguments.candidates is not None:
-        _choose(arguments, runs)
+        _choose(arguments)
         return
-    opened = _one(runs)
-    if arguments.langs is not None:
+    if arguments.runs and arguments.langs is not None:
         raise DataError(f"--langs {arguments.langs}: the run has its languages; leave --langs out")
-    _translate(arguments, opened)
+    _translate(arguments)
 
 
-def _one(runs: list[Run]) -> Run:
-    """The only run: the search takes one model."""
-    if not runs:
+def _members(arguments: argparse.Namespace) -> tuple[Run, Others | None]:
+    """The first run, and the runs that are averaged with it."""
+    from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
+
+    if not arguments.runs:
         raise DataError("RUN is missing: name the run of the teacher, or a file with --candidates")
-    if len(runs) > 1:
-        names = ", ".join(str(run.path) for run in runs)
-        raise DataError(
-            f"{names}: several runs cannot be searched together; name one, or join their translations in --candidates"
-        )
-    return runs[0]
+    first, *others = arguments.runs
+    if not others and arguments.ensemble_average is not None:
+        raise DataError("--ensemble-average: needs several runs to average")
+    return Run.open(first), Others.open(others, arguments.ensemble_average)
 
 
-def _translate(arguments: argparse.Namespace, opened: Run) -> None:
+def _translate(arguments: argparse.Namespace) -> None:
     """Sequence level: search for translations of each source."""
     # Check
+    opened, others = _members(arguments)
     config = opened.load_config()
     data = config.data
     choice = _choice(arguments, config.evaluation, data.tgt_lang)
@@ -110,7 +111,7 @@ def _translate(arguments: argparse.Namespace, opened: Run) -> None:
     else:
         source, reference, tags = arguments.source, arguments.reference, tuple(arguments.tag)
         lines = lambda: file_lines(source, reference, tags)  # noqa: E731
-    translator = load_searching(opened, *how)
+    translator = load_searching(opened, *how, others)
     translator.tokenizer.tag_ids(tags)
     garbage.resume()
     # Translate
@@ -118,7 +119,7 @@ def _translate(arguments: argparse.Namespace, opened: Run) -> None:
     report(result, output, "distilled", f" tag: {_yaml(tags)}," if tags else "")
 
 
-def _store(arguments: argparse.Namespace, runs: list[Run]) -> None:
+def _store(arguments: argparse.Namespace) -> None:
     """Word level: the distributions of the teacher."""
     from pathlib import Path
 
@@ -127,7 +128,7 @@ def _store(arguments: argparse.Namespace, runs: list[Run]) -> None:
             raise DataError(f"--{option.replace('_', '-')}: has no effect on --word-level; leave it out")
     if arguments.engine != "pytorch":
         raise DataError(f"--word-level: --engine {arguments.engine} gives no probabilities; leave --engine out")
-    opened = _one(runs)
+    opened, others = _members(arguments)
     from nmt.augment.parts import Share
     from nmt.augment.word_level import store_top_k
     from nmt.run.directory import load_experiment
@@ -137,12 +138,12 @@ def _store(arguments: argparse.Namespace, runs: list[Run]) -> None:
     student = load_experiment(arguments.config) if arguments.config is not None else None
     if not arguments.out.strip("/ "):
         raise DataError("--out: the name is empty; name a folder")
-    translator = load_translator(opened, device=arguments.device, engine="pytorch")
+    translator = load_translator(opened, device=arguments.device, engine="pytorch", others=others)
     garbage.resume()
     print("\n".join(store_top_k(opened, translator, Path(arguments.out), top_k, student, share)))
 
 
-def _choose(arguments: argparse.Namespace, runs: list[Run]) -> None:
+def _choose(arguments: argparse.Namespace) -> None:
     """Sequence level, of translations that are known."""
     from nmt.augment.distillation import candidate_lines, choose_candidates
     from nmt.config.evaluation import EvaluationConfig
@@ -151,8 +152,10 @@ def _choose(arguments: argparse.Namespace, runs: list[Run]) -> None:
         if getattr(arguments, option):
             raise DataError(f"--{option.replace('_', '-')}: has no effect on --candidates; leave it out")
     evaluation = EvaluationConfig()
-    if runs:
-        config = _one(runs).load_config()
+    if arguments.runs:
+        from nmt.run.directory import Run
+
+        config = Run.open(arguments.runs[0]).load_config()
         languages, evaluation = (config.data.src_lang, config.data.tgt_lang), config.evaluation
     else:
         src, dash, tgt = (arguments.langs or "").partition("-")

@@ -32,6 +32,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_ensemble()
     text = "also upper case, title case, no punctuation, typos and noise in the sources: the loss of each"
     parser.add_argument("--robust", action="store_true", help=text)
+    for name, title in (("comet", "COMET"), ("metricx", "MetricX")):
+        text = f"also {title} by this model, a name in the cache of Hugging Face or a path (default: evaluation.{name})"
+        parser.add_argument(f"--{name}", metavar="MODEL", help=text)
     parser.add_search()
     text = "as --search, with the section: --set search.beam_size=1"
     parser.add_argument("--set", metavar="search.KEY=VALUE", nargs="+", action="extend", default=[], help=text)
@@ -58,16 +61,18 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(
                 f"--set {given}: nmt evaluate changes keys of the section search only, as search.beam_size=1"
             )
+    named = {"comet": arguments.comet, "metricx": arguments.metricx}
+    learned = {name: model for name, model in named.items() if model is not None}
     overrides = search_overrides([*arguments.search, *arguments.set])
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name
         sources, *references = _columns(arguments.src, arguments.ref)
         found = pipeline.evaluate_lines(
-            opened, name, sources, references, overrides, arguments.tag, arguments.robust, others
+            opened, name, sources, references, overrides, arguments.tag, arguments.robust, others, learned
         )
     else:
-        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, others)
+        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, others, metrics=learned)
     originals = list(found)[:: 1 + len(VARIANTS)] if arguments.robust else list(found)
     print(scores.table({name: found[name].scores for name in originals}))
     kinds = {"valid": "validation"} if arguments.src is None else {}

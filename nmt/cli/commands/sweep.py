@@ -16,7 +16,7 @@ HELP = "train a grid of settings with several seeds, resume it, and compare the 
 
 
 def add_arguments(parser: Parser) -> None:
-    text = "YAML file of a configuration, or of an experiment with variants, as in configs/experiments/"
+    text = "YAML file of a configuration or of an experiment (configs/experiments/), or a trained run to search again"
     parser.add_config(text=text)
     text = "trainings of each point, with the seeds from that of the configuration on (default: 1)"
     parser.add_argument("--seeds", metavar="N", type=int, help=text)
@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
         failed = running.Trainer(sweep, progress, arguments.jobs).train()
         # Compare
         groups, problems = running.results(sweep, failed)
-        first = next(iter(groups.values()))[0]
-        one = next(one for one in sweep.trainings if first.config.name == one.name)
-        targets = partial(training_targets, one.run, first.config)
+        point = next(point for point in sweep.points if point.label in groups)
+        one = next(one for one in point.trainings if one.run.path not in failed)
+        targets = partial(training_targets, one.run, one.resolved)
         show(compared(sweep.test, list(groups.values()), targets, list(groups), arguments.lengths))
     if problems:
         names = ", ".join(path.name for path in problems)

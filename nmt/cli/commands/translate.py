@@ -123,7 +123,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     from nmt.translation.translator import Notices
 
     with (
-        reading_bytes(input) as stream,
+        reading_bytes(input, form is not None) as stream,
         writing(output) as out,
         writing(options.alignments) if options.alignments is not None else nullcontext() as aligned,
         reading_prefixes(options.prefix_file) as prefixes,
@@ -137,7 +137,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             talking = input is None and sys.stdin.isatty()
             prompt = _prompt(config.data) if talking else None
             encoding = sys.stdin.encoding if talking else "utf-8"
-            lines = LineStream(stream, name, notices, prompt, encoding, options.strict)
+            lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep=split and not talking)
             count = lines.check()
             if prefixes is not None and count is not None:
                 prefixes.check(count, lines.name)
@@ -203,7 +203,7 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
     found = format_of(input) if input is not None else None
     form = options.document_format or (found if split else None)
     if found is not None and form is None:
-        log.warning("%s: translated line by line; --split keeps the format of the file", input)
+        log.warning("%s: --split keeps the format of this file; without it, lines are translated", input)
     reason = f"--document-format {form}" if options.document_format else f"--split of {input}"
     if form is not None:
         if options.split is False:
@@ -267,7 +267,7 @@ def _shown(source: str, translations: Sequence[Translation], options: Options) -
             {"text": t.text, "score": t.score, "log_prob": t.log_prob, **({"cut": True} if t.at_limit else {})}
             for t in translations
         ]
-        return json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n"
+        return json.dumps({"source": source.strip("\ufeff\r"), "translations": rows}, ensure_ascii=False) + "\n"
     best = _filled(translations, options)
     return "".join(f"{each.score:.4f}\t{each.text}\n" if options.scores else f"{each.text}\n" for each in best)
 

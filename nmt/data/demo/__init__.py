@@ -39,12 +39,14 @@ PATIENCE = 2_000  # sentences in a row that are old, or contain an unknown word
 
 
 def generate(
-    seed: int, train_size: int = 24_000, valid_size: int = 500, test_size: int = 1_000
+    seed: int, train_size: int = 24_000, valid_size: int = 500, test_size: int = 1_000, aligned: bool = False
 ) -> dict[str, list[Pair]]:
     """Make the corpus: "train", "valid" and "test", the same for a seed wherever it is made.
 
     No source sentence comes twice. Every word of a valid or test pair, with the punctuation that
     clings to it, is in train: only their combination is new.
+
+    With ``aligned``, :func:`links` knows the word alignment of each pair.
 
     Raises ValueError if the grammar cannot make that much.
     """
@@ -67,7 +69,7 @@ def generate(
                 known |= tokens
             if pair.src not in seen and tokens <= known:
                 seen.add(pair.src)
-                corpus[split].append(pair)
+                corpus[split].append(pair if aligned else Pair(str(pair.src), str(pair.tgt)))
                 failures = 0
             elif (failures := failures + 1) == PATIENCE:
                 raise ValueError(

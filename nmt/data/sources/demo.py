@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 def read(source: DemoSource, reading: Reading) -> Pairs:
     from nmt.data import demo
 
-    for pair in _corpus(source.seed)[source.part]:
-        if source.alignments:
-            reading.beside.links = " ".join(f"{src}-{tgt}" for src, tgt in demo.links(pair))
+    if not source.alignments:
+        yield from _corpus(source.seed)[source.part]
+        return
+    for pair in demo.generate(source.seed, aligned=True)[source.part]:
+        reading.beside.links = " ".join(f"{src}-{tgt}" for src, tgt in demo.links(pair))
         yield str(pair.src), str(pair.tgt)
 
 
 @lru_cache(1)
 def _corpus(seed: int) -> dict[str, list[Pair]]:
-    """All parts: their sources read one after another."""
+    """All parts, which are read one after another."""
     from nmt.data import demo
 
     return demo.generate(seed)
