@@ -222,3 +222,18 @@ def test_a_folder_that_cannot_be_used_is_one_line(task, capsys, harm, message):
 def edit(folder: Path, **changes) -> None:
     file = folder / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_folder_with_a_list_of_pieces_alone_has_a_tokenizer(task):
+    folder = write_encoder(task.folder / "bert")
+    pieces = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in sorted(pieces, key=pieces.__getitem__)))
+    stored = encoder.source_tokenizer(encoder.section_of(load_config(config_of(task))))
+    assert stored["special"] == [pieces[name] for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")]
+    (task.folder / "source.json").write_text(json.dumps(stored))
+    from nmt.data.source_tokenizer import SourceTokenizer
+
+    tokenizer = SourceTokenizer(task.folder / "source.json")
+    assert [tokenizer.id_to_piece(i) for i in tokenizer.encode(["One seven"])[0]] == ["one", "sev", "##en"]
