@@ -135,8 +135,8 @@ OVERRIDES = [
      "did you mean model.encoder.type: recurrent?"),
     ("model.encoder={type: lstm}", "--set: model.encoder.type: \"lstm\" is not known; did you mean recurrent with "
      "model.encoder.cell: lstm?"),
-    ("model.encoder={d_model: 512}", "--set: model.encoder.type: missing; one of: convolutional, recurrent, "
-     "transformer"),
+    ("model.encoder={d_model: 512}", "--set: model.encoder.type: missing; one of: convolutional, pretrained, "
+     "recurrent, transformer"),
     ("model.encoder={type: recurrent, cel: lstm}", "--set: model.encoder.cel: unknown key; did you mean "
      "model.encoder.cell?"),
     ("model.encoder={type: recurrent, num_heads: 3}", "--set: model.encoder.num_heads: unknown key; it belongs to "
