@@ -135,7 +135,7 @@ def test_other_searches_share_a_training(task, inside, capsys) -> None:
         (["--seeds", "0"], "--seeds 0: must be at least 1"),
         (["--jobs", "0"], "--jobs 0: must be at least 1"),
         (["--set-name", "news"], "no test set news; there are: tiny, valid"),
-        (["--only", "x"], "--only x: no such point; there are: base"),
+        (["--only", "x"], "--only: x: no such point; there are: base"),
         (["--plot", "x.doc"], "not an image format"),
     ],
 )
