@@ -30,7 +30,7 @@ class EvaluationConfig(Section):
     comet: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="COMET model of test sets, such as Unbabel/wmt22-comet-da: a name in the cache of Hugging Face,"
-        " or a checkpoint on disk; needs unbabel-comet, in an environment of its own (NMT_COMET_PYTHON). null: no COMET",
+        " or a checkpoint on disk; needs unbabel-comet (NMT_COMET_PYTHON). null: no COMET",
     )
     metricx: Annotated[str, Field(min_length=1)] | None = Field(
         None,

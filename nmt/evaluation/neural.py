@@ -72,7 +72,7 @@ def wanted(config: EvaluationConfig) -> dict[str, str]:
 def python_of(name: str) -> str:
     """The interpreter that runs a metric: that of ``NMT_COMET_PYTHON`` or ``NMT_METRICX_PYTHON``, else this one.
 
-    Both packages need versions of libraries that nmt cannot have, so that they usually have an environment of their own.
+    Both packages need older libraries than nmt, so that they usually have an environment of their own.
     """
     return os.environ.get(f"NMT_{name.upper()}_PYTHON") or sys.executable
 
