@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 INTEROP := .venv-interop
+INTEROP_PEERS ?= transformers argos marian onnx
+INTEROP_RUN ?= runs/interop
 NMT := $(BIN)/nmt
 OVERRIDES := $(if $(SET),--set $(SET))
 RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
@@ -89,22 +91,26 @@ experiments: $(VENV)/.installed  ## train and compare what docs/experiments.md s
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick for a trial
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
-bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed  ## install the programs that bench compares nmt with
+bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed $(PEERS)/marian-cpp/.installed  ## install the programs that bench compares nmt with
 
 $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PYTHON) -m venv $(PEERS)/$*
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-interop: $(INTEROP)/.installed  ## test exports and imports by transformers, Argos Translate and Marian
-	@PYTHONPATH="$(CURDIR)" $(INTEROP)/bin/python -m pytest tests/integration/test_export_targets.py tests/unit/pretrained
+interop: $(INTEROP_PEERS:%=$(INTEROP)/%/.installed)  ## compare exports with the programs they are for, each in an environment
+	@for peer in $(INTEROP_PEERS); do \
+		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest tests/integration/test_export_targets.py tests/integration/test_transformers_search.py tests/unit/pretrained || exit; \
+	done
+	@test -f "$(INTEROP_RUN)/model/model.safetensors" || $(NMT) train configs/demo.yaml --set name=interop model.preset=marian
+	@$(BIN)/python scripts/interop.py $(INTEROP_RUN) $(INTEROP) $(INTEROP_PEERS)
 
-# The environment sees the packages of .venv, so that PyTorch is not installed twice.
-$(INTEROP)/.installed: tests/interop.txt $(VENV)/.installed-dev
-	$(BIN)/python -m venv $(INTEROP)
+# An environment sees the packages of .venv, so that PyTorch is not installed again.
+$(INTEROP)/%/.installed: tests/interop/%.txt $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(INTEROP)/$*
 	site='import site; print(site.getsitepackages()[0])'; \
-	$(abspath $(BIN))/python -c "$$site" > "$$($(INTEROP)/bin/python -c "$$site")/nmt-venv.pth"
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/interop.txt
+	$(abspath $(BIN))/python -c "$$site" > "$$($(INTEROP)/$*/bin/python -c "$$site")/nmt-venv.pth"
+	$(INTEROP)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 clean:  ## remove .venv, .venv-peers, .venv-docs, .venv-interop and caches; runs/ and data/ stay

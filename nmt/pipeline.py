@@ -36,18 +36,19 @@ from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
+from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
-from nmt.errors import ConfigError, DataError
+from nmt.errors import ConfigError, DataError, RunError
 from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
-from nmt.evaluation.sets import Evaluated, TestSet, find_stored, samples, score_and_store, score_set, sets_of
+from nmt.evaluation.sets import Evaluated, Scored, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
 from nmt.pretrained import start
 from nmt.run import card
-from nmt.run.alpha import with_alpha
+from nmt.run.alpha import Tuned, with_alpha
 from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
@@ -77,9 +78,10 @@ from nmt.training.summary import summary
 from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
 from nmt.training.validation import Validator
-from nmt.translation.loading import load_translator
+from nmt.translation.ensembles import Others
+from nmt.translation.loading import configured, load_translator
 from nmt.translation.pytorch import TorchEngine
-from nmt.translation.pytorch_loading import load_final, new_model, new_translator
+from nmt.translation.pytorch_loading import load, load_final, new_model, new_translator
 from nmt.translation.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
 
 def _glance(config: Config, corpus: Corpus) -> None:
     """Warn of what is seen in the first pairs of a corpus."""
-    for found in glance(corpus, (config.data.src_lang, config.data.tgt_lang), config.seed):
+    for found in glance(corpus, config.data, config.seed):
         advice = f"; {found.advice}" if found.advice else ""
         log.warning("warning: %s%s (nmt check shows examples)", found.text, advice)
 
@@ -144,7 +146,7 @@ def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tok
     assert config.init is not None
     found = _start_tokenizer(config, config.init, corpus, run)
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
-    lacking += [word for word in config.data.symbols if word not in found.src_pieces(found.encode_src([word])[0])]
+    lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
             f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
@@ -379,13 +381,14 @@ class Training:
         if missing:
             self._load_final()
         for one in missing:
-            found, hypotheses, self.searches[one.name] = score_set(translator, one, evaluation, ranks)
-            ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
-            stored[one.name] = found
-        return {name: found for name, found in stored.items() if found is not None}
+            found = score_set(translator, one, evaluation, ranks)
+            ranks.on_main(partial(self._store, results, one, bases[one.name], found))
+            stored[one.name], self.searches[one.name] = found.scores, found.search
+        return {name: scores for name, scores in stored.items() if scores is not None}
 
-    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scores, hypotheses: list[str]) -> Path:
-        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation, found))
+    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scored) -> Path:
+        lines = one.lines(found, self.config.evaluation)
+        return results.store(one.name, basis, found.scores, found.hypotheses, lines)
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
@@ -435,7 +438,11 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
     examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples)
+    teacher = ranks.main_first(lambda: _teacher(config, prepared))
+    guided = config.train.terms.guided_alignment is not None
+    reader = Reader(
+        dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher, guided
+    )
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
@@ -451,11 +458,21 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         "data": prepared.corpus.key,
         "schedule_end": train.schedule.total_steps,
         "batching": "packed" if packed else "padded",
+        **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
     updater = Updater(train, model, reader, place)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
     return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
+
+
+def _teacher(config: Config, prepared: Prepared) -> Teacher | None:
+    """The distributions of ``train.terms.distillation``; None where it is off."""
+    term = config.train.terms.distillation
+    if term is None:
+        return None
+    expected = identity(prepared.encoded, prepared.tokenizer, config.data)
+    return Teacher(Path(term.source), expected, Path(config.data.store))
 
 
 @contextmanager
@@ -491,22 +508,26 @@ def measure(config: Config) -> list[Finding]:
     # Measure
     with TemporaryDirectory() as folder:
         trainer = build_trainer(config, Run(Path(folder) / "run"), prepared, place)
-        found = estimate.measure(trainer)
-    # Tell
-    told = [
-        ("model", f"{found.parameters:,} parameters"),
-        ("memory", f"{found.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
-        ("step", f"{found.step_seconds:.3g} seconds"),
-        ("disk", f"{found.disk / 2**20:,.0f} MiB for checkpoints and model"),
-    ]
-    if found.seconds is not None:
-        told.append(("time", f"{duration(found.seconds)} for {found.steps:,} steps, without validations"))
-    findings += [Finding("ok", rule, text) for rule, text in told]
+        cost = estimate.measure(trainer)
     pace = trainer.pace()
+    end = estimate.end(trainer.config, pace, cost)
+    # Tell
+    worked = f", {cost.share:.0%} of the processors" if place.device.type == "cpu" else ""
+    told = [
+        ("model", f"{cost.parameters:,} parameters"),
+        ("memory", f"{cost.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
+        ("step", f"{cost.step_seconds:.3g} seconds{worked}"),
+        ("validation", f"{cost.validation_seconds:.3g} seconds for {cost.validation_lines:,} lines"),
+        ("disk", f"{cost.disk / 2**20:,.0f} MiB for checkpoints and model"),
+    ]
+    if end is not None:
+        count = f"{end.steps:,} steps and {end.validations:,} validation{'s' if end.validations > 1 else ''}"
+        told.append(("time", f"{duration(end.seconds)} for {count}"))
+    findings += [Finding("ok", rule, text) for rule, text in told]
     lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")))
-    if found.steps is not None and found.steps != plan.planned_steps(trainer.config, pace):
+    if end is not None and end.steps != plan.planned_steps(trainer.config, pace):
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
-        lines += [line for line in plan.mismatches(trainer.config, found.steps, why) if line not in lines]
+        lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
 
 
@@ -524,6 +545,7 @@ def evaluate(
     only: str | None = None,
     search: Mapping[str, Any] | None = None,
     robust: bool = False,
+    others: Others | None = None,
     reuse: bool = False,
     metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
@@ -532,6 +554,7 @@ def evaluate(
     Args:
         search: settings that differ from the section ``search`` of the run.
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
+        others: the further members of an ensemble, whose results are stored beside those of the run.
         reuse: whether stored scores of the same weights, search and text are taken as they are.
         metrics: model of each learned metric, beside those of the run.
     """
@@ -548,10 +571,11 @@ def evaluate(
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
-    translator, results = load_translator(run, search), Results(run)
+    translator, results = load_translator(run, search, others=others), Results(run)
     sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
-    usual = with_alpha(run, config.search).model_dump()
+    usual = with_alpha(run, configured(run, {}).search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
+    differing |= {} if others is None else {"ensemble": others.label}
     found = {}
     for one in sets:
         known = find_stored(translator, one, evaluation, results, differing) if reuse else None
@@ -568,6 +592,7 @@ def evaluate_lines(
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     robust: bool = False,
+    others: Others | None = None,
     metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
@@ -575,14 +600,38 @@ def evaluate_lines(
     Args:
         references: one or more translations of all sources, each with a line for each source.
         tags: what stands before each source.
+        others: the further members of an ensemble.
     """
     evaluation = run.load_config().evaluation.model_copy(update=metrics or {})
     neural.check(evaluation)
-    translator, store = load_translator(run, search), Results(run).store_file
+    translator, store = load_translator(run, search, others=others), Results(run).store_file
     sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())
     return found
+
+
+def tune(run: Run, beams: Sequence[int], sentences: int, device: str | None = None) -> Tuned:
+    """Choose beam size and alpha on the validation set, see :func:`nmt.evaluation.tuning.tune`; nothing is written.
+
+    Args:
+        sentences: of the validation set, at most.
+        device: as ``train.device``, which it overrides.
+
+    Raises:
+        RunError: the run is not finished, does not use beam search, or translates too badly to compare anything.
+    """
+    config = run.load_config()
+    if not run.has_model:
+        raise RunError(f"{run.path}: is not finished; tune it when its training has ended")
+    if config.search.method != "beam" or config.search.length_penalty == "none":
+        raise RunError(f"{run.path}: search.method and search.length_penalty leave nothing to tune")
+    recorded = run.recorded_data()
+    corpus = sets_of_run(config.data, recorded, ["valid"]) if recorded else prepare_corpus(config.data)
+    valid = tuning.lines_of(TestSet.of(corpus, "valid"), sentences)
+    with showing("loading the model", unit=""):
+        loaded = load(run, config, device)
+    return tuning.tune(loaded, valid, config, with_alpha(run, config.search), beams)
 
 
 def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:

@@ -20,6 +20,7 @@ from nmt.evaluation.results import Results
 from nmt.evaluation.scores import METRICS, TITLES
 from nmt.evaluation.sets import TestSet, score_set
 from nmt.run import card
+from nmt.run.alpha import read_tuned
 from nmt.run.checkpoint import read_origin
 from nmt.run.directory import Run
 from nmt.runtime.device import resolve_device, resolve_precision
@@ -190,12 +191,25 @@ def _searched(searching: Run, run: Run, names: list[str]) -> list[SetFound]:
     if recorded is None:
         raise RunError(f"{run.path}: has no account of its data, manifest.json")
     parts = {name: "valid" if name == "valid" else f"test.{name}" for name in names}
-    corpus, translator = sets_of_run(config.data, recorded, list(parts.values())), load_translator(searching)
+    corpus = sets_of_run(config.data, recorded, list(parts.values()))
+    translators: dict[str, Any] = {}
     found = []
     for name, part in parts.items():
-        scores, hypotheses, _ = score_set(translator, TestSet.of(corpus, part), config.evaluation)
+        settings = _settings(searching, run, results.record(name) or {})
+        if (key := str(settings)) not in translators:
+            translators[key] = load_translator(searching, settings)
+        translator = translators[key]
+        scores, hypotheses, *_ = score_set(translator, TestSet.of(corpus, part), config.evaluation)
         found.append(_judged(name, results, scores.as_dict(), hypotheses))
     return found
+
+
+def _settings(searching: Run, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides with which a set is searched as it was, where ``nmt tune`` has changed a run's search."""
+    search = record.get("search")
+    if not isinstance(search, dict) or (read_tuned(run) or read_tuned(searching)) is None:
+        return {}
+    return {key: search[key] for key in ("beam_size", "alpha") if key in search and search.get("method") is None}
 
 
 def _judged(name: str, results: Results, now: Mapping[str, Any], after: list[str]) -> SetFound:

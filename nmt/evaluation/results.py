@@ -2,7 +2,8 @@
 
 runs/NAME/evaluation/
     SET.hyp, SET.json      a test set: translations; scores, signatures, and their basis
-    SET.jsonl              a line for each sentence: source, reference, hypothesis, and its scores
+    SET.jsonl              a line for each sentence: source, reference, hypothesis, whether it is as long as the
+                           search allows ("cut"), and its scores
     SET@KEY=VALUE.*        results with another search, named by what differs from the run's
     SET@VARIANT.*          results with changed sources (:mod:`nmt.evaluation.robustness`)
     earlier/SET.ID.*       results of the same set with another model, search, metric or other data
@@ -152,6 +153,13 @@ class Results:
         """The stored translations of a test set."""
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]
 
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """What is stored of each sentence of a test set; empty in a run of an earlier version."""
+        path = self.folder / f"{name}.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
     def _check(self) -> None:
         """Check that the run may be written to.
 
@@ -210,6 +218,7 @@ def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str], 
     write_text(_path(stem, "jsonl"), "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
     record = {
         "sentences": basis.sentences,
+        **({"cut": sum(line["cut"] for line in lines)} if lines else {}),
         **scores.as_dict(),
         "search": basis.search,
         "model": basis.model,

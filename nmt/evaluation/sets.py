@@ -54,20 +54,16 @@ class TestSet:
                 found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
         return [whole, *found]
 
-    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig, scores: Scores) -> Lines:
-        """What is stored of each sentence: text and scores.
-
-        Args:
-            scores: of the set, with those of learned metrics.
-        """
-        found = sentence_scores(hypotheses, self.references, evaluation, self.further)
+    def lines(self, found: Scored, evaluation: EvaluationConfig) -> Lines:
+        """What is stored of each sentence: text and scores, those of learned metrics too."""
+        by_sentence = sentence_scores(found.hypotheses, self.references, evaluation, self.further)
         rows: list[dict[str, Any]] = []
-        for i, (source, reference, hypothesis) in enumerate(
-            zip(self.sources, self.references, hypotheses, strict=True)
-        ):
-            more = {"further_references": [lines[i] for lines in self.further]} if self.further else {}
-            row = {"source": source, "reference": reference, **more, "hypothesis": hypothesis, **found[i]}
-            rows.append(row | {name: one.sentences[i] for name, one in scores.neural.items()})
+        for i, (source, reference, scores) in enumerate(zip(self.sources, self.references, by_sentence, strict=True)):
+            row: dict[str, Any] = {"source": source, "reference": reference}
+            if self.further:
+                row["further_references"] = [lines[i] for lines in self.further]
+            row |= {"hypothesis": found.hypotheses[i], "cut": found.cut[i], **scores}
+            rows.append(row | {name: one.sentences[i] for name, one in found.scores.neural.items()})
         return rows
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
@@ -86,26 +82,31 @@ def sets_of(corpus: Corpus) -> list[TestSet]:
 
 
 class Scored(NamedTuple):
-    """Scores and translations of a set, and what the search took on this rank: sentences, seconds, device."""
+    """Scores and translations of a set.
+
+    Attributes:
+        cut: whether each hypothesis may have been cut at the limit of length.
+        search: what the search took on this rank: sentences, seconds, device.
+    """
 
     scores: Scores
     hypotheses: list[str]
+    cut: list[bool]
     search: dict[str, Any]
 
 
 def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE) -> Scored:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
     notices, begun, busy = Notices(log.warning, most=3), time.perf_counter(), time.process_time()
-    hypotheses = [
-        found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
-    ]
+    found = translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
     search = {
-        "sentences": len(hypotheses),
+        "sentences": len(found),
         "seconds": round(time.perf_counter() - begun, 3),
         "processor_seconds": round(time.process_time() - busy, 3),
         "device": str(translator.engine.device).partition(":")[0],
     }
     notices.close()
+    hypotheses = [each.text for each in found]
     with showing(f"scoring {one.name}", unit=""):
         scores = ranks.on_main(
             lambda: score(hypotheses, one.references, evaluation, intervals=True, further=one.further)
@@ -114,7 +115,7 @@ def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationC
         streams = [one.references, *one.further]
         learned = ranks.on_main(lambda: neural.score(evaluation, one.sources, hypotheses, streams))
         scores = replace(scores, neural=learned)
-    return Scored(scores, hypotheses, search)
+    return Scored(scores, hypotheses, [each.at_limit for each in found], search)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Evaluated:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
         sources: the lines that were translated.
         took: what the search took, see :class:`Scored`.
+        cut: how many translations may have been cut at the limit of length.
     """
 
     scores: Scores
@@ -133,13 +135,15 @@ class Evaluated:
     engine: str
     sources: Sequence[str]
     took: dict[str, Any]
+    cut: int
 
     @property
     def about(self) -> str:
         """The search in words."""
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
-        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
+        cut = f", {self.cut:,} translations at the limit of length" if self.cut else ""
+        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
 
 
 def score_and_store(
@@ -156,21 +160,21 @@ def score_and_store(
         store: a method of :class:`Results`.
         differing: settings that differ from the run's; they become part of the name that the results have.
     """
-    scores, hypotheses, took = score_set(translator, one, evaluation)
+    found = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
-    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources, took
+    engine = type(translator.engine).__name__.removesuffix("Engine")
+    about = translator.search, engine, one.sources, found.search, sum(found.cut)
     try:
         name = name_of(one.name, differing or {})
-        return Evaluated(
-            scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation, scores)), *about
-        )
+        stored = store(name, basis, found.scores, found.hypotheses, one.lines(found, evaluation))
+        return Evaluated(found.scores, stored, *about)
     except OSError as error:
         where = error.filename or one.name
         log.warning(
             "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
             one.name, where, error.strerror or error,
         )  # fmt: skip
-        return Evaluated(scores, None, *about)
+        return Evaluated(found.scores, None, *about)
 
 
 def find_stored(
@@ -186,7 +190,8 @@ def find_stored(
     if scores is None:
         return None
     engine = type(translator.engine).__name__.removesuffix("Engine")
-    return Evaluated(scores, results.folder / f"{name}.json", translator.search, engine, one.sources, {})
+    cut = sum(line.get("cut", False) for line in results.lines(name))
+    return Evaluated(scores, results.folder / f"{name}.json", translator.search, engine, one.sources, {}, cut)
 
 
 def name_of(name: str, differing: Mapping[str, Any]) -> str:

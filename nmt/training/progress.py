@@ -163,6 +163,10 @@ class Progress:
             return f"patience ({c.patience} validations without a better {TITLES[c.score]})"
         return None
 
+    def has_reached_its_length(self, c: TrainConfig) -> bool:
+        """Whether ``max_steps`` or ``max_epochs`` was reached; on all ranks alike, unlike the time."""
+        return bool((c.max_steps and self.step >= c.max_steps) or (c.max_epochs and self.epoch >= c.max_epochs))
+
     def validation_is_due(self, c: TrainConfig, epoch_ended: bool) -> bool:
         return epoch_ended if c.validate_every == "epoch" else self.step % c.validate_every == 0
 

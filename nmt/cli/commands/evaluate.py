@@ -29,6 +29,7 @@ def add_arguments(parser: Parser) -> None:
     text = "reference translations of --src; several files: each sentence has several references"
     parser.add_argument("--ref", metavar="FILE", nargs="+", action="extend", help=text)
     parser.add_tags()
+    parser.add_ensemble()
     text = "also upper case, title case, no punctuation, typos and noise in the sources: the loss of each"
     parser.add_argument("--robust", action="store_true", help=text)
     for name, title in (("comet", "COMET"), ("metricx", "MetricX")):
@@ -41,13 +42,14 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref go together: one file of sources, one or more of references")
     if arguments.tag and arguments.src is None:
         raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
-    opened = Run.open(arguments.run)
+    opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.config.load import search_overrides
@@ -67,10 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
         name = Path(arguments.src).name
         sources, *references = _columns(arguments.src, arguments.ref)
         found = pipeline.evaluate_lines(
-            opened, name, sources, references, overrides, arguments.tag, arguments.robust, learned
+            opened, name, sources, references, overrides, arguments.tag, arguments.robust, others, learned
         )
     else:
-        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, metrics=learned)
+        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, others, metrics=learned)
     originals = list(found)[:: 1 + len(VARIANTS)] if arguments.robust else list(found)
     print(scores.table({name: found[name].scores for name in originals}))
     kinds = {"valid": "validation"} if arguments.src is None else {}
