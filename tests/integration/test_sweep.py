@@ -89,12 +89,13 @@ def test_a_failed_point_does_not_lose_the_others(task, inside, capsys) -> None:
 
 def test_a_stopped_sweep_resumes(task, monkeypatch, capfd) -> None:
     """SIGTERM reaches the training, which saves its state; the same command resumes it."""
-    path = task.config_file("rnn", "base", train={"max_steps": 5000, "validate_every": 5000, "ema_decay": None})
+    path = task.config_file("rnn", "base", train={"max_steps": 5000, "validate_every": 5000, "log_every": 1})
     command = [sys.executable, "-m", "nmt", "sweep", str(path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, env=environment)
     run = task.folder / "runs/base-seed1"
-    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+    metrics = run / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 128 + signal.SIGTERM
