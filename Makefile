@@ -89,7 +89,7 @@ $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 
 interop: $(INTEROP_PEERS:%=$(INTEROP)/%/.installed)  ## compare exports with the programs they are for, each in an environment
 	@for peer in $(INTEROP_PEERS); do \
-		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest tests/integration/test_export_targets.py || exit; \
+		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest tests/integration/test_export_targets.py tests/unit/interop tests/unit/pretrained || exit; \
 	done
 	@test -f "$(INTEROP_RUN)/model/model.safetensors" || $(NMT) train configs/demo.yaml --set name=interop model.preset=marian
 	@$(BIN)/python scripts/interop.py $(INTEROP_RUN) $(INTEROP) $(INTEROP_PEERS)
