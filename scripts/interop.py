@@ -14,10 +14,12 @@ import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from typing import Any
 
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import read_manifest
-from nmt.errors import NmtError
+from nmt.errors import DataError, NmtError
 from nmt.interop.export import export
 from nmt.interop.parity import Lines
 from nmt.interop.targets import TARGETS
@@ -38,11 +40,13 @@ def lines_of(run: Run) -> Lines:
     config = run.load_config()
     folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
     name = next(iter(config.data.test))
+    if not folder.is_dir():
+        raise DataError(f"{folder}: the prepared corpus is missing; start in the folder where the run was trained")
     part = Corpus(folder, read_manifest(folder)).part(f"test.{name}")
     return Lines(f"test set {name}", part.sources()[:LINES], part.targets()[:LINES])
 
 
-def measure(path: str, peer: str, weights: str) -> dict:
+def measure(path: str, peer: str, weights: str) -> dict[str, Any]:
     """One row of the table, as JSON data."""
     target, package = PEERS[peer]
     run = Run.open(path)
@@ -55,7 +59,7 @@ def measure(path: str, peer: str, weights: str) -> dict:
     return {"peer": peer, "weights": weights, "package": f"{package} {version(package)}", **asdict(found)}
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     out = [
         "| program | weights | lines | equal, greedy | equal, beam | BLEU of the run | BLEU of the export | log p |",
         "|---|---|---|---|---|---|---|---|",

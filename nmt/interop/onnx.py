@@ -20,6 +20,7 @@ from typing import Any
 from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
+from nmt.config.search import KEYS_OF
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.parity import LABEL
@@ -75,9 +76,8 @@ class Onnx:
                 f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[onnx]'"
             )
         search = config.search
-        unknown = [
-            f"search.{key}" for key in ("coverage_penalty", "min_length", "no_repeat_ngram") if getattr(search, key)
-        ]
+        # A key that is added later is refused until translate.py knows it.
+        unknown = [f"search.{key}" for key in KEYS_OF["beam"] if key != "beam_size" and getattr(search, key)]
         if search.method != "beam":
             unknown = [f"search.method: {search.method}"]
         if unknown:
