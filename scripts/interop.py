@@ -15,7 +15,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import read_manifest
