@@ -513,9 +513,7 @@ def measure(config: Config) -> list[Finding]:
     if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer):
         findings.append(_told("unknown", unknown))
     # Measure
-    with TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Run(Path(folder) / "run"), prepared, place)
-        cost = estimate.measure(trainer)
+    trainer, cost = measure_cost(config, prepared, place)
     pace = trainer.pace()
     end = estimate.end(trainer.config, pace, cost)
     # Tell
@@ -536,6 +534,13 @@ def measure(config: Config) -> list[Finding]:
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
         lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
+
+
+def measure_cost(config: Config, prepared: Prepared, place: Place) -> tuple[Trainer, estimate.Cost]:
+    """The cost of a training, and the trainer that it was measured with, which cannot be used to train."""
+    with TemporaryDirectory() as folder:
+        trainer = build_trainer(config, Run(Path(folder)), prepared, place)
+        return trainer, estimate.measure(trainer)
 
 
 def _told(rule: str, line: str) -> Finding:
