@@ -11,9 +11,11 @@ from typing import Protocol
 from nmt import __version__
 from nmt.cli.commands import (
     attention,
+    backtranslate,
     check,
     compare,
     config,
+    distil,
     evaluate,
     export,
     init,
@@ -22,8 +24,10 @@ from nmt.cli.commands import (
     runs,
     score,
     serve,
+    sweep,
     train,
     translate,
+    tune,
 )
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
@@ -65,10 +69,14 @@ COMMANDS: dict[str, Command] = {
     "attention": attention,
     "export": export,
     "evaluate": evaluate,
+    "tune": tune,
     "runs": runs,
     "compare": compare,
+    "sweep": sweep,
     "reproduce": reproduce,
     "score": score,
+    "backtranslate": backtranslate,
+    "distil": distil,
     "serve": serve,
     "config": config,
 }
@@ -89,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         signals.ignore_save()  # until there is something to save
         spin_briefly()
-        if arguments.command in (train.run, init.run):
+        if arguments.command in (train.run, init.run, check.run, sweep.run):
             restart_without_caches()
         garbage.pause()
     # Run

@@ -124,6 +124,12 @@ class SourceSection(Section):
         description="symbol, or several, before each source sentence: a language, a domain, back-translation;"
         " in a list of data.train, the tag is beside the source",
     )
+    references: Paths | None = Field(
+        None,
+        description="of a test set: text file, or several, with further reference translations, a line for each pair;"
+        " BLEU, chrF and TER are over all references",
+        json_schema_extra=RESUMABLE,
+    )
 
 
 class AutoSource(SourceSection):
@@ -159,12 +165,22 @@ class TextSource(SourceSection):
         json_schema_extra=RESUMABLE,
     )
     tgt: Paths = Field(description="target file(s), as many as in src", json_schema_extra=RESUMABLE)
+    alignments: Paths | None = Field(
+        None,
+        description="file(s) of word alignments (0-0 1-2), line n for line n of src and tgt, for"
+        " train.terms.guided_alignment and the modifier Tags",
+        json_schema_extra=RESUMABLE,
+    )
     on_bad_row: OnBadRow = "error"
 
     @model_validator(mode="after")
     def _same_number_of_files(self) -> Self:
         if len(as_list(self.src)) != len(as_list(self.tgt)):
             raise ValueError(f"src names {len(as_list(self.src))} file(s) but tgt {len(as_list(self.tgt))}")
+        if self.alignments is not None and len(as_list(self.src)) != len(as_list(self.alignments)):
+            raise ValueError(
+                f"src names {len(as_list(self.src))} file(s) but alignments {len(as_list(self.alignments))}"
+            )
         return self
 
 
@@ -182,7 +198,9 @@ class TsvSource(SourceSection):
     )
     weight_column: WeightColumn = None
     alignment_column: int | str | None = Field(
-        None, description="column of word alignments (0-0 1-2), for the modifier Tags: its number, from 0, or heading"
+        None,
+        description="column of word alignments (0-0 1-2), for train.terms.guided_alignment and the modifier Tags: its"
+        " number, from 0, or heading",
     )
     on_bad_row: OnBadRow = "error"
 
@@ -301,6 +319,9 @@ class DemoSource(SourceSection):
     kind: Literal["demo"] = Field(description="the built-in demo corpus")
     part: Literal["train", "valid", "test"] = Field(description="part of the demo corpus")
     seed: int = Field(1, description="seed of the generated corpus; the same for all its parts")
+    alignments: bool = Field(
+        False, description="whether training pairs have their true word alignments, which the grammar knows"
+    )
 
 
 class HoldoutSource(Section):
@@ -426,7 +447,7 @@ def has_weights(source: Any) -> bool:
 
 def has_alignments(source: Any) -> bool:
     """Whether the pairs of a source have word alignments."""
-    return getattr(source, "alignment_column", None) is not None
+    return getattr(source, "alignment_column", None) is not None or bool(getattr(source, "alignments", None))
 
 
 def _list_is_mixture(value: Any) -> Any:
@@ -560,8 +581,8 @@ class DataConfig(Section):
     def _weights_are_of_training_pairs(self) -> Self:
         """Refuse columns without an effect: weights of sets that are only scored, and unused word alignments."""
         for name, source in {"valid": self.valid, **{f"test.{n}": s for n, s in self.test.items()}}.items():
-            for key in ("weight_column", "weight_key", "alignment_column"):
-                if getattr(source, key, None) is not None:
+            for key in ("weight_column", "weight_key", "alignment_column", "alignments"):
+                if getattr(source, key, None) not in (None, False):
                     raise ValueError(f"{name}.{key}: has no effect, only training pairs have it; remove it")
         stages: list[StageConfig | None] = [*self.stages] or [None]
         for stage in stages:
@@ -571,8 +592,18 @@ class DataConfig(Section):
                 if reads and any(one.name == "Tags" for one in given) and not has_alignments(dataset.source):
                     raise ValueError(
                         f"train.{dataset.name}: the modifier Tags needs word alignments: source: {{kind: tsv, ..., "
-                        "alignment_column: 2}"
+                        "alignment_column: 2}, or {kind: text, ..., alignments: FILE}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _references_are_of_test_sets(self) -> Self:
+        """Refuse further references of sets that are not scored with them."""
+        others = {"valid": self.valid, "train": self.train}
+        others |= {f"train.{dataset.name}": dataset.source for dataset in self.datasets if self.train_is_list}
+        for name, source in others.items():
+            if getattr(source, "references", None) is not None:
+                raise ValueError(f"{name}.references: has no effect, only test sets have them; remove it")
         return self
 
     @property

@@ -13,14 +13,16 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
 from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
-from nmt.config.data import DataConfig
+from nmt.config.data import DataConfig, has_alignments
 from nmt.config.encoders import TransformerStack
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.init import InitConfig
 from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.modifiers import SAME_TARGET
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.config.train import TrainConfig
+from nmt.config.translate import TranslateConfig
 
 # Version of the defaults. A run keeps the version that it was started with, so that an upgrade changes no training.
 DEFAULTS = 2
@@ -69,6 +71,9 @@ class Config(Section):
     model: ModelConfig = Field(description="model family and its sizes")
     train: TrainConfig = Field(description="optimization, validation and checkpoints")
     search: SearchConfig = Field(SearchConfig(), description="search for translations", json_schema_extra=RESUMABLE)
+    translate: TranslateConfig = Field(
+        TranslateConfig(), description="text that commands translate", json_schema_extra=RESUMABLE
+    )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores", json_schema_extra=RESUMABLE)
     defaults: Annotated[int, Field(ge=1, le=DEFAULTS)] = Field(
         DEFAULTS,
@@ -180,9 +185,34 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _alignments_can_guide(self) -> Self:
+        if self.train.terms.guided_alignment is not None and (why := unguidable(self)) is not None:
+            raise ValueError(f"train.terms.guided_alignment: {why}")
+        return self
+
+    @model_validator(mode="after")
     def _there_are_weights_to_stay_near(self) -> Self:
         if self.train.terms.l2_start is not None and self.init is None:
             raise ValueError("train.terms.l2_start: needs init, whose weights the training stays near; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_knows_the_targets(self) -> Self:
+        """Refuse distillation where the targets differ from those that the teacher's distributions are of."""
+        if self.train.terms.distillation is None:
+            return self
+        lists = [one.modifiers for one in self.data.datasets] + [stage.modifiers or [] for stage in self.data.stages]
+        changing = [one.name for modifiers in lists for one in modifiers if one.name not in SAME_TARGET]
+        for key, found, why in (
+            ("tokenizer.sampling", self.tokenizer.sampling is not None, "samples other subwords"),
+            ("train.bidirectional_epochs", self.train.bidirectional_epochs is not None, "exchanges the sides"),
+            (f"data: the modifier {changing[0] if changing else ''}", changing, "changes targets"),
+        ):
+            if found:
+                raise ValueError(
+                    f"train.terms.distillation: the teacher knows the stored targets, and {key} {why}; "
+                    "remove one of the two"
+                )
         return self
 
     @model_validator(mode="after")
@@ -190,6 +220,18 @@ class Config(Section):
         if self.search.coverage_penalty and isinstance(self.model, RNNConfig) and self.model.attention == "none":
             raise ValueError(
                 "search.coverage_penalty: needs a model with attention, and model.attention is none; remove the penalty"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _unknown_words_can_be_copied(self) -> Self:
+        if not self.search.copy_unknown:
+            return self
+        if isinstance(self.model, RNNConfig) and self.model.attention == "none":
+            raise ValueError("search.copy_unknown: copies by attention, and model.attention is none; leave the key out")
+        if self.tokenizer.byte_fallback and self.init is None:
+            raise ValueError(
+                "search.copy_unknown: true has no effect: with tokenizer.byte_fallback nothing is unknown; remove it"
             )
         return self
 
@@ -212,6 +254,36 @@ def unpackable(config: Config) -> str | None:
         return "attention without padding has no dropout (model.attention_dropout)"
     if sampling is not None and sampling.method == "line":
         return "tokenizer.sampling.method: line keeps no budget"
+    if config.train.terms.guided_alignment is not None:
+        return "attention without padding computes no weights, which train.terms.guided_alignment teaches"
+    return None
+
+
+def unguidable(config: Config) -> str | None:
+    """Why ``train.terms.guided_alignment`` cannot work with the other settings, and what to do; None if it can."""
+    term, model, data = config.train.terms.guided_alignment, config.model, config.data
+    assert term is not None
+    sources: list[Any] = [one.source for one in data.datasets] or [data.train]
+    if not any(map(has_alignments, sources)):
+        return (
+            "data.train has no word alignments; name them: {kind: text, ..., alignments: FILE}, {kind: tsv, ..., "
+            "alignment_column: 2} or {kind: demo, ..., alignments: true}"
+        )
+    if isinstance(model, RNNConfig):
+        if model.attention == "none" or model.alignment == "hard":
+            key = "attention: none" if model.attention == "none" else "alignment: hard"
+            return f"model.{key} has no weights that can learn alignments; choose another, or write null"
+        if term.heads != [1]:
+            return "a recurrent model has one head; remove heads"
+        layers, name = model.hops, "hops"
+    else:
+        if model.layer_drop:
+            return "model.layer_drop leaves out the layer whose attention learns; remove one of them"
+        if term.heads[-1] > model.num_heads:
+            return f"heads: {term.heads[-1]}, but the model has {model.num_heads}; count from 1"
+        layers, name = model.decoder_layers, "layers of the decoder"
+    if term.layer is not None and term.layer > layers:
+        return f"layer: {term.layer}, but the model has {layers} {name}; count from 1"
     return None
 
 

@@ -20,7 +20,7 @@ from nmt.data.arrow import releasing
 from nmt.data.corpus import Corpus, TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
 from nmt.data.mixture import Mixture, Rows, Stage, chosen, first_rows
-from nmt.data.modifiers import Pair, modify, parse_links
+from nmt.data.modifiers import Links, Pair, modify, parse_links
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 
@@ -28,12 +28,13 @@ Ids = npt.NDArray[Any]
 
 
 class Changed(NamedTuple):
-    """A pair as modifiers changed it: text, and ids without tags."""
+    """A pair as modifiers changed it: text, ids without tags, and word alignments, if there are any."""
 
     src: str
     tgt: str
     src_ids: Ids
     tgt_ids: Ids
+    links: Links | None = None
 
 
 class Examples:
@@ -153,7 +154,7 @@ class Examples:
         found = {}
         for (place, pair), src, tgt in zip(pairs.items(), sources, targets, strict=True):
             if src and tgt and max(len(src), len(tgt)) <= self.max_tokens:
-                found[place] = Changed(pair.src, pair.tgt, np.array(src), np.array(tgt))
+                found[place] = Changed(pair.src, pair.tgt, np.array(src), np.array(tgt), pair.links)
         return found
 
     def _modified(self, examples: Rows, epoch: int) -> dict[int, Pair]:

@@ -17,14 +17,17 @@ import numpy.typing as npt
 
 from nmt.config.tokenizer import SamplingConfig
 from nmt.data.arrow import BLOCK, releasing
-from nmt.data.batch import Batch, collate
+from nmt.data.batch import Batch, TopK, collate
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
 from nmt.data.examples import Examples
+from nmt.data.guide import NO_LINKS, Subwords, guide, subword_links
 from nmt.data.mixture import parts_of
+from nmt.data.modifiers import parse_links
 from nmt.data.packing import PackedBatch, Packing
 from nmt.data.subword_sampling import BatchSampler
+from nmt.data.teacher import Teacher
 from nmt.data.tokenizer import Tokenizer
 
 Ids = npt.NDArray[Any]
@@ -76,6 +79,8 @@ class Reader:
             :attr:`room` keep it whatever is drawn.
         bidirectional: which pairs are read from target to source; None: no pair is.
         examples: the mixture whose examples are read; None: rows of the dataset are.
+        teacher: whose distributions the batches have; None: they have none.
+        guided: whether batches have the word alignments of their pairs.
     """
 
     def __init__(
@@ -90,19 +95,25 @@ class Reader:
         packed: bool = False,
         bidirectional: Bidirectional | None = None,
         examples: Examples | None = None,
+        teacher: Teacher | None = None,
+        guided: bool = False,
     ):
-        self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
+        self.dataset, self.tokenizer, self.text, self.teacher = dataset, tokenizer, text, teacher
         self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
-        self.packed, self.bidirectional, self.examples = packed, bidirectional, examples
+        self.packed, self.bidirectional, self.examples, self.guided = packed, bidirectional, examples, guided
 
     def read(self, rows: Ids, epoch: int = 0) -> Batch | PackedBatch:
         """The batch of these rows [B], or of these examples of a mixture."""
         pairs = self._pairs(rows, epoch)
+        links = self._links(pairs, rows, epoch) if self.guided else None
         if self.examples is not None:
             pairs = self.examples.tagged(pairs, rows)
         if self.bidirectional is not None:
-            pairs = _turned(pairs, self.bidirectional.backwards(rows, epoch))
-        return self._collate(pairs, rows)
+            backwards = self.bidirectional.backwards(rows, epoch)
+            pairs = _turned(pairs, backwards)
+            if links is not None:
+                links = [each[:, ::-1] if turn else each for each, turn in zip(links, backwards.tolist(), strict=True)]
+        return self._collate(pairs, rows, links)
 
     def largest(self, rows: Ids) -> Batch | PackedBatch:
         """A batch of these rows with the lengths planned for them, to test that the memory suffices for any draw.
@@ -141,12 +152,35 @@ class Reader:
             return [self._sample_line(i, epoch) for i in releasing(rows.tolist(), self.dataset, self.text)]
         return self._sample(rows, epoch)
 
-    def _collate(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids) -> Batch | PackedBatch:
+    def _links(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids, epoch: int) -> list[Subwords]:
+        """The word alignments of these pairs, whose ids have no tags yet, on their subwords."""
+        assert self.text is not None
+        texts, found = self._texts(rows), [parse_links(self.text.links(index)) for index in self.indices(rows)]
+        tags = np.zeros(len(rows), np.int32) if self.examples is None else self.examples.tag_counts(rows)
+        for place, pair in (self.examples.changed(rows, epoch) if self.examples is not None else {}).items():
+            texts[0][place], texts[1][place], found[place] = pair.src, pair.tgt, pair.links or ()
+        return [
+            subword_links(self.tokenizer, text, ids, links, tag)
+            for text, ids, links, tag in zip(zip(*texts, strict=True), pairs, found, tags.tolist(), strict=True)
+        ]
+
+    def _collate(
+        self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids, links: Sequence[Subwords] | None = None
+    ) -> Batch | PackedBatch:
         t = self.tokenizer
-        weights = self._weights(rows)
+        weights, teacher = self._weights(rows), self._distributions(rows)
         if self.packing is not None:
-            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
-        return collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
+            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights, teacher)
+        batch = collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights, teacher)
+        if not self.guided:
+            return batch
+        return replace(batch, guide=guide(links or [NO_LINKS] * len(pairs), [len(tgt) + 1 for _, tgt in pairs]))
+
+    def _distributions(self, rows: Ids) -> TopK | None:
+        """The teacher's distributions at the targets of these rows, one row after another."""
+        if self.teacher is None:
+            return None
+        return self.teacher.read(rows if self.examples is None else self.examples.mixture.rows(rows))
 
     def _weights(self, rows: Ids) -> npt.NDArray[np.float32] | None:
         """The weights of these rows in the loss, over their mean in the corpus; None where pairs have no weights."""
@@ -169,7 +203,8 @@ class Reader:
         if not self.packed:
             return None
         found = Packing.measure(self._planned_lengths(), self.budget, self._longest())
-        return found if self._mean_weight is None else replace(found, weighted=True)
+        weighted, top_k = self._mean_weight is not None, self.teacher.top_k if self.teacher else 0
+        return replace(found, weighted=weighted, top_k=top_k)
 
     def _planned_lengths(self) -> Iterator[Lengths]:
         if self.examples is not None:

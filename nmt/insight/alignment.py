@@ -8,23 +8,23 @@ output word. The end of the source takes no link; an output word whose weight is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from nmt.errors import DataError
-from nmt.insight.attention import evaluating, merged
+from nmt.insight.attention import merged
+from nmt.translation.attended import BATCH_WEIGHTS, evaluating, forced_maps
 from nmt.translation.batches import search_batches
 from nmt.translation.translator import read_text
 
 if TYPE_CHECKING:
+    from nmt.data.tokenizer import Tokenizer
     from nmt.models.seq2seq import Seq2Seq
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translation, Translator
-
-BATCH_WEIGHTS = 1 << 18  # weights of a batch in one layer and head
 
 
 class Aligner:
@@ -40,8 +40,7 @@ class Aligner:
     def __init__(self, translator: Translator[TorchEngine], layer: int | None = None) -> None:
         self.translator, self.tokenizer = translator, translator.tokenizer
         self.model: Seq2Seq[Any] = translator.engine.model
-        self.device = next(self.model.parameters()).device
-        layers = self._layers()
+        layers = attention_layers(self.model, self.tokenizer)
         if layer is not None and not 1 <= layer <= layers:
             count = f"{layers} layer{'s' * (layers > 1)}"
             raise DataError(f"--alignment-layer {layer}: the model has {count} of attention; count from 1")
@@ -62,31 +61,35 @@ class Aligner:
                 found[i][n] = _links(weights, words[i], self.tokenizer.tgt_words(translations[i][n].tokens))
         return found
 
-    def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[Tensor]:
+    def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
         """The mean over the heads of the layer, [T, S] without eos, of each pair of ids."""
-        src = self._filled([[*source, self.tokenizer.eos_id] for source, _ in pairs])
-        tgt_in = self._filled([[self.tokenizer.bos_id, *target] for _, target in pairs])
-        lengths = torch.tensor([len(source) for source, _ in pairs], device=self.device)
-        mask = torch.arange(src.size(1), device=self.device) <= lengths.unsqueeze(1)
         with evaluating(self.model):
-            maps = self.model.attention_maps(src, mask, tgt_in)
-        assert maps is not None
-        weights = maps[self.layer].mean(dim=1).float().cpu()  # [B, T, S]
-        for row, (source, target) in zip(weights, pairs, strict=True):
-            yield row[: len(target), : len(source)]
+            found = list(forced_maps(self.model, self.tokenizer, pairs))
+        return [maps[self.layer].mean(dim=0)[:-1, :-1] for maps in found]
 
-    def _filled(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        ids = [torch.tensor(row) for row in rows]
-        return torch.nn.utils.rnn.pad_sequence(ids, True, self.tokenizer.pad_id).to(self.device)
 
-    def _layers(self) -> int:
-        """The number of layers of attention."""
-        ids = torch.tensor([[self.tokenizer.eos_id]], device=self.device)
-        with evaluating(self.model):
-            maps = self.model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), ids)
-        if maps is None:
-            raise DataError("the model has no attention (model.attention: none): nothing to align words with")
-        return maps.size(0)
+def attention_layers(model: Seq2Seq[Any], tokenizer: Tokenizer) -> int:
+    """The number of layers of attention over the source.
+
+    Raises:
+        DataError: the model has no attention.
+    """
+    ids = torch.tensor([[tokenizer.eos_id]], device=next(model.parameters()).device)
+    with evaluating(model):
+        maps = model.attention_maps(ids, torch.ones_like(ids, dtype=torch.bool), ids)
+    if maps is None:
+        raise DataError("the model has no attention (model.attention: none): nothing to align words with")
+    return maps.size(0)
+
+
+def aligner_of(translator: Translator[Any]) -> Aligner | None:
+    """An aligner of a translator; None where its engine or its model has no attention."""
+    if not hasattr(translator.engine, "model"):
+        return None
+    try:
+        return Aligner(translator)
+    except DataError:
+        return None
 
 
 def _links(weights: Tensor, src_words: Sequence[int], tgt_words: Sequence[int]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from nmt.insight.figures import MAX_POSITIONS
 from nmt.models.maps import Part, self_attention_maps
+from nmt.translation.attended import evaluating
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
@@ -88,18 +88,6 @@ def attention_map(
     if maps.cross is None:
         return None
     return maps.cross.mean(dim=(0, 1)), [*tokenizer.src_pieces(src), EOS], [*tokenizer.tgt_pieces(tgt), EOS]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the model without dropout and gradients, and return it to its mode."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
 
 
 def merged(weights: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:

@@ -161,13 +161,23 @@ class RNN(Seq2Seq[RNNState]):
         return memory
 
     def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor, *, keep: Keep = (None, None)) -> Tensor | Decoded:
-        """See :meth:`Seq2Seq.forward`; in training, the term REINFORCE needs what :class:`Draws` has."""
+        """See :meth:`Seq2Seq.forward`.
+
+        In training, the term REINFORCE needs what :class:`Draws` has, and that for guided alignment ``log_attention``
+        [B, T, 1, S] of the guided hop.
+        """
         memory = self.encode(src, src_mask, keep[0])
-        if self.baseline is None or not self.training:
+        if not self.training or (self.baseline is None and self.guided is None):
             return self.decode(memory, tgt_in, keep[1])
         chances, seen = self._chances(memory.mask, tgt_in.size(1)), list[Sequence[Read]]()
         hidden = self._decode(memory, tgt_in, chances, seen, keep[1])
         hops = [[torch.cat(parts, dim=1) for parts in zip(*reads, strict=True)] for reads in zip(*seen, strict=True)]
+        if self.guided is not None:
+            _, weights, scores = hops[self.guided[0]]  # [B, T, S]
+            soft = self.config.alignment == "soft"
+            floor = torch.finfo(torch.float32).tiny  # outside of a window, weights are 0
+            log_weights = scores.float().log_softmax(-1) if soft else weights.float().clamp_min(floor).log()
+            return Decoded(hidden, {"log_attention": log_weights.unsqueeze(2)})
         weights, scores = (torch.stack(each, dim=2) for each in list(zip(*hops, strict=True))[1:])  # [B, T, n, S]
         expected = None if chances[0] is None else chances[0][0].expected
         return Decoded(hidden, vars(Draws.of(scores, weights, memory.mask, expected)))

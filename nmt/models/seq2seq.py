@@ -11,7 +11,7 @@ Everything is batch first. Masks are boolean and True means "may be attended".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -93,6 +93,7 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     src_embedding: nn.Embedding
     tgt_embedding: nn.Embedding
     output: nn.Linear  # [V, D]; `project` applies only this layer, so the loss can compute logits in pieces
+    guided: tuple[int, Sequence[int]] | None = None  # layer and heads whose attention a training needs, from 0
     uniform = True  # whether every batch of a training takes the same operations, as a CUDA graph of an update needs
 
     @abstractmethod

@@ -24,7 +24,7 @@ from nmt.models.layer_drop import apply_layers
 from nmt.models.layers import Dropout, embedding, keep_zero_row, kept, output_layer
 from nmt.models.norms import UnitRows, fixed_embedding
 from nmt.models.scaled_dot import leave_window_
-from nmt.models.seq2seq import Keep, Memory, Seq2Seq
+from nmt.models.seq2seq import Decoded, Keep, Memory, Seq2Seq
 from nmt.models.transformer_layers import (
     EncoderLayers,
     FeedForward,
@@ -61,9 +61,17 @@ class DecoderLayer(nn.Module):
         residual = self.residuals[2]
         return residual.output(x, self.feed_forward(residual.input(x)))
 
-    def forward(self, x: Tensor, memory: KeyValue, mask: Tensor) -> Tensor:
-        """Decode x [B, T, D] with causal self-attention."""
-        return self.feed(self.attend_source(self.attend_self(x), memory, mask))
+    def forward(self, x: Tensor, memory: KeyValue, mask: Tensor, seen: list[Tensor] | None = None) -> Tensor:
+        """Decode x [B, T, D] with causal self-attention.
+
+        Args:
+            seen: gets the logarithms of the weights over the source, [B, H, T, S].
+        """
+        x = self.attend_self(x)
+        if seen is not None:
+            scores = self.cross_attention.cross_scores(self.residuals[1].input(x), memory[0], mask)
+            seen.append(scores.float().log_softmax(-1))
+        return self.feed(self.attend_source(x, memory, mask))
 
     def packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
         """x [N, D], each row seeing those before it in its sentence; memory [M, D]."""
@@ -250,10 +258,18 @@ class Transformer(Seq2Seq[AnyState]):
         return Memory(self.encoder_norm(self.encoder(x, src_mask)), src_mask)
 
     def decode(self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None) -> Tensor:
+        return self._decode(memory, tgt_in, keep)
+
+    def _decode(
+        self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None, seen: list[Tensor] | None = None
+    ) -> Tensor:
+        """See :meth:`decode`; ``seen`` gets what the guided layer attends to, see :meth:`DecoderLayer.forward`."""
         x = self._embed(tgt_in, keep=keep)  # [B, T, D]
+        guided = None if self.guided is None or seen is None else self.decoder[self.guided[0]]
 
         def apply(layer: DecoderLayer, x: Tensor) -> Tensor:
-            after: Tensor = layer(x, layer.cross_attention.project_memory(memory.states), memory.mask)
+            keys_values = layer.cross_attention.project_memory(memory.states)
+            after: Tensor = layer(x, keys_values, memory.mask, seen if layer is guided else None)
             return after
 
         x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, memory.states)
@@ -268,8 +284,10 @@ class Transformer(Seq2Seq[AnyState]):
         sentences: Sentences | None = None,
         *,
         keep: Keep = (None, None),
-    ) -> Tensor:
+    ) -> Tensor | Decoded:
         """Hidden states under teacher forcing, [B, T, D], or [N, D] of a packed batch.
+
+        In training, the term for guided alignment also needs ``log_attention`` [B, T, heads, S] of the guided heads.
 
         Args:
             src, tgt_in: [B, S] and [B, T], or the rows [M] and [N] of a packed batch.
@@ -279,19 +297,24 @@ class Transformer(Seq2Seq[AnyState]):
         """
         if sentences is None:
             assert isinstance(src_mask, Tensor)
-            return self.decode(self.encode(src, src_mask, keep[0]), tgt_in, keep[1])
+            memory = self.encode(src, src_mask, keep[0])
+            if self.guided is None or not self.training:
+                return self.decode(memory, tgt_in, keep[1])
+            seen: list[Tensor] = []
+            hidden = self._decode(memory, tgt_in, keep[1], seen)
+            return Decoded(hidden, {"log_attention": seen[0][:, self.guided[1]].transpose(1, 2)})
         assert isinstance(src_mask, Sentences)
         assert isinstance(self.encoder, EncoderLayers)
-        memory = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask, keep[0])  # [M, D]
-        memory = self.encoder_norm(self.encoder.packed(memory, src_mask))
+        states = self._embed_packed(self.src_embedding, self.src_positions, src, src_mask, keep[0])  # [M, D]
+        states = self.encoder_norm(self.encoder.packed(states, src_mask))
         x = self._embed_packed(self.tgt_embedding, self.tgt_positions, tgt_in, sentences, keep[1])  # [N, D]
 
         def apply(layer: DecoderLayer, x: Tensor) -> Tensor:
-            return layer.packed(x, memory, sentences, src_mask)
+            return layer.packed(x, states, sentences, src_mask)
 
-        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, memory)
-        hidden: Tensor = self.decoder_norm(x)
-        return hidden
+        x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, states)
+        normed: Tensor = self.decoder_norm(x)
+        return normed
 
     def init_state(self, memory: Memory, beam_size: int = 1, room: int | None = None) -> AnyState:
         memories = [layer.cross_attention.project_memory(memory.states) for layer in self.decoder]

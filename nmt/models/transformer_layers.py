@@ -153,8 +153,12 @@ class MultiHeadAttention(nn.Module):
 
     def cross_weights(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Weights [B, H, T, S] of queries from x [B, T, D] over the keys [B, H, S, K] of the source; mask [B, S]."""
+        return self.cross_scores(x, keys, mask).softmax(-1)
+
+    def cross_scores(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Scores whose softmax :meth:`cross_weights` returns, -inf at padding."""
         scores = self.cross_query(x) @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))  # [B, H, T, S]
-        return scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(-1)
+        return scores.masked_fill(~mask[:, None, None, :], -torch.inf)
 
     def self_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Self-attention of x [B, T, D]: over the positions of ``mask`` [B, T], or causal when there is none."""

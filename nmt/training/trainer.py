@@ -30,7 +30,7 @@ from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
-from nmt.training.updater import total_weight
+from nmt.training.updater import sizes
 from nmt.training.utilisation import Utilisation
 from nmt.training.validation import Validation
 
@@ -76,6 +76,7 @@ class Trainer:
         follows_clock: bool = False,
     ):
         self.follows_clock = follows_clock
+        self.replayed: plan.Replay | None = None  # of a run whose training is reproduced
         self.config, self.saving, self.reader, self.order = config, saving, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
         self.run, self.model, self.updater, self.ranking = saving.run, saving.model, saving.updater, saving.ranking
@@ -89,7 +90,7 @@ class Trainer:
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
         self._upcoming: _Planned | None = None  # the next update, read ahead
-        self._total_weight: float | None = None  # of the targets of all ranks in it, once they have exchanged theirs
+        self._totals: list[float] | None = None  # sizes of it over all ranks, once they have exchanged theirs
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
@@ -149,6 +150,8 @@ class Trainer:
                         self._aim()
                     if self._save_is_due():
                         self.save(scheduled=False)
+                    if self.replayed is not None:
+                        progress.descent = self.replayed.at(progress.step)
                     # Update
                     epoch, position, is_last, batches = self._take()
                     self.step(batches)
@@ -173,7 +176,7 @@ class Trainer:
                 self.ranks.on_main(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
-            self._upcoming = self._total_weight = None
+            self._upcoming = self._totals = None
             updates.close()
             self.reporter.close()
 
@@ -194,8 +197,8 @@ class Trainer:
 
     def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make one optimizer step on ``batches``, this rank's share of the update."""
-        total, self._total_weight = self._total_weight, None
-        self.updater.update(batches, self.progress, self.window, total)
+        totals, self._totals = self._totals, None
+        self.updater.update(batches, self.progress, self.window, totals)
 
     def heed_signals(self) -> None:
         """Save, or save and stop, if any rank received a signal to do so.
@@ -327,7 +330,7 @@ class Trainer:
     def _aim(self) -> None:
         """Estimate the step at which the run ends, and let the schedule end there."""
         progress, former = self.progress, self.progress.descent
-        progress.descent = plan.aim(self.config, progress.step, progress.seconds, former)
+        progress.descend(plan.aim(self.config, progress.step, progress.seconds, former))
         if former is None and progress.descent is not None:
             self.reporter.line(
                 f"step {progress.step}  the {self.config.schedule.name} schedule will end with max_minutes, at about "
@@ -341,13 +344,13 @@ class Trainer:
 
         This is the only exchange of an update, apart from the gradients.
         """
-        weight = total_weight(self._upcoming[-1]) if self._upcoming else 0.0
-        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, weight])
+        upcoming = self._upcoming[-1] if self._upcoming else []
+        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, *sizes(upcoming)])
         heard.save = False
         self.progress.seconds = everyone[0][0]
-        self.signal = max(int(number) for _, number, _, _ in everyone) or None
-        self.save_asked = any(save for _, _, save, _ in everyone)
-        self._total_weight = sum(weight for _, _, _, weight in everyone) or None
+        self.signal = max(int(each[1]) for each in everyone) or None
+        self.save_asked = any(each[2] for each in everyone)
+        self._totals = [sum(each) for each in zip(*(each[3:] for each in everyone), strict=True)] if upcoming else None
 
     def _stop_if_asked(self) -> None:
         if not self.save_asked and self.signal is None:

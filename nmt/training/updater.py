@@ -27,9 +27,10 @@ from nmt.training.progress import Progress, Window
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
 
 
-def total_weight(batches: Sequence[Batch | PackedBatch]) -> float:
-    """The targets of one rank's batches, each with the weight of its sentence."""
-    return sum(batch.total_weight for batch in batches)
+def sizes(batches: Sequence[Batch | PackedBatch]) -> list[float]:
+    """The targets of one rank's batches, each with the weight of its sentence; their source and target tokens."""
+    weight = sum(batch.total_weight for batch in batches)
+    return [weight, sum(batch.src_tokens for batch in batches), sum(batch.tgt_tokens for batch in batches)]
 
 
 class Updater:
@@ -66,7 +67,11 @@ class Updater:
         self.tell: Callable[[str], None] = lambda _: None
 
     def update(
-        self, batches: Sequence[Batch | PackedBatch], progress: Progress, window: Window, total: float | None = None
+        self,
+        batches: Sequence[Batch | PackedBatch],
+        progress: Progress,
+        window: Window,
+        totals: list[float] | None = None,
     ) -> None:
         """Make one step on the mean loss per target token of the batches of all ranks.
 
@@ -74,7 +79,7 @@ class Updater:
             batches: this rank's batches.
             progress: ``progress.step`` is incremented.
             window: the losses are added to these sums.
-            total: the sum of :func:`total_weight` over all ranks, if they have exchanged it.
+            totals: the sums of :func:`sizes` over all ranks, if they have exchanged them.
 
         Raises:
             Paused: a signal asks to stop, see :meth:`_pause_between`.
@@ -82,9 +87,8 @@ class Updater:
         """
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         # A token counts with the weight of its sentence.
-        tokens = total_weight(batches)
-        if total is None:
-            total = sum(numbers[0] for numbers in self.ranks.exchange([tokens]))
+        own = sizes(batches)
+        tokens, (total, *seen) = own[0], totals or [sum(each) for each in zip(*self.ranks.exchange(own), strict=True)]
         self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
@@ -96,6 +100,7 @@ class Updater:
             finite = self._apply(losses, tokens, window)
             self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        progress.add_tokens(*map(int, seen))
         if self.ema is not None:
             self.ema.update(progress.step)
         self.recent.append((batches, finite))

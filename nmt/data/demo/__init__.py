@@ -18,27 +18,35 @@ function of the English: "you" is du; the simple past is the Perfekt, but war, h
 Präteritum of the modals; "has been waiting for" is the Präsens with seit; and the Mittelfeld has
 one order (:data:`~nmt.data.demo.clauses.MITTELFELD`).
 
+Each word also knows what it stands for (:class:`~nmt.data.demo.pair.Text`), so :func:`links` gives
+the true word alignment of a pair. A word that only one language has is aligned with what it belongs
+to: "is buying" is kauft, "bought" is hat gekauft, "not ... a" is kein, and a preposition without a
+counterpart goes with its verb. So every word has a link.
+
 Read in this order: inflection, lexicon, clauses, the writer of sentences, and here the corpus.
 """
 
 from __future__ import annotations
 
-from nmt.data.demo.pair import Pair
+from nmt.data.demo.pair import Pair, links
 from nmt.data.demo.writer import Writer
 
-__all__ = ["Pair", "generate"]
+__all__ = ["SENTENCES", "Pair", "generate", "links"]
 
+SENTENCES = "118e52d6bf3392ac"  # version of the sentences: a new value means that a seed makes other ones
 MAX_PAIRS = 200_000  # the grammar holds many more, but new ones become slow to find
 PATIENCE = 2_000  # sentences in a row that are old, or contain an unknown word
 
 
 def generate(
-    seed: int, train_size: int = 24_000, valid_size: int = 500, test_size: int = 1_000
+    seed: int, train_size: int = 24_000, valid_size: int = 500, test_size: int = 1_000, aligned: bool = False
 ) -> dict[str, list[Pair]]:
     """Make the corpus: "train", "valid" and "test", the same for a seed wherever it is made.
 
     No source sentence comes twice. Every word of a valid or test pair, with the punctuation that
     clings to it, is in train: only their combination is new.
+
+    With ``aligned``, :func:`links` knows the word alignment of each pair.
 
     Raises ValueError if the grammar cannot make that much.
     """
@@ -61,7 +69,7 @@ def generate(
                 known |= tokens
             if pair.src not in seen and tokens <= known:
                 seen.add(pair.src)
-                corpus[split].append(pair)
+                corpus[split].append(pair if aligned else Pair(str(pair.src), str(pair.tgt)))
                 failures = 0
             elif (failures := failures + 1) == PATIENCE:
                 raise ValueError(

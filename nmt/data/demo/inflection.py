@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import Enum, IntEnum
 from functools import cache
 from typing import NamedTuple
 
-from nmt.data.demo.pair import Pair, bilingual, words
+from nmt.data.demo.pair import Pair, Text, bilingual, rewritten, tagged, tags_of, word_by_word, words
 
 # ---------------------------------------------------------------------- articles, adjectives, nouns
 
@@ -117,13 +118,15 @@ def noun_phrase(
     """Put determiner, adjective and noun together, agreeing in case, gender and number."""
     form, head = (Form.PL, noun.en_plural) if plural else (noun.form, noun.en)
     article = (determiner.en_plural if plural else "") or determiner.en
-    english = words(article, adjective.en if adjective else "", head)
-    english = re.sub(r"^a (?=[aeiou])", "an ", english)
+    english = words(_article(article), tagged(adjective.en, "adjective") if adjective else "", tagged(head, "noun"))
+    english = rewritten(english, re.sub(r"^a (?=[aeiou])", "an ", english))
 
     def german(case: Case) -> str:
         ending = determiner.endings[case][form]
         inflected = adjective.stem + adjective_ending(case, form, ending) if adjective else ""
-        return words(determiner.de + ending, inflected, noun.german(case, form))
+        return words(
+            _article(determiner.de + ending), tagged(inflected, "adjective"), tagged(noun.german(case, form), "noun")
+        )
 
     # das Mädchen is neuter but taken up by sie; das Kind, like all that is no person, not at all
     echo = ""
@@ -134,16 +137,22 @@ def noun_phrase(
     return NounPhrase((english, english), forms, person, form, determiner.status, echo, contracts)
 
 
+def _article(text: str) -> Text:
+    """how many, wie viele: word by word."""
+    return Text.of(text, [(f"article{n}",) for n, _ in enumerate(text.split())])
+
+
 def name(en: str, de: str, echo: str = "") -> NounPhrase:
     """A proper name: the same in all cases."""
     person, form = (Person.PL3, Form.PL) if echo == "they" else (Person.SG3, Form.M)
-    return NounPhrase((en, en), (de, de, de), person, form, echo=echo)
+    english, german = word_by_word(en, de)
+    return NounPhrase((english, english), (german,) * 3, person, form, echo=echo)
 
 
 def pronoun(forms: str, person: Person, status: Status = Status.PRONOUN) -> NounPhrase:
     """Read "he him er ihn ihm"."""
-    subject, other, *german = forms.split()
-    echo = subject if status is Status.PRONOUN else ""
+    subject, other, *german = (tagged(form, "pronoun") for form in forms.split())
+    echo = str(subject) if status is Status.PRONOUN else ""
     return NounPhrase((subject, other), tuple(german), person, status=status, echo=echo)
 
 
@@ -175,9 +184,11 @@ CONTRACTIONS = bilingual("an_dem/am an_das/ans in_dem/im in_das/ins von_dem/vom 
 
 def governed(preposition: str, np: NounPhrase, case: Case) -> str:
     """A preposition with the case it governs: "in", der Garten, dative: "im Garten"."""
-    german = words(preposition, np.de[case])
+    german = words(tagged(preposition, "preposition"), np.de[case])
     for long, short in CONTRACTIONS if np.contracts else ():
-        german = re.sub(f"^{long} ", f"{short} ", german)
+        if german.startswith(f"{long} "):
+            first, second, *rest = tags_of(german)
+            german = Text.of(f"{short} {german.removeprefix(f'{long} ')}", [first + second, *rest])
     return german
 
 
@@ -355,16 +366,21 @@ def clock(hour: int, minute: int) -> Pair:
     gap = min(minute, 60 - minute)
     en, de = Pair("a quarter", "Viertel") if gap == 15 else number(gap)
     if minute == 0:
-        return Pair(f"at {this.src} o'clock", f"um {'ein' if hour == 1 else this.tgt} Uhr")
-    if minute == 30:
-        return Pair(f"at half past {this.src}", f"um halb {coming.tgt}")
+        return word_by_word(f"at {this.src} o'clock", f"um {'ein' if hour == 1 else this.tgt} Uhr")
+    if minute == 30:  # halb stands for half past
+        return _part_by_part(("at", "half past", this.src), ("um", "halb", coming.tgt))
     if minute < 30:
-        return Pair(f"at {en} past {this.src}", f"um {de} nach {this.tgt}")
-    return Pair(f"at {en} to {coming.src}", f"um {de} vor {coming.tgt}")
+        return _part_by_part(("at", en, "past", this.src), ("um", de, "nach", this.tgt))
+    return _part_by_part(("at", en, "to", coming.src), ("um", de, "vor", coming.tgt))
+
+
+def _part_by_part(en: Sequence[str], de: Sequence[str]) -> Pair:
+    """Part by part."""
+    return Pair(*(words(*(tagged(part, str(n)) for n, part in enumerate(side))) for side in (en, de)))
 
 
 def date(day: int, month: Pair) -> Pair:
     """am dritten Mai: an adjective in the masculine dative, for der Tag is understood."""
     en, de = ordinal(day)
     ending = adjective_ending(Case.DAT, Form.M, DEFINITE[Case.DAT][Form.M])
-    return Pair(f"on the {en} of {month.src}", f"am {de}{ending} {month.tgt}")
+    return _part_by_part(("on the", en, f"of {month.src}"), ("am", f"{de}{ending}", month.tgt))

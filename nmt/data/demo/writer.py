@@ -8,7 +8,19 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple, TypeVar
 
-from nmt.data.demo.clauses import Clause, Order, Phrase, be, embedded, object_phrase, phrase, question, render
+from nmt.data.demo.clauses import (
+    Clause,
+    Order,
+    Phrase,
+    be,
+    embedded,
+    ended,
+    object_phrase,
+    partnered,
+    phrase,
+    question,
+    render,
+)
 from nmt.data.demo.inflection import (
     BARE,
     FUTURE,
@@ -82,7 +94,7 @@ from nmt.data.demo.lexicon import (
     adjectives_for,
     select,
 )
-from nmt.data.demo.pair import Pair, words
+from nmt.data.demo.pair import Pair, numbered, rewritten, tagged, word_by_word, words
 
 T = TypeVar("T")
 
@@ -90,10 +102,10 @@ BECAUSE, ALTHOUGH, IF = Pair("because", "weil"), Pair("although", "obwohl"), Pai
 WHILE, BEFORE, IN_ORDER = Pair("while", "während"), Pair("before", "bevor"), Pair("in order", "um")
 THAT, WHETHER = Pair("that", "dass"), Pair("whether", "ob")
 AND, BUT = Pair("and", "und"), Pair("but", "aber")
-WHEN = Phrase(Role.TIME, Pair("when", "wann"), Status.OPENING)
-WHY = Phrase(Role.REASON, Pair("why", "warum"), Status.OPENING)
-WHERE = Phrase(Role.PLACE, Pair("where", "wo"), Status.OPENING)
-WHITHER = Phrase(Role.DIRECTION, Pair("where", "wohin"), Status.OPENING)
+WHEN = Phrase(Role.TIME, word_by_word("when", "wann"), Status.OPENING)
+WHY = Phrase(Role.REASON, word_by_word("why", "warum"), Status.OPENING)
+WHERE = Phrase(Role.PLACE, word_by_word("where", "wo"), Status.OPENING)
+WHITHER = Phrase(Role.DIRECTION, word_by_word("where", "wohin"), Status.OPENING)
 ATTEMPTS = [
     ("try/tried", "versuchen", PAST),
     ("try/tried", "versuchen", PROGRESSIVE),
@@ -166,8 +178,8 @@ class Writer:
             asks_himself = en.endswith("?") and ("I" in said or said.count("you") > 1)
             repeats = len(named) > len(set(named)) or len(moods) > 1
             if 4 <= len(en.split()) <= 22 and not repeats and not asks_himself:
-                mark = "" if en.endswith("?") else "."
-                return Pair(en[0].upper() + en[1:] + mark, de[0].upper() + de[1:] + mark)
+                begun = Pair(*(rewritten(text, text[0].upper() + text[1:]) for text in (en, de)))
+                return begun if en.endswith("?") else ended(begun, ".")
 
     def chance(self, probability: float) -> bool:
         return self._random() < probability
@@ -254,23 +266,24 @@ class Writer:
     def term(self, en: str, de: str, nouns: str) -> Pair:
         """last week: an accusative that stands by itself, letzte Woche."""
         np = noun_phrase(self.one(select(nouns)), Determiner(en, de, STRONG))
-        return Pair(np.en[1], np.de[Case.ACC])
+        return partnered(Pair(np.en[1], np.de[Case.ACC]), np)
 
     def span(self, en: str, de: str, units: str) -> Pair:
         """two days ago: a dative, vor zwei Tagen."""
         unit = self.one(select(units))
         count = several(self.between(2, 59 if unit.en == "minute" else 9))
         np = noun_phrase(unit, count, plural=True)
-        return Pair(en.format(np.en[1]), governed(de, np, Case.DAT))
+        before, after = (tagged(part.strip(), "preposition") for part in en.split("{}"))
+        return Pair(words(before, np.en[1], after), governed(de, np, Case.DAT))
 
     def calendar(self) -> Pair:
         """A weekday, a date, an hour."""
         day, month = self.one(select("weekday")), self.between(0, 11)
-        on_day = Pair(f"on {day.en}", f"am {day.de}")
+        on_day = word_by_word(f"on {day.en}", f"am {day.de}")
         on_date = date(self.between(1, MONTH_LENGTHS[month]), MONTHS[month])
         hour = clock(self.between(1, 12), self.one((0, 5, 10, 15, 20, 30, 40, 45, 50, 55)))
-        evening = Pair(f"{on_day.src} evening", f"{on_day.tgt}abend")
-        both = Pair(f"{on_day.src} {hour.src}", f"{on_day.tgt} {hour.tgt}")
+        evening = Pair(words(on_day.src, tagged("evening", "1")), rewritten(on_day.tgt, f"{on_day.tgt}abend"))
+        both = Pair(*(words(one, numbered(other, "hour")) for one, other in zip(on_day, hour, strict=True)))
         return self.one((on_day, evening, on_date, on_date, on_date, hour, hour, both))
 
     def time(self, tense: Tense, verb: Verb) -> Phrase:
@@ -334,8 +347,9 @@ class Writer:
             phrases.append(phrase(Role.COMPANION, friend, Case.DAT, "with", "mit"))
         elif "by" in verb.traits and self.chance(0.3):
             vehicle = self.one(select("train bus plane car"))
-            by_vehicle = governed("mit", noun_phrase(vehicle, THE), Case.DAT)
-            phrases.append(Phrase(Role.MEANS, Pair(f"by {vehicle.en}", by_vehicle)))
+            np = noun_phrase(vehicle, THE)
+            by = words(tagged("by", "preposition"), tagged(vehicle.en, "noun"))
+            phrases.append(Phrase(Role.MEANS, partnered(Pair(by, governed("mit", np, Case.DAT)), np)))
         timed = habitual or tense is SINCE or ((modal or not stative) and self.chance(0.6))
         if timed and not brief and role is not Role.TIME:
             phrases.append(self.time(FUTURE if modal and tense is PRESENT else tense, verb))
@@ -447,8 +461,10 @@ class Writer:
         """and, but."""
         negated = self.chance(0.5)
         clauses = self.both(self.one((PAST, PROGRESSIVE)), same=False, negated=negated)
-        link, (one, two) = BUT if negated else AND, map(render, clauses)
-        return Pair(f"{one.src}, {link.src} {two.src}", f"{one.tgt}, {link.tgt} {two.tgt}")
+        link = BUT if negated else AND
+        one, two = (Pair(*(numbered(text, n) for text in render(clause))) for n, clause in enumerate(clauses))
+        sides = zip(ended(one, ","), link, two, strict=True)
+        return Pair(*(words(first, tagged(and_, "and"), second) for first, and_, second in sides))
 
     def reported(self) -> Pair:
         """that, whether, and questions inside a sentence."""
@@ -482,7 +498,8 @@ class Writer:
         clause = self.with_noun(*self.one(inner), relative_pronoun(head, human))
         en, de = render(clause, Order.SUBORDINATE)
         # von dem Hund, der ...: a noun that is pointed at keeps its article whole
-        head = head._replace(en=(f"{head.en[0]} {en}",) * 2, relative=de, contracts=False)
+        en, de = (numbered(text, "relative") for text in (en, de))
+        head = head._replace(en=(words(head.en[0], en),) * 2, relative=de, contracts=False)
         outer = [
             (v, a) for v, a in uses(noun) if v.de != clause.verb.de and (not a or (a == v.arguments[-1] and not v.to))
         ]
@@ -511,7 +528,7 @@ class Writer:
         who = self.somebody(select("mother father sister brother aunt uncle"))
         if who.echo in ("he", "she") and self.chance(0.3):
             en, he, she = self.one(JOBS)
-            job = Phrase(Role.PREDICATE, Pair(en, he if who.echo == "he" else she))
+            job = Phrase(Role.PREDICATE, word_by_word(en, he if who.echo == "he" else she))
             become = Clause(BECOME, who, (job,), modal=self.one((WANT_TO, WOULD_LIKE_TO)))
             return render(self.one((become, Clause(BE, who, (job,)))))
         nouns = [noun for noun in select(self.one(list(SUITED))) if "unsaid" not in noun.labels]
@@ -522,11 +539,16 @@ class Writer:
         adjective = self.one(adjectives_for(one))
         more = adjective.comparative
         if more and one != two and adjective in adjectives_for(two) and self.chance(0.5):
-            than = f"{more.src} than {that.en[1]}", f"{more.tgt} als {that.de[Case.NOM]}"
-            return render(be(this, *than))
+            than = Pair(tagged("than", "than"), tagged("als", "than"))
+            sides = zip(more, than, (that.en[1], that.de[Case.NOM]), strict=True)
+            english, german = (words(tagged(one, "more"), link, np) for one, link, np in sides)
+            return render(be(this, english, german))
         degrees = [Pair("", ""), Pair("very", "sehr"), Pair("too", "zu")]
         degree = self.one(degrees[: 3 if adjective.en in TOO_MUCH else 2 if more else 1])
-        en, de = words(degree.src, adjective.en), words(degree.tgt, adjective.de)
+        en, de = (
+            words(tagged(how, "degree"), tagged(what, "adjective"))
+            for how, what in zip(degree, (adjective.en, adjective.de), strict=True)
+        )
         if self.chance(0.3):
             return question(be(this, en, de))
         return render(be(this, en, de, self.one((PRESENT, PAST)), self.chance(0.2)))
@@ -539,7 +561,7 @@ class Writer:
             kin = noun_phrase(noun, self.possessive(None))
             who = self.one((kin, self.one(NAMES), self.one(tuple(PRONOUNS.values()))))
             en, de = number(self.between(*AGES.get(noun.en, (4, 99))))
-            return render(be(who, f"{en} years old", f"{de} Jahre alt"))
+            return render(be(who, *word_by_word(f"{en} years old", f"{de} Jahre alt")))
         many = several(self.between(2, 99))
         if kind == "price":
             euros = phrase(Role.ACCUSATIVE, noun_phrase(NOUNS["euro"], many, plural=True), Case.ACC)

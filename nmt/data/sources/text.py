@@ -14,25 +14,30 @@ from nmt.config.data import TextSource, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import not_sentences
 from nmt.data.lines import UNREADABLE
+from nmt.data.modifiers import parse_links
 from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines
 from nmt.data.sources.headings import TITLES, like_names
 from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
 
+_LINE_BY_LINE = "line n of the alignments must be that of pair n"
 SAMPLE = 20  # lines at the start of a file that tell what it holds
 
 
 def read(source: TextSource, reading: Reading) -> Pairs:
-    for src, tgt in zip(as_list(source.src), as_list(source.tgt), strict=True):
-        sides = Side.of_file(src, source, reading), Side.of_file(tgt, source, reading)
-        yield from pairs(*sides, reading)
+    paths = [as_list(side) for side in (source.src, source.tgt, source.alignments) if side is not None]
+    for files in zip(*paths, strict=True):
+        sides = [Side.of_file(path, source, reading) for path in files]
+        src, tgt, *links = sides
+        yield from pairs(src, tgt, reading, links[0] if links else None)
         for side in sides:
             side.bad.close()
 
 
 def describe(source: TextSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    return [hashes.entry(path) for path in [*as_list(source.src), *as_list(source.tgt)]]
+    files = [*as_list(source.src), *as_list(source.tgt), *as_list(source.alignments or [])]
+    return [hashes.entry(path) for path in files]
 
 
 def name(source: TextSource) -> str:
@@ -53,14 +58,18 @@ class Side:
         return cls(path, file_lines(path, reading.counts, bad), bad)
 
 
-def pairs(src_side: Side, tgt_side: Side, reading: Reading) -> Pairs:
+def pairs(src_side: Side, tgt_side: Side, reading: Reading, links: Side | None = None) -> Pairs:
     """The pairs of two sequences of lines.
 
+    Args:
+        links: the lines of their word alignments, which ``reading.beside`` has of each pair that is yielded.
+
     Raises:
-        DataError: they have different numbers of lines, or hold no sentences.
+        DataError: they have different numbers of lines, hold no sentences, or links to words that a line lacks.
     """
     src_path, tgt_path = src_side.name, tgt_side.name
     src_lines, tgt_lines = (_checked(side, reading) for side in (src_side, tgt_side))
+    number = -1
     for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
         if src is None or tgt is None:
             rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
@@ -77,8 +86,36 @@ def pairs(src_side: Side, tgt_side: Side, reading: Reading) -> Pairs:
                 src,
                 tgt,
             )
-        if src != UNREADABLE and tgt != UNREADABLE:
+        linked = links is None or _read_links(links, number + 1, src, tgt, src_path, reading)
+        if src != UNREADABLE and tgt != UNREADABLE and linked:
             yield src, tgt
+    if links is not None and (rest := sum(1 for _ in links.lines)):
+        raise DataError(f"{links.name} has {number + 1 + rest} lines but {src_path} has {number + 1}; {_LINE_BY_LINE}")
+
+
+def _read_links(links: Side, number: int, src: str, tgt: str, src_path: str, reading: Reading) -> bool:
+    """Keep the word alignments of line ``number`` beside its pair; return whether they can be read.
+
+    Raises:
+        DataError: the file ends before the sentences, or the line has another form and such lines are not skipped.
+    """
+    line = next(links.lines, None)
+    if line is None:
+        raise DataError(f"{links.name} has {number - 1} lines, fewer than {src_path}; {_LINE_BY_LINE}")
+    if line == UNREADABLE:
+        return False
+    where, counts = f"{links.name}:{number}", (len(src.split()), len(tgt.split()))
+    try:
+        reading.beside.set(where, links=line)
+        for link in parse_links(line):
+            for side, word, count in zip(("source", "target"), link, counts, strict=True):
+                if word >= count:
+                    shown = f"{link[0]}-{link[1]}"
+                    raise DataError(f"{where}: {shown}: the {side} line has {count} words, counted from 0")
+    except DataError as error:
+        links.bad(str(error))
+        return False
+    return True
 
 
 def _checked(side: Side, reading: Reading) -> Iterator[str]:

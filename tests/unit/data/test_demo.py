@@ -1,5 +1,6 @@
 """The demo grammar against German (and English) grammar books; the corpus against its promises."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from nmt.data.demo import generate
+from nmt.data.demo import SENTENCES, generate, links
 from nmt.data.demo.clauses import Clause, Order, Phrase, be, embedded, object_phrase, phrase, question, render
 from nmt.data.demo.inflection import (
     CAN,
@@ -21,6 +22,7 @@ from nmt.data.demo.inflection import (
     SOME,
     THE,
     THIS,
+    UNSAID,
     WANT_TO,
     WHICH,
     WHO,
@@ -675,3 +677,69 @@ def test_train_does_not_depend_on_the_other_sizes() -> None:
 def test_sizes_that_cannot_be_had(sizes: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(1, *sizes)
+
+
+@pytest.mark.slow
+def test_the_version_of_the_sentences_is_that_of_these_sentences(corpus: dict[str, list[Pair]]) -> None:
+    """Corpora in the store are found by SENTENCES: whoever changes a sentence gives both a new value."""
+    text = "\n".join("\t".join(pair) for part in corpus.values() for pair in part)
+    assert (SENTENCES, hashlib.sha256(text.encode()).hexdigest()[:16]) == ("118e52d6bf3392ac", "67f26e3f634e3d02")
+
+
+# ---------------------------------------------------------------------------------------- word alignments
+
+
+@pytest.mark.slow
+def test_every_word_of_a_corpus_is_aligned() -> None:
+    for pair in generate(2, 4_000, 0, 0, aligned=True)["train"]:
+        places = links(pair)
+        for side in (0, 1):
+            assert {link[side] for link in places} == set(range(len(pair[side].split()))), pair
+
+
+PAST, KEY, BOOK = Tense.PAST, np("key"), np("book", A)
+NO_BOOK, MOTHER, SWITZERLAND = np("book", NOT_A), np("mother", HER), noun_phrase(NOUNS["Switzerland"], UNSAID)
+
+
+@pytest.mark.parametrize(
+    ("pair", "gloss"),
+    [
+        (render(clause("read", ANNA, BOOK)), "Anna=Anna liest=is+reading ein=a Buch=book"),
+        (render(clause("read", ANNA, BOOK, tense=PAST)), "Anna=Anna hat=read ein=a Buch=book gelesen=read"),
+        (question(clause("read", ANNA, BOOK, tense=PAST)), "hat=did Anna=Anna ein=a Buch=book? gelesen?=read"),
+        (render(clause("read", ANNA, NO_BOOK, negated=True)), "Anna=Anna liest=is+reading kein=not+a Buch=book"),
+        (
+            render(clause("read", ANNA, np("book"), tense=PAST, negated=True)),
+            "Anna=Anna hat=did das=the Buch=book nicht=not gelesen=read",
+        ),
+        (
+            render(clause("call", ANNA, MOTHER), Order.SUBORDINATE, conjunction=BECAUSE),
+            "weil=because Anna=Anna ihre=her Mutter=mother anruft=is+calling",
+        ),
+        (render(clause("look for", ANNA, KEY)), "Anna=Anna sucht=is+looking+for den=the Schlüssel=key"),
+        (
+            render(clause("remember", ANNA, MOTHER, tense=Tense.PRESENT)),
+            "Anna=Anna erinnert=remembers sich=remembers an=remembers ihre=her Mutter=mother",
+        ),
+        (
+            render(clause("work", ANNA, phrase(Role.PLACE, SWITZERLAND, Case.DAT, "in", "in"), tense=Tense.PRESENT)),
+            "Anna=Anna arbeitet=works in=in der=Switzerland Schweiz=Switzerland",
+        ),
+        (
+            render(clause("work", ANNA, place("in", "in", "garden", Case.DAT), modal=HAVE_TO, tense=PAST)),
+            "Anna=Anna musste=had+to im=in+the Garten=garden arbeiten=work",
+        ),
+        (
+            render(clause("work", ANNA, modal=CAN, tense=Tense.PRESENT, negated=True)),
+            "Anna=Anna kann=cannot nicht=cannot arbeiten=work",
+        ),
+        (date(3, Pair("May", "Mai")), "am=on+the dritten=third Mai=of+May"),
+        (clock(9, 15), "um=at Viertel=a+quarter nach=past neun=nine"),
+        (clock(8, 30), "um=at halb=half+past neun=eight"),
+    ],
+)
+def test_alignments_as_by_hand(pair: Pair, gloss: str) -> None:
+    """Each German word with the English words that it is aligned to."""
+    en, de = pair.src.split(), pair.tgt.split()
+    found = [f"{word}={'+'.join(en[src] for src, tgt in links(pair) if tgt == n)}" for n, word in enumerate(de)]
+    assert " ".join(found) == gloss
