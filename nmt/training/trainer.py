@@ -30,7 +30,7 @@ from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
-from nmt.training.updater import sizes
+from nmt.training.updater import Counts
 from nmt.training.utilisation import Utilisation
 from nmt.training.validation import Validation
 
@@ -90,7 +90,7 @@ class Trainer:
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
         self._upcoming: _Planned | None = None  # the next update, read ahead
-        self._totals: list[float] | None = None  # sizes of it over all ranks, once they have exchanged theirs
+        self._counts: Counts | None = None  # of the batches of all ranks in it, once they have exchanged theirs
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
@@ -176,7 +176,7 @@ class Trainer:
                 self.ranks.on_main(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
-            self._upcoming = self._totals = None
+            self._upcoming = self._counts = None
             updates.close()
             self.reporter.close()
 
@@ -197,8 +197,8 @@ class Trainer:
 
     def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make one optimizer step on ``batches``, this rank's share of the update."""
-        totals, self._totals = self._totals, None
-        self.updater.update(batches, self.progress, self.window, totals)
+        total, self._counts = self._counts, None
+        self.updater.update(batches, self.progress, self.window, total)
 
     def heed_signals(self) -> None:
         """Save, or save and stop, if any rank received a signal to do so.
@@ -344,13 +344,13 @@ class Trainer:
 
         This is the only exchange of an update, apart from the gradients.
         """
-        upcoming = self._upcoming[-1] if self._upcoming else []
-        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, *sizes(upcoming)])
+        counts = Counts.of(self._upcoming[-1] if self._upcoming else [])
+        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, *counts])
         heard.save = False
         self.progress.seconds = everyone[0][0]
-        self.signal = max(int(each[1]) for each in everyone) or None
-        self.save_asked = any(each[2] for each in everyone)
-        self._totals = [sum(each) for each in zip(*(each[3:] for each in everyone), strict=True)] if upcoming else None
+        self.signal = max(int(number) for _, number, *_ in everyone) or None
+        self.save_asked = any(save for _, _, save, *_ in everyone)
+        self._counts = Counts.sum(numbers[3:] for numbers in everyone) if self._upcoming else None
 
     def _stop_if_asked(self) -> None:
         if not self.save_asked and self.signal is None:
