@@ -1,5 +1,7 @@
 """Contributions of the source, against finite differences, a loop by hand and the sum that attention computes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -143,6 +145,19 @@ def test_what_a_page_gets(model):
     weights, rows, columns = attention_map(model, Names, SOURCE, TARGET, "erase")
     assert torch.allclose(weights, found["erase"][0, 0])
     assert (rows, columns) == (["s4", "s7", "s7", "s9", "</s>"], ["s5", "s11", "s6", "</s>"])
+
+
+def test_the_example_of_the_documentation():
+    """The numbers of docs/explaining.md."""
+    weights, vectors = torch.tensor([0.8, 0.2]), torch.tensor([[0.3, 0.4], [3.0, 4.0]])
+    norms = weights * vectors.norm(dim=-1)
+    assert torch.allclose(norms, torch.tensor([0.4, 1.0]))
+    assert [round(share, 2) for share in shares(norms[None])[0].tolist()] == [0.29, 0.71]
+    assert torch.allclose(weights @ vectors, torch.tensor([0.84, 1.12]))
+    assert torch.allclose(weights[1] * vectors[1], torch.tensor([0.6, 0.8]))
+    text = (Path(__file__).parents[3] / "docs/explaining.md").read_text(encoding="utf-8")
+    for numbers in ("0.8 · 0.5 = 0.4", "0.2 · 5 = 1", "(0.29, 0.71)", "= (0.84, 1.12)", "adds (0.6, 0.8)"):
+        assert numbers in text
 
 
 def test_shares_of_a_row_of_zeros():
