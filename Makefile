@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 INTEROP := .venv-interop
+INTEROP_PEERS ?= transformers argos marian onnx
+INTEROP_RUN ?= runs/interop
 NMT := $(BIN)/nmt
 OVERRIDES := $(if $(SET),--set $(SET))
 RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 LOGS = $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint bench bench-peers interop clean need-config need-run
+.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint experiments bench bench-peers interop clean need-config need-run
 
 help:  ## list the targets
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
@@ -75,25 +77,40 @@ docs: .venv-docs/.installed $(VENV)/.installed  ## write the documentation as a 
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+# Each file of configs/experiments/ is one experiment; SMALL=1 takes their short forms on the demo corpus.
+EXPERIMENTS ?= attention families beam vocabulary
+EXPERIMENT_FILES = $(EXPERIMENTS:%=configs/experiments/%$(if $(SMALL),-demo).yaml)
+
+experiments: $(VENV)/.installed  ## train and compare what docs/experiments.md shows, into build/experiments; SMALL=1 for the demo corpus
+	@mkdir -p build/experiments
+	@failed=0; for file in $(EXPERIMENT_FILES); do \
+	  to=build/experiments/$$(basename $$file .yaml); echo "$$file -> $$to.txt"; \
+	  $(NMT) sweep $$file $(OVERRIDES) --csv $$to.csv --html $$to.html --plot $$to.png $(ARGS) > $$to.txt || failed=1; \
+	done; exit $$failed
+
 bench: $(VENV)/.installed  ## measure speed and memory, write benchmarks/RESULTS.md; ARGS=--quick for a trial
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
-bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed  ## install the programs that bench compares nmt with
+bench-peers: $(PEERS)/transformers/.installed $(PEERS)/joeynmt/.installed $(PEERS)/marian-cpp/.installed  ## install the programs that bench compares nmt with
 
 $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PYTHON) -m venv $(PEERS)/$*
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-interop: $(INTEROP)/.installed  ## test exports and imports by transformers, Argos Translate and Marian
-	@PYTHONPATH="$(CURDIR)" $(INTEROP)/bin/python -m pytest tests/integration/test_export_targets.py tests/unit/pretrained
+interop: $(INTEROP_PEERS:%=$(INTEROP)/%/.installed)  ## compare exports with the programs they are for, each in an environment
+	@for peer in $(INTEROP_PEERS); do \
+		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest tests/integration/test_export_targets.py tests/integration/test_transformers_search.py tests/unit/pretrained || exit; \
+	done
+	@test -f "$(INTEROP_RUN)/model/model.safetensors" || $(NMT) train configs/demo.yaml --set name=interop model.preset=marian
+	@$(BIN)/python scripts/interop.py $(INTEROP_RUN) $(INTEROP) $(INTEROP_PEERS)
 
-# The environment sees the packages of .venv, so that PyTorch is not installed twice.
-$(INTEROP)/.installed: tests/interop.txt $(VENV)/.installed-dev
-	$(BIN)/python -m venv $(INTEROP)
+# An environment sees the packages of .venv, so that PyTorch is not installed again.
+$(INTEROP)/%/.installed: tests/interop/%.txt $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(INTEROP)/$*
 	site='import site; print(site.getsitepackages()[0])'; \
-	$(abspath $(BIN))/python -c "$$site" > "$$($(INTEROP)/bin/python -c "$$site")/nmt-venv.pth"
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/interop.txt
+	$(abspath $(BIN))/python -c "$$site" > "$$($(INTEROP)/$*/bin/python -c "$$site")/nmt-venv.pth"
+	$(INTEROP)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 clean:  ## remove .venv, .venv-peers, .venv-docs, .venv-interop and caches; runs/ and data/ stay

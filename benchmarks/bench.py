@@ -1,6 +1,6 @@
 """Run the benchmarks of this folder and write benchmarks/RESULTS.md from their sections.
 
-benchmarks/bench.py [--quick] [--only train decode data long] [--repeats N] [--src FILE --tgt FILE --input FILE]
+benchmarks/bench.py [--quick] [--only train decode data long load] [--repeats N] [--src FILE --tgt FILE --input FILE]
                     [--out FILE]
 """
 
@@ -19,6 +19,7 @@ QUICK = {
     "decode": ["--quick"],
     "data": ["--pairs", "20000", "--repeats", "1", "--steps", "20"],
     "long": ["--quick"],
+    "load": ["--quick"],
 }
 
 

@@ -1,4 +1,4 @@
-"""Measure training against Hugging Face's MarianMTModel and JoeyNMT: the same work, alternated, in separate processes.
+"""Measure training against MarianMTModel, Marian (C++) and JoeyNMT: the same work, alternated, in separate processes.
 
 benchmarks/bench_train.py [--quick] [--src FILE --tgt FILE] [--out FILE]
 
@@ -144,6 +144,8 @@ def competitors(
         ways = [("fp32", "default"), *((p, "tuned" if tuned else "default") for p in precisions[::-1])]
         for precision, allocator in dict.fromkeys(ways):
             add("MarianMTModel", python, "peer_marian.py", precision, allocator, True, "marian")
+    if family == "transformer" and arguments.device == "cpu" and (python := peer_python(arguments, "marian-cpp")):
+        add("Marian (C++)", python, "peer_marian_cpp.py", "fp32", "default", False, "marian-cpp")
     if python := peer_python(arguments, "joeynmt"):
         add("JoeyNMT", python, "peer_joeynmt.py", "fp32", "default", family == "transformer", "joeynmt")
     return found

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import nmt
 from nmt.errors import NmtError
 from nmt.runtime.memory import WITHOUT_CACHES
-from nmt.runtime.threads import usable_cores
+from nmt.runtime.threads import SPIN, usable_cores
 from nmt.storage.atomic import write_json, write_text
 
 ROOT = Path(__file__).parents[1]
@@ -203,9 +203,19 @@ class Contestant:
         script: file in contestants/.
         log: folder for the output of the process.
         allocator: ``tuned`` as in ``nmt train``, or ``default``.
+        variables: further environment variables.
     """
 
-    def __init__(self, name: str, python: str | Path, script: str, threads: int, log: Path, allocator: str = "default"):
+    def __init__(
+        self,
+        name: str,
+        python: str | Path,
+        script: str,
+        threads: int,
+        log: Path,
+        allocator: str = "default",
+        variables: Mapping[str, str] | None = None,
+    ):
         self.name = name
         log.mkdir(parents=True, exist_ok=True)
         self.log = log / f"{name.replace(' ', '-').replace(',', '').replace('/', '-')}.log"
@@ -216,7 +226,7 @@ class Contestant:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=environment(threads, str(python) == sys.executable, allocator),
+                env=environment(threads, str(python) == sys.executable, allocator) | dict(variables or {}),
             )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -255,11 +265,13 @@ def environment(threads: int, ours: bool, allocator: str = "default") -> dict[st
     """Environment variables of a contestant; nmt imports the package of this process, a peer only its packages."""
     found = {
         key: value for key, value in os.environ.items()
-        if key not in ("PYTHONPATH", "GLIBC_TUNABLES") and not key.startswith("MALLOC_")
+        if key not in ("PYTHONPATH", "GLIBC_TUNABLES") and not key.startswith(("MALLOC_", "OMP_", "GOMP_"))
     }  # fmt: skip
     found |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     found |= {"GLIBC_TUNABLES": WITHOUT_CACHES} if allocator == "tuned" else {}
-    return found | ({"PYTHONPATH": str(Path(nmt.__file__).parents[1])} if ours else {})
+    if ours:
+        found |= {"PYTHONPATH": str(Path(nmt.__file__).parents[1]), "GOMP_SPINCOUNT": SPIN}
+    return found
 
 
 def peer_python(arguments: argparse.Namespace, peer: str) -> Path | None:

@@ -123,6 +123,8 @@ KEYS = {
     "beam": "search.beam_size",
     "num_beams": "search.beam_size",
     "no_repeat_ngram_size": "search.no_repeat_ngram",
+    "replace_unk": "search.copy_unknown",
+    "replace_unknowns": "search.copy_unknown",
     "lenpen": "search.alpha",
     "coverage": "search.coverage_penalty",
     "cov_penalty": "search.coverage_penalty",

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from nmt.config.search import Average
 from nmt.errors import DataError
 from nmt.run.directory import Run, load_experiment
+from nmt.translation.ensembles import Others
 from nmt.translation.loading import EngineName, load_translator
+from nmt.translation.texts import Texts, kinds_of
 from nmt.translation.translator import Translation
 
 if TYPE_CHECKING:
@@ -48,24 +51,89 @@ class Model:
         self.run, self.translator, self._engine = run, translator, engine
 
     @overload
-    def translate(self, texts: Sequence[str]) -> list[str]: ...
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        prefixes: Sequence[str] | None = None,
+        protect: bool | Sequence[str] | None = None,
+        split: bool | None = None,
+    ) -> list[str]: ...
 
     @overload
-    def translate(self, texts: Sequence[str], nbest: int) -> list[list[Translation]]: ...
+    def translate(
+        self,
+        texts: Sequence[str],
+        nbest: int,
+        *,
+        prefixes: Sequence[str] | None = None,
+        protect: bool | Sequence[str] | None = None,
+        split: bool | None = None,
+    ) -> list[list[Translation]]: ...
 
-    def translate(self, texts: Sequence[str], nbest: int | None = None) -> list[str] | list[list[Translation]]:
+    def translate(
+        self,
+        texts: Sequence[str],
+        nbest: int | None = None,
+        *,
+        prefixes: Sequence[str] | None = None,
+        protect: bool | Sequence[str] | None = None,
+        split: bool | None = None,
+    ) -> list[str] | list[list[Translation]]:
         """Translate sentences.
 
         Args:
             texts: one sentence each; a newline inside counts as a space.
             nbest: None: the text of the best translation of each. A number: so many translations of each, best first,
                 with their scores.
+            prefixes: text that the translations of each begin with; an empty one leaves them free.
+            protect: kinds of placeholders that translations keep, such as ``["variables", "tags"]``; True: all kinds;
+                None: as the section ``translate`` of the run says.
+            split: whether each text is a paragraph, to be split into sentences; None: as the run says.
 
         Raises:
-            ConfigError: ``nbest`` is over the beam size; load the model with a larger ``beam_size``.
+            ConfigError: ``nbest`` is over the beam size; load the model with a larger ``beam_size``. Or there is no
+                such kind of placeholder.
+            DataError: there are not as many prefixes as texts; or texts with prefixes are split or protected.
         """
-        found = self.translator.translate([_line(text) for text in _several(texts)], nbest or 1)
+        lines = [_line(text) for text in _several(texts)]
+        starts = [_line(text) for text in _several(prefixes or [])]
+        if starts and len(starts) != len(lines):
+            raise DataError(
+                f"{len(lines):,} texts but {len(starts):,} prefixes; each text needs one, maybe an empty one"
+            )
+        found = self._texts(protect, split).translate(lines, nbest or 1, None, 1, starts)
         return found if nbest is not None else [best.text for best, *_ in found]
+
+    def translate_document(
+        self, text: str, format: str = "text", *, protect: bool | Sequence[str] | None = None
+    ) -> str:
+        """Translate a document sentence by sentence, and keep everything else of it.
+
+        Args:
+            format: ``text`` (each line a paragraph), ``paragraphs`` (between blank lines), ``srt``, ``html`` or ``md``.
+
+        Raises:
+            DataError: there is no such format.
+        """
+        from nmt.text.documents import FORMATS
+
+        if format not in FORMATS:
+            raise DataError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
+        return "".join(self._texts(protect, True).document(text, format))
+
+    def _texts(self, protect: bool | Sequence[str] | None, split: bool | None) -> Texts:
+        from nmt.insight.alignment import aligner_of
+
+        config = self.run.load_config()
+        if protect is None:
+            kinds: Sequence[str] = config.translate.protect
+        elif isinstance(protect, bool):
+            kinds = kinds_of(["all" if protect else "none"])
+        else:
+            kinds = kinds_of(_several(protect))
+        chosen = config.translate.split if split is None else split
+        return Texts(self.translator, kinds, chosen, config.data.src_lang, lambda: aligner_of(self.translator))
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Score]:
         """Log-probabilities of given translations, and of their subwords.
@@ -115,21 +183,34 @@ class Model:
         return f"<nmt.Model {self.run.path}: {data.src_lang} to {data.tgt_lang}>"
 
 
-def load(run: str | Path, device: str | None = None, engine: EngineName = "pytorch", **search: Any) -> Model:
+def load(
+    run: str | Path,
+    device: str | None = None,
+    engine: EngineName = "pytorch",
+    *,
+    ensemble: Sequence[str | Path] = (),
+    ensemble_average: Average | None = None,
+    **search: Any,
+) -> Model:
     """Load the final weights of a run, or the best so far while it is not finished.
 
     Args:
         run: run directory, or its name under ``runs/``.
         device: ``cpu``, ``cuda`` or ``mps``; None: as the run was trained with.
         engine: ``ctranslate2`` for speed, if installed.
+        ensemble: further runs, which must have the vocabulary of ``run``: the model is the average of all.
+        ensemble_average: ``probability`` (default) or ``log_probability``, for the geometric mean.
         search: settings of the section ``search``, such as ``beam_size=8``.
 
     Raises:
         RunError: there is no such run, or it has no weights yet.
-        ConfigError: a search setting is wrong.
+        ConfigError: a search setting is wrong, or a run has another vocabulary.
     """
     opened = Run.open(str(run))
-    return Model(opened, load_translator(opened, search, device, engine), engine)
+    if isinstance(ensemble, str | Path):
+        ensemble = [ensemble]
+    others = Others.open([str(each) for each in ensemble], ensemble_average)
+    return Model(opened, load_translator(opened, search, device, engine, others), engine)
 
 
 def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trained:

@@ -36,22 +36,25 @@ from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
+from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
-from nmt.errors import ConfigError, DataError
-from nmt.evaluation import tuning
+from nmt.errors import ConfigError, DataError, RunError
+from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
 from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
-from nmt.evaluation.sets import Evaluated, TestSet, samples, score_and_store, score_set, sets_of
+from nmt.evaluation.sets import Evaluated, Scored, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
 from nmt.pretrained import start
 from nmt.run import card
-from nmt.run.alpha import with_alpha
+from nmt.run.alpha import Tuned, with_alpha
 from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
     Place,
+    peak_memory,
+    reset_peak_memory,
     resolve_device,
     resolve_precision,
     seed_everything,
@@ -59,6 +62,7 @@ from nmt.runtime.device import (
     set_threads,
     use_device,
 )
+from nmt.runtime.energy import Meter
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
 from nmt.runtime.progress import duration, showing
@@ -74,9 +78,10 @@ from nmt.training.summary import summary
 from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
 from nmt.training.validation import Validator
-from nmt.translation.loading import load_translator
+from nmt.translation.ensembles import Others
+from nmt.translation.loading import configured, load_translator
 from nmt.translation.pytorch import TorchEngine
-from nmt.translation.pytorch_loading import load_final, new_model, new_translator
+from nmt.translation.pytorch_loading import load, load_final, new_model, new_translator
 from nmt.translation.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -108,7 +113,7 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
 
 def _glance(config: Config, corpus: Corpus) -> None:
     """Warn of what is seen in the first pairs of a corpus."""
-    for found in glance(corpus, (config.data.src_lang, config.data.tgt_lang), config.seed):
+    for found in glance(corpus, config.data, config.seed):
         advice = f"; {found.advice}" if found.advice else ""
         log.warning("warning: %s%s (nmt check shows examples)", found.text, advice)
 
@@ -141,7 +146,7 @@ def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tok
     assert config.init is not None
     found = _start_tokenizer(config, config.init, corpus, run)
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
-    lacking += [word for word in config.data.symbols if word not in found.src_pieces(found.encode_src([word])[0])]
+    lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
             f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
@@ -179,8 +184,11 @@ class Trained:
     further: list[str]  # overrides with which it would continue
 
 
-def train(config: Config, ranks: Ranks = ALONE) -> Trained:
+def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = None) -> Trained:
     """Train, or resume the unfinished run of this name, and evaluate on every test set.
+
+    Args:
+        replay: the ways that the learning rate took in a run that is reproduced, where a clock decided them.
 
     Every rank of ``ranks`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
     the run's checkpoints, so that several machines need a file system in common.
@@ -205,7 +213,7 @@ def train(config: Config, ranks: Ranks = ALONE) -> Trained:
         if not run.started:
             ranks.on_main(lambda: _glance(config, prepared.corpus))
         # Batches, model, trainer
-        training = Training(config, run, prepared, place)
+        training = Training(config, run, prepared, place, replay)
         training.resume()
         # Checkpoints, final model
         already = training.is_finished()
@@ -236,13 +244,16 @@ def _hold(held: ExitStack, run: Run, config: Config) -> None:
 class Training:
     """The training of one run: what belongs to it, and its phases in the order of :func:`train`."""
 
-    def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place):
+    def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place, replay: plan.Replay | None = None):
         self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
         self.total_steps = config.train.schedule.total_steps  # as the user gave it
         config = config.model_copy(update={"evaluation": self.ranks.on_main(lambda: prepared.evaluation)})
         self.trainer = build_trainer(config, run, prepared, place)
+        self.trainer.replayed = replay
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.meter: Meter | None = None  # of the energy, while this start trains
+        self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
     def resume(self) -> None:
@@ -251,7 +262,7 @@ class Training:
         if self.resumed and self.trainer.reason_to_stop() is None:
             self.ranks.on_main(self._check_schedule)
         if self.total_steps is not None:
-            self.trainer.progress.descent = None
+            self.trainer.progress.descend(None)
         self.ranks.on_main(self._fill_run)
 
     def is_finished(self) -> bool:
@@ -268,6 +279,9 @@ class Training:
         config = self.config.model_dump(mode="json")
         machines, step = self.ranks.gather_items([card.machine()]), trainer.progress.step
         self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, step, machines))
+        if self.ranks.is_main:
+            reset_peak_memory(self.place.device)
+            self.meter = Meter(self.place.device.index or 0 if self.place.device.type == "cuda" else None)
         try:
             return trainer.fit()
         except (Exception, KeyboardInterrupt) as error:
@@ -295,7 +309,11 @@ class Training:
         if scores is not None:
             found = {name: one.as_dict() for name, one in scores.items()}
         try:
-            card.end(self.run, progress.step, progress.seconds, reason, found)
+            used: dict[str, Any] = {}
+            if self.meter is not None:
+                used = {"peak_memory": peak_memory(self.place.device), "energy_joules": self.meter.joules()}
+                self.meter.close()
+            card.end(self.run, progress.step, progress.seconds, reason, found, self.searches, progress.tokens, used)
         except OSError as error:
             log.warning("the run card is not written: %s", error)
 
@@ -363,13 +381,14 @@ class Training:
         if missing:
             self._load_final()
         for one in missing:
-            found, hypotheses = score_set(translator, one, evaluation, ranks)
-            ranks.on_main(partial(self._store, results, one, bases[one.name], found, hypotheses))
-            stored[one.name] = found
-        return {name: found for name, found in stored.items() if found is not None}
+            found = score_set(translator, one, evaluation, ranks)
+            ranks.on_main(partial(self._store, results, one, bases[one.name], found))
+            stored[one.name], self.searches[one.name] = found.scores, found.search
+        return {name: scores for name, scores in stored.items() if scores is not None}
 
-    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scores, hypotheses: list[str]) -> Path:
-        return results.store(one.name, basis, found, hypotheses, one.lines(hypotheses, self.config.evaluation))
+    def _store(self, results: Results, one: TestSet, basis: Basis, found: Scored) -> Path:
+        lines = one.lines(found, self.config.evaluation)
+        return results.store(one.name, basis, found.scores, found.hypotheses, lines)
 
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
@@ -419,8 +438,11 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
     examples = Examples.of(config.data, prepared.corpus, dataset, tokenizer, config.seed)
+    teacher = ranks.main_first(lambda: _teacher(config, prepared))
     guided = config.train.terms.guided_alignment is not None
-    reader = Reader(dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, guided)
+    reader = Reader(
+        dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher, guided
+    )
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)
@@ -436,11 +458,21 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         "data": prepared.corpus.key,
         "schedule_end": train.schedule.total_steps,
         "batching": "packed" if packed else "padded",
+        **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
     updater = Updater(train, model, reader, place)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
     return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
+
+
+def _teacher(config: Config, prepared: Prepared) -> Teacher | None:
+    """The distributions of ``train.terms.distillation``; None where it is off."""
+    term = config.train.terms.distillation
+    if term is None:
+        return None
+    expected = identity(prepared.encoded, prepared.tokenizer, config.data)
+    return Teacher(Path(term.source), expected, Path(config.data.store))
 
 
 @contextmanager
@@ -476,22 +508,26 @@ def measure(config: Config) -> list[Finding]:
     # Measure
     with TemporaryDirectory() as folder:
         trainer = build_trainer(config, Run(Path(folder) / "run"), prepared, place)
-        found = estimate.measure(trainer)
-    # Tell
-    told = [
-        ("model", f"{found.parameters:,} parameters"),
-        ("memory", f"{found.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
-        ("step", f"{found.step_seconds:.3g} seconds"),
-        ("disk", f"{found.disk / 2**20:,.0f} MiB for checkpoints and model"),
-    ]
-    if found.seconds is not None:
-        told.append(("time", f"{duration(found.seconds)} for {found.steps:,} steps, without validations"))
-    findings += [Finding("ok", rule, text) for rule, text in told]
+        cost = estimate.measure(trainer)
     pace = trainer.pace()
+    end = estimate.end(trainer.config, pace, cost)
+    # Tell
+    worked = f", {cost.share:.0%} of the processors" if place.device.type == "cpu" else ""
+    told = [
+        ("model", f"{cost.parameters:,} parameters"),
+        ("memory", f"{cost.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
+        ("step", f"{cost.step_seconds:.3g} seconds{worked}"),
+        ("validation", f"{cost.validation_seconds:.3g} seconds for {cost.validation_lines:,} lines"),
+        ("disk", f"{cost.disk / 2**20:,.0f} MiB for checkpoints and model"),
+    ]
+    if end is not None:
+        count = f"{end.steps:,} steps and {end.validations:,} validation{'s' if end.validations > 1 else ''}"
+        told.append(("time", f"{duration(end.seconds)} for {count}"))
+    findings += [Finding("ok", rule, text) for rule, text in told]
     lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")))
-    if found.steps is not None and found.steps != plan.planned_steps(trainer.config, pace):
+    if end is not None and end.steps != plan.planned_steps(trainer.config, pace):
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
-        lines += [line for line in plan.mismatches(trainer.config, found.steps, why) if line not in lines]
+        lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
 
 
@@ -505,16 +541,27 @@ def _told(rule: str, line: str) -> Finding:
 
 
 def evaluate(
-    run: Run, only: str | None = None, search: Mapping[str, Any] | None = None, robust: bool = False
+    run: Run,
+    only: str | None = None,
+    search: Mapping[str, Any] | None = None,
+    robust: bool = False,
+    others: Others | None = None,
+    reuse: bool = False,
+    metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
     """Score the run's test sets, or the one named, and store hypotheses, scores and signatures in the run.
 
     Args:
         search: settings that differ from the section ``search`` of the run.
         robust: whether to score the variants of each set, too (:mod:`nmt.evaluation.robustness`).
+        others: the further members of an ensemble, whose results are stored beside those of the run.
+        reuse: whether stored scores of the same weights, search and text are taken as they are.
+        metrics: model of each learned metric, beside those of the run.
     """
     # Corpus
     config = run.load_config()
+    evaluation = config.evaluation.model_copy(update=metrics or {})
+    neural.check(evaluation)
     tests = list(config.data.test)
     if only is not None and only not in [*tests, "valid"]:
         raise DataError(f"{only}: no such set in this run; there are: {', '.join(['valid', *tests])}")
@@ -524,11 +571,15 @@ def evaluate(
     parts = [f"test.{name}" if name in tests else name for name in ([only] if only else tests)]
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
-    translator, results = load_translator(run, search), Results(run)
+    translator, results = load_translator(run, search, others=others), Results(run)
     sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
-    usual = with_alpha(run, config.search).model_dump()
+    usual = with_alpha(run, configured(run, {}).search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
-    found = {one.name: score_and_store(translator, one, config.evaluation, results.store, differing) for one in sets}
+    differing |= {} if others is None else {"ensemble": others.label}
+    found = {}
+    for one in sets:
+        known = find_stored(translator, one, evaluation, results, differing) if reuse else None
+        found[one.name] = known or score_and_store(translator, one, evaluation, results.store, differing)
     _add_to_card(run, found.values())
     return found
 
@@ -537,21 +588,50 @@ def evaluate_lines(
     run: Run,
     name: str,
     sources: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[Sequence[str]],
     search: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     robust: bool = False,
+    others: Others | None = None,
+    metrics: Mapping[str, str] | None = None,
 ) -> dict[str, Evaluated]:
     """Score lines of a file called ``name``, as :func:`evaluate`; they are stored apart from those of the test sets.
 
     Args:
+        references: one or more translations of all sources, each with a line for each source.
         tags: what stands before each source.
+        others: the further members of an ensemble.
     """
-    translator, evaluation, store = load_translator(run, search), run.load_config().evaluation, Results(run).store_file
-    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references), robust)
+    evaluation = run.load_config().evaluation.model_copy(update=metrics or {})
+    neural.check(evaluation)
+    translator, store = load_translator(run, search, others=others), Results(run).store_file
+    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
     found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
     _add_to_card(run, found.values())
     return found
+
+
+def tune(run: Run, beams: Sequence[int], sentences: int, device: str | None = None) -> Tuned:
+    """Choose beam size and alpha on the validation set, see :func:`nmt.evaluation.tuning.tune`; nothing is written.
+
+    Args:
+        sentences: of the validation set, at most.
+        device: as ``train.device``, which it overrides.
+
+    Raises:
+        RunError: the run is not finished, does not use beam search, or translates too badly to compare anything.
+    """
+    config = run.load_config()
+    if not run.has_model:
+        raise RunError(f"{run.path}: is not finished; tune it when its training has ended")
+    if config.search.method != "beam" or config.search.length_penalty == "none":
+        raise RunError(f"{run.path}: search.method and search.length_penalty leave nothing to tune")
+    recorded = run.recorded_data()
+    corpus = sets_of_run(config.data, recorded, ["valid"]) if recorded else prepare_corpus(config.data)
+    valid = tuning.lines_of(TestSet.of(corpus, "valid"), sentences)
+    with showing("loading the model", unit=""):
+        loaded = load(run, config, device)
+    return tuning.tune(loaded, valid, config, with_alpha(run, config.search), beams)
 
 
 def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
@@ -560,12 +640,13 @@ def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
 
 def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
     """Add stored scores to the run card; a run that can only be read is scored all the same."""
-    scores = {
-        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one.scores.as_dict()
+    named = {
+        one.stored.relative_to(run.evaluation).as_posix().removesuffix(".json"): one
         for one in found
         if one.stored is not None
     }
+    scores, searches = {k: one.scores.as_dict() for k, one in named.items()}, {k: one.took for k, one in named.items()}
     try:
-        card.add_scores(run, scores)
+        card.add_scores(run, scores, searches)
     except OSError as error:
         log.warning("the run card is not written: %s", error)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from nmt import pipeline
 from nmt.config.evaluation import Metric
+from nmt.config.experiment import Config
 from nmt.config.load import validate_config
 from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.errors import DataError, RunError
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import METRICS, TITLES
 from nmt.evaluation.sets import TestSet, score_set
+from nmt.run import card
+from nmt.run.alpha import read_tuned
 from nmt.run.checkpoint import read_origin
 from nmt.run.directory import Run
 from nmt.runtime.device import resolve_device, resolve_precision
 from nmt.runtime.environment import changes, earlier_starts, environment
+from nmt.training.plan import Replay
+from nmt.training.progress import Progress
 from nmt.translation.loading import load_translator
 
 log = logging.getLogger(__name__)
@@ -112,7 +118,7 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
         raise RunError(f"{run.path}: holds no scores to compare with; run nmt evaluate first")
     if decode_only:
         return _search_again(run, origin, names)
-    # Train
+    # Configure
     raw = config.model_dump(mode="json")
     path = Path(into) if into else run.path.with_name(f"{run.path.name}-reproduced")
     raw |= {"name": path.name, "runs": str(path.parent)}
@@ -121,27 +127,60 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     corpus = prepare_corpus(again.data)
     if corpus.key != run.load_manifest().get("key"):
         raise DataError(f"{run.path}: its data have changed since the training; restore the files that it was made of")
-    pipeline.train(again)
+    # Train
+    replay = _replay(run, config)
+    pipeline.train(again, replay=replay)
     # Compare
     new = Run(again.run_dir)
     found, now = read_origin(new.model), Results(new)
     scored = {name: record for name in names if (record := now.record(name)) is not None}
     sets = [_judged(name, results, record, now.hypotheses(name)) for name, record in scored.items()]
     sets += _searched(new, run, [name for name in names if name not in scored])
-    notes = [] if config.train.max_minutes is None or config.train.schedule.total_steps else [
-        "train.max_minutes limited the training, whose schedule followed the clock"
-    ]  # fmt: skip
-    if earlier_starts(origin.get("environment"), found["environment"]) == "other":
-        notes.append("a start of the training had another environment or number of processes")
+    trained = _environments(run, origin)
+    notes = _doubts(trained, found["environment"], replay)
     same = origin["weights"] == found["weights"]
-    return Reproduction(new.path, changes(origin.get("environment"), found["environment"]), same, sets, notes)
+    return Reproduction(new.path, changes(trained[-1], found["environment"]), same, sets, notes)
+
+
+def _doubts(trained: Sequence[Mapping[str, Any]], now: Mapping[str, Any], replay: Replay | None) -> list[str]:
+    """Why the training may not be repeated exactly, apart from an environment that has changed since its last start."""
+    notes = []
+    if replay is None:
+        notes.append("the schedule followed the clock, of which an earlier version of nmt kept no record")
+    for number, (one, other) in enumerate(pairwise(trained), 2):
+        if differing := changes(one, other):
+            notes.append(f"start {number} of the training had another environment than the one before ({differing})")
+    if len({one.get("ranks", 1) for one in [*trained, now]}) > 1:
+        notes.append("a start of the training had another number of processes")
+    if len(trained) == 1 and earlier_starts(trained[0], now) == "other" and not notes:
+        notes.append("a start of the training had another environment or number of processes")
+    return notes
+
+
+def _replay(run: Run, config: Config) -> Replay | None:
+    """The ways that the learning rate took where a clock decided them; None where they were not recorded."""
+    schedule, state = config.train.schedule, run.last_state() or {}
+    has_end = not schedule.ends or schedule.total_steps is not None
+    try:
+        descents = Progress.of_state(state["progress"]).descents
+    except (KeyError, TypeError):
+        descents = [] if has_end and config.train.max_minutes is None else None
+    return None if descents is None else Replay(descents, has_end)
+
+
+def _environments(run: Run, origin: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The environments of the starts that trained the final model, from the run card; else that of the last start."""
+    sittings, last = (card.load(run) or {}).get("sittings", []), origin["last_step"]
+    found: list[Mapping[str, Any]] = [one for one in sittings if one.get("first_step", 0) < max(last, 1)]
+    complete = bool(found) and found[0].get("first_step") == 0
+    return found if complete else [origin.get("environment") or {}]
 
 
 def _search_again(run: Run, origin: Mapping[str, Any], names: list[str]) -> Reproduction:
     config, sets = run.load_config(), _searched(run, run, names)
     device = resolve_device(config.train.device)
     now = environment(device, resolve_precision(config.train.precision, device))
-    return Reproduction(None, changes(origin.get("environment"), now), None, sets)
+    return Reproduction(None, changes(_environments(run, origin)[-1], now), None, sets)
 
 
 def _searched(searching: Run, run: Run, names: list[str]) -> list[SetFound]:
@@ -152,12 +191,25 @@ def _searched(searching: Run, run: Run, names: list[str]) -> list[SetFound]:
     if recorded is None:
         raise RunError(f"{run.path}: has no account of its data, manifest.json")
     parts = {name: "valid" if name == "valid" else f"test.{name}" for name in names}
-    corpus, translator = sets_of_run(config.data, recorded, list(parts.values())), load_translator(searching)
+    corpus = sets_of_run(config.data, recorded, list(parts.values()))
+    translators: dict[str, Any] = {}
     found = []
     for name, part in parts.items():
-        scores, hypotheses = score_set(translator, TestSet.of(corpus, part), config.evaluation)
+        settings = _settings(searching, run, results.record(name) or {})
+        if (key := str(settings)) not in translators:
+            translators[key] = load_translator(searching, settings)
+        translator = translators[key]
+        scores, hypotheses, *_ = score_set(translator, TestSet.of(corpus, part), config.evaluation)
         found.append(_judged(name, results, scores.as_dict(), hypotheses))
     return found
+
+
+def _settings(searching: Run, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides with which a set is searched as it was, where ``nmt tune`` has changed a run's search."""
+    search = record.get("search")
+    if not isinstance(search, dict) or (read_tuned(run) or read_tuned(searching)) is None:
+        return {}
+    return {key: search[key] for key in ("beam_size", "alpha") if key in search and search.get("method") is None}
 
 
 def _judged(name: str, results: Results, now: Mapping[str, Any], after: list[str]) -> SetFound:

@@ -145,7 +145,7 @@ def compiled(setting: Setting, record: Record, shard: int = 1, shards: int = 1) 
         "Transformer, packed, twice the same bits": (transformer(size), {"batching": "packed", "twice": True}),
         "RNN": (recurrent("tiny", dropout=0.0), {"batching": "padded"}),
     }  # fmt: skip
-    names = ["Transformer, packed, dropout, R-Drop", "RNN"] if setting.tiny and not setting.named else list(kinds)
+    names = ["Transformer, packed, dropout, R-Drop"] if setting.tiny and not setting.named else list(kinds)
     for name in names[shard - 1 :: shards]:
         model, train = kinds[name]
         record.attempt(name, partial(_compare_compiled, setting, model, train))

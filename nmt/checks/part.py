@@ -6,13 +6,15 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from nmt.checks.finding import pair
-from nmt.checks.near import Index
+from nmt.checks.lengths import Shift, shifts
+from nmt.checks.near import HeldOut
 from nmt.data import splits
 
 Pair = tuple[str, str]
@@ -43,22 +45,21 @@ class Part:
 
     Args:
         name: as in the configuration: ``train``, ``valid``, ``test.NAME``.
-        indexes: sketches of source and target of each held-out set, to which the pairs are compared.
+        held: the held-out sets to which the pairs are compared; None: none.
+        tagged: whether a tag before the sources may ask for another direction or language than those of the data.
 
     Attributes:
         widths: characters of both sides, see :func:`nmt.data.splits.width`.
         hashes: of the pairs.
         seen: pairs of each rule about one pair alone.
-        near: pairs of each held-out set that nearly equal one of this part.
         sample: pairs with their numbers, uniformly drawn.
         first: the first pair.
     """
 
-    def __init__(self, name: str, seed: int, indexes: dict[str, tuple[Index, Index]] | None = None):
-        self.name, self.indexes = name, indexes or {}
+    def __init__(self, name: str, seed: int, held: HeldOut | None = None, tagged: bool = False):
+        self.name, self.held, self.tagged = name, held, tagged
         self.widths, self.hashes = (array("I"), array("I")), array("Q")
         self.seen = {rule: Seen() for rule in ("empty", "equal", "encoding")}
-        self.near: dict[str, dict[int, str]] = {name: {} for name in self.indexes}
         self.sample: list[tuple[int, Pair]] = []
         self.first: Pair | None = None
         self._rng = np.random.default_rng(seed)
@@ -66,10 +67,23 @@ class Part:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    @property
-    def pairs(self) -> list[Pair]:
-        """The sample, without numbers."""
-        return [each for _, each in self.sample]
+    def some(self, count: int) -> list[tuple[int, Pair]]:
+        """At most so many pairs of the sample, spread over the part, with their numbers."""
+        places = np.linspace(0, len(self.sample) - 1, min(count, len(self.sample))).astype(int)
+        return [self.sample[place] for place in places.tolist()]
+
+    def pairs(self, count: int) -> list[Pair]:
+        """As :meth:`some`, without numbers."""
+        return [each for _, each in self.some(count)]
+
+    @cached_property
+    def shifts(self) -> list[Shift]:
+        """Runs of pairs whose targets are shifted."""
+        return shifts(self.lengths(0), self.lengths(1))
+
+    def is_shifted(self, number: int) -> bool:
+        """Whether the pair of this number is in a shifted run."""
+        return any(found.first < number <= found.last + 1 for found in self.shifts)
 
     def lengths(self, side: int) -> npt.NDArray[np.uint32]:
         return np.frombuffer(self.widths[side], np.uint32)
@@ -93,10 +107,8 @@ class Part:
             for rule in _rules_of(src, tgt):
                 self.seen[rule].add(number, src, tgt)
         self._draw(start, block)
-        for name, (sources, targets) in self.indexes.items():
-            alike = set(sources.find([src for src, _ in block])) & set(targets.find([tgt for _, tgt in block]))
-            for i, j in alike:
-                self.near[name].setdefault(j, pair(start + i + 1, *block[i]))
+        if self.held is not None:
+            self.held.compare(start + 1, block)
 
     def _draw(self, start: int, block: Sequence[Pair]) -> None:
         """Reservoir sampling (Vitter 1985, algorithm R)."""

@@ -5,14 +5,14 @@ To add a rule, write a function from :class:`Data` to findings, and name it in :
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from nmt.checks.finding import Finding, Level, pair, share
-from nmt.checks.lengths import shifts
-from nmt.checks.part import EXAMPLES, Part
+from nmt.checks.near import Alike
+from nmt.checks.part import EXAMPLES, SAMPLE, Pair, Part
 from nmt.checks.scripts import script, usual
 from nmt.checks.words import Lexicon, TwoLanguages, unrelated
 from nmt.data import splits
@@ -30,23 +30,33 @@ HEADERS = frozenset({
 
 @dataclass(frozen=True)
 class Data:
-    """Parts of a corpus as read, by name; ``train`` is the first.
+    """Parts of a corpus as read, by name.
 
     Attributes:
+        training: ``train``, or of a mixture ``train.NAME`` for each dataset.
+        held: the validation set and the test sets.
         languages: codes of the source and the target language.
+        alike: the rows of each held-out set that training pairs nearly equal.
     """
 
-    parts: dict[str, Part]
+    training: dict[str, Part]
+    held: dict[str, Part]
     languages: tuple[str, str]
     seed: int
+    alike: Mapping[str, Alike] = field(default_factory=dict)
 
     @property
-    def train(self) -> Part:
-        return self.parts["train"]
+    def parts(self) -> dict[str, Part]:
+        return {**self.training, **self.held}
 
     @property
-    def held(self) -> list[Part]:
-        return [part for name, part in self.parts.items() if name != "train" and len(part)]
+    def references(self) -> list[Part]:
+        """The held-out sets that are not empty."""
+        return [part for part in self.held.values() if len(part)]
+
+    def learned(self) -> list[Pair]:
+        """Training pairs to learn words from, as many of each source."""
+        return [each for part in self.training.values() for each in part.pairs(LEARNED // len(self.training))]
 
 
 Findings = Iterator[Finding]
@@ -85,26 +95,37 @@ def header(data: Data) -> Findings:
 
 
 def duplicates(data: Data) -> Findings:
-    count = int(splits.repeats(splits.to_hashes(data.train.hashes)).sum())
-    if count > 0.2 * len(data.train):
-        text = f"train: {share(count, len(data.train))} pairs repeat an earlier one"
+    hashes = np.concatenate([splits.to_hashes(part.hashes) for part in data.training.values()])
+    count = int(splits.repeats(hashes).sum())
+    if count > 0.2 * len(hashes):
+        text = f"train: {share(count, len(hashes))} pairs repeat an earlier one"
         yield Finding("warning", "duplicates", text, "data.cleaning.drop_duplicates drops them")
 
 
 def overlap(data: Data) -> Findings:
     """Held-out pairs that are nearly in the training part; equal pairs are the job of the cleaning."""
-    for part in data.held:
-        found = data.train.near.get(part.name, {})
-        if len(found) > max(1, 0.01 * len(part)):
-            text = f"{share(len(found), len(part))} pairs of {part.name} are nearly equal to a training pair"
+    for part in data.references:
+        found = data.alike.get(part.name, Alike())
+        if len(found.both) > max(1, 0.01 * len(part)):
+            text = f"{share(len(found.both), len(part))} pairs of {part.name} are nearly equal to a training pair"
             advice = "scores on this set will be too high; remove these pairs from the training part"
-            yield Finding("warning", "near-duplicates", text, advice, tuple(found.values())[:EXAMPLES])
+            yield Finding("warning", "near-duplicates", text, advice, tuple(found.both.values())[:EXAMPLES])
+        for side, word in ((0, "source"), (1, "target")):
+            alone = found.alone(side)
+            if len(alone) > max(1, 0.05 * len(part)):
+                other = ("target", "source")[side]
+                text = f"{share(len(alone), len(part))} pairs of {part.name} have nearly the {word} of a training pair"
+                advice = f"the {other} differs; scores on this set may be too high: compare the examples"
+                yield Finding(
+                    "warning", "near-duplicates", f"{text}, with another {other}", advice,
+                    tuple(alone.values())[:EXAMPLES],
+                )  # fmt: skip
 
 
 def scripts(data: Data) -> Findings:
     for side, word in ((0, "source"), (1, "target")):
         for name, part in data.parts.items():
-            if not (expected := usual([each[side] for each in part.pairs])):
+            if not (expected := usual([each[side] for _, each in part.sample])):
                 continue
             wrong = [(n, each) for n, each in part.sample if script(each[side]) not in ("", expected)]
             if len(wrong) > 0.01 * len(part.sample):
@@ -114,27 +135,31 @@ def scripts(data: Data) -> Findings:
 
 
 def swapped(data: Data) -> Findings:
-    """Sides that are exchanged in a held-out set, compared with the training part."""
-    if len(data.train) < FEW:
-        return
-    languages = TwoLanguages(data.train.pairs[:LEARNED])
-    for part in data.held:
-        pairs = part.pairs[:SCORED]
-        sides = [(languages.side(src), languages.side(tgt)) for src, tgt in pairs]
-        exchanged = sum(each == (1, -1) for each in sides)
-        if exchanged > MANY * len(pairs):
-            text = f"source and target are exchanged in {part.name} or in train: {share(exchanged, len(pairs))} pairs"
-            examples = tuple(pair(n, *each) for n, each in part.sample[:EXAMPLES])
-            yield Finding("problem", "swapped", text, "exchange src and tgt of one of them", examples)
+    """Sides that are exchanged in a held-out set, compared with each source of the training part."""
+    for train in data.training.values():
+        if len(train) < FEW or train.tagged:
+            continue
+        languages = TwoLanguages(train.pairs(LEARNED))
+        for part in data.references:
+            pairs = part.pairs(SCORED)
+            sides = [(languages.side(src), languages.side(tgt)) for src, tgt in pairs]
+            exchanged = sum(each == (1, -1) for each in sides)
+            if exchanged > MANY * len(pairs):
+                text = (
+                    f"source and target are exchanged in {part.name} or in {train.name}: "
+                    f"{share(exchanged, len(pairs))} pairs"
+                )
+                examples = tuple(pair(n, *each) for n, each in part.sample[:EXAMPLES])
+                yield Finding("problem", "swapped", text, "exchange src and tgt of one of them", examples)
 
 
 def untranslated(data: Data) -> Findings:
-    """Targets in the source language."""
-    if len(data.train) < FEW:
+    """Targets in the source language; those that equal their source are another rule's."""
+    if sum(map(len, data.training.values())) < FEW:
         return
-    languages = TwoLanguages(data.train.pairs[:LEARNED])
+    languages = TwoLanguages(data.learned())
     for name, part in data.parts.items():
-        sample = part.sample[:LEARNED]
+        sample = [(n, p) for n, p in part.some(LEARNED) if p[0] != p[1]]
         found = [(n, p) for n, p in sample if languages.side(p[0]) == -1 and languages.side(p[1]) == -1]
         if len(found) > 0.02 * len(sample):
             text = f"{name}: {share(len(found), len(sample))} targets looked at are in the source language"
@@ -144,7 +169,7 @@ def untranslated(data: Data) -> Findings:
 
 def misaligned(data: Data) -> Findings:
     for name, part in data.parts.items():
-        for found in shifts(part.lengths(0), part.lengths(1))[:3]:
+        for found in part.shifts[:3]:
             where = f"from pair {found.first + 1:,} to {found.last + 1:,}"
             text = f"{name}: targets are shifted by {abs(found.lines)} line(s) {where}"
             more, fewer = ("target", "source") if found.lines > 0 else ("source", "target")
@@ -157,33 +182,47 @@ def misaligned(data: Data) -> Findings:
 
 
 def noise(data: Data) -> Findings:
-    """Pairs that are no translations, by a lexicon of one half of a sample that scores the other half."""
-    train = data.train
-    references = [part for part in data.held if len(part) >= FEW]
-    if len(train) < 10 * FEW or not references:
-        return
-    order = np.random.default_rng(data.seed).permutation(len(train.sample))
-    learned = [train.sample[i][1] for i in order[: min(LEARNED, len(order) * 3 // 4)]]
-    scored = [train.sample[i] for i in order[len(learned) :][:SCORED]]
+    """Pairs that are no translations, by a lexicon of one half of a sample that scores the other half.
+
+    Pairs in shifted runs are no translations either, for a reason that is reported already: they are left out.
+    """
+    references = [part for part in data.references if len(part) >= FEW]
+    for train in data.training.values():
+        sample = [(n, each) for n, each in train.sample if not train.is_shifted(n)]
+        if len(sample) >= 10 * FEW and references:
+            yield from _noise_of(train, sample, references, data.seed)
+
+
+def _noise_of(train: Part, sample: Sequence[tuple[int, Pair]], references: Sequence[Part], seed: int) -> Findings:
+    order = np.random.default_rng(seed).permutation(len(sample))
+    learned = [sample[i][1] for i in order[: min(LEARNED, len(order) * 3 // 4)]]
+    scored = [sample[i] for i in order[len(learned) :][:SCORED]]
     lexicon = Lexicon(learned)
     # The lexicon takes some translations for random pairs; the held-out sets show how many.
-    clean = min(unrelated(lexicon, part.pairs[:SCORED], data.seed)[0] for part in references)
-    random, ranks = unrelated(lexicon, [each for _, each in scored], data.seed)
+    clean = min(unrelated(lexicon, part.pairs(SCORED), seed)[0] for part in references)
+    random, ranks = unrelated(lexicon, [each for _, each in scored], seed)
     if clean > MANY:
         return
     part = (random - clean) / (1 - clean)
     if part > NOISY:
         worst = [scored[i] for i in np.argsort(ranks)[:EXAMPLES]]
         examples = tuple(pair(n, *each) for n, each in worst)
-        text = f"train: about {part:.0%} of the pairs are no translations of each other (the held-out sets: none)"
+        text = (
+            f"{train.name}: about {part:.0%} of the pairs are no translations of each other (the held-out sets: none)"
+        )
         yield Finding("problem", "noise", text, "look at the examples, and at how the files were aligned", examples)
 
 
 def random_pairs(data: Data) -> Findings:
-    sample = data.train.sample
+    several = len(data.training) > 1
+    sample = [
+        f"{part.name if several else ''} {pair(n, *each)}".lstrip()
+        for part in data.training.values()
+        for n, each in part.some(SAMPLE // len(data.training))
+    ]
     if sample:
         drawn = np.random.default_rng(data.seed).permutation(len(sample))[:5]
-        examples = tuple(pair(n, *each) for n, each in (sample[i] for i in drawn))
+        examples = tuple(sample[i] for i in drawn)
         yield Finding("ok", "pairs", "five random training pairs: are they translations?", "", examples)
 
 

@@ -24,6 +24,8 @@ EXAMPLES = {"CONFIG": "configs/demo.yaml", "RUN": "demo"}
 # Options of other toolkits, with ours; those that a command lacks are skipped.
 OPTIONS = {
     "out": ["--output"],
+    "output": ["--out"],
+    "input": ["--mono", "--source"],
     "out_file": ["--output"],
     "output_file": ["--output"],
     "file": ["--input"],
@@ -67,9 +69,9 @@ class Parser(argparse.ArgumentParser):
     parted = False  # whether -- stands between two groups of words, each of which options may follow
     words = ""  # name of the argument that takes any number of words, which may stand after options as well
 
-    def add_config(self, count: str | None = None) -> None:
+    def add_config(self, count: str | None = None, text: str | None = None) -> None:
         """Add the arguments of a configuration: its file, and overrides."""
-        text = "YAML file of the experiment, or the name of a built-in one: demo"
+        text = text or "YAML file of the experiment, or the name of a built-in one: demo"
         self.add_argument("config", metavar="CONFIG", nargs=count, help=text)
         self.add_argument(
             "--set",
@@ -91,6 +93,13 @@ class Parser(argparse.ArgumentParser):
     def add_tags(self) -> None:
         text = "tag before each source, of the tags that the run was trained with; again for several"
         self.add_argument("--tag", metavar="TAG", action="append", default=[], help=text)
+
+    def add_ensemble(self) -> None:
+        """Add the options of an ensemble."""
+        text = "runs of the same vocabulary, whose probabilities are averaged with those of RUN"
+        self.add_argument("--ensemble", metavar="RUN", nargs="+", action="extend", default=[], help=text)
+        text = "what --ensemble averages (default: probability); log_probability: the geometric mean"
+        self.add_choice("--ensemble-average", "ensemble_average", ["probability", "log_probability"], help=text)
 
     def add_choice(self, option: str, key: str, allowed: Sequence[str], **more: Any) -> None:
         """Add an option with a few values; ``key`` is what :data:`nmt.advice.VALUES` calls it."""

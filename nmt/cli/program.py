@@ -11,9 +11,11 @@ from typing import Protocol
 from nmt import __version__
 from nmt.cli.commands import (
     attention,
+    backtranslate,
     check,
     compare,
     config,
+    distil,
     evaluate,
     export,
     init,
@@ -22,14 +24,17 @@ from nmt.cli.commands import (
     runs,
     score,
     serve,
+    sweep,
     train,
     translate,
+    tune,
 )
 from nmt.cli.errors import guarded
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
 from nmt.runtime.memory import restart_without_caches
 from nmt.runtime.streams import open_standard_streams
+from nmt.runtime.threads import spin_briefly
 
 EXAMPLES = """\
 examples:
@@ -64,10 +69,14 @@ COMMANDS: dict[str, Command] = {
     "attention": attention,
     "export": export,
     "evaluate": evaluate,
+    "tune": tune,
     "runs": runs,
     "compare": compare,
+    "sweep": sweep,
     "reproduce": reproduce,
     "score": score,
+    "backtranslate": backtranslate,
+    "distil": distil,
     "serve": serve,
     "config": config,
 }
@@ -87,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
         signals.ignore_save()  # until there is something to save
-        if arguments.command in (train.run, init.run):
+        spin_briefly()
+        if arguments.command in (train.run, init.run, check.run, sweep.run):
             restart_without_caches()
         garbage.pause()
     # Run

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from nmt.errors import DataError
 
 if TYPE_CHECKING:
+    from nmt.config.experiment import Config
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
     from nmt.translation.loading import EngineName
+    from nmt.translation.texts import Texts
     from nmt.translation.translator import Translator
 
 
@@ -43,7 +46,13 @@ def use_tags(translator: Translator[Any], tags: Sequence[str], run: Run) -> None
 
 
 def load_searching(
-    run: Run, search: Sequence[str], beam_size: int | None, nbest: int, device: str | None, engine: EngineName
+    run: Run,
+    search: Sequence[str],
+    beam_size: int | None,
+    nbest: int,
+    device: str | None,
+    engine: EngineName,
+    others: Others | None = None,
 ) -> Translator[Any]:
     """Load a translator with a beam that is wide enough for ``nbest`` translations of a line.
 
@@ -58,4 +67,17 @@ def load_searching(
         overrides["beam_size"] = max(beam_size, nbest)
     elif nbest > configured(run, overrides).search.most:
         overrides["beam_size"] = nbest
-    return load_translator(run, overrides, device, engine)
+    return load_translator(run, overrides, device, engine, others)
+
+
+def texts_of(translator: Translator[Any], config: Config, protect: Sequence[str] | None, split: bool) -> Texts:
+    """A translator around which text is protected and split.
+
+    Args:
+        config: of the run, whose section ``translate`` says what to protect where ``protect`` is None.
+    """
+    from nmt.insight.alignment import aligner_of
+    from nmt.translation.texts import Texts
+
+    kinds = config.translate.protect if protect is None else protect
+    return Texts(translator, kinds, split, config.data.src_lang, lambda: aligner_of(translator))

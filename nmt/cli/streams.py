@@ -19,8 +19,11 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def reading_bytes(path: str | None) -> Iterator[IO[bytes]]:
+def reading_bytes(path: str | None, document: bool = False) -> Iterator[IO[bytes]]:
     """The bytes of a file, or of standard input, decompressed.
+
+    Args:
+        document: text in any format is expected, and not lines alone.
 
     Raises:
         DataError: the file cannot be read, or standard input was closed at the start.
@@ -30,10 +33,10 @@ def reading_bytes(path: str | None) -> Iterator[IO[bytes]]:
     if path is None:
         if "input" in closed:
             raise DataError("standard input is closed; name a file with -i")
-        yield sys.stdin.buffer if sys.stdin.isatty() else unpacked(sys.stdin.buffer, "standard input")
+        yield sys.stdin.buffer if sys.stdin.isatty() else unpacked(sys.stdin.buffer, "standard input", document)
         return
     with open_text(path) as file:
-        yield unpacked(file, path)
+        yield unpacked(file, path, document)
 
 
 @contextmanager

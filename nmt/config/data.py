@@ -124,6 +124,12 @@ class SourceSection(Section):
         description="symbol, or several, before each source sentence: a language, a domain, back-translation;"
         " in a list of data.train, the tag is beside the source",
     )
+    references: Paths | None = Field(
+        None,
+        description="of a test set: text file, or several, with further reference translations, a line for each pair;"
+        " BLEU, chrF and TER are over all references",
+        json_schema_extra=RESUMABLE,
+    )
 
 
 class AutoSource(SourceSection):
@@ -511,6 +517,12 @@ class DataConfig(Section):
         " cell for text; lenient: accept both, and take CSV cells such as NA or None for missing",
     )
     cleaning: CleaningConfig = Field(CleaningConfig(), description="rules that drop training pairs")
+    processes: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        None,
+        description="processes that clean the training pairs; the corpus is the same for any number; default: one less"
+        " than the cores, at most 8, and one alone for the first 100,000 pairs",
+        json_schema_extra=RESUMABLE,
+    )
     store: str = Field(
         "data/prepared",
         description="folder of prepared corpora, shared by runs, keyed by content",
@@ -582,6 +594,16 @@ class DataConfig(Section):
                         f"train.{dataset.name}: the modifier Tags needs word alignments: source: {{kind: tsv, ..., "
                         "alignment_column: 2}, or {kind: text, ..., alignments: FILE}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _references_are_of_test_sets(self) -> Self:
+        """Refuse further references of sets that are not scored with them."""
+        others = {"valid": self.valid, "train": self.train}
+        others |= {f"train.{dataset.name}": dataset.source for dataset in self.datasets if self.train_is_list}
+        for name, source in others.items():
+            if getattr(source, "references", None) is not None:
+                raise ValueError(f"{name}.references: has no effect, only test sets have them; remove it")
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,6 +26,16 @@ class EvaluationConfig(Section):
         None,
         description="TER of single characters for Chinese and Japanese text (sacreBLEU's --ter-normalized"
         " --ter-asian-support); null: where the target language is Chinese, Japanese or Korean",
+    )
+    comet: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="COMET model of test sets, such as Unbabel/wmt22-comet-da: a name in the cache of Hugging Face,"
+        " or a checkpoint on disk; needs unbabel-comet (nmt-trainer[comet]). null: no COMET",
+    )
+    metricx: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="MetricX model of test sets, such as google/metricx-24-hybrid-large-v2p6: a name in the cache of"
+        " Hugging Face, or a folder; needs metricx24 of google-research/metricx. null: no MetricX",
     )
     lowercase: bool = Field(False, description="score BLEU, chrF and TER without case")
 

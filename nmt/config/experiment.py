@@ -18,9 +18,11 @@ from nmt.config.encoders import TransformerStack
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.init import InitConfig
 from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.modifiers import SAME_TARGET
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.config.train import TrainConfig
+from nmt.config.translate import TranslateConfig
 
 # Version of the defaults. A run keeps the version that it was started with, so that an upgrade changes no training.
 DEFAULTS = 2
@@ -69,6 +71,9 @@ class Config(Section):
     model: ModelConfig = Field(description="model family and its sizes")
     train: TrainConfig = Field(description="optimization, validation and checkpoints")
     search: SearchConfig = Field(SearchConfig(), description="search for translations", json_schema_extra=RESUMABLE)
+    translate: TranslateConfig = Field(
+        TranslateConfig(), description="text that commands translate", json_schema_extra=RESUMABLE
+    )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores", json_schema_extra=RESUMABLE)
     defaults: Annotated[int, Field(ge=1, le=DEFAULTS)] = Field(
         DEFAULTS,
@@ -192,10 +197,41 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _teacher_knows_the_targets(self) -> Self:
+        """Refuse distillation where the targets differ from those that the teacher's distributions are of."""
+        if self.train.terms.distillation is None:
+            return self
+        lists = [one.modifiers for one in self.data.datasets] + [stage.modifiers or [] for stage in self.data.stages]
+        changing = [one.name for modifiers in lists for one in modifiers if one.name not in SAME_TARGET]
+        for key, found, why in (
+            ("tokenizer.sampling", self.tokenizer.sampling is not None, "samples other subwords"),
+            ("train.bidirectional_epochs", self.train.bidirectional_epochs is not None, "exchanges the sides"),
+            (f"data: the modifier {changing[0] if changing else ''}", changing, "changes targets"),
+        ):
+            if found:
+                raise ValueError(
+                    f"train.terms.distillation: the teacher knows the stored targets, and {key} {why}; "
+                    "remove one of the two"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _coverage_has_attention(self) -> Self:
         if self.search.coverage_penalty and isinstance(self.model, RNNConfig) and self.model.attention == "none":
             raise ValueError(
                 "search.coverage_penalty: needs a model with attention, and model.attention is none; remove the penalty"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _unknown_words_can_be_copied(self) -> Self:
+        if not self.search.copy_unknown:
+            return self
+        if isinstance(self.model, RNNConfig) and self.model.attention == "none":
+            raise ValueError("search.copy_unknown: copies by attention, and model.attention is none; leave the key out")
+        if self.tokenizer.byte_fallback and self.init is None:
+            raise ValueError(
+                "search.copy_unknown: true has no effect: with tokenizer.byte_fallback nothing is unknown; remove it"
             )
         return self
 

@@ -28,8 +28,39 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: the file is missing or is not YAML, or a key, type or value is wrong; one line for each mistake.
     """
-    # Read the file.
     path = _config_path(path)
+    raw, lines = _read_mapping(path)
+
+    # Apply the overrides.
+    raw.setdefault("name", path.stem)
+    places = {key: f"{path}:{line}" for key, line in lines.items()}
+    for override in overrides:
+        key, value = _parse_override(override)
+        _apply_override(raw, key, value, override, places)
+    inherit(raw)
+    return validate_config(raw, str(path), places)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a YAML file that holds a mapping, not validated.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is no mapping.
+    """
+    return _read_mapping(path)[0]
+
+
+def parse_value(text: str, where: str) -> Any:
+    """A value that a user wrote as YAML.
+
+    Raises:
+        ConfigError: the text is not YAML.
+    """
+    return _parse_given(text, where)[0]
+
+
+def _read_mapping(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+    """A mapping, and the line of every key in it."""
     try:
         text = _read_bounded(path).decode("utf-8-sig")
     except FileNotFoundError:
@@ -45,15 +76,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: is empty; start from a file in configs/")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, not a {kind(raw)}")
-
-    # Apply the overrides.
-    raw.setdefault("name", path.stem)
-    places = {key: f"{path}:{line}" for key, line in lines.items()}
-    for override in overrides:
-        key, value = _parse_override(override)
-        _apply_override(raw, key, value, override, places)
-    inherit(raw)
-    return validate_config(raw, str(path), places)
+    return raw, lines
 
 
 def validate_config(raw: Mapping[str, Any], where: str, places: Mapping[Key, str] | None = None) -> Config:

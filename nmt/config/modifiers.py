@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from nmt.config.base import Positive, Section
+from nmt.text.placeholders import symbol
 
 SectionT = TypeVar("SectionT", bound=Section)
 Chance = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -127,6 +128,20 @@ class TagsModifier(Section):
         return self
 
 
+class PlaceholdersModifier(Section):
+    """Words that both sides share become symbols ``<ph0>``, ``<ph1>``, ..., which the model learns to copy.
+
+    ``nmt translate --protect`` lets such symbols stand for placeholders. Besides equal words and numbers, aligned words
+    are replaced where the pairs have word alignments. A pair without such words gets symbols at its ends.
+    """
+
+    name: Literal["Placeholders"] = Field(description="words of both sides as symbols that stand for placeholders")
+    probability: _Probability
+    symbols: Annotated[int, Field(ge=1, le=100)] = Field(
+        8, description="symbols in the vocabulary: the most placeholders of a sentence that the model itself carries"
+    )
+
+
 def _ascending(section: SectionT, low: str, high: str) -> SectionT:
     if getattr(section, low) > getattr(section, high):
         raise ValueError(f"{low} ({getattr(section, low)}) must be at most {high} ({getattr(section, high)})")
@@ -153,9 +168,12 @@ def _named_first(value: Any) -> Any:
 
 Modifier = (
     UpperCaseModifier | TitleCaseModifier | RemoveEndPunctModifier | TyposModifier | NoiseModifier | MergeModifier
-    | PrefixModifier | TagsModifier
+    | PrefixModifier | TagsModifier | PlaceholdersModifier
 )  # fmt: skip
 ModifierConfig = Annotated[Modifier, Field(discriminator="name"), BeforeValidator(_named_first)]
+
+
+SAME_TARGET = "Typos", "Prefix"  # modifiers that leave the target as it is
 
 
 def check_modifiers(modifiers: list[Modifier]) -> list[Modifier]:
@@ -168,9 +186,11 @@ def check_modifiers(modifiers: list[Modifier]) -> list[Modifier]:
 
 
 def symbols_of(modifiers: list[Modifier]) -> list[str]:
-    """The fixed words of templates, which become symbols of the vocabulary."""
+    """The fixed words of templates and the symbols of placeholders, which become symbols of the vocabulary."""
     found = []
     for modifier in modifiers:
+        if isinstance(modifier, PlaceholdersModifier):
+            found += [symbol(number) for number in range(modifier.symbols)]
         if isinstance(modifier, PrefixModifier | TagsModifier):
             found += [word for word in modifier.template.split() if "{" not in word]
     return list(dict.fromkeys(found))

@@ -10,6 +10,7 @@ from nmt.config.base import Positive, Section
 
 MAX_BEAM = 1000  # hypotheses of a search
 ALPHA = 1.0  # of a search for which no alpha was chosen
+Average = Literal["probability", "log_probability"]  # what an ensemble averages, see nmt.models.ensemble
 
 # Keys that only some methods use. A new method needs a line here, and its name in ``SearchConfig.method``.
 KEYS_OF: dict[str, tuple[str, ...]] = {
@@ -22,6 +23,7 @@ ADDED = {
     "coverage_penalty": 0.0,
     "min_length": 0,
     "no_repeat_ngram": 0,
+    "copy_unknown": False,
     "temperature": 1.0,
     "top_k": None,
     "top_p": 1.0,
@@ -54,6 +56,11 @@ class SearchConfig(Section):
     )
     no_repeat_ngram: Annotated[int, Field(ge=0)] = Field(
         0, description="no sequence of so many subwords occurs twice in a translation (Paulus et al. 2018); 0: off"
+    )
+    copy_unknown: bool = Field(
+        False,
+        description="write unknown words, and replace each by the source word that gets most attention (Luong et al."
+        " 2015b); false: no unknown word is written",
     )
     temperature: Annotated[float, Field(ge=1e-4)] = Field(
         1.0, description="divisor of the logits before sampling; below 1: more probable tokens more often"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
-from nmt.config.base import Probability, Section
+from nmt.config.base import RESUMABLE, Probability, Section
 
 Weight = Annotated[float, Field(gt=0.0)]
 Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -58,6 +58,51 @@ class SimCutConfig(Section):
     alpha: Weight = Field(3.0, description="weight of the divergence of the second pass from the first")
 
 
+class _Distillation(Section):
+    alpha: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.5, description="share of the teacher in the loss; the cross entropy of the reference has the share 1 - alpha"
+    )
+    temperature: Annotated[float, Field(gt=0.0)] = Field(
+        1.0, description="divisor of the logits of teacher and student, in this term alone (Hinton et al. 2015)"
+    )
+    tail: Literal["renormalise", "class"] = Field(
+        "renormalise",
+        description="the probability that the teacher's top k leave. renormalise: it is left out, and theirs sum to 1;"
+        " class: all other tokens are one more class, for teacher and student",
+    )
+
+    @property
+    def source(self) -> str:
+        """The key ``from``, which is a keyword of Python."""
+        return str(getattr(self, "from"))
+
+    def unused(self) -> dict[str, str]:
+        if self.tail == "class":
+            return {"temperature": "the probability of the other tokens is known at temperature 1 alone (tail: class)"}
+        return {}
+
+
+_FOLDER = Field(
+    min_length=1,
+    description="folder that nmt distil --word-level wrote; a run knows it by its content",
+    json_schema_extra=RESUMABLE,
+)
+
+if TYPE_CHECKING:
+
+    class DistillationConfig(_Distillation):
+        """Word-level distillation: a teacher's distributions are targets, too (Kim and Rush 2016)."""
+
+else:
+    DistillationConfig = create_model(
+        "DistillationConfig",
+        __base__=_Distillation,
+        __doc__="Word-level distillation: a teacher's distributions are targets, too (Kim and Rush 2016).",
+        __module__=__name__,
+        **{"from": (str, _FOLDER)},
+    )
+
+
 class GuidedAlignmentConfig(Section):
     """Guided alignment: attention learns given word alignments (Chen et al. 2016; Garg et al. 2019)."""
 
@@ -107,7 +152,6 @@ class TermsConfig(Section):
         description="a second pass with the embeddings of some tokens set to 0, and its divergence (Gao et al. 2022),"
         " for about twice the time and memory; null: off",
     )
-
     guided_alignment: GuidedAlignmentConfig | None = Field(
         None,
         description="cross entropy that teaches attention the word alignments of the training data (Garg et al. 2019):"
@@ -117,6 +161,12 @@ class TermsConfig(Section):
         None,
         description="weight of half the squared distance from the weights that init gave, against forgetting (L2-SP, Li"
         " et al. 2018; Miceli Barone et al. 2017); null: off",
+    )
+
+    distillation: DistillationConfig | None = Field(
+        None,
+        description="learn the distributions of a teacher, stored by nmt distil --word-level (Kim and Rush 2016); null:"
+        " off",
     )
 
     @model_validator(mode="after")

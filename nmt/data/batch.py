@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Ids = npt.NDArray[Any]
+TopK = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]  # [M, K] token ids and log-probabilities
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Batch:
     tgt_tokens: int
     weights: Tensor | None = None  # [M] weight of the sentence of each target token in the loss; None: all weigh 1
     weight: float | None = None  # the sum of the weights
+    teacher: tuple[Tensor, Tensor] | None = None  # [M, K] ids and log-probabilities of a teacher's most probable tokens
     guide: Guide | None = None  # word alignments, for a training that attention learns them in
 
     def to(self, device: torch.device) -> Batch:
@@ -61,6 +63,7 @@ class Batch:
             self, src=change(self.src), src_mask=change(self.src_mask), tgt_in=change(self.tgt_in),
             tgt_out=change(self.tgt_out), target_positions=change(self.target_positions),
             weights=None if self.weights is None else change(self.weights),
+            teacher=None if self.teacher is None else (change(self.teacher[0]), change(self.teacher[1])),
             guide=None if self.guide is None else self.guide.each(change),
         )  # fmt: skip
 
@@ -91,9 +94,11 @@ class Batch:
         For ranks that have no batch left.
         """
         weights, weight = (None, None) if self.weights is None else (self.weights[:0], 0.0)
+        teacher = None if self.teacher is None else (self.teacher[0][:0], self.teacher[1][:0])
         return replace(
             self, target_positions=self.target_positions[:0], rows=self.rows[:0], src_tokens=0, tgt_tokens=0,
-            weights=weights, weight=weight, guide=None if self.guide is None else self.guide.each(lambda x: x[:0]),
+            weights=weights, weight=weight, teacher=teacher,
+            guide=None if self.guide is None else self.guide.each(lambda x: x[:0]),
         )  # fmt: skip
 
     @property
@@ -110,11 +115,13 @@ def collate(
     bos_id: int,
     eos_id: int,
     weights: npt.NDArray[np.float32] | None = None,
+    teacher: TopK | None = None,
 ) -> Batch:
     """Pad encoded pairs (without special symbols) into a :class:`Batch`.
 
     Args:
         weights: [B] of the pairs in the loss; None: all weigh 1.
+        teacher: of all targets, see :attr:`Batch.teacher`.
     """
     s = max(len(src) for src, _ in pairs) + 1
     t = max(len(tgt) for _, tgt in pairs) + 1
@@ -125,6 +132,7 @@ def collate(
         tgt[row, 0], tgt[row, 1 : len(y) + 1], tgt[row, len(y) + 1] = bos_id, y, eos_id
     src_mask = np.arange(s) <= np.array([[len(x)] for x, _ in pairs])
     tgt_mask = np.arange(t) <= np.array([[len(y)] for _, y in pairs])
+    each, total = token_weights(weights, [len(y) + 1 for _, y in pairs])
     tgt_in = np.where(tgt_mask, tgt[:, :-1], pad_id)  # a shorter sentence's eos is no input
     return Batch(
         torch.from_numpy(src),
@@ -135,7 +143,9 @@ def collate(
         rows,
         int(src_mask.sum()),
         int(tgt_mask.sum()),
-        *token_weights(weights, [len(y) + 1 for _, y in pairs]),
+        each,
+        total,
+        None if teacher is None else (torch.from_numpy(teacher[0]), torch.from_numpy(teacher[1])),
     )
 
 

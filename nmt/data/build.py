@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nmt.config.data import DataConfig, HoldoutSource, MixtureSource, Source, ha
 from nmt.data import splits
 from nmt.data.arrow import BLOCK, ArrowWriter, booleans, read_batches
 from nmt.data.cleaning import Cleaner, HeldHashes, Selection
+from nmt.data.cleaning_processes import clean_in_processes
 from nmt.data.corpus import TextPart, blocks, schema_with
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.provenance import held_sources, part_names, training_sources
@@ -127,7 +129,8 @@ def _training_pairs(
         before = cleaner.read
         reading.beside.clear()
         pairs = read_pairs(source, reading)
-        cleaned = _keeping_beside(cleaner, pairs, reading.beside) if beside else cleaner(pairs)
+        clean = partial(clean_in_processes, cleaner, processes=data.processes)
+        cleaned = _keeping_beside(clean, pairs, reading.beside) if beside else clean(pairs)
         yield from counted(cleaned, f"reading data.{name}", "pairs")
         read.append(cleaner.read - before)
         ends.append(len(cleaner.pairs))
@@ -148,8 +151,12 @@ def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]
     return held
 
 
-def _keeping_beside(cleaner: Cleaner, pairs: Iterator[tuple[str, str]], beside: Beside) -> Iterator[tuple[str, str]]:
-    """The pairs that pass the cleaner, which may read ahead; ``beside`` has the values of each when it is yielded."""
+def _keeping_beside(
+    clean: Callable[[Iterator[tuple[str, str]]], Iterator[tuple[str, str]]],
+    pairs: Iterator[tuple[str, str]],
+    beside: Beside,
+) -> Iterator[tuple[str, str]]:
+    """The pairs that pass the cleaning, which may read ahead; ``beside`` has the values of each when it is yielded."""
     waiting: deque[tuple[str, str, float, str]] = deque()
 
     def read() -> Iterator[tuple[str, str]]:
@@ -157,7 +164,7 @@ def _keeping_beside(cleaner: Cleaner, pairs: Iterator[tuple[str, str]], beside: 
             waiting.append((src, tgt, beside.weight, beside.links))
             yield src, tgt
 
-    for src, tgt in cleaner(read()):
+    for src, tgt in clean(read()):
         one, other, weight, links = waiting.popleft()
         while one is not src or other is not tgt:  # dropped
             one, other, weight, links = waiting.popleft()

@@ -74,6 +74,20 @@ class Cleaner:
                 hashes[rule].frombytes(splits.text_hash(src if rule == "duplicate_source" else tgt))
             yield src, tgt
 
+    @property
+    def stored(self) -> list[array[int]]:
+        """What is stored of the pairs that pass, an array a kind."""
+        return [self.pairs, *(self.sentences or ()), *self.side_hashes.values(), *(self.widths or ())]
+
+    def add(self, read: int, dropped: dict[str, int], examples: dict[str, list[tuple[str, str]]]) -> None:
+        """Add what a cleaner of later pairs counted; what it stored is added to :attr:`stored`."""
+        self.read += read
+        for rule, count in dropped.items():
+            if missing := max(0, SHOWN - self.dropped[rule]):
+                self.examples.setdefault(rule, []).extend(examples.get(rule, [])[:missing])
+            self.dropped[rule] += count
+        self.examples = {rule: pairs for rule, pairs in self.examples.items() if pairs}
+
     def drop(self, rule: str, src: str, tgt: str) -> None:
         """Count a pair that a rule drops, and store it if it is one of the first."""
         self.dropped[rule] += 1

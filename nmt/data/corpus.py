@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from nmt.data.arrow import BLOCK, MappedArrow, numbers, strings, to_numpy
 from nmt.data.cleaning import RULES
+from nmt.data.sources.base import file_lines
 from nmt.data.tagged import tagged
 from nmt.errors import DataError
 
@@ -137,12 +138,14 @@ class Corpus:
         parts: the open parts. They stay readable if the store is deleted meanwhile.
         tags: of the sources of validation and test sets, for so many lines each; see
             :func:`nmt.data.tagged.tagged`.
+        references: files of further reference translations of test sets.
     """
 
     path: Path
     manifest: dict[str, Any]
     parts: dict[str, TextPart] = field(default_factory=dict, compare=False)
     tags: dict[str, list[tuple[int, tuple[str, ...]]]] = field(default_factory=dict, compare=False)
+    references: dict[str, list[str]] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -169,6 +172,20 @@ class Corpus:
     def sources(self, part: str) -> list[str]:
         """The source sentences of a part, with their tags."""
         return tagged(self.part(part).sources(), self.tags.get(part, []))
+
+    def further_references(self, part: str) -> list[list[str]]:
+        """The further reference translations of a part, a list for each file.
+
+        Raises:
+            DataError: a file cannot be read, or has another number of lines.
+        """
+        found, count = [], len(self.part(part)) if part in self.references else 0
+        for path in self.references.get(part, []):
+            lines = list(file_lines(path))
+            if len(lines) != count:
+                raise DataError(f"{path} has {len(lines)} lines, but {part} has {count} pairs; line n is of pair n")
+            found.append(lines)
+        return found
 
     def datasets(self, part: str) -> dict[str, int]:
         """The datasets of a mixture, and the pairs of each in a part, in order; empty for a part of one source."""

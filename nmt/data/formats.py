@@ -126,12 +126,13 @@ _ENCODINGS = [
 ]
 
 
-def foreign(head: bytes, convert: Callable[[str], str]) -> str | None:
+def foreign(head: bytes, convert: Callable[[str], str], document: bool = False) -> str | None:
     """Describe a file that is certainly not lines of UTF-8 text, with advice; None for other files.
 
     Args:
         head: the first bytes of the file, unpacked; some thousand suffice.
         convert: returns the command that converts the file from an encoding to UTF-8.
+        document: text in any format is expected, and not lines alone.
     """
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None) or _utf16(head[:4096])
     if encoding is not None:
@@ -147,6 +148,8 @@ def foreign(head: bytes, convert: Callable[[str], str]) -> str | None:
         return f"is {what}; {advice}"
     if head[257:262] == b"ustar":
         return f"is a tar archive; {UNPACK}"
+    if document:
+        return None
     text = head[:LOOKED_AT].removeprefix(b"\xef\xbb\xbf").lstrip().replace(b"\r\n", b"\n")
     if text.startswith(b"<"):
         start = re.match(_PROLOGUE, text, re.I)

@@ -178,11 +178,12 @@ def filter_command(path: str, command: str, ending: str) -> str:
         return _Lines(path, _Unpacked(file, path).packed).command(command, ending)
 
 
-def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
+def unpacked(file: IO[bytes], name: str, document: bool = False) -> IO[bytes]:
     """The content of a file as a stream, for readers that do not use :func:`read_lines`.
 
     Args:
         name: of the file in error messages.
+        document: text in any format is expected, and not lines alone.
 
     Raises:
         DataError: the content is certainly not lines of text.
@@ -190,7 +191,7 @@ def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
     content = _Unpacked(file, name)
     with suppress(EOFError, OSError, AttributeError, zlib.error, lzma.LZMAError):  # the reader reports damage
         lines = _Lines(name, content.packed)
-        head = lines.begin(content.stream.peek(CHUNK), content.misnamed)
+        head = lines.begin(content.stream.peek(CHUNK), content.misnamed, document)
         if _size_limit(file) is not None and b"\n" not in head and b"\r" in head[:-1]:
             lines.refuse_carriage_returns()
     return cast(IO[bytes], content.stream)
@@ -291,10 +292,10 @@ class _Lines:
         self.rest = b""  # start of a line whose end has not been read
         self.warned = False
 
-    def begin(self, block: bytes, misnamed: str | None) -> bytes:
+    def begin(self, block: bytes, misnamed: str | None, document: bool = False) -> bytes:
         """Check the first block; return it without its byte order mark."""
         self.first = False
-        if problem := foreign(block, self.convert):
+        if problem := foreign(block, self.convert, document):
             raise DataError(f"{self.name}: {problem}")
         if misnamed is not None:
             raise DataError(f"{self.name}: is no {misnamed} file, although its name says so; rename or compress it")

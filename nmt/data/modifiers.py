@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +17,14 @@ from nmt.config.modifiers import (
     MergeModifier,
     Modifier,
     NoiseModifier,
+    PlaceholdersModifier,
     PrefixModifier,
     TagsModifier,
     TyposModifier,
 )
+from nmt.text.placeholders import find, symbol
 
+Places = tuple[tuple[int, int], tuple[int, int]]  # start and end in the source, and in the target
 Links = tuple[tuple[int, int], ...]  # word alignments: source word, target word
 
 
@@ -279,6 +282,77 @@ def _tags(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) 
     return Pair(" ".join(word for words in source for word in words), " ".join(w for words in target for w in words))
 
 
+# -------------------------------------------------------------------------------------------------------- placeholders
+
+_NAME = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
+_KEPT = ("urls", "emails", "tags", "entities", "variables", "numbers")
+
+
+def _placeholders(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+    """Words of both sides as symbols (as Crego et al. 2016 do for entities)."""
+    assert isinstance(modifier, PlaceholdersModifier)
+    shared = _shared(pair)
+    symbols = [symbol(number) for number in rng.sample(range(modifier.symbols), modifier.symbols)]
+    if not shared or rng.random() < 0.25:
+        return _with_ends(pair, symbols, rng)
+    chosen = rng.sample(shared, rng.randint(1, min(len(shared), len(symbols))))
+    sides = [pair.src, pair.tgt]
+    for side in (0, 1):
+        spans = sorted((spans[side], word) for spans, word in zip(chosen, symbols, strict=False))
+        for (start, end), word in reversed(spans):
+            sides[side] = sides[side][:start] + word + sides[side][end:]
+    same = all(len(new.split()) == len(old.split()) for new, old in zip(sides, (pair.src, pair.tgt), strict=True))
+    return Pair(sides[0], sides[1], pair.links if same else None)
+
+
+def _shared(pair: Pair) -> list[Places]:
+    """Places of texts that occur once on each side, and of words that are aligned to each other alone."""
+    found: list[dict[str, list[tuple[int, int]]]] = []
+    for side in (pair.src, pair.tgt):
+        places: dict[str, list[tuple[int, int]]] = {}
+        spans = [(span.start, span.end) for span in find(side, _KEPT)]
+        for start, end in spans + [word.span() for word in _NAME.finditer(side)]:
+            if (start, end) in spans or not any(start < last and end > first for first, last in spans):
+                places.setdefault(side[start:end], []).append((start, end))
+        found.append(places)
+    source, target = found
+    shared: list[Places] = [
+        (places[0], target[text][0])
+        for text, places in source.items()
+        if len(places) == 1 and len(target.get(text, ())) == 1
+    ]
+    return shared + _aligned(pair, shared)
+
+
+def _aligned(pair: Pair, shared: Sequence[Places]) -> list[Places]:
+    """Places of words that are aligned to each other alone, and do not overlap with those that are shared."""
+    words = [list(re.finditer(r"\S+", side)) for side in (pair.src, pair.tgt)]
+    links = [link for link in pair.links or () if link[0] < len(words[0]) and link[1] < len(words[1])]
+    counts = Counter(one for one, _ in links), Counter(other for _, other in links)
+    found, taken = list[Places](), list(shared)
+    for one, other in links:
+        first, second = (_NAME.search(word[0]) for word in (words[0][one], words[1][other]))
+        if counts[0][one] > 1 or counts[1][other] > 1 or first is None or second is None:
+            continue
+        starts = words[0][one].start(), words[1][other].start()
+        place = tuple((start + m.start(), start + m.end()) for start, m in zip(starts, (first, second), strict=True))
+        if not any(place[n][0] < each[n][1] and place[n][1] > each[n][0] for each in taken for n in (0, 1)):
+            found.append((place[0], place[1]))
+            taken.append((place[0], place[1]))
+    return found
+
+
+def _with_ends(pair: Pair, symbols: list[str], rng: random.Random) -> Pair:
+    """The pair with a symbol before it, after it, or one at each end, as tags stand."""
+    before, after = symbols[0], symbols[-1]
+    where = rng.choice(("before", "after", "around")) if len(symbols) > 1 else rng.choice(("before", "after"))
+    space = "" if where == "around" else " "
+    first, last = (before + space if where != "after" else "", space + after if where != "before" else "")
+    shift = where == "before"
+    links = pair.links and tuple((src + shift, tgt + shift) for src, tgt in pair.links)
+    return Pair(f"{first}{pair.src}{last}", f"{first}{pair.tgt}{last}", links)
+
+
 _CHANGES: dict[str, Callable[[Any, Pair, random.Random, Another], Pair]] = {
     "UpperCase": _upper_case,
     "TitleCase": _title_case,
@@ -288,6 +362,7 @@ _CHANGES: dict[str, Callable[[Any, Pair, random.Random, Another], Pair]] = {
     "Merge": _merge,
     "Prefix": _prefix,
     "Tags": _tags,
+    "Placeholders": _placeholders,
 }
 
 

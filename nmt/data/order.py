@@ -5,8 +5,8 @@ Nothing else decides the order, so two numbers are the position of a training: t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,7 @@ Ids = npt.NDArray[Any]
 
 POOL = 1 << 19  # pairs that are shuffled, sorted and cut into batches together
 SEGMENT = 1 << 10  # neighbouring pairs that stay in one pool
+COUNTED = 64  # pools of an epoch up to which its updates are counted at the start, and not estimated
 
 
 def plan_batches(src_lengths: Ids, tgt_lengths: Ids, budget: int, rng: np.random.Generator | None) -> list[Ids]:
@@ -86,6 +87,7 @@ class TrainingOrder:
         self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
         self.packing, self.bidirectional, self.examples = packing, bidirectional, examples
         self._last: Epoch | None = None
+        self._lengths: dict[int, tuple[int, bool]] = {}
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
         """The batches of each update of an epoch, without the first ``taken`` batches.
@@ -96,6 +98,16 @@ class TrainingOrder:
         if self._last is None or (self._last.number, self._last.taken) != (epoch, taken):
             self._last = self._epoch(epoch, taken)
         return self._last
+
+    def length(self, epoch: int) -> tuple[int, bool]:
+        """The number of updates of an epoch, and whether it is exact.
+
+        For more than :data:`COUNTED` pools it is estimated from the first ones: counting those of a billion pairs would
+        take minutes at each start.
+        """
+        if epoch not in self._lengths:
+            self._lengths[epoch] = self._epoch(epoch).estimated_length()  # not an epoch that another thread reads
+        return self._lengths[epoch]
 
     def _epoch(self, epoch: int, taken: int = 0) -> Epoch:
         if self.examples is None:
@@ -111,7 +123,7 @@ class TrainingOrder:
     def steps(self, epochs: int) -> int:
         """The updates of so many first epochs; the first one stands for all where all are alike."""
         if self.examples is None or len(self.examples.mixture.stages) == 1:
-            return epochs * len(self.updates(0))
+            return epochs * len(self._epoch(0))
         return sum(len(self._epoch(epoch)) for epoch in range(epochs))
 
     def longest_batch(self) -> Ids:
@@ -121,10 +133,15 @@ class TrainingOrder:
 
 
 class Epoch(Sequence[list[Ids]]):
-    """The updates of one epoch: for each, the rows of its batches. A pool is planned when its first update is read."""
+    """The updates of one epoch: for each, the rows of its batches.
+
+    A pool is planned when its first update is read, and its batches are counted no earlier if the updates are read in
+    order. :func:`len` counts those of all pools.
+    """
 
     def __init__(self, order: TrainingOrder, number: int, taken: int = 0):
         self.order, self.number, self.taken = order, number, taken
+        self._ends: list[int] = []  # number of batches up to the end of each pool counted so far
         self._planned = -1
         self._batches: list[Ids] = []  # of the planned pool
         self._divide()
@@ -142,33 +159,65 @@ class Epoch(Sequence[list[Ids]]):
     def pools(self) -> int:
         return len(self._segments)
 
-    @cached_property
-    def _ends(self) -> Ids:
-        """Number of batches up to the end of each pool. The lengths decide it for padded batches, without a plan."""
-        if self.order.packing is not None:
-            return np.cumsum([len(self.plan(pool)[2]) for pool in range(self.pools)])
-        return np.cumsum([self._count(self._lengths(pool)) for pool in range(self.pools)])
+    @property
+    def is_counted(self) -> bool:
+        """Whether the batches of all pools are counted."""
+        return len(self._ends) == self.pools
 
-    def _count(self, lengths: Lengths) -> int:
-        """Number of padded batches of pairs of these lengths [2, pairs]."""
-        return len(_cuts(np.sort(lengths.max(axis=0)) + 1, self.order.budget)) - 1
+    def _reaches(self, batches: int) -> bool:
+        """Whether the epoch has so many batches; counts those of further pools where needed."""
+        while not self.is_counted and self._counted < batches:
+            self._ends.append(self._counted + self._count(len(self._ends)))
+        return self._counted >= batches
+
+    @property
+    def _counted(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def _count(self, pool: int) -> int:
+        """The batches of a pool. The lengths decide their number for padded batches, without a plan."""
+        if self.order.packing is None:
+            return len(_cuts(np.sort(self._lengths(pool).max(axis=0)) + 1, self.order.budget)) - 1
+        self._read(pool)
+        return len(self._batches)
 
     def __len__(self) -> int:
-        return max(0, -(-(int(self._ends[-1]) - self.taken) // self.order.accumulate))
+        while not self.is_counted:
+            self._reaches(self._counted + 1)
+        return max(0, -(-(self._counted - self.taken) // self.order.accumulate))
+
+    def estimated_length(self) -> tuple[int, bool]:
+        """As ``len``, and whether it is exact; of more than :data:`COUNTED` pools only the first ones are counted."""
+        if self.pools <= COUNTED:
+            return len(self), True
+        while len(self._ends) < COUNTED // 8:
+            self._reaches(self._counted + 1)
+        batches = self._counted * self.pools // len(self._ends)
+        return max(1, -(-(batches - self.taken) // self.order.accumulate)), False
+
+    def has(self, i: int) -> bool:
+        """Whether the epoch has update ``i``; counts no more pools than needed."""
+        return i >= 0 and self._reaches(self.taken + i * self.order.accumulate + 1)
 
     def __getitem__(self, i: int) -> list[Ids]:  # type: ignore[override]  # no slices: they would hold many pools
-        if not 0 <= i < len(self):
+        if not self.has(i):
             raise IndexError(f"update {i} of {len(self)}")
-        first = self.taken + i * self.order.accumulate
-        return [self._batch(j) for j in range(first, min(first + self.order.accumulate, int(self._ends[-1])))]
+        first, found = self.taken + i * self.order.accumulate, list[Ids]()
+        while len(found) < self.order.accumulate and self._reaches(first + len(found) + 1):
+            found.append(self._batch(first + len(found)))
+        return found
 
     def _batch(self, j: int) -> Ids:
-        pool = int(np.searchsorted(self._ends, j, side="right"))
+        pool = bisect_right(self._ends, j)
+        self._read(pool)
+        return self._batches[j - self._ends[pool]]  # counted from the end
+
+    def _read(self, pool: int) -> None:
+        """Plan the batches of a pool, unless they are those planned last."""
         if pool != self._planned:
             self._planned, self._batches = -1, []  # free the batches of the last pool before planning
             rows, _, batches = self.plan(pool)
             self._batches, self._planned = [rows[batch] for batch in batches], pool
-        return self._batches[j - int(self._ends[pool])]  # counted from the end
 
     def plan(self, pool: int) -> tuple[Ids, Ids, list[Ids]]:
         """The rows of a pool, their lengths [2, rows], and its batches as indices into these rows."""
@@ -208,18 +257,20 @@ class MixedEpoch(Epoch):
         self._parts = parts_of(stage.size, POOL)
         self._known: tuple[int, Ids, Lengths] | None = None  # the last pool read
 
-    @cached_property
-    def _ends(self) -> Ids:
+    @property
+    def is_counted(self) -> bool:
         steps = self.examples.mixture.stage(self.number).steps
         if steps is None:
-            return super()._ends
-        ends, limit = [0], steps * self.order.accumulate
-        while ends[-1] < limit:
-            pool = len(ends) - 1
-            packed = self.order.packing is not None
-            count = len(self.plan(pool)[2]) if packed else self._count(self._lengths(pool))
-            ends.append(ends[-1] + count)
-        return np.array(ends[1:])
+            return super().is_counted
+        return self._counted >= steps * self.order.accumulate
+
+    def has(self, i: int) -> bool:
+        return 0 <= i < len(self) if self.examples.mixture.stage(self.number).steps is not None else super().has(i)
+
+    def estimated_length(self) -> tuple[int, bool]:
+        if self.examples.mixture.stage(self.number).steps is not None:
+            return len(self), True
+        return super().estimated_length()
 
     def __len__(self) -> int:
         steps = self.examples.mixture.stage(self.number).steps

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nmt.data.batch import token_weights
+from nmt.data.batch import TopK, token_weights
 from nmt.data.encoded import Lengths
 from nmt.sentences import Sentences
 
@@ -42,6 +42,7 @@ class Packing:
         sentences: those of padding included.
         longest: no sentence has more rows, eos counted.
         weighted: whether target tokens have weights of their own in the loss.
+        top_k: tokens of a teacher's distribution at each target; 0: no teacher.
     """
 
     src: int
@@ -49,6 +50,7 @@ class Packing:
     sentences: int
     longest: int
     weighted: bool = False
+    top_k: int = 0
 
     @classmethod
     def measure(cls, lengths: Iterable[Lengths], budget: int, longest: int = 0) -> Packing:
@@ -115,6 +117,8 @@ class Packing:
         }  # fmt: skip
         if self.weighted:
             sizes = {"weights": self.tgt, **sizes}
+        if self.top_k:
+            sizes = {"teacher_ids": self.tgt * self.top_k, "teacher_log_probs": self.tgt * self.top_k, **sizes}
         found, start = {}, 0
         for name, size in sizes.items():
             found[name] = slice(start, start + size)
@@ -134,11 +138,13 @@ class Packing:
         bos_id: int,
         eos_id: int,
         weights: npt.NDArray[np.float32] | None = None,
+        teacher: TopK | None = None,
     ) -> PackedBatch:
         """Pack encoded pairs (without special symbols).
 
         Args:
             weights: [B] of the pairs in the loss, if :attr:`weighted`.
+            teacher: of all targets, if :attr:`top_k`.
 
         Raises:
             ValueError: they do not fit.
@@ -167,6 +173,9 @@ class Packing:
         each, total = token_weights(weights, np.diff(tgt_ends, prepend=0).tolist())
         if each is not None:
             part["weights"][:tgt_tokens] = each.numpy().view(np.int32)
+        if teacher is not None:
+            part["teacher_ids"][: teacher[0].size] = teacher[0].ravel()
+            part["teacher_log_probs"][: teacher[1].size] = teacher[1].ravel().view(np.int32)
         return PackedBatch(torch.from_numpy(buffer), self, rows, int(src_ends[-1]), tgt_tokens, total)
 
 
@@ -241,6 +250,15 @@ class PackedBatch:
             return self.part("weights").view(torch.float32)
         rows = torch.arange(self.packing.tgt, device=self.buffer.device)
         return (rows < self.part("tgt_tokens")).float()
+
+    @property
+    def teacher(self) -> tuple[Tensor, Tensor] | None:
+        """[N_tgt, K] ids and log-probabilities of a teacher's most probable tokens, 0 at padding; None without one."""
+        if not self.packing.top_k:
+            return None
+        shape = self.packing.tgt, self.packing.top_k
+        log_probs = self.part("teacher_log_probs").view(torch.float32)
+        return self.part("teacher_ids").view(shape), log_probs.view(shape)
 
     @property
     def total_weight(self) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
-from nmt.config.data import DataConfig, HoldoutSource, as_tags
+from nmt.config.data import DataConfig, HoldoutSource, SourceSection, as_list, as_tags
 from nmt.data.build import build_corpus, read_set
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import Entry, FileHashes, read_manifest
@@ -126,11 +126,16 @@ def _opened(path: Path, names: Sequence[str], hashes: FileHashes) -> Corpus:
 
 
 def _tagged(corpus: Corpus, data: DataConfig) -> Corpus:
-    """The corpus, with the tags of its validation and test sets; a holdout has those of the datasets it is from."""
+    """The corpus, with the tags of its validation and test sets, and their files of further references.
+
+    A holdout has the tags of the datasets it is from.
+    """
     of_datasets = {dataset.name: as_tags(dataset.tag) for dataset in data.datasets}
     for name, source in held_sources(data).items():
         if name not in corpus.parts:
             continue
+        if isinstance(source, SourceSection) and source.references is not None:
+            corpus.references[name] = as_list(source.references)
         if not isinstance(source, HoldoutSource):
             found = [(len(corpus.part(name)), as_tags(source.tag))]
         elif counts := corpus.datasets(name):

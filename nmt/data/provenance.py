@@ -75,7 +75,8 @@ _FIRST_KEYS = {
     "CleaningConfig": "max_chars max_ratio max_tokens drop_duplicates drop_overlap",
     "TokenizerConfig": "type vocab_size joint character_coverage byte_fallback normalization train_sentences sampling",
 }
-_NOT_CONTENT = {"data.store", "data.stages"}
+_NOT_CONTENT = {"data.store", "data.stages", "data.processes"}
+_NOT_STORED = "references"  # of a source: the files are read when the set is scored
 # Keys of a source that do not change the text of its pairs, or are known by the content of the files.
 _NOT_TEXT = ("src", "tgt", "path", "tag", "alignments")
 
@@ -95,8 +96,10 @@ def key_settings(section: Section, path: str = "", first: bool = False) -> dict[
             plain[name] = key_settings(value, where, first)
         elif isinstance(value, dict):
             plain[name] = {key: key_settings(inner, f"{where}.{key}", first) for key, inner in value.items()}
-        if where not in _NOT_CONTENT and (
-            name in known or (not first and value != _first_default(where, field.default))
+        if (
+            where not in _NOT_CONTENT
+            and name != _NOT_STORED
+            and (name in known or (not first and value != _first_default(where, field.default)))
         ):
             settings[name] = plain[name]
     return settings

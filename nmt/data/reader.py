@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nmt.config.tokenizer import SamplingConfig
 from nmt.data.arrow import BLOCK, releasing
-from nmt.data.batch import Batch, collate
+from nmt.data.batch import Batch, TopK, collate
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.corpus import TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
@@ -27,6 +27,7 @@ from nmt.data.mixture import parts_of
 from nmt.data.modifiers import parse_links
 from nmt.data.packing import PackedBatch, Packing
 from nmt.data.subword_sampling import BatchSampler
+from nmt.data.teacher import Teacher
 from nmt.data.tokenizer import Tokenizer
 
 Ids = npt.NDArray[Any]
@@ -78,6 +79,7 @@ class Reader:
             :attr:`room` keep it whatever is drawn.
         bidirectional: which pairs are read from target to source; None: no pair is.
         examples: the mixture whose examples are read; None: rows of the dataset are.
+        teacher: whose distributions the batches have; None: they have none.
         guided: whether batches have the word alignments of their pairs.
     """
 
@@ -93,9 +95,10 @@ class Reader:
         packed: bool = False,
         bidirectional: Bidirectional | None = None,
         examples: Examples | None = None,
+        teacher: Teacher | None = None,
         guided: bool = False,
     ):
-        self.dataset, self.tokenizer, self.text = dataset, tokenizer, text
+        self.dataset, self.tokenizer, self.text, self.teacher = dataset, tokenizer, text, teacher
         self.sampling, self.max_tokens, self.seed, self.budget = sampling, max_tokens, seed, budget
         self.packed, self.bidirectional, self.examples, self.guided = packed, bidirectional, examples, guided
 
@@ -165,13 +168,19 @@ class Reader:
         self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids, links: Sequence[Subwords] | None = None
     ) -> Batch | PackedBatch:
         t = self.tokenizer
-        weights = self._weights(rows)
+        weights, teacher = self._weights(rows), self._distributions(rows)
         if self.packing is not None:
-            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
-        batch = collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights)
+            return self.packing.collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights, teacher)
+        batch = collate(pairs, rows, t.pad_id, t.bos_id, t.eos_id, weights, teacher)
         if not self.guided:
             return batch
         return replace(batch, guide=guide(links or [NO_LINKS] * len(pairs), [len(tgt) + 1 for _, tgt in pairs]))
+
+    def _distributions(self, rows: Ids) -> TopK | None:
+        """The teacher's distributions at the targets of these rows, one row after another."""
+        if self.teacher is None:
+            return None
+        return self.teacher.read(rows if self.examples is None else self.examples.mixture.rows(rows))
 
     def _weights(self, rows: Ids) -> npt.NDArray[np.float32] | None:
         """The weights of these rows in the loss, over their mean in the corpus; None where pairs have no weights."""
@@ -194,7 +203,8 @@ class Reader:
         if not self.packed:
             return None
         found = Packing.measure(self._planned_lengths(), self.budget, self._longest())
-        return found if self._mean_weight is None else replace(found, weighted=True)
+        weighted, top_k = self._mean_weight is not None, self.teacher.top_k if self.teacher else 0
+        return replace(found, weighted=weighted, top_k=top_k)
 
     def _planned_lengths(self) -> Iterator[Lengths]:
         if self.examples is not None:

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
-from itertools import chain
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +26,7 @@ from nmt.errors import TokenizerError
 from nmt.runtime.progress import waiting
 from nmt.runtime.threads import usable_cores
 from nmt.storage.atomic import build_once, sha256, write_json
+from nmt.text.placeholders import SYMBOL, symbol
 
 if TYPE_CHECKING:
     from nmt.data.corpus import Corpus, TextPart
@@ -57,7 +58,7 @@ class Symbols(NamedTuple):
 
     Attributes:
         tags: stand before a sentence, and are never read in a text: a sentence with the word ``<2de>`` has other ids.
-        words: are read in texts, each as one piece.
+        words: are read in texts, each as one piece; those of placeholders are in the target vocabulary, too.
     """
 
     tags: tuple[str, ...] = ()
@@ -119,7 +120,7 @@ class Tokenizer:
         sides: dict[str, tuple[int, ...]] = {"joint": (0, 1)} if config.joint else {"src": (0,), "tgt": (1,)}
         with build_once(path) as folder:
             for name, columns in sides.items():
-                given = symbols if 0 in columns else NO_SYMBOLS
+                given = symbols if 0 in columns else Symbols(words=tuple(filter(SYMBOL.fullmatch, symbols.words)))
                 for file, model in _train(config, part, columns, name, given).items():
                     (folder / f"{file}.model").write_bytes(model)
             write_json(folder / "manifest.json", {"files": {f.name: sha256(f) for f in sorted(folder.glob("*.model"))}})
@@ -155,6 +156,22 @@ class Tokenizer:
             if self._src.is_control(i) and i not in special
         ]
 
+    @cached_property
+    def placeholders(self) -> int:
+        """How many symbols ``<ph0>``, ``<ph1>``, ... of placeholders both vocabularies have."""
+        sides = ((self._src, self.src_vocab_size), (self._tgt, self.tgt_vocab_size))
+        number = 0
+        while all(UNK_ID < model.piece_to_id(symbol(number)) < size for model, size in sides):
+            number += 1
+        return number
+
+    def reads(self, word: str) -> bool:
+        """Whether a text's word, such as ``<ph0>``, is a piece of the source, and of the target if it is a symbol."""
+        sides = [self.src_pieces(self.encode_src([word])[0])]
+        if SYMBOL.fullmatch(word):
+            sides.append(self.tgt_pieces(self.encode_tgt([word])[0]))
+        return all(word in pieces for pieces in sides)
+
     def tag_ids(self, tags: Sequence[str]) -> list[int]:
         """The ids of tags.
 
@@ -189,6 +206,28 @@ class Tokenizer:
     def tgt_words(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, as a place in the words (``split()``) of its decoded text; -1 without words."""
         return _words(self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+
+    def tgt_groups(self, ids: Sequence[int]) -> list[int]:
+        """The word of each target id, from 0. Unlike in :meth:`tgt_words`, an unknown piece stays within its word.
+
+        A word begins where white space stands in the text; in a model of words, at each piece.
+        """
+        trainer = _proto(self._tgt.serialized_model_proto()).trainer_spec
+        whole = trainer.model_type == trainer.WORD
+        starts = [whole or str(piece).startswith("▁") for piece in self.tgt_pieces(ids)]
+        return list(accumulate(int(start and place > 0) for place, start in enumerate(starts)))
+
+    def decode_copying(self, ids: Sequence[int], copies: Mapping[int, str]) -> str:
+        """The text of target ids, with other text in place of some words.
+
+        Args:
+            copies: by the number of a word, see :meth:`tgt_groups`.
+        """
+        parts, kept = list[str](), -1
+        pairs = ((group if group in copies else kept, i) for group, i in zip(self.tgt_groups(ids), ids, strict=True))
+        for group, chosen in groupby(pairs, lambda pair: pair[0]):
+            parts.append(self.decode([[i for _, i in chosen]])[0] if group == kept else copies[group])
+        return " ".join(filter(None, parts))
 
     def unknown_texts(self, side: str, texts: Sequence[str]) -> list[str]:
         """The texts of unknown pieces of a side (src, tgt): words for a word model, characters otherwise."""

@@ -1,4 +1,4 @@
-"""A comparison of two groups of runs on one test set, computed once; :mod:`nmt.evaluation.comparison_report` shows it.
+"""A comparison of groups of runs on one test set, computed once; :mod:`nmt.evaluation.comparison_report` shows it.
 
 The tests of significance are sacreBLEU's (``sacrebleu --paired-bs``, ``--paired-ar``): of one translation of the set
 against one other. They say whether a difference would remain with other sentences, not with other training seeds; the
@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from statistics import mean, stdev
 from typing import Any, TypeVar
@@ -24,13 +24,14 @@ from nmt.config.compare import flatten
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.config.experiment import Config
 from nmt.errors import NmtError
-from nmt.evaluation.evaluated import EvaluatedRun
+from nmt.evaluation import neural
+from nmt.evaluation.evaluated import Cost, EvaluatedRun
 from nmt.evaluation.scores import METRICS, MOST, metric_of, score
 from nmt.runtime.progress import showing
 
 T = TypeVar("T")
 Runs = Sequence[EvaluatedRun]
-Sides = tuple[Runs, Runs]
+Groups = Sequence[Runs]
 LENGTHS = (5, 10, 15, 20, 30, 40, 60)  # upper ends of the bins of source length, in words
 FREQUENCIES = (0, 1, 4, 9, 99, 999)  # upper ends of the bins of training frequency
 LOOPED = 4  # words of the n-grams whose repetition counts
@@ -46,12 +47,12 @@ class Difference:
     """A key of the configuration, with the distinct values of each group, as JSON."""
 
     key: str
-    values: tuple[tuple[str, ...], tuple[str, ...]]
+    values: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Group:
-    """A metric over the runs of a group; ``sd`` is the sample standard deviation, nan of a single run."""
+    """A number over the runs of a group; ``sd`` is the sample standard deviation, nan of a single run."""
 
     values: tuple[float, ...]
 
@@ -62,6 +63,34 @@ class Group:
     @property
     def sd(self) -> float:
         return stdev(self.values) if len(self.values) > 1 else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean over training seeds, by Student's t; None of a single run."""
+        if len(self.values) < 2:
+            return None
+        half = student_quantile(0.975, len(self.values) - 1) * self.sd / math.sqrt(len(self.values))
+        return self.mean - half, self.mean + half
+
+
+def student_quantile(share: float, freedom: int) -> float:
+    """Quantile of Student's t distribution, for ``share`` above 0.5, to 6 digits."""
+
+    def above_zero(end: float) -> float:
+        """Simpson's rule from 0 to ``end`` in the variable u of t = tan(u) √freedom, where the density is cosⁿ⁻¹."""
+        last, steps = math.atan(end / math.sqrt(freedom)), 200
+        heights = [math.cos(last * i / steps) ** (freedom - 1) for i in range(steps + 1)]
+        area = heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])
+        scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+        return scale * area * last / steps / 3
+
+    low, high = 0.0, 1.0
+    while above_zero(high) < share - 0.5:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if above_zero(middle) < share - 0.5 else (low, middle)
+    return (low + high) / 2
 
 
 @dataclass(frozen=True)
@@ -88,12 +117,12 @@ class Bin:
 
     label: str
     sentences: int
-    bleu: tuple[float, float]
+    bleu: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence, the mean sentence chrF of each group, and of each group the translation whose chrF is nearest to it.
+    """A sentence, the mean sentence chrF of two groups, and of both the translation whose chrF is nearest to it.
 
     Attributes:
         number: of the line, from 1.
@@ -143,47 +172,66 @@ class Health:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is shown of a comparison of A and B on a test set.
+    """Everything that is shown of a comparison of groups of runs on a test set.
 
     Attributes:
+        labels: name of each group.
         names: runs of each group.
-        settings: signature of each metric.
+        settings: signature of each metric; of a learned one, its model.
         differing: keys of the configuration that differ.
-        groups: by metric, the scores of A and of B.
+        groups: by metric, the scores of each group.
+        costs: by the names of :class:`nmt.evaluation.evaluated.Cost`, what each group took, where it is known.
+        tests: of runs of each group against runs of the first.
         by_length: bins of the number of words of the source.
         by_frequency: bins of the training frequency of the rarest word of the reference; empty without training text.
-        sentences: in descending order of the difference of chrF, B less A.
+        opponents: places of the two groups whose sentences are compared: the first group and the best of the others.
+        sentences: in descending order of the difference of chrF, the second opponent less the first.
         notes: what is missing, in words.
     """
 
     test_set: str
-    names: tuple[tuple[str, ...], tuple[str, ...]]
+    labels: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
     count: int
-    settings: dict[Metric, str]
+    settings: dict[str, str]
     differing: list[Difference]
-    groups: dict[Metric, tuple[Group, Group]]
+    groups: dict[str, tuple[Group, ...]]
+    costs: dict[str, tuple[Group, ...]]
     tests: list[Test]
     by_length: list[Bin]
     by_frequency: list[Bin]
+    opponents: tuple[int, int]
     sentences: list[Sentence]
     health: list[Health]
     notes: list[str]
 
     def extremes(self, count: int) -> tuple[list[Sentence], list[Sentence]]:
-        """At most ``count`` sentences each, on which B is better and on which A is, the largest difference first."""
+        """At most ``count`` sentences each, on which the second opponent is better and on which the first is.
+
+        The largest difference comes first.
+        """
         better = [one for one in self.sentences[:count] if one.chrf[1] > one.chrf[0]]
         worse = [one for one in self.sentences[: -count - 1 : -1] if one.chrf[1] < one.chrf[0]]
         return better, worse
 
 
-def compare(name: str, groups: Sides, training: Callable[[], Iterable[str]]) -> Comparison:
-    """Compare two groups of runs that have translated the same sources with the same references.
+def compare(
+    name: str,
+    groups: Groups,
+    training: Callable[[], Iterable[str]],
+    labels: Sequence[str] | None = None,
+    lengths: Sequence[int] = LENGTHS,
+) -> Comparison:
+    """Compare groups of runs that have translated the same sources with the same references.
 
     All are scored with the settings of the first run.
 
     Args:
         name: of the test set.
+        groups: one or more; each has a run.
         training: returns the target side of the training text; where that cannot be read, a note says so.
+        labels: names of the groups; by default A, B and so on.
+        lengths: upper ends of the bins of source length, in words, increasing.
     """
     runs = [one for group in groups for one in group]
     first, config = runs[0], runs[0].config.evaluation
@@ -192,14 +240,21 @@ def compare(name: str, groups: Sides, training: Callable[[], Iterable[str]]) -> 
         notes.append(f"the runs have other settings of evaluation; all are scored here with those of {first.name}")
     # Scores
     with showing("scoring", unit=""):
-        scored = {one.name: score(one.hypotheses, first.references, config) for one in runs}
-    metrics = [metric for metric in METRICS if metric in scored[first.name].signatures]
-    table = {
-        metric: both(
-            groups, partial(lambda name, group: Group(tuple(scored[run.name].value(name) for run in group)), metric)
-        )
+        scored = {id(one): score(one.hypotheses, first.references, config, further=first.further) for one in runs}
+    settings = scored[id(first)].signatures
+    metrics = [metric for metric in METRICS if metric in settings]
+    table: dict[str, tuple[Group, ...]] = {
+        metric: tuple(Group(tuple(scored[id(one)].value(metric) for one in group)) for group in groups)
         for metric in metrics
     }
+    shown: dict[str, str] = {metric: settings[metric] for metric in metrics}
+    for learned in dict.fromkeys(name for one in runs for name in one.neural):
+        models = {one.neural[learned].model for one in runs if learned in one.neural}
+        if len(models) > 1 or not all(learned in one.neural for one in runs):
+            notes.append(f"{neural.TITLES[learned]} is left out: the runs have none, or of other models")
+            continue
+        table[learned] = tuple(Group(tuple(one.neural[learned].score for one in group)) for group in groups)
+        shown[learned] = f"{models.pop()}, {neural.BETTER[learned]} is better, without tests of significance"
     # Tests
     tests: list[Test] = []
     if first.count > MOST:
@@ -208,7 +263,7 @@ def compare(name: str, groups: Sides, training: Callable[[], Iterable[str]]) -> 
         tests = significance(groups, metrics, config)
     # Kinds of sentences
     words = Words(config)
-    lengths = binned(groups, [len(line.split()) for line in first.sources], LENGTHS, config, 1)
+    by_length = binned(groups, [len(line.split()) for line in first.sources], lengths, config, 1)
     by_frequency: list[Bin] = []
     try:
         with showing("counting the words of the training text", unit=""):
@@ -216,36 +271,60 @@ def compare(name: str, groups: Sides, training: Callable[[], Iterable[str]]) -> 
         by_frequency = binned(groups, rarest, FREQUENCIES, config)
     except (OSError, NmtError) as error:
         notes.append(f"no BLEU by training frequency: {error}")
+    opponents = (0, best_of(table["bleu"][1:], 0) + 1 if len(groups) > 1 else 0)
     return Comparison(
         name,
-        both(groups, lambda group: tuple(run.name for run in group)),
+        tuple(labels or map(letter, range(len(groups)))),
+        each(groups, lambda group: tuple(run.name for run in group)),
         first.count,
-        {metric: scored[first.name].signatures[metric] for metric in metrics},
-        differing_keys(both(groups, lambda group: [run.config for run in group])),
+        shown,
+        differing_keys(each(groups, lambda group: [run.config for run in group])),
         table,
+        costs(groups),
         tests,
-        lengths,
+        by_length,
         by_frequency,
-        differing_sentences(groups, config),
+        opponents,
+        differing_sentences((groups[opponents[0]], groups[opponents[1]]), config) if len(groups) > 1 else [],
         [health(one, words) for one in runs],
         notes,
     )
 
 
-def both(groups: Sides, function: Callable[[Runs], T]) -> tuple[T, T]:
+def letter(place: int) -> str:
+    """A, B and so on; Z is followed by A1."""
+    return chr(ord("A") + place % 26) + (str(place // 26) if place >= 26 else "")
+
+
+def best_of(groups: Sequence[Group], default: int) -> int:
+    """The place of the highest mean."""
+    return max(range(len(groups)), key=lambda place: groups[place].mean, default=default)
+
+
+def each(groups: Groups, function: Callable[[Runs], T]) -> tuple[T, ...]:
     """A function of each group."""
-    return function(groups[0]), function(groups[1])
+    return tuple(map(function, groups))
 
 
-def differing_keys(configs: tuple[Sequence[Config], Sequence[Config]]) -> list[Difference]:
+def costs(groups: Groups) -> dict[str, tuple[Group, ...]]:
+    """What the groups took: the numbers that are known of every run."""
+    found = {}
+    for field in fields(Cost):
+        values = each(groups, lambda group, name=field.name: [getattr(run.cost, name) for run in group])  # type: ignore[misc]
+        if all(value is not None for group in values for value in group):
+            found[field.name] = tuple(Group(tuple(map(float, group))) for group in values)
+    return found
+
+
+def differing_keys(configs: Sequence[Sequence[Config]]) -> list[Difference]:
     """The keys that do not have one value in all runs, apart from names and folders."""
     flat = [[flatten(one.model_dump(mode="json", exclude={"name", "runs"})) for one in side] for side in configs]
     keys = dict.fromkeys(key for side in flat for one in side for key in one)
     found = []
     for key in keys:
         values = [tuple(dict.fromkeys(_json(one.get(key)) for one in side)) for side in flat]
-        if len({*values[0], *values[1]}) > 1:
-            found.append(Difference(key, (values[0], values[1])))
+        if len({value for side in values for value in side}) > 1:
+            found.append(Difference(key, tuple(values)))
     return found
 
 
@@ -253,13 +332,19 @@ def _json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def significance(groups: Sides, metrics: Sequence[Metric], config: EvaluationConfig) -> list[Test]:
-    """sacreBLEU's tests: of runs with equal seeds where each group has each seed once, else of each pair of runs."""
-    seeds = both(groups, lambda group: [run.config.seed for run in group])
-    paired = sorted(seeds[0]) == sorted(seeds[1]) and len({*seeds[0]}) == len(seeds[0])
-    references = [list(groups[0][0].references)]
+def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationConfig) -> list[Test]:
+    """sacreBLEU's tests of each group against the first.
+
+    Runs of equal seeds are compared where both groups have each seed once, else each pair of runs.
+    """
+    first = groups[0]
+    references = [list(lines) for lines in (first[0].references, *first[0].further)]
+    steps = []
+    for group in groups[1:]:
+        seeds = each((first, group), lambda runs: [run.config.seed for run in runs])
+        paired = sorted(seeds[0]) == sorted(seeds[1]) and len({*seeds[0]}) == len(seeds[0])
+        steps += [(a, [b for b in group if not paired or b.config.seed == a.config.seed]) for a in first]
     tests = []
-    steps = [(a, [b for b in groups[1] if not paired or b.config.seed == a.config.seed]) for a in groups[0]]
     with showing("testing significance", len(steps) * len(metrics), unit="tests") as step:
         for a, others in steps:
             systems: list[tuple[str, Sequence[str]]] = [
@@ -287,7 +372,7 @@ def _results(test: PairedTest) -> Iterable[Any]:
 
 
 def binned(
-    groups: Sides, values: Sequence[int], ends: Sequence[int], config: EvaluationConfig, least: int = 0
+    groups: Groups, values: Sequence[int], ends: Sequence[int], config: EvaluationConfig, least: int = 0
 ) -> list[Bin]:
     """Mean BLEU of each group in bins of a number that each sentence has; empty bins are left out.
 
@@ -302,14 +387,16 @@ def binned(
         members[bisect_left(ends, value)].append(i)
 
     def bleu(rows: Sequence[int], group: Runs) -> float:
-        scores = [
-            score([run.hypotheses[i] for i in rows], [run.references[i] for i in rows], config, ["bleu"])
-            for run in group
-        ]
+        scores = []
+        for run in group:
+            hypotheses, *streams = (
+                [lines[i] for i in rows] for lines in (run.hypotheses, run.references, *run.further)
+            )
+            scores.append(score(hypotheses, streams[0], config, ["bleu"], further=streams[1:]))
         return mean(one.bleu for one in scores)
 
     return [
-        Bin(label, len(rows), both(groups, partial(bleu, rows)))
+        Bin(label, len(rows), each(groups, partial(bleu, rows)))
         for label, rows in zip(labels, members, strict=True)
         if rows
     ]
@@ -339,18 +426,19 @@ def rarest_words(references: Sequence[str], training: Iterable[str], words: Word
     return [min((counts[word] for word in line), default=0) for line in lines]
 
 
-def differing_sentences(groups: Sides, config: EvaluationConfig) -> list[Sentence]:
-    """All sentences, in descending order of the difference of mean chrF, B less A."""
+def differing_sentences(groups: tuple[Runs, Runs], config: EvaluationConfig) -> list[Sentence]:
+    """All sentences, in descending order of the difference of mean chrF, second group less first."""
     metric, first = metric_of("chrf", config), groups[0][0]
 
     def typical(i: int, group: Runs) -> tuple[EvaluatedRun, float]:
-        values = [float(metric.sentence_score(run.hypotheses[i], [run.references[i]]).score) for run in group]
+        streams = [first.references, *first.further]
+        values = [float(metric.sentence_score(run.hypotheses[i], [one[i] for one in streams]).score) for run in group]
         middle = mean(values)
         return group[min(range(len(group)), key=lambda place: abs(values[place] - middle))], middle
 
     found = []
     for i in range(first.count):
-        (a, a_chrf), (b, b_chrf) = both(groups, partial(typical, i))
+        (a, a_chrf), (b, b_chrf) = each(groups, partial(typical, i))
         lines = (a.name, b.name), (a.hypotheses[i], b.hypotheses[i])
         found.append(Sentence(i + 1, first.sources[i], first.references[i], *lines, (a_chrf, b_chrf)))
     return sorted(found, key=lambda one: (one.chrf[0] - one.chrf[1], one.number))

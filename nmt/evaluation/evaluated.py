@@ -5,32 +5,71 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nmt.config.experiment import Config
 from nmt.data.corpus import Corpus
 from nmt.data.prepare import sets_of_run
 from nmt.errors import DataError, NmtError
+from nmt.evaluation.neural import Neural
 from nmt.evaluation.results import Results
+from nmt.run.card import translation_seconds
 from nmt.run.directory import Run
+from nmt.run.listing import row_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took; None where it is not known.
+
+    Attributes:
+        parameters: number of weights.
+        steps: updates of the training.
+        minutes: training time.
+        seconds: time to translate 1,000 sentences of the set: processor time on a CPU, elapsed time on a GPU.
+    """
+
+    parameters: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """A run with its translations of a test set."""
+    """A run with its translations of a test set, and its cost.
+
+    Attributes:
+        further: further reference translations, each as ``references``.
+        neural: scores of learned metrics.
+    """
 
     name: str
     config: Config
     sources: Sequence[str]
     references: Sequence[str]
     hypotheses: Sequence[str]
+    cost: Cost = Cost()
+    further: Sequence[Sequence[str]] = ()
+    neural: Mapping[str, Neural] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return len(self.sources)
+
+
+def _neural(record: Mapping[str, Any]) -> dict[str, Neural]:
+    """The scores of learned metrics in a record; those that are damaged are left out."""
+    found, stored = {}, record.get("neural")
+    for name, one in stored.items() if isinstance(stored, dict) else ():
+        with suppress(LookupError, TypeError, ValueError):
+            found[name] = Neural.of_record(one)
+    return found
 
 
 class Stored:
@@ -72,7 +111,7 @@ class Stored:
 
     def _load(self, name: str) -> EvaluatedRun:
         record = self.results.record(name) or {}
-        path = self.run.evaluation / f"{name}.jsonl"
+        path, further = self.run.evaluation / f"{name}.jsonl", list[list[str]]()
         again = f"evaluate the run again: nmt evaluate {_quoted(self.run)}"
         if "model" in record and record["model"] != self._checksum(record["model"]):
             raise DataError(f"{self.name}: the results of {name} are of earlier weights; {again}")
@@ -80,6 +119,8 @@ class Stored:
             hypotheses = self.results.hypotheses(name)
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
             columns = [[line[key] for line in lines] for key in ("source", "reference", "hypothesis")]
+            more = [line.get("further_references", []) for line in lines]
+            further = [[str(text) for text in column] for column in zip(*more, strict=True)]
         except FileNotFoundError as error:
             if error.filename != str(path):
                 raise DataError(f"{error.filename}: no such file; {again}") from None
@@ -95,7 +136,13 @@ class Stored:
             raise DataError(f"{path.with_suffix('.hyp')}: damaged, or of another evaluation; {again}")
         if not len(columns[0]) == len(columns[1]) == len(hypotheses):
             raise DataError(f"{path.with_suffix('.hyp')}: has another number of lines than its sources; {again}")
-        return EvaluatedRun(self.name, self.config, columns[0], columns[1], hypotheses)
+        return EvaluatedRun(
+            self.name, self.config, columns[0], columns[1], hypotheses, self._cost(name), further, _neural(record)
+        )
+
+    def _cost(self, name: str) -> Cost:
+        row, seconds = row_of(self.run.path, self.run.path.parent), translation_seconds(self.run, name)
+        return Cost(row.parameters, row.steps, row.minutes, seconds)
 
     def _checksum(self, recorded: str) -> str:
         """The checksum of the final weights; ``recorded`` where it is not known."""
@@ -138,7 +185,7 @@ def common(runs: Sequence[Stored], wanted: str | None = None) -> tuple[str, list
         found = [_same(run, name, model) for run in runs]
         if all(one is not None for one in found):
             evaluated = [one for one in found if one is not None]
-            _check(name, evaluated)
+            check_same(name, evaluated)
             return name, evaluated
         missing = next(run for run, one in zip(runs, found, strict=True) if one is None)
         problem = problem or (
@@ -156,12 +203,16 @@ def _same(run: Stored, name: str, model: EvaluatedRun) -> EvaluatedRun | None:
     return next((one for one in others if one.sources == model.sources), None)
 
 
-def _check(name: str, runs: Sequence[EvaluatedRun]) -> None:
+def check_same(name: str, runs: Sequence[EvaluatedRun]) -> None:
+    """
+    Raises:
+        DataError: the runs have other sources or references than the first one.
+    """
     first = runs[0]
     for other in runs[1:]:
         for what, one, two in (
             ("sources", first.sources, other.sources),
-            ("references", first.references, other.references),
+            ("references", _all_references(first), _all_references(other)),
         ):
             if len(one) != len(two):
                 raise DataError(f"{name}: has {len(one)} {what} in {first.name} but {len(two)} in {other.name}")
@@ -171,6 +222,10 @@ def _check(name: str, runs: Sequence[EvaluatedRun]) -> None:
                     f"{name}: the {what} of {first.name} and {other.name} differ, first in line {line}; compare runs "
                     "that were evaluated on the same text"
                 )
+
+
+def _all_references(run: EvaluatedRun) -> Sequence[tuple[str, ...]]:
+    return list(zip(run.references, *run.further, strict=True))
 
 
 def _quoted(run: Run) -> str:

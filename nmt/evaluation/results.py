@@ -2,7 +2,8 @@
 
 runs/NAME/evaluation/
     SET.hyp, SET.json      a test set: translations; scores, signatures, and their basis
-    SET.jsonl              a line for each sentence: source, reference, hypothesis, and its scores
+    SET.jsonl              a line for each sentence: source, reference, hypothesis, whether it is as long as the
+                           search allows ("cut"), and its scores
     SET@KEY=VALUE.*        results with another search, named by what differs from the run's
     SET@VARIANT.*          results with changed sources (:mod:`nmt.evaluation.robustness`)
     earlier/SET.ID.*       results of the same set with another model, search, metric or other data
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from nmt.config.evaluation import EvaluationConfig
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.limits import ResolvedSearch
 from nmt.data.tagged import written
+from nmt.evaluation.neural import wanted
 from nmt.evaluation.scores import Scores, score
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync, write_json, write_text
@@ -40,6 +42,7 @@ class Basis:
         signatures: signatures of the metrics, without sacreBLEU's version.
         data: SHA-256 of the sources and references.
         sentences: number of sources.
+        neural: model of each learned metric; a record may have further ones.
     """
 
     model: str
@@ -47,6 +50,7 @@ class Basis:
     signatures: dict[str, str]
     data: str
     sentences: int
+    neural: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,14 +60,19 @@ class Basis:
         evaluation: EvaluationConfig,
         sources: Sequence[str],
         references: Sequence[str],
+        further: Sequence[Sequence[str]] = (),
     ) -> Basis:
         sums = hashlib.sha256()
-        for lines in (sources, references):
+        for lines in (sources, references, *further):
             for line in lines:
                 sums.update(written(line).encode() + b"\n")
             sums.update(b"\n\n")
-        signatures = score(["x"], ["x"], evaluation).signatures  # of any text: signatures depend only on settings
-        return cls(model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources))
+        signatures = score(
+            ["x"], ["x"], evaluation, further=[["x"] for _ in further]
+        ).signatures  # of any text: signatures depend only on settings
+        return cls(
+            model, _settings(search), _unversioned(signatures), sums.hexdigest(), len(sources), wanted(evaluation)
+        )
 
     @property
     def id(self) -> str:
@@ -80,6 +89,7 @@ class Basis:
             return (
                 all(record[key] == getattr(self, key) for key in ("model", "data") if "model" in record)
                 and record["sentences"] == self.sentences
+                and all(record["neural"][name]["model"] == model for name, model in self.neural.items())
                 and _unversioned(record["signatures"]) == self.signatures
                 and _settings(ResolvedSearch.model_validate({**former, **record["search"]})) == self.search
             )
@@ -143,6 +153,13 @@ class Results:
         """The stored translations of a test set."""
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]
 
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """What is stored of each sentence of a test set; empty in a run of an earlier version."""
+        path = self.folder / f"{name}.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
     def _check(self) -> None:
         """Check that the run may be written to.
 
@@ -201,6 +218,7 @@ def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str], 
     write_text(_path(stem, "jsonl"), "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
     record = {
         "sentences": basis.sentences,
+        **({"cut": sum(line["cut"] for line in lines)} if lines else {}),
         **scores.as_dict(),
         "search": basis.search,
         "model": basis.model,

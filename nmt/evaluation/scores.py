@@ -11,11 +11,9 @@ import math
 import os
 import shlex
 import sys
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,7 +24,9 @@ from sacrebleu.significance import _bootstrap_resample, estimate_ci
 
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.errors import ConfigError, DataError
+from nmt.evaluation import neural
 from nmt.evaluation.languages import Writing, writing_of_code, writing_of_text
+from nmt.evaluation.neural import Neural
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Scores:
         chrfpp: chrF2++ (Popović 2017), higher is better.
         spbleu: BLEU on the pieces of FLORES-200 (Goyal et al. 2022), higher is better.
         intervals: lower and upper end of the 95 % bootstrap interval (Koehn 2004) of each metric that has one.
+        neural: scores of learned metrics, by name.
     """
 
     bleu: float
@@ -72,6 +73,7 @@ class Scores:
     chrfpp: float = math.nan
     spbleu: float = math.nan
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    neural: dict[str, Neural] = field(default_factory=dict)
 
     def value(self, metric: Metric) -> float:
         return float(getattr(self, _attribute(metric)))
@@ -83,6 +85,8 @@ class Scores:
         if self.intervals:
             found["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}
             found["bootstrap"] = {"resamples": RESAMPLES, "seed": os.environ.get("SACREBLEU_SEED", str(SEED))}
+        if self.neural:
+            found["neural"] = {name: one.as_dict() for name, one in self.neural.items()}
         return found
 
     @classmethod
@@ -90,7 +94,8 @@ class Scores:
         """Scores from the JSON data of :meth:`as_dict`."""
         values: dict[str, Any] = {_attribute(name): float(record.get(name, math.nan)) for name in METRICS}
         intervals = {name: (float(low), float(high)) for name, (low, high) in record.get("intervals", {}).items()}
-        return cls(**values, signatures=record["signatures"], intervals=intervals)
+        neural = {name: Neural.of_record(one) for name, one in record.get("neural", {}).items()}
+        return cls(**values, signatures=record["signatures"], intervals=intervals, neural=neural)
 
 
 def score(
@@ -100,19 +105,23 @@ def score(
     metrics: Sequence[Metric] | None = None,
     *,
     intervals: bool = False,
+    further: Sequence[Sequence[str]] = (),
 ) -> Scores:
     """Score a corpus. TER takes far longer than the other metrics; omit it from ``metrics`` if time matters.
 
     Args:
         metrics: by default those of ``config``.
         intervals: whether to compute 95 % intervals by sacreBLEU's bootstrap, for at most :data:`MOST` sentences.
+        further: further reference translations of all sentences, as ``references``; every metric is over all of them.
 
     Raises:
         ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
         DataError: the numbers of hypotheses and references differ, or both are 0.
     """
-    _check_counts(hypotheses, references=references)
-    values = dict.fromkeys(map(_attribute, METRICS), math.nan)
+    streams = [references, *further]
+    for stream in streams:
+        _check_counts(hypotheses, references=stream)
+    values: dict[str, Any] = dict.fromkeys(map(_attribute, METRICS), math.nan)
     signatures: dict[str, str] = {}
     ends: dict[str, tuple[float, float]] = {}
     matches = None
@@ -121,39 +130,45 @@ def score(
         if name == "spbleu" and not _has_flores():
             continue
         metric = metric_of(name, config)
-        found = metric.corpus_score(hypotheses, [references])
+        found = metric.corpus_score(hypotheses, streams)
         values[_attribute(name)] = float(found.score)
         if resampled:
-            ends[name] = _interval(metric, hypotheses, references)
+            ends[name] = _interval(metric, hypotheses, streams)
         signatures[name] = str(metric.get_signature())
         if name == "bleu" and isinstance(found, BLEUScore):
             matches = int(found.counts[-1])
     return Scores(**values, signatures=signatures, matches=matches, intervals=ends)
 
 
-def _interval(metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
+def _interval(
+    metric: BLEU | CHRF | TER, hypotheses: Sequence[str], streams: Sequence[Sequence[str]]
+) -> tuple[float, float]:
     """sacreBLEU's bootstrap interval: mean and half width of the middle 95 %.
 
     ``corpus_score(n_bootstrap=...)`` fails where resamples have scores of several types (float and NumPy's).
     """
-    statistics = metric._extract_corpus_statistics(hypotheses, [references])
+    statistics = metric._extract_corpus_statistics(hypotheses, streams)
     _, found = _bootstrap_resample(statistics, metric, RESAMPLES)
     middle, half = estimate_ci(np.array([float(one.score) for one in found]))
     return float(middle - half), float(middle + half)
 
 
 def sentence_scores(
-    hypotheses: Sequence[str], references: Sequence[str], config: EvaluationConfig
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    config: EvaluationConfig,
+    further: Sequence[Sequence[str]] = (),
 ) -> list[dict[str, float]]:
     """Scores of each sentence. BLEU has the effective order, as in sacreBLEU's ``sentence_bleu``."""
-    _check_counts(hypotheses, references=references)
+    for stream in [references, *further]:
+        _check_counts(hypotheses, references=stream)
     metrics = {name: metric_of(name, config) for name in config.metrics if name != "spbleu" or _has_flores()}
     for metric in metrics.values():
         if isinstance(metric, BLEU):
             metric.effective_order = True
     return [
-        {name: float(metric.sentence_score(hypothesis, [reference]).score) for name, metric in metrics.items()}
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
+        {name: float(metric.sentence_score(hypothesis, found).score) for name, metric in metrics.items()}
+        for hypothesis, *found in zip(hypotheses, references, *further, strict=True)
     ]
 
 
@@ -171,7 +186,7 @@ def resolve(
         say: called with a line about each choice that may surprise.
 
     Raises:
-        ConfigError: ``evaluation.tokenize`` names a tokenizer whose package is not installed.
+        ConfigError: the package of a tokenizer or a metric is not installed.
     """
     # BLEU's tokenizer
     written, text = writing_of_code(language), writing_of_text(references)
@@ -200,55 +215,19 @@ def resolve(
         asian = seen in ("chinese", "japanese", "korean") or tokenize in ("zh", "ja-mecab", "ko-mecab")
     resolved = config.model_copy(update={"tokenize": tokenize, "ter_asian_support": asian})
     metric_of("bleu", resolved)
+    neural.check(resolved)
     return resolved
-
-
-def bleu_by_length(
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    sources: Sequence[str],
-    edges: Sequence[int],
-    config: EvaluationConfig,
-) -> list[tuple[str, int, float]]:
-    """Corpus BLEU in bins of source length, as in figure 2 of Bahdanau et al. 2015.
-
-    Args:
-        edges: increasing upper ends of the bins, in words; a last bin has the longer sentences. (10, 20) gives the bins
-            "1-10" (with empty sources), "11-20" and "21+".
-
-    Returns:
-        (label, number of sentences, BLEU) of the non-empty bins, shortest first.
-
-    Raises:
-        ConfigError: ``evaluation.tokenize`` needs a package that is not installed.
-        DataError: the numbers of hypotheses, references and sources differ, or are 0.
-        ValueError: ``edges`` do not increase, or one is less than 1.
-    """
-    _check_counts(hypotheses, references=references, sources=sources)
-    starts = [1, *(edge + 1 for edge in edges)]
-    if any(after <= before for before, after in pairwise(starts)):
-        raise ValueError(f"edges must increase and be at least 1, found {list(edges)}")
-    labels = [f"{start}-{edge}" for start, edge in zip(starts, edges, strict=False)] + [f"{starts[-1]}+"]
-    bins: list[list[int]] = [[] for _ in labels]
-    for index, source in enumerate(sources):
-        bins[bisect_left(edges, len(source.split()))].append(index)
-    return [
-        (
-            label,
-            len(members),
-            score([hypotheses[i] for i in members], [references[i] for i in members], config, ["bleu"]).bleu,
-        )
-        for label, members in zip(labels, bins, strict=True)
-        if members
-    ]
 
 
 def table(rows: Mapping[str, Scores]) -> str:
     """Format the scores of test sets as an aligned plain-text table, with the signatures below."""
     metrics = [metric for metric in METRICS if any(metric in scores.signatures for scores in rows.values())]
-    cells = [["test set", *(TITLES[metric] for metric in metrics)]]
+    learned = list(dict.fromkeys(name for scores in rows.values() for name in scores.neural))
+    cells = [["test set", *(TITLES[metric] for metric in metrics), *(neural.TITLES[name] for name in learned)]]
     for name, scores in rows.items():
-        cells.append([name, *(_cell(scores, metric) for metric in metrics)])
+        cells.append(
+            [name, *(_cell(scores, metric) for metric in metrics), *(_learned(scores, one) for one in learned)]
+        )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
     signatures = [
@@ -256,6 +235,12 @@ def table(rows: Mapping[str, Scores]) -> str:
         for metric in metrics
         for scores in rows.values()
         if metric in scores.signatures
+    ]
+    signatures += [
+        f"{neural.TITLES[name]}: {scores.neural[name].model}, {neural.BETTER[name]} is better"
+        for name in learned
+        for scores in rows.values()
+        if name in scores.neural
     ]
     if any(scores.intervals for scores in rows.values()):
         signatures.append(f"[ ]: 95 % intervals by {RESAMPLES:,} bootstrap resamples of the sentences")
@@ -266,6 +251,12 @@ def _cell(scores: Scores, metric: Metric) -> str:
     value, ends = scores.value(metric), scores.intervals.get(metric)
     text = "-" if math.isnan(value) else f"{value:.2f}"
     return text if ends is None else f"{text} [{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def _learned(scores: Scores, name: str) -> str:
+    if (one := scores.neural.get(name)) is None:
+        return "-"
+    return f"{one.score:.4f}" + ("" if one.interval is None else f" [{one.interval[0]:.4f}, {one.interval[1]:.4f}]")
 
 
 def _attribute(metric: Metric) -> str:

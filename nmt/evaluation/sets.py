@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
+from nmt.evaluation import neural
 from nmt.evaluation.results import Basis, Lines, Results
 from nmt.evaluation.scores import Scores, score, sentence_scores
 from nmt.runtime.progress import showing
@@ -28,15 +30,18 @@ class TestSet:
 
     Attributes:
         name: of its results: that of the test set, or ``valid``.
+        further: further reference translations, each as ``references``.
     """
 
     name: str
     sources: Sequence[str]
     references: Sequence[str]
+    further: Sequence[Sequence[str]] = ()
 
     @classmethod
     def of(cls, corpus: Corpus, part: str) -> TestSet:
-        return cls(part.removeprefix("test."), corpus.sources(part), corpus.part(part).targets())
+        name, further = part.removeprefix("test."), corpus.further_references(part)
+        return cls(name, corpus.sources(part), corpus.part(part).targets(), further)
 
     @classmethod
     def all_of(cls, corpus: Corpus, part: str) -> list[TestSet]:
@@ -49,11 +54,17 @@ class TestSet:
                 found.append(cls(f"{whole.name}.{dataset}", whole.sources[rows], whole.references[rows]))
         return [whole, *found]
 
-    def lines(self, hypotheses: Sequence[str], evaluation: EvaluationConfig) -> Lines:
-        """What is stored of each sentence: text and scores."""
-        found = sentence_scores(hypotheses, self.references, evaluation)
-        rows = zip(self.sources, self.references, hypotheses, found, strict=True)
-        return [{"source": s, "reference": r, "hypothesis": h, **scores} for s, r, h, scores in rows]
+    def lines(self, found: Scored, evaluation: EvaluationConfig) -> Lines:
+        """What is stored of each sentence: text and scores, those of learned metrics too."""
+        by_sentence = sentence_scores(found.hypotheses, self.references, evaluation, self.further)
+        rows: list[dict[str, Any]] = []
+        for i, (source, reference, scores) in enumerate(zip(self.sources, self.references, by_sentence, strict=True)):
+            row: dict[str, Any] = {"source": source, "reference": reference}
+            if self.further:
+                row["further_references"] = [lines[i] for lines in self.further]
+            row |= {"hypothesis": found.hypotheses[i], "cut": found.cut[i], **scores}
+            rows.append(row | {name: one.sentences[i] for name, one in found.scores.neural.items()})
+        return rows
 
     def basis(self, model: str, search: ResolvedSearch, evaluation: EvaluationConfig) -> Basis:
         """What scores of this set depend on.
@@ -61,7 +72,7 @@ class TestSet:
         Args:
             model: SHA-256 of the file of weights.
         """
-        return Basis.of(model, search, evaluation, self.sources, self.references)
+        return Basis.of(model, search, evaluation, self.sources, self.references, self.further)
 
 
 def sets_of(corpus: Corpus) -> list[TestSet]:
@@ -70,17 +81,41 @@ def sets_of(corpus: Corpus) -> list[TestSet]:
     return [one for part in parts for one in TestSet.all_of(corpus, part)]
 
 
-def score_set(
-    translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE
-) -> tuple[Scores, list[str]]:
+class Scored(NamedTuple):
+    """Scores and translations of a set.
+
+    Attributes:
+        cut: whether each hypothesis may have been cut at the limit of length.
+        search: what the search took on this rank: sentences, seconds, device.
+    """
+
+    scores: Scores
+    hypotheses: list[str]
+    cut: list[bool]
+    search: dict[str, Any]
+
+
+def score_set(translator: Translator[Any], one: TestSet, evaluation: EvaluationConfig, ranks: Ranks = ALONE) -> Scored:
     """Translate and score a set; all ranks have the scores and the hypotheses."""
-    notices = Notices(log.warning, most=3)
-    hypotheses = [
-        found.text for found in translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
-    ]
+    notices, begun, busy = Notices(log.warning, most=3), time.perf_counter(), time.process_time()
+    found = translate_shared(translator, one.sources, ranks, f"translating {one.name}", notices)
+    search = {
+        "sentences": len(found),
+        "seconds": round(time.perf_counter() - begun, 3),
+        "processor_seconds": round(time.process_time() - busy, 3),
+        "device": str(translator.engine.device).partition(":")[0],
+    }
     notices.close()
+    hypotheses = [each.text for each in found]
     with showing(f"scoring {one.name}", unit=""):
-        return ranks.on_main(lambda: score(hypotheses, one.references, evaluation, intervals=True)), hypotheses
+        scores = ranks.on_main(
+            lambda: score(hypotheses, one.references, evaluation, intervals=True, further=one.further)
+        )
+    if neural.wanted(evaluation):
+        streams = [one.references, *one.further]
+        learned = ranks.on_main(lambda: neural.score(evaluation, one.sources, hypotheses, streams))
+        scores = replace(scores, neural=learned)
+    return Scored(scores, hypotheses, [each.at_limit for each in found], search)
 
 
 @dataclass(frozen=True)
@@ -90,6 +125,8 @@ class Evaluated:
     Attributes:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
         sources: the lines that were translated.
+        took: what the search took, see :class:`Scored`.
+        cut: how many translations may have been cut at the limit of length.
     """
 
     scores: Scores
@@ -97,13 +134,16 @@ class Evaluated:
     search: ResolvedSearch
     engine: str
     sources: Sequence[str]
+    took: dict[str, Any]
+    cut: int
 
     @property
     def about(self) -> str:
         """The search in words."""
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
-        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}"
+        cut = f", {self.cut:,} translations at the limit of length" if self.cut else ""
+        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
 
 
 def score_and_store(
@@ -120,19 +160,38 @@ def score_and_store(
         store: a method of :class:`Results`.
         differing: settings that differ from the run's; they become part of the name that the results have.
     """
-    scores, hypotheses = score_set(translator, one, evaluation)
+    found = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
-    about = translator.search, type(translator.engine).__name__.removesuffix("Engine"), one.sources
+    engine = type(translator.engine).__name__.removesuffix("Engine")
+    about = translator.search, engine, one.sources, found.search, sum(found.cut)
     try:
         name = name_of(one.name, differing or {})
-        return Evaluated(scores, store(name, basis, scores, hypotheses, one.lines(hypotheses, evaluation)), *about)
+        stored = store(name, basis, found.scores, found.hypotheses, one.lines(found, evaluation))
+        return Evaluated(found.scores, stored, *about)
     except OSError as error:
         where = error.filename or one.name
         log.warning(
             "the scores of %s are not stored: %s: %s; to keep them, redirect the output to a file (> FILE)",
             one.name, where, error.strerror or error,
         )  # fmt: skip
-        return Evaluated(scores, None, *about)
+        return Evaluated(found.scores, None, *about)
+
+
+def find_stored(
+    translator: Translator[Any],
+    one: TestSet,
+    evaluation: EvaluationConfig,
+    results: Results,
+    differing: Mapping[str, Any],
+) -> Evaluated | None:
+    """What :func:`score_and_store` stored with the same weights, search and text; None if nothing."""
+    name = name_of(one.name, differing)
+    scores = results.find(name, one.basis(translator.checksum, translator.search, evaluation))
+    if scores is None:
+        return None
+    engine = type(translator.engine).__name__.removesuffix("Engine")
+    cut = sum(line.get("cut", False) for line in results.lines(name))
+    return Evaluated(scores, results.folder / f"{name}.json", translator.search, engine, one.sources, {}, cut)
 
 
 def name_of(name: str, differing: Mapping[str, Any]) -> str:

@@ -8,14 +8,15 @@ output word. The end of the source takes no link; an output word whose weight is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from nmt.errors import DataError
-from nmt.insight.attention import evaluating, merged
+from nmt.insight.attention import merged
+from nmt.translation.attended import BATCH_WEIGHTS, evaluating, forced_maps
 from nmt.translation.batches import search_batches
 from nmt.translation.translator import read_text
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from nmt.models.seq2seq import Seq2Seq
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translation, Translator
-
-BATCH_WEIGHTS = 1 << 18  # weights of a batch in one layer and head
 
 
 class Aligner:
@@ -62,10 +61,11 @@ class Aligner:
                 found[i][n] = _links(weights, words[i], self.tokenizer.tgt_words(translations[i][n].tokens))
         return found
 
-    def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[Tensor]:
+    def _weights(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
         """The mean over the heads of the layer, [T, S] without eos, of each pair of ids."""
-        for maps in forced_maps(self.model, self.tokenizer, pairs):
-            yield maps[self.layer].mean(dim=0)[:-1, :-1]
+        with evaluating(self.model):
+            found = list(forced_maps(self.model, self.tokenizer, pairs))
+        return [maps[self.layer].mean(dim=0)[:-1, :-1] for maps in found]
 
 
 def attention_layers(model: Seq2Seq[Any], tokenizer: Tokenizer) -> int:
@@ -82,32 +82,14 @@ def attention_layers(model: Seq2Seq[Any], tokenizer: Tokenizer) -> int:
     return maps.size(0)
 
 
-def forced_maps(
-    model: Seq2Seq[Any], tokenizer: Tokenizer, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
-) -> Iterator[Tensor]:
-    """Attention over the source of each pair of ids under teacher forcing, as float32 on the CPU.
-
-    Args:
-        model: has attention.
-        pairs: without bos and eos.
-
-    Returns:
-        [layers, H, T + 1, S + 1] of each pair: the rows of all its target tokens and of eos, over the source and eos.
-    """
-    device = next(model.parameters()).device
-
-    def padded(rows: Sequence[Sequence[int]]) -> Tensor:
-        return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, tokenizer.pad_id).to(device)
-
-    src = padded([[*source, tokenizer.eos_id] for source, _ in pairs])
-    tgt_in = padded([[tokenizer.bos_id, *target] for _, target in pairs])
-    lengths = torch.tensor([len(source) for source, _ in pairs], device=device)
-    mask = torch.arange(src.size(1), device=device) <= lengths.unsqueeze(1)
-    with evaluating(model):
-        maps = model.attention_maps(src, mask, tgt_in)
-    assert maps is not None
-    for row, (source, target) in zip(maps.float().cpu().unbind(1), pairs, strict=True):
-        yield row[:, :, : len(target) + 1, : len(source) + 1]
+def aligner_of(translator: Translator[Any]) -> Aligner | None:
+    """An aligner of a translator; None where its engine or its model has no attention."""
+    if not hasattr(translator.engine, "model"):
+        return None
+    try:
+        return Aligner(translator)
+    except DataError:
+        return None
 
 
 def _links(weights: Tensor, src_words: Sequence[int], tgt_words: Sequence[int]) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from nmt.errors import DataError
-from nmt.insight.alignment import BATCH_WEIGHTS, attention_layers, forced_maps
+from nmt.insight.alignment import attention_layers
 from nmt.insight.attention import merged
+from nmt.translation.attended import BATCH_WEIGHTS, evaluating, forced_maps
 from nmt.translation.batches import search_batches
 from nmt.translation.translator import read_text
 
@@ -129,7 +130,9 @@ def word_weights(
     areas = [range(max(len(one), len(other)) ** 2) for one, other in zip(src, tgt, strict=True)]
     for batch in search_batches(areas, 1, BATCH_WEIGHTS):
         pairs = [(src[i], tgt[i]) for i in batch]
-        for i, maps in zip(batch, forced_maps(model, tokenizer, pairs), strict=True):
+        with evaluating(model):
+            found = list(forced_maps(model, tokenizer, pairs))
+        for i, maps in zip(batch, found, strict=True):
             words = tokenizer.src_words(read_text(translator.search, sources[i])), tokenizer.tgt_text_words(targets[i])
             tags = len(translator.tags_of(sources[i]))
             rows = maps[:, :, shift : shift + len(tgt[i]), tags:-1]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from nmt.insight.explain import Method, explain, shares
 from nmt.insight.figures import MAX_POSITIONS
 from nmt.models.maps import Part, self_attention_maps
+from nmt.translation.attended import evaluating
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
@@ -105,18 +105,6 @@ def method_weights(maps: Maps, method: Method | None) -> Tensor | None:
             return maps.cross
         return shares(maps.cross * maps.methods["norm"].unsqueeze(2))
     return maps.methods[method]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the model without dropout and gradients, and return it to its mode."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
 
 
 def merged(weights: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nmt import __version__
 from nmt.errors import ExportError
-from nmt.interop.parity import Check, compare, judge, lines_to_check
+from nmt.interop.parity import Check, Lines, compare, judge, lines_to_check
 from nmt.interop.targets import TARGETS, Exported, Target, load_target
 from nmt.run.directory import Run
 from nmt.storage.atomic import (
@@ -35,11 +35,11 @@ ACCOUNT = "nmt.json"  # checksums of the files, where they come from, and how th
 
 
 def export(
-    run: Run, name: str, weights: str = "float32", output: Path | None = None, check: Path | None = None
+    run: Run, name: str, weights: str = "float32", output: Path | None = None, check: Path | Lines | None = None
 ) -> tuple[Path, Check | None]:
     """Write a run for use elsewhere: its model, its tokenizer, and how to use them.
 
-    Before it is put in place, the export translates lines of the validation set (or of the file ``check``) beside the
+    Before it is put in place, the export translates lines of the validation set (or of ``check``) beside the
     run's own engine. An export that fails leaves nothing behind.
 
     Args:
@@ -72,7 +72,7 @@ def export(
     path = Path(os.path.realpath(output))  # of a link, the folder that it leads to
     with _writing(output):
         _refuse_foreign(path, output)
-    lines = lines_to_check(run, config, check)
+    lines = check if isinstance(check, Lines) else lines_to_check(run, config, check)
     # Write, compare
     exported = Exported(run, config, load_translator(run), weights, lines)
     with _writing(output), signals_raise():

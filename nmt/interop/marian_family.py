@@ -49,7 +49,11 @@ def check_architecture(path: Path, config: Config, program: str, more: Mapping[s
             f"{path}: {program} cannot express {', '.join(keys)}; train a run with model.preset: marian, which every "
             "target can express, or export --to ctranslate2"
         )
-    unknown = [f"search.{key}" for key in ("coverage_penalty", "min_length", "no_repeat_ngram") if getattr(search, key)]
+    unknown = [
+        f"search.{key}"
+        for key in ("coverage_penalty", "min_length", "no_repeat_ngram", "copy_unknown")
+        if getattr(search, key)
+    ]
     if search.method != "beam":
         unknown = [f"search.method: {search.method}"]
     if unknown:

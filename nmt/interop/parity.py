@@ -46,6 +46,7 @@ class Check:
         greedy: as ``same``, with beam size 1; None where the run's own search is greedy.
         search: settings of the comparison that the other program cannot have as the run has them.
         own_search: whether the export is searched as the run is, see :class:`nmt.interop.targets.Target`.
+        quantized: whether the weights are others than float32, so that a loss of BLEU is expected.
         differing: beam size, line, translation of the run, translation of the export; at most :data:`LISTED` of each
             beam size.
     """
@@ -60,6 +61,7 @@ class Check:
     greedy: float | None = None
     search: str = ""
     own_search: bool = True
+    quantized: bool = False
     differing: list[tuple[int, str, str, str]] = field(default_factory=list)
 
     def summary(self) -> str:
@@ -72,7 +74,8 @@ class Check:
         if self.same < 1:
             parts.append(f"{self.likeness:.1f} BLEU against the run's own")
         if self.bleu is not None:
-            parts.append(f"{self.bleu[1]:.2f} BLEU, the run itself {self.bleu[0]:.2f}")
+            loss = f": a loss of {self.bleu[0] - self.bleu[1]:.2f}" if self.quantized else ""
+            parts.append(f"{self.bleu[1]:.2f} BLEU, the run itself {self.bleu[0]:.2f}{loss}")
             if not self.own_search and abs(self.bleu[1] - self.bleu[0]) > OTHER_TOLERANCE:
                 parts.append(
                     "the probabilities are equal, the beam searches are not: tune beam and length penalty there"
@@ -153,6 +156,7 @@ def compare(target: Target, folder: Path, exported: Exported, difference: float 
         greedy=greedy,
         search=", ".join(f"search.{key}: {value}" for key, value in changed.items()),
         own_search=target.own_search,
+        quantized=exported.quantize is not None,
         differing=listed,
     )
 

@@ -47,6 +47,7 @@ TARGETS = {
     "huggingface": Listed("nmt.interop.huggingface", ()),
     "marian": Listed("nmt.interop.marian", ()),
     "argos": Listed("nmt.interop.argos", ("int8", "float16")),
+    "onnx": Listed("nmt.interop.onnx", ("int8", "float16")),
 }
 
 

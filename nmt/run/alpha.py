@@ -1,8 +1,13 @@
-"""The strength of the length penalty that was chosen for a run's final model, in ``runs/NAME/alpha.json``."""
+"""Search settings chosen for a run's final model: alpha by the training, ``runs/NAME/alpha.json``, and by nmt tune.
+
+``nmt tune`` writes beam size and alpha into ``runs/NAME/tuned.json``. Commands that translate use them; training,
+resuming and reproducing do not.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,6 +57,78 @@ def read(run: Run) -> Chosen | None:
         return None
 
 
+@dataclass(frozen=True)
+class Row:
+    """What was found for one beam size.
+
+    Attributes:
+        alpha: the best one.
+        score: with this alpha.
+        interval: 95 % interval of the score.
+        seconds: of the search.
+        scores: of each alpha.
+    """
+
+    beam_size: int
+    alpha: float
+    score: float
+    interval: tuple[float, float] | None
+    seconds: float
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The choice of ``nmt tune``.
+
+    Attributes:
+        model: SHA-256 of the file of weights.
+        length_penalty: the one that alpha belongs to.
+        measure: of the scores: bleu or chrf.
+        sentences: of the validation set that were translated.
+        rows: what was tried.
+    """
+
+    beam_size: int
+    alpha: float
+    model: str
+    length_penalty: str
+    measure: Score
+    sentences: int
+    rows: list[Row]
+
+    @property
+    def chosen(self) -> Row:
+        return next(row for row in self.rows if row.beam_size == self.beam_size)
+
+    def write(self, run: Run) -> None:
+        write_json(run.tuned, asdict(self))
+
+
+def read_tuned(run: Run) -> Tuned | None:
+    """The choice of ``nmt tune`` for the final model that the run has now; None where there is none."""
+    try:
+        record = json.loads(run.tuned.read_text(encoding="utf-8"))
+        found = Tuned(**{**record, "rows": [Row(**row) for row in record["rows"]]})
+        SearchConfig.model_validate(
+            {"alpha": found.alpha, "beam_size": found.beam_size, "length_penalty": found.length_penalty}
+        )
+        return found if found.model == run.model_checksum() else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, CheckpointError):
+        return None
+
+
+def tuned_settings(run: Run, search: SearchConfig, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of ``nmt tune`` for a search with these overrides: those that it does not override, and that it uses."""
+    tuned = read_tuned(run)
+    if tuned is None or overrides.get("method", search.method) != "beam":
+        return {}
+    found: dict[str, Any] = {"beam_size": tuned.beam_size}
+    if overrides.get("length_penalty", search.length_penalty) == tuned.length_penalty:
+        found["alpha"] = tuned.alpha
+    return {key: value for key, value in found.items() if key not in overrides}
+
+
 def with_alpha(run: Run, search: SearchConfig) -> SearchConfig:
     """``search`` with the alpha chosen for the run, unless it names one or none was chosen for its length penalty."""
     if search.alpha is not None or (chosen := read(run)) is None or chosen.penalty != search.length_penalty:
@@ -59,25 +136,28 @@ def with_alpha(run: Run, search: SearchConfig) -> SearchConfig:
     return search.model_copy(update={"alpha": chosen.alpha})
 
 
-def described(search: SearchConfig, configured: SearchConfig) -> str:
+def described(search: SearchConfig, configured: SearchConfig, tuned: bool = False) -> str:
     """Say in a line how lines are searched, and where alpha comes from.
 
     Args:
         configured: the settings before :func:`with_alpha`.
+        tuned: whether ``nmt tune`` chose alpha.
     """
     if search.method != "beam":
         values = {key: getattr(search, key) for key in KEYS_OF[search.method]}
         settings = [f"{key} {value:g}" for key, value in values.items() if value is not None]
+        settings += ["unknown words copied"] if search.copy_unknown else []
         return f"search: {', '.join([search.method, *settings])}"
     limits = {"least length": search.min_length, "no repeated n-gram of": search.no_repeat_ngram}
     constraints = "".join(f", {name} {value}" for name, value in limits.items() if value)
+    constraints += ", unknown words copied" if search.copy_unknown else ""
     if search.beam_size == 1:
         return f"search: greedy{constraints}"
     coverage = f", coverage penalty {search.coverage_penalty:g}" if search.coverage_penalty else ""
     extra = coverage + constraints
     if not search.alpha_matters:
         return f"search: beam of {search.beam_size}, no length penalty{extra}"
-    origin = "set by search.alpha"
+    origin = "chosen by nmt tune" if tuned else "set by search.alpha"
     if configured.alpha is None:
         origin = "the default" if search.alpha is None else "chosen on the validation set"
     return (

@@ -56,40 +56,73 @@ def begin(
         _write(run, card)
 
 
-def end(run: Run, step: int, seconds: float, reason: str, scores: Mapping[str, Any] | None = None) -> None:
+def end(
+    run: Run,
+    step: int,
+    seconds: float,
+    reason: str,
+    scores: Mapping[str, Any] | None = None,
+    searches: Mapping[str, Any] | None = None,
+    tokens: Mapping[str, int] | None = None,
+    used: Mapping[str, Any] | None = None,
+) -> None:
     """Record the end of the last sitting, unless it is recorded, and the scores; without a card, nothing is written.
 
     Args:
         seconds: training time over all sittings.
         scores: by test set, where the run is finished.
+        searches: what the search of each of these sets took.
+        tokens: that all sittings trained on, by side; None where they are not known.
+        used: what the last sitting used, such as memory and energy.
     """
     with waiting_lock(run.path):
         card = load(run)
         if card is None or not card["sittings"]:
             return
         if card.get("state") != "finished":
-            card["sittings"][-1] |= {"end": _now(), "last_step": step, "reason": reason}
+            card["sittings"][-1] |= {"end": _now(), "last_step": step, "reason": reason, **(used or {})}
+            if tokens is not None:
+                card["tokens"] = dict(tokens)
             card |= {"steps": step, "seconds": round(seconds, 3), "state": "stopped" if scores is None else "finished"}
-            card.pop("scores", None)  # those of an earlier end
+            for key in ("scores", "searches"):  # those of an earlier end
+                card.pop(key, None)
         elif not scores or _holds(card, scores):
             return
         if scores is not None:
-            card["scores"] = {**card.get("scores", {}), **scores}
+            _add(card, scores, searches or {})
         _write(run, card)
 
 
-def add_scores(run: Run, scores: Mapping[str, Any]) -> None:
+def add_scores(run: Run, scores: Mapping[str, Any], searches: Mapping[str, Any] | None = None) -> None:
     """Add scores of the final model to the card; without a card, or with the same scores in it, nothing is written.
 
     Args:
         scores: by the name that the results have in the run's ``evaluation/``.
+        searches: what the search of each took, by the same names.
     """
     with waiting_lock(run.path):
         card = load(run)
         if card is None or _holds(card, scores):
             return
-        card["scores"] = {**card.get("scores", {}), **scores}
+        _add(card, scores, searches or {})
         _write(run, card)
+
+
+def _add(card: dict[str, Any], scores: Mapping[str, Any], searches: Mapping[str, Any]) -> None:
+    for key, new in (("scores", scores), ("searches", searches)):
+        if found := {**card.get(key, {}), **new}:
+            card[key] = found
+
+
+def translation_seconds(run: Run, name: str) -> float | None:
+    """Seconds for 1,000 sentences of a set: processor time on a CPU, else elapsed time; None where not recorded."""
+    found = (load(run) or {}).get("searches", {})
+    try:
+        one = found[name]
+        seconds = one["processor_seconds" if one["device"] == "cpu" else "seconds"]
+        return 1000 * float(seconds) / int(one["sentences"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
 
 
 def _holds(card: Mapping[str, Any], scores: Mapping[str, Any]) -> bool:
@@ -110,6 +143,7 @@ def page(card: Mapping[str, Any]) -> str:
     lines = [f"# Run {card['name']}", "", f"State: {card['state']}."]
     if "steps" in card:
         lines[-1] += f" {card['steps']:,} steps in {card['seconds'] / 60:.1f} minutes of training."
+        lines += _used(card)
     for name, scores in card.get("scores", {}).items():
         lines += ["", f"## Scores on {name}", "", "| metric | score | 95 % interval | signature |", "|---|---|---|---|"]
         for metric, signature in scores["signatures"].items():
@@ -124,6 +158,27 @@ def page(card: Mapping[str, Any]) -> str:
     data, config = (json.dumps(card[key], indent=2, ensure_ascii=False) for key in ("data", "config"))
     return "\n".join([*lines, "", "## Data", "", "```json", data, "```", "", "## Configuration", "", "```json", config,
                       "```", ""])  # fmt: skip
+
+
+def _used(card: Mapping[str, Any]) -> list[str]:
+    """Tokens, memory and energy in words; what is not known is said."""
+    tokens, sittings = card.get("tokens"), card["sittings"]
+    told = "not known: an earlier version of nmt began the run"
+    if tokens is not None:
+        told = f"{tokens['source']:,} source and {tokens['target']:,} target subwords, repeats counted"
+    peak = max((one["peak_memory"] for one in sittings if "peak_memory" in one), default=None)
+    lines = ["", f"Trained on: {told}."]
+    if peak is not None:
+        kind = "GPU memory" if sittings[-1].get("device") == "cuda" else "memory of the process"
+        lines.append(f"Most memory: {peak / 2**20:,.0f} MiB ({kind}).")
+    found = [one["energy_joules"] for one in sittings if one.get("energy_joules")]
+    sums = {kind: sum(one.get(kind, 0.0) for one in found) for kind in dict.fromkeys(k for one in found for k in one)}
+    if not sums:
+        return [*lines, "Energy: not told by this machine."]
+    parts = " and ".join(f"{joules / 3.6e6:.4g} kWh of the {kind}" for kind, joules in sums.items())
+    lacking = len(sittings) - len(found)
+    more = f"; {lacking} of {len(sittings)} sittings without a measurement" if lacking else ""
+    return [*lines, f"Energy: {parts}{more}. A processor's is that of the whole machine."]
 
 
 def _now() -> str:

@@ -12,6 +12,7 @@ runs/NAME/
     train.log         every line that the training printed, with its time, of all starts (:mod:`nmt.runtime.journal`)
     events.*          TensorBoard's files; in a folder tensorboard/ in runs of earlier versions
     alpha.json        strength of the length penalty, chosen for the final weights (:mod:`nmt.run.alpha`)
+    tuned.json        beam size and alpha that nmt tune chose for the final weights (:mod:`nmt.run.alpha`)
     evaluation/       hypotheses, scores and signatures of each test set (:mod:`nmt.evaluation.results`)
     ctranslate2/      the final weights as a CTranslate2 model, made on first use
     export/           output of nmt export, unless --out names another folder
@@ -52,6 +53,7 @@ _REPLACED = (
     "run.md",
     ".saved",
     "alpha.json",
+    "tuned.json",
     "tokenizer",
     "model",
     "init",
@@ -108,6 +110,10 @@ class Run:
     @property
     def alpha(self) -> Path:
         return self.path / "alpha.json"
+
+    @property
+    def tuned(self) -> Path:
+        return self.path / "tuned.json"
 
     @property
     def evaluation(self) -> Path:

@@ -1,7 +1,8 @@
 """Constraints on hypotheses: a least length, and no n-gram that occurs twice (Paulus et al. 2018, section 2.5).
 
 A constraint removes candidates. The probabilities of the others stay those of the model. At the longest length the
-search closes a prefix with eos whatever its length, and so it does a prefix that no other token may follow.
+search closes a prefix with eos whatever its length, and so it does a prefix that no other token may follow. A token
+that is the only one with a probability, as in a forced prefix, may always follow.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Constraints(NamedTuple):
         refused = self._repeating(prefixes, logits.size(1)).index_fill(1, banned, True)  # [N, V]
         refused[:, eos_id] = prefixes.size(1) < self.min_length
         refused[:, eos_id] &= ~refused.all(1)
+        possible = (logits > -torch.inf).index_fill(1, banned, False)  # [N, V]
+        refused &= ~(possible & (possible.sum(1, keepdim=True) == 1))
         log_probs, word = top_k_by_column((logits - norm).masked_fill(refused, -torch.inf), count)
         return word, log_probs, norm
 

@@ -22,6 +22,7 @@ from nmt.serve.model import Answer, Served
 from nmt.serve.openapi import description
 from nmt.serve.page import page
 from nmt.serve.requests import Wanted, read_wanted
+from nmt.text.placeholders import Segment
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,7 @@ class Api:
         answers = await self._answers(request, wanted)
         # One list of lines for each text and rank; breaks and blank lines stay
         found = iter(answers)
-        texts = [
-            [next(found) if place % 2 == 0 and part.strip() else part for place, part in enumerate(text)]
-            for text in wanted.texts
-        ]
+        texts = [[next(found) if isinstance(part, Segment) else part for part in text] for text in wanted.texts]
         ranked = [[_joined(text, rank) for rank in range(wanted.ask.nbest)] for text in texts]
         alternatives = [each[1:] for each in ranked]
         result: dict[str, Any] = {

@@ -5,22 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.serve.batching import Batcher
+from nmt.translation.texts import Lines, Texts
 
 if TYPE_CHECKING:
     from nmt.config.experiment import Config
     from nmt.serve.limits import Limits
     from nmt.serve.metrics import Metrics
+    from nmt.translation.protected import Align
     from nmt.translation.translator import Notice, Translator
 
 
 class Ask(NamedTuple):
-    """What is wanted of a line."""
+    """What is wanted of a line.
+
+    Attributes:
+        protect: kinds of placeholders to keep.
+        split: translate sentence by sentence.
+        document: the line is a paragraph of a document, with its markup.
+    """
 
     nbest: int = 1
     attention: bool = False
+    protect: tuple[str, ...] = ()
+    split: bool = False
+    document: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Answer:
 class Served:
     """
     Attributes:
+        usual: the section ``translate`` of the run, for requests that do not say otherwise.
         attends: attention can be asked for.
         most: translations of a line that can be asked for.
     """
@@ -51,6 +64,7 @@ class Served:
     ) -> None:
         self.name = name
         self.source, self.target = config.data.src_lang, config.data.tgt_lang
+        self.usual = config.translate
         self.translator = translator
         self.most: int = translator.search.most
         self.attends = _attends(translator)
@@ -76,12 +90,24 @@ class Served:
         notices = list["Notice"]()
         if ask.attention:
             return [self._read(line, ask.nbest) for line in lines]
-        found = self.translator.translate(lines, ask.nbest, notices.append)
+        found = self._lines(ask).translate(lines, ask.nbest, notices.append)
         warnings = _by_line(notices, len(lines))
         return [
             Answer([one.text for one in each], [one.score for one in each], told)
             for each, told in zip(found, warnings, strict=True)
         ]
+
+    def _lines(self, ask: Ask) -> Lines:
+        """What translates lines that are asked for like this."""
+        texts = Texts(self.translator, ask.protect, ask.split, self.source, lambda: self.aligner)
+        return texts.for_documents() if ask.document else texts.lines
+
+    @cached_property
+    def aligner(self) -> Align | None:
+        """What places tags by attention; None without attention."""
+        from nmt.insight.alignment import aligner_of
+
+        return aligner_of(self.translator)
 
     def _read(self, line: str, nbest: int) -> Answer:
         """Translations of a line that is not blank, with the words of both sides and the weights between them.

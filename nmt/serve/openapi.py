@@ -6,6 +6,7 @@ from typing import Any
 
 from nmt import __version__
 from nmt.serve.limits import Limits
+from nmt.text.placeholders import KINDS
 
 TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 SENTENCE = {
@@ -93,7 +94,17 @@ def _request(limits: Limits) -> dict[str, Any]:
             "q": {**TEXTS, "description": text},
             "source": {"type": "string", "description": "code of a language, or auto where only one is possible"},
             "target": {"type": "string"},
-            "format": {"type": "string", "enum": ["text"], "default": "text"},
+            "format": {
+                "type": "string",
+                "enum": ["text", "html"],
+                "default": "text",
+                "description": "html: tags, attributes, scripts and code stay; paragraphs are split into sentences",
+            },
+            "protect": {
+                "description": "placeholders that stay as they are: true for all kinds; default: as the run is set",
+                "oneOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "enum": list(KINDS)}}],
+            },
+            "split": {"type": "boolean", "description": "split lines into sentences; default: as the run is set"},
             "alternatives": {"type": "integer", "minimum": 0, "default": 0},
         },
     }

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from nmt.errors import ConfigError
 from nmt.serve.limits import Limits, Refused
 from nmt.serve.model import Ask, Served
+from nmt.text.documents import parse
+from nmt.text.placeholders import KINDS, Segment
+from nmt.translation.texts import kinds_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,7 +30,7 @@ class Wanted:
     """A request for translations.
 
     Attributes:
-        texts: each as lines and the line breaks between them, in turn.
+        texts: the parts of each: lines or paragraphs to translate (``Segment``), and what stays.
         several: ``q`` was a list.
         replaced: characters of the request that were replaced by U+FFFD.
         detected: the client left it to the server to find the source language.
@@ -41,8 +45,8 @@ class Wanted:
 
     @property
     def lines(self) -> list[str]:
-        """The lines to translate, without blank ones."""
-        return [line for text in self.texts for line in text[::2] if line.strip()]
+        """The lines to translate, without blank ones; paragraphs of HTML with their markup."""
+        return [part for text in self.texts for part in text if isinstance(part, Segment)]
 
 
 async def read_wanted(request: Request, models: Sequence[Served], limits: Limits, attention: bool = False) -> Wanted:
@@ -61,13 +65,18 @@ async def read_wanted(request: Request, models: Sequence[Served], limits: Limits
     if sum(map(len, strings)) > limits.characters:
         raise Refused(413, f"q: {sum(map(len, strings)):,} characters; at most {limits.characters:,} in a request")
     replaced = sum(len(BAD.findall(each)) for each in strings)
-    texts = [BREAKS.split(BAD.sub("\ufffd", each)) for each in strings]
     # Languages and counts
     source, target = _text(given, "source"), _text(given, "target")
     model = _chosen(models, source, target)
-    if (form := given.get("format") or "text") != "text":
-        raise Refused(400, f"format: {_shown(form)} is not supported; must be text")
-    ask = Ask(_alternatives(given, model) + 1, attention)
+    if (form := given.get("format") or "text") not in ("text", "html"):
+        raise Refused(400, f"format: {_shown(form)} is not supported; must be text or html")
+    document = form == "html"
+    if attention and document:
+        raise Refused(400, "format: attention is of text, not of html")
+    texts = [_parts(BAD.sub("\ufffd", each), document) for each in strings]
+    ask = Ask(
+        _alternatives(given, model) + 1, attention, _kinds(given, model), _switch(given, "split", model.usual.split)
+    )
     if attention and not model.attends:
         raise Refused(400, "this model gives no attention: it has none, or runs in CTranslate2")
     wanted = Wanted(model, texts, ask, isinstance(q, list), replaced, source == "auto")
@@ -120,6 +129,40 @@ def _text(given: dict[str, Any], key: str) -> str:
     value = given.get(key)
     if not isinstance(value, str):
         raise Refused(400, f"{key}: must be a language code, see /languages")
+    return value
+
+
+def _parts(text: str, document: bool) -> list[str]:
+    if document:
+        return parse(text, "html")
+    pieces = enumerate(BREAKS.split(text))
+    return [Segment.of(piece) if place % 2 == 0 and piece.strip() else piece for place, piece in pieces]
+
+
+def _kinds(given: dict[str, Any], model: Served) -> tuple[str, ...]:
+    """The kinds of placeholders to keep: true for all, false for none, or their names in a list or with commas."""
+    value = given.get("protect")
+    if value is None or value == "":
+        return tuple(model.usual.protect)
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value, value.split(","))
+    words = ["all" if value else "none"] if isinstance(value, bool) else value
+    try:
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return kinds_of(words)
+    except ConfigError:
+        pass
+    raise Refused(400, f"protect: must be true, false, or a list of kinds: {', '.join(KINDS)}")
+
+
+def _switch(given: dict[str, Any], key: str, usual: bool) -> bool:
+    value = given.get(key)
+    if value is None or value == "":
+        return usual
+    if value in ("true", "false"):
+        return bool(value == "true")
+    if not isinstance(value, bool):
+        raise Refused(400, f"{key}: must be true or false")
     return value
 
 

@@ -14,9 +14,6 @@ from nmt.starting.measure import Measured
 
 HALVINGS = 5  # of a batch that does not fit into the memory
 FASTEST = {"cpu": 4e12, "mps": 3e13, "cuda": 5e14}  # operations per second that no device of the kind exceeds
-# Seconds to translate and score a token of the validation set, over those of a training token: rough estimates, which
-# only share the time between updates and validations.
-VALIDATION_COST = {"cpu": 4.0, "mps": 20.0, "cuda": 40.0}
 COVERAGE = 0.9995  # share of the characters, of an alphabet that would fill much of the vocabulary
 LARGEST_ALPHABET = 0.25  # of the vocabulary
 
@@ -89,9 +86,9 @@ def choose(request: Request, material: Material, device: str, bench: Measuring, 
             continue
         tell(f"measuring {SIZES[size].title} on a sample of the data")
         measured, draft = _measure(draft, bench)
-        if recipe.enough(seconds / measured.seconds, size):
+        if recipe.enough(seconds / measured.cost.step_seconds, size):
             break
-        tell(f"too slow: {measured.seconds:.1f} s an update; trying a smaller model")
+        tell(f"too slow: {measured.cost.step_seconds:.1f} s an update; trying a smaller model")
     return draft.finished(measured)
 
 
@@ -134,17 +131,15 @@ class _Draft:
         """The choice for the pace that was measured."""
         minutes = recipes.training_minutes(self.request.minutes)
         train_pairs, valid_pairs = self._parts()
-        # A validation, as measured for its tokens
         epoch_updates = measured.updates * train_pairs / self.material.pairs
-        pairs = train_pairs / epoch_updates
-        validation = VALIDATION_COST[self.device] * measured.seconds * valid_pairs / pairs
+        update, validation = measured.cost.step_seconds, measured.validation_seconds(valid_pairs)
         # The updates that the time allows, beside the validations
         steps, every = float(self.recipe.steps), 1
         for _ in range(3):  # the cadence depends on the updates, and the updates on the cadence
-            every = recipes.validate_every(steps, measured.seconds, validation)
-            steps = min(self.recipe.steps, 60 * minutes / (measured.seconds + validation / every))
+            every = recipes.validate_every(steps, update, validation)
+            steps = min(self.recipe.steps, 60 * minutes / (update + validation / every))
         steps = max(1, int(steps))
-        expected = (steps * measured.seconds + -(-steps // every) * validation) / 60
+        expected = (steps * update + -(-steps // every) * validation) / 60
         # A vocabulary that the text cannot fill
         whole = len(self.material.sample) == self.material.pairs
         lowered = whole and measured.vocab_size < self._vocabulary()[0]

@@ -1,11 +1,10 @@
-"""Train a few batches of a sample in a temporary folder: the pace, the memory and the lengths in subwords."""
+"""Measure a training on a sample of the data, in a temporary folder."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,46 +17,34 @@ import torch
 from nmt import pipeline
 from nmt.config.experiment import Config
 from nmt.config.load import validate_config
-from nmt.models.build import count_parameters
 from nmt.run.directory import Run
-from nmt.runtime.device import (
-    Place,
-    peak_memory,
-    reset_peak_memory,
-    resolve_device,
-    resolve_precision,
-    use_device,
-)
+from nmt.runtime.device import Place, resolve_device, resolve_precision, use_device
 from nmt.runtime.environment import precision_name
 from nmt.runtime.memory import keep_freed_memory
-from nmt.runtime.progress import showing
 from nmt.starting.material import Material
+from nmt.training import estimate
+from nmt.training.estimate import Cost
 from nmt.training.prepared import Prepared
-from nmt.training.trainer import Trainer
 
-BATCHES, SECONDS = 12, 6.0  # timed batches, and the time after which no other one is begun
 HELD = 0.05  # of the sample, because a corpus needs a validation set
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few batches tell of a training.
+    """The cost of a training on the sample, and what the sample tells of all the data.
 
     Attributes:
-        parameters: of the model.
-        seconds: of one update.
-        memory: peak in bytes; on a CPU of the whole process, on CUDA of the device.
         updates: number for a pass over all pairs of the data.
         vocab_size: pieces of the vocabulary; fewer than asked for where the text cannot fill it.
-        share: of the processors that this process asked for and got; less than 1 beside other programs.
     """
 
-    parameters: int
-    seconds: float
-    memory: int
+    cost: Cost
     updates: float
     vocab_size: int
-    share: float = 1.0
+
+    def validation_seconds(self, pairs: int) -> float:
+        """The time of a validation of so many pairs."""
+        return self.cost.validation_seconds / self.cost.validation_lines * pairs
 
 
 class Bench:
@@ -100,8 +87,9 @@ class Bench:
             if (prepared := self._prepared.get(config.tokenizer.vocab_size)) is None:
                 prepared = self._prepared[config.tokenizer.vocab_size] = pipeline.prepare(config)
             trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, self.place)
-            trainer.model.train()
-            return self._account(trainer, prepared, *self._time(trainer))
+            cost = estimate.measure(trainer)
+        sampled = len(self.material.sample) * (1 - HELD)
+        return Measured(cost, cost.epoch_steps * self.material.pairs / sampled, prepared.tokenizer.tgt_vocab_size)
 
     def _free(self) -> None:
         """Free the memory of the last measurement, of which a traceback may have kept tensors alive until now."""
@@ -115,44 +103,6 @@ class Bench:
         held = {"kind": "holdout", "fraction": HELD}
         data = {**settings["data"], "train": text, "valid": held, "test": {}, "store": str(self.folder / "store")}
         return validate_config({**settings, "data": data, "runs": str(self.folder / "runs")}, "nmt init")
-
-    def _time(self, trainer: Trainer) -> tuple[float, int, float]:
-        """Seconds of one update, the peak of the memory in bytes, and the share of the processors."""
-        order, reader, updater = trainer.order, trainer.reader, trainer.updater
-        cuda = self.device.type == "cuda"
-        if cuda:
-            reset_peak_memory(self.device)
-            updater.prepare(order.longest_batch(), trainer.window)
-        updates = order.updates(0)
-        rows = [batch for update in (updates[i] for i in range(min(len(updates), BATCHES))) for batch in update]
-        with showing("measuring", total=BATCHES, unit="batches") as add:
-            # The longest batch, for the memory; then batches as they come, for the pace
-            trainer.update([reader.read(order.longest_batch())])
-            begun, worked, done = self._now(), time.process_time(), 0
-            while done < BATCHES and (done == 0 or self._now() - begun < SECONDS):
-                trainer.update([reader.read(rows[done % len(rows)])])
-                add(1)
-                done += 1
-            seconds, worked = self._now() - begun, time.process_time() - worked
-        memory = peak_memory(self.device)
-        share = worked / seconds / torch.get_num_threads() if self.device.type == "cpu" else 1.0
-        return order.accumulate * seconds / done, memory, min(1.0, share)
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.monotonic()
-
-    def _account(self, trainer: Trainer, prepared: Prepared, seconds: float, memory: int, share: float) -> Measured:
-        sampled = len(self.material.sample) * (1 - HELD)
-        return Measured(
-            parameters=count_parameters(trainer.model)[0],
-            seconds=seconds,
-            memory=memory,
-            updates=len(trainer.order.updates(0)) * self.material.pairs / sampled,
-            vocab_size=prepared.tokenizer.tgt_vocab_size,
-            share=share,
-        )
 
 
 @contextmanager

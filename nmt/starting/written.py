@@ -31,18 +31,18 @@ def to_text(choice: Choice, material: Material, device: str, command: str, next_
 
 def expectations(choice: Choice, device: str) -> list[str]:
     """What the training is expected to take, for people."""
-    train, measured = choice.settings["train"], choice.measured
+    train, cost = choice.settings["train"], choice.measured.cost
     tokens = train["batch_tokens"] * train.get("accumulate", 1)
-    epochs, busy = choice.steps / choice.epoch_updates, measured.share < BUSY
+    epochs, busy = choice.steps / choice.epoch_updates, cost.share < BUSY
     short = choice.steps < ENOUGH * train["max_steps"]
     limit = f"; the time allowed is {_minutes(train['max_minutes'])}" if not choice.is_cut_short else ""
     return [
-        f"model    {measured.parameters / 1e6:.1f} million parameters",
+        f"model    {cost.parameters / 1e6:.1f} million parameters",
         f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {epochs:.2g} epochs",
-        f"time     {_minutes(choice.minutes)}, at {measured.seconds:.2g} s an update, with validations{limit}",
-        f"memory   {measured.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
+        f"time     {_minutes(choice.minutes)}, at {cost.step_seconds:.2g} s an update, with validations{limit}",
+        f"memory   {cost.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
         *([f"short    so many pairs repay {train['max_steps']:,} updates; more time would help"] if short else []),
-        *([f"busy     training had {measured.share:.0%} of the processors; alone, it is faster"] if busy else []),
+        *([f"busy     training had {cost.share:.0%} of the processors; alone, it is faster"] if busy else []),
     ]
 
 

@@ -37,18 +37,46 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     return 0.5 * (log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)).sum(-1)
 
 
+def top_k_kl(logits: Tensor, ids: Tensor, log_probs: Tensor, temperature: float, tail: str) -> Tensor:
+    """KL(p‖q) of the softmax q of each row of logits [R, V] from a distribution p over a few tokens; [R] in nats.
+
+    Args:
+        ids: [R, K] the tokens of p.
+        log_probs: [R, K] their log-probabilities at temperature 1.
+        temperature: of both distributions.
+        tail: see :attr:`nmt.config.terms.DistillationConfig.tail`.
+    """
+    log_q = (logits / temperature).log_softmax(-1)
+    chosen = log_q.gather(-1, ids)  # [R, K]
+    if tail == "renormalise" or ids.size(-1) == logits.size(-1):
+        log_p = (log_probs / temperature).log_softmax(-1)
+        return (log_p.exp() * (log_p - chosen)).sum(-1)
+    # One more class: what p and q leave to the other tokens
+    p = log_probs.exp()
+    p = p / p.sum(-1, keepdim=True).clamp(min=1.0)  # rounded to half precision, the sum may be a little over 1
+    rest = (1 - p.sum(-1)).clamp(min=0.0)
+    others = log_q.scatter(-1, ids, -torch.inf).logsumexp(-1)
+    return (torch.xlogy(p, p) - p * chosen).sum(-1) + torch.xlogy(rest, rest) - rest * others
+
+
 def summed_over_vocabulary(
-    function: OfLogits, hidden: Sequence[Tensor], output: nn.Linear, weights: Tensor | None
+    function: OfLogits,
+    hidden: Sequence[Tensor],
+    output: nn.Linear,
+    weights: Tensor | None,
+    beside: Sequence[Tensor] = (),
 ) -> Tensor:
     """Σ_m weights_m · function(logits of row m), with its gradient.
 
     Args:
-        function: maps the logits [R, V] of each of ``hidden``, in fp32, to values [R]; made of PyTorch's operations.
+        function: maps the logits [R, V] of each of ``hidden``, in fp32, and the rows of ``beside`` to values [R]; made
+            of PyTorch's operations.
         hidden: each [M, D], of the same targets in several passes.
         output: the output layer [V, D].
         weights: [M]; None: all 1.
+        beside: each [M, ...], without gradient; rows of zeros are added to them.
     """
-    arguments = function, torch.is_grad_enabled(), output.weight, output.bias, weights
+    arguments = function, torch.is_grad_enabled(), output.weight, output.bias, weights, tuple(beside)
     found: Tensor = _SummedOverVocabulary.apply(*arguments, *hidden)
     return found
 
@@ -70,6 +98,7 @@ class _SummedOverVocabulary(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         weights: Tensor | None,
+        beside: tuple[Tensor, ...],
         *hidden: Tensor,
     ) -> Tensor:
         # Operands
@@ -88,8 +117,9 @@ class _SummedOverVocabulary(torch.autograd.Function):
                 padding = rows - (piece.stop - start)
                 parts = [F.pad(h[piece], (0, 0, 0, padding)) for h in states]
                 logits = [logits_of(part, w, bias).requires_grad_(differentiate) for part in parts]  # [R, V]
+                more = [F.pad(one[piece], (0, 0) * (one.dim() - 1) + (0, padding)) for one in beside]
                 with torch.set_grad_enabled(differentiate):
-                    values = function(*(one.float() for one in logits))
+                    values = function(*(one.float() for one in logits), *more)
                     value = (values * F.pad(counted[piece], (0, padding))).sum()
                 total += value.detach()
                 if grad_weight is None:
@@ -107,4 +137,4 @@ class _SummedOverVocabulary(torch.autograd.Function):
         of_weight, of_bias, grads = ctx.grads
         ctx.grads = None  # scaled in place, so a second backward pass must fail
         of_bias = None if of_bias is None else of_bias.mul_(upstream[0])
-        return None, None, of_weight.mul_(upstream[0]), of_bias, None, *(grad.mul_(upstream[0]) for grad in grads)
+        return None, None, of_weight.mul_(upstream[0]), of_bias, None, None, *(grad.mul_(upstream[0]) for grad in grads)

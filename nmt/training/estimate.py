@@ -1,82 +1,246 @@
-"""What a training will take, measured on a few of its steps: memory, time and disk."""
+"""The cost of a training, measured on a few of its updates and validation sentences: memory, time and disk."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nmt.config.train import TrainConfig
+from nmt.evaluation.scores import score
 from nmt.models.build import count_parameters
 from nmt.runtime.device import peak_memory, reset_peak_memory
+from nmt.runtime.progress import showing
 from nmt.training import plan
-from nmt.training.progress import Progress
 from nmt.training.trainer import Trainer
+from nmt.training.validation import Validator
+from nmt.translation.batches import search_batches
 
-WARMUP = 2  # updates that are not timed
-TIMED = 12  # updates, spread over the first epoch
+T = TypeVar("T")
+
+WARMUP = 2  # updates on the longest batch, which are not timed
+TIMED = 32  # updates that are timed, spread over the first epoch
+FEWEST = 3  # timed updates, however long they take
+SECONDS = 10.0  # after which no further update, and no further batch of a validation, is measured
+BATCHES = 3  # batches of the search, and of the loss, that are timed of a validation
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Figures of a training.
+class Cost:
+    """The cost of the parts of a training.
 
     Attributes:
-        memory: bytes at the longest batch: of the process on a CPU, of PyTorch's tensors on CUDA.
+        memory: peak in bytes, the longest batch included: of the process on a CPU, of PyTorch's tensors on CUDA.
         step_seconds: mean time of an update.
-        steps: the last step that the limits allow; None if only patience ends the run.
-        seconds: training time until then, without validations.
-        checkpoint: bytes of a checkpoint: weights, their average and the optimizer's moments.
+        share: of the processors that this process asked for and got, on a CPU; less than 1 beside other programs.
+        epoch_steps: updates of the first epoch.
+        validation_seconds: time of a validation of the whole set.
+        validation_lines: sentences of the set.
+        checkpoint: bytes of a checkpoint: weights, their average and the state of the optimizer.
         disk: bytes of all checkpoints that are kept, and of the final model.
     """
 
     parameters: int
     memory: int
     step_seconds: float
-    steps: int | None
-    seconds: float | None
+    share: float
+    epoch_steps: int
+    validation_seconds: float
+    validation_lines: int
     checkpoint: int
     disk: int
 
 
-def measure(trainer: Trainer) -> Estimate:
-    """Make real updates; the trainer cannot be used afterwards."""
-    updater, order, device = trainer.updater, trainer.order, trainer.place.device
-    progress, window = Progress(), trainer.window
-    trainer.model.train()
-    # Memory: the longest batch twice, because the first update allocates the optimizer's moments.
+@dataclass(frozen=True)
+class End:
+    """The end of a training.
+
+    Attributes:
+        steps: the last step that the limits allow.
+        validations: their number until then.
+        seconds: training time until then, with validations.
+    """
+
+    steps: int
+    validations: int
+    seconds: float
+
+
+def measure(trainer: Trainer) -> Cost:
+    """Make real updates, and search real validation sentences; the trainer cannot be used afterwards.
+
+    Raises:
+        TrainingError: out of memory.
+    """
+    device = trainer.place.device
     reset_peak_memory(device)
-    if device.type == "cuda":
-        updater.prepare(order.longest_batch(), window)
-    largest = trainer.reader.largest(order.longest_batch())
-    for _ in range(WARMUP):
-        updater.update([largest], progress, window)
-    memory = peak_memory(device)
-    # Time: updates spread over the first epoch.
-    epoch = order.updates(0)
-    updates = [epoch[int(i)] for i in np.unique(np.linspace(0, len(epoch) - 1, TIMED).astype(int))]
-    spent = 0.0
-    for update in updates:
-        start = time.perf_counter()
-        updater.update([trainer.reader.read(rows, 0) for rows in update], progress, window)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        spent += time.perf_counter() - start
-    step_seconds = spent / len(updates)
-    # Whichever limit ends first
-    steps, seconds = _end(trainer.config, plan.Pace(len(epoch)), step_seconds)
-    weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
-    checkpoint = weights * (3 + (updater.ema is not None))
-    kept = trainer.config.keep_best + trainer.config.keep_last + 1  # one is written before another is deleted
-    parameters, _ = count_parameters(trainer.model)
-    return Estimate(parameters, memory, step_seconds, steps, seconds, checkpoint, kept * checkpoint + weights)
+    _warm_up(trainer)
+    step_seconds, share = _update_cost(trainer)
+    assert isinstance(trainer.validate, Validator)
+    validation_seconds = _validation_cost(trainer, trainer.validate)
+    checkpoint, disk = _sizes(trainer)
+    return Cost(
+        parameters=count_parameters(trainer.model)[0],
+        memory=peak_memory(device),
+        step_seconds=step_seconds,
+        share=share,
+        epoch_steps=len(trainer.order.updates(0)),
+        validation_seconds=validation_seconds,
+        validation_lines=len(trainer.validate.sources),
+        checkpoint=checkpoint,
+        disk=disk,
+    )
 
 
-def _end(config: TrainConfig, pace: plan.Pace, step_seconds: float) -> tuple[int | None, float | None]:
+def end(config: TrainConfig, pace: plan.Pace, cost: Cost) -> End | None:
+    """The end by the first of the limits; None if only patience ends the training."""
+    every = cost.epoch_steps if config.validate_every == "epoch" else config.validate_every
     steps = plan.planned_steps(config, pace)
     if config.max_minutes:
-        in_time = max(1, int(60 * config.max_minutes / step_seconds))
+        # A validation and the updates before it, as often as they fit; then the updates of the rest
+        rounds, rest = divmod(60 * config.max_minutes, every * cost.step_seconds + cost.validation_seconds)
+        in_time = max(1, int(rounds) * every + min(every, int(rest / cost.step_seconds)))
         steps = min(steps or in_time, in_time)
-    return steps, None if steps is None else steps * step_seconds
+    if steps is None:
+        return None
+    validations = -(-steps // every)  # the last step is always validated
+    return End(steps, validations, steps * cost.step_seconds + validations * cost.validation_seconds)
+
+
+# -------------------------------------------------------------------------------------------------------------- updates
+
+
+def _warm_up(trainer: Trainer) -> None:
+    """Update on the longest batch: twice, because the first update allocates the state of the optimizer."""
+    order, updater = trainer.order, trainer.updater
+    trainer.model.train()
+    if trainer.place.device.type == "cuda":
+        updater.prepare(order.longest_batch(), trainer.window)
+    for _ in range(WARMUP):
+        trainer.update([trainer.reader.largest(order.longest_batch())])
+
+
+def _update_cost(trainer: Trainer) -> tuple[float, float]:
+    """Mean seconds of an update, and the share of the processors."""
+    device, epoch = trainer.place.device, trainer.order.updates(0)
+    chosen = np.unique(np.linspace(0, len(epoch) - 1, TIMED).astype(int))
+    clock, done = _Clock(device), 0
+    with showing("measuring updates", total=len(chosen), unit="updates") as add:
+        for number in np.random.default_rng(0).permutation(chosen):  # any first part of them is spread, too
+            trainer.update([trainer.reader.read(rows, 0) for rows in epoch[int(number)]])
+            done += 1
+            add(1)
+            if done >= FEWEST and clock.seconds() > SECONDS:
+                break
+    return clock.seconds() / done, clock.share()
+
+
+# ----------------------------------------------------------------------------------------------------------- validation
+
+
+def _validation_cost(trainer: Trainer, validator: Validator) -> float:
+    """Seconds of a validation: loss, search and scores, each measured on a part of the set."""
+    trainer.model.eval()
+    try:
+        with showing("measuring a validation", unit=""):
+            loss = _loss_cost(trainer, validator)
+            search, scores = _search_cost(trainer, validator)
+    finally:
+        trainer.model.train()
+    return loss + search + scores
+
+
+def _loss_cost(trainer: Trainer, validator: Validator) -> float:
+    clock, done = _Clock(trainer.place.device), 0
+    for rows in _spread(validator.plan):
+        validator.losses(trainer.model, [rows])
+        done += len(rows)
+        if clock.seconds() > SECONDS:
+            break
+    return clock.seconds() * len(validator.sources) / done
+
+
+def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float]:
+    """Seconds of the search and of the scores.
+
+    A model that has learned little rarely ends its hypotheses. So each may be as long as its reference, as those of a
+    trained model are, and the time is that for so many tokens.
+    """
+    # Sentences
+    translator = validator.translator(trainer.model)
+    engine, sources = translator.engine, translator.encode(validator.sources)
+    rows = [row for row, source in enumerate(sources) if source]
+    limits = {
+        row: max(1, min(int(validator.lengths[1][row]), translator.max_length(len(sources[row])))) for row in rows
+    }
+    width, budget = engine.method.width(1), engine.config.batch_tokens
+    batches = [[rows[i] for i in batch] for batch in search_batches([sources[row] for row in rows], width, budget)]
+    # Search
+    clock, tokens = _Clock(trainer.place.device), 0
+    found: dict[int, list[int]] = {}
+    for batch in _spread(batches):
+        searched = engine.search([sources[row] for row in batch], [limits[row] for row in batch], 1)
+        found |= {row: each[0].tokens if each else [] for row, each in zip(batch, searched, strict=True)}
+        tokens = sum(len(each) + 1 for each in found.values())
+        if clock.seconds() > SECONDS:
+            break
+    search = clock.seconds() * sum(limit + 1 for limit in limits.values()) / max(1, tokens)
+    # Scores
+    clock = _Clock(trainer.place.device)
+    hypotheses = validator.tokenizer.decode(list(found.values()))
+    score(hypotheses, [validator.references[row] for row in found], validator.config.evaluation, ["bleu", "chrf"])
+    return search, clock.seconds() * len(validator.sources) / max(1, len(found))
+
+
+def _spread(batches: Sequence[T]) -> list[T]:
+    """At most :data:`BATCHES` of some batches in the order of their lengths: the middle ones of equal parts."""
+    count = min(BATCHES, len(batches))
+    places = [(2 * part + 1) * len(batches) // (2 * count) for part in range(count)]
+    middle = count // 2  # the most usual length first, as the time may end before the others
+    return [batches[i] for i in [*places[middle:], *places[:middle]]]
+
+
+# ---------------------------------------------------------------------------------------------------------------- sizes
+
+
+def _sizes(trainer: Trainer) -> tuple[int, int]:
+    """Bytes of a checkpoint, and of all that a run keeps."""
+    updater, config = trainer.updater, trainer.config
+    weights = _bytes(trainer.model.parameters())
+    state = _bytes(value for each in updater.optimizer.state.values() for value in each.values())
+    checkpoint = weights + state + (weights if updater.ema is not None else 0)
+    start = sum(path.stat().st_size for path in trainer.run.init.rglob("*") if path.is_file())
+    kept = config.keep_best + config.keep_last + 1  # one is written before another is deleted
+    return checkpoint, kept * checkpoint + weights + start
+
+
+def _bytes(tensors: Iterable[object]) -> int:
+    return sum(each.numel() * each.element_size() for each in tensors if isinstance(each, Tensor))
+
+
+class _Clock:
+    """Time since it was made, and processor time of this process."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.begun = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.monotonic(), time.process_time()
+
+    def seconds(self) -> float:
+        return self._now()[0] - self.begun[0]
+
+    def share(self) -> float:
+        """The share of the processors that the process asked for and got; 1 for a GPU."""
+        if self.device.type != "cpu":
+            return 1.0
+        passed, worked = (now - then for now, then in zip(self._now(), self.begun, strict=True))
+        return min(1.0, worked / passed / torch.get_num_threads())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,25 @@ def aim(config: TrainConfig, step: int, seconds: float, descent: Descent | None)
     start = max(step, config.schedule.warmup_steps)
     done = present.at(start) if present is not None else 0.0
     return Descent(start, done, max(end, start + 1), config.max_minutes)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The ways that a schedule took in a run whose training is repeated; a clock decided them.
+
+    Attributes:
+        descents: each begins at its ``step``; before the end of the warmup none has an effect.
+        has_end: whether the schedule had an end before the first of them, or has none at all.
+    """
+
+    descents: Sequence[Descent] = ()
+    has_end: bool = True
+
+    def at(self, step: int) -> Descent | None:
+        """The way after ``step`` updates; None for that of the configuration."""
+        if found := [one for one in self.descents if one.step <= step]:
+            return found[-1]
+        return None if self.has_end else Descent(step + 1, 0.0, step + 2)  # nothing of the way is done
 
 
 def aim_is_due(max_minutes: float, before: float, now: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -115,10 +115,41 @@ class Progress:
     bad_steps: int = 0  # updates skipped in a row (not counted on CUDA, which would synchronize)
     first_loss: float | None = None  # of the first validation
     descent: Descent | None = None  # of a schedule that max_minutes ends
+    descents: list[Descent] | None = field(default_factory=list)  # all of them; None: one of them was not recorded
+    src_tokens: int | None = 0  # read by all updates on all ranks, eos counted; None: begun by a version without count
+    tgt_tokens: int | None = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.descent, dict):  # from state.json
             self.descent = Descent(**self.descent)
+        if self.descents is not None:
+            self.descents = [Descent(**one) if isinstance(one, dict) else one for one in self.descents]
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Progress:
+        """The progress that a checkpoint stores. Earlier versions counted no tokens, and kept the last descent only."""
+        descents: list[Any] | None = None if state.get("descent") else []
+        return cls(**{"src_tokens": None, "tgt_tokens": None, "descents": descents, **state})
+
+    def descend(self, descent: Descent | None) -> None:
+        """Let the schedule take another way from now on."""
+        if descent == self.descent:
+            return
+        self.descent = descent
+        if self.descents is not None:
+            self.descents = [*self.descents, descent] if descent is not None else None
+
+    def add_tokens(self, src: int, tgt: int) -> None:
+        """Count the tokens of an update, unless those before it are not known."""
+        if self.src_tokens is not None and self.tgt_tokens is not None:
+            self.src_tokens, self.tgt_tokens = self.src_tokens + src, self.tgt_tokens + tgt
+
+    @property
+    def tokens(self) -> dict[str, int] | None:
+        """Tokens of both sides that were trained on, repeats counted; None where they are not known."""
+        if self.src_tokens is None or self.tgt_tokens is None:
+            return None
+        return {"source": self.src_tokens, "target": self.tgt_tokens}
 
     def reason_to_stop(self, c: TrainConfig) -> str | None:
         """Name the limit that was reached; None if the training continues."""
@@ -131,6 +162,10 @@ class Progress:
         if c.patience and self.stale_validations >= c.patience:
             return f"patience ({c.patience} validations without a better {TITLES[c.score]})"
         return None
+
+    def has_reached_its_length(self, c: TrainConfig) -> bool:
+        """Whether ``max_steps`` or ``max_epochs`` was reached; on all ranks alike, unlike the time."""
+        return bool((c.max_steps and self.step >= c.max_steps) or (c.max_epochs and self.epoch >= c.max_epochs))
 
     def validation_is_due(self, c: TrainConfig, epoch_ended: bool) -> bool:
         return epoch_ended if c.validate_every == "epoch" else self.step % c.validate_every == 0

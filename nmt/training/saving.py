@@ -67,7 +67,7 @@ class Saving:
         if last is None:
             return None
         self.ranks.on_every_rank(lambda: self._restore(last))
-        progress = Progress(**last.state["progress"])
+        progress = Progress.of_state(last.state["progress"])
         windows = [last.state["progress"]["window"], *(other["window"] for other in last.others)]
         progress.window = Window.of_rank(self.ranks.rank, self.ranks.size, windows)
         self.saved_step = progress.step
@@ -101,6 +101,11 @@ class Saving:
                     f"{last.path}: was made with another {key} ({saved[key]} in the checkpoint, {now[key]} now); "
                     "it belongs to another run, or the manifest.json of this run is missing: restore the missing file"
                 )
+        if saved.get("teacher") != now.get("teacher"):
+            raise CheckpointError(
+                f"{last.path}: was made with another teacher ({saved.get('teacher')} in the checkpoint, "
+                f"{now.get('teacher')} now); give its folder as train.terms.distillation.from, or name another run"
+            )
         return last
 
     def _restore(self, last: checkpoints.Checkpoint) -> None:

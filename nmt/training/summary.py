@@ -29,9 +29,10 @@ def summary(config: Config, batching: str, prepared: Prepared, trainer: Trainer,
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
     order, place = trainer.order, trainer.place
-    steps, done = len(order.updates(progress.epoch)), math.ceil(progress.position / order.accumulate)
+    (steps, exact), done = order.length(progress.epoch), math.ceil(progress.position / order.accumulate)
+    about = "" if exact else "about "
     start = (
-        f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {steps}, "
+        f"resuming at step {progress.step} (epoch {progress.epoch}, update {done} of {about}{steps}, "
         f"{progress.seconds / 60:.1f} minutes trained)"
         if resumed
         else "starting at step 0"
@@ -43,7 +44,7 @@ def summary(config: Config, batching: str, prepared: Prepared, trainer: Trainer,
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         *(f"{'' if n else 'mixture':<12}{line}" for n, line in enumerate(_mixture(config, order))),
-        f"an epoch    {steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
+        f"an epoch    {about}{steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
         *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
         f"until       {', or '.join(_limits(config.train))}",
         f"batches     {batching}",

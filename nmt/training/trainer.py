@@ -30,8 +30,11 @@ from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
 from nmt.training.saving import Saving
+from nmt.training.updater import Counts
 from nmt.training.utilisation import Utilisation
 from nmt.training.validation import Validation
+
+_Planned = tuple[int, int, bool, list[Batch | PackedBatch]]  # see Trainer._read_updates
 
 
 class Validate(Protocol):
@@ -73,6 +76,7 @@ class Trainer:
         follows_clock: bool = False,
     ):
         self.follows_clock = follows_clock
+        self.replayed: plan.Replay | None = None  # of a run whose training is reproduced
         self.config, self.saving, self.reader, self.order = config, saving, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
         self.run, self.model, self.updater, self.ranking = saving.run, saving.model, saving.updater, saving.ranking
@@ -85,6 +89,8 @@ class Trainer:
         self.saved_at_limit = False  # whether the last checkpoint records that a limit was reached
         self.signal: int | None = None  # received by any rank, known to all
         self.save_asked = False
+        self._upcoming: _Planned | None = None  # the next update, read ahead
+        self._counts: Counts | None = None  # of the batches of all ranks in it, once they have exchanged theirs
         self._clock = time.monotonic()
         self._started = (0, 0.0)
         self._aimed = 0.0  # training time up to which the end of the schedule was estimated
@@ -131,6 +137,7 @@ class Trainer:
                 self._score_again()
                 while True:
                     # Stop, or validate
+                    self._read_ahead(updates)
                     self.heed_signals()
                     if progress.validation_due:
                         self._validate()
@@ -143,8 +150,10 @@ class Trainer:
                         self._aim()
                     if self._save_is_due():
                         self.save(scheduled=False)
+                    if self.replayed is not None:
+                        progress.descent = self.replayed.at(progress.step)
                     # Update
-                    epoch, position, is_last, batches = next(updates)
+                    epoch, position, is_last, batches = self._take()
                     self.step(batches)
                     progress.epoch, progress.position = (epoch + 1, 0) if is_last else (epoch, position)
                     if is_last and (stage := self.order.stage_begun(epoch + 1)):
@@ -167,6 +176,7 @@ class Trainer:
                 self.ranks.on_main(self.saving.prune)  # what could not be deleted after the last save
                 return reason
         finally:
+            self._upcoming = self._counts = None
             updates.close()
             self.reporter.close()
 
@@ -187,7 +197,8 @@ class Trainer:
 
     def update(self, batches: Sequence[Batch | PackedBatch]) -> None:
         """Make one optimizer step on ``batches``, this rank's share of the update."""
-        self.updater.update(batches, self.progress, self.window)
+        total, self._counts = self._counts, None
+        self.updater.update(batches, self.progress, self.window, total)
 
     def heed_signals(self) -> None:
         """Save, or save and stop, if any rank received a signal to do so.
@@ -203,7 +214,7 @@ class Trainer:
 
     def pace(self) -> plan.Pace:
         """Progress of the training, in updates of the size of this start."""
-        epoch_steps = len(self.order.updates(self.progress.epoch))
+        epoch_steps, _ = self.order.length(self.progress.epoch)
         return plan.Pace.of(self.progress, epoch_steps, self.order.accumulate)
 
     def save(self, scheduled: bool = True) -> None:
@@ -262,10 +273,20 @@ class Trainer:
         progress, c = self.progress, self.config
         return Reporter(self.run, progress.files, c.on_save_error)
 
-    def _read_updates(self) -> Iterator[tuple[int, int, bool, list[Batch | PackedBatch]]]:
+    def _read_ahead(self, updates: Iterator[_Planned]) -> None:
+        """Read the next update, so that one exchange has its tokens as well as signals and the clock."""
+        if self._upcoming is None and not self.progress.has_reached_its_length(self.config):
+            self._upcoming = next(updates)
+
+    def _take(self) -> _Planned:
+        assert self._upcoming is not None
+        taken, self._upcoming = self._upcoming, None
+        return taken
+
+    def _read_updates(self) -> Iterator[_Planned]:
         """Yield for each update: epoch, position in the epoch after it, whether the epoch ends, this rank's batches."""
 
-        def read(planned: tuple[int, int, bool, list[Any]]) -> tuple[int, int, bool, list[Batch | PackedBatch]]:
+        def read(planned: tuple[int, int, bool, list[Any]]) -> _Planned:
             epoch, position, is_last, update = planned
             batches = [self.reader.read(rows, epoch) for rows in update[self.ranks.block(len(update))]]
             # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
@@ -283,7 +304,7 @@ class Trainer:
             updates = self.order.updates(epoch, position)
             for number, update in enumerate(updates, 1):
                 position += len(update)
-                yield epoch, position, number == len(updates), update
+                yield epoch, position, not updates.has(number), update
             epoch, position = epoch + 1, 0
 
     def _aim_is_due(self) -> bool:
@@ -309,7 +330,7 @@ class Trainer:
     def _aim(self) -> None:
         """Estimate the step at which the run ends, and let the schedule end there."""
         progress, former = self.progress, self.progress.descent
-        progress.descent = plan.aim(self.config, progress.step, progress.seconds, former)
+        progress.descend(plan.aim(self.config, progress.step, progress.seconds, former))
         if former is None and progress.descent is not None:
             self.reporter.line(
                 f"step {progress.step}  the {self.config.schedule.name} schedule will end with max_minutes, at about "
@@ -319,12 +340,17 @@ class Trainer:
     # ---------------------------------------------------------------------------------------------------------- signals
 
     def _agree(self) -> None:
-        """Give all ranks the clock of rank 0 and the signals that any rank received."""
-        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save])
+        """Give all ranks the clock of rank 0, the signals that any rank received, and the size of the next update.
+
+        This is the only exchange of an update, apart from the gradients.
+        """
+        counts = Counts.of(self._upcoming[-1] if self._upcoming else [])
+        everyone = self.ranks.exchange([self.progress.seconds, heard.stop, heard.save, *counts])
         heard.save = False
         self.progress.seconds = everyone[0][0]
-        self.signal = max(int(number) for _, number, _ in everyone) or None
-        self.save_asked = any(save for _, _, save in everyone)
+        self.signal = max(int(number) for _, number, *_ in everyone) or None
+        self.save_asked = any(save for _, _, save, *_ in everyone)
+        self._counts = Counts.sum(numbers[3:] for numbers in everyone) if self._upcoming else None
 
     def _stop_if_asked(self) -> None:
         if not self.save_asked and self.signal is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,29 @@ from nmt.training.optim import MovingAverage, build_optimizer, set_learning_rate
 from nmt.training.progress import Progress, Window
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
+
+
+class Counts(NamedTuple):
+    """What the batches of an update hold.
+
+    Attributes:
+        weight: of the targets, each with the weight of its sentence.
+        src, tgt: real tokens of each side.
+    """
+
+    weight: float
+    src: float
+    tgt: float
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch | PackedBatch]) -> Counts:
+        weight = sum(batch.total_weight for batch in batches)
+        return cls(weight, sum(batch.src_tokens for batch in batches), sum(batch.tgt_tokens for batch in batches))
+
+    @classmethod
+    def sum(cls, counts: Iterable[Sequence[float]]) -> Counts:
+        """Those of all ranks."""
+        return cls(*map(sum, zip(*counts, strict=True)))
 
 
 class Updater:
@@ -60,13 +83,16 @@ class Updater:
         self.recent: deque[tuple[Sequence[Batch | PackedBatch], Tensor]] = deque(maxlen=config.max_bad_steps)
         self.tell: Callable[[str], None] = lambda _: None
 
-    def update(self, batches: Sequence[Batch | PackedBatch], progress: Progress, window: Window) -> None:
+    def update(
+        self, batches: Sequence[Batch | PackedBatch], progress: Progress, window: Window, total: Counts | None = None
+    ) -> None:
         """Make one step on the mean loss per target token of the batches of all ranks.
 
         Args:
             batches: this rank's batches.
             progress: ``progress.step`` is incremented.
             window: the losses are added to these sums.
+            total: the counts of all ranks, if they have exchanged them.
 
         Raises:
             Paused: a signal asks to stop, see :meth:`_pause_between`.
@@ -74,19 +100,21 @@ class Updater:
         """
         # Each rank sums over its tokens, and the all-reduce takes the mean over ranks: divide by tokens per rank.
         # A token counts with the weight of its sentence.
-        tokens = sum(batch.total_weight for batch in batches)
-        total = sum(numbers[0] for numbers in self.ranks.exchange([tokens]))
+        own = Counts.of(batches)
+        if total is None:
+            total = Counts.sum(self.ranks.exchange(own))
         self.rate = self.config.learning_rate(progress.step + 1, progress.plateau_cuts, progress.descent)
         set_learning_rate(self.optimizer, self.rate)
         if self.captured is not None:
             packed = [batch for batch in batches if isinstance(batch, PackedBatch)]
-            finite = self.captured(packed, total, self._pause_between)
+            finite = self.captured(packed, total.weight, self._pause_between)
         else:
-            losses = self._gradients(batches, total / self.ranks.size, progress)
-            self._observe(losses, total)
-            finite = self._apply(losses, tokens, window)
+            losses = self._gradients(batches, total.weight / self.ranks.size, progress)
+            self._observe(losses, total.weight)
+            finite = self._apply(losses, own.weight, window)
             self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        progress.add_tokens(int(total.src), int(total.tgt))
         if self.ema is not None:
             self.ema.update(progress.step)
         self.recent.append((batches, finite))

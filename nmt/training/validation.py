@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,6 +36,7 @@ from nmt.translation.translator import Translation, Translator
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Rows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ class Validator:
         Raises:
             Paused: on all ranks, a postponed signal asks one of them to stop.
         """
-        translator = new_translator(model, self.tokenizer, self.config, self.limits, self.place)
-        batches = _paused_together(lambda: self._losses(model), self.ranks)
+        translator = self.translator(model)
+        share = self.plan[self.ranks.block(len(self.plan))]
+        batches = _paused_together(lambda: self.losses(model, share), self.ranks)
         found = _paused_together(
             lambda: translate_block(translator, self.sources, self.ranks, "validating"), self.ranks
         )
@@ -116,12 +119,14 @@ class Validator:
             return []
         return _paused_together(lambda: translate_block(translator, lines, self.ranks, "watched sentences"), self.ranks)
 
-    def _losses(self, model: Seq2Seq[Any]) -> list[tuple[float, int, int]]:
-        """Negative log-likelihood, correct tokens and tokens of each of this rank's batches."""
+    def translator(self, model: Seq2Seq[Any]) -> Translator[TorchEngine]:
+        return new_translator(model, self.tokenizer, self.config, self.limits, self.place)
+
+    def losses(self, model: Seq2Seq[Any], plan: Sequence[Rows]) -> list[tuple[float, int, int]]:
+        """Negative log-likelihood, correct tokens and tokens of each batch of rows."""
         batches: list[tuple[float, int, int]] = []
-        share = self.plan[self.ranks.block(len(self.plan))]
-        with torch.inference_mode(), showing("validation loss", len(share), "batches") as add:
-            for rows in share:
+        with torch.inference_mode(), showing("validation loss", len(plan), "batches") as add:
+            for rows in plan:
                 self.ranks.pulse()
                 batch = self.read(rows).to(self.place.device)
                 hidden, targets = batch.at_targets(model(*batch.inputs)), batch.targets  # [M, D], [M]
@@ -137,7 +142,7 @@ class Validator:
         found: list[Translation],
         watched: list[Translation],
     ) -> Validation:
-        """Compute the metrics of what all ranks found, see :meth:`_losses`."""
+        """Compute the metrics of what all ranks found, see :meth:`losses`."""
         # Metrics
         nll, correct, tokens = 0.0, 0, 0
         for batch in batches:

@@ -60,6 +60,9 @@ class CTranslate2Engine:
     - At the limit of length, one for all sentences of a call, it breaks off what ours closes with eos
       (:meth:`_closed`).
 
+    A prefix is its ``target_prefix``. Its scores leave the prefix out, which is added here. Where forbidden tokens or
+    the limit of length matter beside a prefix, our own engine searches.
+
     A sentence of which we are not sure after that is searched by our own engine. With a trained model there is hardly
     one, except when the n-best list asked for is nearly as long as the beam is wide.
 
@@ -93,29 +96,40 @@ class CTranslate2Engine:
         self.beam_size, self.batch_tokens = search.beam_size, resolve_search(search).batch_tokens
         self.penalty = LengthPenalty(search.length_penalty, search.alpha_or_default)
         self.pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
-        self.ids = {piece: i for i, piece in enumerate(tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)))}
+        self.names = tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size))
+        self.ids = {piece: i for i, piece in enumerate(self.names)}
         self.end_ids = [tokenizer.eos_id, tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id]
         self.eos, *forbidden = tokenizer.tgt_pieces(self.end_ids)
         self.forbidden, self.special = frozenset(forbidden), frozenset([self.eos, *forbidden])
-        self.own = own
+        self.own, self.device = own, device
         self.searched_again = 0
         self.progress: Callable[[int], object] = lambda count: None
 
     def search(
-        self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
+        self,
+        sources: Sequence[Sequence[int]],
+        max_lengths: Sequence[int],
+        nbest: int,
+        prefixes: Sequence[Sequence[int]] = (),
     ) -> list[list[Hypothesis]]:
         """
         Raises:
             TrainingError: the model's output is not a number.
         """
+        given = prefixes if any(prefixes) else [()] * len(sources)
+        starts = self._log_probs(sources, given)
         found: dict[int, list[Hypothesis] | None] = {}  # by the number of the sentence; None where we are not sure
         late: dict[int, list[int]] = {}  # by their limit, the sentences that came to it
         forbidden: dict[int, int] = {}  # of sentences where such finished, how many
         limits = [limit + 1 for limit in max_lengths]  # eos counted
-        for i, answer in self._ask(sources, range(len(sources)), limits, self.beam_size):
-            finished = self._read(answer.result())
+        for i, answer in self._ask(
+            sources, range(len(sources)), limits, self.beam_size, prefixes=given if any(given) else None
+        ):
+            finished = self._read(answer.result(), starts[i])
             self.progress(1)
-            if finished.last > max_lengths[i]:
+            if given[i] and (finished.last > max_lengths[i] or finished.forbidden):
+                found[i] = None
+            elif finished.last > max_lengths[i]:
                 late.setdefault(max_lengths[i], []).append(i)
             elif not finished.sound or finished.forbidden_later:
                 found[i] = None
@@ -127,7 +141,8 @@ class CTranslate2Engine:
         found |= self._closed(sources, late, nbest)
         if rows := [i for i in range(len(sources)) if found[i] is None]:
             self.searched_again += len(rows)
-            again = self.own().search([sources[i] for i in rows], [max_lengths[i] for i in rows], nbest)
+            own, again_lengths = self.own(), [max_lengths[i] for i in rows]
+            again = own.search([sources[i] for i in rows], again_lengths, nbest, [given[i] for i in rows])
             found |= zip(rows, again, strict=True)
         return [found[i] or [] for i in range(len(sources))]
 
@@ -216,6 +231,7 @@ class CTranslate2Engine:
         limits: Sequence[int] | Mapping[int, int],
         count: int,
         beam_size: int | None = None,
+        prefixes: Sequence[Sequence[int]] | None = None,
     ) -> list[tuple[int, Any]]:
         """Ask for ``count`` hypotheses of each of the sentences ``rows``: their numbers, and CTranslate2's promises.
 
@@ -230,6 +246,7 @@ class CTranslate2Engine:
             chosen = [rows[place] for place in batch]
             answers = self.translator.translate_batch(
                 [self._pieces(sources[i]) for i in chosen],
+                [self._tgt_pieces(prefixes[i]) for i in chosen] if prefixes is not None else None,
                 beam_size=width,
                 num_hypotheses=count,
                 patience=count / width,
@@ -248,13 +265,28 @@ class CTranslate2Engine:
     def _pieces(self, source: Sequence[int]) -> list[str]:
         return [self.pieces[i] for i in source]
 
-    def _read(self, result: Any) -> _Finished:
+    def _tgt_pieces(self, ids: Sequence[int]) -> list[str]:
+        return [self.names[i] for i in ids]
+
+    def _log_probs(self, sources: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]]) -> list[float]:
+        """Log-probabilities of prefixes: CTranslate2 leaves them out of scores."""
+        found = [0.0] * len(prefixes)
+        rows = [i for i, prefix in enumerate(prefixes) if prefix]
+        given = [self._pieces(sources[i]) for i in rows], [self._tgt_pieces(prefixes[i]) for i in rows]
+        batches = {"max_batch_size": self.batch_tokens, "batch_type": "tokens", "asynchronous": True}
+        scores = self.translator.score_batch(*given, max_input_length=0, **batches) if rows else []
+        for i, score in zip(rows, scores, strict=True):
+            found[i] = sum(score.result().log_probs[: len(prefixes[i])])
+        return found
+
+    def _read(self, result: Any, start: float = 0.0) -> _Finished:
+        """What CTranslate2 tells; ``start`` is the log-probability of the prefix."""
         ended: list[tuple[float, list[str]]] = []
         forbidden, broken_off, sound = ended.copy(), ended.copy(), True
         for pieces, score in zip(result.hypotheses, result.scores, strict=True):
             last = pieces[-1]
             kind = ended if last == self.eos else forbidden if last in self.forbidden else broken_off
-            kind.append((score * len(pieces) ** ALPHA, pieces))
+            kind.append((start + score * len(pieces) ** ALPHA, pieces))
             sound = sound and score > IMPOSSIBLE and self.special.isdisjoint(pieces[:-1])
         return _Finished(ended, forbidden, broken_off, sound)
 

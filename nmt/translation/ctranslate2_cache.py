@@ -107,7 +107,7 @@ def _inexpressible(config: Config) -> str | None:
         return f"cannot search as the run does (search.method: {search.method})"
     if search.coverage_penalty:
         return "cannot search as the run does (search.coverage_penalty)"
-    for key in ("min_length", "no_repeat_ngram"):
+    for key in ("min_length", "no_repeat_ngram", "copy_unknown"):
         if getattr(search, key):
             return f"cannot search as the run does (search.{key})"
     for key, off in (("qk_norm", "none"), ("attention_window", None)):

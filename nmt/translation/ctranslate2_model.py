@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.models.norms import EPS, ScaleNorm, UnitEmbedding
+from nmt.models.rnn import RNN
 from nmt.models.transformer import Transformer
 from nmt.models.transformer_layers import (
     EncoderLayer,
@@ -156,7 +157,7 @@ def largest_difference(model: Transformer, tokenizer: Tokenizer, folder: Path) -
     )
 
 
-def random_pairs(model: Transformer, tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
+def random_pairs(model: Transformer | RNN, tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
     """Eight sentence pairs of random ids and lengths, without bos and eos."""
     rng = np.random.default_rng(0)
     longest = min(40, (model.config.max_target_tokens or 41) - 1)
@@ -171,7 +172,9 @@ def random_pairs(model: Transformer, tokenizer: Tokenizer) -> list[tuple[list[in
     ]
 
 
-def log_probs(model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
+def log_probs(
+    model: Transformer | RNN, tokenizer: Tokenizer, pairs: Sequence[tuple[list[int], list[int]]]
+) -> list[Tensor]:
     """The log-probability of each target token and of eos, [T + 1] for each pair."""
     device, found = model.output.weight.device, []
     training = model.training

@@ -73,13 +73,14 @@ class Scorer:
             raise DataError(f"{len(sources):,} sources but {len(targets):,} targets; each needs one of the other")
         src, tgt = self.tokenizer.encode_src(sources), self.tokenizer.encode_tgt(targets)
         self._check(src, tgt, first_line)
+        src = [[*self.translator.tag_ids(line), *ids] for line, ids in zip(sources, src, strict=True)]
         # Score
         found: list[list[float]] = [[] for _ in sources]
         training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                for rows in self._batches(src, tgt):
+                for rows in self.batches(src, tgt):
                     for row, scores in zip(
                         rows, self._score([src[i] for i in rows], [tgt[i] for i in rows]), strict=True
                     ):
@@ -106,7 +107,7 @@ class Scorer:
                         "read; shorten it, or split it"
                     )
 
-    def _batches(self, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    def batches(self, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Places of pairs in batches of like lengths, within the budget of a search and of the logits."""
         order = sorted(range(len(src)), key=lambda i: (-max(len(src[i]), len(tgt[i])), -len(tgt[i])))
         budget = min(self.translator.search.batch_tokens, max(1, LOGITS // self.model.output.out_features))
@@ -119,21 +120,18 @@ class Scorer:
 
     def _score(self, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probabilities of the tokens of a batch, the end included."""
-        tokenizer = self.tokenizer
-        ids, inputs, outputs = (
-            self._padded(rows)
-            for rows in (
-                [[*row, tokenizer.eos_id] for row in src],
-                [[tokenizer.bos_id, *row] for row in tgt],
-                [[*row, tokenizer.eos_id] for row in tgt],
-            )
-        )  # [B, S], [B, T], [B, T]
+        outputs = self._padded([[*row, self.tokenizer.eos_id] for row in tgt])  # [B, T]
+        chosen = self.log_probs(src, tgt).gather(-1, outputs.unsqueeze(-1)).squeeze(-1).tolist()
+        return [row[: len(ids) + 1] for row, ids in zip(chosen, tgt, strict=True)]
+
+    def log_probs(self, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]]) -> Tensor:
+        """Log-probabilities [B, T, V] of all tokens at each position of targets, the end included."""
+        ids = self._padded([[*row, self.tokenizer.eos_id] for row in src])  # [B, S]
+        inputs = self._padded([[self.tokenizer.bos_id, *row] for row in tgt])  # [B, T]
         lengths = torch.tensor([len(row) + 1 for row in src], device=self.device)
         mask = torch.arange(ids.size(1), device=self.device) < lengths.unsqueeze(1)
         hidden = self.model.decode(self.model.encode(ids, mask), inputs)  # [B, T, D]
-        log_probs = self.model.project(hidden).float().log_softmax(-1)
-        chosen = log_probs.gather(-1, outputs.unsqueeze(-1)).squeeze(-1).tolist()  # [B, T]
-        return [row[: len(ids) + 1] for row, ids in zip(chosen, tgt, strict=True)]
+        return self.model.project(hidden).float().log_softmax(-1)
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
         tensors = [torch.tensor(row) for row in rows]

@@ -39,6 +39,7 @@ class LineStream:
         waiting: called before a wait for the first line of a block.
         encoding: of a terminal that is not in UTF-8.
         strict: refuse text that is not UTF-8, or a NUL character, instead of replacing it.
+        keep: leave a byte order mark at the start, and "\\r" at the ends of lines.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class LineStream:
         waiting: Callable[[], None] | None = None,
         encoding: str = "utf-8",
         strict: bool = False,
+        keep: bool = False,
     ) -> None:
         self.name, self.notice, self.waiting, self.encoding = name, notice, waiting, encoding
-        self.strict = strict
+        self.strict, self.keep = strict, keep
         self._stream: Any = stream
         self._descriptor = _descriptor(stream)
         self._number = 0
@@ -169,7 +171,7 @@ class LineStream:
 
     def _text(self, line: bytes, length: int) -> str:
         self._number += 1
-        if self._number == 1:
+        if self._number == 1 and not self.keep:
             line = line.removeprefix(BOM)
         if length > MAX_LINE:
             self.notice(Notice(self._number, "very long line cut", f"{length:,} bytes, {MAX_LINE:,} kept"))
@@ -184,13 +186,35 @@ class LineStream:
         if "\0" in text:
             text = text.replace("\0", "\ufffd")
             self._replaced("NUL characters", "is it a text file?")
-        return text.removesuffix("\r")
+        return text if self.keep else text.removesuffix("\r")
 
     def _replaced(self, what: str, detail: str) -> None:
         if self.strict:
             advice = "correct the line, or replace such text by U+FFFD: leave out --strict"
             raise DataError(f"{self.name}:{self._number}: {what} ({detail}); {advice}")
         self.notice(Notice(self._number, f"{what}, replaced by U+FFFD", detail))
+
+
+def read_document(stream: IO[bytes], name: str, strict: bool = False) -> str:
+    """A whole document, decoded so that ``encode("utf-8", "surrogateescape")`` gives its bytes.
+
+    Raises:
+        DataError: it cannot be read, or has as many lines that are not UTF-8 as :meth:`LineStream.check` refuses.
+    """
+    chunks: list[bytes] = []
+    source: Any = stream
+    try:
+        while chunk := source.read1(CHUNK):
+            chunks.append(chunk)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    data = b"".join(chunks)
+    bad = [(n, line) for n, line in enumerate(data.split(b"\n"), 1) if not _is_text(line, len(line))]
+    if bad and (strict or (len(bad) >= BAD_LINES and len(bad) >= BAD_SHARE * data.count(b"\n"))):
+        number, line = bad[0]
+        what = "NUL characters" if b"\0" in line else "not valid UTF-8"
+        raise DataError(f"{name}:{number}: {what}, in {len(bad):,} lines; convert it: iconv -f LATIN1 -t UTF-8")
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _descriptor(stream: IO[bytes]) -> int | None:

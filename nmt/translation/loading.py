@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from nmt.config.experiment import Config
 from nmt.config.load import validate_config
 from nmt.config.search import SearchConfig
-from nmt.run.alpha import described, with_alpha
+from nmt.errors import ExportError
+from nmt.run.alpha import described, tuned_settings, with_alpha
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 
 if TYPE_CHECKING:
     from nmt.translation.ctranslate2 import CTranslate2Engine
+    from nmt.translation.ensembles import Others
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
 
@@ -28,7 +30,11 @@ EngineName = Literal["pytorch", "ctranslate2"]
 
 @overload
 def load_translator(
-    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None, engine: Literal["pytorch"] = ...
+    run: Run,
+    overrides: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    engine: Literal["pytorch"] = ...,
+    others: Others | None = None,
 ) -> Translator[TorchEngine]: ...
 
 
@@ -40,12 +46,20 @@ def load_translator(
 
 @overload
 def load_translator(
-    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None, engine: EngineName = ...
+    run: Run,
+    overrides: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    engine: EngineName = ...,
+    others: Others | None = None,
 ) -> Translator[Any]: ...
 
 
 def load_translator(
-    run: Run, overrides: Mapping[str, Any] | None = None, device: str | None = None, engine: EngineName = "pytorch"
+    run: Run,
+    overrides: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    engine: EngineName = "pytorch",
+    others: Others | None = None,
 ) -> Translator[Any]:
     """Load the final weights of a run, or the best so far while it is not finished.
 
@@ -54,17 +68,21 @@ def load_translator(
         device: as ``train.device``, which it overrides.
         engine: what searches the model. PyTorch is not imported for ``ctranslate2`` where the run holds a CTranslate2
             model of its weights.
+        others: runs whose models are searched together with that of ``run``, which decides all settings.
 
     Raises:
-        ConfigError: an override is wrong, or has no effect.
+        ConfigError: an override is wrong, or has no effect; another run has another vocabulary.
         CheckpointError: the weights are damaged, or belong to another model or tokenizer.
         DeviceError: the engine cannot use the device.
-        ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers.
+        ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers; or an ensemble
+            is asked of it.
         RunError: the run has no weights yet.
     """
+    if others is not None and engine == "ctranslate2":
+        raise ExportError("--ensemble: CTranslate2 searches one model; translate with PyTorch: leave out --engine")
     config = configured(run, overrides or {})
     search = with_alpha(run, config.search)
-    told = described(search, config.search)
+    told = described(search, config.search, "alpha" in tuned_settings(run, config.search, overrides or {}))
     config = config.model_copy(update={"search": search})
     with showing("loading the model", unit=""):
         if engine == "ctranslate2":
@@ -74,13 +92,15 @@ def load_translator(
         else:
             from nmt.translation import pytorch_loading
 
-            found = pytorch_loading.load(run, config, device)
+            found = pytorch_loading.load(run, config, device, others)
+    if others is not None:
+        log.info("%s", others.described(run))
     log.info("%s", told)
     return found
 
 
 def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
-    """The configuration of a run with other search settings.
+    """The configuration of a run with the search settings of ``nmt tune``, and with other ones.
 
     Keys of the run without an effect beside the overrides are reset, so that they need not be overridden, too.
 
@@ -88,10 +108,11 @@ def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
         ConfigError: an override is wrong, or has no effect.
     """
     config = run.load_config()
-    if not overrides:
+    changed = tuned_settings(run, config.search, overrides) | dict(overrides)
+    if not changed:
         return config
     raw = config.model_dump(mode="json")
-    search = raw["search"] | overrides
+    search = raw["search"] | changed
     with suppress(ValidationError):  # of an override, which is explained below
         unused = SearchConfig.model_validate(search).unused()
         search = {key: value for key, value in search.items() if key in overrides or key not in unused}

@@ -18,6 +18,7 @@ from nmt.search.beam import Advance, Beam, Execution
 from nmt.search.coverage import Covered, covering
 from nmt.search.method import Task
 from nmt.search.methods import new_method
+from nmt.search.prefix import Prefixed, Prefixing
 from nmt.search.scoring import Hypothesis
 from nmt.translation.batches import search_batches
 from nmt.translation.captured import SMALLEST, CapturedSteps, CudaGraph, batch_count, batch_size, source_room
@@ -63,7 +64,11 @@ class TorchEngine:
             self.captured = CapturedSteps(CudaGraph, memory // 4)
 
     def search(
-        self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
+        self,
+        sources: Sequence[Sequence[int]],
+        max_lengths: Sequence[int],
+        nbest: int,
+        prefixes: Sequence[Sequence[int]] = (),
     ) -> list[list[Hypothesis]]:
         """
         Raises:
@@ -80,7 +85,12 @@ class TorchEngine:
                 while waiting:
                     batch = waiting.popleft()
                     try:
-                        searched = self._search([sources[i] for i in batch], [max_lengths[i] for i in batch], nbest)
+                        searched = self._search(
+                            [sources[i] for i in batch],
+                            [max_lengths[i] for i in batch],
+                            nbest,
+                            [prefixes[i] for i in batch] if any(prefixes) else (),
+                        )
                     except torch.OutOfMemoryError:
                         if self.captured is not None:
                             self.captured.clear()
@@ -109,9 +119,14 @@ class TorchEngine:
                     cast.get_parameter(name).copy_(parameter)
 
     def _search(
-        self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
+        self,
+        sources: Sequence[Sequence[int]],
+        max_lengths: Sequence[int],
+        nbest: int,
+        prefixes: Sequence[Sequence[int]],
     ) -> list[list[Hypothesis]]:
         """One batch."""
+        # The source, filled up to the size of a graph
         tokenizer, width, execution = self.tokenizer, self.method.width(nbest), self._execution()
         assert self.searched is not None
         lengths = torch.tensor([len(source) for source in sources])
@@ -121,21 +136,27 @@ class TorchEngine:
             row[: len(source) + 1] = torch.tensor([*source, tokenizer.eos_id])
         src_mask = torch.arange(src.size(1)) <= lengths.unsqueeze(1)  # [B, S]
         memory = self.searched.encode(src.to(self.device), src_mask.to(self.device))
+        # The step function and its state
+        step: Callable[..., Any] = self._attending_step if self.method.attends else self._step
         if self.captured is None:
-            step: Callable[[torch.Tensor, Any], tuple[torch.Tensor, Any]] = self._step
             state = self.searched.init_state(memory, width)
-            if self.method.attends:
-                step, state = covering(self._attending_step), Covered.start(state, memory.mask, width)
         else:
             memory = memory.filled_up(source_room(src.size(1)))
             step, state = self.searched.step, self.searched.init_state(memory, width, room=execution.room(1))
+        if prefixes:
+            filled = [*prefixes, *[prefixes[0]] * (len(lengths) - len(prefixes))]
+            step, state = Prefixing(step, tokenizer.pad_id), Prefixed.start(state, filled, width, self.device)
+        if self.method.attends:
+            step, state = covering(step), Covered.start(state, memory.mask, width)
+        # The search
+        unknown = () if self.config.copy_unknown else (tokenizer.unk_id,)
         task = Task(
             torch.tensor(max_lengths, device=self.device),
             [key_of(source) for source in sources],
             nbest,
             tokenizer.bos_id,
             tokenizer.eos_id,
-            forbidden=(tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
+            forbidden=(tokenizer.pad_id, tokenizer.bos_id, *unknown),
         )
         return self.method(step, state, task, execution)
 

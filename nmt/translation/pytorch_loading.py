@@ -13,19 +13,21 @@ from nmt.config.model import ModelConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, RunError
 from nmt.models.build import build_model
+from nmt.models.ensemble import Ensemble
 from nmt.models.seq2seq import Seq2Seq
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.run.selection import Ranking
 from nmt.runtime.device import Place, resolve_device, resolve_precision, set_threads, use_device
 from nmt.runtime.memory import keep_freed_memory
+from nmt.translation.ensembles import Others
 from nmt.translation.pytorch import TorchEngine
 from nmt.translation.translator import Translator
 
 log = logging.getLogger(__name__)
 
 
-def load(run: Run, config: Config, device: str | None = None) -> Translator[TorchEngine]:
+def load(run: Run, config: Config, device: str | None = None, others: Others | None = None) -> Translator[TorchEngine]:
     """See :func:`nmt.translation.loading.load_translator`; ``config`` is the run's, with the search settings asked for.
 
     The translator's ``checksum`` is that of the weights.
@@ -37,11 +39,28 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[Torc
     tokenizer = Tokenizer.load(run.tokenizer)
     model = new_model(config.model, tokenizer)
     checksum = load_final(run, model, tokenizer)
+    if others is not None:
+        model, checksum = _ensemble(run, others, config, tokenizer, model, checksum)
+        config = others.readable(config)
     dtype = resolve_precision(config.train.precision, where) if where.type == "cuda" else torch.float32
     translator = new_translator(model.to(where), tokenizer, config, run.length_limits(), Place(where, dtype))
     translator.checksum = checksum
+    if others is not None:
+        translator.max_target_tokens = others.most_target(config)
     translator.engine.keep = True  # the weights stay where they are
     return translator
+
+
+def _ensemble(
+    run: Run, others: Others, config: Config, tokenizer: Tokenizer, model: Seq2Seq[Any], checksum: str
+) -> tuple[Ensemble, str]:
+    """The ensemble of ``model``, which is that of ``run``, with the others, and a checksum of all weights."""
+    others.check(run, tokenizer, config.search)
+    models, checksums = [model], [checksum]
+    for other in others.runs:
+        models.append(new_model(other.load_config().model, tokenizer))
+        checksums.append(load_final(other, models[-1], tokenizer))
+    return Ensemble(models, others.average), others.checksum(checksums)
 
 
 def new_model(config: ModelConfig, tokenizer: Tokenizer) -> Seq2Seq[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from nmt.config.limits import ResolvedSearch, resolve_search
 from nmt.config.search import SearchConfig
@@ -98,6 +98,11 @@ class Engine(Protocol):
     """Finds target ids of source ids (:mod:`nmt.translation.pytorch`, :mod:`nmt.translation.ctranslate2`)."""
 
     @property
+    def device(self) -> object:
+        """Where the engine works; as text ``cpu``, ``cuda`` or the like, with a number."""
+        ...
+
+    @property
     def progress(self) -> Callable[[int], object]:
         """Called with the number of sentences whenever some have been searched."""
         ...
@@ -106,15 +111,22 @@ class Engine(Protocol):
     def progress(self, value: Callable[[int], object]) -> None: ...
 
     def search(
-        self, sources: Sequence[Sequence[int]], max_lengths: Sequence[int], nbest: int
+        self,
+        sources: Sequence[Sequence[int]],
+        max_lengths: Sequence[int],
+        nbest: int,
+        prefixes: Sequence[Sequence[int]] = (),
     ) -> list[list[Hypothesis]]:
         """Search any number of sources, in batches of ``search.batch_tokens``.
 
-        Never produced: pad and bos, which stand for nothing, and unk, which helps nobody (as in Marian).
+        Never produced: pad and bos, which stand for nothing, and unk, which helps nobody (as in Marian) unless
+        ``search.copy_unknown`` replaces it.
 
         Args:
             sources: ids of each source, without eos; none is empty.
             max_lengths: for each source, the most tokens of a hypothesis, eos not counted.
+            prefixes: for each source the ids that its hypotheses begin with, at most as many as its maximum length and
+                none of those that are never produced; nothing where all of them are free.
             nbest: hypotheses wanted of each source, at most ``search.most``.
 
         Returns:
@@ -174,6 +186,7 @@ class Translator(Generic[EngineT]):
         nbest: int = 1,
         warn: Callable[[Notice], None] | None = None,
         first_line: int = 1,
+        prefixes: Sequence[str] = (),
     ) -> list[list[Translation]]:
         """Translate each line.
 
@@ -182,6 +195,8 @@ class Translator(Generic[EngineT]):
             warn: called for each line whose source is cut to ``search.max_source_tokens`` or is longer than any in the
                 training, and for each whose best translation is as long as the search allows.
             first_line: number of the first line in notices.
+            prefixes: for each line the text that its translations begin with, see :meth:`prefix_ids`; nothing if all
+                of them are free. The limit of length grows to the length of a longer prefix.
 
         Returns:
             For each line its translations, best first (samples: in the order in which they are drawn). A line without
@@ -189,6 +204,7 @@ class Translator(Generic[EngineT]):
 
         Raises:
             ConfigError: ``nbest`` is not from 1 to ``search.most``.
+            ValueError: there are not as many prefixes as lines.
             TrainingError: the model's output is not a number.
         """
         if not 1 <= nbest <= self.search.most:
@@ -199,8 +215,10 @@ class Translator(Generic[EngineT]):
         rows = [index for index, source in enumerate(sources) if source]
         chosen = [sources[index] for index in rows]
         limits = [self.max_length(len(source)) for source in chosen]
-        found = self.engine.search(chosen, limits, nbest)
-        texts = iter(self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses]))
+        starts = self._starts(lines, rows, prefixes, warn, first_line)
+        limits = [max(limit, len(start)) for limit, start in zip(limits, starts, strict=True)] if starts else limits
+        found = self.engine.search(chosen, limits, nbest, starts)
+        texts = iter(self.texts([lines[index] for index in rows], chosen, found))
         for index, limit, hypotheses in zip(rows, limits, found, strict=True):
             translations = [
                 Translation(one_line(next(texts)), one.score, one.log_prob, one.tokens, len(one.tokens) >= limit)
@@ -209,12 +227,26 @@ class Translator(Generic[EngineT]):
             # No hypothesis (every output has probability 0) still has to leave a line.
             results[index] = translations or results[index]
             if warn is not None and results[index][0].at_limit:
-                warn(
-                    Notice(
-                        first_line + index, "translation reached its limit of length, it may be cut", self._why(limit)
-                    )
+                kind, why = (
+                    "translation reached its limit of length, it may be cut",
+                    self._why(limit, len(sources[index])),
                 )
+                warn(Notice(first_line + index, kind, why))
         return results
+
+    def _starts(
+        self,
+        lines: Sequence[str],
+        rows: Sequence[int],
+        prefixes: Sequence[str],
+        warn: Callable[[Notice], None] | None,
+        first_line: int,
+    ) -> list[list[int]]:
+        """The prefixes of the lines ``rows`` as ids; nothing without any. See :meth:`translate`."""
+        if not any(prefixes):
+            return []
+        ids = self.prefix_ids([prefix for _, prefix in zip(lines, prefixes, strict=True)], warn, first_line)
+        return [ids[index] for index in rows]
 
     def translate_stream(
         self,
@@ -253,6 +285,49 @@ class Translator(Generic[EngineT]):
                 warn(Notice(first_line + index, kind, detail))
         return [self.tag_ids(line) + ids if ids else ids for line, ids in zip(lines, sources, strict=True)]
 
+    def texts(
+        self, lines: Sequence[str], sources: Sequence[Sequence[int]], found: Sequence[Sequence[Hypothesis]]
+    ) -> list[str]:
+        """The texts of the hypotheses of each line, all in one list.
+
+        Args:
+            sources: the ids of each line, see :meth:`encode`.
+        """
+        if not self.search.copy_unknown:
+            return self.tokenizer.decode([hypothesis.tokens for hypotheses in found for hypothesis in hypotheses])
+        from nmt.translation.copying import Row, copied
+
+        rows = [
+            Row(read_text(self.search, line), len(self.tags_of(line)), source, hypothesis.tokens)
+            for line, source, hypotheses in zip(lines, sources, found, strict=True)
+            for hypothesis in hypotheses
+        ]
+        engine: Any = self.engine  # that of PyTorch: CTranslate2 refuses this search
+        return copied(engine.model, self.tokenizer, rows)
+
+    def prefix_ids(
+        self, prefixes: Sequence[str], warn: Callable[[Notice], None] | None = None, first_line: int = 1
+    ) -> list[list[int]]:
+        """Target ids of the beginnings of translations.
+
+        A prefix is cut before what the vocabulary lacks, and to the longest translation that the search allows.
+
+        Args:
+            warn: called for each prefix that is cut.
+            first_line: number of the first prefix in notices.
+        """
+        limit, unknown = self.max_length(self.search.max_source_tokens), self.tokenizer.unk_id
+        found = []
+        texts = [prefix.strip("\r\n")[: CHARACTERS_PER_TOKEN * limit] for prefix in prefixes]
+        for number, ids in enumerate(self.tokenizer.encode_tgt(texts), first_line):
+            known = ids.index(unknown) if unknown in ids else len(ids)
+            if warn is not None and known < min(len(ids), limit):
+                warn(Notice(number, "prefix cut", f"the vocabulary has no piece for its subword {known + 1}"))
+            elif warn is not None and len(ids) > limit:
+                warn(Notice(number, "prefix cut", f"{len(ids)} subwords, a translation has at most {limit}"))
+            found.append(ids[: min(known, limit)])
+        return found
+
     def tags_of(self, line: str) -> Sequence[str]:
         return line.tags if isinstance(line, TaggedLine) else self.tags
 
@@ -265,8 +340,10 @@ class Translator(Generic[EngineT]):
         limit = int(self.search.max_length_ratio * source + self.search.max_length_offset)
         return limit if self.max_target_tokens is None else min(limit, self.max_target_tokens - 1)
 
-    def _why(self, limit: int) -> str:
+    def _why(self, limit: int, source: int) -> str:
         search = self.search
+        if limit > self.max_length(source):
+            return f"{limit} subwords, those of its prefix"
         if self.max_target_tokens is not None and limit == self.max_target_tokens - 1:
             return f"{limit} subwords, from model.max_positions"
         return f"{limit} subwords: {search.max_length_ratio:g} times the source and {search.max_length_offset}"

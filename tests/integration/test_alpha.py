@@ -2,13 +2,14 @@
 
 import json
 import logging
+import re
 
 import pytest
 
 from nmt import pipeline
 from nmt.cli import main
 from nmt.evaluation import tuning
-from nmt.run.alpha import read
+from nmt.run.alpha import read, read_tuned
 from nmt.run.directory import Run
 from nmt.translation.loading import load_translator
 from tests.integration.test_distributed import train as train_on_ranks
@@ -70,6 +71,66 @@ def test_the_choice_is_the_best_of_all_alphas_and_used_everywhere(task, family, 
     assert main(["train", file, "--set", "search.alpha=0.4"]) == 0
     assert json.loads((run.evaluation / "tiny.json").read_text())["search"]["alpha"] == 0.4
     assert load_translator(run).search.alpha == 0.4
+    check_tune(run, file, capsys)
+
+
+def check_tune(run: Run, file: str, capsys) -> None:
+    """``nmt tune`` on a trained run."""
+    assert main(["train", file]) == 0
+    before = {path: path.read_bytes() for path in run.evaluation.glob("tiny*")}
+    usual = load_translator(run).search
+    capsys.readouterr()
+    assert main(["tune", "run", "--beams", "1", "3", "--dry-run"]) == 0
+    assert not run.tuned.exists()
+    shown = capsys.readouterr().out
+    assert main(["tune", "run", "--beams", "1", "3"]) == 0
+    without_times = [re.sub(r"[\d.]+$", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert without_times[:-1] == [re.sub(r"[\d.]+$", "", line) for line in shown.splitlines()]
+    tuned = read_tuned(run)
+    assert tuned is not None
+    assert [row.beam_size for row in tuned.rows] == [1, 3, 4]  # with that of the run
+    # Each score is that of the search which the row names; the choice is the smallest beam that is as good as the best
+    for row in tuned.rows:
+        config, one = run.load_config(), tuning.TestSet.of(pipeline.prepare(run.load_config()).corpus, "valid")
+        found = load_translator(run, {"beam_size": row.beam_size, "alpha": row.alpha}).translate(one.sources)
+        texts = [best.text for best, *_ in found]
+        assert getattr(tuning.score(texts, one.references, config.evaluation), tuned.measure) == pytest.approx(
+            row.score
+        )
+        assert row.score == pytest.approx(max(row.scores.values()))
+    good = [row.beam_size for row in tuned.rows if row.score >= max(each.score for each in tuned.rows) - 0.1]
+    assert tuned.beam_size == min(good)
+    # Used by commands, unless the user says otherwise; not by the training
+    search = load_translator(run).search
+    assert (search.beam_size, search.alpha) == (tuned.beam_size, tuned.alpha)
+    assert load_translator(run, {"beam_size": 2}).search.beam_size == 2
+    assert load_translator(run, {"length_penalty": "average"}).search.alpha == 1.0
+    assert load_translator(run, {"method": "sample"}).search.method == "sample"
+    assert main(["reproduce", "run", "--decode-only"]) == 0
+    assert "reproduced to the last digit" in capsys.readouterr().out
+    assert main(["evaluate", "run"]) == 0
+    assert json.loads((run.evaluation / "tiny.json").read_text())["search"]["beam_size"] == tuned.beam_size
+    assert main(["reproduce", "run", "--decode-only"]) == 0
+    assert main(["train", file]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    # Of these weights alone
+    record = run.tuned.read_text()
+    run.tuned.write_text(record.replace(tuned.model, "0" * 64))
+    assert load_translator(run).search == usual
+    run.tuned.write_text(record)
+    assert main(["tune", "run", "--reset"]) == 0
+    assert load_translator(run).search == usual
+
+
+def test_what_cannot_be_tuned_is_refused(place, capsys):
+    for words, expected in (
+        (["c", "--beams", "0"], "--beams 0: must be from 1 to 1000"),
+        (["c", "--sentences", "0"], "--sentences 0: must be 1 or more"),
+    ):
+        assert main(["tune", *words]) == 2
+        assert expected in capsys.readouterr().err
+    assert main(["tune", "c", "--reset"]) == 0
+    assert "was not tuned" in capsys.readouterr().out
 
 
 def test_two_ranks_choose_what_one_process_chooses(task):

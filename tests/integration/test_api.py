@@ -1,8 +1,10 @@
 """nmt from Python, and ``nmt score``."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 import nmt
 from nmt.cli import main
+from nmt.data.tokenizer import parse_model
 from nmt.errors import ConfigError, DataError, RunError
 from tests.conftest import Task
 
@@ -80,6 +83,21 @@ def test_attention(task, model):
     assert model.attention(source, lines(task)[1][0]).source == found.source
 
 
+def test_placeholders_and_documents(model):
+    for protect in (True, ["tags", "variables"]):
+        [text] = model.translate(["one <b>two</b> {x}"], protect=protect)
+        assert all(text.count(each) == 1 for each in ("<b>", "</b>", "{x}"))
+    [[best]] = model.translate(["one. Two"], 1, split=True)
+    assert best.log_prob == pytest.approx(sum(found.log_prob for [found] in model.translate(["one.", "Two"], 1)))
+    one, two = (model.translate([word])[0] for word in ("one", "two"))
+    assert model.translate_document("\n  one\r\n\ttwo", "text") == f"\n  {one}\r\n\t{two}"
+    assert model.translate_document("<p>one</p>", "html") == f"<p>{one}</p>"
+    with pytest.raises(DataError, match="format: 'docx' is not one of text, paragraphs, srt, html, md"):
+        model.translate_document("one", "docx")
+    with pytest.raises(ConfigError, match="'names' is no kind of placeholder; kinds: code, urls"):
+        model.translate(["one"], protect=["names"])
+
+
 def test_mistakes(task, model):
     with pytest.raises(DataError, match=r"a list of sentences is needed, not one string; write \['a b'\]"):
         model.translate("a b")
@@ -143,3 +161,83 @@ def test_a_pair_that_is_too_long_is_named(task, tmp_path, capsys):
         == 2
     )
     assert "line 2: the source has" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------ ensembles
+
+
+def stepped_average(models, source, tokens, average):
+    """log p of each token and of the end under an ensemble, from the steps of each model alone."""
+    each = torch.tensor([stepwise_distributions(model, source, tokens) for model in models], dtype=torch.float64)
+    mean = each.exp().mean(0).log() if average == "probability" else each.mean(0).log_softmax(-1)
+    return [float(mean[t, i]) for t, i in enumerate([*tokens, 3])]
+
+
+def stepwise_distributions(model, source, tokens):
+    translator = model.translator
+    seq2seq, tokenizer = translator.engine.model.eval(), translator.tokenizer
+    src = torch.tensor([[*tokenizer.encode_src([source])[0], tokenizer.eos_id]])
+    found = []
+    with torch.no_grad():
+        state = seq2seq.init_state(seq2seq.encode(src, torch.ones_like(src, dtype=torch.bool)))
+        for token in [tokenizer.bos_id, *tokens]:
+            logits, state = seq2seq.step(torch.tensor([token]), state)
+            found.append(logits[0].log_softmax(-1).tolist())
+    return found
+
+
+@pytest.mark.parametrize("average", ["probability", "log_probability"])
+def test_an_ensemble_scores_by_the_average_of_its_runs(task, average):
+    runs = [task.folder / "runs" / family for family in ("rnn", "transformer")]
+    both = nmt.load(runs[0], ensemble=runs[1:], ensemble_average=average)
+    sources, targets = lines(task)
+    models = [nmt.load(run) for run in runs]
+    ids = both.translator.tokenizer.encode_tgt(targets[:5])
+    for score, source, tokens in zip(both.score(sources[:5], targets[:5]), sources, ids, strict=False):
+        expected = stepped_average(models, source, tokens, average)
+        assert score.token_log_probs == pytest.approx(expected, abs=1e-4)
+    [[best]] = both.translate(sources[:1], nbest=1)
+    assert best.log_prob == pytest.approx(sum(stepped_average(models, sources[0], best.tokens, average)), abs=1e-3)
+    assert both.attention(sources[0]).weights.shape[:2] == (1, 1)
+
+
+def test_an_ensemble_on_the_command_line(task, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(task.folder)
+    out = [task.folder / name for name in ("alone", "twice", "both")]
+    for file, others in zip(out, ([], ["--ensemble", "rnn"], ["--ensemble", "transformer"]), strict=True):
+        assert main(["translate", "rnn", "-i", "valid.src", "-o", str(file), *others]) == 0
+    assert out[0].read_bytes() == out[1].read_bytes() != out[2].read_bytes()
+    assert "ensemble of 2 runs: runs/rnn, runs/transformer (mean of their probabilities)" in caplog.text
+    # Results of an ensemble stand beside those of the run.
+    result = task.folder / "runs" / "rnn" / "evaluation" / "tiny.json"
+    before = result.read_bytes()
+    assert main(["evaluate", "rnn", "--ensemble", "transformer"]) == 0
+    assert json.loads(result.with_name("tiny@ensemble=transformer.json").read_text())["bleu"] >= 0
+    assert main(["evaluate", "rnn", "--ensemble", "transformer", "--ensemble-average", "log_probability"]) == 0
+    assert result.with_name("tiny@ensemble=transformer,average=log_probability.json").exists()
+    assert result.read_bytes() == before
+    capsys.readouterr()
+    score = ["score", "rnn", "--src", "valid.src", "--tgt", "valid.tgt"]
+    assert main(score) == 0
+    alone = capsys.readouterr().out
+    assert main([*score, "--ensemble", "transformer"]) == 0
+    assert capsys.readouterr().out != alone
+
+
+def test_an_ensemble_that_cannot_be_searched_is_one_line(task, monkeypatch, capsys):
+    monkeypatch.chdir(task.folder)
+    shutil.copytree("runs/rnn", "runs/other")
+    file = next(Path("runs/other/tokenizer").glob("*.model"))
+    vocabulary = parse_model(file)
+    vocabulary.pieces[9].score -= 1.0
+    file.write_bytes(vocabulary.SerializeToString())
+    for options, message in [
+        (["--ensemble", "other"], "runs/other: has another vocabulary than runs/rnn; the runs of an ensemble need"),
+        (["--ensemble", "nowhere"], "nowhere: no such run"),
+        (["--ensemble", "transformer", "--engine", "ctranslate2"], "--ensemble: CTranslate2 searches one model"),
+        (["--ensemble-average", "log_probability"], "needs other runs to average with (--ensemble RUN)"),
+    ]:
+        assert main(["translate", "rnn", "-i", "valid.src", *options]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

@@ -44,6 +44,13 @@ def bench_alone(name, folder, *options):
     return out.read_text(), json.loads(out.with_suffix(".json").read_text()), done
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux, to pin processes to cores")
+def test_training_beside_other_work_is_measured_alone_and_beside_busy_processes(tmp_path):
+    section, result, _ = bench("bench_load.py", tmp_path, "--quick", "--settings", "spin 1,000")
+    assert {kind: len(times) for kind, times in result["seconds"]["spin 1,000"].items()} == {"alone": 2, "beside": 2}
+    assert "| spin 1,000 |" in section
+
+
 def test_training_writes_table_and_numbers(tmp_path):
     options = ["--peers", "none", "--families", "rnn", "--updates", "2", "--product", "32"]
     section, result, done = bench("bench_train.py", tmp_path, *options)

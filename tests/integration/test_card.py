@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 
 from nmt.cli import main
+from nmt.data.tokenizer import Tokenizer
 from nmt.run import card
 from nmt.run.directory import Run
-from tests.runs import train
+from nmt.training.progress import Progress
+from tests.runs import train, train_through_kills
 
 
 def test_a_card_tells_of_the_run(task) -> None:
@@ -24,6 +27,48 @@ def test_a_card_tells_of_the_run(task) -> None:
         record = json.loads((run.evaluation / f"{name}.json").read_text())
         assert (scores["bleu"], scores["signatures"]) == (record["bleu"], record["signatures"])
         assert f"## Scores on {name}" in (run.path / "run.md").read_text()
+
+
+def test_tokens_are_counted_over_resumes(task, monkeypatch) -> None:
+    """An epoch reads each training pair once, whatever kills the training on the way."""
+    train = {"max_steps": None, "max_epochs": 1, "validate_every": 4, "schedule": {"name": "constant"}}
+    found = []
+    for name, kills in (("whole", []), ("killed", [5])):
+        run = train_through_kills(task.config("rnn", name, train=train), kills, monkeypatch)
+        found.append(card.load(run)["tokens"])
+    tokenizer = Tokenizer.load(run.tokenizer)
+    sides = (tokenizer.encode_src, "src", "source"), (tokenizer.encode_tgt, "tgt", "target")
+    for encode, ending, side in sides:
+        lines = task.paths[f"train.{ending}"].read_text().splitlines()
+        expected = sum(len(ids) + 1 for ids in encode(lines))  # and eos
+        assert [one[side] for one in found] == [expected, expected]
+    page = (run.path / "run.md").read_text()
+    assert f"{found[0]['source']:,} source and {found[0]['target']:,} target subwords" in page
+    assert "Most memory: " in page
+    assert "Energy: " in page
+
+
+def test_runs_of_earlier_versions_have_unknown_tokens() -> None:
+    progress = Progress.of_state({"step": 4})
+    progress.add_tokens(3, 4)
+    assert progress.tokens is None
+    new = Progress()
+    new.add_tokens(3, 4)
+    assert Progress.of_state(asdict(new)).tokens == {"source": 3, "target": 4}
+
+
+def test_energy_of_all_sittings(tmp_path) -> None:
+    run = Run(tmp_path)
+    run.manifest_path.write_text("{}")
+    for number in (1, 2):
+        card.begin(run, {}, {"device": "cpu"}, 0)
+        used = {"peak_memory": number << 20, "energy_joules": {"processor": 1.8e6}}
+        card.end(run, 5, 1.0, "Interrupted", used=used)
+    assert "Energy: 1 kWh of the processor." in (tmp_path / "run.md").read_text()
+    assert "Most memory: 2 MiB (memory of the process)." in (tmp_path / "run.md").read_text()
+    card.begin(run, {}, {"device": "cpu"}, 0)
+    card.end(run, 5, 1.0, "Interrupted", used={"peak_memory": 1, "energy_joules": {}})
+    assert "; 1 of 3 sittings without a measurement" in (tmp_path / "run.md").read_text()
 
 
 def test_a_finished_run_keeps_its_card(place) -> None:

@@ -47,7 +47,8 @@ processes.set_forkserver_preload(["nmt.pipeline", "nmt.runtime.torchrun", "nmt.c
 
 
 class Ranks:
-    """What became of the ranks of one start: exit codes, what each printed, and the rows of each of its updates."""
+    """What became of the ranks of one start: exit codes, what each printed, and of each of its updates the rows and the
+    number of collective calls so far."""
 
     def __init__(self, folder: Path, size: int, function, *arguments):
         with socket.socket() as free:
@@ -79,13 +80,23 @@ def _be_rank(rank, size, port, log, function, arguments):
 
 def spy_on_updates(patch, log, signals):
     """Write down the rows of each update, and send oneself ``signals`` (step to number) after it."""
-    update = Trainer.update
+    update, calls = Trainer.update, [0]
+
+    def counted(function):
+        def counting(*arguments, **names):
+            calls[0] += 1
+            return function(*arguments, **names)
+
+        return counting
+
+    for name in ("all_gather", "all_gather_object", "all_reduce", "broadcast", "broadcast_object_list", "barrier"):
+        patch(torchrun.dist, name, counted(getattr(torchrun.dist, name)))
 
     def spied(self, batches):
         update(self, batches)
         with log.with_suffix(".rows").open("a") as file:
             rows = [int(row) for batch in batches for row in batch.rows]
-            file.write(json.dumps({"epoch": self.progress.epoch, "rows": rows}) + "\n")
+            file.write(json.dumps({"epoch": self.progress.epoch, "rows": rows, "calls": calls[0]}) + "\n")
         if number := signals.get(self.progress.step):
             os.kill(os.getpid(), number)
 
@@ -162,6 +173,9 @@ def test_three_ranks_train_as_one_process_that_accumulates(task, dropout, terms)
     assert ranks.output[1:] == ["", ""]
     assert "of at most 1,536 tokens per side" in ranks.output[0]
     assert "fp32, in each of 3 processes" in ranks.output[0]
+    for updates in ranks.updates:  # the gradients aside; step 3 logs, step 5 validates
+        calls = [one["calls"] for one in updates]
+        assert [calls[step] - calls[step - 1] for step in (1, 2, 4)] == [1, 1, 1]
     assert_like_one_process(task, "one", "three")
 
 

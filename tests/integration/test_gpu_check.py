@@ -30,6 +30,7 @@ def test_every_stage_runs(tmp_path):
     assert all(part["status"] in ("ok", "skipped") for part in parts.values())
     # What a CPU can check is checked, and what it cannot names its reason.
     assert parts["models: Transformer, window 8: packed, float32"]["status"] == "ok"
+    assert parts["compile: Transformer, packed, dropout, R-Drop"]["status"] == "ok"
     assert parts["exact: killed and resumed, RNN"]["found"]["differences"] == 0
     assert parts["ranks: 2 processes, gloo, Transformer packed"]["status"] == "ok"
     assert parts["updates: captured against eager, plain"]["found"] == "CUDA graphs take CUDA"

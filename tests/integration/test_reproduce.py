@@ -6,6 +6,7 @@ import re
 import pytest
 
 from nmt.cli import main
+from nmt.run.directory import Run
 from tests.conftest import Task
 
 
@@ -57,6 +58,40 @@ def test_a_set_that_a_training_does_not_score_is_compared_too(task, tmp_path, ca
     finally:
         for path in stored.parent.glob("valid.*"):
             path.unlink()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "inverse_sqrt"])
+def test_a_training_that_a_clock_ended_is_reproduced(task, schedule, capsys):
+    """The same number of updates, with the learning rates that followed the clock."""
+    train = {"max_steps": None, "max_minutes": 0.03, "schedule": {"name": schedule, "warmup_steps": 2}}
+    name = f"clock-{schedule}"
+    assert main(["train", str(task.config_file("rnn", name=name, train=train))]) == 0
+    run = task.folder / "runs" / name
+    descents = Run(run).last_state()["progress"]["descents"]
+    assert bool(descents) == (schedule == "cosine")
+    assert main(["reproduce", str(run)]) == 0
+    assert "final weights: the same bits" in capsys.readouterr().out
+    both = run, run.with_name(f"{name}-reproduced")
+    steps = [json.loads((path / "run.json").read_text())["steps"] for path in both]
+    assert steps[0] == steps[1] > 2
+
+
+def test_the_environment_is_that_of_the_run_card(task, capsys):
+    """A start that another one resumed counts as well."""
+    run = task.folder / "runs" / "rnn"
+    path = run / "run.json"
+    whole = path.read_text()
+    card = json.loads(whole)
+    try:
+        [first] = card["sittings"]
+        second = {**first, "first_step": 5, "torch": "1.0"}
+        path.write_text(json.dumps({**card, "sittings": [first, second]}))
+        assert main(["reproduce", str(run)]) == 0  # the same bits all the same
+        out = capsys.readouterr().out
+        assert "environment: torch: 1.0 before" in out
+        assert "note: start 2 of the training had another environment than the one before (torch: " in out
+    finally:
+        path.write_text(whole)
 
 
 def test_the_search_alone_stores_nothing(task, capsys):

@@ -1,12 +1,14 @@
 """Search methods and penalties on the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+import nmt
 from nmt.cli import main
-from nmt.errors import ConfigError, ExportError
+from nmt.errors import ConfigError, DataError, ExportError
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_cache import check_expressible
 
@@ -118,6 +120,7 @@ def test_settings_that_make_no_sense_are_refused(place, capfd, options, message)
         ({"coverage_penalty": 0.2}, "search.coverage_penalty"),
         ({"min_length": 3}, "search.min_length"),
         ({"no_repeat_ngram": 2}, "search.no_repeat_ngram"),
+        ({"copy_unknown": True}, "search.copy_unknown"),
     ],
 )
 def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
@@ -128,6 +131,32 @@ def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
         f"runs/c: CTranslate2 cannot search as the run does ({setting}); translate with PyTorch: nmt translate, "
         "without --engine"
     )
+
+
+def test_unknown_words_are_copied_where_the_search_says_so(place, caplog):
+    lines = ["one Ångström two", "three", ""]
+    found = translate(place, lines, "--search", "copy_unknown=true", "--nbest", "2")
+    assert "alpha 1 (chosen on the validation set), unknown words copied" in caplog.text
+    assert len(found) == 6
+    assert not any("⁇" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"model": {"attention": "none", "d_attention": 256}},
+            "search.copy_unknown: copies by attention, and model.at",
+        ),
+        (
+            {"tokenizer": {"byte_fallback": True, "vocab_size": 300}},
+            "search.copy_unknown: true has no effect: with tok",
+        ),
+    ],
+)
+def test_unknown_words_need_attention_and_to_be_possible(task, sections, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        task.config("rnn", search={"copy_unknown": True}, **sections)
 
 
 def test_a_coverage_penalty_needs_attention(task):
@@ -153,3 +182,56 @@ def test_a_least_length_and_no_repeated_word(place):
     for line in translate(place, LINES, "--search", "min_length=6", "max_length_offset=20", "no_repeat_ngram=1"):
         words = line.split()
         assert len(set(words)) == len(words)
+
+
+# ------------------------------------------------------------------------------------------------------------- prefixes
+
+
+def test_each_translation_begins_with_the_prefix_of_its_line(place, capsys):
+    prefixes = ["eins", "", "zwei", "drei vier", "fünf", "sieben"] * 3
+    place.write("prefixes", "".join(f"{each}\n" for each in prefixes).encode())
+    for options in ([], ["--search", "method=sample"], ["--beam-size", "1"]):
+        found = translate(place, LINES, "--prefix-file", "prefixes", "--nbest", "2", *options)
+        for line, prefix, each in zip(LINES, prefixes, zip(found[::2], found[1::2], strict=True), strict=True):
+            assert all(text.startswith(prefix if line else "") for text in each)
+    # The same from JSON lines, and from Python.
+    rows = [{"source": line, "prefix": prefix} for line, prefix in zip(LINES, prefixes, strict=True)]
+    del rows[1]["prefix"]
+    assert translate(place, map(json.dumps, rows), "--jsonl-input", "--nbest", "2", "--beam-size", "2") == translate(
+        place, LINES, "--prefix-file", "prefixes", "--nbest", "2", "--beam-size", "2"
+    )
+    model = nmt.load("c")
+    assert model.translate(LINES, prefixes=prefixes) == translate(place, LINES, "--prefix-file", "prefixes")
+    with pytest.raises(DataError, match="18 texts but 1 prefixes"):
+        model.translate(LINES, prefixes=["a"])
+    # Without prefixes nothing changes.
+    place.write("prefixes", b"\n" * len(LINES))
+    assert translate(place, LINES, "--prefix-file", "prefixes", "--scores") == translate(place, LINES, "--scores")
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ({"p": b"a\n"}, ["--prefix-file", "p"], "p has 1 lines but in has 2; line n of one must go with line n"),
+        ({"p": b"a\n" * 3}, ["--prefix-file", "p"], "p has 3 lines but in has 2"),
+        ({}, ["--prefix-file", "p"], "p: "),
+        ({"p": b"\xff\n\n"}, ["--prefix-file", "p"], "p:1: "),
+        ({"p": b"a\n"}, ["--prefix-file", "p", "--jsonl-input"], "--prefix-file: --jsonl-input reads prefixes"),
+        ({"in": b"one\n"}, ["--jsonl-input"], "in:1: not JSON ("),
+        ({"in": b'{"source": "one"}\n\n'}, ["--jsonl-input"], "in:2: not JSON ("),
+        ({"in": b'{"source": 1}\n'}, ["--jsonl-input"], "in:1: no text named source"),
+        ({"in": b'{"source": "a", "prefix": ["b"]}\n'}, ["--jsonl-input"], 'in:1: prefix is no text, but ["b"]'),
+    ],
+)
+def test_a_prefix_that_cannot_be_read_is_one_line(place, capsys, files, options, message):
+    for name, content in {"in": b"one\ntwo\n", **files}.items():
+        place.write(name, content)
+    assert main(["translate", "c", "-i", "in", "-o", "out", *options]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1].startswith(f"nmt: {message}")
+    assert not (place.path / "out").exists()
+
+
+def test_odd_text_in_json_is_translated(place):
+    rows = [r'{"source": "one\ntwo\u0000", "prefix": "\ud800 eins"}', '{"source": "", "prefix": "x"}']
+    assert len(translate(place, rows, "--jsonl-input")) == 2

@@ -128,6 +128,26 @@ def test_line_breaks_and_blank_lines_stay(client, lines, expected):
     assert client.translate(text)["translatedText"] == f"\n{expected[1][0]}\r\n\n  \n{expected[2][0]}\n"
 
 
+def test_html_keeps_tags_and_translates_text(client, lines, expected):
+    text = f'<p class="a">{lines[1]}</p>\n<script>if (a < b) c;</script><!-- x --><ul><li>{lines[2]}<li>&amp;</ul>'
+    answer = client.translate([text, ""], format="html", alternatives=1)
+    before, after = text.replace(lines[1], "{}").replace(lines[2], "{}"), expected
+    assert answer["translatedText"] == [before.format(after[1][0], after[2][0]), ""]
+    assert answer["alternatives"][0] == [before.format(after[1][1], after[2][1])]
+    tags = client.translate("one <b>two</b> &lt; {x} <i>three</i>.", format="html", protect=True)["translatedText"]
+    assert re.findall(r"<[^>]*>|\{x\}", tags).count("{x}") == 1
+    assert re.findall(r"<[^>]*>", tags) == ["<b>", "</b>", "<i>", "</i>"]
+
+
+def test_placeholders_and_sentences(client, lines, expected):
+    text = "one {name} two %s\n7 three"
+    for protect in (True, "true", ["variables", "numbers"], "variables,numbers"):
+        first, second = client.translate(text, protect=protect)["translatedText"].split("\n")
+        assert (first.count("{name}"), first.count("%s"), second.count("7")) == (1, 1, 1)
+    assert client.translate(lines[1], protect=True)["translatedText"] == expected[1][0]
+    assert client.translate(f"{lines[1]}.  One", split=True, protect=False)["translatedText"].count("  ") == 1
+
+
 def test_concurrent_requests_equal_the_batch_command(client, lines, expected):
     order = [n % len(lines) for n in range(3 * len(lines))]
     with ThreadPoolExecutor(24) as pool:
@@ -211,7 +231,10 @@ HOSTILE = {
     "path as language": ({**GOOD, "source": "../../etc/passwd"}, 400, "is not served"),
     "long language": ({**GOOD, "source": "x" * 900}, 400, "is not served"),
     "broken language": ({**GOOD, "source": "\ud800\r\nX: y"}, 400, "is not served"),
-    "html": ({**GOOD, "format": "html"}, 400, "format"),
+    "other format": ({**GOOD, "format": "md"}, 400, "must be text or html"),
+    "unknown kind": ({**GOOD, "protect": ["names"]}, 400, "protect: must be true, false, or a list of kinds"),
+    "kinds of another type": ({**GOOD, "protect": {"a": 1}}, 400, "protect: must be"),
+    "split of another type": ({**GOOD, "split": "maybe"}, 400, "split: must be true or false"),
     "list of formats": ({**GOOD, "format": ["text"]}, 400, "format"),
     "too many alternatives": ({**GOOD, "alternatives": 2}, 400, "from 0 to 1"),
     "negative alternatives": ({**GOOD, "alternatives": -1}, 400, "from 0 to 1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import ne
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,10 +27,15 @@ def add_arguments(parser: Parser) -> None:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
     chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
-    parser.add_argument("--ref", metavar="FILE", help="reference translations of --src")
+    text = "reference translations of --src; several files: each sentence has several references"
+    parser.add_argument("--ref", metavar="FILE", nargs="+", action="extend", help=text)
     parser.add_tags()
+    parser.add_ensemble()
     text = "also upper case, title case, no punctuation, typos and noise in the sources: the loss of each"
     parser.add_argument("--robust", action="store_true", help=text)
+    for name, title in (("comet", "COMET"), ("metricx", "MetricX")):
+        text = f"also {title} by this model, a name in the cache of Hugging Face or a path (default: evaluation.{name})"
+        parser.add_argument(f"--{name}", metavar="MODEL", help=text)
     parser.add_search()
     text = "as --search, with the section: --set search.beam_size=1"
     parser.add_argument("--set", metavar="search.KEY=VALUE", nargs="+", action="extend", default=[], help=text)
@@ -38,13 +43,14 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
-        raise DataError("--src and --ref go together: one file of sources, one of references")
+        raise DataError("--src and --ref go together: one file of sources, one or more of references")
     if arguments.tag and arguments.src is None:
         raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
-    opened = Run.open(arguments.run)
+    opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.config.load import search_overrides
@@ -56,14 +62,18 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(
                 f"--set {given}: nmt evaluate changes keys of the section search only, as search.beam_size=1"
             )
+    named = {"comet": arguments.comet, "metricx": arguments.metricx}
+    learned = {name: model for name, model in named.items() if model is not None}
     overrides = search_overrides([*arguments.search, *arguments.set])
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name
-        pairs = _pairs(arguments.src, arguments.ref)
-        found = pipeline.evaluate_lines(opened, name, *pairs, overrides, arguments.tag, arguments.robust)
+        sources, *references = _columns(arguments.src, arguments.ref)
+        found = pipeline.evaluate_lines(
+            opened, name, sources, references, overrides, arguments.tag, arguments.robust, others, learned
+        )
     else:
-        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust)
+        found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, others, metrics=learned)
     originals = list(found)[:: 1 + len(VARIANTS)] if arguments.robust else list(found)
     print(scores.table({name: found[name].scores for name in originals}))
     kinds = {"valid": "validation"} if arguments.src is None else {}
@@ -86,17 +96,19 @@ def _losses(name: str, found: Mapping[str, Evaluated]) -> str:
     return loss_table(original.scores, {kind: one.scores for kind, one in changed.items()}, counts)
 
 
-def _pairs(src: str, ref: str) -> tuple[list[str], list[str]]:
-    """Sources and references of two files.
+def _columns(src: str, refs: Sequence[str]) -> list[list[str]]:
+    """The lines of the sources and of each file of references.
 
     Raises:
         DataError: the files have different numbers of lines.
     """
-    with reading_lines(src) as sources, reading_lines(ref) as references:
-        lines = list(sources), list(references)
-    if len(lines[0]) != len(lines[1]):
-        raise DataError(
-            f"{src} has {len(lines[0])} lines but {ref} has {len(lines[1])}; line n of one must go with line n of the "
-            "other"
-        )
-    return lines
+    found = []
+    for path in (src, *refs):
+        with reading_lines(path) as lines:
+            found.append(list(lines))
+        if len(found[-1]) != len(found[0]):
+            raise DataError(
+                f"{src} has {len(found[0])} lines but {path} has {len(found[-1])}; line n of one must go with line n "
+                "of the other"
+            )
+    return found

@@ -28,6 +28,7 @@ def add_arguments(parser: Parser) -> None:
         "--tokens", action="store_true", help="JSON lines with the log-probability of each subword, not a number a line"
     )
     parser.add_argument("--mean", action="store_true", help="divide by the number of subwords, the end counted")
+    parser.add_ensemble()
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
 
 
@@ -35,10 +36,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Write a line for each pair, in order."""
     # Check, load
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
     if arguments.tokens and arguments.mean:
         raise DataError("--mean: --tokens already writes the mean; leave one of the two out")
-    opened = Run.open(arguments.run)
+    opened, ensemble = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     with (
         reading_lines(arguments.src) as sources,
         reading_lines(arguments.tgt) as targets,
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         from nmt.translation.forced import Scorer
         from nmt.translation.loading import load_translator
 
-        scorer = Scorer(load_translator(opened, device=arguments.device, engine="pytorch"))
+        scorer = Scorer(load_translator(opened, device=arguments.device, engine="pytorch", others=ensemble))
         garbage.resume()
         # Score
         rows, others, done = iter(sources), iter(targets), 0

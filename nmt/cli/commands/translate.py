@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from nmt.cli.inputs import check_inputs, reading_prefixes, with_prefixes
 from nmt.cli.parser import Parser
-from nmt.cli.progress import showing_progress
-from nmt.cli.searching import check_counts, load_searching, use_tags
+from nmt.cli.progress import Progress, showing_progress
+from nmt.cli.searching import check_counts, load_searching, texts_of, use_tags
 from nmt.cli.streams import reading_bytes, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
@@ -21,12 +24,14 @@ if TYPE_CHECKING:
     from nmt.config.data import DataConfig
     from nmt.insight.alignment import Aligner
     from nmt.translation.loading import EngineName
-    from nmt.translation.translator import Translation, Translator
+    from nmt.translation.texts import Texts
+    from nmt.translation.translator import Notices, Translation, Translator
 
 HELP = "translate lines with a trained run"
 
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Options(NamedTuple):
@@ -43,9 +48,17 @@ class Options(NamedTuple):
     tag: Sequence[str] = ()
     alignments: str | None = None
     alignment_layer: int | None = None
+    ensemble: Sequence[str] = ()
+    ensemble_average: str | None = None
+    prefix_file: str | None = None
+    jsonl_input: bool = False
+    protect: Sequence[str] | None = None
+    split: bool | None = None
+    document_format: str | None = None
 
 
 DEFAULTS = Options()
+FORMATS = ["text", "paragraphs", "srt", "html", "md"]  # those of nmt.text.documents
 ENGINES = ["pytorch", "ctranslate2"]  # those of EngineName, whose module is slow to import
 
 
@@ -66,6 +79,17 @@ def add_arguments(parser: Parser) -> None:
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
+    text = "text that the translations of each line begin with, line by line; an empty line leaves them free"
+    parser.add_argument("--prefix-file", metavar="FILE", help=text)
+    text = "read a JSON object from each line: its source, and its prefix if any, as for --prefix-file"
+    parser.add_argument("--jsonl-input", action="store_true", help=text)
+    parser.add_ensemble()
+    text = "keep placeholders, tags, URLs and numbers as they are; kinds of them, with commas (default: all; or none)"
+    parser.add_argument("--protect", nargs="?", const="all", type=_kinds, metavar="KINDS", help=text)
+    text = "split lines into sentences; files named .srt, .vtt, .html or .md keep their format"
+    parser.add_argument("--split", action=argparse.BooleanOptionalAction, default=None, help=text)
+    text = "format of the input, whatever its name; paragraphs: text in which blank lines separate paragraphs"
+    parser.add_choice("--document-format", "document_format", FORMATS, help=text)
     text = "file for word alignments from the attention: 0-0 1-2 ... for each translation, source word - output word"
     parser.add_argument("--alignments", metavar="FILE", help=text)
     text = "layer of attention to align by, from 1 (default: the last)"
@@ -85,49 +109,127 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     """
     # Check
     from nmt.run.directory import Run
+    from nmt.translation.ensembles import Others
 
     check_counts(options.beam_size, options.nbest)
+    check_inputs(options.prefix_file, options.jsonl_input)
     _check_alignments(output, options)
-    opened = Run.open(run)
+    opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
+    config = opened.load_config()
+    split = config.translate.split if options.split is None else options.split
+    form = _format(input, split, options)
     # Open, load
-    from nmt.translation.line_stream import LineStream
+    from nmt.translation.line_stream import LineStream, read_document
     from nmt.translation.translator import Notices
 
     with (
-        reading_bytes(input) as stream,
+        reading_bytes(input, form is not None) as stream,
         writing(output) as out,
         writing(options.alignments) if options.alignments is not None else nullcontext() as aligned,
+        reading_prefixes(options.prefix_file) as prefixes,
         showing_progress(input, output) as progress,
     ):
         notices = Notices(progress.tell)
-        talking = input is None and sys.stdin.isatty()
-        lines = LineStream(
-            stream,
-            input or "standard input",
-            notices,
-            _prompt(opened.load_config().data) if talking else None,
-            sys.stdin.encoding if talking else "utf-8",
-            options.strict,
-        )
-        count = lines.check()
-        how = options.search, options.beam_size, options.nbest, options.device, options.engine
+        name = input or "standard input"
+        if form is not None:
+            document, count = read_document(stream, name, options.strict), None
+        else:
+            talking = input is None and sys.stdin.isatty()
+            prompt = _prompt(config.data) if talking else None
+            encoding = sys.stdin.encoding if talking else "utf-8"
+            lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep=split and not talking)
+            count = lines.check()
+            if prefixes is not None and count is not None:
+                prefixes.check(count, lines.name)
+        how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
         align = _aligner(translator, options)
+        texts = texts_of(translator, config, options.protect, split)
         garbage.resume()
         # Translate
         progress.start(count, translator.engine)
-        for block in lines.blocks():
-            found = translator.translate(block, options.nbest, notices, progress.done + 1)
-            for source, translations in zip(block, found, strict=True):
-                out.write(_shown(source, translations, options))
-            out.flush()
-            if aligned is not None and align is not None:
-                for links in align(block, found):
-                    aligned.writelines(f"{each}\n" for each in (links if options.jsonl else _filled(links, options)))
-                aligned.flush()
-            progress.add(len(block))
+        if form is not None:
+            _translate_document(document, form, texts, notices, out, progress)
+        else:
+            begun = with_prefixes(lines.blocks(), name, options.jsonl_input, prefixes)
+            _translate_lines(begun, texts, align, options, notices, out, aligned, progress)
         notices.close()
+        if texts.protected is not None and (summary := texts.protected.summary()):
+            progress.tell(summary)
+
+
+def _translate_lines(
+    blocks: Iterable[tuple[Sequence[str], Sequence[str]]],
+    texts: Texts,
+    align: Aligner | None,
+    options: Options,
+    notices: Notices,
+    out: IO[str],
+    aligned: IO[str] | None,
+    progress: Progress,
+) -> None:
+    """Translate blocks of lines, each with the prefixes of its translations; write each block when it is translated."""
+    for block, prefixes in blocks:
+        found = texts.translate(block, options.nbest, notices, progress.done + 1, prefixes)
+        for source, translations in zip(block, found, strict=True):
+            out.write(_shown(source, translations, options))
+        out.flush()
+        if aligned is not None and align is not None:
+            for links in align(block, found):
+                aligned.writelines(f"{each}\n" for each in (links if options.jsonl else _filled(links, options)))
+            aligned.flush()
+        progress.add(len(block))
+
+
+def _translate_document(
+    document: str, form: str, texts: Texts, notices: Notices, out: IO[str], progress: Progress
+) -> None:
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(errors="surrogateescape")  # bytes outside of paragraphs that are not UTF-8 stay
+    for part in texts.document(document, form, notices, progress.add):
+        out.write(part)
+        out.flush()
+
+
+def _format(input: str | None, split: bool, options: Options) -> str | None:
+    """The format of a document; None where lines are translated one by one.
+
+    Raises:
+        DataError: other options make no sense beside it.
+    """
+    from nmt.text.documents import format_of
+
+    found = format_of(input) if input is not None else None
+    form = options.document_format or (found if split else None)
+    if found is not None and form is None:
+        log.warning("%s: --split keeps the format of this file; without it, lines are translated", input)
+    reason = f"--document-format {form}" if options.document_format else f"--split of {input}"
+    if form is not None:
+        if options.split is False:
+            raise DataError("--no-split: --document-format splits; remove one of them")
+        given_options = {
+            "--nbest": options.nbest > 1, "--scores": options.scores, "--jsonl": options.jsonl,
+            "--jsonl-input": options.jsonl_input, "--prefix-file": options.prefix_file is not None,
+        }  # fmt: skip
+        for option, given in given_options.items():
+            if given:
+                raise DataError(
+                    f"{option}: a document has one translation, without scores or prefix ({reason}); remove {option}"
+                )
+    if options.alignments is not None and (split or form is not None or options.protect):
+        raise DataError("--alignments: are of whole lines as they are; remove --protect and --split")
+    return form
+
+
+def _kinds(text: str) -> list[str]:
+    from nmt.errors import ConfigError
+    from nmt.translation.texts import kinds_of
+
+    try:
+        return list(kinds_of(text.split(",")))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("protect: ")) from None
 
 
 def _check_alignments(output: str | None, options: Options) -> None:
@@ -161,8 +263,11 @@ def _filled(rows: Sequence[T], options: Options) -> list[T]:
 def _shown(source: str, translations: Sequence[Translation], options: Options) -> str:
     """The lines of output for one line of input, each with its end."""
     if options.jsonl:
-        rows = [{"text": t.text, "score": t.score, "log_prob": t.log_prob} for t in translations]
-        return json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n"
+        rows = [
+            {"text": t.text, "score": t.score, "log_prob": t.log_prob, **({"cut": True} if t.at_limit else {})}
+            for t in translations
+        ]
+        return json.dumps({"source": source.strip("\ufeff\r"), "translations": rows}, ensure_ascii=False) + "\n"
     best = _filled(translations, options)
     return "".join(f"{each.score:.4f}\t{each.text}\n" if options.scores else f"{each.text}\n" for each in best)
 

@@ -13,6 +13,7 @@ from nmt.models.rnn import RNN
 from nmt.models.seq2seq import Seq2Seq
 from nmt.training.terms.base import Term
 from nmt.training.terms.cutoff import Cutoff, SimCut
+from nmt.training.terms.distillation import Distillation
 from nmt.training.terms.guided_alignment import GuidedAlignment
 from nmt.training.terms.l2_start import L2Start
 from nmt.training.terms.r_drop import RDrop
@@ -28,6 +29,7 @@ TERMS: dict[str, type[Term[Any]]] = {
     "simcut": SimCut,
     "guided_alignment": GuidedAlignment,
     "l2_start": L2Start,
+    "distillation": Distillation,
 }
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from nmt.checks.data import apply
-from nmt.checks.near import Index
+from nmt.checks.near import HeldOut
 from nmt.checks.part import Part
 from nmt.checks.rules import Data
 from nmt.config.load import load_config
@@ -24,9 +24,15 @@ def corpus():
 
 def found(train, valid, languages=("en", "de")):
     """Warnings and problems by rule."""
-    indexes = {"valid": (Index([src for src, _ in valid]), Index([tgt for _, tgt in valid]))}
-    parts = {"train": Part("train", 1, indexes).read(train), "valid": Part("valid", 1).read(valid)}
-    return {each.rule: each for each in apply(Data(parts, languages, 1)) if each.level != "ok"}
+    return {each.rule: each for each in findings({"train": train}, valid, languages)}
+
+
+def findings(sources, valid, languages=("en", "de")):
+    """Warnings and problems, of training sources by their names."""
+    held = HeldOut({"valid": valid})
+    training = {name: Part(name, 1, held).read(pairs) for name, pairs in sources.items()}
+    parts = {"valid": Part("valid", 1).read(valid)}
+    return [each for each in apply(Data(training, parts, languages, 1, held.alike)) if each.level != "ok"]
 
 
 def shifted(train, lines, start=0):
@@ -77,9 +83,57 @@ def test_near_duplicates_across_the_split_are_found(corpus):
     train, valid = corpus
     long = [pair for pair in valid if min(map(len, pair)) > 40][:40]
     near = [(f"{src[:-1]} !", f"{tgt[:-1]} !") for src, tgt in long]
-    result = found([*train, *near], valid)["near-duplicates"]
-    count = int(result.text.split(" ")[0])
-    assert count >= 36
+    [result] = [each for each in findings({"train": [*train, *near]}, valid) if each.rule == "near-duplicates"]
+    assert int(result.text.split(" ")[0]) >= 36
+    assert result.text.endswith("pairs of valid are nearly equal to a training pair")
+
+
+@pytest.mark.parametrize(("side", "word"), [(0, "source"), (1, "target")])
+def test_near_duplicates_on_one_side_are_named_as_such(corpus, side, word):
+    train, valid = corpus
+    long = [pair for pair in valid if min(map(len, pair)) > 40][:60]
+    other = [pair[1 - side] for pair in train[:60]]
+    near = [(f"{pair[side][:-1]} !", text) for pair, text in zip(long, other, strict=True)]
+    near = [pair if side == 0 else pair[::-1] for pair in near]
+    [result] = [each for each in findings({"train": [*train, *near]}, valid) if each.rule == "near-duplicates"]
+    assert int(result.text.split(" ")[0]) >= 54
+    assert f"pairs of valid have nearly the {word} of a training pair" in result.text
+    assert result.examples
+
+
+def test_noise_is_not_reported_for_pairs_that_are_shifted(corpus):
+    train, valid = corpus
+    assert found(shifted(train, 1), valid).keys() == {"shifted"}
+    assert found(shifted(train, 3, 1000), valid).keys() == {"shifted"}
+
+
+def test_noise_beside_a_shift_is_reported(corpus):
+    train, valid = corpus
+    half = len(train) // 2
+    noisy = list(train[:half])
+    for place in range(0, half, 2):
+        noisy[place] = noisy[place][0], train[half + place][1]
+    both = [*noisy, *shifted(train[half:], 2)]
+    assert {"noise", "shifted"} <= found(both, valid).keys()
+
+
+def test_the_sources_of_a_mixture_are_named(corpus):
+    train, valid = corpus
+    half = len(train) // 2
+    sources = {"train.news": train[:half], "train.web": [("source", "target"), *shifted(train[half:], 2)]}
+    result = {each.rule: each for each in findings(sources, valid)}
+    assert result.keys() == {"header", "shifted"}
+    assert result["header"].text == "train.web: the first pair is a header"
+    assert result["shifted"].text.startswith("train.web: targets are shifted by 2 line(s) from pair ")
+    exchanged = {"train.news": train[:half], "train.web": [(tgt, src) for src, tgt in train[half:]]}
+    [result] = findings(exchanged, valid)
+    assert result.text.startswith("source and target are exchanged in valid or in train.web: ")
+
+
+def test_equal_sides_are_not_reported_as_untranslated(corpus):
+    train, valid = corpus
+    copied = [(src, src if i % 10 == 0 else tgt) for i, (src, tgt) in enumerate(train)]
+    assert found(copied, valid).keys() == {"equal"}
 
 
 def test_text_that_was_encoded_twice_is_found(corpus):

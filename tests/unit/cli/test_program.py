@@ -15,7 +15,10 @@ def test_every_module_of_a_command_is_in_the_table():
 
 def test_each_command_runs_its_module():
     for name, module in COMMANDS.items():
-        options = {"export": ["--to", "ctranslate2"], "score": ["--src", "a", "--tgt", "b"]}
+        options = {
+            "export": ["--to", "ctranslate2"], "score": ["--src", "a", "--tgt", "b"], "distil": ["--out", "a"],
+            "backtranslate": ["--mono", "a", "--out", "b"],
+        }  # fmt: skip
         required = ["name", *options.get(name, [])]
         assert new_parser().parse_args([name, *required]).command is module.run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from typing import Any
 
@@ -133,3 +134,38 @@ def test_the_package_changes_alike():
             ours[changed({"Typos": 1.0, kind: 1.0}, Pair("Ab ccd 7", "x"), seed).src] += 1
         assert ours.keys() == theirs.keys()
         assert all(abs(ours[text] - theirs[text]) < 5 * (2 * ours[text]) ** 0.5 + 5 for text in ours)
+
+
+# -------------------------------------------------------------------------------------------------------- placeholders
+
+
+def with_placeholders(pair: Pair, count: int = 40, symbols: int = 4) -> list[Pair]:
+    return [changed({"Placeholders": 1.0, "symbols": symbols}, pair, seed) for seed in range(count)]
+
+
+def test_words_of_both_sides_become_the_same_symbols():
+    sides = "Anna pays 12.50 and 3, 3 to http://a.b/c.", "Anna zahlt 12.50 und 3, 3 an http://a.b/c."
+    found = with_placeholders(Pair(*sides))
+    seen: set[str] = set()
+    for one in found:
+        for side in (one.src, one.tgt):
+            assert sorted(re.findall(r"<ph\d>", side)) == sorted(re.findall(r"<ph\d>", one.src))
+        pairs = zip(one.src.split(), one.tgt.split(), strict=False)
+        seen |= {src for src, tgt in pairs if src == tgt and "<ph" in src}
+        assert "3, 3" in one.src  # twice on each side: which belongs to which is not known
+    assert {re.sub(r"\d", "", word) for word in seen} >= {"<ph>", "<ph>."}
+
+
+def test_aligned_words_become_symbols_and_links_stay():
+    found = with_placeholders(Pair("a big dog", "ein großer Hund", ((0, 0), (1, 1), (2, 2))))
+    assert any("big" not in one.src and "großer" not in one.tgt for one in found)
+    for one in found:
+        src, tgt = one.src.split(), one.tgt.split()
+        assert one.links is not None
+        for left, right in one.links:
+            assert ("<ph" in src[left]) == ("<ph" in tgt[right])
+
+
+def test_a_pair_without_shared_words_has_symbols_at_its_ends():
+    found = {re.sub(r"\d", "", f"{one.src}|{one.tgt}") for one in with_placeholders(Pair("a dog", "ein Hund"))}
+    assert found == {"<ph> a dog|<ph> ein Hund", "a dog <ph>|ein Hund <ph>", "<ph>a dog<ph>|<ph>ein Hund<ph>"}

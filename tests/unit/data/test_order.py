@@ -155,3 +155,46 @@ def test_an_epoch_goes_on_with_the_same_batches_in_updates_of_another_size():
         rest = updates(5, taken)
         assert [len(update) for update in rest[:-1]] == [5] * (len(rest) - 1)
         assert list(itertools.chain(*rest)) == batches[taken:]
+
+
+class Watched(Lengths):
+    """Remembers which rows' lengths were asked for."""
+
+    def __init__(self, sides):
+        super().__init__(sides)
+        self.asked = set()
+
+    def lengths(self, start=0, stop=None):
+        self.asked.update(range(start, min(stop or len(self), len(self))))
+        return super().lengths(start, stop)
+
+
+@pytest.mark.usefixtures("small_pools")
+def test_reading_updates_in_order_counts_pool_by_pool():
+    dataset = Watched(lengths(1000))
+    whole = flat(TrainingOrder(Lengths(lengths(1000)), 200, 3, seed=2).updates(1))
+    epoch = TrainingOrder(dataset, 200, 3, seed=2).updates(1)
+    assert flat([epoch[0]]) == whole[:1]
+    assert len(dataset.asked) == 100  # one pool
+    read = []
+    for number, update in enumerate(epoch, 1):
+        assert epoch.has(number) == (number < len(whole))
+        read.append([rows.tolist() for rows in update])
+    assert read == whole
+    assert not epoch.has(-1)
+
+
+@pytest.mark.usefixtures("small_pools")
+def test_the_length_of_an_epoch_of_many_pools_is_estimated_from_the_first(monkeypatch):
+    dataset = Watched(lengths(1000))
+    order_of = TrainingOrder(dataset, 200, 2, seed=2)
+    exact = len(order_of.updates(0))
+    assert order_of.length(0) == (exact, True)
+    monkeypatch.setattr(order, "COUNTED", 8)
+    dataset.asked.clear()
+    again = TrainingOrder(dataset, 200, 2, seed=2)
+    estimated, is_exact = again.length(0)
+    assert estimated == pytest.approx(exact, rel=0.15)
+    assert not is_exact
+    assert len(dataset.asked) == 100
+    assert len(again.updates(0)) == exact  # is counted where it is asked for

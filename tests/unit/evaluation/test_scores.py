@@ -14,7 +14,7 @@ import sacrebleu
 from nmt.config.evaluation import EvaluationConfig
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation import scores as scores_module
-from nmt.evaluation.scores import Scores, bleu_by_length, resolve, score, sentence_scores, table
+from nmt.evaluation.scores import Scores, resolve, score, sentence_scores, table
 
 REFERENCES = ["The cat sat on the mat.", "There is a Dog in the garden, isn't there?", "He reads 3.5 books."]
 HYPOTHESES = ["the cat sat on a mat.", "There is a dog in the garden, is it?", "He reads three books here."]
@@ -95,25 +95,6 @@ def test_missing_tokenizer_says_how_to_install(language: str, monkeypatch: pytes
         f"evaluation.tokenize: {language}-mecab needs packages that are not installed: {sys.executable} -m pip install "
         f"'sacrebleu[{language}]', or set evaluation.tokenize: char"
     )
-
-
-def test_bleu_by_length_bins_the_sources() -> None:
-    sources = ["one two", "", "one two three", "1 2 3 4 5 6", "1 2 3 4 5 6 7"]
-    references = ["a b c d e", "a b c d f", "k l m n o p", "q r s t u", "v w x y z"]
-    hypotheses = ["a b c d e", "a b c d f", "nothing of it here", "q r s t u", "v w x y q"]
-    bins = bleu_by_length(hypotheses, references, sources, (2, 4, 5), EvaluationConfig())
-    assert [(label, count) for label, count, _ in bins] == [("1-2", 2), ("3-4", 1), ("6+", 2)]
-    assert bins[0][2] == pytest.approx(100.0)
-    assert bins[1][2] < 5.0
-    assert bins[2][2] == sacrebleu.corpus_bleu(hypotheses[3:], [references[3:]]).score
-
-
-def test_bleu_by_length_refuses_bad_input() -> None:
-    with pytest.raises(DataError, match="2 hypotheses against 1 sources"):
-        bleu_by_length(["a", "b"], ["a", "b"], ["a"], (10,), EvaluationConfig())
-    for edges in [(10, 10), (20, 10), (0, 10)]:
-        with pytest.raises(ValueError, match="edges must increase"):
-            bleu_by_length(["a"], ["a"], ["a"], edges, EvaluationConfig())
 
 
 def test_table_is_aligned_and_names_each_signature_once() -> None:

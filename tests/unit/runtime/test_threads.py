@@ -1,8 +1,10 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
-from nmt.runtime.threads import default_threads, usable_cores
+from nmt.runtime.threads import SPIN, default_threads, spin_briefly, usable_cores
 
 
 def test_threads_follow_the_environment(monkeypatch):
@@ -22,3 +24,27 @@ def test_a_process_bound_to_one_core_uses_one(monkeypatch):
         assert (usable_cores(), default_threads()) == (1, 1)
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_waiting_threads_sleep_soon_unless_the_user_chose(monkeypatch):
+    for chosen in ({}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "ACTIVE"}):
+        for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in chosen.items():
+            monkeypatch.setenv(name, value)
+        spin_briefly()
+        found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ}
+        assert found == (chosen or {"GOMP_SPINCOUNT": SPIN})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PyTorch has libgomp on Linux")
+def test_libgomp_reads_the_setting_when_pytorch_is_loaded():
+    program = (
+        "from nmt.runtime.threads import spin_briefly; spin_briefly(); import torch; assert torch.ones(1).sum() == 1"
+    )
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=plain | {"OMP_DISPLAY_ENV": "VERBOSE"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"GOMP_SPINCOUNT = '{SPIN}'" in done.stderr

@@ -7,6 +7,7 @@ from nmt.errors import TrainingError
 from nmt.starting.choose import Request, choose
 from nmt.starting.material import Languages, Material
 from nmt.starting.measure import Measured
+from nmt.training.estimate import Cost
 
 LANGUAGES = Languages("en", "de")
 
@@ -16,7 +17,10 @@ def material(pairs: int, text: str = "abc", kept: int = 1) -> Material:
 
 
 class Bench:
-    """Answers with a pace for each width of the model, and remembers what was asked."""
+    """Answers with a pace for each width of the model, and remembers what was asked.
+
+    A validation takes 0.01 seconds for each line.
+    """
 
     def __init__(self, seconds, updates=100.0, vocab_size=None, fits=10**9):
         self.seconds, self.updates, self.vocab_size, self.fits = seconds, updates, vocab_size, fits
@@ -27,7 +31,8 @@ class Bench:
         if settings["train"]["batch_tokens"] > self.fits:
             raise TrainingError("out of memory")
         seconds = self.seconds[settings["model"]["d_model"]]
-        return Measured(10**6, seconds, 2**30, self.updates, self.vocab_size or settings["tokenizer"]["vocab_size"])
+        cost = Cost(10**6, 2**30, seconds, 1.0, 95, 0.5, 50, 10**7, 4 * 10**7)
+        return Measured(cost, self.updates, self.vocab_size or settings["tokenizer"]["vocab_size"])
 
 
 def chosen(pairs, minutes, bench, device="cuda", request=None, **more):
@@ -110,10 +115,10 @@ def test_held_out_parts_and_given_ones():
 
 
 def test_the_expected_time_has_the_validations():
-    """2,000 updates at 0.1 s are 200 s; a validation takes 4 * 0.1 s * 240 pairs / 25.2 in an update = 3.81 s.
+    """2,000 updates at 0.1 s are 200 s; a validation takes 240 * 0.01 = 2.4 s.
 
-    Every 400th update, the validations take a tenth of the time: 5 of them, 19 s.
+    Every 240th update, the validations take a tenth of the time; rounded, every 200th: 10 of them, 24 s.
     """
     choice = chosen(3_000, 60, Bench({128: 0.1}, updates=119.05), "cpu")
-    assert choice.settings["train"]["validate_every"] == 400
-    assert choice.minutes == pytest.approx(219 / 60, rel=0.01)
+    assert choice.settings["train"]["validate_every"] == 200
+    assert choice.minutes == pytest.approx(224 / 60, rel=0.01)

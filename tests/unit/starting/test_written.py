@@ -11,6 +11,7 @@ from nmt.starting.choose import Request, choose
 from nmt.starting.material import Languages, Material
 from nmt.starting.measure import Measured
 from nmt.starting.written import WIDTH, flow, to_text
+from nmt.training.estimate import Cost
 
 COMMAND = "nmt init x a.en a.de --langs en-de"
 
@@ -20,7 +21,8 @@ class Bench:
         self.seconds = seconds
 
     def measure(self, settings):
-        return Measured(1_234_567, self.seconds, 3 * 2**29, 640.0, settings["tokenizer"]["vocab_size"])
+        cost = Cost(1_234_567, 3 * 2**29, self.seconds, 1.0, 608, 0.5, 50, 10**7, 4 * 10**7)
+        return Measured(cost, 640.0, settings["tokenizer"]["vocab_size"])
 
 
 CASES = [

@@ -1,6 +1,7 @@
 """The loss of a batch with terms is that of plain PyTorch on full logits."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,14 +37,24 @@ def model_of(family):
     return build_model(MODELS[family], VOCABULARY, VOCABULARY, PAD_ID)
 
 
-def batch_of(batching, count=7):
+def teacher_of(pairs, top_k, dtype=np.float32):
+    """Random distributions [M, V] at the targets of pairs, and their most probable tokens: ids and log p [M, K]."""
+    positions = sum(len(tgt) + 1 for _, tgt in pairs)
+    dense = torch.randn(positions, VOCABULARY, generator=torch.Generator().manual_seed(5)).mul(2).log_softmax(-1)
+    values, ids = dense.topk(top_k)
+    return dense, (ids.to(torch.int32).numpy(), values.numpy().astype(dtype).astype(np.float32))
+
+
+def batch_of(batching, count=7, top_k=0):
     rng = np.random.default_rng(0)
     pairs = [tuple(rng.integers(4, VOCABULARY, n) for n in pair) for pair in rng.integers(1, 9, (count, 2)).tolist()]
+    teacher = teacher_of(pairs, top_k)[1] if top_k else None
     if batching == "padded":
-        return collate(pairs, np.arange(count), PAD_ID, BOS_ID, EOS_ID)
+        return collate(pairs, np.arange(count), PAD_ID, BOS_ID, EOS_ID, teacher=teacher)
     lengths = np.array([[len(src), len(tgt)] for src, tgt in pairs], np.int32).T
     packing = Packing.measure([lengths], int((lengths + 1).sum(axis=1).max()) + 20)
-    return packing.collate(pairs, np.arange(count), PAD_ID, BOS_ID, EOS_ID)
+    packing = replace(packing, top_k=top_k)
+    return packing.collate(pairs, np.arange(count), PAD_ID, BOS_ID, EOS_ID, teacher=teacher)
 
 
 def objective_of(model, **terms):
@@ -319,3 +330,61 @@ def test_l2_towards_the_start_pulls_by_the_distance(family, batching):
     both, one = (torch.autograd.grad(loss, moving) for loss in (with_term, without))
     for grad, other, parameter, begin in zip(both, one, moving, start, strict=True):
         assert torch.allclose((grad - other) / tokens, 0.5 * (parameter - begin).detach(), atol=1e-4)
+
+
+def dense_teacher(batch, top_k):
+    """The distributions [M, V] that the teacher of the batch was made of; as many as real targets."""
+    count = batch.tgt_tokens
+    return teacher_of([((), range(count - 1))], top_k)[0]
+
+
+@each_kind
+@pytest.mark.parametrize("tail", ["renormalise", "class"])
+def test_distillation_of_all_tokens_is_the_divergence_of_whole_distributions(family, batching, tail):
+    model, batch = model_of(family), batch_of(batching, top_k=VOCABULARY)
+    spy = Spy(model)
+    term = {"from": "teacher", "alpha": 0.3, "tail": tail}
+    loss, counted = objective_of(model, distillation=term)(spy, batch)
+    (logits,), targets = logits_of(spy, model, batch, 1)
+    kl = kl_div(logits.log_softmax(-1), dense_teacher(batch, VOCABULARY))
+    plain = cross_entropy(logits, targets)
+    assert_same(model, loss, 0.7 * plain + 0.3 * kl)
+    expected = [plain.item(), cross_entropy(logits, targets, 0.0).item(), kl.item()]
+    assert counted.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+@each_kind
+def test_distillation_of_the_top_k_at_a_temperature(family, batching):
+    """By hand: p is the softmax of the k largest logits of the teacher over T, and the student's logits are over T."""
+    model, batch = model_of(family), batch_of(batching, top_k=4)
+    spy = Spy(model)
+    term = {"from": "teacher", "alpha": 1.0, "temperature": 2.5}
+    loss, _ = objective_of(model, distillation=term)(spy, batch)
+    (logits,), _ = logits_of(spy, model, batch, 1)
+    dense = dense_teacher(batch, 4)
+    kept = torch.full_like(dense, -torch.inf).scatter(-1, dense.topk(4).indices, dense.topk(4).values)
+    p, log_q = (kept / 2.5).softmax(-1), (logits / 2.5).log_softmax(-1)
+    expected = 2.5**2 * (torch.xlogy(p, p) - p * log_q).sum()
+    assert_same(model, loss, expected)
+
+
+@each_kind
+def test_distillation_with_the_other_tokens_as_a_class(family, batching):
+    model, batch = model_of(family), batch_of(batching, top_k=4)
+    spy = Spy(model)
+    loss, _ = objective_of(model, distillation={"from": "teacher", "alpha": 1.0, "tail": "class"})(spy, batch)
+    (logits,), _ = logits_of(spy, model, batch, 1)
+    dense, q = dense_teacher(batch, 4), logits.softmax(-1)
+    top = dense.topk(4).indices
+    p = torch.cat([dense.exp().gather(-1, top), 1 - dense.exp().gather(-1, top).sum(-1, keepdim=True)], -1)
+    classes = torch.cat([q.gather(-1, top), 1 - q.gather(-1, top).sum(-1, keepdim=True)], -1)
+    assert_same(model, loss, (p * (p / classes).log()).sum())
+
+
+@each_kind
+def test_distillation_without_targets_has_no_loss(family, batching):
+    model, batch = model_of(family), batch_of(batching, top_k=4).without_targets()
+    loss, counted = objective_of(model, distillation={"from": "teacher"})(model, batch)
+    assert loss.item() == 0
+    assert not counted.any()
+    assert not any(gradient.any() for gradient in gradients(loss, model))

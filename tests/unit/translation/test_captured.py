@@ -15,6 +15,7 @@ from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.config.search import SearchConfig
 from nmt.errors import TrainingError
 from nmt.models.build import build_model
+from nmt.models.ensemble import Ensemble
 from nmt.search.beam import Advance
 from nmt.translation.batches import search_batches
 from nmt.translation.captured import CapturedSteps, batch_count, batch_size, leaves, source_room
@@ -108,6 +109,8 @@ def variables(work):
 
 def model_of(name):
     torch.manual_seed(3)
+    if name == "ensemble":
+        return Ensemble([model_of("rnn-local-predictive-input-feeding"), model_of("transformer-rotary")]).eval()
     model = build_model(CONFIGS[name], VOCAB, VOCAB, PAD).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -139,7 +142,14 @@ def assert_same(found, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "nbest"),
-    [*((name, 3, 2) for name in CONFIGS), ("transformer", 1, 1), ("rnn-additive", 1, 1), ("transformer", 5, 5)],
+    [
+        *((name, 3, 2) for name in CONFIGS),
+        ("ensemble", 3, 2),
+        ("ensemble", 1, 1),
+        ("transformer", 1, 1),
+        ("rnn-additive", 1, 1),
+        ("transformer", 5, 5),
+    ],
 )
 def test_captured_search_finds_the_same(name, width, nbest):
     """A batch of 50 sentences, filled up to 64, that becomes one of 32; more than 32 positions."""
@@ -151,6 +161,20 @@ def test_captured_search_finds_the_same(name, width, nbest):
     assert len(quick.captured.captured) >= 3
     assert sum(each.graph.replayed for each in quick.captured.captured.values()) > 30
     assert {len(h.tokens) for row in plain for h in row} > {0, 3}
+
+
+@pytest.mark.parametrize("name", ["transformer", "rnn-lstm-deep"])
+def test_captured_search_with_prefixes_finds_the_same(name):
+    model, (sources, limits) = model_of(name), task(4, longest=8)
+    prefixes = [source[: min(n % 5, limit)] for n, (source, limit) in enumerate(zip(sources, limits, strict=True))]
+    options = {"beam_size": 2, "batch_tokens": 10_000, "alpha": 0.8}
+    plain = engine(model, False, **options).search(sources, limits, 2, prefixes)
+    assert all(h.tokens[: len(p)] == p for row, p in zip(plain, prefixes, strict=True) for h in row)
+    quick = engine(model, True, **options)
+    assert_same(quick.search(sources, limits, 2, prefixes), plain)
+    made = FakeGraph.made
+    assert_same(quick.search(sources[:3], limits[:3], 2, prefixes[:3]), plain[:3])
+    assert FakeGraph.made == made  # the second search uses the graphs of the first
 
 
 @pytest.mark.parametrize("name", ["transformer", "rnn-lstm-deep"])

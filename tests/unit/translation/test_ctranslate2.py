@@ -312,3 +312,15 @@ def test_a_damaged_model_is_named(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"no model")
     with pytest.raises(ExportError, match=r"cannot be loaded .*; delete it, and it will be made again"):
         CTranslate2Engine(tmp_path, Pieces(), SearchConfig(), "cpu", 1, pytest.fail)
+
+
+def test_prefixes_give_the_hypotheses_of_our_own_search(tmp_path):
+    own, other = engines(tmp_path, ending_model(3), Pieces(), beam_size=3, length_penalty="gnmt", alpha=0.8)
+    sources = random_sources(Pieces(), count=30)
+    prefixes = [[min(i, 20) for i in row[: n % 4]] for n, row in enumerate(random_sources(Pieces(), 30, seed=2))]
+    limits = [40 if n % 5 else max(1, len(prefix)) for n, prefix in enumerate(prefixes)]
+    for nbest in (1, 3):
+        found = other.search(sources, limits, nbest, prefixes)
+        assert_same(found, own.search(sources, limits, nbest, prefixes))
+        assert all(h.tokens[: len(p)] == p for row, p in zip(found, prefixes, strict=True) for h in row)
+    assert 0 < other.searched_again < 20

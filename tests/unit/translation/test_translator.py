@@ -232,6 +232,43 @@ def test_the_model_returns_to_its_mode(training: bool) -> None:
     assert model.training is training
 
 
+class Both(Letters):
+    """Reads targets, too: what it does not know is unknown."""
+
+    def encode_tgt(self, lines: list[str]) -> list[list[int]]:
+        return [[4 + LETTERS.index(letter) if letter in LETTERS else UNK for letter in line] for line in lines]
+
+
+def with_prefixes(lines: list[str], prefixes: list[str], **search: Any) -> tuple[list[str], list[str]]:
+    """Translations of a model that writes letters ``a`` wherever it may, and the notices."""
+    working, notices = translator(Copier(keeps_going=True), **search), list[Notice]()
+    tokenizer: Any = Both()
+    working.tokenizer = working.engine.tokenizer = tokenizer
+    found = working.translate(lines, warn=notices.append, prefixes=prefixes)
+    return texts(found), [str(notice) for notice in notices if notice.kind == "prefix cut"]
+
+
+def test_translations_begin_with_their_prefixes() -> None:
+    short = {"max_length_ratio": 0.0, "max_length_offset": 3}
+    assert with_prefixes(["x", "", "yy", "z"], ["bc", "d", "", "efgh"], **short, max_source_tokens=9) == (
+        ["bca", "", "aaa", "efg"], ["line 4: prefix cut (4 subwords, a translation has at most 3)"]
+    )  # fmt: skip
+    # The limit of a line grows to its prefix.
+    ratio = {"max_length_ratio": 1.0, "max_length_offset": 1, "max_source_tokens": 9}
+    assert with_prefixes(["x", "yy"], ["bcdef", "b"], **ratio) == (["bcdef", "baa"], [])
+
+
+def test_a_prefix_is_cut_before_what_the_vocabulary_lacks() -> None:
+    short = {"max_length_ratio": 0.0, "max_length_offset": 3}
+    assert with_prefixes(["x", "x"], ["b1c", "1"], **short) == (
+        ["baa", "aaa"],
+        [
+            "line 1: prefix cut (the vocabulary has no piece for its subword 2)",
+            "line 2: prefix cut (the vocabulary has no piece for its subword 1)",
+        ],
+    )
+
+
 def test_precision_is_that_of_autocast() -> None:
     class Watching(Copier):
         def encode(self, src: Tensor, src_mask: Tensor) -> Memory:

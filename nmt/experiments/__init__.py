@@ -1,0 +1,1 @@
+"""Several trainings that belong together: points of a grid, each with several seeds (``nmt sweep``)."""

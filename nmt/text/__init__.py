@@ -1,0 +1,1 @@
+"""Text alone, without a model: placeholders, sentences of a paragraph, and formats of documents."""
