@@ -84,7 +84,7 @@ def test_advice_leads_to_what_exists(capsys):
     keys = {key for key, _ in all_keys()}
     assert {*KEYS.values()} <= keys
     assert not {*KEYS} & {key.rpartition(".")[2] for key in keys} - {
-        "scheduler", "num_layers", "epochs", "steps", "max_word_length",
+        "scheduler", "num_layers", "epochs", "steps", "max_word_length", "heads",
     }  # fmt: skip
     main([])
     commands = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
