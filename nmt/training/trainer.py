@@ -150,8 +150,6 @@ class Trainer:
                         self._aim()
                     if self._save_is_due():
                         self.save(scheduled=False)
-                    if self.replayed is not None:
-                        progress.descent = self.replayed.at(progress.step)
                     # Update
                     epoch, position, is_last, batches = self._take()
                     self.step(batches)
@@ -187,6 +185,8 @@ class Trainer:
             Interrupted: a signal came between two batches of the update; the state before the update is saved.
         """
         drawn = generators(self.place.device)
+        if self.replayed is not None:
+            self.progress.descent = self.replayed.at(self.progress.step)
         try:
             self.update(batches)
         except Paused:
