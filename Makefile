@@ -7,6 +7,8 @@ PEERS := .venv-peers
 INTEROP := .venv-interop
 INTEROP_PEERS ?= transformers argos marian onnx
 INTEROP_RUN ?= runs/interop
+INTEROP_TESTS := tests/integration/test_export_targets.py tests/integration/test_transformers_search.py \
+	tests/unit/interop tests/unit/pretrained
 NMT := $(BIN)/nmt
 OVERRIDES := $(if $(SET),--set $(SET))
 RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
@@ -100,7 +102,7 @@ $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 
 interop: $(INTEROP_PEERS:%=$(INTEROP)/%/.installed)  ## compare exports with the programs they are for, each in an environment
 	@for peer in $(INTEROP_PEERS); do \
-		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest tests/integration/test_export_targets.py tests/integration/test_transformers_search.py tests/unit/pretrained || exit; \
+		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest $(INTEROP_TESTS) || exit; \
 	done
 	@test -f "$(INTEROP_RUN)/model/model.safetensors" || $(NMT) train configs/demo.yaml --set name=interop model.preset=marian
 	@$(BIN)/python scripts/interop.py $(INTEROP_RUN) $(INTEROP) $(INTEROP_PEERS)

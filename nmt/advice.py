@@ -69,7 +69,11 @@ VALUES: dict[str, dict[str, str]] = {
     "encoder.type": {
         "rnn": "recurrent", "birnn": "recurrent", "gru": "recurrent with model.encoder.cell: gru",
         "lstm": "recurrent with model.encoder.cell: lstm", "bilstm": "recurrent with model.encoder.cell: lstm",
-        "attention": "transformer", "self_attention": "transformer", "bert": "transformer",
+        "attention": "transformer", "self_attention": "transformer",
+        **dict.fromkeys(
+            ("bert", "roberta", "distilbert", "xlm-roberta", "xlmr", "huggingface", "hf"),
+            "pretrained with model.encoder.weights",
+        ),
         "cnn": "convolutional", "conv": "convolutional", "convolution": "convolutional", "convs2s": "convolutional",
         "fconv": "convolutional", "glu": "convolutional",
     },

@@ -116,11 +116,11 @@ class Model:
         Raises:
             DataError: there is no such format.
         """
-        from nmt.text.documents import FORMATS
+        from nmt.text.documents import FORMATS, parse
 
         if format not in FORMATS:
             raise DataError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
-        return "".join(self._texts(protect, True).document(text, format))
+        return "".join(block for block, _ in self._texts(protect, True).document(parse(text, format)))
 
     def _texts(self, protect: bool | Sequence[str] | None, split: bool | None) -> Texts:
         from nmt.insight.alignment import aligner_of

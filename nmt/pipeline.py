@@ -46,7 +46,7 @@ from nmt.evaluation.robustness import variants
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, Scored, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
-from nmt.pretrained import start
+from nmt.pretrained import encoder, start
 from nmt.run import card
 from nmt.run.alpha import Tuned, with_alpha
 from nmt.run.directory import Run
@@ -126,7 +126,11 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
         return _inherited_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
-    more = [list(symbols)] if any(symbols) else []
+    more: list[Any] = [list(symbols)] if any(symbols) else []
+    source = None
+    if (section := encoder.section_of(config)) is not None and not (run and run.started):
+        source = encoder.source_tokenizer(section)
+        more.append(source)
     path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'), *more)}"
     if path.is_dir():
         verify_entry(path, store)
@@ -134,7 +138,7 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols)
+    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols, source)
 
 
 def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
@@ -201,6 +205,7 @@ def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = Non
     # This process
     run = Run(config.run_dir)
     ranks.on_main(lambda: start.check(config))
+    ranks.on_main(lambda: encoder.check(config))
     with showing("setting up PyTorch and the device", unit=""):
         place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
@@ -429,6 +434,8 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     if config.init is not None:
         ranks.on_main(lambda: start.write(config, run, tokenizer))
         ranks.on_every_rank(lambda: start.apply(model, config, run))
+    elif (section := encoder.section_of(config)) is not None and not run.started:
+        ranks.main_first(lambda: encoder.load(model, section, tokenizer.source_special))
     if not ranks.is_main:  # the same first weights everywhere, but each rank its own dropout
         seed_everything(int(np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]))
     # Batches
@@ -506,9 +513,7 @@ def measure(config: Config) -> list[Finding]:
     if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer):
         findings.append(_told("unknown", unknown))
     # Measure
-    with TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Run(Path(folder) / "run"), prepared, place)
-        cost = estimate.measure(trainer)
+    trainer, cost = measure_cost(config, prepared, place)
     pace = trainer.pace()
     end = estimate.end(trainer.config, pace, cost)
     # Tell
@@ -529,6 +534,13 @@ def measure(config: Config) -> list[Finding]:
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
         lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
+
+
+def measure_cost(config: Config, prepared: Prepared, place: Place) -> tuple[Trainer, estimate.Cost]:
+    """The cost of a training, and the trainer that it was measured with, which cannot be used to train."""
+    with TemporaryDirectory() as folder:
+        trainer = build_trainer(config, Run(Path(folder)), prepared, place)
+        return trainer, estimate.measure(trainer)
 
 
 def _told(rule: str, line: str) -> Finding:

@@ -24,7 +24,7 @@ from nmt.run.alpha import read_tuned
 from nmt.run.checkpoint import read_origin
 from nmt.run.directory import Run
 from nmt.runtime.device import resolve_device, resolve_precision
-from nmt.runtime.environment import changes, earlier_starts, environment
+from nmt.runtime.environment import changes, environment
 from nmt.training.plan import Replay
 from nmt.training.progress import Progress
 from nmt.translation.loading import load_translator
@@ -152,7 +152,7 @@ def _doubts(trained: Sequence[Mapping[str, Any]], now: Mapping[str, Any], replay
             notes.append(f"start {number} of the training had another environment than the one before ({differing})")
     if len({one.get("ranks", 1) for one in [*trained, now]}) > 1:
         notes.append("a start of the training had another number of processes")
-    if len(trained) == 1 and earlier_starts(trained[0], now) == "other" and not notes:
+    if trained[0].get("earlier") == "other" and not notes:
         notes.append("a start of the training had another environment or number of processes")
     return notes
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import read_manifest
-from nmt.errors import NmtError
+from nmt.errors import DataError, NmtError
 from nmt.interop.export import export
 from nmt.interop.parity import Lines
 from nmt.interop.targets import TARGETS
@@ -39,6 +39,8 @@ def lines_of(run: Run) -> Lines:
     config = run.load_config()
     folder = Path(config.data.store) / f"corpus-{run.load_manifest()['key']}"
     name = next(iter(config.data.test))
+    if not folder.is_dir():
+        raise DataError(f"{folder}: the prepared corpus is missing; start in the folder where the run was trained")
     part = Corpus(folder, read_manifest(folder)).part(f"test.{name}")
     return Lines(f"test set {name}", part.sources()[:LINES], part.targets()[:LINES])
 

@@ -12,6 +12,7 @@ from nmt.augment.output import Output, Row
 from nmt.augment.parts import WHOLE, Made, Maker, Progress, Result, Share
 from nmt.config.data import as_tags
 from nmt.config.evaluation import EvaluationConfig
+from nmt.data.arrow import releasing
 from nmt.data.prepare import prepare_corpus
 from nmt.data.tagged import TaggedLine
 from nmt.errors import DataError
@@ -143,7 +144,7 @@ def training_lines(run: Run, dataset: str | None = None) -> tuple[Callable[[], I
     data = run.load_config().data
     corpus = prepare_corpus(data, run.recorded_data())
     part, sizes = corpus.part("train"), corpus.datasets("train")
-    tags = {one.name: as_tags(one.tag) for one in data.datasets} or {"": as_tags(getattr(data.train, "tag", None))}
+    tags = {one.name: as_tags(one.tag) for one in data.datasets} or {"": ()}
     if dataset is not None and dataset not in sizes:
         known = f"the datasets are: {', '.join(sizes)}" if sizes else "data.train is no list; leave --dataset out"
         raise DataError(f"--dataset {dataset}: no such dataset in {run.path}; {known}")
@@ -155,7 +156,7 @@ def training_lines(run: Run, dataset: str | None = None) -> tuple[Callable[[], I
     before = sum(list(sizes.values())[: list(sizes).index(dataset)]) if dataset is not None else 0
     rows = range(before, before + sizes[dataset]) if dataset is not None else range(len(part))
     chosen = tags[dataset] if dataset is not None else next(iter(tags.values()))
-    return lambda: (Given(*part[row], chosen) for row in rows), chosen
+    return lambda: (Given(*part[row], chosen) for row in releasing(rows, part)), chosen
 
 
 def file_lines(source: str, reference: str | None, tags: Sequence[str] = ()) -> Iterator[Given]:

@@ -5,11 +5,15 @@ To add a rule, write a function from :class:`Data` to findings, and name it in :
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from nmt.checks import languages
 from nmt.checks.finding import Finding, Level, pair, share
 from nmt.checks.near import Alike
 from nmt.checks.part import EXAMPLES, SAMPLE, Pair, Part
@@ -139,10 +143,10 @@ def swapped(data: Data) -> Findings:
     for train in data.training.values():
         if len(train) < FEW or train.tagged:
             continue
-        languages = TwoLanguages(train.pairs(LEARNED))
+        words = TwoLanguages(train.pairs(LEARNED))
         for part in data.references:
             pairs = part.pairs(SCORED)
-            sides = [(languages.side(src), languages.side(tgt)) for src, tgt in pairs]
+            sides = [(words.side(src), words.side(tgt)) for src, tgt in pairs]
             exchanged = sum(each == (1, -1) for each in sides)
             if exchanged > MANY * len(pairs):
                 text = (
@@ -157,14 +161,45 @@ def untranslated(data: Data) -> Findings:
     """Targets in the source language; those that equal their source are another rule's."""
     if sum(map(len, data.training.values())) < FEW:
         return
-    languages = TwoLanguages(data.learned())
+    words = TwoLanguages(data.learned())
     for name, part in data.parts.items():
         sample = [(n, p) for n, p in part.some(LEARNED) if p[0] != p[1]]
-        found = [(n, p) for n, p in sample if languages.side(p[0]) == -1 and languages.side(p[1]) == -1]
+        found = [(n, p) for n, p in sample if words.side(p[0]) == -1 and words.side(p[1]) == -1]
         if len(found) > 0.02 * len(sample):
             text = f"{name}: {share(len(found), len(sample))} targets looked at are in the source language"
             examples = tuple(pair(n, *each) for n, each in found[:EXAMPLES])
             yield Finding("warning", "untranslated", text, "remove untranslated pairs", examples)
+
+
+def identified(data: Data) -> Findings:
+    """Lines in another language than that of their side; exchanged and untranslated pairs are other rules'."""
+    if not languages.is_installed():
+        hint = f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[languages]' lets this check name languages"
+        yield Finding("ok", "language", "the languages of lines are not identified: lingua is not installed", hint)
+        return
+    texts = [text for part in data.parts.values() for each in part.pairs(SCORED // 4) for text in each]
+    identifier = languages.Identifier(data.languages, texts)
+    expected = [identifier.expected(code) for code in data.languages]
+    for name, part in data.parts.items():
+        if part.tagged:
+            continue
+        lines = [(n, p, [identifier.language(text) for text in p]) for n, p in part.some(SCORED)]
+        for side, word in ((0, "source"), (1, "target")):
+            other = expected[1 - side]
+            wrong = [
+                (n, p, found[side])
+                for n, p, found in lines
+                if expected[side] and found[side] and found[side] not in expected[side]
+                if not (found[side] in other and (side == 1 or found[1] in expected[0]))
+            ]
+            if len(wrong) > 0.02 * len(lines):
+                often = Counter(code for *_, code in wrong).most_common(1)[0][0]
+                text = (
+                    f"{name}: {share(len(wrong), len(lines))} {word} lines looked at are not in "
+                    f"{data.languages[side]}, most of them in {often}"
+                )
+                examples = tuple(f"{code} {pair(n, *p)}" for n, p, code in wrong[:EXAMPLES])
+                yield Finding("warning", "language", text, "remove lines of another language", examples)
 
 
 def misaligned(data: Data) -> Findings:
@@ -237,6 +272,7 @@ RULES: dict[str, Callable[[Data], Findings]] = {
     "duplicates": duplicates,
     "near-duplicates": overlap,
     "script": scripts,
+    "language": identified,
     "swapped": swapped,
     "untranslated": untranslated,
     "shifted": misaligned,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     arguments = parser.parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(stream=sys.stderr, format=f"{_clear_line()}%(message)s", level=logging.WARNING)
     logging.getLogger("nmt").setLevel(logging.INFO)
     # Prepare a process that is this program alone, and has loaded nothing yet
     if argv is None:
@@ -106,6 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         signals.ignore_save()
     return code
+
+
+def _clear_line() -> str:
+    """What removes a progress bar from the line of the terminal where a message is about to appear."""
+    shown = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return "\r\x1b[K" if shown else ""
 
 
 def new_parser() -> Parser:

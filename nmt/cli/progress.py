@@ -27,6 +27,7 @@ class Progress:
     def __init__(self, shown: bool, bar: bool) -> None:
         self.shown, self.wants_bar, self.done = shown, bar, 0
         self.bar: tqdm[Any] | None = None
+        self.end: int | None = None  # lines translated at the end of the block
         self.started = time.monotonic()
 
     def start(self, count: int | None, engine: Engine) -> None:
@@ -36,7 +37,16 @@ class Progress:
             from tqdm import tqdm
 
             self.bar = tqdm(total=count, unit="line", dynamic_ncols=True, leave=False, file=sys.stderr)
-            engine.progress = self.bar.update
+            engine.progress = self._searched
+
+    def expect(self, count: int) -> None:
+        """Begin with a block of so many lines: however many sentences are searched for them, the bar stays below."""
+        self.end = self.done + count
+
+    def _searched(self, sentences: int) -> None:
+        if self.bar is not None:
+            most = sentences if self.end is None else max(0, self.end - self.bar.n)
+            self.bar.update(min(sentences, most))
 
     def add(self, count: int) -> None:
         self.done += count

@@ -70,14 +70,9 @@ def load_searching(
     return load_translator(run, overrides, device, engine, others)
 
 
-def texts_of(translator: Translator[Any], config: Config, protect: Sequence[str] | None, split: bool) -> Texts:
-    """A translator around which text is protected and split.
-
-    Args:
-        config: of the run, whose section ``translate`` says what to protect where ``protect`` is None.
-    """
+def texts_of(translator: Translator[Any], config: Config, protect: Sequence[str], split: bool) -> Texts:
+    """A translator around which placeholders of the kinds ``protect`` are kept, and text is split."""
     from nmt.insight.alignment import aligner_of
     from nmt.translation.texts import Texts
 
-    kinds = config.translate.protect if protect is None else protect
-    return Texts(translator, kinds, split, config.data.src_lang, lambda: aligner_of(translator))
+    return Texts(translator, protect, split, config.data.src_lang, lambda: aligner_of(translator))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from nmt.config.base import Positive, Probability, Section
+
+# Values of model_type in config.json: encoders that read embeddings and a mask, and have no decoder.
+PRETRAINED = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+OFFSET_POSITIONS = ("camembert", "roberta", "xlm-roberta")  # whose first position is pad_token_id + 1
 
 
 class EncoderSection(Section):
@@ -189,6 +193,32 @@ class ConvolutionalEncoderConfig(EncoderSection):
         return self
 
 
+class PretrainedEncoderConfig(EncoderSection):
+    """An encoder of Hugging Face with its weights and its tokenizer, such as BERT (Devlin et al. 2019)."""
+
+    type: Literal["pretrained"] = Field(description="an encoder of Hugging Face: BERT, RoBERTa, DistilBERT, XLM-R")
+    weights: Annotated[str, Field(min_length=1)] = Field(
+        description="folder with config.json, weights and tokenizer, or hf:ORG/NAME of the hub (hf:ORG/NAME@REVISION)"
+    )
+    freeze: bool = Field(False, description="leave the encoder as it is: no gradient, no dropout, no optimizer state")
+    lr_factor: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="factor of the learning rate for the encoder, whose weights need smaller steps than new ones"
+    )
+    d_model: Positive = Field(description="width of the embeddings; read from config.json of the weights")
+    architecture: dict[str, Any] = Field(description="config.json of the weights, which is read where this is left out")
+
+    @property
+    def max_source_tokens(self) -> int | None:
+        positions = int(self.architecture["max_position_embeddings"])
+        if self.architecture["model_type"] in OFFSET_POSITIONS:
+            positions -= int(self.architecture.get("pad_token_id", 1)) + 1
+        return positions - 1  # one is that of the token before the sentence
+
+    def unused(self) -> dict[str, str]:
+        return {"lr_factor": "freeze: true trains nothing of the encoder"} if self.freeze else {}
+
+
 EncoderConfig = Annotated[
-    RecurrentEncoderConfig | TransformerEncoderConfig | ConvolutionalEncoderConfig, Field(discriminator="type")
+    RecurrentEncoderConfig | TransformerEncoderConfig | ConvolutionalEncoderConfig | PretrainedEncoderConfig,
+    Field(discriminator="type"),
 ]

@@ -30,12 +30,12 @@ class EvaluationConfig(Section):
     comet: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="COMET model of test sets, such as Unbabel/wmt22-comet-da: a name in the cache of Hugging Face,"
-        " or a checkpoint on disk; needs unbabel-comet (nmt-trainer[comet]). null: no COMET",
+        " or a checkpoint on disk; needs unbabel-comet (NMT_COMET_PYTHON). null: no COMET",
     )
     metricx: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="MetricX model of test sets, such as google/metricx-24-hybrid-large-v2p6: a name in the cache of"
-        " Hugging Face, or a folder; needs metricx24 of google-research/metricx. null: no MetricX",
+        " Hugging Face, or a folder; needs google-research/metricx (NMT_METRICX_PYTHON). null: no MetricX",
     )
     lowercase: bool = Field(False, description="score BLEU, chrF and TER without case")
 

@@ -14,13 +14,13 @@ from pydantic.fields import FieldInfo
 
 from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
 from nmt.config.data import DataConfig, has_alignments
-from nmt.config.encoders import TransformerStack
+from nmt.config.encoders import PretrainedEncoderConfig, TransformerStack
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.init import InitConfig
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.modifiers import SAME_TARGET
 from nmt.config.search import SearchConfig
-from nmt.config.tokenizer import TokenizerConfig
+from nmt.config.tokenizer import TokenizerConfig, VocabSizeConfig
 from nmt.config.train import TrainConfig
 from nmt.config.translate import TranslateConfig
 
@@ -174,7 +174,9 @@ class Config(Section):
         # The target is fed with a begin-of-sentence symbol before it, the source with tags before it and eos after it.
         longest = max(self.data.cleaning.max_tokens, self.search.max_source_tokens or 0) + 1 + self.data.most_tags
         limits = {"model.max_positions": self.model.max_target_tokens}
-        if self.model.encoder is not None:
+        if isinstance(self.model.encoder, PretrainedEncoderConfig):
+            _check_pretrained(self, self.model.encoder, longest)
+        elif self.model.encoder is not None:
             limits["model.encoder.max_positions"] = self.model.encoder.max_source_tokens
         for key, most in limits.items():
             if most is not None and most < longest:
@@ -257,6 +259,35 @@ def unpackable(config: Config) -> str | None:
     if config.train.terms.guided_alignment is not None:
         return "attention without padding computes no weights, which train.terms.guided_alignment teaches"
     return None
+
+
+def _check_pretrained(config: Config, encoder: PretrainedEncoderConfig, longest: int) -> None:
+    """
+    Raises:
+        ValueError: a setting does not go with an encoder that brings its weights and its tokenizer.
+    """
+    own = "model.encoder.type: pretrained brings the tokenizer of the source"
+    refused = [
+        ("tokenizer.joint: true", config.tokenizer.joint, "set tokenizer.joint: false"),
+        ("tokenizer.sampling", config.tokenizer.sampling is not None, "remove it"),
+        ("tokenizer.vocab_size", isinstance(config.tokenizer.vocab_size, VocabSizeConfig), "give one number"),
+        ("a tag in data.train", bool(config.data.tags), "remove it"),
+        ("a modifier with symbols in data.train", bool(config.data.symbols), "remove it"),
+        ("train.terms.guided_alignment", config.train.terms.guided_alignment is not None, "remove it"),
+        ("model.fix_norm", getattr(config.model, "fix_norm", False), "remove it"),
+        (
+            "init.extend_vocabulary", config.init is not None and config.init.extend_vocabulary > 0, "remove it",
+        ),
+    ]  # fmt: skip
+    for key, found, cure in refused:
+        if found:
+            raise ValueError(f"{key}: does not go with a pretrained encoder ({own}); {cure}")
+    most = encoder.max_source_tokens
+    if most is not None and most < longest:
+        raise ValueError(
+            f"model.encoder.weights: the encoder reads at most {most - 1} subwords of a source, and the longest has "
+            f"{longest - 1} (data.cleaning.max_tokens and search.max_source_tokens); lower these to {most - 1}"
+        )
 
 
 def unguidable(config: Config) -> str | None:

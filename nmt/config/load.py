@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from nmt.config.experiment import Config
 from nmt.config.explain import Key, dotted, explain, kind
 from nmt.config.pretrained import inherit
+from nmt.config.pretrained_encoder import describe
 from nmt.errors import ConfigError
 
 MAX_BYTES = 1 << 20  # of a configuration file
@@ -38,6 +39,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         key, value = _parse_override(override)
         _apply_override(raw, key, value, override, places)
     inherit(raw)
+    describe(raw)
     return validate_config(raw, str(path), places)
 
 

@@ -82,8 +82,11 @@ def _absence(path: Path, runs: Path) -> str:
     return f"no such run, file or folder; runs here: {', '.join(there[:20]) or 'none'}"
 
 
-def hub_folder(name: str, files: tuple[str, ...]) -> Path:
+def hub_folder(name: str, files: tuple[str, ...], key: str = "init.from") -> Path:
     """The folder in the local cache that holds those of ``files`` that a model of the hub has; the rest is fetched.
+
+    Args:
+        key: of the configuration, for messages.
 
     Raises:
         ConfigError: the hub cannot be reached and the cache lacks the model, or the model does not exist.
@@ -103,7 +106,7 @@ def hub_folder(name: str, files: tuple[str, ...]) -> Path:
         kind = type(error).__name__
         reason = known.get(kind, f"{kind}: {' '.join(str(error).split())[:120]}")
         raise ConfigError(
-            f"init.from: {name}: cannot be loaded: {reason}; check the name and the network, or name a local folder "
+            f"{key}: {name}: cannot be loaded: {reason}; check the name and the network, or name a local folder "
             "with its files"
         ) from None
 
@@ -158,16 +161,24 @@ def _defaults(section: str, there: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_started(run: Path, name: str) -> dict[str, dict[str, Any]] | None:
     """The sections of a run that was started from the same model; None where there is no such run."""
+    stored = stored_of_started(run)
+    try:
+        if stored is None or stored["init"]["from"] != name:
+            return None
+    except (KeyError, TypeError):
+        return None  # of a training without init: the check of the run reports that
+    return _sections(stored, str(run / "config.yaml"))
+
+
+def stored_of_started(run: Path) -> dict[str, Any] | None:
+    """The configuration, not validated, of a run that was started; None where there is none, or it is damaged."""
     path, marks = run / "config.yaml", (".saved", "model/model.json")
     if not path.is_file() or not (any((run / m).exists() for m in marks) or any(run.glob("checkpoints/step-*"))):
         return None
     try:
-        stored = _read_yaml(path, name)
-        if stored["init"]["from"] != name:
-            return None
-    except (ConfigError, KeyError, TypeError):
-        return None  # damaged, or of a training without init: the check of the run reports that
-    return _sections(stored, str(path))
+        return _read_yaml(path, str(run))
+    except ConfigError:
+        return None
 
 
 def settings(source: Pretrained) -> dict[str, dict[str, Any]]:

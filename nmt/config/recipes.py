@@ -19,6 +19,14 @@ c. Gowda and May 2020 (Finding the Optimal Vocabulary Size for Neural Machine Tr
    the runs (a) did: a short corpus of captions repeats its words.
 d. Vaswani et al. 2017, and Ott et al. 2018 (Scaling Neural Machine Translation) for large batches.
 e. The usual settings of IWSLT 2014 (160,000 pairs), as in fairseq's ``transformer_iwslt_de_en``.
+
+Sources of :data:`TUNINGS`, which continue from a trained model:
+
+f. The runs of docs/finetuning.md: 2,000 new pairs, best after about 20 passes; 1,000 to 2,500 new pieces.
+g. Luong and Manning 2015, and Freitag and Al-Onaizan 2016: a few passes over the new text at a low rate; more make the
+   model forget the old text.
+h. Chu et al. 2017 (mixed fine tuning): old pairs beside the new ones, in equal shares, against forgetting.
+i. Miceli Barone et al. 2017: the learning rate of the first training is too high where the new text is short.
 """
 
 from __future__ import annotations
@@ -75,6 +83,26 @@ SIZES = {
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What suits the fine-tuning of a trained model on up to so many new pairs.
+
+    Attributes:
+        passes: over the new pairs.
+        batch: tokens of an update on each side.
+        pieces: ``init.extend_vocabulary`` where the vocabulary lacks many characters of the text.
+        held: pairs to hold out for validation, and for a test set.
+        sources: letters of the sources in the docstring of this module.
+    """
+
+    pairs: float
+    passes: int
+    batch: int
+    pieces: int
+    held: int
+    sources: str
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A row: what suits corpora of up to so many pairs.
 
@@ -120,6 +148,24 @@ RECIPES = (
 )
 
 
+# pairs, passes, batch, new pieces, held out, sources
+TUNINGS = (
+    Tuning(6_000, 20, 1024, 500, 240, "fgi"),
+    Tuning(60_000, 10, 2048, 1_000, 500, "fgi"),
+    Tuning(600_000, 4, 8192, 2_000, 1_000, "gi"),
+    Tuning(math.inf, 2, 16384, 4_000, 2_000, "gi"),
+)
+TUNED_RATE = 0.25  # of the peak of the first training; between the tenth and the half of docs/finetuning.md
+EXTENDED_RATE = 0.5  # of the same, where new pieces have to be learned
+USUAL_RATE = 3e-4  # peak of trainings with Marian, by its guide; for models that do not say theirs
+REPLAYED = 4  # times the new pairs: with more old ones, a part held out of all pairs says little about the new ones
+
+
+def tuning_for(pairs: int) -> Tuning:
+    """The row for the fine-tuning on so many pairs."""
+    return next(tuning for tuning in TUNINGS if pairs <= tuning.pairs)
+
+
 def recipe_for(pairs: int) -> Recipe:
     """The row for a corpus of so many pairs."""
     return next(recipe for recipe in RECIPES if pairs <= recipe.pairs)
@@ -142,16 +188,20 @@ def update(recipe: Recipe, size: str, device: str, halvings: int = 0) -> dict[st
         device: its type; a CPU takes smaller batches.
         halvings: how often the batch is to be halved to fit into the memory of the device.
     """
-    tokens = min(recipe.batch, SIZES[size].batch)
+    return batches(min(recipe.batch, SIZES[size].batch), device, halvings)
+
+
+def batches(tokens: int, device: str, halvings: int = 0) -> dict[str, int]:
+    """As :func:`update`, for updates of so many tokens."""
     batch = min(tokens, CPU_BATCH) if device == "cpu" else tokens
     batch = max(512, batch >> halvings)
     accumulate = max(1, tokens // batch)
     return {"batch_tokens": batch, **({"accumulate": accumulate} if accumulate > 1 else {})}
 
 
-def held_fraction(recipe: Recipe, pairs: int) -> float:
-    """The ``fraction`` of a holdout: at most a tenth of the pairs."""
-    return rounded(min(0.1, recipe.held / pairs), 2)
+def held_fraction(held: int, pairs: int) -> float:
+    """The ``fraction`` of a holdout of so many pairs: at most a tenth of them."""
+    return rounded(min(0.1, held / pairs), 2)
 
 
 def training_minutes(minutes: float) -> float:

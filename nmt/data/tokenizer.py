@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
+from nmt.data import source_tokenizer
+from nmt.data.source_tokenizer import SourceTokenizer
 from nmt.errors import TokenizerError
 from nmt.runtime.progress import waiting
 from nmt.runtime.threads import usable_cores
@@ -90,11 +92,14 @@ class Tokenizer:
         if joint.exists() and any(file.exists() for file in separate):
             raise TokenizerError(f"{path}: holds joint.model and separate models too; keep one kind")
         self.joint = joint.exists()
-        files = [joint] if self.joint else separate
+        source = path / source_tokenizer.FILE
+        files = [joint] if self.joint else [source, separate[1]] if source.exists() else separate
         if not any(file.exists() for file in files):
             raise TokenizerError(f"{path}: holds no tokenizer (joint.model, or src.model and tgt.model)")
-        models = [_load(file) for file in files]
-        self._src, self._tgt = models[0], models[-1]
+        self._tgt = _load(files[-1])
+        self._source = SourceTokenizer(source) if source in files else None
+        self._src: Any = self._source or (self._tgt if self.joint else _load(files[0]))
+        models = [self._tgt] if self.joint else [self._src, self._tgt]
         sizes = [int(model.get_piece_size()) for model in models]
         if (listed := path / VOCABULARY).exists():
             sizes = _listed_sizes(listed, [file.stem for file in files], sizes)
@@ -107,10 +112,21 @@ class Tokenizer:
         return cls(path)
 
     @classmethod
-    def train(cls, config: TokenizerConfig, corpus: Corpus, path: Path, symbols: Symbols = NO_SYMBOLS) -> Tokenizer:
+    def train(
+        cls,
+        config: TokenizerConfig,
+        corpus: Corpus,
+        path: Path,
+        symbols: Symbols = NO_SYMBOLS,
+        source: Mapping[str, Any] | None = None,
+    ) -> Tokenizer:
         """Train on the training part and write the models to the folder ``path``, all or none.
 
         The same text, configuration and symbols give the same bytes.
+
+        Args:
+            source: content of :data:`nmt.data.source_tokenizer.FILE`, if the source is read by the tokenizer of a
+                pretrained encoder.
 
         Raises:
             TokenizerError: the vocabulary size does not suit the text.
@@ -118,13 +134,23 @@ class Tokenizer:
         """
         part = corpus.part("train")
         sides: dict[str, tuple[int, ...]] = {"joint": (0, 1)} if config.joint else {"src": (0,), "tgt": (1,)}
+        if source is not None:
+            sides = {"tgt": (1,)}
         with build_once(path) as folder:
             for name, columns in sides.items():
                 given = symbols if 0 in columns else Symbols(words=tuple(filter(SYMBOL.fullmatch, symbols.words)))
                 for file, model in _train(config, part, columns, name, given).items():
                     (folder / f"{file}.model").write_bytes(model)
-            write_json(folder / "manifest.json", {"files": {f.name: sha256(f) for f in sorted(folder.glob("*.model"))}})
+            if source is not None:
+                (folder / source_tokenizer.FILE).write_text(json.dumps(source, ensure_ascii=False), encoding="utf-8")
+            files = sorted(file for file in folder.iterdir() if file.suffix == ".model" or source is not None)
+            write_json(folder / "manifest.json", {"files": {file.name: sha256(file) for file in files}})
         return cls(path)
+
+    @property
+    def source_special(self) -> Sequence[int]:
+        """See :attr:`SourceTokenizer.special`; nothing for a source that SentencePiece reads."""
+        return self._source.special if self._source is not None else ()
 
     def summary(self) -> str:
         """One line for users: the sizes of the vocabularies."""
@@ -193,6 +219,8 @@ class Tokenizer:
 
     def src_words(self, text: str) -> list[int]:
         """The word of each source piece, as a place in ``text.split()``; -1 where the text has no words."""
+        if self._source is not None:
+            return self._source.words(text)
         return _words(self._src.encode(text, out_type="serialized_proto"))
 
     def tgt_text_words(self, text: str) -> list[int]:
@@ -231,6 +259,8 @@ class Tokenizer:
 
     def unknown_texts(self, side: str, texts: Sequence[str]) -> list[str]:
         """The texts of unknown pieces of a side (src, tgt): words for a word model, characters otherwise."""
+        if side == "src" and self._source is not None:
+            return self._source.unknown(texts)
         model, size = (self._src, self.src_vocab_size) if side == "src" else (self._tgt, self.tgt_vocab_size)
         trainer = _proto(model.serialized_model_proto()).trainer_spec
         found = [

@@ -26,7 +26,7 @@ from nmt.config.experiment import Config
 from nmt.errors import NmtError
 from nmt.evaluation import neural
 from nmt.evaluation.evaluated import Cost, EvaluatedRun
-from nmt.evaluation.scores import METRICS, MOST, metric_of, score
+from nmt.evaluation.scores import METRICS, MOST, Scores, metric_of, score
 from nmt.runtime.progress import showing
 
 T = TypeVar("T")
@@ -52,9 +52,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Group:
-    """A number over the runs of a group; ``sd`` is the sample standard deviation, nan of a single run."""
+    """A number over the runs of a group; ``sd`` is the sample standard deviation, nan of a single run.
+
+    Attributes:
+        bootstrap: the 95 % interval of a single run over other sentences; None where it is not known.
+    """
 
     values: tuple[float, ...]
+    bootstrap: tuple[float, float] | None = None
 
     @property
     def mean(self) -> float:
@@ -66,9 +71,9 @@ class Group:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the mean over training seeds, by Student's t; None of a single run."""
+        """The 95 % interval of the mean over training seeds, by Student's t; of a single run, ``bootstrap``."""
         if len(self.values) < 2:
-            return None
+            return self.bootstrap
         half = student_quantile(0.975, len(self.values) - 1) * self.sd / math.sqrt(len(self.values))
         return self.mean - half, self.mean + half
 
@@ -239,22 +244,8 @@ def compare(
     if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
         notes.append(f"the runs have other settings of evaluation; all are scored here with those of {first.name}")
     # Scores
-    with showing("scoring", unit=""):
-        scored = {id(one): score(one.hypotheses, first.references, config, further=first.further) for one in runs}
-    settings = scored[id(first)].signatures
-    metrics = [metric for metric in METRICS if metric in settings]
-    table: dict[str, tuple[Group, ...]] = {
-        metric: tuple(Group(tuple(scored[id(one)].value(metric) for one in group)) for group in groups)
-        for metric in metrics
-    }
-    shown: dict[str, str] = {metric: settings[metric] for metric in metrics}
-    for learned in dict.fromkeys(name for one in runs for name in one.neural):
-        models = {one.neural[learned].model for one in runs if learned in one.neural}
-        if len(models) > 1 or not all(learned in one.neural for one in runs):
-            notes.append(f"{neural.TITLES[learned]} is left out: the runs have none, or of other models")
-            continue
-        table[learned] = tuple(Group(tuple(one.neural[learned].score for one in group)) for group in groups)
-        shown[learned] = f"{models.pop()}, {neural.BETTER[learned]} is better, without tests of significance"
+    table, shown = _scored(groups, config, notes)
+    metrics = [metric for metric in METRICS if metric in table]
     # Tests
     tests: list[Test] = []
     if first.count > MOST:
@@ -289,6 +280,42 @@ def compare(
         [health(one, words) for one in runs],
         notes,
     )
+
+
+def _scored(
+    groups: Groups, config: EvaluationConfig, notes: list[str]
+) -> tuple[dict[str, tuple[Group, ...]], dict[str, str]]:
+    """Scores of each group by metric, and the signature of each metric; what is left out is added to ``notes``."""
+    runs = [one for group in groups for one in group]
+    first = runs[0]
+    with showing("scoring", unit=""):
+        scored = {
+            id(one): score(one.hypotheses, first.references, config, intervals=len(group) == 1, further=first.further)
+            for group in groups
+            for one in group
+        }
+    settings = scored[id(first)].signatures
+    shown = {str(metric): settings[metric] for metric in METRICS if metric in settings}
+    table: dict[str, tuple[Group, ...]] = {
+        metric: tuple(_group([scored[id(one)] for one in group], metric) for group in groups)
+        for metric in METRICS
+        if metric in settings
+    }
+    for learned in dict.fromkeys(name for one in runs for name in one.neural):
+        models = {one.neural[learned].model for one in runs if learned in one.neural}
+        if len(models) > 1 or not all(learned in one.neural for one in runs):
+            notes.append(f"{neural.TITLES[learned]} is left out: the runs have none, or of other models")
+            continue
+        table[learned] = tuple(
+            Group(tuple(one.neural[learned].score for one in group), group[0].neural[learned].interval)
+            for group in groups
+        )
+        shown[learned] = f"{models.pop()}, {neural.BETTER[learned]} is better, without tests of significance"
+    return table, shown
+
+
+def _group(scores: Sequence[Scores], metric: Metric) -> Group:
+    return Group(tuple(one.value(metric) for one in scores), scores[0].intervals.get(metric))
 
 
 def letter(place: int) -> str:

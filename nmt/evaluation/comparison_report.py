@@ -11,6 +11,7 @@ from typing import Any
 
 from nmt.evaluation import neural
 from nmt.evaluation.comparison import Bin, Comparison, Group, Sentence
+from nmt.evaluation.scores import MOST
 from nmt.evaluation.scores import TITLES as SCORES
 
 TITLES: dict[str, str] = {**{str(name): title for name, title in SCORES.items()}, **neural.TITLES}
@@ -205,8 +206,8 @@ def _draw_scores(axis: Any, found: Comparison) -> None:
                     rotation_mode="anchor", fontsize=8, parse_math=False)  # fmt: skip
     axis.set_xlim(-0.6, len(labels) - 0.4)
     axis.set_ylabel(TITLES[metric])
-    several = any(group.interval for group in found.groups[metric])
-    axis.set_title("runs, mean and 95 % interval" if several else "runs", fontsize=9)
+    known = any(group.interval for group in found.groups[metric])
+    axis.set_title("runs, mean and 95 % interval" if known else "runs", fontsize=9)
 
 
 def _draw_bins(axis: Any, labels: Sequence[str], bins: Sequence[Bin]) -> None:
@@ -279,6 +280,8 @@ def _spread(group: Group, latex: bool, digits: int) -> str:
     if ends is None:
         return f"{group.mean:.{digits}f}"
     low, high = (f"{end:.{digits}f}" for end in ends)
+    if len(group.values) == 1:
+        return f"{group.mean:.{digits}f} [{low}, {high}]"
     return f"{group.mean:.{digits}f} {sign} {group.sd:.{digits}f} [{low}, {high}]"
 
 
@@ -358,9 +361,11 @@ def _lines(found: Comparison, one: Sentence) -> list[tuple[str, str]]:
 
 
 def _about(found: Comparison) -> list[str]:
-    several = max(map(len, found.names)) > 1
-    lines = ["±: standard deviation over the runs; [ ]: 95 % interval of their mean over training seeds"]
-    lines = lines if several else []
+    lines = []
+    if max(map(len, found.names)) > 1:
+        lines.append("±: standard deviation over the runs; [ ]: 95 % interval of their mean over training seeds")
+    if min(map(len, found.names)) == 1 and found.count <= MOST:
+        lines.append("[ ] of a single run: 95 % interval over other sentences (bootstrap)")
     if found.tests:
         lines.append(
             f"* both p-values are below {SIGNIFICANT}; they concern other sentences, not other seeds of the training"

@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -25,6 +24,7 @@ from nmt.config.evaluation import EvaluationConfig
 from nmt.errors import ConfigError, DataError
 from nmt.runtime.progress import waiting
 
+WORKER = Path(__file__).with_name("neural_worker.py")
 PACKAGES = {"comet": "comet", "metricx": "metricx24"}  # module of each metric
 INSTALL = {
     "comet": "pip install unbabel-comet",
@@ -69,17 +69,31 @@ def wanted(config: EvaluationConfig) -> dict[str, str]:
     return {name: model for name, model in named.items() if model is not None}
 
 
+def python_of(name: str) -> str:
+    """The interpreter that runs a metric: that of ``NMT_COMET_PYTHON`` or ``NMT_METRICX_PYTHON``, else this one.
+
+    Both packages need older libraries than nmt, so that they usually have an environment of their own.
+    """
+    return os.environ.get(f"NMT_{name.upper()}_PYTHON") or sys.executable
+
+
 def check(config: EvaluationConfig) -> None:
     """
     Raises:
         ConfigError: the package of a metric that is asked for is not installed.
     """
     for name in wanted(config):
-        if find_spec(PACKAGES[name]) is None:
-            python = shlex.quote(sys.executable)
+        python, variable = python_of(name), f"NMT_{name.upper()}_PYTHON"
+        try:
+            seek = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({PACKAGES[name]!r}) is None)"
+            found = subprocess.run([python, "-c", seek], capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+        except OSError as error:
+            raise ConfigError(f"{variable}={python}: cannot be started: {error.strerror}") from None
+        if not found:
             raise ConfigError(
-                f"evaluation.{name}: needs the package {PACKAGES[name]}, which {python} does not have: "
-                f"{INSTALL[name]}; or set evaluation.{name}: null"
+                f"evaluation.{name}: needs the package {PACKAGES[name]}, which {shlex.quote(python)} does not have: "
+                f"{INSTALL[name]}, in an environment of its own, and set {variable} to its python; or set "
+                f"evaluation.{name}: null"
             )
 
 
@@ -135,7 +149,7 @@ def _ask(name: str, model: str, rows: Sequence[dict[str, str]]) -> dict[str, Any
     with TemporaryDirectory(prefix="nmt-metric-") as folder:
         source, target = Path(folder) / "in.jsonl", Path(folder) / "out.json"
         source.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-        command = [sys.executable, "-m", "nmt.evaluation.neural_worker", name, model, str(source), str(target)]
+        command = [python_of(name), str(WORKER), name, model, str(source), str(target)]
         ended = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         try:
             answer = json.loads(target.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""The process of a learned metric: ``python -m nmt.evaluation.neural_worker comet MODEL in.jsonl out.json``.
+"""The process of a learned metric: ``python neural_worker.py comet MODEL in.jsonl out.json``.
 
-It loads nothing of nmt, so that the metric's version of PyTorch or of its other libraries may differ from nmt's.
+It loads nothing of nmt, so that it runs in an environment that has the metric alone.
 """
 
 import json

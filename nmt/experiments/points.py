@@ -224,16 +224,11 @@ def plan(
             chosen = dict(zip(grid, values, strict=True))
             own = [*settings, *variant.set]
             points.append(_point(prefix, label, file, own, chosen, seeds or experiment.seeds))
-    if unknown := [label for label in only if label not in [point.label for point in points]]:
-        there = ", ".join(point.label for point in points)
-        raise ConfigError(f"--only {unknown[0]}: no such point; there are: {there}")
+    _check_labels(only, points, "--only")
     timed = None
     if (equal := experiment.equal_time) is not None:
-        found = [point for point in points if point.label == equal.variant]
-        if not found:
-            there = ", ".join(point.label for point in points)
-            raise ConfigError(f"{path}: equal_time.variant: {equal.variant}: no such point; there are: {there}")
-        timed = found[0], equal.steps
+        _check_labels([equal.variant], points, f"{path}: equal_time.variant")
+        timed = next(point for point in points if point.label == equal.variant), equal.steps
     # Check
     kept = [point for point in points if not only or point.label in only]
     first = kept[0].trainings[0].resolved
@@ -317,6 +312,16 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _check_labels(labels: Sequence[str], points: Sequence[Point], where: str) -> None:
+    """
+    Raises:
+        ConfigError: no point has one of the labels.
+    """
+    there = [point.label for point in points]
+    if unknown := [label for label in labels if label not in there]:
+        raise ConfigError(f"{where}: {unknown[0]}: no such point; there are: {', '.join(there)}")
 
 
 def _check_names(points: Sequence[Point]) -> None:

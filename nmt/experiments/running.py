@@ -138,7 +138,7 @@ class Trainer:
         log.info("%d runs in %s, %d of them finished", len(every), self.sweep.folder, len(every) - len(left))
         begun, count = time.monotonic(), len(every) - len(left)
         # Train
-        with showing("training", unit=""), ThreadPoolExecutor(self.jobs) as pool:
+        with showing(f"training {len(left)} runs", unit=""), ThreadPoolExecutor(self.jobs) as pool:
             futures: dict[Future[str | None], Training] = {pool.submit(self._train, one): one for one in left}
             try:
                 for number, future in enumerate(as_completed(futures), 1):

@@ -20,6 +20,7 @@ from typing import Any
 from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
+from nmt.config.search import ADDED, KEYS_OF
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.parity import LABEL
@@ -75,11 +76,12 @@ class Onnx:
                 f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[onnx]'"
             )
         search = config.search
+        # Of the keys of samples, the method alone matters. A key that is added later is refused.
         unknown = [
-            f"search.{key}" for key in ("coverage_penalty", "min_length", "no_repeat_ngram") if getattr(search, key)
+            f"search.{key}: {getattr(search, key)}"
+            for key, off in ADDED.items()
+            if key not in KEYS_OF["sample"] and getattr(search, key) != off
         ]
-        if search.method != "beam":
-            unknown = [f"search.method: {search.method}"]
         if unknown:
             raise ExportError(f"{run.path}: translate.py cannot search as the run does ({', '.join(unknown)})")
         stacks = {"model": config.model, "model.encoder": config.model.encoder}

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from nmt.config.encoders import PretrainedEncoderConfig
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.models.rnn import RNN
 from nmt.models.seq2seq import Seq2Seq
@@ -20,9 +21,14 @@ def build_model(
     Args:
         bos_id: the target id that a decoder begins with.
     """
-    if isinstance(config, RNNConfig):
-        return RNN(config, src_vocab_size, tgt_vocab_size, pad_id)
-    return Transformer(config, src_vocab_size, tgt_vocab_size, pad_id, bos_id)
+    model: Seq2Seq[Any] = (
+        RNN(config, src_vocab_size, tgt_vocab_size, pad_id)
+        if isinstance(config, RNNConfig)
+        else Transformer(config, src_vocab_size, tgt_vocab_size, pad_id, bos_id)
+    )
+    if isinstance(config.encoder, PretrainedEncoderConfig) and config.encoder.freeze:
+        model.src_embedding.requires_grad_(False)
+    return model
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

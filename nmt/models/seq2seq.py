@@ -145,6 +145,14 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     def attention_maps(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> Tensor | None:
         """Attention weights [layers, B, H, T, S] of each target position over the source; None without attention."""
 
+    def lr_factors(self) -> dict[nn.Parameter, float]:
+        """Factors of the learning rate of parameters, other than 1."""
+        encoder = getattr(self, "encoder", None)
+        factor = getattr(encoder, "lr_factor", 1.0)
+        if not isinstance(encoder, nn.Module) or factor == 1.0:
+            return {}
+        return dict.fromkeys([*encoder.parameters(), *self.src_embedding.parameters()], factor)
+
     def forward(self, src: Tensor, src_mask: Tensor, tgt_in: Tensor, *, keep: Keep = (None, None)) -> Tensor | Decoded:
         """Hidden states [B, T, D] under teacher forcing; with other quantities if a term of the loss needs them.
 

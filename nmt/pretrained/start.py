@@ -19,6 +19,7 @@ from nmt.config.init import InitConfig
 from nmt.config.pretrained import FILES, WEIGHTS, Pretrained, find, hub_folder
 from nmt.data.corpus import Corpus
 from nmt.data.extension import Learner, Piece, extend
+from nmt.data.source_tokenizer import FILE as SOURCE
 from nmt.data.tokenizer import VOCABULARY, Tokenizer, parse_model, sampled_blocks
 from nmt.errors import CheckpointError, ConfigError, RunError, TokenizerError
 from nmt.models.build import build_model
@@ -87,7 +88,7 @@ def _copy_tokenizer(source: Pretrained, folder: Path) -> None:
         raise TokenizerError(f"init.from: {there}: no such folder; the run has lost its tokenizer, and needs a backup")
     Tokenizer.load(there)  # explains what is wrong with it
     for file in there.iterdir():
-        if file.suffix == ".model" or file.name == VOCABULARY:
+        if file.suffix == ".model" or file.name in (VOCABULARY, SOURCE):
             shutil.copyfile(file, folder / file.name)
 
 
@@ -96,7 +97,7 @@ def source_fingerprint(source: Pretrained) -> str:
     folder = source.path if source.path.is_dir() else source.path.parent
     folder = folder / "tokenizer" if source.kind == "run" else folder
     files = [f for f in sorted(folder.glob("*")) if f.suffix in (".model", ".spm", ".yml") or f.name in FILES]
-    files += [file for file in [folder / VOCABULARY] if source.kind == "run" and file.is_file()]
+    files += [file for file in (folder / VOCABULARY, folder / SOURCE) if source.kind == "run" and file.is_file()]
     return " ".join(f"{file.name} {sha256(file)}" for file in files)
 
 

@@ -6,6 +6,7 @@ This module does not import PyTorch: a program restarts before PyTorch is loaded
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 
@@ -42,6 +43,13 @@ def keep_freed_memory() -> None:
     m_trim_threshold, m_mmap_threshold = -1, -3
     libc.mallopt(m_mmap_threshold, 32 << 20)  # the largest value that glibc accepts
     libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def release_freed_memory() -> None:
+    """Return freed memory to the system, so that the memory of the process is that in use."""
+    gc.collect()
+    if _has_glibc():
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _has_glibc() -> bool:

@@ -53,8 +53,6 @@ class Choice:
     """
 
     settings: dict[str, Any]
-    recipe: Recipe
-    size: str
     measured: Measured
     steps: int
     train_pairs: int
@@ -64,11 +62,21 @@ class Choice:
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether the time ends the training, before the updates of the recipe."""
-        return self.steps < self.recipe.steps
+        """Whether the time ends the training, before the updates that the data repay."""
+        return bool(self.steps < self.settings["train"]["max_steps"])
 
 
-def choose(request: Request, material: Material, device: str, bench: Measuring, tell: Callable[[str], None]) -> Choice:
+@dataclass(frozen=True)
+class NewModel(Choice):
+    """A model that is trained from the start, by a row of the table for one of its sizes."""
+
+    recipe: Recipe
+    size: str
+
+
+def choose(
+    request: Request, material: Material, device: str, bench: Measuring, tell: Callable[[str], None]
+) -> NewModel:
     """Choose the settings; try models from the largest one down until the time is enough for one.
 
     Args:
@@ -93,14 +101,43 @@ def choose(request: Request, material: Material, device: str, bench: Measuring, 
 
 
 def _measure(draft: _Draft, bench: Measuring) -> tuple[Measured, _Draft]:
-    """Measure a draft; halve its batches until they fit into the memory."""
+    measured, halvings = fitting(
+        bench, lambda halvings: replace(draft, halvings=halvings).settings(draft.recipe.steps, draft.recipe.steps)
+    )
+    return measured, replace(draft, halvings=halvings)
+
+
+def fitting(bench: Measuring, settings: Callable[[int], Mapping[str, Any]]) -> tuple[Measured, int]:
+    """Measure settings; halve their batches until they fit into the memory.
+
+    Args:
+        settings: those for so many halvings.
+    """
+    halvings = 0
     while True:
         try:
-            return bench.measure(draft.settings(draft.recipe.steps, draft.recipe.steps)), draft
+            return bench.measure(settings(halvings)), halvings
         except TrainingError:
-            if draft.halvings >= HALVINGS:
+            if halvings >= HALVINGS:
                 raise
-            draft = replace(draft, halvings=draft.halvings + 1)
+            halvings += 1
+
+
+def paced(most: float, minutes: float, update: float, validation: float) -> tuple[int, int, float]:
+    """Updates, updates between validations, and minutes of a training.
+
+    Args:
+        most: updates that are worth while.
+        minutes: the time that is allowed.
+        update, validation: seconds of one.
+    """
+    steps, every = most, 1
+    for _ in range(3):  # the cadence depends on the updates, and the updates on the cadence
+        every = recipes.validate_every(steps, update, validation)
+        steps = min(most, 60 * minutes / (update + validation / every))
+    whole = max(1, int(steps))
+    expected = (whole * update + -(-whole // every) * validation) / 60
+    return whole, every, min(minutes, expected)
 
 
 @dataclass(frozen=True)
@@ -127,25 +164,19 @@ class _Draft:
         decoder = model["decoder_layers"] * (8 * width**2 + 2 * width * inner)
         return 6.0 * tokens * (encoder + decoder + width * recipes.vocabulary(self.recipe, self.size))
 
-    def finished(self, measured: Measured) -> Choice:
+    def finished(self, measured: Measured) -> NewModel:
         """The choice for the pace that was measured."""
         minutes = recipes.training_minutes(self.request.minutes)
         train_pairs, valid_pairs = self._parts()
         epoch_updates = measured.updates * train_pairs / self.material.pairs
         update, validation = measured.cost.step_seconds, measured.validation_seconds(valid_pairs)
-        # The updates that the time allows, beside the validations
-        steps, every = float(self.recipe.steps), 1
-        for _ in range(3):  # the cadence depends on the updates, and the updates on the cadence
-            every = recipes.validate_every(steps, update, validation)
-            steps = min(self.recipe.steps, 60 * minutes / (update + validation / every))
-        steps = max(1, int(steps))
-        expected = (steps * update + -(-steps // every) * validation) / 60
+        steps, every, minutes = paced(self.recipe.steps, minutes, update, validation)
         # A vocabulary that the text cannot fill
         whole = len(self.material.sample) == self.material.pairs
         lowered = whole and measured.vocab_size < self._vocabulary()[0]
         vocab_size = int(recipes.rounded(0.95 * measured.vocab_size, 2)) if lowered else None
         settings = self.settings(steps, every, vocab_size)
-        return Choice(
+        return NewModel(
             settings=settings,
             recipe=self.recipe,
             size=self.size,
@@ -154,7 +185,7 @@ class _Draft:
             train_pairs=train_pairs,
             valid_pairs=valid_pairs,
             epoch_updates=epoch_updates,
-            minutes=min(minutes, expected),
+            minutes=minutes,
         )
 
     def settings(self, steps: float, validate_every: int, vocab_size: int | None = None) -> dict[str, Any]:
@@ -189,7 +220,7 @@ class _Draft:
         }
 
     def _fraction(self) -> float:
-        return recipes.held_fraction(self.recipe, self.material.pairs)
+        return recipes.held_fraction(self.recipe.held, self.material.pairs)
 
     def _parts(self) -> tuple[int, int]:
         """The expected numbers of training and of validation pairs."""

@@ -17,12 +17,11 @@ import torch
 from nmt import pipeline
 from nmt.config.experiment import Config
 from nmt.config.load import validate_config
-from nmt.run.directory import Run
+from nmt.config.pretrained import inherit
 from nmt.runtime.device import Place, resolve_device, resolve_precision, use_device
 from nmt.runtime.environment import precision_name
 from nmt.runtime.memory import keep_freed_memory
 from nmt.starting.material import Material
-from nmt.training import estimate
 from nmt.training.estimate import Cost
 from nmt.training.prepared import Prepared
 
@@ -36,11 +35,13 @@ class Measured:
     Attributes:
         updates: number for a pass over all pairs of the data.
         vocab_size: pieces of the vocabulary; fewer than asked for where the text cannot fill it.
+        unknown: share of the subwords that the vocabulary lacks, of the side where it is larger.
     """
 
     cost: Cost
     updates: float
     vocab_size: int
+    unknown: float = 0.0
 
     def validation_seconds(self, pairs: int) -> float:
         """The time of a validation of so many pairs."""
@@ -84,12 +85,13 @@ class Bench:
         config = self._config(settings)
         self._free()
         with _quiet():
-            if (prepared := self._prepared.get(config.tokenizer.vocab_size)) is None:
-                prepared = self._prepared[config.tokenizer.vocab_size] = pipeline.prepare(config)
-            trainer = pipeline.build_trainer(config, Run(config.run_dir), prepared, self.place)
-            cost = estimate.measure(trainer)
+            key = config.tokenizer.vocab_size, config.init and config.init.extend_vocabulary
+            if (prepared := self._prepared.get(key)) is None:
+                prepared = self._prepared[key] = pipeline.prepare(config)
+            _, cost = pipeline.measure_cost(config, prepared, self.place)
         sampled = len(self.material.sample) * (1 - HELD)
-        return Measured(cost, cost.epoch_steps * self.material.pairs / sampled, prepared.tokenizer.tgt_vocab_size)
+        updates = cost.epoch_steps * self.material.pairs / sampled
+        return Measured(cost, updates, prepared.tokenizer.tgt_vocab_size, _unknown(prepared))
 
     def _free(self) -> None:
         """Free the memory of the last measurement, of which a traceback may have kept tensors alive until now."""
@@ -102,7 +104,14 @@ class Bench:
         text = {"kind": "text", "src": str(self.folder / "src"), "tgt": str(self.folder / "tgt")}
         held = {"kind": "holdout", "fraction": HELD}
         data = {**settings["data"], "train": text, "valid": held, "test": {}, "store": str(self.folder / "store")}
-        return validate_config({**settings, "data": data, "runs": str(self.folder / "runs")}, "nmt init")
+        raw = {**settings, "data": data, "runs": str(self.folder / "runs")}
+        inherit(raw)
+        return validate_config(raw, "nmt init")
+
+
+def _unknown(prepared: Prepared) -> float:
+    account = prepared.encoded.unknown["train"]
+    return float(max(account[side]["pieces"] / max(1, account[side]["tokens"]) for side in ("src", "tgt")))
 
 
 @contextmanager

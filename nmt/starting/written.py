@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nmt.config.recipes import ENOUGH, SIZES, rounded, vocabulary
+from nmt.config.recipes import ENOUGH, EXTENDED_RATE, SIZES, TUNED_RATE, USUAL_RATE, rounded, vocabulary
 from nmt.runtime.progress import duration
-from nmt.starting.choose import Choice
+from nmt.starting.choose import Choice, NewModel
+from nmt.starting.finetune import Tuned
 from nmt.starting.material import Material
 
 _PLAIN = re.compile(r"[A-Za-z./_][\w./+@-]*", re.ASCII)
@@ -18,7 +19,7 @@ WIDTH = 118  # of a line of comment
 BUSY = 0.5  # share of the processors, below which other programs make training slower
 
 
-def to_text(choice: Choice, material: Material, device: str, command: str, next_command: str) -> str:
+def to_text(choice: NewModel | Tuned, material: Material, device: str, command: str, next_command: str) -> str:
     """The YAML file.
 
     Args:
@@ -26,7 +27,8 @@ def to_text(choice: Choice, material: Material, device: str, command: str, next_
         command: that made the file.
         next_command: that trains.
     """
-    return "".join(f"{line}\n" for line in [*_head(choice, material, device, command, next_command), *_body(choice)])
+    body = _body_of_tuning(choice) if isinstance(choice, Tuned) else _body(choice)
+    return "".join(f"{line}\n" for line in [*_head(choice, material, device, command, next_command), *body])
 
 
 def expectations(choice: Choice, device: str) -> list[str]:
@@ -61,11 +63,43 @@ def _head(choice: Choice, material: Material, device: str, command: str, next_co
     yield "# Edit the file as you like. `nmt config` prints all settings, those left at their defaults included."
 
 
-def _body(choice: Choice) -> Iterator[str]:
+def _body(choice: NewModel) -> Iterator[str]:
     """The settings, each section with its reasons."""
-    data, tokenizer, model, train = (choice.settings[key] for key in ("data", "tokenizer", "model", "train"))
+    tokenizer, model = choice.settings["tokenizer"], choice.settings["model"]
+    yield from _data(choice)
+    yield "tokenizer:"
+    yield from _comment(_why_vocabulary(choice))
+    yield from _lines(tokenizer, *tokenizer)
+    yield "model:"
+    yield from _comment(_why_model(choice))
+    yield from _lines(model, *model)
+    yield from _train(choice, "The rate rises to its peak during the warm-up, and falls to 0 where the training ends.")
+
+
+def _body_of_tuning(choice: Tuned) -> Iterator[str]:
+    """As :func:`_body`, of a training that starts from a trained model."""
+    yield "init:"
+    yield from _comment("The weights and the vocabulary to start from; they bring the sections model and tokenizer.")
+    if choice.pieces:
+        yield from _comment(
+            f"The vocabulary lacks {choice.measured.unknown:.1%} of the subwords of the text: new pieces are learned."
+        )
+    yield from _lines(choice.settings["init"], *choice.settings["init"])
+    yield from _data(choice, _why_replay(choice))
+    yield from _train(choice, _why_rate(choice))
+
+
+def _data(choice: Choice, why: str = "") -> Iterator[str]:
+    data = choice.settings["data"]
     yield "data:"
-    yield from _lines(data, "src_lang", "tgt_lang", "train")
+    yield from _lines(data, "src_lang", "tgt_lang")
+    if why:
+        yield from _comment(why)
+    if isinstance(data["train"], list):
+        yield "  train:"
+        yield from (f"    - {flow(dataset)}" for dataset in data["train"])
+    else:
+        yield from _lines(data, "train")
     if _is_holdout(data["valid"]):
         yield from _comment(
             f"Held out of the training pairs, about {_about(choice.valid_pairs)}: they choose the best checkpoint."
@@ -75,27 +109,42 @@ def _body(choice: Choice) -> Iterator[str]:
     yield from _lines(data, "valid")
     yield "  test:"
     yield from (f"    {name}: {flow(source)}" for name, source in data["test"].items())
-    yield "tokenizer:"
-    yield from _comment(_why_vocabulary(choice))
-    yield from _lines(tokenizer, *tokenizer)
-    yield "model:"
-    yield from _comment(_why_model(choice))
-    yield from _lines(model, *model)
+
+
+def _train(choice: Choice, why_rate: str) -> Iterator[str]:
+    train = choice.settings["train"]
     yield "train:"
     yield from _comment(_why_limits(choice))
     yield from _lines(train, "max_minutes", "max_steps")
     if "accumulate" in train:
         tokens = train["batch_tokens"] * train["accumulate"]
         yield from _comment(f"{train['accumulate']} batches make an update of {tokens:,} tokens.")
-    yield from _lines(train, "batch_tokens", *(["accumulate"] if "accumulate" in train else []), "label_smoothing")
-    yield from _comment("The rate rises to its peak during the warm-up, and falls to 0 where the training ends.")
+    yield from _lines(train, *(key for key in ("batch_tokens", "accumulate", "label_smoothing") if key in train))
+    yield from _comment(why_rate)
     yield from _lines(train, "optimizer", "schedule")
     count = -(-choice.steps // train["validate_every"])
     yield from _comment(f"About {count:,} validations, with a greedy search, which is fast.")
     yield from _lines(train, "validate_every", "valid_beam_size")
 
 
-def _why_vocabulary(choice: Choice) -> str:
+def _why_replay(choice: Tuned) -> str:
+    if choice.why:
+        return f"The new pairs alone: {choice.why}. Text of the old kind beside them keeps a model from forgetting it."
+    return (
+        f"As many of the {choice.base.pairs:,} pairs of the run as new ones, so that the model does not forget them "
+        "(Chu et al. 2017)."
+    )
+
+
+def _why_rate(choice: Tuned) -> str:
+    """The reason of the learning rate."""
+    share = EXTENDED_RATE if choice.pieces else TUNED_RATE
+    of = "the peak of the run's training" if choice.base.rate else f"{USUAL_RATE:g}, a usual peak for such models"
+    more = "; new pieces need more than old ones" if choice.pieces else ""
+    return f"{share:g} of {of}: a higher rate forgets more{more} (Miceli Barone et al. 2017)."
+
+
+def _why_vocabulary(choice: NewModel) -> str:
     """The reason of the size of the vocabulary."""
     size, usual = choice.settings["tokenizer"]["vocab_size"], vocabulary(choice.recipe, choice.size)
     if size > usual:
@@ -108,7 +157,7 @@ def _why_vocabulary(choice: Choice) -> str:
     return f"The subwords that about {pairs} pairs can teach: most must occur often (Gowda and May 2020)."
 
 
-def _why_model(choice: Choice) -> str:
+def _why_model(choice: NewModel) -> str:
     """The reason of the model and its dropout."""
     title, recipe, dropout = SIZES[choice.size].title, choice.recipe, choice.settings["model"]["dropout"]
     first = f"{title[0].upper()}{title[1:]}"

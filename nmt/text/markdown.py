@@ -243,12 +243,12 @@ class _Blocks:
         if self.at >= len(self.lines):
             return True
         body = self.lines[self.at].rstrip("\r\n").lstrip(" \t")
-        quote = body.startswith(">")
+        depths = [_depth(self.lines[n]) for n in (self.at - 1, self.at)]
         body = body.lstrip("> \t")
         item = _ITEM.match(body)
         return (
             not body
-            or (quote and not self.lines[self.at - 1].lstrip().startswith(">"))
+            or depths[1] > depths[0]
             or any(each.match(body) for each in (_FENCE, _HEADING, _RULE, _UNDERLINE, _NOTE))
             or (item is not None and item.end() < len(body) and (not body[0].isdigit() or body[0] == "1"))
             or (item is not None and bool(self.indents))
@@ -315,6 +315,11 @@ class _Blocks:
         else:
             found.append(("text", "]"))
         return match.start() + max(1, 1 + len(target))
+
+
+def _depth(line: str) -> int:
+    """How many quotes a line stands in."""
+    return line[: len(line) - len(line.lstrip("> \t"))].count(">")
 
 
 def _is_delimiter(text: str, match: re.Match[str]) -> bool:

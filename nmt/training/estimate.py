@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 
 from nmt.config.train import TrainConfig
+from nmt.data.batch import Batch
+from nmt.data.packing import PackedBatch
 from nmt.evaluation.scores import score
 from nmt.models.build import count_parameters
 from nmt.runtime.device import peak_memory, reset_peak_memory
+from nmt.runtime.memory import release_freed_memory
 from nmt.runtime.progress import showing
 from nmt.training import plan
 from nmt.training.trainer import Trainer
@@ -22,11 +26,14 @@ from nmt.training.validation import Validator
 from nmt.translation.batches import search_batches
 
 T = TypeVar("T")
+Shape = tuple[tuple[int, ...], ...]
 
 WARMUP = 2  # updates on the longest batch, which are not timed
 TIMED = 32  # updates that are timed, spread over the first epoch
 FEWEST = 3  # timed updates, however long they take
-SECONDS = 10.0  # after which no further update, and no further batch of a validation, is measured
+SECONDS = 10.0  # of the processor, or of a GPU, after which no further update or batch of a validation is measured
+PATIENCE = 6  # times as long is the most that is waited for them beside other programs
+LOOKED_AT = 500  # batches whose shapes are counted
 BATCHES = 3  # batches of the search, and of the loss, that are timed of a validation
 
 
@@ -78,15 +85,16 @@ def measure(trainer: Trainer) -> Cost:
         TrainingError: out of memory.
     """
     device = trainer.place.device
+    release_freed_memory()
     reset_peak_memory(device)
     _warm_up(trainer)
-    step_seconds, share = _update_cost(trainer)
+    step_seconds, share, growth = _update_cost(trainer)
     assert isinstance(trainer.validate, Validator)
     validation_seconds = _validation_cost(trainer, trainer.validate)
     checkpoint, disk = _sizes(trainer)
     return Cost(
         parameters=count_parameters(trainer.model)[0],
-        memory=peak_memory(device),
+        memory=peak_memory(device) + growth,
         step_seconds=step_seconds,
         share=share,
         epoch_steps=len(trainer.order.updates(0)),
@@ -125,19 +133,67 @@ def _warm_up(trainer: Trainer) -> None:
         trainer.update([trainer.reader.largest(order.longest_batch())])
 
 
-def _update_cost(trainer: Trainer) -> tuple[float, float]:
-    """Mean seconds of an update, and the share of the processors."""
+def _update_cost(trainer: Trainer) -> tuple[float, float, int]:
+    """Mean seconds of an update, the share of the processors, and the bytes by which the memory will grow."""
     device, epoch = trainer.place.device, trainer.order.updates(0)
     chosen = np.unique(np.linspace(0, len(epoch) - 1, TIMED).astype(int))
     clock, done = _Clock(device), 0
+    growth = _Growth(device)
     with showing("measuring updates", total=len(chosen), unit="updates") as add:
         for number in np.random.default_rng(0).permutation(chosen):  # any first part of them is spread, too
-            trainer.update([trainer.reader.read(rows, 0) for rows in epoch[int(number)]])
+            batches = [trainer.reader.read(rows, 0) for rows in epoch[int(number)]]
+            trainer.update(batches)
+            growth.add(batches)
             done += 1
             add(1)
-            if done >= FEWEST and clock.seconds() > SECONDS:
+            if done >= FEWEST and clock.is_over():
                 break
-    return clock.seconds() / done, clock.share()
+    return clock.seconds() / done, clock.share(), growth.until(_shapes(trainer))
+
+
+def _shapes(trainer: Trainer) -> int:
+    """The number of distinct shapes among the first batches of the training."""
+    found: set[Shape] = set()
+    read, epochs = 0, trainer.config.max_epochs or LOOKED_AT
+    for epoch in range(epochs):
+        for update in trainer.order.updates(epoch):
+            for rows in update:
+                found.add(_shape(trainer.reader.read(rows, epoch)))
+                read += 1
+                if read >= min(LOOKED_AT, (trainer.config.max_steps or LOOKED_AT) * trainer.order.accumulate):
+                    return len(found)
+    return len(found)
+
+
+def _shape(batch: Batch | PackedBatch) -> Shape:
+    return tuple(tuple(each.shape) for each in batch.inputs if isinstance(each, Tensor))
+
+
+class _Growth:
+    """How the memory of a process on a CPU grows with the distinct shapes of its batches.
+
+    Buffers of other sizes do not fit into the gaps that freed ones leave. So each new shape adds a little, and ever
+    less: in measured trainings of both families, the memory grew like the root of the number of shapes.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.shapes: set[Shape] = set()
+        self.points: list[tuple[float, float]] = []  # root of the number of shapes, bytes
+
+    def add(self, batches: Sequence[Batch | PackedBatch]) -> None:
+        """Note the memory after an update."""
+        self.shapes |= {_shape(batch) for batch in batches}
+        self.points.append((math.sqrt(len(self.shapes)), float(peak_memory(self.device))))
+
+    def until(self, shapes: int) -> int:
+        """Bytes by which the memory grows until so many shapes have occurred; 0 on other devices."""
+        roots, memory = np.array(self.points).T
+        later = roots > roots.max() / 3  # the first updates allocate more than they leave gaps
+        if self.device.type != "cpu" or len(np.unique(roots[later])) < 3:
+            return 0
+        slope, _ = np.polyfit(roots[later], memory[later], 1)
+        return int(max(0.0, slope) * max(0.0, math.sqrt(shapes) - roots.max()))
 
 
 # ----------------------------------------------------------------------------------------------------------- validation
@@ -160,7 +216,7 @@ def _loss_cost(trainer: Trainer, validator: Validator) -> float:
     for rows in _spread(validator.plan):
         validator.losses(trainer.model, [rows])
         done += len(rows)
-        if clock.seconds() > SECONDS:
+        if clock.is_over():
             break
     return clock.seconds() * len(validator.sources) / done
 
@@ -187,7 +243,7 @@ def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float]:
         searched = engine.search([sources[row] for row in batch], [limits[row] for row in batch], 1)
         found |= {row: each[0].tokens if each else [] for row, each in zip(batch, searched, strict=True)}
         tokens = sum(len(each) + 1 for each in found.values())
-        if clock.seconds() > SECONDS:
+        if clock.is_over():
             break
     search = clock.seconds() * sum(limit + 1 for limit in limits.values()) / max(1, tokens)
     # Scores
@@ -237,6 +293,11 @@ class _Clock:
 
     def seconds(self) -> float:
         return self._now()[0] - self.begun[0]
+
+    def is_over(self) -> bool:
+        """Whether enough was measured."""
+        passed, worked = (now - then for now, then in zip(self._now(), self.begun, strict=True))
+        return passed > PATIENCE * SECONDS or (worked if self.device.type == "cpu" else passed) > SECONDS
 
     def share(self) -> float:
         """The share of the processors that the process asked for and got; 1 for a GPU."""

@@ -14,7 +14,11 @@ from nmt.config.train import OptimizerConfig
 
 
 def build_optimizer(
-    model: nn.Module, config: OptimizerConfig, device: torch.device, capturable: bool = False
+    model: nn.Module,
+    config: OptimizerConfig,
+    device: torch.device,
+    capturable: bool = False,
+    slower: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Build Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), fused on CPU and CUDA.
 
@@ -22,11 +26,18 @@ def build_optimizer(
 
     Args:
         capturable: support steps in a CUDA graph; the learning rate is then a tensor on the device.
+        slower: factors of the learning rate of some parameters; not with ``capturable``.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
+    slower = slower or {}
+    factors = {1.0, *(slower[p] for p in trained if p in slower)}
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": params, "weight_decay": decay, **({"lr_factor": factor} if factor != 1.0 else {})}
+        for factor in sorted(factors, reverse=True)
+        for decay, params in (
+            (config.weight_decay, [p for p in trained if p.dim() > 1 and slower.get(p, 1.0) == factor]),
+            (0.0, [p for p in trained if p.dim() <= 1 and slower.get(p, 1.0) == factor]),
+        )
     ]
     kind = _unguarded({"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name])
     betas = (config.betas[0], config.betas[1])
@@ -41,10 +52,11 @@ def build_optimizer(
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
+        own = rate * group.get("lr_factor", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = rate
+            group["lr"] = own
 
 
 def _unguarded(kind: type[torch.optim.Adam]) -> type[torch.optim.Adam]:

@@ -146,9 +146,10 @@ class Trainer:
                     if (reason := self.reason_to_stop()) is not None:
                         break
                     self._stop_if_asked()
-                    self._heed_clock()
-                    if self.replayed is not None:
-                        progress.descent = self.replayed.at(progress.step)
+                    if self._aim_is_due():
+                        self._aim()
+                    if self._save_is_due():
+                        self.save(scheduled=False)
                     # Update
                     epoch, position, is_last, batches = self._take()
                     self.step(batches)
@@ -184,6 +185,8 @@ class Trainer:
             Interrupted: a signal came between two batches of the update; the state before the update is saved.
         """
         drawn = generators(self.place.device)
+        if self.replayed is not None:
+            self.progress.descent = self.replayed.at(self.progress.step)
         try:
             self.update(batches)
         except Paused:
@@ -303,13 +306,6 @@ class Trainer:
                 position += len(update)
                 yield epoch, position, not updates.has(number), update
             epoch, position = epoch + 1, 0
-
-    def _heed_clock(self) -> None:
-        """Do what is due by the training time: estimate the end of the schedule, save."""
-        if self._aim_is_due():
-            self._aim()
-        if self._save_is_due():
-            self.save(scheduled=False)
 
     def _aim_is_due(self) -> bool:
         """Whether the training time has passed a point at which the end of the schedule is estimated.

@@ -76,7 +76,7 @@ class Updater:
         self.forward = torch.compile(parallel, dynamic=not self.packed) if config.compile else parallel
         self.objective = Objective(config, model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(model, config.optimizer, self.device, self.capturable)
+        self.optimizer = build_optimizer(model, config.optimizer, self.device, self.capturable, model.lr_factors())
         self.rate = config.optimizer.lr
         self.ema = MovingAverage(model, config.ema_decay) if config.ema_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from nmt.data.tagged import TaggedLine, like
 from nmt.errors import ConfigError, DataError
-from nmt.text.documents import parse, split
+from nmt.text.documents import split
 from nmt.text.placeholders import KINDS, Segment
 from nmt.translation.protected import Align, Protected
 from nmt.translation.translator import Notice, Translation, Translator
@@ -141,31 +141,28 @@ class Texts:
 
     def document(
         self,
-        text: str,
-        form: str,
+        parts: Sequence[str],
         warn: Callable[[Notice], None] | None = None,
-        progress: Callable[[int], object] = lambda paragraphs: None,
-    ) -> Iterator[str]:
-        """The translated document, part by part.
+        expect: Callable[[int], object] = lambda paragraphs: None,
+    ) -> Iterator[tuple[str, int]]:
+        """The translated document in blocks, each with the number of its paragraphs.
 
         Args:
-            form: one of :data:`nmt.text.documents.FORMATS`.
+            parts: see :func:`nmt.text.documents.parse`.
             warn: called with notices, in which a line is the number of a paragraph.
-            progress: called with the number of paragraphs that were translated.
+            expect: called with the number of paragraphs before a block is translated.
         """
-        parts, lines, done, at = parse(text, form), self.for_documents(), 0, 0
+        lines, done, at = self.for_documents(), 0, 0
         while at < len(parts):
-            block = list[str]()
-            count = 0
+            start, count = at, 0
             while at < len(parts) and count < BLOCK:
-                block.append(parts[at])
                 count += isinstance(parts[at], Segment)
                 at += 1
-            asked = [part for part in block if isinstance(part, Segment)]
-            found = iter(lines.translate(asked, 1, warn, done + 1))
-            yield "".join(next(found)[0].text if isinstance(part, Segment) else part for part in block)
+            block = parts[start:at]
+            expect(count)
+            found = iter(lines.translate([part for part in block if isinstance(part, Segment)], 1, warn, done + 1))
+            yield "".join(next(found)[0].text if isinstance(part, Segment) else part for part in block), count
             done += count
-            progress(count)
 
 
 def kinds_of(words: Sequence[str]) -> tuple[str, ...]:

@@ -85,9 +85,9 @@ def test_a_later_evaluation_adds_its_scores(place, tmp_path) -> None:
     assert name == "valid@beam_size=1"
     record = json.loads((place.run / "evaluation" / f"{name}.json").read_text())
     assert found["scores"][name]["bleu"] == record["bleu"]
-    assert {key: found[key] for key in before if key != "scores"} == {
-        key: before[key] for key in before if key != "scores"
-    }
+    more = "scores", "searches"
+    assert {k: v for k, v in found.items() if k not in more} == {k: v for k, v in before.items() if k not in more}
+    assert found["searches"][name]["sentences"] == record["sentences"]
     assert before["scores"].items() <= found["scores"].items()
     assert f"## Scores on {name}" in (place.run / "run.md").read_text()
 

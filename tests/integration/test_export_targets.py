@@ -1,8 +1,10 @@
-"""Exports for ``transformers``, Argos Translate and Marian: checked by the programs where they are installed."""
+"""Exports for ``transformers``, Argos Translate, Marian and ONNX Runtime: checked by them where they are installed."""
 
 import json
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from importlib.util import find_spec
 
@@ -13,7 +15,7 @@ import yaml
 
 from nmt.cli import main
 from nmt.data.tokenizer import EOS_ID
-from nmt.interop import huggingface, parity, targets
+from nmt.interop import huggingface, onnx, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs
 from nmt.translation.loading import load_translator
@@ -211,3 +213,46 @@ def test_marian_translates_as_the_run_does(task, tmp_path, name):
     assert check["greedy"] >= parity.PROMISED_GREEDY
     assert check["difference"] < 1e-4
     assert sorted(file.name for file in (tmp_path / "out").iterdir() if "scored" in file.name) == []
+
+
+# ----------------------------------------------------------------------------------------------------------------- onnx
+
+
+def test_what_an_export_to_onnx_lacks_is_one_line(task, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None)
+    assert export(task, "plain", "onnx", tmp_path / "out") == 2
+    assert "onnx and onnxscript: not installed, and needed to write ONNX; " in capsys.readouterr().err
+    monkeypatch.setattr(onnx, "find_spec", lambda name: name)
+    config = yaml.safe_load((run_of(task, "plain") / "config.yaml").read_text(encoding="utf-8"))
+    for section, change, words in (
+        ("model", {"attention_window": 4}, "cannot express model.attention_window: 4"),
+        ("search", {"coverage_penalty": 0.2}, "cannot search as the run does (search.coverage_penalty: 0.2)"),
+    ):
+        shutil.copytree(run_of(task, "plain"), tmp_path / section)
+        changed = {**config, section: {**config[section], **change}}
+        (tmp_path / section / "config.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+        assert main(["export", str(tmp_path / section), "--to", "onnx", "-o", str(tmp_path / "out")]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@installed("onnxscript")
+@pytest.mark.parametrize("weights", ["float32", "int8", "float16"])
+def test_onnxruntime_translates_as_the_run_does(task, tmp_path, weights):
+    options = [] if weights == "float32" else ["--quantize", weights]
+    assert export(task, "joint", "onnx", tmp_path / "out", *options) == 0
+    check = json.loads((tmp_path / "out" / "nmt.json").read_text())["check"]
+    assert check["lines"] == 40
+    assert check["greedy"] >= (0.8 if weights == "int8" else parity.PROMISED_GREEDY)
+    assert check["difference"] is None if options else check["difference"] < 1e-4
+    # Without nmt and PyTorch
+    line = task.paths["valid.src"].read_text(encoding="utf-8").splitlines()[0]
+    program = (
+        "import sys; sys.modules.update(nmt=None, torch=None)\n"
+        f"from translate import Translator; print(Translator('.').translate([{line!r}, ' '])[0].text)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "out", capture_output=True, text=True, check=True
+    )
+    own = load_translator(Run.open(str(run_of(task, "joint"))))
+    assert done.stdout.strip() == own.translate([line])[0][0].text or weights == "int8"

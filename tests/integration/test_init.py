@@ -87,6 +87,70 @@ def test_every_kind_that_a_name_tells(here, kind):
     load_config("mine")
 
 
+# ---------------------------------------------------------------------------------------------------------- fine-tuning
+
+
+def tuning(name: str) -> dict:
+    return yaml.safe_load(Path(f"configs/{name}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_has_the_data_of_its_run_and_trains(place, capsys):
+    """The run ``c`` was trained on 300 pairs, at the default rate of 1e-3."""
+    Path("new").mkdir()
+    write_corpus(Path("new"), train=500)
+    given = ["init", "tuned", "new/train.src", "new/train.tgt", *LANGUAGES, "--from", "c", "--time", "5m"]
+    assert main(given) == 0
+    found = tuning("tuned")
+    assert found["init"] == {"from": "c"}
+    assert {"model", "tokenizer"}.isdisjoint(found)
+    new, old = found["data"]["train"]
+    assert (new["name"], new["weight"], new["source"]["src"]) == ("new", 1, "new/train.src")
+    assert (old["name"], old["weight"], old["source"]["src"]) == ("old", 1, "train.src")
+    assert list(found["data"]["test"]) == ["heldout", "old-tiny"]
+    assert found["train"]["optimizer"] == {"lr": 2.5e-4}
+    # 20 passes, of which half are old pairs
+    config = load_config("tuned")
+    assert 0 < config.train.max_steps < 2000
+    capsys.readouterr()
+    assert main(["train", "tuned", "--set", "train.max_steps=3", "train.schedule.warmup_steps=1"]) == 0
+    assert (place.path / "runs/tuned/init/init.json").is_file()
+    assert "old-tiny" in capsys.readouterr().out
+
+
+def test_a_fine_tuning_learns_new_pieces_for_unknown_characters(place, monkeypatch):
+    lines = [f"{'ωψφ' * 3} {number}" for number in range(300)]
+    for side in ("src", "tgt"):
+        Path(f"greek.{side}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    for name in ("train.src", "valid.src", "test.src"):
+        Path(name).unlink()  # the data of the run are not here
+    assert main(["init", "greek", "greek.src", "greek.tgt", *LANGUAGES, "--from", "runs/c", "--time", "5m"]) == 0
+    found = tuning("greek")
+    assert found["init"] == {"from": "runs/c", "extend_vocabulary": 500}
+    assert found["data"]["train"]["src"] == "greek.src"
+    assert list(found["data"]["test"]) == ["heldout"]
+    assert found["train"]["optimizer"] == {"lr": 5e-4}
+    assert "train.src of the run is not here" in Path("configs/greek.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("none", "init.from: none: no such run, file or folder; runs here: c"),
+        ("train.src", "init.from: train.src: is not a model that can be read"),
+        ("store", "init.from: store: holds no model"),
+    ],
+)
+def test_a_model_that_does_not_exist(place, capfd, model, message):
+    assert main(["init", "tuned", *FILES, *LANGUAGES, "--from", model]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"nmt: {message}"), err
+    assert err.count("\n") == 1
+    assert not Path("configs").exists()
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
 ERRORS = [
     (["mine", *FILES], "--langs is missing: the codes of source and target language, such as --langs en-de"),
     (["mine", *FILES, "--langs", "en"], "--langs en: give two language codes, such as en-de, or pt-BR:en"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -94,6 +95,22 @@ def test_scores_are_stored_shown_and_compared(place, packages, capsys) -> None:
     # An evaluation that does not ask keeps none for other translations
     assert main(["evaluate", "c", "--set", "search.beam_size=1"]) == 0
     assert "neural" not in json.loads((place.run / "evaluation/tiny@beam_size=1.json").read_text())
+
+
+def test_another_interpreter_runs_the_metric(place, packages, monkeypatch, capsys) -> None:
+    """An environment that has neither nmt nor its libraries: the interpreter isolated from its site-packages."""
+    wrapper = place.path / "python"
+    monkeypatch.delenv("PYTHONPATH")
+    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec {sys.executable} -S "$@"\n')
+    wrapper.chmod(0o755)
+    assert main(["evaluate", "c", "--comet", "Unbabel/cached"]) == 2
+    assert "set NMT_COMET_PYTHON to its python" in capsys.readouterr().err
+    monkeypatch.setenv("NMT_COMET_PYTHON", str(wrapper))
+    assert main(["evaluate", "c", "--comet", "Unbabel/cached"]) == 0
+    assert "COMET: Unbabel/cached" in capsys.readouterr().out
+    monkeypatch.setenv("NMT_COMET_PYTHON", "missing/python")
+    assert main(["evaluate", "c", "--comet", "Unbabel/cached"]) == 2
+    assert "NMT_COMET_PYTHON=missing/python: cannot be started: No such file" in capsys.readouterr().err
 
 
 def test_several_references_are_averaged(place, packages) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib
 import json
 import re
 import signal
@@ -337,6 +338,19 @@ def test_a_connection_without_a_request_is_closed(client, start):
     answer = raw(client, start)
     assert b"Traceback" not in answer
     assert time.monotonic() - started < 10
+
+
+def test_many_hostile_requests_at_once(client, monkeypatch, caplog):
+    """A short form of ``benchmarks/hostile_serve.py``."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    hostile = importlib.import_module("hostile_serve")
+    ends, slowest, wrong = hostile.attack_all(client.port, 4 * len(hostile.KINDS), limit=30.0)
+    assert wrong == []
+    assert slowest < 30
+    assert sum(ends.values()) == 56
+    assert {"400", "404", "413"} <= ends.keys()
+    assert "Traceback" not in caplog.text
+    assert client.translate("one")["translatedText"]
 
 
 def test_no_answer_in_time_and_a_full_queue(run, lines):

@@ -77,10 +77,10 @@ def test_killed_and_resumed_is_one_run(place, mono, monkeypatch, capsys):
 def test_any_batch_size_and_any_shards_give_the_same_corpus(place, mono, search, capsys):
     command = ["backtranslate", "c", "--mono", mono, *search]
     assert main([*command, "--out", "whole.tsv"]) == 0
-    for number in (3, 1, 2):
+    for number in (2, 1):
         assert not (place.path / "shards.tsv").exists()
         more = ["--search", f"batch_tokens={20 * number}"]
-        assert main([*command, "--out", "shards.tsv", "--shard", f"{number}/3", *more]) == 0
+        assert main([*command, "--out", "shards.tsv", "--shard", f"{number}/2", *more]) == 0
     assert "left to other shards" in capsys.readouterr().out
     assert (place.path / "shards.tsv").read_bytes() == (place.path / "whole.tsv").read_bytes()
     assert main([*command, "--out", "shards.tsv"]) == 0

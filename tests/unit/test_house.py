@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from nmt.cli.commands import translate
 from nmt.config.base import RESUMABLE, section_types
 from nmt.config.data import Source
 from nmt.config.encoders import EncoderConfig, TransformerStack
@@ -19,6 +20,7 @@ from nmt.config.schedule import SCHEDULES, ScheduleConfig
 from nmt.config.search import ADDED, KEYS_OF, SearchConfig
 from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
+from nmt.config.translate import Kind
 from nmt.data.sources.base import SourceKind
 from nmt.models.alignment import ALIGNMENTS
 from nmt.models.attention import SCORES
@@ -26,6 +28,8 @@ from nmt.models.encoders import ENCODERS
 from nmt.models.norms import NORMS, QUERY_KEY_NORMS
 from nmt.search.methods import METHODS
 from nmt.search.scoring import LengthPenalty
+from nmt.text.documents import FORMATS
+from nmt.text.placeholders import KINDS
 from nmt.training.terms import TERMS
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +173,11 @@ def test_search_methods_are_those_of_the_configuration():
     assert known < {*SearchConfig.model_fields}
     defaults = {name: field.default for name, field in SearchConfig.model_fields.items()}
     assert all(defaults[key] == value for key, value in ADDED.items())
+
+
+def test_kinds_of_placeholders_and_formats_of_documents_are_those_of_options():
+    assert {*get_args(Kind)} == {*KINDS}
+    assert [*FORMATS] == translate.FORMATS
 
 
 def test_every_module_says_what_it_is_for():

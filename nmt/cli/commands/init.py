@@ -17,7 +17,8 @@ from nmt.errors import ConfigError
 from nmt.runtime import garbage
 
 if TYPE_CHECKING:
-    from nmt.starting.choose import Request
+    from nmt.starting.choose import NewModel, Request
+    from nmt.starting.finetune import Base, Tuned
     from nmt.starting.material import Languages, Material
 
 HELP = "write a configuration for your data: vocabulary, model and schedule by size, device and time"
@@ -44,6 +45,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--valid", metavar="DATA", nargs="+", help=text)
     text = "test data, as DATA; may be given several times; without them, a part of the training data is held out"
     parser.add_argument("--test", metavar="DATA", nargs="+", action="append", default=[], help=text)
+    text = "fine-tune this model: a run, a folder of Hugging Face's or Marian's files, or hf:ORG/NAME"
+    parser.add_argument("--from", dest="start", metavar="MODEL", help=text)
     parser.add_argument("--force", action="store_true", help="replace a configuration of this name")
 
 
@@ -60,23 +63,22 @@ def run(arguments: argparse.Namespace) -> None:
     # Data
     from nmt.starting.material import read_material, source_of
 
+    base = _base(arguments.start, languages)
     material = read_material(source_of(arguments.data, languages), languages)
     request = _request(arguments, languages, minutes, material)
-    print(_shown(material))
+    print(_shown(material, base is None))
     # Choice
-    from nmt.starting.choose import choose
-    from nmt.starting.measure import bench
-
     garbage.resume()
-    with bench(material) as measuring:
-        choice = choose(request, material, measuring.device.type, measuring, lambda line: print(line, flush=True))
-        described = measuring.described
+    choice, described = _choice(request, material, base)
     # Configuration
     from nmt.config.load import validate_config
+    from nmt.config.pretrained import inherit
     from nmt.starting.written import expectations, to_text
     from nmt.storage.atomic import write_text
 
-    validate_config(choice.settings, str(path))
+    settings = dict(choice.settings)
+    inherit(settings)
+    validate_config(settings, str(path))
     next_command = f"{next_steps.own_name()} train {path}"
     text = to_text(choice, material, described, _command(arguments), f"nmt train {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,33 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{path}: expected on {described}")
     print(textwrap.indent("\n".join(expectations(choice, described)), "  "))
     print(f"Next:\n  {next_command}")
+
+
+def _base(name: str | None, languages: Languages) -> Base | None:
+    """The model to start from, if one is named."""
+    if name is None:
+        return None
+    from nmt.config.experiment import Config
+    from nmt.starting.finetune import base_of
+
+    _check_text([name])
+    return base_of(name, str(Config.model_fields["runs"].default), languages)
+
+
+def _choice(request: Request, material: Material, base: Base | None) -> tuple[NewModel | Tuned, str]:
+    """The settings, and the device on which they were measured, for people."""
+    from nmt.starting.choose import choose
+    from nmt.starting.finetune import choose_tuning
+    from nmt.starting.measure import bench
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    with bench(material) as measuring:
+        device = measuring.device.type
+        if base is None:
+            return choose(request, material, device, measuring, tell), measuring.described
+        return choose_tuning(request, material, base, device, measuring, tell), measuring.described
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
@@ -204,10 +233,11 @@ def _command(arguments: argparse.Namespace) -> str:
     words = ["nmt", "init", arguments.name, *arguments.data, "--langs", arguments.langs, "--time", arguments.time]
     words += ["--valid", *arguments.valid] if arguments.valid else []
     words += [word for test in arguments.test for word in ("--test", *test)]
+    words += ["--from", arguments.start] if arguments.start is not None else []
     return " ".join(shlex.join(words).split())
 
 
-def _shown(material: Material) -> str:
+def _shown(material: Material, from_scratch: bool) -> str:
     """The data in a few lines: size, lengths and three pairs."""
     src, tgt = material.characters
     lines = [f"{material.name}: {material.pairs:,} pairs of {src:.0f} and {tgt:.0f} characters on average, such as"]
@@ -216,7 +246,7 @@ def _shown(material: Material) -> str:
         for label, text in zip((f"{number:,}", ""), pair, strict=True):
             clean = " ".join(text.split())
             lines.append(f"{label:>10}  {clean if len(clean) <= width else clean[: width - 1] + '…'}")
-    if material.pairs < _FEW:
+    if from_scratch and material.pairs < _FEW:
         lines.append(
             "So few pairs teach a model little: expect rough translations. Tens of thousands are a good start."
         )

@@ -113,12 +113,15 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
 
     check_counts(options.beam_size, options.nbest)
     check_inputs(options.prefix_file, options.jsonl_input)
-    _check_alignments(output, options)
     opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
     config = opened.load_config()
     split = config.translate.split if options.split is None else options.split
+    protect = config.translate.protect if options.protect is None else options.protect
     form = _format(input, split, options)
+    _check_alignments(output, options, bool(split or form or protect))
     # Open, load
+    from nmt.text.documents import parse
+    from nmt.text.placeholders import Segment
     from nmt.translation.line_stream import LineStream, read_document
     from nmt.translation.translator import Notices
 
@@ -132,7 +135,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         notices = Notices(progress.tell)
         name = input or "standard input"
         if form is not None:
-            document, count = read_document(stream, name, options.strict), None
+            parts = parse(read_document(stream, name, options.strict), form)
+            count: int | None = sum(isinstance(part, Segment) for part in parts)
         else:
             talking = input is None and sys.stdin.isatty()
             prompt = _prompt(config.data) if talking else None
@@ -145,12 +149,12 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
         align = _aligner(translator, options)
-        texts = texts_of(translator, config, options.protect, split)
+        texts = texts_of(translator, config, protect, split)
         garbage.resume()
         # Translate
         progress.start(count, translator.engine)
         if form is not None:
-            _translate_document(document, form, texts, notices, out, progress)
+            _translate_document(parts, texts, notices, out, progress)
         else:
             begun = with_prefixes(lines.blocks(), name, options.jsonl_input, prefixes)
             _translate_lines(begun, texts, align, options, notices, out, aligned, progress)
@@ -171,6 +175,7 @@ def _translate_lines(
 ) -> None:
     """Translate blocks of lines, each with the prefixes of its translations; write each block when it is translated."""
     for block, prefixes in blocks:
+        progress.expect(len(block))
         found = texts.translate(block, options.nbest, notices, progress.done + 1, prefixes)
         for source, translations in zip(block, found, strict=True):
             out.write(_shown(source, translations, options))
@@ -182,14 +187,13 @@ def _translate_lines(
         progress.add(len(block))
 
 
-def _translate_document(
-    document: str, form: str, texts: Texts, notices: Notices, out: IO[str], progress: Progress
-) -> None:
+def _translate_document(parts: Sequence[str], texts: Texts, notices: Notices, out: IO[str], progress: Progress) -> None:
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="surrogateescape")  # bytes outside of paragraphs that are not UTF-8 stay
-    for part in texts.document(document, form, notices, progress.add):
-        out.write(part)
+    for text, count in texts.document(parts, notices, progress.expect):
+        out.write(text)
         out.flush()
+        progress.add(count)
 
 
 def _format(input: str | None, split: bool, options: Options) -> str | None:
@@ -217,8 +221,6 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
                 raise DataError(
                     f"{option}: a document has one translation, without scores or prefix ({reason}); remove {option}"
                 )
-    if options.alignments is not None and (split or form is not None or options.protect):
-        raise DataError("--alignments: are of whole lines as they are; remove --protect and --split")
     return form
 
 
@@ -232,8 +234,11 @@ def _kinds(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(str(error).removeprefix("protect: ")) from None
 
 
-def _check_alignments(output: str | None, options: Options) -> None:
+def _check_alignments(output: str | None, options: Options, changed: bool) -> None:
     """
+    Args:
+        changed: whether lines are protected or split.
+
     Raises:
         DataError: the options for alignments contradict each other or the rest.
     """
@@ -241,6 +246,8 @@ def _check_alignments(output: str | None, options: Options) -> None:
         if options.alignment_layer is not None:
             raise DataError("--alignment-layer: needs --alignments FILE")
         return
+    if changed:
+        raise DataError("--alignments: are of whole lines as they are; use --protect none and --no-split")
     if options.engine != "pytorch":
         raise DataError(f"--alignments: --engine {options.engine} gives no attention weights; leave --engine out")
     if output is not None and os.path.realpath(output) == os.path.realpath(options.alignments):

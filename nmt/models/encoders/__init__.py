@@ -13,11 +13,13 @@ from nmt.config.encoders import (
     ConvolutionalEncoderConfig,
     EncoderConfig,
     EncoderSection,
+    PretrainedEncoderConfig,
     RecurrentEncoderConfig,
     TransformerEncoderConfig,
 )
 from nmt.models.encoders.base import Encoder
 from nmt.models.encoders.convolutional import ConvolutionalEncoder
+from nmt.models.encoders.pretrained import PretrainedEncoder
 from nmt.models.encoders.recurrent import RecurrentEncoder
 from nmt.models.encoders.transformer import TransformerEncoder
 
@@ -25,6 +27,7 @@ ENCODERS: dict[type[EncoderSection], Callable[[Any], Encoder]] = {
     RecurrentEncoderConfig: RecurrentEncoder,
     TransformerEncoderConfig: TransformerEncoder,
     ConvolutionalEncoderConfig: ConvolutionalEncoder,
+    PretrainedEncoderConfig: PretrainedEncoder,
 }
 
 

@@ -16,7 +16,10 @@ class Encoder(nn.Module, ABC):
         d_in: width of the source embeddings.
         d_out: width of the states.
         d_summary: width of the summary, or of the mean of the states where the encoder has no summary.
+        lr_factor: factor of the learning rate for its parameters and the source embedding.
     """
+
+    lr_factor = 1.0
 
     def __init__(self, d_in: int, d_out: int, d_summary: int | None = None):
         super().__init__()

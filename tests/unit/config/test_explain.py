@@ -96,7 +96,7 @@ OVERRIDES = [
     ("model.d_hidden=3", "--set: model.d_hidden: unknown key; it belongs to type: rnn; remove it, or start from a "
      "configuration of that type"),
     ("zzz=1", "--set: zzz: unknown key; valid here: name, runs, seed, init, data, tokenizer, model, train, search, "
-     "evaluation, defaults"),
+     "translate, evaluation, defaults"),
     ("train.device=gpu", "--set: train.device: \"gpu\" is not one of 'auto', 'cpu', 'cuda' or 'mps' "
      "(did you mean cuda?)"),
     ("train.precision=float32", "--set: train.precision: \"float32\" is not one of 'auto', 'fp32', 'bf16' or 'fp16' "
@@ -135,8 +135,8 @@ OVERRIDES = [
      "did you mean model.encoder.type: recurrent?"),
     ("model.encoder={type: lstm}", "--set: model.encoder.type: \"lstm\" is not known; did you mean recurrent with "
      "model.encoder.cell: lstm?"),
-    ("model.encoder={d_model: 512}", "--set: model.encoder.type: missing; one of: convolutional, recurrent, "
-     "transformer"),
+    ("model.encoder={d_model: 512}", "--set: model.encoder.type: missing; one of: convolutional, pretrained, "
+     "recurrent, transformer"),
     ("model.encoder={type: recurrent, cel: lstm}", "--set: model.encoder.cel: unknown key; did you mean "
      "model.encoder.cell?"),
     ("model.encoder={type: recurrent, num_heads: 3}", "--set: model.encoder.num_heads: unknown key; it belongs to "

@@ -143,7 +143,7 @@ def test_two_runs_need_no_parting(folder, capsys) -> None:
         (["a1", "a2", "b1"], "with -- between them"),
         (["a1", "--"], "no run after --"),
         (["--", "a1"], "no run before --"),
-        (["a1", "--", "a2", "--", "b1"], "with -- between them"),
+        (["a1", "--", "--", "b1"], "no run between one -- and the next"),
         (["a1", "--", "a1"], "named twice"),
         (["a1", "--", "nothing"], "no such run"),
         (["a1", "--", "fresh"], "not evaluated yet"),
@@ -218,6 +218,30 @@ def test_alarms() -> None:
     assert health(evaluated(("x", "a b c d e", "a b c")), words).alarms == [
         "the translations have 60% of the length of the references"
     ]
+
+
+def test_three_groups(folder, capsys) -> None:
+    """Each is compared with the first; the sentences are those of the first and the best of the others."""
+    sources, references = lines(seed=1), lines()
+    write(folder / "runs", "c", {"tiny": (sources, references, references)}, seed=1)
+    assert main(["compare", "a1", "--", "b1", "b2", "--", "c", "--csv", "out.csv"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^C \(c\) +100\.00 \[100\.00, 100\.00\]", shown, re.MULTILINE)
+    kinds = ("scores", "mean", "upper", "difference")
+    found = csv.reader(io.StringIO(Path("out.csv").read_text()))
+    rows = {tuple(row[:3]): float(row[3]) for row in found if row[0] in kinds}
+    b = [rows["scores", name, "bleu"] for name in ("b1", "b2")]
+    assert rows["mean", "B", "bleu"] == pytest.approx(statistics.mean(b))
+    half = 12.706204736 * abs(b[0] - b[1]) / 2  # t for one degree of freedom, and s / √2 = |b1 - b2| / 2
+    assert rows["upper", "B", "bleu"] - rows["mean", "B", "bleu"] == pytest.approx(half, rel=1e-6)
+    assert rows["difference", "c - a1", "bleu"] == pytest.approx(100 - rows["scores", "a1", "bleu"])
+    assert "sentences on which C is better by most" in shown
+
+
+@pytest.mark.parametrize(("freedom", "table"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423)])
+def test_quantiles_of_student_s_distribution(freedom, table) -> None:
+    """Values of printed tables."""
+    assert comparison.student_quantile(0.975, freedom) == pytest.approx(table, abs=5e-5)
 
 
 def test_frequency_of_the_rarest_word() -> None:

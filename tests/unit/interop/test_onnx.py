@@ -1,6 +1,7 @@
 """The two graphs of an export to ONNX, run by PyTorch, and the program that searches with them."""
 
 import sys
+from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from nmt.config.search import SearchConfig
 from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from nmt.interop.onnx_graphs import NEXT, DecoderGraph, EncoderGraph, parts
+from nmt.interop.onnx_graphs import NEXT, DecoderGraph, EncoderGraph, parts, write_graphs
 from nmt.models.build import build_model
 from nmt.translation.pytorch import TorchEngine
 from tests.unit.models.test_seq2seq import CONFIGS, VOCAB, batch
@@ -75,6 +76,31 @@ def test_steps_of_the_graphs_equal_teacher_forcing(translate, name):
     for t in range(tgt_in.size(1)):
         log_probs = found.step(tgt_in[:, t].numpy(), state)
         np.testing.assert_allclose(log_probs, expected[:, t], atol=1e-5)
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is None, reason="onnxscript is not installed; make interop installs it")
+@pytest.mark.parametrize(
+    "name", ["transformer-swiglu-rotary", "rnn-local-hops-input-feeding", "recurrent-lstm-deep-to-rnn"]
+)
+def test_onnxruntime_runs_the_graphs_with_any_sizes(tmp_path, name):
+    import onnxruntime
+
+    model = model_of(EXPORTED[name])
+    fixed, changing = write_graphs(model, tmp_path)
+    encoder, decoder = (onnxruntime.InferenceSession(tmp_path / f"{part}.onnx") for part in ("encoder", "decoder"))
+    for rows, length, steps in ((1, 1, 1), (1, 9, 12), (5, 3, 2)):
+        src, tgt_in = (torch.randint(4, VOCAB, (rows, size)) for size in (length, steps))
+        mask = torch.ones_like(src, dtype=torch.bool)
+        with torch.no_grad():
+            expected = model.project(model(src, mask, tgt_in)).log_softmax(-1).numpy()
+        outputs = encoder.run([*fixed, *changing], {"src": src.numpy(), "src_mask": mask.numpy()})
+        state = {"src_mask": mask.numpy(), **dict(zip([*fixed, *changing], outputs, strict=True))}
+        read = {each.name for each in decoder.get_inputs()}
+        for t in range(steps):
+            feed = {"tokens": tgt_in[:, t].numpy(), **{key: each for key, each in state.items() if key in read}}
+            log_probs, *after = decoder.run(["log_probs", *(NEXT + each for each in changing)], feed)
+            np.testing.assert_allclose(log_probs, expected[:, t], atol=1e-4)
+            state.update(zip(changing, after, strict=True))
 
 
 @pytest.mark.parametrize(("width", "penalty", "alpha"), [(1, "gnmt", 1.0), (2, "none", 0.0), (4, "average", 1.0)])

@@ -43,7 +43,8 @@ class Special(Swapping):
 
 def translated(text: str, form: str, fake: Any = None, attention: bool = True) -> str:
     fake = fake or Swapping()
-    return "".join(Texts(fake, (), True, "en", lambda: fake.align if attention else None).document(text, form))
+    texts = Texts(fake, (), True, "en", lambda: fake.align if attention else None)
+    return "".join(block for block, _ in texts.document(parse(text, form)))
 
 
 # ----------------------------------------------------------------------------------------------------------- subtitles
@@ -250,6 +251,21 @@ def test_markdown_is_translated():
     assert "| B A | C |\n" in result
     assert 'x = "A Word"' in result
     assert "hELLO" in result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "> a\n>> b\n> c", "**bold", "`code", "[x](y", "[![img](a)](b) text here", "- a\n\n      code\n", 
+        "a | b\n--|--\nc | d e",
+        "line one  \nline two\\\nline three", "<details>\n<summary>Sum it</summary>\n\ntext in\n</details>\n",
+        "1. x\n\n   para two\n2. y", "a &lt;b&gt; c", "\\# not heading", "---\nnot closed", "# A *b*\r\n\r\nc d\r\n",
+    ],
+)  # fmt: skip
+def test_odd_markdown_keeps_its_structure(text):
+    for fake in (Swapping(), Special()):
+        for attention in (True, False):
+            assert tokens(translated(text, "md", fake, attention)) == tokens(text)
 
 
 @pytest.mark.parametrize("line", ["# x", "- x", "+ x", "> x", "1. x", "2) x", "=== x", "---", "``` x", "| x"])
