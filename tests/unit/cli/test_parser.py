@@ -32,8 +32,8 @@ MISTAKES = [
      "did you mean cuda?"),
     ("attention r a --sefl b", "nmt attention: --sefl: unknown option; did you mean --self?"),
     ("plot r", "nmt: plot: no such command; did you mean attention?"),
-    ("export r --to ct2", "nmt export: argument --to: 'ct2' is not one of ctranslate2, huggingface, marian, argos; "
-     "did you mean ctranslate2?"),
+    ("export r --to ct2", "nmt export: argument --to: 'ct2' is not one of ctranslate2, huggingface, marian, argos, "
+     "onnx; did you mean ctranslate2?"),
     ("train", "nmt train: the following arguments are required: CONFIG"),
 ]  # fmt: skip
 
