@@ -73,6 +73,7 @@ def test_attention_learns_alignments_and_a_resume_ends_with_the_same_bits(task, 
         (lambda lines: [*lines, "0-0"], "train.align has 601 lines but"),
         (lambda lines: ["0-9", *lines[1:]], "train.align:1: 0-9: the target line has"),
         (lambda lines: [lines[0], "9-0", *lines[2:]], "train.align:2: 9-0: the source line has"),
+        (lambda lines: [""] * 600, "none of 600 training pairs has word alignments that fit its subwords"),
         (lambda lines: ["0:1", *lines[1:]], "train.align:1: the word alignments are '0:1'; write them as 0-0 1-2"),
     ],
 )
