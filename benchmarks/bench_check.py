@@ -101,13 +101,13 @@ def _timed(method: Callable[..., Any], into: list[tuple[float, float]]) -> Calla
 def compared(config: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Check, train, and check again."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = [*arguments.set, f"data.store={folder}/store", f"train.threads={arguments.threads}"]
         steps = arguments.steps
         limits = ["max_minutes=null", f"max_steps={steps}", f"validate_every={max(1, steps // 2)}"]
-        trained = [f"runs={folder}/runs", *(f"train.{limit}" for limit in limits)]
+        limits.append(f"threads={arguments.threads}")
+        settings = [*arguments.set, f"data.store={folder}/store", *(f"train.{limit}" for limit in limits)]
         before = measured("check", config, arguments.threads, settings)
         load = os.getloadavg()[0]
-        training = measured("train", config, arguments.threads, [*settings, *trained])
+        training = measured("train", config, arguments.threads, [*settings, f"runs={folder}/runs"])
         load = max(load, os.getloadavg()[0])
         after = measured("check", config, arguments.threads, settings)
     return {"config": config, "before": before, "after": after, "training": training, "load": load}

@@ -450,6 +450,8 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     reader = Reader(
         dataset, tokenizer, text, sampling, longest, config.seed, budget, packed, both, examples, teacher, guided
     )
+    if guided:
+        ranks.on_every_rank(reader.check_links)
     order = TrainingOrder(dataset, budget, accumulate, config.seed, reader.room, reader.packing, both, examples)
     # The end of the schedule
     train = ranks.on_main(lambda: run.settle(config).train)

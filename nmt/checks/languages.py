@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 SHORTEST = 20  # characters: shorter sentences are too often taken for another language
@@ -16,7 +15,11 @@ ALIKE = ({"no", "nb", "nn"}, {"hr", "bs", "sr"}, {"id", "ms"})
 
 
 def is_installed() -> bool:
-    return find_spec("lingua") is not None
+    try:
+        from lingua import Language  # noqa: F401  # a folder of this name would be found, too
+    except ImportError:
+        return False
+    return True
 
 
 class Identifier:

@@ -11,14 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def after_training(run: Path, has_tests: bool) -> str:
-    """Commands for a finished run, to paste into a shell."""
+def after_training(run: Path, has_tests: bool, attends: bool) -> str:
+    """Commands for a finished run, to paste into a shell.
+
+    Args:
+        attends: whether its model has attention to show.
+    """
     nmt, name, runs = own_name(), _quoted(str(run)), _quoted(str(run.parent))
     commands = {
         f"make tensorboard RUN={name}" if _make_suits(run) else f"{_python()} -m tensorboard.main --logdir {runs}": (
             "curves, samples and attention maps"
         ),
         f"{nmt} translate {name}": "translate what is typed; -i FILE translates a file",
+        **({attention(run): "a page of what the model attends to"} if attends else {}),
         **(
             {f"{nmt} evaluate {name}": "score the test sets again"}
             if has_tests
@@ -27,6 +32,11 @@ def after_training(run: Path, has_tests: bool) -> str:
     }
     width = max(map(len, commands))
     return "\n".join(f"  {command:<{width}}   {what}" for command, what in commands.items())
+
+
+def attention(run: str | Path) -> str:
+    """The command that shows the attention of a run."""
+    return f'{own_name()} attention {_quoted(str(run))} "..."'
 
 
 def _make_suits(run: Path) -> bool:

@@ -85,6 +85,11 @@ class RNNConfig(RecurrentStack, PresetSection):
         """None: the decoder can take any number of steps."""
 
     @property
+    def attends(self) -> bool:
+        """Whether the decoder attends to the source."""
+        return self.attention != "none"
+
+    @property
     def source_encoder(self) -> EncoderConfig:
         """The section ``encoder``; where it is not given, that of the encoder which the other keys describe."""
         shared = {key: getattr(self, key) for key in RecurrentStack.model_fields if key != "type"}
@@ -141,6 +146,11 @@ class TransformerConfig(TransformerStack, PresetSection):
         " (Nguyen and Salazar 2019)",
     )
     encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the decoder attends to the source."""
+        return True
 
     @property
     def max_target_tokens(self) -> int | None:

@@ -29,6 +29,7 @@ from nmt.data.packing import PackedBatch, Packing
 from nmt.data.subword_sampling import BatchSampler
 from nmt.data.teacher import Teacher
 from nmt.data.tokenizer import Tokenizer
+from nmt.errors import DataError
 
 Ids = npt.NDArray[Any]
 T = TypeVar("T")
@@ -151,6 +152,20 @@ class Reader:
         if self.sampling.method == "line":
             return [self._sample_line(i, epoch) for i in releasing(rows.tolist(), self.dataset, self.text)]
         return self._sample(rows, epoch)
+
+    def check_links(self) -> None:
+        """Look for word alignments in pairs spread over the corpus.
+
+        Raises:
+            DataError: there are none.
+        """
+        count = min(len(self.dataset), ROOM_SAMPLE)
+        rows = np.arange(count) * len(self.dataset) // count
+        if not any(map(len, self._links(self._stored(rows), rows, 0))):
+            raise DataError(
+                f"train.terms.guided_alignment: none of {count:,} training pairs has word alignments that fit its "
+                "subwords; look at the alignments of data.train, or write null"
+            )
 
     def _links(self, pairs: Sequence[tuple[Ids, Ids]], rows: Ids, epoch: int) -> list[Subwords]:
         """The word alignments of these pairs, whose ids have no tags yet, on their subwords."""

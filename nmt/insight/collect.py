@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nmt.errors import DataError, RunError
 from nmt.insight.attention import Maps, read_maps
+from nmt.insight.explain import Method
 from nmt.insight.page import Output, Sentence, Side
 from nmt.run import checkpoint as checkpoints
 from nmt.runtime.progress import showing
@@ -29,11 +30,13 @@ def read_sentences(
     nbest: int,
     self_maps: bool = False,
     warn: Warn | None = None,
+    methods: Sequence[Method] = (),
 ) -> list[Sentence]:
     """Translate lines; of each the ``nbest`` hypotheses with their attention weights.
 
     Args:
         self_maps: read self-attention, too.
+        methods: contributions of the source that are computed beside attention, see :mod:`nmt.insight.explain`.
         warn: as for :meth:`nmt.translation.translator.Translator.translate`.
 
     Raises:
@@ -44,7 +47,7 @@ def read_sentences(
     read = []
     with showing("reading attention", len(lines)) as add:
         for source, hypotheses in zip(sources, found, strict=True):
-            read.append([[maps] for maps in _read(translator, source, hypotheses, self_maps)])
+            read.append([[maps] for maps in _read(translator, source, hypotheses, self_maps, methods)])
             add(1)
     return _sentences(translator, lines, sources, found, read, [[] for _ in lines])
 
@@ -55,6 +58,7 @@ def read_through_training(
     lines: Sequence[str],
     self_maps: bool = False,
     warn: Warn | None = None,
+    methods: Sequence[Method] = (),
 ) -> tuple[list[str], list[Sentence]]:
     """As :func:`read_sentences`, of one hypothesis as every checkpoint reads it.
 
@@ -70,7 +74,8 @@ def read_through_training(
     # Final model
     model, sources = translator.engine.model, _encode(translator, lines)
     found = _translate(translator, lines, 1, warn)
-    final = [_read(translator, source, each, self_maps)[0] for source, each in zip(sources, found, strict=True)]
+    how = self_maps, methods
+    final = [_read(translator, source, each, *how)[0] for source, each in zip(sources, found, strict=True)]
     # Checkpoints
     kept = checkpoints.whole(run.checkpoints, log.warning)
     if not kept:
@@ -83,7 +88,7 @@ def read_through_training(
         for checkpoint in kept:
             checkpoints.load_weights(model, checkpoint.weights, checkpoint.path)
             for number, [best] in enumerate(translator.translate(lines)):
-                read[number] += _read(translator, sources[number], found[number], self_maps)
+                read[number] += _read(translator, sources[number], found[number], *how)
                 translations[number].append(best.text)
             add(1)
     # Together
@@ -110,11 +115,15 @@ def _translate(
 
 
 def _read(
-    translator: Translator[TorchEngine], source: Sequence[int], hypotheses: Sequence[Translation], self_maps: bool
+    translator: Translator[TorchEngine],
+    source: Sequence[int],
+    hypotheses: Sequence[Translation],
+    self_maps: bool,
+    methods: Sequence[Method],
 ) -> list[Maps]:
     tokens = [hypothesis.tokens for hypothesis in hypotheses]
-    read = read_maps(translator.engine.model, translator.tokenizer, source, tokens, self_maps)
-    if read[0].cross is None and not read[0].self_maps:
+    read = read_maps(translator.engine.model, translator.tokenizer, source, tokens, self_maps, methods)
+    if read[0].cross is None and not read[0].self_maps and not read[0].methods:
         raise DataError("the model has no attention (model.attention: none): nothing to show")
     return read
 

@@ -22,7 +22,9 @@ INCHES = 0.32  # width and height per position
 MISSING = "\N{WHITE SQUARE}"  # replaces a character that no installed font has
 
 
-def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], title: str = "") -> Any:
+def attention_figure(
+    weights: torch.Tensor, src: Sequence[str], tgt: Sequence[str], title: str = "", label: str = "attention weight"
+) -> Any:
     """Draw attention weights with matplotlib, one row per target subword.
 
     Only the first :data:`MAX_POSITIONS` subwords of a long sentence are drawn; a note in the figure says so. Subwords
@@ -31,6 +33,7 @@ def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[st
     Args:
         weights: [T', S'], the weights of the first positions of each side.
         src, tgt: all S and T subwords.
+        label: what the colours mean.
     """
     from matplotlib.figure import Figure  # slow to import, and a run may show none
 
@@ -53,7 +56,7 @@ def attention_figure(weights: torch.Tensor, src: Sequence[str], tgt: Sequence[st
     axes.set_ylabel("translation", fontsize=11)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False, wrap=True)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="attention weight")
+    figure.colorbar(image, ax=axes, shrink=0.8, label=label)
     if note := _note(weights, src, tgt, missing):
         figure.supxlabel(note, fontsize=8, wrap=True)
     return figure

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from nmt.errors import DataError
@@ -150,6 +151,7 @@ def _shapes(sentences: Sequence[Sentence]) -> dict[str, list[int]]:
     """Layers and heads of each kind of map; the page holds the kinds that are named here."""
     maps = sentences[0].outputs[0].maps[0]
     kinds: dict[str, Tensor | None] = {"cross": maps.cross}
+    kinds.update(maps.methods.items())
     kinds.update(maps.self_maps.items())
     return {kind: list(weights.shape[:2]) for kind, weights in kinds.items() if weights is not None}
 
@@ -157,17 +159,24 @@ def _shapes(sentences: Sequence[Sentence]) -> dict[str, list[int]]:
 def _bytes(sentence: Sentence) -> Iterator[bytes]:
     """The weights of a sentence, row by row: for each subword that attends, all layers and heads.
 
-    In turn for each checkpoint: the encoder's self-attention [S, layers, H, S], then for each hypothesis the attention
-    over the source [T, layers, H, S] and the decoder's self-attention [T, layers, H, t + 1]. Hypotheses that begin
-    alike have equal rows there, of which zlib stores one.
+    In turn for each checkpoint: the encoder's self-attention [S, layers, H, S] and the norms of the values
+    [layers, H, S], then for each hypothesis the attention over the source [T, layers, H, S], shares by gradient and by
+    erasure [T, 1, 1, S] each, and the decoder's self-attention [T, layers, H, t + 1]. Hypotheses that begin alike have
+    equal rows there, of which zlib stores one. Norms are in units of 1/255 of the largest of their head: the page
+    multiplies them with attention, and shows the shares of the products.
     """
     for stop in range(len(sentence.outputs[0].maps)):
         for number, output in enumerate(sentence.outputs):
             maps = output.maps[stop]
             if number == 0 and "encoder" in maps.self_maps:
                 yield _rows(maps.self_maps["encoder"]).tobytes()
-            if maps.cross is not None:
-                yield _rows(maps.cross).tobytes()
+            if number == 0 and "norm" in maps.methods:
+                norms = maps.methods["norm"]
+                largest = norms.amax(-1, keepdim=True).clamp_min(torch.finfo(norms.dtype).tiny)
+                yield (norms / largest * LEVELS).round().to(torch.uint8).numpy().tobytes()
+            for weights in (maps.cross, maps.methods.get("gradient"), maps.methods.get("erase")):
+                if weights is not None:
+                    yield _rows(weights).tobytes()
             if "decoder" in maps.self_maps:
                 for position, row in enumerate(_rows(maps.self_maps["decoder"])):
                     yield row[:, :, : position + 1].tobytes()

@@ -1,4 +1,4 @@
-"""Weights of self-attention, for every model that has Transformer layers on either side."""
+"""What a model attends with inside: weights of self-attention, and norms of what attention to the source reads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nmt.models.rnn import RNN
 from nmt.models.seq2seq import Seq2Seq
-from nmt.models.transformer import DecoderLayer
+from nmt.models.transformer import DecoderLayer, Transformer
 from nmt.models.transformer_layers import EncoderLayer
 
 Part = Literal["encoder", "decoder"]
@@ -42,3 +43,26 @@ def self_attention_maps(model: Seq2Seq[Any], src: Tensor, src_mask: Tensor, tgt_
         for hook in hooks:
             hook.remove()
     return {part: torch.stack(found) for part, found in weights.items() if found}
+
+
+def value_norms(model: Seq2Seq[Any], src: Tensor, src_mask: Tensor) -> Tensor | None:
+    """Norms of what attention adds to the decoder for a source token of weight 1 (Kobayashi et al. 2020, eq. 4).
+
+    Of a Transformer's head, the value vector times the head's part of the output layer. A recurrent decoder reads the
+    encoder states themselves.
+
+    Returns:
+        [layers, B, H, S] as the maps of :meth:`nmt.models.seq2seq.Seq2Seq.attention_maps`; None without attention.
+    """
+    states = model.encode(src, src_mask).states
+    if isinstance(model, Transformer):
+        norms = []
+        for layer in model.decoder:
+            attention = layer.cross_attention
+            _, values = attention.project_memory(states)  # [B, H, S, K]
+            outputs = attention.project_out.weight.unflatten(1, (attention.heads, -1))  # [D, H, K]
+            norms.append(torch.einsum("bhsk,dhk->bhsd", values, outputs).norm(dim=-1))
+        return torch.stack(norms)
+    if isinstance(model, RNN) and model.attention is not None:
+        return states.norm(dim=-1)[None, :, None].expand(model.config.hops, -1, -1, -1)
+    return None

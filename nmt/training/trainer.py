@@ -146,10 +146,7 @@ class Trainer:
                     if (reason := self.reason_to_stop()) is not None:
                         break
                     self._stop_if_asked()
-                    if self._aim_is_due():
-                        self._aim()
-                    if self._save_is_due():
-                        self.save(scheduled=False)
+                    self._heed_clock()
                     # Update
                     epoch, position, is_last, batches = self._take()
                     self.step(batches)
@@ -306,6 +303,13 @@ class Trainer:
                 position += len(update)
                 yield epoch, position, not updates.has(number), update
             epoch, position = epoch + 1, 0
+
+    def _heed_clock(self) -> None:
+        """Do what is due by the training time: estimate the end of the schedule, save."""
+        if self._aim_is_due():
+            self._aim()
+        if self._save_is_due():
+            self.save(scheduled=False)
 
     def _aim_is_due(self) -> bool:
         """Whether the training time has passed a point at which the end of the schedule is estimated.

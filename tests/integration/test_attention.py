@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 import zlib
 from collections import defaultdict
@@ -12,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nmt.cli import main
+from nmt.insight.explain import explain
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.translation.loading import load_translator
@@ -164,6 +166,45 @@ def test_checkpoints_show_how_attention_was_learned(run, tmp_path):
     assert not torch.equal(maps[0], maps[2])
 
 
+def test_other_methods_stand_beside_attention(run, tmp_path):
+    """The bytes of a page with every kind, in their order: shares of gradient and erasure are those of the model."""
+    page = tmp_path / "page.html"
+    options = ["--self", "--method", "erase", "--method", "norm", "--method", "gradient", "--checkpoints"]
+    assert main(["attention", str(run.path), SOURCES[0], *options, "-o", str(page)]) == 0
+    data = data_of(page)
+    [sentence], shapes = data["sentences"], data["shapes"]
+    assert shapes["gradient"] == shapes["erase"] == [1, 1]
+    assert shapes["norm"] == shapes["cross"]
+    translator = load_translator(run)
+    model, tokenizer = translator.engine.model, translator.tokenizer
+    [source], target = translator.encode([SOURCES[0]]), sentence["outputs"][0]
+    [[best]] = translator.translate([SOURCES[0]])
+    expected = explain(model, tokenizer, source, best.tokens, ["gradient", "erase", "norm"])
+    found, s, t = zlib.decompress(base64.b64decode(sentence["data"])), len(sentence["pieces"]), len(target["pieces"])
+    sizes = {kind: math.prod(shape) for kind, shape in shapes.items()}
+    layout = {
+        "encoder": sizes.get("encoder", 0) * s * s, "norm": sizes["norm"] * s, "cross": sizes["cross"] * s * t,
+        "gradient": s * t, "erase": s * t, "decoder": sizes.get("decoder", 0) * t * (t + 1) // 2,
+    }  # fmt: skip
+    assert len(found) == len(data["stops"]) * sum(layout.values())
+    at = len(found) - sum(layout.values())  # the final model
+    for kind, size in layout.items():
+        read = torch.tensor(list(found[at : at + size]), dtype=torch.float32) / 255
+        if kind in ("gradient", "erase"):
+            assert (read.view(t, s) - expected[kind][0, 0]).abs().max() < 1 / 255 + 1e-4
+        elif kind == "norm":
+            norms = expected["norm"] / expected["norm"].amax(-1, keepdim=True)
+            assert (read.view(norms.shape) - norms).abs().max() < 1 / 255
+        at += size
+
+
+def test_an_image_of_a_method(run, tmp_path):
+    for method in ("gradient", "erase", "norm"):
+        path = tmp_path / f"{method}.png"
+        assert main(["attention", str(run.path), SOURCES[0], "--method", method, "-o", str(path)]) == 0
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_sentences_may_stand_before_and_after_options(trained, tmp_path):
     page = tmp_path / "page.html"
     words = ["attention", str(trained["rnn"].path), "one", "--nbest", "1", "two", "-o", str(page), "three"]
@@ -198,6 +239,10 @@ def test_an_image_of_one_sentence(run, tmp_path):
         ),
         (["c", "one", "--nbest", "2", "-o", "a.png"], "--nbest 2: an image shows one hypothesis; write a page"),
         (["c", "one", "--self", "-o", "a.png"], "--self: an image shows the attention over the source; write a page"),
+        (
+            ["c", "one", "--method", "norm", "--method", "erase", "-o", "a.png"],
+            "--method: an image shows one method, not 2; write a page (-o attention.html)",
+        ),
         (["c", "one", "--nbest", "0"], "--nbest 0: must be 1 or more"),
         (["c", "one", "--nbest", "2", "--checkpoints"], "--nbest 2: --checkpoints shows one hypothesis; leave --nbest"),
     ],
@@ -230,6 +275,8 @@ def test_a_model_without_attention_has_nothing_to_show(task, capsys):
     assert show == f"nmt: {no} show"
     assert align == f"nmt: {no} align words with"
     assert not Path(page).exists()
+    assert main(["attention", run, "one", "--method", "gradient", "-o", page]) == 0  # which needs no attention
+    assert set(data_of(Path(page))["shapes"]) == {"gradient"}
 
 
 # ---------------------------------------------------------------------------------------------------------- alignments

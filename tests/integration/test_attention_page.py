@@ -334,3 +334,41 @@ def test_pages_of_trained_runs(visit, tmp_path, family):
     assert columns == [*file.read_text().splitlines()[99].split(), "</s>"]
     assert tab.locator("#kinds button").count() == (3 if family == "transformer" else 1)
     assert tab.locator("#thumbs button").count() == (3 if family == "transformer" else 0)
+
+
+# ------------------------------------------------------------------------------------------------------- other methods
+
+
+def test_other_methods_stand_beside_attention(visit, tmp_path):
+    """Shares by gradient and erasure, and the products of weights and norms, of the second hypothesis."""
+    one = made(side("unbelievable stories of a snowsuit"), ["unglaubliche Geschichten", "Geschichten vom Schneeanzug"])
+    torch.manual_seed(5)
+    norms, s = torch.rand(2, 3, len(one.side.pieces)), len(one.side.pieces)
+    for output in one.outputs:
+        shape = 1, 1, len(output.side.pieces), s
+        output.maps[0].methods.update(
+            gradient=torch.rand(shape).softmax(-1), erase=(4 * torch.rand(shape)).softmax(-1), norm=norms
+        )
+    path = tmp_path / "page.html"
+    path.write_text(page_text("demo", "Transformer", ("en", "de"), [], [one]), encoding="utf-8")
+    tab, output = visit(path, "#h=2&k=gradient"), one.outputs[1]
+    merge = output.side.word_of, one.side.word_of
+    assert tab.inner_text("#kinds").split("\n")[-3:] == ["Gradient", "Erasure", "Norms"]
+    for kind in ("gradient", "erase"):
+        tab.click(f'#kinds button:text-is("{ {"gradient": "Gradient", "erase": "Erasure"}[kind] }")')
+        assert near(shown(tab)[2], merged(output.maps[0].methods[kind][0, 0], *merge), 3)
+        assert tab.inner_text("#maptitle") == {"gradient": "Gradient", "erase": "Erasure"}[kind]
+    # Norms have the layers and heads of attention; a word that is kept stays kept
+    tab.click("#target .token >> nth=1")
+    tab.click('#kinds button:text-is("Norms")')
+    assert "vom" in tab.inner_text("#detail")
+    products = output.maps[0].cross * norms[:, :, None]
+    shares = products / products.sum(-1, keepdim=True)
+    for layer, head, expected in ((-1, -1, shares.mean((0, 1))), (1, 2, shares[1, 2]), (0, -1, shares[0].mean(0))):
+        tab.evaluate(f"() => change({{layer: {layer}, head: {head}}})")
+        tab.wait_for_function(f"() => state.layer === {layer}")
+        assert near(shown(tab)[2], merged(expected, *merge), 6)
+    tab.click('#kinds button:text-is("Within the source")')  # other rows: nothing is kept
+    assert tab.inner_text("#detail") == "Hover or tap a word."
+    tab.click('#kinds button:text-is("Over the source")')
+    assert near(shown(tab)[2], merged(output.maps[0].cross.mean((0, 1)), *merge), 3)

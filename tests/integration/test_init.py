@@ -139,6 +139,7 @@ def test_a_fine_tuning_learns_new_pieces_for_unknown_characters(place, monkeypat
         ("none", "init.from: none: no such run, file or folder; runs here: c"),
         ("train.src", "init.from: train.src: is not a model that can be read"),
         ("store", "init.from: store: holds no model"),
+        ("", "--from: is empty; name a run"),
     ],
 )
 def test_a_model_that_does_not_exist(place, capfd, model, message):

@@ -146,18 +146,18 @@ def test_training_and_validation_read_the_tags(tagged_run, monkeypatch):
 
     first, second = Tokenizer.load(tagged_run.tokenizer).tag_ids(["<2de>", "<bt>"])
     seen, validated = [], []
-    update, losses = Trainer.update, Validator._losses
+    update, losses = Trainer.update, Validator.losses
 
     def recording(self, batches):
         seen.extend(zip(self.reader.indices(b.rows), b.src[:, :2].tolist(), strict=True) for b in batches)
         update(self, batches)
 
-    def reading(self, model):
-        validated.extend(self.read(rows).src[:, 0] for rows in self.plan)
-        return losses(self, model)
+    def reading(self, model, plan):
+        validated.extend(self.read(rows).src[:, 0] for rows in plan)
+        return losses(self, model, plan)
 
     monkeypatch.setattr(Trainer, "update", recording)
-    monkeypatch.setattr(Validator, "_losses", reading)
+    monkeypatch.setattr(Validator, "losses", reading)
     one = tagged_run.load_config()
     pipeline.train(one.model_copy(update={"name": "again"}))
     counts = json.loads(tagged_run.manifest_path.read_text())["datasets"]

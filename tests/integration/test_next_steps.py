@@ -61,13 +61,15 @@ def test_what_is_printed_works(place, capsys, situation):
     trained = capsys.readouterr().out
     assert ("these are scores of the validation set" in trained) == (situation == "no test set")
 
-    watch, translate, evaluate = printed_steps(trained)
+    watch, translate, attend, evaluate = printed_steps(trained)
     logs = Path(words(watch)[-1])
     assert words(watch)[1:-1] == ["-m", "tensorboard.main", "--logdir"]
     assert list(logs.glob("*/events.*"))
     Path("in").write_text("one two\n")
     assert main([*arguments(translate), "-i", "in"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
+    assert main(arguments(attend)) == 0
+    assert capsys.readouterr().out.startswith("attention.html: 1 sentence")
     assert main(arguments(evaluate)) == 0
     scored = "valid" if situation == "no test set" else "tiny"
     assert any(line.startswith(f"{scored} ") for line in capsys.readouterr().out.splitlines())
@@ -96,4 +98,4 @@ def test_the_program_is_named_as_the_shell_finds_it(tmp_path, monkeypatch):
 def test_make_is_named_only_where_it_is_that_of_this_checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Makefile").write_text("all:\n\techo another project\n")
-    assert "make" not in next_steps.after_training(Path("runs/c"), True)
+    assert "make" not in next_steps.after_training(Path("runs/c"), True, True)

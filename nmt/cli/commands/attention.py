@@ -17,6 +17,7 @@ from nmt.runtime.progress import showing
 if TYPE_CHECKING:
     from nmt.config.experiment import Config
     from nmt.config.search import SearchConfig
+    from nmt.insight.explain import Method
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
@@ -25,6 +26,13 @@ log = logging.getLogger(__name__)
 
 HELP = "show what a trained run attends to, as a page for a browser"
 PAGE = "attention.html"
+METHODS: tuple[Method, ...] = ("gradient", "erase", "norm")
+TITLES: dict[Method | None, str] = {
+    None: "mean attention over the source",
+    "gradient": "contributions of the source, input x gradient",
+    "erase": "contributions of the source, by erasing each token",
+    "norm": "contributions of the source, norms of the weighted vectors",
+}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -41,6 +49,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--self", dest="self_maps", action="store_true", help="the self-attention of a Transformer, too"
     )
+    text = "contributions of the source by this method, beside attention; give it again for another"
+    parser.add_choice("--method", "--method", METHODS, action="append", default=[], help=text)
     text = "one hypothesis as every checkpoint of the run reads it (train.keep_last keeps checkpoints)"
     parser.add_argument("--checkpoints", action="store_true", help=text)
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
@@ -108,13 +118,13 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
         from nmt.translation.translator import Notices
 
     translator, nbest = _load(run, arguments)
-    notices = Notices(log.warning)
+    notices, methods = Notices(log.warning), [method for method in METHODS if method in arguments.method]
     stops: list[str] = []
     if arguments.checkpoints:
-        stops, sentences = read_through_training(run, translator, lines, arguments.self_maps, notices)
+        stops, sentences = read_through_training(run, translator, lines, arguments.self_maps, notices, methods)
         shown = f"{len(stops)} checkpoints"
     else:
-        sentences = read_sentences(translator, lines, nbest, arguments.self_maps, notices)
+        sentences = read_sentences(translator, lines, nbest, arguments.self_maps, notices, methods)
         shown = _count(sum(len(sentence.outputs) for sentence in sentences), "hypothesis", "hypotheses")
     notices.close()
     config = run.load_config()
@@ -138,18 +148,23 @@ def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
             raise DataError(f"{option}: an image shows the attention over the source; write a page (-o {PAGE})")
     if arguments.nbest not in (None, 1):
         raise DataError(f"--nbest {arguments.nbest}: an image shows one hypothesis; write a page (-o {PAGE})")
+    if len(arguments.method) > 1:
+        raise DataError(f"--method: an image shows one method, not {len(arguments.method)}; write a page (-o {PAGE})")
     if len(lines) > 1:
         raise DataError(f"{path}: an image shows one sentence, not {len(lines):,}; write a page (-o {PAGE})")
     # Draw
     translator, _ = _load(run, arguments)
     [[best]] = translator.translate(lines)
     [source] = translator.encode(lines)
-    drawn = attention_map(translator.engine.model, translator.tokenizer, source, best.tokens)
+    method = next(iter(arguments.method), None)
+    drawn = attention_map(translator.engine.model, translator.tokenizer, source, best.tokens, method)
     if drawn is None:
         raise DataError("nothing to draw: the model has no attention, or the translation is empty")
-    title = f"{run.load_config().name}: mean attention over the source"
+    title = f"{run.load_config().name}: {TITLES[method]}"
     try:
-        save_figure(attention_figure(*drawn, title=title), path)
+        save_figure(
+            attention_figure(*drawn, title=title, label="attention weight" if method is None else "share"), path
+        )
     except DataError as error:
         raise DataError(f"{error} with -o FILE") from None
     print(f"{best.text}\nwrote {path}")

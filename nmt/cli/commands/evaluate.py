@@ -8,6 +8,7 @@ from operator import ne
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.cli.streams import reading_lines
 from nmt.errors import ConfigError, DataError
@@ -82,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
         print("".join(f"\n{name} with changed sources:\n{_losses(name, found)}\n" for name in originals), end="")
     if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
         print(f"\nstored in {', '.join(stored)}")
+    if opened.load_config().model.attends:
+        print(f"next: {next_steps.attention(arguments.run)} makes a page of what the model attends to")
 
 
 def _losses(name: str, found: Mapping[str, Evaluated]) -> str:

@@ -96,6 +96,8 @@ def _base(name: str | None, languages: Languages) -> Base | None:
     from nmt.config.experiment import Config
     from nmt.starting.finetune import base_of
 
+    if not name:
+        raise ConfigError("--from: is empty; name a run, a folder of a model, or hf:ORG/NAME")
     _check_text([name])
     return base_of(name, str(Config.model_fields["runs"].default), languages)
 

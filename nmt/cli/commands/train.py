@@ -43,5 +43,6 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n" + scores.table(trained.scores) + "\n")
     for source, reference, hypothesis in trained.samples:
         print(f"source      {source}\nreference   {reference}\nhypothesis  {hypothesis}\n")
-    steps = next_steps.after_training(trained.run.path, trained.has_tests)
+    attends = trained.run.load_config().model.attends
+    steps = next_steps.after_training(trained.run.path, trained.has_tests, attends)
     print(f"The run is in {trained.run.path}. Next:\n{steps}")

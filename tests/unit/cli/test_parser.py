@@ -32,8 +32,8 @@ MISTAKES = [
      "did you mean cuda?"),
     ("attention r a --sefl b", "nmt attention: --sefl: unknown option; did you mean --self?"),
     ("plot r", "nmt: plot: no such command; did you mean attention?"),
-    ("export r --to ct2", "nmt export: argument --to: 'ct2' is not one of ctranslate2, huggingface, marian, argos; "
-     "did you mean ctranslate2?"),
+    ("export r --to ct2", "nmt export: argument --to: 'ct2' is not one of ctranslate2, huggingface, marian, argos, "
+     "onnx; did you mean ctranslate2?"),
     ("train", "nmt train: the following arguments are required: CONFIG"),
 ]  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_advice_leads_to_what_exists(capsys):
     keys = {key for key, _ in all_keys()}
     assert {*KEYS.values()} <= keys
     assert not {*KEYS} & {key.rpartition(".")[2] for key in keys} - {
-        "scheduler", "num_layers", "epochs", "steps", "max_word_length",
+        "scheduler", "num_layers", "epochs", "steps", "max_word_length", "heads",
     }  # fmt: skip
     main([])
     commands = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)

@@ -5,11 +5,11 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from nmt.config.load import load_config
 from nmt.config.model import RNNConfig
 from nmt.errors import ConfigError
+from nmt.experiments.points import plan
 from tests.unit.config.configurations import BASE, load, message
 
 ROOT = Path(__file__).parents[3]
@@ -94,13 +94,11 @@ def test_name_defaults_to_the_file_name_and_overrides_reach_new_sections(tmp_pat
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/experiments").glob("*.yaml")), ids=lambda p: p.name)
-def test_every_variant_of_an_experiment_is_a_valid_configuration_of_its_own(path):
-    experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
-    models = [
-        load_config(ROOT / "configs" / variant["config"], [*experiment.get("set", []), *variant.get("set", [])]).model
-        for variant in experiment["variants"].values()
-    ]
-    assert all(one != other for one, other in combinations(models, 2))
+def test_every_point_of_an_experiment_is_a_valid_configuration_of_its_own(path, tmp_path):
+    points = plan(str(path), [f"runs={tmp_path}"]).points
+    settings = [(point.trainings[0].resolved.model_copy(update={"name": ""}), point.search) for point in points]
+    assert len(points) > 1
+    assert all(one != other for one, other in combinations(settings, 2))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)

@@ -86,9 +86,9 @@ def test_halved_batches_make_the_same_update():
 
 
 def test_at_most_a_tenth_is_held_out():
-    assert recipes.held_fraction(recipe_for(3_000), 3_000) == 0.08  # 240 pairs
-    assert recipes.held_fraction(recipe_for(500), 500) == 0.1
-    assert recipes.held_fraction(recipe_for(10_000_000), 10_000_000) == 0.0003
+    assert recipes.held_fraction(recipe_for(3_000).held, 3_000) == 0.08  # 240 pairs
+    assert recipes.held_fraction(recipe_for(500).held, 500) == 0.1
+    assert recipes.held_fraction(recipe_for(10_000_000).held, 10_000_000) == 0.0003
 
 
 @pytest.mark.parametrize(("asked", "training"), [(1, 0.75), (10, 9.5), (60, 57), (480, 465), (2880, 2865)])

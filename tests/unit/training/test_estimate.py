@@ -1,8 +1,10 @@
 """The cost and the end of a training, against hand calculation and against the files of a run."""
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from nmt import pipeline
 from nmt.config.load import load_config
@@ -44,6 +46,32 @@ def test_the_first_limit_ends_the_training(limits, expected):
         return
     assert (found.steps, found.validations) == (expected.steps, expected.validations)
     assert found.seconds == pytest.approx(expected.seconds)
+
+
+class Shaped:
+    """A batch of a length."""
+
+    def __init__(self, length):
+        self.inputs = (torch.zeros(2, length), None)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 7_000), ("cuda", 0)])
+def test_memory_grows_like_the_root_of_the_number_of_shapes(monkeypatch, device, expected):
+    """1,000 bytes for each unit of the root: 7,000 more from 9 to 100 shapes. Known shapes add nothing."""
+    growth = estimate._Growth(torch.device(device))
+    monkeypatch.setattr(estimate, "peak_memory", lambda _: 50_000 + 1000 * math.sqrt(len(growth.shapes)))
+    for length in (1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9):
+        growth.add([Shaped(length)])
+    assert growth.until(100) == pytest.approx(expected, abs=1)
+    assert growth.until(5) == 0
+
+
+def test_too_few_updates_say_nothing_of_the_growth(monkeypatch):
+    growth = estimate._Growth(torch.device("cpu"))
+    monkeypatch.setattr(estimate, "peak_memory", lambda _: 10**6 * len(growth.shapes))
+    for length in (1, 2):
+        growth.add([Shaped(length)])
+    assert growth.until(100) == 0
 
 
 def trainer(config, folder):
