@@ -8,6 +8,7 @@ the environment of the caller. The lines are those of the first test set of the 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from nmt.interop.parity import Lines
 from nmt.interop.targets import TARGETS
 from nmt.run.directory import Run
 
+ROOT = Path(__file__).resolve().parents[1]
 LINES = 1000
 # By environment: the target and the package that computes.
 PEERS = {
@@ -92,7 +94,10 @@ def main() -> None:
         python = sys.executable if peer == "ctranslate2" else str(arguments.environments / peer / "bin/python")
         for weights in ("float32", *TARGETS[PEERS[peer][0]].weights):
             command = [python, __file__, arguments.run, str(arguments.environments), "--measure", peer, weights]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            # An environment sees the packages of .venv, and nmt through PYTHONPATH alone.
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            )
             rows.append(json.loads(done.stdout.splitlines()[-1]))
     print(table(rows))
     sys.exit(any("error" in row for row in rows))
