@@ -10,6 +10,7 @@ from nmt.errors import DataError
 
 if TYPE_CHECKING:
     from nmt.config.experiment import Config
+    from nmt.insight.alignment import Aligner
     from nmt.run.directory import Run
     from nmt.translation.ensembles import Others
     from nmt.translation.loading import EngineName
@@ -72,7 +73,13 @@ def load_searching(
 
 def texts_of(translator: Translator[Any], config: Config, protect: Sequence[str], split: bool) -> Texts:
     """A translator around which placeholders of the kinds ``protect`` are kept, and text is split."""
-    from nmt.insight.alignment import aligner_of
     from nmt.translation.texts import Texts
 
-    return Texts(translator, protect, split, config.data.src_lang, lambda: aligner_of(translator))
+    def align() -> Aligner | None:
+        if not hasattr(translator.engine, "model"):  # nor is PyTorch loaded then
+            return None
+        from nmt.insight.alignment import aligner_of
+
+        return aligner_of(translator)
+
+    return Texts(translator, protect, split, config.data.src_lang, align)

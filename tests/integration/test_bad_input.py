@@ -358,7 +358,7 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
     "no such test set": (spoil("x", b""), ["evaluate", "c", "--set-name", "news"],
         "news: no such set in this run; there are: valid, tiny"),
     "source without reference": (spoil("x", b""), ["evaluate", "c", "--src", "test.src"],
-        "--src and --ref go together: one file of sources, one of references"),
+        "--src and --ref go together: one file of sources, one or more of references"),
     "references of another length": (spoil("x", b""), ["evaluate", "c", "--src", "test.src", "--ref", "train.tgt"],
         "test.src has 20 lines but train.tgt has 300; line n of one must go with line n of the other"),
     "no such configuration": (spoil("x", b""), ["train", "d.yaml"],

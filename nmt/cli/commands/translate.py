@@ -141,7 +141,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             talking = input is None and sys.stdin.isatty()
             prompt = _prompt(config.data) if talking else None
             encoding = sys.stdin.encoding if talking else "utf-8"
-            lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep=split and not talking)
+            keep = split and not talking and not options.jsonl
+            lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep)
             count = lines.check()
             if prefixes is not None and count is not None:
                 prefixes.check(count, lines.name)
@@ -274,7 +275,7 @@ def _shown(source: str, translations: Sequence[Translation], options: Options) -
             {"text": t.text, "score": t.score, "log_prob": t.log_prob, **({"cut": True} if t.at_limit else {})}
             for t in translations
         ]
-        return json.dumps({"source": source.strip("\ufeff\r"), "translations": rows}, ensure_ascii=False) + "\n"
+        return json.dumps({"source": source, "translations": rows}, ensure_ascii=False) + "\n"
     best = _filled(translations, options)
     return "".join(f"{each.score:.4f}\t{each.text}\n" if options.scores else f"{each.text}\n" for each in best)
 
