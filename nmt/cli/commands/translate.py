@@ -139,8 +139,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             count: int | None = sum(isinstance(part, Segment) for part in parts)
         else:
             talking = input is None and sys.stdin.isatty()
-            prompt = _prompt(config.data) if talking else None
-            encoding = sys.stdin.encoding if talking else "utf-8"
+            prompt, encoding = (_prompt(config.data), sys.stdin.encoding) if talking else (None, "utf-8")
             keep = split and not talking and not options.jsonl
             lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep)
             count = lines.check()
