@@ -10,9 +10,10 @@ from pathlib import Path
 
 # Turns of the loop in which a thread of libgomp, the OpenMP of PyTorch's wheels, waits before it sleeps. By default
 # there are 300,000: on busy cores a thread then spends milliseconds waiting for a thread that another process delays.
-# 1,000 turns (26 microseconds on an AMD EPYC) are longer than most gaps between two operations. Where libgomp knows
-# that it has more threads than cores it takes 100, or 1,000 with OMP_WAIT_POLICY=ACTIVE (libgomp/env.c).
-SPIN = "1000"
+# 10,000 turns (0.26 ms on an AMD EPYC) are longer than the gaps between operations, so that an idle machine is as fast
+# (docs/speed.md). Where libgomp knows that it has more threads than cores it takes 100, or 1,000 with
+# OMP_WAIT_POLICY=ACTIVE (libgomp/env.c).
+SPIN = "10000"
 
 
 def usable_cores() -> int:
