@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.serve.batching import Batcher
+from nmt.serve.computing import compute
 from nmt.translation.texts import Lines, Texts
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ class Served:
         return self.batcher.submit(ask, list(zip(lines, costs, strict=True)))
 
     def answer(self, ask: Ask, lines: list[str]) -> list[Answer]:
-        """Translate lines; called by the thread of the model alone."""
+        """Translate lines in the thread that computes; called by the thread of the model alone."""
+        return compute(partial(self._answer, ask, lines))
+
+    def _answer(self, ask: Ask, lines: list[str]) -> list[Answer]:
         notices = list["Notice"]()
         if ask.attention:
             return [self._read(line, ask.nbest) for line in lines]

@@ -7,6 +7,7 @@ import logging
 import math
 import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nmt.cli.commands.translate import ENGINES
@@ -109,6 +110,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
         ConfigError: two runs have the same languages.
     """
     from nmt.run.directory import Run
+    from nmt.serve.computing import compute
     from nmt.serve.model import Served
 
     # Check all runs before the first model is loaded
@@ -125,6 +127,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
     how = arguments.search, arguments.beam_size, 1, arguments.device, arguments.engine
     found = []
     for run, config in zip(runs, configs, strict=True):
-        found.append(Served(run.path.name, config, load_searching(run, *how), limits, metrics))
+        translator = compute(partial(load_searching, run, *how))
+        found.append(compute(partial(Served, run.path.name, config, translator, limits, metrics)))
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
     return found
