@@ -22,14 +22,15 @@ def choose_parallel(config: Config, model: nn.Module, place: Place) -> tuple[boo
     if ranks.size == 1:
         return False, "one process"
     needed = state_bytes(model, config.train.ema_decay is not None)
-    whole = f"replicated: {_size(needed)} of weights, gradients, moments and averages in each process"
-    divided = f"sharded: {_size(needed / ranks.size)} of {_size(needed)} of weights, gradients, moments and averages"
+    what = "of weights, gradients, moments and averages"
+    whole = f"replicated: each has {_size(needed)} {what}"
+    divided = f"sharded: each has {_size(needed / ranks.size, needed)} of {_size(needed)} {what}"
     if asked == "auto" and place.device.type == "cuda":
         memory = min(ranks.gather(torch.cuda.get_device_properties(place.device).total_memory))
         if needed > SHARE * memory:
             why = unshardable(config)
-            return why is None, f"{divided} in each process" if why is None else f"{whole}; not sharded, because {why}"
-    return asked == "sharded", f"{divided} in each process" if asked == "sharded" else whole
+            return why is None, divided if why is None else f"{whole}; not sharded, because {why}"
+    return asked == "sharded", divided if asked == "sharded" else whole
 
 
 def state_bytes(model: nn.Module, averaged: bool) -> int:
@@ -38,5 +39,7 @@ def state_bytes(model: nn.Module, averaged: bool) -> int:
     return sum(p.numel() * (each + (12 if p.requires_grad else 0)) for p in model.parameters())
 
 
-def _size(count: float) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+def _size(count: float, of: float | None = None) -> str:
+    """Bytes in GiB or MiB; a part without the unit, which that of the whole decides."""
+    unit, name = (2**30, " GiB") if (of or count) >= 2**30 else (2**20, " MiB")
+    return f"{count / unit:,.1f}{name if of is None else ''}"

@@ -113,6 +113,7 @@ class Trainer:
         if (found := self.saving.resume(warn)) is None:
             return False
         self.progress = found
+        self.order.resume(found.epoch, found.pools)
         self.saved_at_limit = self.reason_to_stop() is not None
         return True
 
@@ -217,6 +218,7 @@ class Trainer:
         self.ranks.on_main(self.run.check_held)
         self._count_time()
         self.progress.files = self.reporter.lengths()
+        self.progress.pools = self.order.ends(self.progress.epoch, self.progress.position)
         self.saved_at_limit = self.reason_to_stop() is not None
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()

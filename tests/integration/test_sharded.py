@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from functools import partial
 
 import pytest
@@ -11,12 +12,14 @@ from safetensors.torch import load_file, save_file
 from nmt import pipeline
 from nmt.config.load import load_config
 from nmt.run import checkpoint as checkpoints
+from nmt.run.differences import differences
 from nmt.run.directory import Run
 from nmt.runtime.sharding import gathered_on_main, is_shard, local_bytes
 from nmt.runtime.startup import join
 from nmt.training.parallel import state_bytes
 from tests.conftest import MODELS
-from tests.integration.test_distributed import Ranks
+from tests.integration.test_distributed import Ranks, last_checkpoint, run_of, train
+from tests.integration.test_resume import HARD
 
 # Keys have a bias that changes no attention: its gradient is the rounding of 0, which a larger eps keeps small.
 TRAIN = {
@@ -57,21 +60,26 @@ def learn(trainer, ranks):
         trainer.updater.loss = loss
 
 
+def write_tensors(trainer, ranks, path):
+    """Write what a checkpoint would hold, whole, as ``path`` and the name of each file."""
+    average = trainer.updater.ema.tensors()
+    for file, tensors in checkpoints.training_tensors(trainer.model, trainer.updater.optimizer, average).items():
+        whole = gathered_on_main(tensors, ranks.is_main)
+        if ranks.is_main:
+            save_file(whole, path.with_suffix(f".{file}"))
+
+
 def _learn_in_shards(rank, log, files):
     with join() as ranks:
         for name, path in files.items():
             trainer = build(path, ranks)
             learn(trainer, ranks)
-            model, updater = trainer.model, trainer.updater
-            moments = [t for state in updater.optimizer.state.values() for t in state.values() if t.dim()]
-            state = [*model.parameters(), *moments, *updater.ema.average]
+            moments = [t for state in trainer.updater.optimizer.state.values() for t in state.values() if t.dim()]
+            state = [*trainer.model.parameters(), *moments, *trainer.updater.ema.average]
             assert all(map(is_shard, state))
-            held = local_bytes(state) / state_bytes(model, averaged=True) * 20 / 16  # gradients are freed
-            found = checkpoints.training_tensors(model, updater.optimizer, updater.ema.tensors())
-            for file, tensors in found.items():
-                whole = gathered_on_main(tensors, ranks.is_main)
-                if ranks.is_main:
-                    save_file(whole, path.with_name(f"{name}.{file}"))
+            assert all(parameter.grad is None for parameter in trainer.model.parameters())
+            held = local_bytes(state) / (state_bytes(trainer.model, averaged=True) * 16 / 20)
+            write_tensors(trainer, ranks, path)
             if ranks.is_main:
                 print(json.dumps([name, held, trainer.window.tolist()[:5]]))
 
@@ -100,8 +108,61 @@ def test_updates_are_those_of_one_process(task):
         updater = trainer.updater
         wanted = checkpoints.training_tensors(trainer.model, updater.optimizer, updater.ema.tensors())
         for file, tensors in wanted.items():
-            found = load_file(task.folder / f"{name}.{file}")
+            found = load_file(files[name].with_suffix(f".{file}"))
             assert found.keys() == tensors.keys()
             for key, tensor in tensors.items():
                 near = {"rtol": 0.1, "atol": 2e-3} if rounded else {"rtol": 1e-4, "atol": 2e-6}
                 torch.testing.assert_close(found[key], tensor, **near, msg=partial("{} {}: {}".format, name, key))
+
+
+def _resume_in_shards(rank, log, path):
+    with join() as ranks:
+        trainer = build(path, ranks)
+        assert trainer.resume(print)
+        write_tensors(trainer, ranks, path)
+        learn(trainer, ranks)
+        trainer.saving.save(trainer.progress, trainer.window, scheduled=True)
+
+
+def test_checkpoints_are_the_same_files_and_resume_in_either_direction(task):
+    path = task.config_file("transformer", train={**TRAIN, "batching": "packed"})
+    alone = build(path, pipeline.ALONE)
+    alone.run.path.mkdir(parents=True)
+    assert not alone.resume(pytest.fail)
+    alone.run.save_config(load_config(path))
+    learn(alone, pipeline.ALONE)
+    alone.saving.save(alone.progress, alone.window, scheduled=True)
+    saved = last_checkpoint(alone.run)
+    tensors = {file: saved.tensors(file) for file in ("model", "optimizer", "ema")}
+    files = sorted(file.name for file in saved.path.iterdir())
+    ranks = Ranks(task.folder, 2, _resume_in_shards, path)
+    assert ranks.codes == [0, 0], ranks.output
+    assert "was saved by 1 process(es) and is resumed by 2" in ranks.output[0]
+    for file, expected in tensors.items():
+        assert_equal(load_file(path.with_suffix(f".{file}")), expected)
+
+    later, again = last_checkpoint(alone.run), build(path, pipeline.ALONE)
+    assert (saved.step, later.step, later.ranks) == (UPDATES, 2 * UPDATES, 2)
+    assert sorted(file.name for file in later.path.iterdir()) == files
+    assert again.resume(lambda _: None)
+    write_tensors(again, pipeline.ALONE, path)
+    for file, former in tensors.items():
+        assert_equal(load_file(path.with_suffix(f".{file}")), later.tensors(file))
+        assert later.tensors(file).keys() == former.keys()
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_a_run_in_shards_resumes_to_the_same_bits_and_is_searched_by_both_ranks(task):
+    hard = {**HARD["train"], "max_steps": 8, "validate_every": 4, "batching": "packed", "parallel": "sharded"}
+    whole, broken = (task.config_file("transformer", name, train=hard) for name in ("whole", "broken"))
+    first = train(task, 2, whole)
+    assert first.codes == [0, 0], first.output
+    assert "processes   sharded: each has 0.2 of 0.4 MiB of weights, gradients" in first.output[0]
+    assert train(task, 2, broken, {1: {5: signal.SIGTERM}}).codes == [143, 143]
+    resumed = train(task, 2, broken)
+    assert resumed.codes == [0, 0], resumed.output
+    assert list(differences(run_of(task, "whole"), run_of(task, "broken"))) == []
