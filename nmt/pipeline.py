@@ -27,6 +27,7 @@ from nmt.config.experiment import Config
 from nmt.config.init import InitConfig
 from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
+from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
 from nmt.data.examples import Examples
@@ -126,7 +127,9 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
         return _inherited_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
+    casing = Casing.of(config.data, corpus)
     more: list[Any] = [list(symbols)] if any(symbols) else []
+    more += [casing.settings] if casing is not None else []
     source = None
     if (section := encoder.section_of(config)) is not None and not (run and run.started):
         source = encoder.source_tokenizer(section)
@@ -138,7 +141,9 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols, source)
+    if path.is_dir():
+        return Tokenizer.load(path)
+    return Tokenizer.train(config.tokenizer, corpus, path, symbols, source, casing)
 
 
 def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
@@ -164,11 +169,13 @@ def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus, run: Run 
     if run and run.started and run.tokenizer.is_dir():
         return Tokenizer.load(run.tokenizer)
     store, more = Path(config.data.store), init.extend_vocabulary
-    fingerprint = start.source_fingerprint(start.source_of(init, config.runs))
-    shape = [fingerprint, *([more, corpus.key, config.tokenizer.train_sentences] if more else [])]
+    casing = Casing.of(config.data, corpus) if more else None
+    shape: list[Any] = [start.source_fingerprint(start.source_of(init, config.runs))]
+    shape += [more, corpus.key, config.tokenizer.train_sentences] if more else []
+    shape += [casing.settings] if casing is not None else []
     path = store / f"tokenizer-{digest('init', shape)}"
     if not path.is_dir():
-        return start.make_tokenizer(config, corpus, path)
+        return start.make_tokenizer(config, corpus, path, casing)
     verify_entry(path, store)
     return Tokenizer.load(path)
 
