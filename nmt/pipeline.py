@@ -72,6 +72,7 @@ from nmt.runtime.signals import Interrupted, number_of
 from nmt.training import estimate, plan
 from nmt.training.batching import choose_batching
 from nmt.training.final import describe
+from nmt.training.parallel import choose_parallel
 from nmt.training.prepared import Prepared
 from nmt.training.reporting import record_final_metrics
 from nmt.training.saving import Saving
@@ -284,7 +285,8 @@ class Training:
         """Train until a limit is reached; return the limit in words."""
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
-        _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
+        _, parallel = choose_parallel(self.config, trainer.model, self.place)
+        _log(summary(self.config, batching, parallel, self.prepared, trainer, self.resumed))
         if self.config.init is not None:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
@@ -405,12 +407,14 @@ class Training:
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
         prepared = self.prepared
-        return new_translator(self.trainer.model, prepared.tokenizer, config, prepared.encoded.limits, self.place)
+        return new_translator(
+            self.trainer.updater.searchable, prepared.tokenizer, config, prepared.encoded.limits, self.place
+        )
 
     def _load_final(self) -> None:
         """Give the model the weights of the final model on all ranks; they are read once."""
         if not self.has_final:
-            model, tokenizer = self.trainer.model, self.prepared.tokenizer
+            model, tokenizer = self.trainer.updater.allocated(), self.prepared.tokenizer
             self.ranks.on_main(lambda: load_final(self.run, model, tokenizer))
             self.ranks.broadcast_weights(model)
             self.has_final = True
@@ -477,7 +481,8 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
-    updater = Updater(train, model, reader, place)
+    sharded, _ = choose_parallel(config, model, place)
+    updater = Updater(train, model, reader, place, sharded)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
     return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
 
