@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from nmt.cli import main
 from nmt.cli.commands.serve import _models
@@ -28,6 +29,7 @@ pytest.importorskip("uvicorn", reason="uvicorn is missing: pip install 'nmt-trai
 pytest.importorskip("starlette", reason="starlette is missing: pip install 'nmt-trainer[serve]'")
 
 from nmt.serve.app import new_app
+from nmt.serve.computing import share_cores
 from nmt.serve.limits import Limits
 from nmt.serve.metrics import Metrics
 from nmt.serve.model import Served
@@ -60,12 +62,14 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(run: Path, limits: Limits, engine: str = "pytorch", others: Sequence[Path] = ()) -> Iterator[Client]:
+def serving(
+    run: Path, limits: Limits, engine: str = "pytorch", others: Sequence[Path] = (), threads: int = 1
+) -> Iterator[Client]:
     models, metrics = [], Metrics()
     for each in (run, *others):
         opened = Run.open(str(each))
         translator = load_searching(opened, [], None, 1, "cpu", engine)
-        models.append(Served(each.name, opened.load_config(), translator, limits, metrics))
+        models.append(Served(each.name, opened.load_config(), translator, limits, metrics, threads))
     with listen("127.0.0.1", 0) as listener:
         server = new_server(new_app(models, limits, metrics), limits)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -164,6 +168,26 @@ def test_concurrent_requests_equal_the_batch_command(client, lines, expected):
     alone = int(re.search(r'nmt_batch_lines_bucket\{model="c",le="1"\} (\d+)', metrics)[1])
     batches = int(re.search(r'nmt_batch_lines_count\{model="c"\} (\d+)', metrics)[1])
     assert alone < batches  # some were translated together
+
+
+def test_threads_that_search_at_the_same_time_do_not_disturb_each_other(run, lines, expected, monkeypatch):
+    """Lines, attention (which hooks into the modules of a model) and tags (placed by attention), by two threads."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert share_cores() == 2
+    attention = {"q": lines[5], "source": "en", "target": "de", "alternatives": 1}
+    with serving(run, Limits(), threads=2) as client, ThreadPoolExecutor(24) as pool:
+        alone = client.post(attention, "/attention")
+        tagged = client.translate("one <b>two three</b> four", protect=True)
+        rounds = [
+            [pool.submit(client.translate, line) for line in lines]
+            + [pool.submit(client.post, attention, "/attention")]
+            + [pool.submit(client.translate, "one <b>two three</b> four", protect=True)]
+            for _ in range(3)
+        ]
+        for *plain, attended, kept in rounds:
+            assert [each.result()["translatedText"] for each in plain] == [each[0] for each in expected]
+            assert attended.result() == alone
+            assert kept.result() == tagged
 
 
 def test_other_paths(client):

@@ -111,7 +111,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
         ConfigError: two runs have the same languages.
     """
     from nmt.run.directory import Run
-    from nmt.serve.computing import compute
+    from nmt.serve.computing import compute, share_cores
     from nmt.serve.model import Served
 
     # Check all runs before the first model is loaded
@@ -127,10 +127,15 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
     # Runs of one name are told apart by their paths
     names = Counter(run.path.name for run in runs)
     how = arguments.search, arguments.beam_size, 1, arguments.device, arguments.engine
-    found = []
+    named, translators = [], []
     for run, config in zip(runs, configs, strict=True):
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
-        translator = compute(partial(load_searching, run, *how))
-        name = run.path.name if names[run.path.name] == 1 else str(run.path)
-        found.append(compute(partial(Served, name, config, translator, limits, metrics)))
-    return found
+        translators.append(compute(partial(load_searching, run, *how)))
+        named.append(run.path.name if names[run.path.name] == 1 else str(run.path))
+    # On a CPU several threads compute; CTranslate2 has threads of its own
+    on_cpu = all(str(each.engine.device) == "cpu" for each in translators)
+    threads = share_cores() if on_cpu and arguments.engine == "pytorch" else 1
+    return [
+        compute(partial(Served, *each, limits, metrics, threads))
+        for each in zip(named, configs, translators, strict=True)
+    ]
