@@ -41,6 +41,8 @@ PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 # SentencePiece divides its work among this many threads. Sums of floats, and so the model, depend on their number,
 # which must not depend on the machine.
 TRAINING_THREADS = 8
+# SentencePiece starts a thread for each list of texts, which takes as long as it takes to encode ten sentences.
+FEW = 16
 VOCABULARY = "vocabulary.json"  # sizes of the vocabularies of imported models
 SAMPLE_SEED = 1  # of the sample of training lines
 # SentencePiece's unigram training takes about 23 bytes per character of its text: 1.4 GB for this much text.
@@ -173,7 +175,8 @@ class Tokenizer:
         if not ids:
             return []
         plain = [[int(i) for i in row if i not in (PAD_ID, BOS_ID, EOS_ID)] for row in ids]
-        return [text.translate(_TO_SPACE).strip(" ") for text in self._tgt.decode(plain)]
+        texts = map(self._tgt.decode, plain) if len(plain) < FEW else self._tgt.decode(plain)
+        return [text.translate(_TO_SPACE).strip(" ") for text in texts]
 
     @cached_property
     def tags(self) -> list[str]:
@@ -317,7 +320,9 @@ def _words(aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> l
 
 
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
-    # Use one thread for a few sentences and all cores for a block of a corpus: starting a thread takes time.
+    if len(texts) < FEW:
+        return [model.encode(text) for text in texts]
+    # Use one thread for some sentences and all cores for a block of a corpus: starting a thread takes time.
     threads = num_threads or min(usable_cores(), 1 + len(texts) // 256)
     # Python's garbage collector would scan the new lists again and again, for as long as the encoding takes.
     collecting = gc.isenabled()

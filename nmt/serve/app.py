@@ -141,7 +141,7 @@ class Api:
         return JSONResponse(found, headers=HEADERS)
 
     async def health(self, _: Request) -> Response:
-        dead = [model.name for model in self.models if not model.batcher.thread.is_alive()]
+        dead = [model.name for model in self.models if not model.batcher.alive]
         if dead:
             return JSONResponse({"status": "failed"}, 503, HEADERS)
         return JSONResponse({"status": "ok"}, headers=HEADERS)
