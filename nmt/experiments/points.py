@@ -150,10 +150,8 @@ def _mistake(error: ErrorDetails) -> str:
     """What is wrong with a value, in plain words where a newcomer meets it."""
     where, kind = error["loc"], error["type"]
     if kind == "extra_forbidden":
-        section: type[Section] = (
-            Experiment if len(where) == 1 else {"variants": Variant, "equal_time": EqualTime}[str(where[0])]
-        )
-        known = section.model_fields
+        inner = {"variants": Variant.model_fields, "equal_time": EqualTime.model_fields}
+        known = Experiment.model_fields if len(where) == 1 else inner[str(where[0])]
         near = nearest(str(where[-1]), known)
         return f"unknown key; did you mean {near}?" if near else f"unknown key; valid here: {', '.join(known)}"
     forms = dict.fromkeys(("dict_type", "model_type"), "must be a mapping of keys to values")
