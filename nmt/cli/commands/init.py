@@ -16,6 +16,7 @@ from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.errors import ConfigError, SettingsError
 from nmt.runtime import garbage
+from nmt.text.width import cut
 
 if TYPE_CHECKING:
     from nmt.starting.choose import NewModel, Request
@@ -268,8 +269,7 @@ def _shown(material: Material, from_scratch: bool) -> str:
     width = shutil.get_terminal_size().columns - 12
     for number, pair in material.shown():
         for label, text in zip((f"{number:,}", ""), pair, strict=True):
-            clean = " ".join(text.split())
-            lines.append(f"{label:>10}  {clean if len(clean) <= width else clean[: width - 1] + '…'}")
+            lines.append(f"{label:>10}  {cut(text, width)}")
     if from_scratch and material.pairs < _FEW:
         lines.append(
             "So few pairs teach a model little: expect rough translations. Tens of thousands are a good start."
