@@ -536,7 +536,7 @@ def measure(config: Config) -> list[Finding]:
         ("model", f"{cost.parameters:,} parameters"),
         ("memory", f"{cost.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
         ("step", f"{cost.step_seconds:.3g} seconds{worked}"),
-        ("validation", f"{cost.validation_seconds:.3g} seconds for {cost.validation_lines:,} lines"),
+        ("validation", _validation_told(cost)),
         ("disk", f"{cost.disk / 2**20:,.0f} MiB for checkpoints and model"),
     ]
     if end is not None:
@@ -548,6 +548,12 @@ def measure(config: Config) -> list[Finding]:
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
         lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
+
+
+def _validation_told(cost: estimate.Cost) -> str:
+    usual, longest = cost.validation_seconds, cost.longest_validation
+    first = f"; at first up to {longest:.3g}, while translations do not end" if longest > 1.2 * usual else ""
+    return f"{usual:.3g} seconds for {cost.validation_lines:,} lines{first}"
 
 
 def measure_cost(config: Config, prepared: Prepared, place: Place) -> tuple[Trainer, estimate.Cost]:

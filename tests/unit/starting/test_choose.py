@@ -31,7 +31,7 @@ class Bench:
         if settings["train"]["batch_tokens"] > self.fits:
             raise TrainingError("out of memory")
         seconds = self.seconds[settings["model"]["d_model"]]
-        cost = Cost(10**6, 2**30, seconds, 1.0, 95, 0.5, 50, 10**7, 4 * 10**7)
+        cost = Cost(10**6, 2**30, seconds, 1.0, 95, 0.5, 0.5, 0.0, 50, 10**7, 4 * 10**7)
         return Measured(cost, self.updates, self.vocab_size or settings["tokenizer"]["vocab_size"])
 
 
