@@ -27,6 +27,7 @@ from nmt.config.experiment import Config
 from nmt.config.init import InitConfig
 from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
+from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
 from nmt.data.examples import Examples
@@ -71,6 +72,7 @@ from nmt.runtime.signals import Interrupted, number_of
 from nmt.training import estimate, plan
 from nmt.training.batching import choose_batching
 from nmt.training.final import describe
+from nmt.training.parallel import choose_parallel
 from nmt.training.prepared import Prepared
 from nmt.training.reporting import record_final_metrics
 from nmt.training.saving import Saving
@@ -126,7 +128,9 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
         return _inherited_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
+    casing = Casing.of(config.data, corpus)
     more: list[Any] = [list(symbols)] if any(symbols) else []
+    more += [casing.settings] if casing is not None else []
     source = None
     if (section := encoder.section_of(config)) is not None and not (run and run.started):
         source = encoder.source_tokenizer(section)
@@ -138,7 +142,9 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols, source)
+    if path.is_dir():
+        return Tokenizer.load(path)
+    return Tokenizer.train(config.tokenizer, corpus, path, symbols, source, casing)
 
 
 def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
@@ -164,11 +170,13 @@ def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus, run: Run 
     if run and run.started and run.tokenizer.is_dir():
         return Tokenizer.load(run.tokenizer)
     store, more = Path(config.data.store), init.extend_vocabulary
-    fingerprint = start.source_fingerprint(start.source_of(init, config.runs))
-    shape = [fingerprint, *([more, corpus.key, config.tokenizer.train_sentences] if more else [])]
+    casing = Casing.of(config.data, corpus) if more else None
+    shape: list[Any] = [start.source_fingerprint(start.source_of(init, config.runs))]
+    shape += [more, corpus.key, config.tokenizer.train_sentences] if more else []
+    shape += [casing.settings] if casing is not None else []
     path = store / f"tokenizer-{digest('init', shape)}"
     if not path.is_dir():
-        return start.make_tokenizer(config, corpus, path)
+        return start.make_tokenizer(config, corpus, path, casing)
     verify_entry(path, store)
     return Tokenizer.load(path)
 
@@ -277,7 +285,8 @@ class Training:
         """Train until a limit is reached; return the limit in words."""
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
-        _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
+        _, parallel = choose_parallel(self.config, trainer.model, self.place)
+        _log(summary(self.config, batching, parallel, self.prepared, trainer, self.resumed))
         if self.config.init is not None:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
@@ -398,12 +407,14 @@ class Training:
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
         prepared = self.prepared
-        return new_translator(self.trainer.model, prepared.tokenizer, config, prepared.encoded.limits, self.place)
+        return new_translator(
+            self.trainer.updater.searchable, prepared.tokenizer, config, prepared.encoded.limits, self.place
+        )
 
     def _load_final(self) -> None:
         """Give the model the weights of the final model on all ranks; they are read once."""
         if not self.has_final:
-            model, tokenizer = self.trainer.model, self.prepared.tokenizer
+            model, tokenizer = self.trainer.updater.allocated(), self.prepared.tokenizer
             self.ranks.on_main(lambda: load_final(self.run, model, tokenizer))
             self.ranks.broadcast_weights(model)
             self.has_final = True
@@ -470,7 +481,8 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
-    updater = Updater(train, model, reader, place)
+    sharded, _ = choose_parallel(config, model, place)
+    updater = Updater(train, model, reader, place, sharded)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
     return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
 
@@ -524,7 +536,7 @@ def measure(config: Config) -> list[Finding]:
         ("model", f"{cost.parameters:,} parameters"),
         ("memory", f"{cost.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
         ("step", f"{cost.step_seconds:.3g} seconds{worked}"),
-        ("validation", f"{cost.validation_seconds:.3g} seconds for {cost.validation_lines:,} lines"),
+        ("validation", _validation_told(cost)),
         ("disk", f"{cost.disk / 2**20:,.0f} MiB for checkpoints and model"),
     ]
     if end is not None:
@@ -536,6 +548,12 @@ def measure(config: Config) -> list[Finding]:
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
         lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
+
+
+def _validation_told(cost: estimate.Cost) -> str:
+    usual, longest = cost.validation_seconds, cost.longest_validation
+    first = f"; at first up to {longest:.3g}, while translations do not end" if longest > 1.2 * usual else ""
+    return f"{usual:.3g} seconds for {cost.validation_lines:,} lines{first}"
 
 
 def measure_cost(config: Config, prepared: Prepared, place: Place) -> tuple[Trainer, estimate.Cost]:

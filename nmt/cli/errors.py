@@ -58,6 +58,8 @@ def _explain(error: Exception, debug: bool | None) -> tuple[list[str], int]:
         where = f"{error.filename}: " if error.filename else ""
         if error.errno == errno.ENAMETOOLONG:
             return [f"{where}{error.strerror}; name another file or folder"], 2
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return [f"{where}{error.strerror}; free disk space, and run the same command again"], 1
         code = 2 if isinstance(error, PermissionError) or error.errno == errno.EROFS else 1
         return [f"{where}{error.strerror or error}; check space, owner and mode"], code
     text = " ".join(str(error).split()) or "no message"

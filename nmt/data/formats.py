@@ -24,7 +24,7 @@ CUES = "extract its sentences, one on a line, without numbers and times (Subtitl
 CATALOGUE = "convert it to TMX (Translate Toolkit: po2tmx), and read that with kind: tmx"
 
 _SIGNATURES = [
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save it as text in UTF-8"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save it as XLSX, or as text in UTF-8"),
     (b"{\\rtf", "a rich text (RTF) document", "save it as plain text in UTF-8"),
     (b"%PDF-", "a PDF document", "extract its text first (pdftotext)"),
     (b"PAR1", "a Parquet file", "read it with kind: parquet and path"),

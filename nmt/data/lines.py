@@ -365,7 +365,8 @@ class _Lines:
         if len(raw) > MAX_LINE:
             return f"{where}: {_TOO_LONG}"
         if b"\0" in raw:
-            return f"{where}: holds a NUL character; is it a text file, in UTF-8?"
+            command = self.command(r"tr -d '\000'", "clean")
+            return f"{where}: holds a NUL character; is it a text file, in UTF-8? if so, remove them: {command}"
         try:
             raw.decode()
         except UnicodeDecodeError as error:

@@ -252,6 +252,7 @@ def compare(
         notes.append(f"no tests of significance: they are computed for at most {MOST:,} sentences")
     else:
         tests = significance(groups, metrics, config)
+        notes += _without_difference(runs, tests)
     # Kinds of sentences
     words = Words(config)
     by_length = binned(groups, [len(line.split()) for line in first.sources], lengths, config, 1)
@@ -390,6 +391,14 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
                     )
                 step(1)
     return tests
+
+
+def _without_difference(runs: Sequence[EvaluatedRun], tests: Sequence[Test]) -> list[str]:
+    """A note for each tested pair with identical translations, to which sacreBLEU gives its least p-value."""
+    hypotheses = {run.name: list(run.hypotheses) for run in runs}
+    pairs = dict.fromkeys((one.a, one.b) for one in tests)
+    same = [(a, b) for a, b in pairs if hypotheses[a] == hypotheses[b]]
+    return [f"{a} and {b} have the same translations, where the p-values of sacreBLEU mean nothing" for a, b in same]
 
 
 def _results(test: PairedTest) -> Iterable[Any]:

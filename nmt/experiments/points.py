@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
+from nmt.advice import nearest
 from nmt.config.base import Positive, Section
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
@@ -123,15 +125,18 @@ def read_experiment(path: Path) -> Experiment | None:
     """The experiment in a file; None if the file is a configuration, or cannot be read.
 
     Raises:
-        ConfigError: the file has variants or a grid, and a mistake.
+        ConfigError: the file has keys of an experiment, and a mistake.
     """
     raw = read_mapping(path) if path.is_file() else None
-    if raw is None or not {"variants", "grid"} & raw.keys():
+    if raw is None:
+        return None
+    is_mixed = bool(Config.model_fields.keys() & raw.keys())
+    if not ({"variants", "grid"} if is_mixed else Experiment.model_fields.keys()) & raw.keys():
         return None
     try:
         found = Experiment.model_validate(raw)
     except ValidationError as error:
-        mistakes = (f"{'.'.join(map(str, one['loc'])) or '(top)'}: {one['msg']}" for one in error.errors())
+        mistakes = (f"{'.'.join(map(str, one['loc'])) or '(top)'}: {_mistake(one)}" for one in error.errors())
         raise ConfigError(f"{path}: not an experiment: {'; '.join(mistakes)}") from None
     for label, variant in found.variants.items():
         if variant.config is None and found.config is None:
@@ -139,6 +144,19 @@ def read_experiment(path: Path) -> Experiment | None:
     if not found.variants and found.config is None:
         raise ConfigError(f"{path}: has neither variants nor config; name the configuration to train")
     return found
+
+
+def _mistake(error: ErrorDetails) -> str:
+    """What is wrong with a value, in plain words where a newcomer meets it."""
+    where, kind = error["loc"], error["type"]
+    if kind == "extra_forbidden":
+        inner = {"variants": Variant.model_fields, "equal_time": EqualTime.model_fields}
+        known = Experiment.model_fields if len(where) == 1 else inner[str(where[0])]
+        near = nearest(str(where[-1]), known)
+        return f"unknown key; did you mean {near}?" if near else f"unknown key; valid here: {', '.join(known)}"
+    forms = dict.fromkeys(("dict_type", "model_type"), "must be a mapping of keys to values")
+    forms["list_type"] = "must be a list, such as [a, b]"
+    return forms.get(kind, error["msg"])
 
 
 def parse_grid(words: Sequence[str]) -> dict[str, list[Any]]:

@@ -7,14 +7,16 @@ import re
 import shlex
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
-from nmt.errors import ConfigError
+from nmt.errors import ConfigError, SettingsError
 from nmt.runtime import garbage
+from nmt.text.width import cut
 
 if TYPE_CHECKING:
     from nmt.starting.choose import NewModel, Request
@@ -33,7 +35,10 @@ _FEW = 10_000  # pairs
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the configuration and of its run")
-    text = "one file, folder or hub id, in any format of docs/data.md, or two text files: source and target"
+    text = (
+        "one file, folder or hub id, in any format of docs/data.md; two text files: source and target; or a source with"
+        " its keys, as in a configuration: '{kind: csv, path: FILE, src_column: 2, tgt_column: 0}'"
+    )
     parser.add_argument("data", metavar="DATA", nargs="*", help=text)
     parser.words = "data"
     parser.add_argument(
@@ -64,7 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.starting.material import read_material, source_of
 
     base = _base(arguments.start, languages)
-    material = read_material(source_of(arguments.data, languages), languages)
+    source = source_of(arguments.data, languages)
+    with _advised(source, languages):
+        material = read_material(source, languages)
     request = _request(arguments, languages, minutes, material)
     print(_shown(material, base is None))
     # Choice
@@ -205,13 +212,29 @@ def _request(arguments: argparse.Namespace, languages: Languages, minutes: float
     from nmt.starting.material import count_pairs, source_of
 
     valid = source_of(arguments.valid, languages) if arguments.valid else None
+    count = 0
+    if valid is not None:
+        with _advised(valid, languages):
+            count = count_pairs(valid, languages, material)
     tests: dict[str, Any] = {}
     for words in arguments.test:
         source = source_of(words, languages)
-        count_pairs(source, languages, material)
-        tests[_test_name(words[0], {"valid", *tests})] = source
-    count = count_pairs(valid, languages, material) if valid is not None else 0
+        with _advised(source, languages):
+            count_pairs(source, languages, material)
+        name = source.get("path", words[0]) if isinstance(source, dict) else words[0]
+        tests[_test_name(str(name), {"valid", *tests})] = source
     return Request(arguments.name, languages, minutes, valid, tests, count)
+
+
+@contextmanager
+def _advised(source: Any, languages: Languages) -> Iterator[None]:
+    """Add to a message that names keys of a source how to give them."""
+    from nmt.starting.material import advised
+
+    try:
+        yield
+    except SettingsError as error:
+        raise advised(error, source, languages) from None
 
 
 def _test_name(word: str, taken: set[str]) -> str:
@@ -246,8 +269,7 @@ def _shown(material: Material, from_scratch: bool) -> str:
     width = shutil.get_terminal_size().columns - 12
     for number, pair in material.shown():
         for label, text in zip((f"{number:,}", ""), pair, strict=True):
-            clean = " ".join(text.split())
-            lines.append(f"{label:>10}  {clean if len(clean) <= width else clean[: width - 1] + '…'}")
+            lines.append(f"{label:>10}  {cut(text, width)}")
     if from_scratch and material.pairs < _FEW:
         lines.append(
             "So few pairs teach a model little: expect rough translations. Tens of thousands are a good start."
