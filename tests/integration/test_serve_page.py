@@ -117,6 +117,12 @@ def test_swapping_the_languages_translates_back(visit, client, template, tmp_pat
         expect(tab.locator("#source-name")).to_have_text("German")
         expect(tab.locator("#pair")).to_have_value("1")
         expect(target(tab, 0)).to_have_text(client.translate(translated.split("\n")[0])["translatedText"])
+        # Text without a translation stays
+        tab.route("**/translate", lambda route: None)
+        tab.fill("#text", "four")
+        tab.click("#swap")
+        expect(tab.locator("#source-name")).to_have_text("English")
+        expect(tab.locator("#text")).to_have_value("four")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])
