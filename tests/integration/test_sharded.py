@@ -11,11 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from nmt import pipeline
 from nmt.config.load import load_config
+from nmt.config.train import OptimizerConfig
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
-from nmt.runtime.sharding import gathered_on_main, is_shard, local_bytes
+from nmt.runtime.sharding import gathered, gathered_on_main, is_shard, local_bytes
 from nmt.runtime.startup import join
+from nmt.training.optim import build_optimizer
 from nmt.training.parallel import state_bytes
 from tests.conftest import MODELS
 from tests.integration.test_distributed import Ranks, last_checkpoint, run_of, train
@@ -171,3 +173,41 @@ def test_a_run_in_shards_resumes_to_the_same_bits_and_is_searched_by_both_ranks(
     resumed = train(task, 2, broken)
     assert resumed.codes == [0, 0], resumed.output
     assert list(differences(run_of(task, "whole"), run_of(task, "broken"))) == []
+
+
+def _skip(rank, log):
+    """Skip a step as an update on CUDA does, and as one in fp16 does."""
+    with join() as ranks:
+        model = torch.nn.Linear(5, 3)
+        ranks.shard(model, [])
+        optimizer = build_optimizer(model, OptimizerConfig(), torch.device("cpu"))
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        before = local_copies(model)
+        for scaled in (False, True):
+            for infinite in (True, False):
+                loss = model(torch.full((2, 5), math.inf if infinite and rank == 1 else 1.0)).sum()
+                (scaler.scale(loss) if scaled else loss).backward()
+                if scaled:
+                    scaler.unscale_(optimizer)
+                    scaler.step(optimizer)
+                    scaler.update()
+                else:
+                    norm = gathered(torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0))
+                    optimizer.found_inf = (~torch.isfinite(norm)).float()
+                    optimizer.step()
+                    del optimizer.found_inf
+                optimizer.zero_grad(set_to_none=True)
+                after = local_copies(model)
+                print(json.dumps(all(map(torch.equal, before, after))))
+                before = after
+        print(scaler.get_scale())
+
+
+def local_copies(model):
+    return [parameter.detach().to_local().clone() for parameter in model.parameters()]
+
+
+def test_an_infinite_gradient_on_one_rank_skips_the_step_on_all(task):
+    ranks = Ranks(task.folder, 2, _skip)
+    assert ranks.codes == [0, 0], ranks.output
+    assert [output.split() for output in ranks.output] == [["true", "false", "true", "false", "4.0"]] * 2
