@@ -25,6 +25,7 @@ from nmt.checks.finding import Finding, Level
 from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
 from nmt.config.init import InitConfig
+from nmt.config.pretrained import find_run
 from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
 from nmt.data.casing import Casing
@@ -39,7 +40,7 @@ from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
 from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
-from nmt.errors import ConfigError, DataError, RunError
+from nmt.errors import ConfigError, DataError, RunError, TokenizerError
 from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
@@ -104,12 +105,12 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, Path(config.data.store))
     log.info("%s", encoded.summary())
-    if unknown := unknown_summary(encoded.unknown, config.tokenizer, config.init is not None):
+    if unknown := unknown_summary(encoded.unknown, config.tokenizer, config.tokenizer_key):
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
     with showing("checking what the tokenizer keeps", unit=""):
         round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
-    log.info("%s", round_trip.summary(config.tokenizer, config.init is not None))
+    log.info("%s", round_trip.summary(config.tokenizer, config.tokenizer_key))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 
@@ -126,6 +127,8 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     # Sampling changes how text is read while training, not the model that is trained on the text.
     if config.init is not None:
         return _inherited_tokenizer(config, corpus, run)
+    if config.tokenizer.run is not None:
+        return _tokenizer_of_run(config, config.tokenizer.run, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
     casing = Casing.of(config.data, corpus)
@@ -154,13 +157,36 @@ def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tok
         ConfigError: the vocabulary lacks a tag or a symbol of the data.
     """
     assert config.init is not None
-    found = _start_tokenizer(config, config.init, corpus, run)
+    return _with_symbols(_start_tokenizer(config, config.init, corpus, run), config, "init.from")
+
+
+def _tokenizer_of_run(config: Config, name: str, run: Run | None) -> Tokenizer:
+    """The tokenizer of a run that was started, else that of the run ``name``.
+
+    Raises:
+        ConfigError: no such run exists, or its vocabulary lacks a tag or a symbol of the data.
+        TokenizerError: the run has no tokenizer, or a damaged one.
+    """
+    path = run.tokenizer if run and run.started and run.tokenizer.is_dir() else None
+    if path is None:
+        path = Run(find_run(name, config.runs)).tokenizer
+        if not path.is_dir():
+            raise TokenizerError(f"tokenizer.run: {path}: no such folder; start the training of that run first")
+    return _with_symbols(Tokenizer.load(path), config, "tokenizer.run")
+
+
+def _with_symbols(found: Tokenizer, config: Config, key: str) -> Tokenizer:
+    """The tokenizer that ``key`` brings, once it is known to have the tags and symbols of the data.
+
+    Raises:
+        ConfigError: it lacks one.
+    """
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
     lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
-            f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
-            "from a model that was trained with it"
+            f"data.train: the vocabulary of {key} lacks {', '.join(lacking)}; remove the tag or modifier, or name one "
+            "that was trained with it"
         )
     return found
 
@@ -523,8 +549,8 @@ def measure(config: Config) -> list[Finding]:
     # Prepare
     place = _set_up(config.train, ALONE)
     prepared = prepare(config)
-    findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer))]
-    if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer):
+    findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer, config.tokenizer_key))]
+    if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer, config.tokenizer_key):
         findings.append(_told("unknown", unknown))
     # Measure
     trainer, cost = measure_cost(config, prepared, place)

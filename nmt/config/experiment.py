@@ -94,6 +94,13 @@ class Config(Section):
                 _put_default(raw, key.split("."), value, cls)
         return raw
 
+    @property
+    def tokenizer_key(self) -> str:
+        """The key that brings the tokenizer; empty where one is trained."""
+        if self.init is not None:
+            return "init.from"
+        return "tokenizer.run" if self.tokenizer.run is not None else ""
+
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> Self:
         """Refuse a setting that another setting makes meaningless; earlier versions ignored it."""
@@ -200,6 +207,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_tokenizer_is_taken_over(self) -> Self:
+        if self.tokenizer.run is not None and self.init is not None:
+            raise ValueError("tokenizer.run: init.from brings its own tokenizer; remove tokenizer.run")
+        return self
+
+    @model_validator(mode="after")
     def _there_are_weights_to_stay_near(self) -> Self:
         if self.train.terms.l2_start is not None and self.init is None:
             raise ValueError("train.terms.l2_start: needs init, whose weights the training stays near; remove it")
@@ -300,6 +313,7 @@ def _check_pretrained(config: Config, encoder: PretrainedEncoderConfig, longest:
     """
     own = "model.encoder.type: pretrained brings the tokenizer of the source"
     refused = [
+        ("tokenizer.run", config.tokenizer.run is not None, "remove it"),
         ("tokenizer.joint: true", config.tokenizer.joint, "set tokenizer.joint: false"),
         ("tokenizer.sampling", config.tokenizer.sampling is not None, "remove it"),
         ("tokenizer.vocab_size", isinstance(config.tokenizer.vocab_size, VocabSizeConfig), "give one number"),

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
+from nmt.config.base import unused_keys
 from nmt.config.compare import flatten
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.config.experiment import Config
@@ -39,6 +40,7 @@ LOOPS = 2  # how much more often such an n-gram occurs than in source and refere
 COPIED = 0.5  # share of a source's words in its translation from which the source counts as copied
 WORDS = 4  # words of the shortest source that can count as copied
 SHARE = 0.01  # of the sentences, from which repetition or copying is an alarm
+UNUSED = "-"  # in place of a value without effect
 LENGTH = 0.1  # difference between the lengths of translations and references from which it is an alarm
 
 
@@ -239,8 +241,7 @@ def compare(
         lengths: upper ends of the bins of source length, in words, increasing.
     """
     runs = [one for group in groups for one in group]
-    first, config = runs[0], runs[0].config.evaluation
-    notes = []
+    first, config, notes = runs[0], runs[0].config.evaluation, list[str]()
     if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
         notes.append(f"the runs have other settings of evaluation; all are scored here with those of {first.name}")
     # Scores
@@ -345,15 +346,21 @@ def costs(groups: Groups) -> dict[str, tuple[Group, ...]]:
 
 
 def differing_keys(configs: Sequence[Sequence[Config]]) -> list[Difference]:
-    """The keys that do not have one value in all runs, apart from names and folders."""
-    flat = [[flatten(one.model_dump(mode="json", exclude={"name", "runs"})) for one in side] for side in configs]
+    """The keys that do not have one value in all runs where they have an effect, apart from names and folders."""
+    flat = [[_effective(one) for one in side] for side in configs]
     keys = dict.fromkeys(key for side in flat for one in side for key in one)
     found = []
     for key in keys:
         values = [tuple(dict.fromkeys(_json(one.get(key)) for one in side)) for side in flat]
-        if len({value for side in values for value in side}) > 1:
+        if len({value for side in values for value in side} - {UNUSED}) > 1:
             found.append(Difference(key, tuple(values)))
     return found
+
+
+def _effective(config: Config) -> dict[str, Any]:
+    """Dotted keys and values; ``UNUSED`` in place of a value without effect."""
+    unused = {f"{path}.{key}": UNUSED for path, _, key, _ in unused_keys(config)}
+    return flatten(config.model_dump(mode="json", exclude={"name", "runs"})) | unused
 
 
 def _json(value: Any) -> str:

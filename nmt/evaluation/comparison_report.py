@@ -30,6 +30,7 @@ Rows = list[list[str]]
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+body { overflow-wrap: break-word; }
 div { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
 td, th { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid #8885; vertical-align: top; }
@@ -37,7 +38,7 @@ td:first-child, th:first-child, table.text td, table.text th { text-align: left;
 td, th { white-space: nowrap; } .text td { white-space: normal; overflow-wrap: anywhere; }
 .text td:first-child { white-space: nowrap; }
 section { border-left: 4px solid #8888; padding: 0 1rem; margin: 1rem 0; }
-.alarm { border-left: 4px solid #d33; padding-left: 1rem; } .note { opacity: .8; font-size: 14px; }
+.alarm { border-left: 4px solid #d33; padding-left: 1rem; margin: .4rem 0; } .note { opacity: .8; font-size: 14px; }
 """
 
 
@@ -240,8 +241,7 @@ def _draw_time(axis: Any, found: Comparison) -> None:
         )
         axis.annotate(_short(label, 20), (time.mean, group.mean), xytext=(5, 4), textcoords="offset points", fontsize=8,
                       parse_math=False)  # fmt: skip
-    axis.set_xlim(left=0)
-    axis.margins(x=0.15)
+    axis.set_xlim(0, 1.25 * max(group.mean for group in found.costs["seconds"]))  # room for the last label
     axis.set_xlabel("seconds for 1,000 sentences")
     axis.set_ylabel(TITLES[metric])
     axis.set_title("score and time of the search", fontsize=9)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +21,19 @@ from nmt.config.data import KIND_NAMES, AutoSource, PlainSource, Source
 from nmt.config.load import validate_config
 from nmt.config.recipes import FEWEST
 from nmt.data.sources import read_pairs, reader
-from nmt.data.sources.auto import kind_ending, resolve
+from nmt.data.sources.auto import files_of, kind_ending, resolve
 from nmt.data.sources.base import Reading, open_file
-from nmt.data.sources.language_pairs import language_of
+from nmt.data.sources.language_pairs import language_of, language_pairs
 from nmt.errors import BadRowError, DataError, SettingsError
 from nmt.runtime.progress import counted
 
 SAMPLE = 100_000  # pairs that are kept, to measure with
+
+_ROLES = {  # words of the names of files
+    "train": {"train", "training"},
+    "valid": {"valid", "val", "validation", "dev", "devel", "development", "tune"},
+    "test": {"test", "testing", "eval", "devtest"},
+}
 
 Pair = tuple[str, str]
 
@@ -108,6 +116,29 @@ def source_of(words: Sequence[str], languages: Languages) -> Any:
     if all(map(kind_ending, words)):
         raise DataError(f"{src} and {tgt}: two names mean two files of text; give one, or a folder that holds both")
     return {"kind": "text", "src": src, "tgt": tgt}
+
+
+def parts_of(words: Sequence[str], languages: Languages) -> dict[str, list[tuple[str, str]]]:
+    """The pairs of text files of a folder whose names say what they are for: ``train``, ``valid`` and ``test``.
+
+    Empty unless there are training files, others, and no file whose name says nothing.
+    """
+    if len(words) != 1 or not os.path.isdir(words[0]):
+        return {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for pair in language_pairs(files_of(words[0]), (languages.src, languages.tgt)):
+        stem = os.path.basename(language_of(pair[0])[0]).lower()
+        roles = [role for role, names in _ROLES.items() if names & set(re.split(r"[\W\d_]+", stem))]
+        if len(roles) != 1:
+            return {}
+        found.setdefault(roles[0], []).append(pair)
+    return found if "train" in found and len(found) > 1 else {}
+
+
+def text_source(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The source of some pairs of text files."""
+    src, tgt = ([pair[side] for pair in pairs] for side in (0, 1))
+    return {"kind": "text", "src": src if len(pairs) > 1 else src[0], "tgt": tgt if len(pairs) > 1 else tgt[0]}
 
 
 def _mapping(text: str) -> dict[str, Any]:

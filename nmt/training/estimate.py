@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nmt.config.train import TrainConfig
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
 from nmt.evaluation.scores import score
 from nmt.models.build import count_parameters
+from nmt.models.seq2seq import Seq2Seq
 from nmt.run.directory import Run
 from nmt.runtime.device import peak_memory, reset_peak_memory
 from nmt.runtime.memory import release_freed_memory
@@ -39,6 +41,7 @@ FEWEST = 3  # timed updates, however long they take
 SECONDS = 10.0  # of the processor, or of a GPU, after which no further update or batch of a validation is measured
 PATIENCE = 6  # times as long is the most that is waited for them beside other programs
 LOOKED_AT = 500  # batches whose shapes are counted
+IMPROBABLE = -1e4  # logit, a number of every precision
 BATCHES = 3  # batches of the search, and of the loss, that are timed of a validation
 
 
@@ -272,8 +275,8 @@ def _draw(trainer: Trainer, validator: Validator, reporter: Reporter, row: int) 
 def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float, float]:
     """Seconds of the search, of one whose hypotheses end only at the limit of length, and of the scores.
 
-    A model that has learned little rarely ends its hypotheses. So each may be as long as its reference, as those of a
-    trained model are, and the time is that for so many tokens.
+    A model that has learned little ends all hypotheses at once, or none. So each is made as long as its reference, as
+    those of a trained model are.
     """
     # Sentences
     translator = validator.translator(trainer.model)
@@ -286,12 +289,13 @@ def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float, 
     # Search
     clock, tokens = _Clock(trainer.place.device), 0
     found: dict[int, list[int]] = {}
-    for batch in _spread(batches):
-        searched = engine.search([sources[row] for row in batch], [limits[row] for row in batch], 1)
-        found |= {row: each[0].tokens if each else [] for row, each in zip(batch, searched, strict=True)}
-        tokens = sum(len(each) + 1 for each in found.values())
-        if clock.is_over():
-            break
+    with _unending(trainer.model, validator.tokenizer.eos_id):
+        for batch in _spread(batches):
+            searched = engine.search([sources[row] for row in batch], [limits[row] for row in batch], 1)
+            found |= {row: each[0].tokens if each else [] for row, each in zip(batch, searched, strict=True)}
+            tokens = sum(len(each) + 1 for each in found.values())
+            if clock.is_over():
+                break
     token = clock.seconds() / max(1, tokens)
     search, unending = (token * sum(limit + 1 for limit in each.values()) for each in (limits, longest))
     # Scores
@@ -299,6 +303,20 @@ def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float, 
     hypotheses = validator.tokenizer.decode(list(found.values()))
     score(hypotheses, [validator.references[row] for row in found], validator.config.evaluation, ["bleu", "chrf"])
     return search, unending, clock.seconds() * len(validator.sources) / max(1, len(found))
+
+
+@contextmanager
+def _unending(model: Seq2Seq[Any], eos_id: int) -> Iterator[None]:
+    """Inside the block, the model ends no hypothesis before its limit of length."""
+
+    def improbable(module: nn.Module, inputs: object, logits: Tensor) -> None:
+        logits[..., eos_id] = IMPROBABLE
+
+    hook = model.output.register_forward_hook(improbable)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _spread(batches: Sequence[T]) -> list[T]:

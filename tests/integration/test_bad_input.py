@@ -369,7 +369,15 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
     "output is a folder": (spoil("x", b""), ["translate", "c", "-i", "test.src", "-o", "store"],
         "store: is a folder; name a file"),
     "output in no folder": (spoil("x", b""), ["translate", "c", "-i", "test.src", "-o", "no/where"],
-        "no/where: cannot be opened: No such file or directory"),
+        "no/where: cannot be opened: No such file or directory; make the folder no, or name another file"),
+    "output is the input": (spoil("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "./x"],
+        "-o ./x: is the file that is read; name another file"),
+    "alignments over the input": (spoil("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "y", "--alignments", "x"],
+        "--alignments x: is the file that is read; name another file"),
+    "a table to translate": (spoil("x", b"PK\3\4xl/workbook"), ["translate", "c", "-i", "x"],
+        "x: is an Excel workbook (XLSX); extract its sentences, one on a line"),
+    "a translation memory to translate": (spoil("x", b"<tmx version='1.4'>\n"), ["translate", "c", "-i", "x"],
+        "x: is a translation memory (TMX, XML), not lines of text; extract its sentences, one on a line"),
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from nmt.runtime.startup import join
 from nmt.training.parallel import state_bytes
 from tests.conftest import MODELS
 from tests.integration.test_distributed import Ranks, last_checkpoint, run_of, train
+from tests.integration.test_guided_alignment import aligned
 from tests.integration.test_resume import HARD
 
 # Keys have a bias that changes no attention: its gradient is the rounding of 0, which a larger eps keeps small.
@@ -28,10 +29,11 @@ TRAIN = {
     "schedule": {"warmup_steps": 1, "name": "constant"},
 }  # fmt: skip
 NORMED = {"fix_norm": True, "activation": "swiglu", "norm_type": "rms", "qk_norm": "layer", "output_bias": True}
+GUIDED = {"terms": {"guided_alignment": {"layer": 1}}, "batching": "padded"}
 # Odd sizes: the ranks' shards are of different sizes.
 VARIANTS = {
     "packed": ("transformer", {"d_ff": 65}, {"batching": "packed"}),
-    "padded": ("transformer", {"positions": "learned", "tie_embeddings": "decoder", "decoder_layers": 2}, {}),
+    "padded": ("transformer", {"positions": "learned", "tie_embeddings": "decoder", "decoder_layers": 2}, GUIDED),
     "normed": ("transformer", NORMED, {"batching": "packed", "compress_gradients": "bf16"}),
     "bf16": ("transformer", {"dropout": 0.001}, {"batching": "packed", "precision": "bf16", "terms": {"r_drop": {}}}),
     "rnn": ("rnn", {"d_hidden": 33, "cell": "lstm", "decoder_layers": 2}, {"terms": {"z_loss": 0.01}}),
@@ -86,9 +88,12 @@ def _learn_in_shards(rank, log, files):
 
 def test_updates_are_those_of_one_process(task):
     files, names = {}, list(VARIANTS)
+    sides = {side: str(task.paths[f"train.{side}"]) for side in ("src", "tgt")}
+    source = {"kind": "text", **sides, "alignments": str(aligned(task))}
     for name, (family, model, changes) in VARIANTS.items():
+        data = {"train": source} if name == "padded" else {}
         model = {"dropout": 0.0, **model}
-        files[name] = task.config_file(family, name, model=model, train={**TRAIN, **changes})
+        files[name] = task.config_file(family, name, model=model, train={**TRAIN, **changes}, data=data)
         pipeline.prepare(load_config(files[name]))
     ranks = Ranks(task.folder, 2, _learn_in_shards, files)
     assert ranks.codes == [0, 0], ranks.output

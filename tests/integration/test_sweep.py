@@ -13,6 +13,9 @@ import pytest
 
 from nmt.cli import main
 from nmt.config.load import load_config
+from nmt.config.model import RNNConfig
+from nmt.errors import ConfigError
+from nmt.evaluation.comparison import differing_keys
 from nmt.experiments.points import parse_grid, plan
 from nmt.run.listing import row_of
 from nmt.storage.locks import in_use
@@ -234,6 +237,23 @@ def test_values_of_a_grid_are_yaml(task) -> None:
     assert [one.name for one in found.trainings] == [
         f"base-dropout-{d}-seed{s}" for d in ("0.0", "0.5") for s in (1, 2)
     ]
+
+
+def test_a_key_of_the_file_without_effect_at_a_point_is_left_out(task, caplog) -> None:
+    """General attention has no d_attention, which additive attention needs."""
+    caplog.set_level("INFO", logger="nmt")
+    path, grid = task.config_file("rnn", "base"), {"model.attention": ["additive", "general"]}
+    given = load_config(path).model.d_attention
+    assert given != RNNConfig.model_fields["d_attention"].default
+    found = plan(str(path), grid=grid)
+    additive, general = [point.trainings[0].resolved for point in found.points]
+    assert additive.model.d_attention == given
+    assert general.model.attention == "general"
+    assert "attention=general: without model.d_attention, which would have no effect" in caplog.text
+    assert [one.key for one in differing_keys([[additive], [general]])] == ["model.attention"]
+    # What the command line says is refused as ever
+    with pytest.raises(ConfigError, match=r"model\.d_attention: 5 has no effect"):
+        plan(str(path), ["model.d_attention=5"], grid)
 
 
 def test_the_experiments_of_the_repository_can_be_planned() -> None:

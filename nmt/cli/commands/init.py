@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,13 +66,14 @@ def run(arguments: argparse.Namespace) -> None:
     _check_text([*arguments.data, *(arguments.valid or []), *(word for words in arguments.test for word in words)])
     languages = _languages(arguments.langs, arguments.data)
     # Data
-    from nmt.starting.material import read_material, source_of
+    from nmt.starting.material import read_material, source_of, text_source
 
     base = _base(arguments.start, languages)
-    source = source_of(arguments.data, languages)
+    parts = _parts(arguments, languages)
+    source = text_source(parts["train"]) if parts else source_of(arguments.data, languages)
     with _advised(source, languages):
         material = read_material(source, languages)
-    request = _request(arguments, languages, minutes, material)
+    request = _request(arguments, languages, minutes, material, parts)
     print(_shown(material, base is None))
     # Choice
     garbage.resume()
@@ -206,18 +207,40 @@ def _check_text(words: Sequence[str]) -> None:
             raise ConfigError(f"{shown}: the name is not UTF-8; rename it") from None
 
 
-def _request(arguments: argparse.Namespace, languages: Languages, minutes: float, material: Material) -> Request:
-    """What is asked for, after a look at the validation and test data."""
+def _parts(arguments: argparse.Namespace, languages: Languages) -> dict[str, list[tuple[str, str]]]:
+    """The files of a folder for training, validation and test, by their names; empty if they are given as options."""
+    from nmt.starting.material import parts_of
+
+    found = {} if arguments.valid or arguments.test else parts_of(arguments.data, languages)
+    for part, pairs in found.items():
+        print(f"{arguments.data[0]}: {part}: {', '.join(f'{src} and {tgt}' for src, tgt in pairs)}")
+    return found
+
+
+def _request(
+    arguments: argparse.Namespace,
+    languages: Languages,
+    minutes: float,
+    material: Material,
+    parts: Mapping[str, Sequence[tuple[str, str]]],
+) -> Request:
+    """What is asked for, after a look at the validation and test data.
+
+    Args:
+        parts: the files of the parts, as :func:`_parts` finds them.
+    """
     from nmt.starting.choose import Request
-    from nmt.starting.material import count_pairs, source_of
+    from nmt.starting.material import count_pairs, source_of, text_source
 
     valid = source_of(arguments.valid, languages) if arguments.valid else None
+    if "valid" in parts:
+        valid = text_source(parts["valid"])
     count = 0
     if valid is not None:
         with _advised(valid, languages):
             count = count_pairs(valid, languages, material)
     tests: dict[str, Any] = {}
-    for words in arguments.test:
+    for words in [*arguments.test, *parts.get("test", [])]:
         source = source_of(words, languages)
         with _advised(source, languages):
             count_pairs(source, languages, material)

@@ -88,7 +88,7 @@ def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
     if _ADDRESS.match(path):
         raise DataError(f"{path}: is an address; download the file, and name it")
     folder, stem = os.path.split(path)
-    near = [file for file in _files(folder) if os.path.basename(file).startswith(f"{stem}.")] if stem else []
+    near = [file for file in files_of(folder) if os.path.basename(file).startswith(f"{stem}.")] if stem else []
     if found := [pair for pair in language_pairs(near, reading.languages) if language_of(pair[0])[0] == path]:
         return "text", _text(found)
     if not os.path.exists(path) and _HUB_ID.fullmatch(path) and not os.path.exists(folder) and not kind_ending(path):
@@ -104,7 +104,7 @@ def kind_ending(path: str) -> str:
 
 
 def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
-    files = _files(path)
+    files = files_of(path)
     found = language_pairs(files, reading.languages)
     alone = without_partner(files, reading.languages)
     if alone and (found or not any(map(kind_ending, files))):
@@ -140,7 +140,7 @@ def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return "hub", {"path": path}
     if ending := kind_ending(path):
         return KINDS[ending], {"path": path}
-    for pair in language_pairs(_files(os.path.dirname(path)), reading.languages):
+    for pair in language_pairs(files_of(os.path.dirname(path)), reading.languages):
         if path in pair:
             return "text", _text([pair])
     # Otherwise the first lines tell.
@@ -164,7 +164,7 @@ def _has_tables(folder: str) -> bool:
     return False
 
 
-def _files(folder: str) -> list[str]:
+def files_of(folder: str) -> list[str]:
     """The paths of the files of a folder, but hidden ones; none if the folder cannot be read."""
     try:
         with os.scandir(folder or ".") as entries:

@@ -8,7 +8,7 @@ import pytest
 
 from nmt.errors import ConfigError, DataError, SettingsError
 from nmt.starting import material
-from nmt.starting.material import Languages, advised, count_pairs, read_material, source_of
+from nmt.starting.material import Languages, advised, count_pairs, parts_of, read_material, source_of, text_source
 
 LANGUAGES = Languages("en", "de")
 
@@ -123,3 +123,31 @@ def test_names_that_hold_no_pairs(source, name, said):
     Path("notes/a.txt").write_text("hello\n")
     with pytest.raises(DataError, match=said):
         read_material(name, LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train", "dev", "test"], {"train": ["train"], "valid": ["dev"], "test": ["test"]}),
+        (["europarl.train", "news-train", "newstest2019", "val"], {}),  # one name says nothing
+        (["a.train", "b_train", "2019.test", "valid"], {"train": ["a.train", "b_train"], "valid": ["valid"],
+         "test": ["2019.test"]}),
+        (["train", "latest"], {}),
+        (["train"], {}),
+        (["dev", "test"], {}),
+    ],
+)  # fmt: skip
+def test_files_of_a_folder_have_their_parts(tmp_path, names, expected):
+    for name in names:
+        for language in ("en", "de"):
+            (tmp_path / f"{name}.{language}").write_text("a\n")
+    found = parts_of([str(tmp_path)], LANGUAGES)
+    stems = {part: sorted(Path(src).name.removesuffix(".en") for src, _ in pairs) for part, pairs in found.items()}
+    assert stems == {part: sorted(each) for part, each in expected.items()}
+    assert all(Path(src).with_suffix(".de") == Path(tgt) for pairs in found.values() for src, tgt in pairs)
+
+
+def test_the_source_of_pairs_of_files():
+    assert text_source([("a.en", "a.de")]) == {"kind": "text", "src": "a.en", "tgt": "a.de"}
+    two = text_source([("a.en", "a.de"), ("b.en", "b.de")])
+    assert two == {"kind": "text", "src": ["a.en", "b.en"], "tgt": ["a.de", "b.de"]}

@@ -97,18 +97,23 @@ def test_the_sizes_are_those_of_the_files_of_a_run(place, tmp_path):
 
 
 def test_hypotheses_of_the_measured_search_are_as_long_as_their_references(place, tmp_path):
+    """Also of a model that ends each hypothesis at once."""
     made = trainer(load_config("c.yaml"), tmp_path)
     lengths: list[int] = []
     engine = type(made.validate.translator(made.model).engine)
     search = engine.search
 
     def noting(self, sources, limits, nbest):
-        lengths.extend(limits)
-        return search(self, sources, limits, nbest)
+        found = search(self, sources, limits, nbest)
+        lengths.extend(len(hypotheses[0].tokens) for hypotheses in found)
+        return found
 
+    output, eos = made.model.output, made.validate.tokenizer.eos_id
+    output.register_forward_hook(lambda module, inputs, logits: logits.index_fill(-1, torch.tensor(eos), 1e4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "search", noting)
         cost = estimate.measure(made)
+    assert len(output._forward_hooks) == 1
     assert sorted(lengths) == sorted(made.validate.lengths[1].tolist())
     assert 0 < cost.pictures < cost.validation_seconds < cost.longest_validation
 
