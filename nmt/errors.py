@@ -1,6 +1,6 @@
 """Errors a user can cause or meet.
 
-Each message is one line that says what is wrong, where (file, line, key) and how to mend it. The command line prints
+Each message is one line that says what is wrong, where (file, line, key) and how to fix it. The command line prints
 it and exits with :attr:`NmtError.exit_code`; a traceback appears only under ``--debug``.
 """
 
@@ -17,6 +17,14 @@ class ConfigError(NmtError):
 
 class DataError(NmtError):
     """A corpus or an input file is missing, unreadable or inconsistent."""
+
+
+class SettingsError(DataError):
+    """Data that their settings do not fit; the message names the keys to set."""
+
+
+class BadRowError(SettingsError):
+    """A row that cannot be read, of data that may leave out such rows (``on_bad_row``)."""
 
 
 class TokenizerError(NmtError):

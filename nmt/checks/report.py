@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nmt.checks.finding import Finding
+from nmt.text.width import wrap
 
 SHOWN = 3  # examples of a finding on the terminal
+INDENT = 26  # columns before the text of a finding
+NARROWEST = 20  # columns of the text on a narrow terminal
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -23,13 +26,21 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{count['problem']} problem(s), {count['warning']} warning(s), {count['ok']} ok"
 
 
-def text(findings: Sequence[Finding]) -> str:
+def text(findings: Sequence[Finding], width: int | None = None) -> str:
+    """The report as lines.
+
+    Args:
+        width: columns of the terminal, to which the lines are wrapped; None: one line for each text.
+    """
     lines: list[str] = []
     for each in findings:
-        lines.append(f"{each.level:<8} {each.rule:<16} {each.text}")
-        lines += [f"{'':26}{example}" for example in each.examples[: 5 if each.level == "ok" else SHOWN]]
+        examples = each.examples[: 5 if each.level == "ok" else SHOWN]
+        rows = [(f"{each.level:<8} {each.rule:<16} ", each.text), *((" " * INDENT, example) for example in examples)]
         if each.advice:
-            lines.append(f"{'':25}-> {each.advice}")
+            rows.append((f"{'-> ':>{INDENT}}", each.advice))
+        for first, told in rows:
+            parts = [told] if width is None else wrap(told, max(NARROWEST, width - INDENT))
+            lines += [f"{' ' * INDENT if place else first}{part}" for place, part in enumerate(parts)]
     return "\n".join(lines)
 
 

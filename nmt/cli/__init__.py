@@ -1,5 +1,11 @@
 """The command line. Each command is a module in :mod:`nmt.cli.commands`, listed in :mod:`nmt.cli.program`."""
 
-from nmt.cli.program import main
+import sys
+
+try:
+    from nmt.cli.program import main
+except KeyboardInterrupt:  # while modules are loaded
+    print("nmt: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 __all__ = ["main"]

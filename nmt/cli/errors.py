@@ -34,11 +34,11 @@ def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -
             raise
         return 0
     except KeyboardInterrupt as error:
-        return _stopped(name, signals.number_of(error))
+        return stopped(name, signals.number_of(error))
     except Exception as error:
         if signals.heard.ended and str(error) and not isinstance(error, signals.Interrupted):
             # A library has replaced our exception by one of its own.
-            return _stopped(name, signals.heard.ended)
+            return stopped(name, signals.heard.ended)
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
             return 141
         if debug:
@@ -58,6 +58,8 @@ def _explain(error: Exception, debug: bool | None) -> tuple[list[str], int]:
         where = f"{error.filename}: " if error.filename else ""
         if error.errno == errno.ENAMETOOLONG:
             return [f"{where}{error.strerror}; name another file or folder"], 2
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return [f"{where}{error.strerror}; free disk space, and run the same command again"], 1
         code = 2 if isinstance(error, PermissionError) or error.errno == errno.EROFS else 1
         return [f"{where}{error.strerror or error}; check space, owner and mode"], code
     text = " ".join(str(error).split()) or "no message"
@@ -65,7 +67,8 @@ def _explain(error: Exception, debug: bool | None) -> tuple[list[str], int]:
     return [f"{type(error).__name__}: {text}{advice}"], 1
 
 
-def _stopped(name: str, number: int) -> int:
+def stopped(name: str, number: int) -> int:
+    """Say which signal ended the program; return the exit code."""
     _say(name, "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}")
     return 128 + number
 

@@ -30,7 +30,7 @@ from nmt.cli.commands import (
     translate,
     tune,
 )
-from nmt.cli.errors import guarded
+from nmt.cli.errors import guarded, stopped
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
 from nmt.runtime.memory import restart_without_caches
@@ -85,6 +85,13 @@ COMMANDS: dict[str, Command] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 an error that the user can fix, 128+n a signal."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt as error:  # before or after the command, which answers signals itself
+        return stopped("nmt", signals.number_of(error))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     # Parse
     open_standard_streams()
     parser = new_parser()

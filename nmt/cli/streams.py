@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -81,7 +81,7 @@ def writing(path: str | None) -> Iterator[IO[str]]:
         if error.filename != str(target):
             raise
         if not opened:
-            raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+            raise DataError(_cannot_open(path, error)) from None
         raise OSError(error.errno, error.strerror, path) from None
 
 
@@ -99,7 +99,7 @@ def _target(path: str) -> Path | None:
     except FileNotFoundError:
         kind = stat.S_IFREG
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+        raise DataError(_cannot_open(path, error)) from None
     if stat.S_ISDIR(kind):
         raise DataError(f"{path}: is a folder; name a file")
     if os.path.abspath(path).startswith(("/dev/", "/proc/")) or not stat.S_ISREG(kind):
@@ -125,4 +125,27 @@ def _open_end(path: str) -> IO[str]:
     try:
         return open(path, "a", encoding="utf-8", newline="\n")
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+        raise DataError(_cannot_open(path, error)) from None
+
+
+def _cannot_open(path: str, error: OSError) -> str:
+    folder = os.path.dirname(path)
+    missing = isinstance(error, FileNotFoundError) and folder and not os.path.exists(folder)
+    advice = f"make the folder {folder}, or name another file" if missing else "name another file"
+    return f"{path}: cannot be opened: {error.strerror}; {advice}"
+
+
+def check_outputs(inputs: Iterable[str | None], outputs: Mapping[str, str | None]) -> None:
+    """Refuse to write a file that is read.
+
+    Args:
+        inputs: files that are read; None for standard input.
+        outputs: files that are written, by the option that names them.
+
+    Raises:
+        DataError: an output is one of the inputs.
+    """
+    read = {os.path.realpath(path) for path in inputs if path is not None}
+    for option, path in outputs.items():
+        if path and os.path.isfile(path) and os.path.realpath(path) in read:
+            raise DataError(f"{option} {path}: is the file that is read; name another file")

@@ -33,22 +33,22 @@ OnBadRow = Annotated[
 SrcColumn = Annotated[
     int | str | None,
     Field(
-        description="column of the source sentence: its number, from 0, or its heading; default: the column headed by"
-        " the language code, else the first"
+        description="column of the source sentence: its number, from 0, or its heading; default: the column whose"
+        " heading is the language (code, or name) or a word such as source, else the first"
     ),
 ]
 TgtColumn = Annotated[
     int | str | None,
     Field(
-        description="column of the target sentence: its number, from 0, or its heading; default: the column headed by"
-        " the language code, else the second"
+        description="column of the target sentence: its number, from 0, or its heading; default: the column whose"
+        " heading is the language (code, or name) or a word such as target, else the second"
     ),
 ]
 Header = Annotated[
     bool | None,
     Field(
-        description="whether the first row names the columns and is no pair; default: true where a column is given by"
-        " its heading or headed by its language code, else a row that looks like a header is refused"
+        description="whether the first row names the columns and is no pair; default: true where a column is given or"
+        " found by its heading, else a row that looks like a header is refused"
     ),
 ]
 

@@ -17,6 +17,7 @@ PACKED = (".gz", ".bz2", ".xz", ".zst")
 HUB = "name it with kind: hub and path"
 MO = "make a PO file of it (msgunfmt), convert that to TMX (Translate Toolkit: po2tmx) and read it with kind: tmx"
 UNPACK = "unpack it and name the text file in it"
+EXTRACT = "extract its sentences, one on a line"
 BINARY = "it holds no sentences; name a text file"
 READ_JSON = "read JSON lines with kind: jsonl, and a JSON array with kind: hub and path"
 TIKAL = "export it as tab-separated text, such as by Okapi's tikal -2tbl, and read that with kind: tsv"
@@ -24,7 +25,7 @@ CUES = "extract its sentences, one on a line, without numbers and times (Subtitl
 CATALOGUE = "convert it to TMX (Translate Toolkit: po2tmx), and read that with kind: tmx"
 
 _SIGNATURES = [
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save it as text in UTF-8"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save it as XLSX, or as text in UTF-8"),
     (b"{\\rtf", "a rich text (RTF) document", "save it as plain text in UTF-8"),
     (b"%PDF-", "a PDF document", "extract its text first (pdftotext)"),
     (b"PAR1", "a Parquet file", "read it with kind: parquet and path"),
@@ -73,9 +74,9 @@ _MARKUP = [
      "extract its text, or download the file again if it is the error page of a web server"),
     (rb"<(srcset|refset|tstset|mteval|dataset)[\s>]", "a WMT test set (SGML or XML)",
      "extract the text of its segments, one on a line"),
-    (rb"<\?xml\s", "XML", "extract its sentences, one on a line"),
+    (rb"<\?xml\s", "XML", EXTRACT),
     (rb"<([a-z][\w:.-]*)(\s[^<>]*)?>[ \t]*\n\s*<(?!\1[\s>])[a-z!].*</[a-z]", "XML or HTML",
-     "extract its sentences, one on a line"),
+     EXTRACT),
 ]  # fmt: skip
 # Before the first element of a document. Each comment has one possible end, so that a match takes linear time.
 _PROLOGUE = rb"(?:<\?xml[^>]*>|<!--(?:[^-]|-(?!->))*-->|<!doctype (?!html)[^>]*>|\s)*"
@@ -99,7 +100,7 @@ _STRUCTURED = [
     (re.compile(
         rb"(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*\n|\s)*" + _QUOTED + rb"\s*=\s*" + _QUOTED + rb"\s*;\s*"
         rb"(?:/[*/]|\"|\Z)"), "a localisation file (Apple strings)", TIKAL),
-    (re.compile(rb"(?:%[^\n]*\n|\s)*\\documentclass\b"), "a LaTeX document", "extract its sentences, one on a line"),
+    (re.compile(rb"(?:%[^\n]*\n|\s)*\\documentclass\b"), "a LaTeX document", EXTRACT),
     (re.compile(rb"(?:#[^\n]*\n)*1(?:-\d+)?\t(?:[^\t\n]+\t){8}[^\t\n]+\n"), "a treebank (CoNLL-U)",
      "extract its sentences (the lines '# text = ')"),
 ]  # fmt: skip
@@ -107,8 +108,8 @@ _STRUCTURED = [
 _NAMED = [
     ((".json", ".jsonl", ".ndjson", ".arb"), r"\s*[\[{]", "JSON", READ_JSON),
     ((".html", ".htm", ".xhtml", ".xml", ".sgm", ".sgml"), r"\s*<[A-Za-z!?/]", "markup (HTML, XML or SGML)",
-     "extract its sentences, one on a line"),
-    ((".yml", ".yaml"), r"---\s*$|\"?[\w.-]+\"?:(\s|$)", "YAML", "extract its sentences, one on a line"),
+     EXTRACT),
+    ((".yml", ".yaml"), r"---\s*$|\"?[\w.-]+\"?:(\s|$)", "YAML", EXTRACT),
     ((".properties", ".ini", ".ftl", ".lang", ".toml", ".conf", ".cfg"), r"\[[^\]]+\]\s*$|-?[\w.-]+\s*[=:]",
      "a file of keys and values", TIKAL),
     ((".lrc",), r"\[(\d+:\d\d([.:]\d+)?|[a-z]+:.*)\]", "lyrics with times (LRC)", CUES),
@@ -126,26 +127,31 @@ _ENCODINGS = [
 ]
 
 
-def foreign(head: bytes, convert: Callable[[str], str], document: bool = False) -> str | None:
+def foreign(head: bytes, convert: Callable[[str], str], document: bool = False, corpus: bool = True) -> str | None:
     """Describe a file that is certainly not lines of UTF-8 text, with advice; None for other files.
 
     Args:
         head: the first bytes of the file, unpacked; some thousand suffice.
         convert: returns the command that converts the file from an encoding to UTF-8.
         document: text in any format is expected, and not lines alone.
+        corpus: the file is one of pairs, which may be read as another kind of source.
     """
+
+    def said(what: str, advice: str) -> str:
+        return f"is {what}; {advice if corpus or 'kind:' not in advice else EXTRACT}"
+
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None) or _utf16(head[:4096])
     if encoding is not None:
         return f"is text in {encoding}; convert it to UTF-8: {convert(encoding)}"
     for mark, what, advice in _SIGNATURES:
         if head.startswith(mark):
-            return f"is {what}; {advice}"
+            return said(what, advice)
     if head.startswith(b"PK\x03\x04"):
         what, advice = next(
             ((what, advice) for mark, what, advice in _IN_ZIP if mark in head),
-            ("a ZIP archive", f"read it with kind: zip and path, or {UNPACK}"),
+            ("a ZIP archive", f"read it with kind: zip and path, or {UNPACK}" if corpus else UNPACK),
         )
-        return f"is {what}; {advice}"
+        return said(what, advice)
     if head[257:262] == b"ustar":
         return f"is a tar archive; {UNPACK}"
     if document:
@@ -155,10 +161,10 @@ def foreign(head: bytes, convert: Callable[[str], str], document: bool = False) 
         start = re.match(_PROLOGUE, text, re.I)
         for pattern, what, advice in _MARKUP:
             if re.match(pattern, text, re.I | re.S) or (start and re.match(pattern, text[start.end() :], re.I | re.S)):
-                return f"is {what}, not lines of text; {advice}"
+                return said(f"{what}, not lines of text", advice)
     for structure, what, advice in _STRUCTURED:
         if structure.match(text):
-            return f"is {what}, not lines of text; {advice}"
+            return said(f"{what}, not lines of text", advice)
     return None
 
 

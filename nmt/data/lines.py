@@ -191,7 +191,7 @@ def unpacked(file: IO[bytes], name: str, document: bool = False) -> IO[bytes]:
     content = _Unpacked(file, name)
     with suppress(EOFError, OSError, AttributeError, zlib.error, lzma.LZMAError):  # the reader reports damage
         lines = _Lines(name, content.packed)
-        head = lines.begin(content.stream.peek(CHUNK), content.misnamed, document)
+        head = lines.begin(content.stream.peek(CHUNK), content.misnamed, document, corpus=False)
         if _size_limit(file) is not None and b"\n" not in head and b"\r" in head[:-1]:
             lines.refuse_carriage_returns()
     return cast(IO[bytes], content.stream)
@@ -292,10 +292,10 @@ class _Lines:
         self.rest = b""  # start of a line whose end has not been read
         self.warned = False
 
-    def begin(self, block: bytes, misnamed: str | None, document: bool = False) -> bytes:
-        """Check the first block; return it without its byte order mark."""
+    def begin(self, block: bytes, misnamed: str | None, document: bool = False, corpus: bool = True) -> bytes:
+        """Check the first block, see :func:`nmt.data.formats.foreign`; return it without its byte order mark."""
         self.first = False
-        if problem := foreign(block, self.convert, document):
+        if problem := foreign(block, self.convert, document, corpus):
             raise DataError(f"{self.name}: {problem}")
         if misnamed is not None:
             raise DataError(f"{self.name}: is no {misnamed} file, although its name says so; rename or compress it")
@@ -365,7 +365,8 @@ class _Lines:
         if len(raw) > MAX_LINE:
             return f"{where}: {_TOO_LONG}"
         if b"\0" in raw:
-            return f"{where}: holds a NUL character; is it a text file, in UTF-8?"
+            command = self.command(r"tr -d '\000'", "clean")
+            return f"{where}: holds a NUL character; is it a text file, in UTF-8? if so, remove them: {command}"
         try:
             raw.decode()
         except UnicodeDecodeError as error:

@@ -241,8 +241,7 @@ def compare(
         lengths: upper ends of the bins of source length, in words, increasing.
     """
     runs = [one for group in groups for one in group]
-    first, config = runs[0], runs[0].config.evaluation
-    notes = []
+    first, config, notes = runs[0], runs[0].config.evaluation, list[str]()
     if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
         notes.append(f"the runs have other settings of evaluation; all are scored here with those of {first.name}")
     # Scores

@@ -45,7 +45,8 @@ class Measured:
 
     def validation_seconds(self, pairs: int) -> float:
         """The time of a validation of so many pairs."""
-        return self.cost.validation_seconds / self.cost.validation_lines * pairs
+        cost = self.cost
+        return cost.pictures + (cost.validation_seconds - cost.pictures) / cost.validation_lines * pairs
 
 
 class Bench:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nmt.config.train import TrainConfig
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
 from nmt.evaluation.scores import score
 from nmt.models.build import count_parameters
+from nmt.models.seq2seq import Seq2Seq
+from nmt.run.directory import Run
 from nmt.runtime.device import peak_memory, reset_peak_memory
 from nmt.runtime.memory import release_freed_memory
 from nmt.runtime.progress import showing
 from nmt.training import plan
+from nmt.training.reporting import Reporter
 from nmt.training.trainer import Trainer
 from nmt.training.validation import Validator
 from nmt.translation.batches import search_batches
+from nmt.translation.translator import Translation
 
 T = TypeVar("T")
 Shape = tuple[tuple[int, ...], ...]
@@ -34,6 +41,7 @@ FEWEST = 3  # timed updates, however long they take
 SECONDS = 10.0  # of the processor, or of a GPU, after which no further update or batch of a validation is measured
 PATIENCE = 6  # times as long is the most that is waited for them beside other programs
 LOOKED_AT = 500  # batches whose shapes are counted
+IMPROBABLE = -1e4  # logit, a number of every precision
 BATCHES = 3  # batches of the search, and of the loss, that are timed of a validation
 
 
@@ -46,7 +54,9 @@ class Cost:
         step_seconds: mean time of an update.
         share: of the processors that this process asked for and got, on a CPU; less than 1 beside other programs.
         epoch_steps: updates of the first epoch.
-        validation_seconds: time of a validation of the whole set.
+        validation_seconds: time of a validation of the whole set, with hypotheses as long as the references.
+        longest_validation: the same with hypotheses that end only at the limit of length, as those of the first one.
+        pictures: seconds of these for the attention maps, whose number does not depend on the set.
         validation_lines: sentences of the set.
         checkpoint: bytes of a checkpoint: weights, their average and the state of the optimizer.
         disk: bytes of all checkpoints that are kept, and of the final model.
@@ -58,6 +68,8 @@ class Cost:
     share: float
     epoch_steps: int
     validation_seconds: float
+    longest_validation: float
+    pictures: float
     validation_lines: int
     checkpoint: int
     disk: int
@@ -90,7 +102,7 @@ def measure(trainer: Trainer) -> Cost:
     _warm_up(trainer)
     step_seconds, share, growth = _update_cost(trainer)
     assert isinstance(trainer.validate, Validator)
-    validation_seconds = _validation_cost(trainer, trainer.validate)
+    validation_seconds, longest_validation, pictures = _validation_cost(trainer, trainer.validate)
     checkpoint, disk = _sizes(trainer)
     return Cost(
         parameters=count_parameters(trainer.model)[0],
@@ -99,6 +111,8 @@ def measure(trainer: Trainer) -> Cost:
         share=share,
         epoch_steps=len(trainer.order.updates(0)),
         validation_seconds=validation_seconds,
+        longest_validation=longest_validation,
+        pictures=pictures,
         validation_lines=len(trainer.validate.sources),
         checkpoint=checkpoint,
         disk=disk,
@@ -106,18 +120,23 @@ def measure(trainer: Trainer) -> Cost:
 
 
 def end(config: TrainConfig, pace: plan.Pace, cost: Cost) -> End | None:
-    """The end by the first of the limits; None if only patience ends the training."""
+    """The end by the first of the limits; None if only patience ends the training.
+
+    Translations of the first validation are taken for those of a model that has not learned to end them.
+    """
     every = cost.epoch_steps if config.validate_every == "epoch" else config.validate_every
+    more = cost.longest_validation - cost.validation_seconds
     steps = plan.planned_steps(config, pace)
     if config.max_minutes:
         # A validation and the updates before it, as often as they fit; then the updates of the rest
-        rounds, rest = divmod(60 * config.max_minutes, every * cost.step_seconds + cost.validation_seconds)
+        seconds = max(0.0, 60 * config.max_minutes - more)
+        rounds, rest = divmod(seconds, every * cost.step_seconds + cost.validation_seconds)
         in_time = max(1, int(rounds) * every + min(every, int(rest / cost.step_seconds)))
         steps = min(steps or in_time, in_time)
     if steps is None:
         return None
     validations = -(-steps // every)  # the last step is always validated
-    return End(steps, validations, steps * cost.step_seconds + validations * cost.validation_seconds)
+    return End(steps, validations, steps * cost.step_seconds + validations * cost.validation_seconds + more)
 
 
 # -------------------------------------------------------------------------------------------------------------- updates
@@ -199,16 +218,22 @@ class _Growth:
 # ----------------------------------------------------------------------------------------------------------- validation
 
 
-def _validation_cost(trainer: Trainer, validator: Validator) -> float:
-    """Seconds of a validation: loss, search and scores, each measured on a part of the set."""
+def _validation_cost(trainer: Trainer, validator: Validator) -> tuple[float, float, float]:
+    """Seconds of a validation: loss, search and scores, each measured on a part of the set, and its pictures.
+
+    Returns:
+        Those of a trained model, those of a model whose hypotheses end only at the limit of length, and their part for
+        the pictures.
+    """
     trainer.model.eval()
     try:
         with showing("measuring a validation", unit=""):
-            loss = _loss_cost(trainer, validator)
-            search, scores = _search_cost(trainer, validator)
+            loss, pictures = _loss_cost(trainer, validator), _picture_cost(trainer, validator)
+            search, longest, scores = _search_cost(trainer, validator)
     finally:
         trainer.model.train()
-    return loss + search + scores
+    always = loss + scores + pictures
+    return always + search, always + longest, pictures
 
 
 def _loss_cost(trainer: Trainer, validator: Validator) -> float:
@@ -221,36 +246,77 @@ def _loss_cost(trainer: Trainer, validator: Validator) -> float:
     return clock.seconds() * len(validator.sources) / done
 
 
-def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float]:
-    """Seconds of the search and of the scores.
+def _picture_cost(trainer: Trainer, validator: Validator) -> float:
+    """Seconds of the attention maps of a validation, drawn of references in place of hypotheses."""
+    chosen = [row for row in validator.shown if validator.sources[row].strip() and validator.references[row].strip()]
+    if not chosen:
+        return 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        reporter = Reporter(Run(Path(folder)), {})
+        try:
+            _draw(trainer, validator, reporter, chosen[0])  # imports matplotlib, which a training does once
+            clock = _Clock(trainer.place.device)
+            for row in chosen:
+                _draw(trainer, validator, reporter, row)
+            seconds = clock.seconds()
+        finally:
+            reporter.close()
+    return seconds / len(chosen) * (len(validator.shown) + len(trainer.config.watch))
 
-    A model that has learned little rarely ends its hypotheses. So each may be as long as its reference, as those of a
-    trained model are, and the time is that for so many tokens.
+
+def _draw(trainer: Trainer, validator: Validator, reporter: Reporter, row: int) -> None:
+    translator = validator.translator(trainer.model)
+    [tgt] = validator.tokenizer.encode_tgt([validator.references[row]])
+    pair = validator.sources[row], Translation(validator.references[row], 0.0, 0.0, tgt)
+    for drawn in validator.attention_maps(translator, {"picture": pair}):
+        reporter.attention(0, *drawn)
+
+
+def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float, float]:
+    """Seconds of the search, of one whose hypotheses end only at the limit of length, and of the scores.
+
+    A model that has learned little ends all hypotheses at once, or none. So each is made as long as its reference, as
+    those of a trained model are.
     """
     # Sentences
     translator = validator.translator(trainer.model)
     engine, sources = translator.engine, translator.encode(validator.sources)
     rows = [row for row, source in enumerate(sources) if source]
-    limits = {
-        row: max(1, min(int(validator.lengths[1][row]), translator.max_length(len(sources[row])))) for row in rows
-    }
+    longest = {row: translator.max_length(len(sources[row])) for row in rows}
+    limits = {row: max(1, min(int(validator.lengths[1][row]), longest[row])) for row in rows}
     width, budget = engine.method.width(1), engine.config.batch_tokens
     batches = [[rows[i] for i in batch] for batch in search_batches([sources[row] for row in rows], width, budget)]
     # Search
     clock, tokens = _Clock(trainer.place.device), 0
     found: dict[int, list[int]] = {}
-    for batch in _spread(batches):
-        searched = engine.search([sources[row] for row in batch], [limits[row] for row in batch], 1)
-        found |= {row: each[0].tokens if each else [] for row, each in zip(batch, searched, strict=True)}
-        tokens = sum(len(each) + 1 for each in found.values())
-        if clock.is_over():
-            break
-    search = clock.seconds() * sum(limit + 1 for limit in limits.values()) / max(1, tokens)
+    with _unending(trainer.model, validator.tokenizer.eos_id):
+        for batch in _spread(batches):
+            searched = engine.search([sources[row] for row in batch], [limits[row] for row in batch], 1)
+            found |= {row: each[0].tokens if each else [] for row, each in zip(batch, searched, strict=True)}
+            tokens = sum(len(each) + 1 for each in found.values())
+            if clock.is_over():
+                break
+    token = clock.seconds() / max(1, tokens)
+    search, unending = (token * sum(limit + 1 for limit in each.values()) for each in (limits, longest))
     # Scores
     clock = _Clock(trainer.place.device)
     hypotheses = validator.tokenizer.decode(list(found.values()))
     score(hypotheses, [validator.references[row] for row in found], validator.config.evaluation, ["bleu", "chrf"])
-    return search, clock.seconds() * len(validator.sources) / max(1, len(found))
+    return search, unending, clock.seconds() * len(validator.sources) / max(1, len(found))
+
+
+@contextmanager
+def _unending(model: Seq2Seq[Any], eos_id: int) -> Iterator[None]:
+    """Inside the block, the model ends no hypothesis before its limit of length."""
+
+    def improbable(module: nn.Module, inputs: object, logits: Tensor) -> None:
+        logits[..., eos_id] = IMPROBABLE
+
+    hook = model.output.register_forward_hook(improbable)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _spread(batches: Sequence[T]) -> list[T]:

@@ -165,11 +165,11 @@ class Validator:
         chosen = list(zip(self.config.train.watch, watched, strict=True))
         pairs = {_named(f"{n}", self.sources[i]): (self.sources[i], found[i]) for n, i in enumerate(self.shown, 1)}
         pairs |= {_named(f"watch {n}", pair[0]): pair for n, pair in enumerate(chosen, 1)}
-        maps, notes = self._attention_maps(translator, pairs), self._at_limit(translator, cut)
+        maps, notes = self.attention_maps(translator, pairs), self._at_limit(translator, cut)
         texts = [(source, translation.text) for source, translation in chosen]
         return Validation(metrics, quality, distinct, samples, texts, maps, notes)
 
-    def _attention_maps(
+    def attention_maps(
         self, translator: Translator[TorchEngine], pairs: Mapping[str, tuple[str, Translation]]
     ) -> list[tuple[str, Tensor, list[str], list[str], str]]:
         """Attention maps of named sentences and translations; an error in one is no reason to end a training."""

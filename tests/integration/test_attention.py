@@ -227,7 +227,10 @@ def test_an_image_of_one_sentence(run, tmp_path):
         (["c", "--file", "none"], "none: no such file; check the path"),
         (["none", "one"], "none: no such run; runs here: c"),
         (["c", "one", "-o", "folder"], "folder: is a folder; name a file"),
-        (["c", "one", "-o", "none/page.html"], "none/page.html: cannot be opened: No such file or directory"),
+        (
+            ["c", "one", "-o", "none/page.html"],
+            "none/page.html: cannot be opened: No such file or directory; make the folder none, or name another file",
+        ),
         (["c", "one", "-o", "a.xyz"], "a.xyz: .xyz is not an image format that can be written; use .png, .svg or .pdf"),
         (
             ["c", "one", "-o", "file/a.png"],
@@ -325,7 +328,10 @@ def test_alignments_follow_the_attention(run, tmp_path):
         (["--alignments", "o"], "--alignments o: the translations are written there; name another file"),
         (["--alignments", "a", "--engine", "ctranslate2"], "--alignments: --engine ctranslate2 gives no attention"),
         (["--alignments", "a", "--alignment-layer", "2"], "--alignment-layer 2: the model has 1 layer of attention"),
-        (["--alignments", "none/a"], "none/a: cannot be opened: No such file or directory"),
+        (
+            ["--alignments", "none/a"],
+            "none/a: cannot be opened: No such file or directory; make the folder none, or name another file",
+        ),
     ],
 )
 def test_alignments_that_cannot_be_made(place, capsys, options, said):

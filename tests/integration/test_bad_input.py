@@ -156,7 +156,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "UTF-16": ({"a": "hallo\n".encode("utf-16"), "b": b"x\n"}, TEXT,
         "a: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a > a.utf8"),
     "NUL byte in line 2": ({"a": b"x\ny\0\n", "b": b"x\ny\n"}, TEXT,
-        "a:2: holds a NUL character; is it a text file, in UTF-8?"),
+        "a:2: holds a NUL character; is it a text file, in UTF-8? if so, remove them: tr -d '\\000' < a > a.clean"),
     "empty files": ({"a": b"", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
     "a byte order mark alone": ({"a": b"\xef\xbb\xbf", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
     "blank lines only": ({"a": b"\n\n \n", "b": b"\n\n\n"}, TEXT,
@@ -170,7 +170,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
         "a:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
         "lines: awk -F '\\t' 'NF == 2' a > a.clean"),
     "broken JSON": ({"a": b'{"en": "x", "de": "y"}\n{"en": \n'}, "{kind: jsonl, path: a}",
-        "a:2: not valid JSON: Expecting value (column 8)"),
+        "a:2: not valid JSON: Expecting value (column 8); correct the line, or set on_bad_row: skip"),
     "JSON of another kind": ({"a": b"[1, 2]\n"}, "{kind: jsonl, path: a}",
         "a:1: is an array, not an object with keys; JSON lines have one object on each line, converted by: "
         "jq -c '.[]' a > a.jsonl"),
@@ -205,8 +205,8 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
          b"</body></tmx>"}, "a.tmx",
         "a.tmx: no unit has both en and de; it has: en-US (1 units), fr (1 units); set data.src_lang and data.tgt_lang "
         "to two of them"),
-    "a CSV header as a pair": ({"a.csv": b"source,target\none,eins\n"}, "a.csv",
-        "a.csv:1: looks like a header (source, target); set header: true to leave it out, or header: false if it is a "
+    "a CSV header as a pair": ({"a.csv": b"German,French\none,eins\n"}, "a.csv",
+        "a.csv:1: looks like a header (German, French); set header: true to leave it out, or header: false if it is a "
         "pair of sentences"),
     "rows skipped until none is left": ({"a.jsonl": b"{\n"}, "{kind: auto, path: a.jsonl, on_bad_row: skip}",
         "data.train: a.jsonl holds no sentence pairs"),
@@ -369,7 +369,15 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
     "output is a folder": (spoil("x", b""), ["translate", "c", "-i", "test.src", "-o", "store"],
         "store: is a folder; name a file"),
     "output in no folder": (spoil("x", b""), ["translate", "c", "-i", "test.src", "-o", "no/where"],
-        "no/where: cannot be opened: No such file or directory"),
+        "no/where: cannot be opened: No such file or directory; make the folder no, or name another file"),
+    "output is the input": (spoil("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "./x"],
+        "-o ./x: is the file that is read; name another file"),
+    "alignments over the input": (spoil("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "y", "--alignments", "x"],
+        "--alignments x: is the file that is read; name another file"),
+    "a table to translate": (spoil("x", b"PK\3\4xl/workbook"), ["translate", "c", "-i", "x"],
+        "x: is an Excel workbook (XLSX); extract its sentences, one on a line"),
+    "a translation memory to translate": (spoil("x", b"<tmx version='1.4'>\n"), ["translate", "c", "-i", "x"],
+        "x: is a translation memory (TMX, XML), not lines of text; extract its sentences, one on a line"),
 }  # fmt: skip
 
 
@@ -467,7 +475,8 @@ def read_only(folder: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- text to translate
 
 BAD_TEXTS: dict[str, tuple[bytes, str]] = {
-    "binary": (bytes(range(256)), "in:1: holds a NUL character; is it a text file, in UTF-8?"),
+    "binary": (bytes(range(256)), "in:1: holds a NUL character; is it a text file, in UTF-8? if so, "
+        "remove them: tr -d '\\000' < in > in.clean"),
     "an ELF file": (b"\x7fELF\x02\x01\x01\xff",
         "in: is a program (ELF); it holds no sentences; name a text file"),
     "not UTF-8": (b"one two\xff",

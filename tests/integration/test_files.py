@@ -245,7 +245,7 @@ def test_no_space_for_the_tokenizer(place, capfd, monkeypatch):
         patch.setattr(shutil, "copyfile", no_space)
         line = failed(arguments, capfd, 1)
     assert line.startswith("runs/d/tokenizer/")
-    assert line.endswith(f": {os.strerror(errno.EDQUOT)}; check space, owner and mode")
+    assert line.endswith(f": {os.strerror(errno.EDQUOT)}; free disk space, and run the same command again")
     assert main(arguments) == 0
 
 

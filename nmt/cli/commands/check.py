@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 
 from nmt.cli.parser import Parser
 from nmt.cli.streams import writing
@@ -26,13 +28,14 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.checks.data import check_data
 
     findings = check_data(config.data, config.seed)
-    print(report.text(findings), flush=True)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(report.text(findings, width), flush=True)
     if not arguments.data_only:
         from nmt import pipeline
 
         garbage.resume()
         more = pipeline.measure(config)
-        print(report.text(more))
+        print(report.text(more, width))
         findings += more
     print(f"\n{report.summary(findings)}")
     if arguments.html:

@@ -7,14 +7,16 @@ import re
 import shlex
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
-from nmt.errors import ConfigError
+from nmt.errors import ConfigError, SettingsError
 from nmt.runtime import garbage
+from nmt.text.width import cut
 
 if TYPE_CHECKING:
     from nmt.starting.choose import NewModel, Request
@@ -33,7 +35,10 @@ _FEW = 10_000  # pairs
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the configuration and of its run")
-    text = "one file, folder or hub id, in any format of docs/data.md, or two text files: source and target"
+    text = (
+        "one file, folder or hub id, in any format of docs/data.md; two text files: source and target; or a source with"
+        " its keys, as in a configuration: '{kind: csv, path: FILE, src_column: 2, tgt_column: 0}'"
+    )
     parser.add_argument("data", metavar="DATA", nargs="*", help=text)
     parser.words = "data"
     parser.add_argument(
@@ -61,11 +66,14 @@ def run(arguments: argparse.Namespace) -> None:
     _check_text([*arguments.data, *(arguments.valid or []), *(word for words in arguments.test for word in words)])
     languages = _languages(arguments.langs, arguments.data)
     # Data
-    from nmt.starting.material import read_material, source_of
+    from nmt.starting.material import read_material, source_of, text_source
 
     base = _base(arguments.start, languages)
-    material = read_material(source_of(arguments.data, languages), languages)
-    request = _request(arguments, languages, minutes, material)
+    parts = _parts(arguments, languages)
+    source = text_source(parts["train"]) if parts else source_of(arguments.data, languages)
+    with _advised(source, languages):
+        material = read_material(source, languages)
+    request = _request(arguments, languages, minutes, material, parts)
     print(_shown(material, base is None))
     # Choice
     garbage.resume()
@@ -199,19 +207,57 @@ def _check_text(words: Sequence[str]) -> None:
             raise ConfigError(f"{shown}: the name is not UTF-8; rename it") from None
 
 
-def _request(arguments: argparse.Namespace, languages: Languages, minutes: float, material: Material) -> Request:
-    """What is asked for, after a look at the validation and test data."""
+def _parts(arguments: argparse.Namespace, languages: Languages) -> dict[str, list[tuple[str, str]]]:
+    """The files of a folder for training, validation and test, by their names; empty if they are given as options."""
+    from nmt.starting.material import parts_of
+
+    found = {} if arguments.valid or arguments.test else parts_of(arguments.data, languages)
+    for part, pairs in found.items():
+        print(f"{arguments.data[0]}: {part}: {', '.join(f'{src} and {tgt}' for src, tgt in pairs)}")
+    return found
+
+
+def _request(
+    arguments: argparse.Namespace,
+    languages: Languages,
+    minutes: float,
+    material: Material,
+    parts: Mapping[str, Sequence[tuple[str, str]]],
+) -> Request:
+    """What is asked for, after a look at the validation and test data.
+
+    Args:
+        parts: the files of the parts, as :func:`_parts` finds them.
+    """
     from nmt.starting.choose import Request
-    from nmt.starting.material import count_pairs, source_of
+    from nmt.starting.material import count_pairs, source_of, text_source
 
     valid = source_of(arguments.valid, languages) if arguments.valid else None
+    if "valid" in parts:
+        valid = text_source(parts["valid"])
+    count = 0
+    if valid is not None:
+        with _advised(valid, languages):
+            count = count_pairs(valid, languages, material)
     tests: dict[str, Any] = {}
-    for words in arguments.test:
+    for words in [*arguments.test, *parts.get("test", [])]:
         source = source_of(words, languages)
-        count_pairs(source, languages, material)
-        tests[_test_name(words[0], {"valid", *tests})] = source
-    count = count_pairs(valid, languages, material) if valid is not None else 0
+        with _advised(source, languages):
+            count_pairs(source, languages, material)
+        name = source.get("path", words[0]) if isinstance(source, dict) else words[0]
+        tests[_test_name(str(name), {"valid", *tests})] = source
     return Request(arguments.name, languages, minutes, valid, tests, count)
+
+
+@contextmanager
+def _advised(source: Any, languages: Languages) -> Iterator[None]:
+    """Add to a message that names keys of a source how to give them."""
+    from nmt.starting.material import advised
+
+    try:
+        yield
+    except SettingsError as error:
+        raise advised(error, source, languages) from None
 
 
 def _test_name(word: str, taken: set[str]) -> str:
@@ -246,8 +292,7 @@ def _shown(material: Material, from_scratch: bool) -> str:
     width = shutil.get_terminal_size().columns - 12
     for number, pair in material.shown():
         for label, text in zip((f"{number:,}", ""), pair, strict=True):
-            clean = " ".join(text.split())
-            lines.append(f"{label:>10}  {clean if len(clean) <= width else clean[: width - 1] + '…'}")
+            lines.append(f"{label:>10}  {cut(text, width)}")
     if from_scratch and material.pairs < _FEW:
         lines.append(
             "So few pairs teach a model little: expect rough translations. Tens of thousands are a good start."

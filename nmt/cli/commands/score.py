@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from nmt.cli.parser import Parser
-from nmt.cli.streams import reading_lines, writing
+from nmt.cli.streams import check_outputs, reading_lines, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
 
@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.tokens and arguments.mean:
         raise DataError("--mean: --tokens already writes the mean; leave one of the two out")
+    check_outputs([arguments.src, arguments.tgt], {"-o": arguments.output})
     opened, ensemble = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     with (
         reading_lines(arguments.src) as sources,

@@ -16,7 +16,7 @@ from nmt.cli.inputs import check_inputs, reading_prefixes, with_prefixes
 from nmt.cli.parser import Parser
 from nmt.cli.progress import Progress, showing_progress
 from nmt.cli.searching import check_counts, load_searching, texts_of, use_tags
-from nmt.cli.streams import reading_bytes, writing
+from nmt.cli.streams import check_outputs, reading_bytes, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
 
@@ -113,8 +113,9 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
 
     check_counts(options.beam_size, options.nbest)
     check_inputs(options.prefix_file, options.jsonl_input)
+    check_outputs([input, options.prefix_file], {"-o": output, "--alignments": options.alignments})
     opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
-    config = opened.load_config()
+    config, name = opened.load_config(), input or "standard input"
     split = config.translate.split if options.split is None else options.split
     protect = config.translate.protect if options.protect is None else options.protect
     form = _format(input, split, options)
@@ -133,7 +134,6 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         showing_progress(input, output) as progress,
     ):
         notices = Notices(progress.tell)
-        name = input or "standard input"
         if form is not None:
             parts = parse(read_document(stream, name, options.strict), form)
             count: int | None = sum(isinstance(part, Segment) for part in parts)

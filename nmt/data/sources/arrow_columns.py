@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from nmt.data.lines import MAX_LINE
 from nmt.data.sources.base import BadRows, Pairs, lookup, one_line
-from nmt.errors import DataError
+from nmt.data.sources.headings import columns
+from nmt.data.sources.table import tell_columns
+from nmt.errors import DataError, SettingsError
 
 
 def texts(
@@ -113,12 +115,27 @@ def find_column(schema: pa.Schema, column: str, name: str, advice: str) -> tuple
             pass
     if path is None:
         there = ", ".join(_names(schema))
-        raise DataError(f"{name}: no column '{column}'; there is: {there}; {advice}")
+        raise SettingsError(f"{name}: no column '{column}'; there is: {there}; {advice}")
     if isinstance(path, Mapping):
         inner = ", ".join(f"{column}.{name}" for name in path)
         raise DataError(f"{name}: column '{column}' holds several texts; name one: {inner}")
     found: tuple[str, ...] = path
     return found
+
+
+def choose_columns(
+    schema: pa.Schema, given: tuple[str | None, str | None], languages: tuple[str, str], name: str
+) -> tuple[str, str]:
+    """The columns of source and target, by the schema where the configuration names none."""
+    if given == (None, None):
+        leaves = [".".join(path) for path in _leaves(_tree(schema, ()))]
+        translation = [leaf.removeprefix("translation.") for leaf in leaves]
+        if not set(languages) <= set(translation):
+            src, tgt = columns(leaves, languages)
+            if src and tgt:
+                tell_columns(name, (src, tgt), languages)
+                return src, tgt
+    return given[0] or languages[0], given[1] or languages[1]
 
 
 def cells(table: pa.Table, column: str, name: str, advice: str) -> list[Any]:
@@ -156,6 +173,14 @@ def _tree(fields: Any, path: tuple[str, ...]) -> dict[str, Any]:
         field.name: _tree(field.type, (*path, field.name)) if pa.types.is_struct(field.type) else (*path, field.name)
         for field in fields
     }
+
+
+def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for value in tree.values():
+        if isinstance(value, Mapping):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
 def _names(schema: pa.Schema) -> list[str]:

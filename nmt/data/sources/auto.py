@@ -17,9 +17,10 @@ from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.lines import cannot_open
 from nmt.data.sources import reader
 from nmt.data.sources.base import Pairs, Reading, file_lines
+from nmt.data.sources.headings import columns
 from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name, without_partner
-from nmt.data.sources.table import heading
-from nmt.errors import DataError
+from nmt.data.sources.table import tell_columns
+from nmt.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ KINDS = {
     ".tsv": "tsv", ".tab": "tsv", ".csv": "csv", ".xlsx": "xlsx", ".xlsm": "xlsx", ".jsonl": "jsonl",
     ".ndjson": "jsonl", ".parquet": "parquet", ".json": "hub", ".arrow": "hub", ".tmx": "tmx", ".zip": "zip",
 }  # fmt: skip
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]*://", re.I)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _RENAMED = {"jsonl": {"src_column": "src_key", "tgt_column": "tgt_key"}}  # keys of a kind, by those of kind: auto
 
@@ -83,16 +85,18 @@ def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return _kind_of_folder(path, reading)
     if os.path.isfile(path):
         return _kind_of_file(path, reading)
+    if _ADDRESS.match(path):
+        raise DataError(f"{path}: is an address; download the file, and name it")
     folder, stem = os.path.split(path)
-    near = [file for file in _files(folder) if os.path.basename(file).startswith(f"{stem}.")] if stem else []
+    near = [file for file in files_of(folder) if os.path.basename(file).startswith(f"{stem}.")] if stem else []
     if found := [pair for pair in language_pairs(near, reading.languages) if language_of(pair[0])[0] == path]:
         return "text", _text(found)
-    if not os.path.exists(path) and _HUB_ID.fullmatch(path) and not os.path.exists(folder) and not _ending(path):
+    if not os.path.exists(path) and _HUB_ID.fullmatch(path) and not os.path.exists(folder) and not kind_ending(path):
         return "hub", {"path": path}
     raise DataError(cannot_open(path, FileNotFoundError()))
 
 
-def _ending(path: str) -> str:
+def kind_ending(path: str) -> str:
     """The ending of a name that tells the kind; empty if none does."""
     inner = PurePath(unpacked_name(path))
     ending = inner.suffix.lower()
@@ -100,10 +104,10 @@ def _ending(path: str) -> str:
 
 
 def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
-    files = _files(path)
+    files = files_of(path)
     found = language_pairs(files, reading.languages)
     alone = without_partner(files, reading.languages)
-    if alone and (found or not any(map(_ending, files))):
+    if alone and (found or not any(map(kind_ending, files))):
         name, other = alone
         raise DataError(
             f"{path}: {name} has no partner that ends in .{other}; add it, move the file elsewhere, or name the pairs: "
@@ -113,7 +117,7 @@ def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return "text", _text(found)
     by_kind: dict[str, list[str]] = {}
     for file in files:
-        if ending := _ending(file):
+        if ending := kind_ending(file):
             by_kind.setdefault(KINDS[ending], []).append(file)
     kind = next(iter(by_kind)) if len(by_kind) == 1 else ""
     if kind in ("tmx", "zip", "xlsx", "tsv"):
@@ -121,16 +125,22 @@ def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
     if set(by_kind) & {"tmx", "zip", "xlsx"}:
         shown = ", ".join(file for named in by_kind.values() for file in named[:2])
         raise DataError(f"{path}: holds files of several kinds; name one of them, such as {shown}")
+    if not by_kind and not _has_tables(path):
+        src, tgt = reading.languages
+        raise DataError(
+            f"{path}: holds no parallel text: no files that end in .{src} and .{tgt}, and none that ends in "
+            f"{', '.join(KINDS)}; name two files of text, or another folder"
+        )
     return "hub", {"path": path}  # which knows folders of Parquet, CSV and JSON files, and their splits
 
 
 def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
     # An archive of one table is read by the datasets library.
-    if path.lower().endswith(".zip") and _ending(path[: -len(".zip")]) in (".csv", ".json", ".jsonl", ".parquet"):
+    if path.lower().endswith(".zip") and kind_ending(path[: -len(".zip")]) in (".csv", ".json", ".jsonl", ".parquet"):
         return "hub", {"path": path}
-    if ending := _ending(path):
+    if ending := kind_ending(path):
         return KINDS[ending], {"path": path}
-    for pair in language_pairs(_files(os.path.dirname(path)), reading.languages):
+    for pair in language_pairs(files_of(os.path.dirname(path)), reading.languages):
         if path in pair:
             return "text", _text([pair])
     # Otherwise the first lines tell.
@@ -140,13 +150,21 @@ def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
     if first and all(line.startswith("{") for line in first):
         return "jsonl", {"path": path}
     src, tgt = reading.languages
-    raise DataError(
+    raise SettingsError(
         f"{path}: its ending does not tell its kind, and no file ends in .{src} or .{tgt} beside it; set kind, or name "
         "two files of text: {kind: text, src: FILE, tgt: FILE}"
     )
 
 
-def _files(folder: str) -> list[str]:
+def _has_tables(folder: str) -> bool:
+    """Whether a folder may be a dataset: it has a dataset card, or files of tables at any depth."""
+    for _, _, names in os.walk(folder):
+        if any(kind_ending(name) or name in ("README.md", ".huggingface.yaml") for name in names):
+            return True
+    return False
+
+
+def files_of(folder: str) -> list[str]:
     """The paths of the files of a folder, but hidden ones; none if the folder cannot be read."""
     try:
         with os.scandir(folder or ".") as entries:
@@ -161,10 +179,13 @@ def _text(found: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _headings(source: AutoSource, reading: Reading) -> Mapping[str, Any]:
-    """The columns of a TSV file that are headed by the language codes."""
+    """The columns of a TSV file whose headings mean the source and the target."""
     path = source.path
     if source.header is False or source.src_column is not None or source.tgt_column is not None or os.path.isdir(path):
         return {}
     row = next((line for line in file_lines(path) if line.strip()), "").split("\t")
-    src, tgt = (heading(row, language) for language in reading.languages)
-    return {"src_column": src, "tgt_column": tgt} if src and tgt and src != tgt else {}
+    src, tgt = columns(row, reading.languages)
+    if not src or not tgt:
+        return {}
+    tell_columns(path, (src, tgt), reading.languages)
+    return {"src_column": src, "tgt_column": tgt}

@@ -15,7 +15,7 @@ from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import foreign
 from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, read_lines
 from nmt.data.modifiers import parse_links
-from nmt.errors import DataError
+from nmt.errors import BadRowError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -159,10 +159,10 @@ class BadRows:
         """Report one row.
 
         Raises:
-            DataError: such rows are not skipped.
+            BadRowError: such rows are not skipped.
         """
         if not self.skip:
-            raise DataError(problem)
+            raise BadRowError(problem)
         self.count += 1
         if self.count <= SHOWN:
             log.warning("warning: skipped: %s", problem)

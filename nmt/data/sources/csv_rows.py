@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from nmt.data.lines import MAX_LINE, UNREADABLE, filter_command
-from nmt.errors import DataError
+from nmt.errors import DataError, SettingsError
 
 SEPARATORS = [",", ";", "\t", "|"]
 NAMES = {"\t": "tab", " ": "space"}
@@ -132,8 +132,11 @@ def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> st
         return best[0]
     which = ", ".join(f"'{NAMES.get(sep, sep)}'" for sep in best or SEPARATORS)
     if best:
-        raise DataError(f"{where}: its cells may be separated by {which}; set delimiter to the right one")
-    raise DataError(f"{where}: its first row has one cell, by each delimiter of {which}; set delimiter")
+        raise SettingsError(f"{where}: its cells may be separated by {which}; set delimiter to the right one")
+    raise SettingsError(
+        f"{where}: its first row has one cell, by each delimiter of {which}; a row holds a pair: set delimiter to what "
+        "separates its cells"
+    )
 
 
 _OPEN = "has a quotation mark that no other one closes; close it, or delete it"

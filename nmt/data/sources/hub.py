@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 import re
+import sys
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,12 @@ from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.lines import check_unpacked_size, open_text, read_lines
 from nmt.data.provenance import key_settings
 from nmt.data.sources.archives import open_zip
-from nmt.data.sources.arrow_columns import table_pairs
+from nmt.data.sources.arrow_columns import choose_columns, table_pairs
 from nmt.data.sources.base import BadRows, Pairs, Reading
 from nmt.data.sources.csv_rows import SEPARATORS, csv_rows
-from nmt.errors import DataError
+from nmt.errors import DataError, SettingsError
+
+log = logging.getLogger(__name__)
 
 # Endings of single files, with the builder of the datasets library and its options.
 _BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,9 +49,12 @@ _CSV_FORM = (
 
 def read(source: HubSource, reading: Reading) -> Pairs:
     """The sentence pairs of a dataset. An empty (null) cell is an empty sentence, as in CSV files."""
-    columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
+    given = (source.src_column, source.tgt_column)
+    columns = (given[0] or reading.languages[0], given[1] or reading.languages[1])
     bad, row = BadRows(source.path, source.on_bad_row, reading), 0
-    for table in load_hub(source, columns, reading.lenient).with_format("arrow").iter(batch_size=8192):
+    dataset = load_hub(source, columns, reading.lenient).with_format("arrow")
+    columns = choose_columns(dataset.features.arrow_schema, given, reading.languages, source.path)
+    for table in dataset.iter(batch_size=8192):
         yield from table_pairs(table, columns, source.path, f" of {source.split}", row, _advice(source), bad)
         row += table.num_rows
     bad.close()
@@ -88,6 +94,8 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
     import datasets
 
     arguments, names = _arguments(source), dict[str, str]()
+    if not os.path.exists(source.path):
+        log.info("%s: no such file or folder here; looking for a dataset of the Hugging Face hub", source.path)
     check_card(source.path)
     try:
         with _quiet(datasets):
@@ -110,20 +118,27 @@ def load_hub(source: HubSource, columns: Sequence[str] = (), lenient: bool = Fal
         said = str(error)
         for file, name in names.items():
             said = said.replace(file, name)
-        raise DataError(said) from None
+        raise type(error)(said) from None
     except Exception as error:  # anything from ValueError to errors of its many backends
         raise DataError(_reason(error, source)) from None
 
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Silence the log of the library, which repeats the error that the library raises."""
-    before = datasets.logging.get_verbosity()
+    """Silence the logs of the library and of the hub, which repeat the error that the library raises, and its bars."""
+    hub = logging.getLogger("huggingface_hub")
+    before, level, bars = datasets.logging.get_verbosity(), hub.level, datasets.is_progress_bar_enabled()
     datasets.logging.set_verbosity(logging.CRITICAL)
+    hub.setLevel(logging.CRITICAL)
+    if bars and not (sys.stderr is not None and sys.stderr.isatty()):
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
         datasets.logging.set_verbosity(before)
+        hub.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
 
 
 def _arguments(source: HubSource) -> dict[str, Any]:
@@ -267,7 +282,9 @@ def _csv_options(builder: Any, files: Sequence[str], columns: Sequence[str], sou
     if sep is None:
         names = max(rows.values(), key=len)
         absent = next(column for column in columns if column not in names)
-        raise DataError(f"{where}: no column '{absent}'; line {number} names: {', '.join(names)}; {_advice(source)}")
+        raise SettingsError(
+            f"{where}: no column '{absent}'; line {number} names: {', '.join(names)}; {_advice(source)}"
+        )
     for column in columns:
         if rows[sep].count(column) > 1:
             raise DataError(f"{where}: names column '{column}' {rows[sep].count(column)} times; rename all but one")
@@ -305,7 +322,7 @@ def _reason(error: Exception, source: HubSource) -> str:
     elif isinstance(error, datasets.exceptions.DatasetNotFoundError):
         advice = "check the id (owner/name) and, for a gated dataset, that you are logged in"
     elif isinstance(error, ConnectionError) or "ffline" in type(error).__name__:
-        advice = "connect to the network once to fetch it, or name a local folder"
+        advice = "connect to the network once to fetch it, or name a local file or folder"
     elif "codec can't decode" in reason:
         advice = "convert its files to UTF-8, from Windows-1252 with iconv -f WINDOWS-1252 -t UTF-8"
     elif "Error tokenizing data" in reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from itertools import islice
@@ -21,7 +22,11 @@ from nmt.data.sources.base import (
     one_line,
     read_files,
 )
-from nmt.errors import DataError
+from nmt.data.sources.headings import columns
+from nmt.data.sources.table import tell_columns
+from nmt.errors import DataError, SettingsError
+
+_CORRECT = "; correct the line, or set on_bad_row: skip"
 
 
 def read(source: JsonlSource, reading: Reading) -> Pairs:
@@ -32,21 +37,43 @@ describe, name = describe_files, first_file
 
 
 def _pairs(path: str, source: JsonlSource, reading: Reading, bad: BadRows) -> Pairs:
-    keys, first = (source.src_key or reading.languages[0], source.tgt_key or reading.languages[1]), True
+    keys: tuple[str, str] | None = None
     for number, line in enumerate(file_lines(path, reading.counts, bad), 1):
         if not line.strip() or line == UNREADABLE:
             continue
         where = f"{path}:{number}"
         try:
-            row = _object(line, where, _one_value(path, line) if first else "")
+            row = _object(line, where, _one_value(path, line, reading) if keys is None else _CORRECT)
+            keys = keys or _choose_keys(row, source, reading, where)
             pair = _text(row, keys[0], where), _text(row, keys[1], where)
             if source.weight_key is not None:
                 reading.beside.set(where, _weight(row, source.weight_key, where))
         except DataError as error:
+            if isinstance(error, SettingsError) and not bad.skip:
+                raise
             bad(str(error))
             continue
-        first = False
         yield pair
+
+
+def _choose_keys(row: dict[str, Any], source: JsonlSource, reading: Reading, where: str) -> tuple[str, str]:
+    """The keys of source and target, by the first object where the configuration names none."""
+    given = (source.src_key, source.tgt_key)
+    keys = [key or language for key, language in zip(given, reading.languages, strict=True)]
+    if given == (None, None) and not all(_has(row, key) for key in keys):
+        src, tgt = columns(list(_keys(row, "")), reading.languages)
+        if src and tgt:
+            tell_columns(where, (src, tgt), reading.languages)
+            return src, tgt
+    return keys[0], keys[1]
+
+
+def _has(row: dict[str, Any], key: str) -> bool:
+    try:
+        lookup(row, key)
+    except KeyError:
+        return False
+    return True
 
 
 def _object(line: str, where: str, advice: str) -> dict[str, Any]:
@@ -64,12 +91,14 @@ def _object(line: str, where: str, advice: str) -> dict[str, Any]:
     return row
 
 
-def _one_value(path: str, line: str) -> str:
+def _one_value(path: str, line: str, reading: Reading) -> str:
     """Advice for a file whose first line is not a JSON object."""
     start = line.strip()[0]
     if start not in "[{":
-        return "; tab-separated files are kind: tsv" if "\t" in line else ""
+        return "; tab-separated files are kind: tsv" if "\t" in line else _CORRECT
     name, query = shlex.quote(path), "'.[]'" if start == "[" else "."
+    if re.match(r'\s*\[\s*"', line):  # an array of sentences on each line
+        query = shlex.quote("{{{}: .[0], {}: .[1]}}".format(*(json.dumps(code) for code in reading.languages)))
     return f"; JSON lines have one object on each line, converted by: jq -c {query} {name} > {name}.jsonl"
 
 
@@ -87,7 +116,7 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
             value = lookup(row, key)
         except KeyError:
             there = ", ".join(islice(_keys(row, ""), 20))
-            raise DataError(f"{where}: no key '{key}'; there is: {there}; set src_key and tgt_key") from None
+            raise SettingsError(f"{where}: no key '{key}'; there is: {there}; set src_key and tgt_key") from None
     if not isinstance(value, str):
         advice = 'write "" for an empty sentence' if value is None else "write each sentence in quotation marks"
         raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text; {advice}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from nmt.config.data import ParquetSource
 from nmt.data.formats import LOOKED_AT
-from nmt.data.sources.arrow_columns import cells, find_column, table_pairs
+from nmt.data.sources.arrow_columns import cells, choose_columns, find_column, table_pairs
 from nmt.data.sources.base import (
     BadRows,
     Pairs,
@@ -37,7 +37,6 @@ def _pairs(path: str, source: ParquetSource, reading: Reading, bad: BadRows) -> 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = (source.src_column or reading.languages[0], source.tgt_column or reading.languages[1])
     with open_file(path) as file:
         head = file.read(LOOKED_AT)
         if not head.startswith((b"PAR1", b"PARE")):
@@ -46,6 +45,8 @@ def _pairs(path: str, source: ParquetSource, reading: Reading, bad: BadRows) -> 
         first = 0  # rows before the table
         try:
             content = pq.ParquetFile(file)
+            given = source.src_column, source.tgt_column
+            columns = choose_columns(content.schema_arrow, given, reading.languages, path)
             read = columns if source.weight_column is None else (*columns, source.weight_column)
             tops = [find_column(content.schema_arrow, column, path, ADVICE)[0] for column in read]
             for batch in content.iter_batches(ROWS, columns=tops):

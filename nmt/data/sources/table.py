@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from nmt.config.data import Table
 from nmt.data.sources.base import Reading
-from nmt.data.sources.headings import are_names, like_names
-from nmt.errors import DataError
+from nmt.data.sources.headings import are_names, columns, like_names
+from nmt.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +22,14 @@ Columns = tuple[int | str, int | str]
 def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str], where: str) -> Columns:
     """The columns of a table, by the first row where the configuration names none.
 
-    A column that is not given is the one with the language code as its heading, or else the first for the source and
-    the second for the target.
+    A column that is not given is the one whose heading means its side (:func:`nmt.data.sources.headings.columns`), or
+    else the first for the source and the second for the target.
 
     Raises:
         DataError: two columns have the same heading.
     """
     given = (source.src_column, source.tgt_column)
-    codes = [heading(row, language) for language in languages]
+    codes = columns(row, languages)
     by_name = source.header is not False and (
         any(isinstance(column, str) for column in given)
         or all(column is not None or code is not None for column, code in zip(given, codes, strict=True))
@@ -42,12 +42,15 @@ def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str]
             found.append((code or languages[place]) if by_name else place)
         if isinstance(found[-1], str) and (count := list(row).count(found[-1])) > 1:
             raise DataError(f"{where}: names column '{found[-1]}' {count} times; rename all but one")
+    if by_name and source.src_column is None and source.tgt_column is None:
+        tell_columns(where, codes, languages)
     return found[0], found[1]
 
 
-def heading(row: Sequence[str], language: str) -> str | None:
-    """The cell of a row that is a language code, whatever its case; None if no cell is."""
-    return next((cell for cell in row if cell.strip().lower() == language.lower()), None)
+def tell_columns(where: str, found: Sequence[str | None], languages: tuple[str, str]) -> None:
+    """Say which columns were found by their names, unless those are the language codes."""
+    if [str(name).strip().lower() for name in found] != [language.lower() for language in languages]:
+        log.info("%s: source column '%s', target column '%s'", where, *found)
 
 
 def column_numbers(row: Sequence[str], columns: Columns, where: str, form: str, advice: str = "") -> tuple[int, int]:
@@ -67,9 +70,9 @@ def column_numbers(row: Sequence[str], columns: Columns, where: str, form: str, 
         elif column in row:
             numbers.append(row.index(column))
         else:
-            raise DataError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
+            raise SettingsError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
     if len(row) <= max(numbers):
-        raise DataError(
+        raise SettingsError(
             f"{where}: has {len(row)} {form}column(s), but src_column is {columns[0]} and tgt_column {columns[1]}, "
             f"counted from 0{advice}"
         )
@@ -132,7 +135,7 @@ def _check_header(
         above_numbers += 1
     named = ", ".join(cell[:40] for cell in rows[0])
     if are_names(cells, languages) or above_numbers > 1:
-        raise DataError(
+        raise SettingsError(
             f"{where}: looks like a header ({named}); set header: true to leave it out, or header: false if it is a "
             "pair of sentences"
         )

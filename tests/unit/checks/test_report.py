@@ -25,3 +25,15 @@ def test_control_characters_do_not_reach_the_terminal():
 def test_small_shares_have_two_digits():
     assert share(3, 1000) == "3 (0.3%)"
     assert share(500, 1000) == "500 (50%)"
+
+
+def test_lines_fit_the_terminal_and_keep_their_indent():
+    examples = ("1: A dog runs over the green grass near the lake. ||| Ein Hund rennt am See über das grüne Gras.",)
+    finding = Finding("warning", "equal", "train: 3 of 10 pairs have equal sides, more than 2%", "drop them", examples)
+    wide = text([finding]).splitlines()
+    narrow = text([finding], 60).splitlines()
+    assert len(wide) == 3
+    assert len(narrow) > 3
+    assert max(map(len, narrow)) <= 60
+    assert all(line.startswith(" " * 23) for line in narrow[1:])
+    assert "".join(narrow).replace(" ", "") == "".join(wide).replace(" ", "")

@@ -31,7 +31,7 @@ class Bench:
     def measure(self, settings):
         self.asked.append(settings)
         unknown = 0.0 if "extend_vocabulary" in settings["init"] else self.unknown
-        return Measured(Cost(10**6, 2**30, 0.1, 1.0, 95, 0.5, 50, 10**7, 4 * 10**7), 100.0, 8000, unknown)
+        return Measured(Cost(10**6, 2**30, 0.1, 1.0, 95, 0.5, 0.5, 0.0, 50, 10**7, 4 * 10**7), 100.0, 8000, unknown)
 
 
 def chosen(base, pairs=3_000, minutes=600, bench=None, **given):

@@ -1,12 +1,14 @@
 """What a first reading tells of the data."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
-from nmt.errors import DataError
+from nmt.errors import ConfigError, DataError, SettingsError
 from nmt.starting import material
-from nmt.starting.material import Languages, count_pairs, read_material, source_of
+from nmt.starting.material import Languages, advised, count_pairs, parts_of, read_material, source_of, text_source
 
 LANGUAGES = Languages("en", "de")
 
@@ -72,3 +74,80 @@ def test_a_test_set_of_training_pairs_is_refused(source, tmp_path):
     assert count_pairs(half, LANGUAGES, known) == 20
     with pytest.raises(DataError, match="300 of its 300 pairs are training pairs"):
         count_pairs(source, LANGUAGES, known)
+
+
+def test_a_source_with_its_keys(source):
+    Path("a.csv").write_text("".join(f"{n},line {n},Zeile {n}\n" for n in range(300)))
+    written = source_of(["{path: a.csv, src_column: 2, tgt_column: 1}"], LANGUAGES)
+    assert read_material(written, LANGUAGES).sample[0][1] == ("Zeile 0", "line 0")
+    assert source_of(["csv"], LANGUAGES) == {"kind": "auto", "path": "csv"}  # a folder with the name of a kind
+    with pytest.raises(DataError, match="is no mapping; write a source as"):
+        source_of(["{path: a.csv"], LANGUAGES)
+    with pytest.raises(DataError, match="a name is empty"):
+        source_of([""], LANGUAGES)
+    Path("b.csv").write_text("1,2\n")
+    with pytest.raises(DataError, match=r"a\.csv and b\.csv: two names mean two files of text"):
+        source_of(["a.csv", "b.csv"], LANGUAGES)
+    with pytest.raises(ConfigError, match=r"DATA: data\.train\.headr: unknown key; did you mean data\.train\.header\?"):
+        read_material({"kind": "csv", "path": "a.csv", "headr": True}, LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "a\tb\tc\n1\t2\n",
+            r"; to leave out such rows, write the data as '\{kind: tsv, path: \"a\.tsv\", on_bad_row: skip\}'",
+        ),
+        ("German\tFrench\na\tb\n", r"; write keys with the data as '\{kind: tsv, path: \"a\.tsv\", KEY: VALUE\}'"),
+    ],
+)
+def test_keys_that_a_message_names_can_be_given(source, text, said):
+    Path("a.tsv").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        read_material("a.tsv", LANGUAGES)
+    assert re.search(said, str(advised(error.value, "a.tsv", LANGUAGES)))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("empty", r"empty: holds no parallel text: no files that end in \.en and \.de"),
+        ("notes", r"notes: holds no parallel text"),
+        ("https://example.com/a.zip", r"is an address; download the file"),
+    ],
+)
+def test_names_that_hold_no_pairs(source, name, said):
+    Path("empty").mkdir()
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("hello\n")
+    with pytest.raises(DataError, match=said):
+        read_material(name, LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train", "dev", "test"], {"train": ["train"], "valid": ["dev"], "test": ["test"]}),
+        (["europarl.train", "news-train", "newstest2019", "val"], {}),  # one name says nothing
+        (["a.train", "b_train", "2019.test", "valid"], {"train": ["a.train", "b_train"], "valid": ["valid"],
+         "test": ["2019.test"]}),
+        (["train", "latest"], {}),
+        (["train"], {}),
+        (["dev", "test"], {}),
+    ],
+)  # fmt: skip
+def test_files_of_a_folder_have_their_parts(tmp_path, names, expected):
+    for name in names:
+        for language in ("en", "de"):
+            (tmp_path / f"{name}.{language}").write_text("a\n")
+    found = parts_of([str(tmp_path)], LANGUAGES)
+    stems = {part: sorted(Path(src).name.removesuffix(".en") for src, _ in pairs) for part, pairs in found.items()}
+    assert stems == {part: sorted(each) for part, each in expected.items()}
+    assert all(Path(src).with_suffix(".de") == Path(tgt) for pairs in found.values() for src, tgt in pairs)
+
+
+def test_the_source_of_pairs_of_files():
+    assert text_source([("a.en", "a.de")]) == {"kind": "text", "src": "a.en", "tgt": "a.de"}
+    two = text_source([("a.en", "a.de"), ("b.en", "b.de")])
+    assert two == {"kind": "text", "src": ["a.en", "b.en"], "tgt": ["a.de", "b.de"]}

@@ -21,7 +21,7 @@ class Bench:
         self.seconds = seconds
 
     def measure(self, settings):
-        cost = Cost(1_234_567, 3 * 2**29, self.seconds, 1.0, 608, 0.5, 50, 10**7, 4 * 10**7)
+        cost = Cost(1_234_567, 3 * 2**29, self.seconds, 1.0, 608, 0.5, 0.5, 0.0, 50, 10**7, 4 * 10**7)
         return Measured(cost, 640.0, settings["tokenizer"]["vocab_size"])
 
 

@@ -1,6 +1,7 @@
 """The cost and the end of a training, against hand calculation and against the files of a run."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from nmt import pipeline
 from nmt.config.load import load_config
 from nmt.config.train import TrainConfig
 from nmt.run.directory import Run
+from nmt.starting.measure import Measured
 from nmt.training import estimate
 from nmt.training.estimate import Cost, End
 from nmt.training.plan import Pace
 
 COST = Cost(
     parameters=10, memory=100, step_seconds=0.5, share=1.0, epoch_steps=60, validation_seconds=10.0,
-    validation_lines=100, checkpoint=30, disk=100,
+    longest_validation=10.0, pictures=0.5, validation_lines=100, checkpoint=30, disk=100,
 )  # fmt: skip
 
 
@@ -95,17 +97,37 @@ def test_the_sizes_are_those_of_the_files_of_a_run(place, tmp_path):
 
 
 def test_hypotheses_of_the_measured_search_are_as_long_as_their_references(place, tmp_path):
+    """Also of a model that ends each hypothesis at once."""
     made = trainer(load_config("c.yaml"), tmp_path)
     lengths: list[int] = []
     engine = type(made.validate.translator(made.model).engine)
     search = engine.search
 
     def noting(self, sources, limits, nbest):
-        lengths.extend(limits)
-        return search(self, sources, limits, nbest)
+        found = search(self, sources, limits, nbest)
+        lengths.extend(len(hypotheses[0].tokens) for hypotheses in found)
+        return found
 
+    output, eos = made.model.output, made.validate.tokenizer.eos_id
+    output.register_forward_hook(lambda module, inputs, logits: logits.index_fill(-1, torch.tensor(eos), 1e4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "search", noting)
         cost = estimate.measure(made)
+    assert len(output._forward_hooks) == 1
     assert sorted(lengths) == sorted(made.validate.lengths[1].tolist())
-    assert cost.validation_seconds > 0
+    assert 0 < cost.pictures < cost.validation_seconds < cost.longest_validation
+
+
+def test_the_first_validation_may_last_until_the_limit_of_length():
+    slow = replace(COST, longest_validation=16.0)
+    config = TrainConfig(max_steps=250, validate_every=100)
+    assert estimate.end(config, Pace(COST.epoch_steps), slow) == End(250, 3, 161.0)
+    # 6 seconds more leave 96 s of 102: 100 steps, a validation of 10 s and 72 steps, then the last validation
+    config = TrainConfig(max_minutes=102 / 60, validate_every=100)
+    found = estimate.end(config, Pace(COST.epoch_steps), slow)
+    assert (found.steps, found.validations, round(found.seconds, 3)) == (172, 2, 112.0)
+
+
+def test_pictures_cost_the_same_for_any_validation_set():
+    cost = replace(COST, validation_seconds=10.5, pictures=0.5)  # of 100 lines
+    assert Measured(cost, 1.0, 100).validation_seconds(1000) == pytest.approx(100.5)

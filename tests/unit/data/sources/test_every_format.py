@@ -159,7 +159,10 @@ def test_utf16_is_recognised(here: Path, text: str, encoding: str) -> None:
 @pytest.mark.parametrize("text", ["hallo\0welt\n", "при\0вет мир\n", "上\0海 一\n", "a\0b\0c\0 d\n"])
 def test_utf8_with_nul_characters_is_not_taken_for_utf16(here: Path, text: str) -> None:
     Path("a.tsv").write_text(f"one\teins\n{text}")
-    assert message(kind="tsv", path="a.tsv") == "a.tsv:2: holds a NUL character; is it a text file, in UTF-8?"
+    assert message(kind="tsv", path="a.tsv") == (
+        "a.tsv:2: holds a NUL character; is it a text file, in UTF-8? if so, remove them: "
+        "tr -d '\\000' < a.tsv > a.tsv.clean"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])

@@ -77,9 +77,10 @@ def test_csv_forms(here: Path, text: str, fields: dict[str, Any], expected: list
 @pytest.mark.parametrize(
     ("data", "fields", "said"),
     [
-        ("one\ntwo\n", {}, "a: its first row has one cell, by each delimiter of ',', ';', 'tab', '|'; set delimiter"),
+        ("one\ntwo\n", {}, "a: its first row has one cell, by each delimiter of ',', ';', 'tab', '|'; a row holds a "
+         "pair: set delimiter to what separates its cells"),
         ("a,b;c\n", {}, "a: its cells may be separated by ',', ';'; set delimiter to the right one"),
-        ("source,target\na,b\n", {}, "a:1: looks like a header (source, target); set header: true to leave it out, or "
+        ("German,French\na,b\n", {}, "a:1: looks like a header (German, French); set header: true to leave it out, or "
          "header: false if it is a pair of sentences"),
         ("x,de\na,b\n", {"src_column": "en"}, "a:1: no column 'en'; the header names: x, de"),
         ("en,de,en\na,b,c\n", {}, "a:1: names column 'en' 2 times; rename all but one"),
@@ -422,14 +423,14 @@ def test_xlsx(here: Path) -> None:
 
 
 def test_xlsx_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rows: list[list[Any]] = [["source", "target"], ["one", "eins"]]
+    rows: list[list[Any]] = [["German", "French"], ["one", "eins"]]
     bad: list[list[Any]] = [["one", "eins"], ["#N/A", "x"], ["two", "zwei"]]
     workbook("a.xlsx", {"Text": rows, "Empty": [], "Data": bad})
     for fields, said in [
-        ({}, "a.xlsx: sheet 'Text', row 1: looks like a header (source, target); set header: true to leave it out, or "
+        ({}, "a.xlsx: sheet 'Text', row 1: looks like a header (German, French); set header: true to leave it out, or "
          "header: false if it is a pair of sentences"),
         ({"sheet": "Data"}, "a.xlsx: sheet 'Data', row 2: holds the error #N/A; correct the formula"),
-        ({"src_column": "en"}, "a.xlsx: sheet 'Text', row 1: no column 'en'; the header names: source, target"),
+        ({"src_column": "en"}, "a.xlsx: sheet 'Text', row 1: no column 'en'; the header names: German, French"),
         ({"sheet": "Empty"}, "a.xlsx: sheet 'Empty' is empty; name another one as sheet: Text, Data"),
         ({"sheet": "text"}, "a.xlsx: no sheet 'text'; it has: Text, Empty, Data"),
         ({"sheet": "Text", "tgt_column": 2}, "a.xlsx: sheet 'Text', row 1: has 2 column(s), but src_column is 0 and "

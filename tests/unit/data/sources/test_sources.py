@@ -86,7 +86,12 @@ GZ = gzip.compress(NUMBERS, mtime=0)
             "hallo".encode("utf-16"),
             "a.txt: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a.txt > a.txt.utf8",
         ),
-        ("a.txt", b"a\nb\0c\n", "a.txt:2: holds a NUL character; is it a text file, in UTF-8?"),
+        (
+            "a.txt",
+            b"a\nb\0c\n",
+            "a.txt:2: holds a NUL character; is it a text file, in UTF-8? if so, remove "
+            "them: tr -d '\\000' < a.txt > a.txt.clean",
+        ),
         (
             "a.txt",
             b"ok\xed\xa0\x80\n",
@@ -161,7 +166,7 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         (
             "jsonl",
             '{"de": "a", "en": "b"}\n{"de": "a" "en"}\n',
-            "f:2: not valid JSON: Expecting ',' delimiter (column 12)",
+            "f:2: not valid JSON: Expecting ',' delimiter (column 12); correct the line, or set on_bad_row: skip",
         ),
         ("jsonl", "[" * 100_000, "f:1: not valid JSON: nested too deeply"),
         (
@@ -173,7 +178,7 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
             "jsonl",
             '["a"]',
             "f:1: is an array, not an object with keys; JSON lines have one object on each line, converted by: "
-            "jq -c '.[]' f > f.jsonl",
+            """jq -c '{"de": .[0], "en": .[1]}' f > f.jsonl""",
         ),
         (
             "jsonl",
