@@ -239,7 +239,8 @@ def _draw_time(axis: Any, found: Comparison) -> None:
         axis.errorbar(
             [time.mean], [group.mean], yerr=ends, color=_look(place)["color"], fmt="o", markersize=5, capsize=4
         )
-        axis.annotate(_short(label, 20), (time.mean, group.mean), xytext=(5, 4), textcoords="offset points", fontsize=8,
+        beside = (5, -11 if place % 2 else 4)  # by turns below and above, for neighbours
+        axis.annotate(_short(label, 20), (time.mean, group.mean), xytext=beside, textcoords="offset points", fontsize=8,
                       parse_math=False)  # fmt: skip
     axis.set_xlim(0, 1.25 * max(group.mean for group in found.costs["seconds"]))  # room for the last label
     axis.set_xlabel("seconds for 1,000 sentences")
