@@ -239,7 +239,8 @@ def _draw_time(axis: Any, found: Comparison) -> None:
         axis.errorbar(
             [time.mean], [group.mean], yerr=ends, color=_look(place)["color"], fmt="o", markersize=5, capsize=4
         )
-        axis.annotate(_short(label, 20), (time.mean, group.mean), xytext=(5, 4), textcoords="offset points", fontsize=8,
+        beside = (5, -11 if place % 2 else 4)  # by turns below and above, for neighbours
+        axis.annotate(_short(label, 20), (time.mean, group.mean), xytext=beside, textcoords="offset points", fontsize=8,
                       parse_math=False)  # fmt: skip
     axis.set_xlim(0, 1.25 * max(group.mean for group in found.costs["seconds"]))  # room for the last label
     axis.set_xlabel("seconds for 1,000 sentences")
@@ -286,7 +287,7 @@ def _spread(group: Group, latex: bool, digits: int) -> str:
 
 
 def _number(value: float, latex: bool, digits: int, sign: str = "") -> str:
-    return f"{value:{sign}.{digits}f}".replace("-", "$-$" if latex else "-")
+    return f"{value:{sign}z.{digits}f}".replace("-", "$-$" if latex else "-")
 
 
 def _costs(found: Comparison) -> Rows:
@@ -302,7 +303,7 @@ def _tests(found: Comparison) -> Rows:
     for one in found.tests:
         sure = one.difference != 0 and max(one.bootstrap, one.randomisation) < SIGNIFICANT
         rows.append([
-            one.a, one.b, TITLES[one.metric], f"{one.difference:+.2f}", f"{one.bootstrap:.4f}",
+            one.a, one.b, TITLES[one.metric], f"{one.difference:+z.2f}", f"{one.bootstrap:.4f}",
             f"{one.randomisation:.4f}", "*" if sure else "",
         ])  # fmt: skip
     return rows
@@ -321,7 +322,7 @@ def _bin_rows(found: Comparison, bins: Sequence[Bin]) -> Rows:
     two = len(others) == 1
     rows = [["", "sentences", *found.labels, *([f"{others[0]} - {first}"] if two else [])]]
     for one in bins:
-        difference = [f"{one.bleu[1] - one.bleu[0]:+.2f}"] if two else []
+        difference = [f"{one.bleu[1] - one.bleu[0]:+z.2f}"] if two else []
         rows.append([one.label, f"{one.sentences:,}", *(f"{value:.2f}" for value in one.bleu), *difference])
     return rows
 

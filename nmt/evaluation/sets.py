@@ -142,7 +142,8 @@ class Evaluated:
         """The search in words."""
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
-        cut = f", {self.cut:,} translations at the limit of length" if self.cut else ""
+        many = "translation" if self.cut == 1 else "translations"
+        cut = f", {self.cut:,} {many} at the limit of length" if self.cut else ""
         return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
 
 

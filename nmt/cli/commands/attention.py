@@ -28,7 +28,7 @@ HELP = "show what a trained run attends to, as a page for a browser"
 PAGE = "attention.html"
 METHODS: tuple[Method, ...] = ("gradient", "erase", "norm")
 TITLES: dict[Method | None, str] = {
-    None: "mean attention over the source",
+    None: "attention over the source",
     "gradient": "contributions of the source, input x gradient",
     "erase": "contributions of the source, by erasing each token",
     "norm": "contributions of the source, norms of the weighted vectors",
@@ -137,6 +137,7 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
 def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
     """Write an image of the best hypothesis of one sentence."""
     with showing("loading PyTorch", unit=""):
+        from nmt.config.model import RNNConfig
         from nmt.insight.attention import attention_map
         from nmt.insight.figures import attention_figure, image_format, save_figure
 
@@ -160,7 +161,9 @@ def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
     drawn = attention_map(translator.engine.model, translator.tokenizer, source, best.tokens, method)
     if drawn is None:
         raise DataError("nothing to draw: the model has no attention, or the translation is empty")
-    title = f"{run.load_config().name}: {TITLES[method]}"
+    config = run.load_config()
+    is_single = isinstance(config.model, RNNConfig) and config.model.hops == 1
+    title = f"{config.name}: {'' if is_single or method is not None else 'mean '}{TITLES[method]}"
     try:
         save_figure(
             attention_figure(*drawn, title=title, label="attention weight" if method is None else "share"), path
