@@ -8,11 +8,12 @@ that it is alive even while one unit of it takes minutes.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -138,6 +139,21 @@ def counted(items: Iterable[T], label: str, unit: str, block: int = 4096) -> Ite
                 add(block)
 
 
+_left: list[threading.Thread] = []  # threads whose functions were interrupted
+
+
+def leave(code: int) -> None:
+    """End the process at once if a function of :func:`waiting` still runs after a signal.
+
+    At the usual end of a process, destructors of a C++ library whose threads run abort the process.
+    """
+    if any(thread.is_alive() for thread in _left):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
 def waiting(label: str, work: Callable[[], T]) -> T:
     """Run a function that reports nothing while it works, such as one call of a C++ library, and show the time.
 
@@ -156,8 +172,12 @@ def waiting(label: str, work: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, daemon=True, name=label)
     with showing(label, unit=""):
         thread.start()
-        while thread.is_alive():
-            thread.join(0.5)
+        try:
+            while thread.is_alive():
+                thread.join(0.5)
+        except BaseException:
+            _left.append(thread)
+            raise
     if error:
         raise error[0]
     return result[0]

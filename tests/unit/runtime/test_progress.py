@@ -124,3 +124,30 @@ def test_a_signal_ends_a_call_that_reports_nothing():
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 3
     assert time.monotonic() - begun < 30
+
+
+def test_the_process_ends_at_once_while_an_interrupted_function_runs(monkeypatch):
+    ended: list[int] = []
+    monkeypatch.setattr(progress.os, "_exit", ended.append)
+    monkeypatch.setattr(progress, "_left", [])
+    release, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait()
+
+    def interrupt(*_: object) -> None:
+        begun.wait()
+        raise KeyboardInterrupt
+
+    progress.leave(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            waiting("working", work)
+    progress.leave(130)
+    [thread] = progress._left
+    release.set()
+    thread.join()
+    progress.leave(130)
+    assert ended == [130]
