@@ -27,6 +27,8 @@ QUIET = 2.0  # seconds before a bar appears
 EVERY = 30.0  # seconds between two lines
 BEAT = 1.0  # seconds between two looks at the clock
 
+_bars: list[tqdm[Any]] = []  # on the terminal
+
 
 class Step:
     """A step of a known or unknown size, as people see it.
@@ -44,12 +46,15 @@ class Step:
         self.shown = log.isEnabledFor(logging.INFO)
         self.bar: tqdm[Any] | None = None
         if self.shown and sys.stderr is not None and sys.stderr.isatty():
+            self.shown = not _bars  # a step within another one, whose bar shows that it is alive
+        if self.shown and sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(
                 desc=label, total=total, unit=f" {unit}", bar_format=None if unit else "{desc}: {elapsed}",
                 delay=QUIET, miniters=0, dynamic_ncols=True, leave=False, file=sys.stderr,
             )  # fmt: skip
+            _bars.append(self.bar)
         self.ended = threading.Event()
         self.telling = threading.Lock()
         self.beat: threading.Thread | None = None
@@ -104,6 +109,8 @@ class Step:
             self.beat.join()
         if self.bar is not None:
             self.bar.close()
+            if self.bar in _bars:
+                _bars.remove(self.bar)
 
 
 def duration(seconds: float) -> str:
