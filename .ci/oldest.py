@@ -9,9 +9,9 @@ LINTERS = {"ruff", "mypy", "import-linter"}  # their output differs between vers
 
 
 def oldest(project: dict) -> list[str]:
-    """``name==version`` for every requirement of the form ``name>=version``."""
+    """``name==version`` for every requirement of the form ``name>=version``, which may exclude later versions."""
     requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
-    bounds = (re.fullmatch(r"([A-Za-z0-9_-]+)>=([0-9.]+)", each) for each in requirements)
+    bounds = (re.fullmatch(r"([A-Za-z0-9_-]+)>=([0-9.]+)(,!=[0-9.]+)*", each) for each in requirements)
     return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound and bound[1] not in LINTERS]
 
 

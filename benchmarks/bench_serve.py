@@ -11,15 +11,19 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import re
+import selectors
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 NMT = [sys.executable, "-m", "nmt"]
 
 
@@ -31,11 +35,50 @@ class Tally:
     sent: int = 0
     wrong: int = 0
     errors: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def lost(self) -> int:
         return self.sent - len(self.seconds) - len(self.errors)
+
+
+@dataclass
+class Client:
+    """A connection with one request at a time.
+
+    Attributes:
+        number: of the next line.
+        place: of the line that is asked for.
+        received: of its answer.
+    """
+
+    port: int
+    number: int
+    place: int = 0
+    started: float = 0.0
+    received: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.connect()
+
+    def connect(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, requests: Sequence[bytes]) -> None:
+        self.place, self.received, self.started = self.number % len(requests), b"", time.monotonic()
+        self.number += 61
+        self.socket.sendall(requests[self.place])
+
+    def answer(self) -> tuple[int, bytes] | None:
+        """Read; the status and the body when the answer is whole."""
+        data = self.socket.recv(65536)
+        if not data:
+            raise ConnectionError("the server has closed the connection")
+        self.received += data
+        head, found, body = self.received.partition(b"\r\n\r\n")
+        if not found or len(body) < int(LENGTH.findall(head)[0]):
+            return None
+        return int(head[9:12]), body
 
 
 def batch(run: str, lines: list[str], options: list[str]) -> tuple[list[str], float]:
@@ -60,35 +103,6 @@ def _seconds(command: list[str]) -> float:
     return sorted(found)[1]
 
 
-def client(port: int, languages: tuple[str, str], lines: list[str], expected: list[str], first: int, end: float,
-           tally: Tally) -> None:  # fmt: skip
-    """Send lines from ``first`` on until ``end``."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    number = first
-    while time.monotonic() < end:
-        place = number % len(lines)
-        number += 61
-        body = json.dumps({"q": lines[place], "source": languages[0], "target": languages[1]})
-        started = time.monotonic()
-        with tally.lock:
-            tally.sent += 1
-        try:
-            connection.request("POST", "/translate", body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            with tally.lock:
-                tally.errors.append(f"{type(error).__name__}: {error}")
-            connection.close()
-            continue
-        with tally.lock:
-            if response.status == 200:
-                tally.seconds.append(time.monotonic() - started)
-                tally.wrong += answer["translatedText"] != expected[place]
-            else:
-                tally.errors.append(f"{response.status}: {answer.get('error')}")
-
-
 def load(run: str, lines: list[str], expected: list[str], clients: int, seconds: float, options: list[str]) -> Tally:
     """Start the server, load it, and stop it."""
     with subprocess.Popen([*NMT, "serve", run, "--port", "0", *options], stderr=subprocess.PIPE, text=True) as process:
@@ -97,18 +111,60 @@ def load(run: str, lines: list[str], expected: list[str], clients: int, seconds:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/languages")
         source = next(each for each in json.loads(connection.getresponse().read()) if each["targets"])
-        languages = (source["code"], source["targets"][0])
-        tally, end = Tally(), time.monotonic() + seconds
-        shared = port, languages, lines, expected
-        threads = [threading.Thread(target=client, args=(*shared, 7919 * n, end, tally)) for n in range(clients)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        requests = [_request(line, source["code"], source["targets"][0]) for line in lines]
+        before = _processor(process.pid)
+        tally = ask([Client(port, 7919 * number) for number in range(clients)], requests, expected, seconds)
+        spent = _processor(process.pid) - before
+        print(f"server {1000 * spent / max(1, len(tally.seconds)):.2f} processor seconds for 1,000 requests")
         process.terminate()
         for line in process.stderr:
             print(f"server: {line}", end="", file=sys.stderr)
     return tally
+
+
+def ask(clients: list[Client], requests: list[bytes], expected: list[str], seconds: float) -> Tally:
+    """Send requests for so many seconds, all in one thread: clients take part of the cores that they measure."""
+    tally, end, waiting = Tally(), time.monotonic() + seconds, selectors.DefaultSelector()
+
+    def send(client: Client) -> None:
+        if time.monotonic() < end:
+            tally.sent += 1
+            client.ask(requests)
+            waiting.register(client.socket, selectors.EVENT_READ, client)
+
+    for client in clients:
+        send(client)
+    while waiting.get_map() and time.monotonic() < end + 60:
+        for key, _ in waiting.select(1):
+            client = key.data
+            try:
+                if (answer := client.answer()) is None:
+                    continue
+                waiting.unregister(client.socket)
+                status, body = answer
+                if status == 200:
+                    tally.seconds.append(time.monotonic() - client.started)
+                    tally.wrong += json.loads(body)["translatedText"] != expected[client.place]
+                else:
+                    tally.errors.append(f"{status}: {body[:200]!r}")
+            except OSError as error:
+                tally.errors.append(f"{type(error).__name__}: {error}")
+                waiting.unregister(client.socket)
+                client.connect()
+            send(client)
+    return tally
+
+
+def _request(line: str, source: str, target: str) -> bytes:
+    body = json.dumps({"q": line, "source": source, "target": target}).encode()
+    head = f"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
+
+
+def _processor(process: int) -> float:
+    """Processor seconds of a process and its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

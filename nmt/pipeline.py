@@ -25,8 +25,10 @@ from nmt.checks.finding import Finding, Level
 from nmt.config.compare import config_diff, digest, fixed_settings, flatten
 from nmt.config.experiment import Config
 from nmt.config.init import InitConfig
+from nmt.config.pretrained import find_run
 from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
+from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
 from nmt.data.examples import Examples
@@ -38,7 +40,7 @@ from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
 from nmt.data.teacher import Teacher, identity
 from nmt.data.tokenizer import Symbols, Tokenizer
-from nmt.errors import ConfigError, DataError, RunError
+from nmt.errors import ConfigError, DataError, RunError, TokenizerError
 from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
@@ -71,6 +73,7 @@ from nmt.runtime.signals import Interrupted, number_of
 from nmt.training import estimate, plan
 from nmt.training.batching import choose_batching
 from nmt.training.final import describe
+from nmt.training.parallel import choose_parallel
 from nmt.training.prepared import Prepared
 from nmt.training.reporting import record_final_metrics
 from nmt.training.saving import Saving
@@ -103,14 +106,14 @@ def prepare(config: Config, run: Run | None = None, tell_losses: bool = True) ->
     log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, Path(config.data.store))
     log.info("%s", encoded.summary())
-    unknown = unknown_summary(encoded.unknown, config.tokenizer, config.init is not None)
+    unknown = unknown_summary(encoded.unknown, config.tokenizer, config.tokenizer_key)
     if unknown and tell_losses:
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
     with showing("checking what the tokenizer keeps", unit=""):
         round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
     if tell_losses:
-        log.info("%s", round_trip.summary(config.tokenizer, config.init is not None))
+        log.info("%s", round_trip.summary(config.tokenizer, config.tokenizer_key))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 
@@ -127,9 +130,13 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     # Sampling changes how text is read while training, not the model that is trained on the text.
     if config.init is not None:
         return _inherited_tokenizer(config, corpus, run)
+    if config.tokenizer.run is not None:
+        return _tokenizer_of_run(config, config.tokenizer.run, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
+    casing = Casing.of(config.data, corpus)
     more: list[Any] = [list(symbols)] if any(symbols) else []
+    more += [casing.settings] if casing is not None else []
     source = None
     if (section := encoder.section_of(config)) is not None and not (run and run.started):
         source = encoder.source_tokenizer(section)
@@ -141,7 +148,9 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
         log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    return Tokenizer.load(path) if path.is_dir() else Tokenizer.train(config.tokenizer, corpus, path, symbols, source)
+    if path.is_dir():
+        return Tokenizer.load(path)
+    return Tokenizer.train(config.tokenizer, corpus, path, symbols, source, casing)
 
 
 def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
@@ -151,13 +160,36 @@ def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tok
         ConfigError: the vocabulary lacks a tag or a symbol of the data.
     """
     assert config.init is not None
-    found = _start_tokenizer(config, config.init, corpus, run)
+    return _with_symbols(_start_tokenizer(config, config.init, corpus, run), config, "init.from")
+
+
+def _tokenizer_of_run(config: Config, name: str, run: Run | None) -> Tokenizer:
+    """The tokenizer of a run that was started, else that of the run ``name``.
+
+    Raises:
+        ConfigError: no such run exists, or its vocabulary lacks a tag or a symbol of the data.
+        TokenizerError: the run has no tokenizer, or a damaged one.
+    """
+    path = run.tokenizer if run and run.started and run.tokenizer.is_dir() else None
+    if path is None:
+        path = Run(find_run(name, config.runs)).tokenizer
+        if not path.is_dir():
+            raise TokenizerError(f"tokenizer.run: {path}: no such folder; start the training of that run first")
+    return _with_symbols(Tokenizer.load(path), config, "tokenizer.run")
+
+
+def _with_symbols(found: Tokenizer, config: Config, key: str) -> Tokenizer:
+    """The tokenizer that ``key`` brings, once it is known to have the tags and symbols of the data.
+
+    Raises:
+        ConfigError: it lacks one.
+    """
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
     lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
-            f"data.train: the vocabulary of init.from lacks {', '.join(lacking)}; remove the tag or modifier, or start "
-            "from a model that was trained with it"
+            f"data.train: the vocabulary of {key} lacks {', '.join(lacking)}; remove the tag or modifier, or name one "
+            "that was trained with it"
         )
     return found
 
@@ -167,11 +199,13 @@ def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus, run: Run 
     if run and run.started and run.tokenizer.is_dir():
         return Tokenizer.load(run.tokenizer)
     store, more = Path(config.data.store), init.extend_vocabulary
-    fingerprint = start.source_fingerprint(start.source_of(init, config.runs))
-    shape = [fingerprint, *([more, corpus.key, config.tokenizer.train_sentences] if more else [])]
+    casing = Casing.of(config.data, corpus) if more else None
+    shape: list[Any] = [start.source_fingerprint(start.source_of(init, config.runs))]
+    shape += [more, corpus.key, config.tokenizer.train_sentences] if more else []
+    shape += [casing.settings] if casing is not None else []
     path = store / f"tokenizer-{digest('init', shape)}"
     if not path.is_dir():
-        return start.make_tokenizer(config, corpus, path)
+        return start.make_tokenizer(config, corpus, path, casing)
     verify_entry(path, store)
     return Tokenizer.load(path)
 
@@ -280,7 +314,8 @@ class Training:
         """Train until a limit is reached; return the limit in words."""
         trainer, train = self.trainer, self.config.train
         _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
-        _log(summary(self.config, batching, self.prepared, trainer, self.resumed))
+        _, parallel = choose_parallel(self.config, trainer.model, self.place)
+        _log(summary(self.config, batching, parallel, self.prepared, trainer, self.resumed))
         if self.config.init is not None:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
@@ -401,12 +436,14 @@ class Training:
     def _translator(self, config: Config) -> Translator[TorchEngine]:
         """A translator of the trainer's model."""
         prepared = self.prepared
-        return new_translator(self.trainer.model, prepared.tokenizer, config, prepared.encoded.limits, self.place)
+        return new_translator(
+            self.trainer.updater.searchable, prepared.tokenizer, config, prepared.encoded.limits, self.place
+        )
 
     def _load_final(self) -> None:
         """Give the model the weights of the final model on all ranks; they are read once."""
         if not self.has_final:
-            model, tokenizer = self.trainer.model, self.prepared.tokenizer
+            model, tokenizer = self.trainer.updater.allocated(), self.prepared.tokenizer
             self.ranks.on_main(lambda: load_final(self.run, model, tokenizer))
             self.ranks.broadcast_weights(model)
             self.has_final = True
@@ -473,7 +510,8 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
-    updater = Updater(train, model, reader, place)
+    sharded, _ = choose_parallel(config, model, place)
+    updater = Updater(train, model, reader, place, sharded)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
     return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
 
@@ -514,8 +552,8 @@ def measure(config: Config) -> list[Finding]:
     # Prepare
     place = _set_up(config.train, ALONE)
     prepared = prepare(config, tell_losses=False)
-    findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer))]
-    if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer):
+    findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer, config.tokenizer_key))]
+    if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer, config.tokenizer_key):
         findings.append(_told("unknown", unknown))
     # Measure
     trainer, cost = measure_cost(config, prepared, place)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt import pipeline
+from nmt.config.compare import config_diff
 from nmt.config.evaluation import Metric
 from nmt.config.experiment import Config
 from nmt.config.load import validate_config
@@ -107,8 +111,8 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
         decode_only: search and score with the stored weights, and store nothing.
 
     Raises:
-        RunError: the run is not finished, or was not scored.
-        DataError: the data are not those of the run.
+        RunError: the run is not finished, was not scored, or its configuration was edited; ``into`` is the run itself.
+        DataError: the data are not those of the run, or its stored translations are damaged.
     """
     if not run.has_model:
         raise RunError(f"{run.path}: is not finished: there is nothing to reproduce yet; run nmt train")
@@ -116,14 +120,16 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     names = [name for name in [*config.data.test, "valid"] if results.record(name) is not None]
     if not names:
         raise RunError(f"{run.path}: holds no scores to compare with; run nmt evaluate first")
+    _check_whole(run, results, names)
     if decode_only:
         return _search_again(run, origin, names)
     # Configure
-    raw = config.model_dump(mode="json")
-    path = Path(into) if into else run.path.with_name(f"{run.path.name}-reproduced")
+    if differing := config_diff(origin["identity"]["configuration"], config):
+        raise RunError(f"{run.config_path}: was edited after the training; restore it ({differing})")
+    raw, path = config.model_dump(mode="json"), _directory(run, into)
     raw |= {"name": path.name, "runs": str(path.parent)}
     raw["train"] |= {"max_steps": origin["last_step"], "max_minutes": None, "max_epochs": None, "patience": None}
-    again = validate_config(raw, str(run.config_path))
+    again = validate_config(raw, str(run.config_path) if into is None else f"--into {into}")
     corpus = prepare_corpus(again.data)
     if corpus.key != run.load_manifest().get("key"):
         raise DataError(f"{run.path}: its data have changed since the training; restore the files that it was made of")
@@ -140,6 +146,38 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     notes = _doubts(trained, found["environment"], replay)
     same = origin["weights"] == found["weights"]
     return Reproduction(new.path, changes(trained[-1], found["environment"]), same, sets, notes)
+
+
+def _check_whole(run: Run, results: Results, names: Sequence[str]) -> None:
+    """
+    Raises:
+        DataError: stored translations are not those that were scored.
+    """
+    for name in names:
+        path, record = run.evaluation / f"{name}.hyp", results.record(name) or {}
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; evaluate the run again: nmt evaluate {shlex.quote(str(run.path))}")
+        if record.get("hypotheses", found := hashlib.sha256(path.read_bytes()).hexdigest()) != found:
+            raise DataError(
+                f"{path}: damaged, or of another evaluation; evaluate the run again: nmt evaluate "
+                f"{shlex.quote(str(run.path))}"
+            )
+
+
+def _directory(run: Run, into: str | None) -> Path:
+    """Where the run is trained again; by default beside the run, whose folder may have any name.
+
+    Raises:
+        RunError: ``into`` is the run, or a copy of the run: nothing would be trained.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "-", run.path.resolve().name)
+    path = run.path.with_name(f"{plain}-reproduced") if into is None else Path(into)
+    began = [(card.load(each) or {}).get("sittings", [{}])[:1] for each in (run, Run(path))]
+    same, copied = path.resolve() == run.path.resolve(), bool(began[0]) and began[0] == began[1]
+    if same or copied:
+        what = "the run" if same else "a copy of the run"
+        raise RunError(f"{path}: is {what}, so that nothing would be trained; name another folder with --into DIR")
+    return path
 
 
 def _doubts(trained: Sequence[Mapping[str, Any]], now: Mapping[str, Any], replay: Replay | None) -> list[str]:

@@ -48,7 +48,7 @@ STAGES = {
     "ranks": Stage("ranks", "run", 240),
     "facts": Stage("speed", "facts", 40, timed=True),
     "base": Stage("speed", "base", 110, timed=True, in_short=False),
-    "small": Stage("speed", "small", 60, timed=True, in_short=False),
+    "small": Stage("speed", "small", 110, timed=True, in_short=False),
     "decode": Stage("speed", "decode", 70, timed=True, in_short=False),
     "bleu": Stage("bleu", "run", 95, timed=True, in_short=False),
     "big": Stage("speed", "big", 130, timed=True, in_short=False),

@@ -38,6 +38,8 @@ def big(setting: Setting, record: Record) -> None:
 
 def small(setting: Setting, record: Record) -> None:
     Speed(setting, record, "small", 8000, 4096, 8000).measure(marian=False)
+    for budget in (4096, 25000):
+        record.attempt(f"RNN, padded, eager, batches of {budget:,} tokens", partial(_recurrent, setting, budget))
 
 
 class Speed:
@@ -127,6 +129,24 @@ class Speed:
         }
         memory = {"GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1)} if self.setting.cuda else {}
         return {**found, **memory}
+
+
+def _recurrent(setting: Setting, budget: int) -> dict[str, Any]:
+    """Speed of a small recurrent model with additive attention; the better of two rounds."""
+    vocab, count, budget = (200, 400, 512) if setting.tiny else (8000, 8000, budget)
+    section = recurrent("tiny" if setting.tiny else "small")
+    made = Training(setting, Pairs(count, vocab), section, budget, batching="padded")
+    batches = [made.batches(number) for number in range(2 if setting.tiny else 12)]
+
+    def every() -> None:
+        for batch in batches:
+            made.update(batch)
+
+    every()
+    seconds = min(setting.clock(every) for _ in range(1 if setting.tiny else 2))
+    check(made.loss < 20, f"loss {made.loss}")
+    tokens = sum(batch.tgt_tokens for update in batches for batch in update)
+    return {"target tokens/s": round(tokens / seconds), "ms an update": round(1e3 * seconds / len(batches), 1)}
 
 
 # -------------------------------------------------------------------------------------------------------------- compile

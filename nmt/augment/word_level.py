@@ -51,8 +51,8 @@ def store_top_k(
     if tokenizer.fingerprint != translator.tokenizer.fingerprint:
         raise DataError(
             f"--config: its tokenizer is {tokenizer.fingerprint}, that of {run.path} is "
-            f"{translator.tokenizer.fingerprint}; word-level distillation needs the same vocabulary: take over the "
-            "section tokenizer and the training data of the teacher, or distil on sequence level"
+            f"{translator.tokenizer.fingerprint}; word-level distillation needs the same vocabulary: set "
+            f"tokenizer.run: {run.path}, or distil on sequence level"
         )
     if not 1 <= top_k <= tokenizer.tgt_vocab_size:
         raise DataError(f"--top-k {top_k}: must be from 1 to {tokenizer.tgt_vocab_size}, the size of the vocabulary")

@@ -45,6 +45,7 @@ FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
         "evaluation.ter_asian_support": False,
         "train.selection": "score",
         "train.batching": "padded",
+        "train.parallel": "replicated",
         "train.ema_decay": None,
         "train.checkpoint_every_minutes": None,
         "train.schedule.name": "inverse_sqrt",
@@ -93,6 +94,13 @@ class Config(Section):
                 _put_default(raw, key.split("."), value, cls)
         return raw
 
+    @property
+    def tokenizer_key(self) -> str:
+        """The key that brings the tokenizer; empty where one is trained."""
+        if self.init is not None:
+            return "init.from"
+        return "tokenizer.run" if self.tokenizer.run is not None else ""
+
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> Self:
         """Refuse a setting that another setting makes meaningless; earlier versions ignored it."""
@@ -129,6 +137,12 @@ class Config(Section):
     def _batches_can_be_packed(self) -> Self:
         if self.train.batching == "packed" and (why := unpackable(self)) is not None:
             raise ValueError(f"train.batching: packed is not possible: {why}; use auto or padded")
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_be_sharded(self) -> Self:
+        if self.train.parallel == "sharded" and (why := unshardable(self)) is not None:
+            raise ValueError(f"train.parallel: sharded is not possible: {why}; use auto or replicated")
         return self
 
     @model_validator(mode="after")
@@ -190,6 +204,12 @@ class Config(Section):
     def _alignments_can_guide(self) -> Self:
         if self.train.terms.guided_alignment is not None and (why := unguidable(self)) is not None:
             raise ValueError(f"train.terms.guided_alignment: {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_tokenizer_is_taken_over(self) -> Self:
+        if self.tokenizer.run is not None and self.init is not None:
+            raise ValueError("tokenizer.run: init.from brings its own tokenizer; remove tokenizer.run")
         return self
 
     @model_validator(mode="after")
@@ -261,6 +281,31 @@ def unpackable(config: Config) -> str | None:
     return None
 
 
+def unshardable(config: Config) -> str | None:
+    """Why the model cannot be divided among the processes of a training; None where it can."""
+    model, terms = config.model, config.train.terms
+    if config.train.compile:
+        return "train.compile: true compiles the model as a whole"
+    if terms.l2_start is not None:
+        return "train.terms.l2_start compares all weights in each batch"
+    if isinstance(model.encoder, PretrainedEncoderConfig):
+        return "model.encoder.type: pretrained has layers of another library"
+    if isinstance(model, RNNConfig):
+        if model.attention != "none" and model.alignment == "hard" and model.hard.estimator == "reinforce":
+            return "model.hard.estimator: reinforce has a baseline of one number, which has no rows to divide"
+    elif model.start == "zero":
+        return "model.start: zero keeps a row of the embedding at 0, which is on one process alone"
+    for path, part in (("model", model), ("model.encoder", model.encoder)):
+        if not isinstance(part, TransformerStack):
+            continue
+        if part.layer_drop:
+            return f"{path}.layer_drop skips other layers in each process, and all of them gather each layer"
+        for key, value in (("norm_type", "scale"), ("qk_norm", "l2")):
+            if getattr(part, key) == value:
+                return f"{path}.{key}: {value} has parameters of one number, which have no rows to divide"
+    return None
+
+
 def _check_pretrained(config: Config, encoder: PretrainedEncoderConfig, longest: int) -> None:
     """
     Raises:
@@ -268,6 +313,7 @@ def _check_pretrained(config: Config, encoder: PretrainedEncoderConfig, longest:
     """
     own = "model.encoder.type: pretrained brings the tokenizer of the source"
     refused = [
+        ("tokenizer.run", config.tokenizer.run is not None, "remove it"),
         ("tokenizer.joint: true", config.tokenizer.joint, "set tokenizer.joint: false"),
         ("tokenizer.sampling", config.tokenizer.sampling is not None, "remove it"),
         ("tokenizer.vocab_size", isinstance(config.tokenizer.vocab_size, VocabSizeConfig), "give one number"),

@@ -1,4 +1,4 @@
-"""Trained models that a configuration starts from (``init.from``): where they are, and the sections they bring.
+"""What a configuration takes over: a trained model (``init.from``), or the tokenizer of a run (``tokenizer.run``).
 
 Only descriptions are read here: a stored configuration, ``config.json``, or the settings inside a Marian model.
 """
@@ -42,6 +42,19 @@ class Pretrained:
     kind: Kind
     path: Path
     name: str
+
+
+def find_run(name: str, runs: str = "runs") -> Path:
+    """The folder of the run that ``tokenizer.run`` names.
+
+    Raises:
+        ConfigError: no such run exists.
+    """
+    for folder in (Path(name), Path(runs) / name):
+        if (folder / "config.yaml").is_file():
+            return folder
+    there = sorted(file.parent.name for file in Path(runs).glob("*/config.yaml"))
+    raise ConfigError(f"tokenizer.run: {name}: no such run; runs here: {', '.join(there[:20]) or 'none'}")
 
 
 def find(name: str, runs: str = "runs") -> Pretrained:
@@ -117,38 +130,61 @@ def hub_folder(name: str, files: tuple[str, ...], key: str = "init.from") -> Pat
 def inherit(raw: dict[str, Any]) -> None:
     """Give omitted keys of ``model`` and ``tokenizer`` the values of the model that ``raw`` starts from.
 
-    A run that was started before has them itself, so that it resumes without that model.
+    With ``tokenizer.run``, those of ``tokenizer`` are the keys of that run. A run that was started before has them
+    itself, so that it resumes without the other one.
 
     Raises:
-        ConfigError: the model does not exist, cannot be expressed, or differs in a key that is given.
+        ConfigError: the model or run does not exist, cannot be expressed, or differs in a key that is given.
     """
+    runs, here = str(raw.get("runs", "runs")), Path(str(raw.get("runs", "runs"))) / str(raw.get("name"))
+    # A tokenizer
+    given = raw.get("tokenizer")
+    if isinstance(given, Mapping) and isinstance(given.get("run"), str) and given["run"]:
+        name = given["run"]
+        sections = _of_started(here, "tokenizer", "run", name)
+        if sections is None:
+            path = find_run(name, runs) / "config.yaml"
+            sections = _sections(_read_yaml(path, name), str(path))
+        _take_over(raw, "tokenizer", sections["tokenizer"], ("run", "sampling"), f"tokenizer.run: {name}")
+    # A model
     given = raw.get("init")
     if not isinstance(given, Mapping) or not isinstance(given.get("from"), str) or not given["from"]:
         return
-    runs = str(raw.get("runs", "runs"))
     name = given["from"]
-    sections, foreign = _of_started(Path(runs) / str(raw.get("name")), name), True
+    sections, foreign = _of_started(here, "init", "from", name), True
     if sections is None:
         source = find(name, runs)
         sections, foreign = settings(source), source.kind != "run"
-    free_keys = {"model": (*FREE, "positions", "start") if foreign else FREE, "tokenizer": ("sampling",)}
+    free_keys = {"model": (*FREE, "positions", "start") if foreign else FREE, "tokenizer": ("sampling", "run")}
     for section, free in free_keys.items():
-        there, here = sections[section], raw.get(section) or {}
-        if not isinstance(here, Mapping):
-            continue  # a mistake, which validation explains
-        expected = _defaults(section, there) | there
-        differing = [
-            f"{section}.{key} is {json.dumps(value, default=str)} here and {json.dumps(expected[key])} there"
-            for key, value in here.items()
-            if key in expected and key not in free and value != expected[key]
-        ]
-        if differing:
-            more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
-            raise ConfigError(
-                f"init.from: {name}: brings its {section}: {'; '.join(differing[:3])}{more}; remove the key(s). "
-                f"Those that may differ: {', '.join(key for key in free if key in expected)}"
-            )
-        raw[section] = {**there, **here}
+        _take_over(raw, section, sections[section], free, f"init.from: {name}")
+
+
+def _take_over(raw: dict[str, Any], section: str, there: Mapping[str, Any], free: tuple[str, ...], where: str) -> None:
+    """Give omitted keys of a section of ``raw`` the values of ``there``.
+
+    Args:
+        free: keys that may differ.
+
+    Raises:
+        ConfigError: another key differs.
+    """
+    here = raw.get(section) or {}
+    if not isinstance(here, Mapping):
+        return  # a mistake, which validation explains
+    expected = _defaults(section, there) | dict(there)
+    differing = [
+        f"{section}.{key} is {json.dumps(value, default=str)} here and {json.dumps(expected[key])} there"
+        for key, value in here.items()
+        if key in expected and key not in free and value != expected[key]
+    ]
+    if differing:
+        more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ConfigError(
+            f"{where}: brings its {section}: {'; '.join(differing[:3])}{more}; remove the key(s). "
+            f"Those that may differ: {', '.join(key for key in free if key in expected and key != 'run')}"
+        )
+    raw[section] = {**there, **here}
 
 
 def _defaults(section: str, there: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,11 +195,11 @@ def _defaults(section: str, there: Mapping[str, Any]) -> dict[str, Any]:
     return {key: v.model_dump(mode="json") if isinstance(v, Section) else v for key, v in plain.items()}
 
 
-def _of_started(run: Path, name: str) -> dict[str, dict[str, Any]] | None:
-    """The sections of a run that was started from the same model; None where there is no such run."""
+def _of_started(run: Path, section: str, key: str, name: str) -> dict[str, dict[str, Any]] | None:
+    """The sections of a run that was started with this name under a key; None where there is no such run."""
     stored = stored_of_started(run)
     try:
-        if stored is None or stored["init"]["from"] != name:
+        if stored is None or stored[section][key] != name:
             return None
     except (KeyError, TypeError):
         return None  # of a training without init: the check of the run reports that
@@ -202,7 +238,7 @@ def _sections(raw: Any, where: str) -> dict[str, dict[str, Any]]:
     except ValidationError as error:
         raise ConfigError(f"{where}: cannot be read: {error.error_count()} key(s) are wrong; see nmt config") from None
     model = config.model.model_dump(mode="json", exclude_defaults=True, exclude=set(config.model.unused()))
-    exclude = {"sampling"} | set(config.tokenizer.unused())
+    exclude = {"sampling", "run"} | set(config.tokenizer.unused())
     tokenizer = config.tokenizer.model_dump(mode="json", exclude_defaults=True, exclude=exclude)
     return {"model": model, "tokenizer": tokenizer}
 

@@ -67,6 +67,11 @@ VocabSizes = Annotated[Annotated[VocabSize, Tag("one")] | Annotated[VocabSizeCon
 
 
 class TokenizerConfig(Section):
+    run: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="a run (name or folder) whose tokenizer is used; omitted keys are those of that run; null: train"
+        " a new one",
+    )
     type: Literal["unigram", "bpe", "char", "word"] = Field("unigram", description="SentencePiece model type")
     vocab_size: VocabSizes = Field(
         8000,

@@ -24,6 +24,7 @@ from nmt.data.arrow import (
     lists,
     offsets_of,
     read_batches,
+    releasing,
     to_numpy,
 )
 from nmt.data.corpus import Corpus, TextPart
@@ -134,9 +135,9 @@ class EncodedCorpus:
 
     @cached_property
     def limits(self) -> LengthLimits:
-        """Limits of a search, learned from the lengths of the training pairs."""
-        data, starts = self.train, range(0, len(self.train), BLOCK)
-        return learn_limits(lambda: (data.lengths(start, start + BLOCK) for start in starts))
+        """Limits of a search, learned from the lengths of the training pairs; earlier versions did not store them."""
+        stored = self.manifest.get("limits")
+        return _learn_limits(self.train) if stored is None else LengthLimits.model_validate(stored)
 
     def summary(self) -> str:
         """A few lines for users."""
@@ -160,6 +161,11 @@ class EncodedCorpus:
         """Unknown pieces of each part, see :mod:`nmt.data.unknown`; empty if an earlier version encoded the corpus."""
         found: dict[str, Any] = self.manifest.get("unknown", {})
         return found
+
+
+def _learn_limits(data: ParallelDataset) -> LengthLimits:
+    starts = range(0, len(data), BLOCK)
+    return learn_limits(lambda: (data.lengths(start, start + BLOCK) for start in releasing(starts, data)))
 
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: Path) -> EncodedCorpus:
@@ -187,7 +193,9 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: 
                 unknown[f"test.{name}"] = count_unknown(corpus.part(f"test.{name}"), tokenizer)
             origin = {"corpus": corpus.key, "tokenizer": tokenizer.fingerprint, "max_tokens": max_tokens}
             sums = {file.name: sha256(file) for file in sorted(folder.glob("*.arrow"))}
-            account = {"format": FORMAT, "key": key, **origin, **parts, "unknown": unknown, "files": sums}
+            limits = _learn_limits(ParallelDataset(folder / "train.arrow")).model_dump()
+            derived = {"unknown": unknown, "limits": limits}
+            account = {"format": FORMAT, "key": key, **origin, **parts, **derived, "files": sums}
             write_json(folder / "manifest.json", account)
     verify_entry(path, store)
     train, valid = (ParallelDataset(path / f"{name}.arrow") for name in ("train", "valid"))

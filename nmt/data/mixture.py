@@ -156,8 +156,14 @@ class Mixture:
         return np.concatenate(found)
 
 
-def chosen(examples: Rows, seed: int, epoch: int, modifier: int, probability: float) -> npt.NDArray[np.bool_]:
-    """Whether a modifier, by its number, changes each of the examples [N] in an epoch."""
+def chosen(
+    examples: Rows, seed: int, epoch: int, modifier: int, probability: float | npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Whether a modifier, by its number, changes each of the examples [N] in an epoch.
+
+    Args:
+        probability: of all examples, or of each [N].
+    """
     return mix(examples.astype(np.uint64), (seed << 96) + (epoch << 32) + modifier) < probability
 
 

@@ -87,6 +87,7 @@ class TrainingOrder:
         self.dataset, self.budget, self.accumulate, self.seed, self.room = dataset, budget, accumulate, seed, room
         self.packing, self.bidirectional, self.examples = packing, bidirectional, examples
         self._last: Epoch | None = None
+        self._ends: dict[int, list[int]] = {}  # of the last two epochs, see Epoch
         self._lengths: dict[int, tuple[int, bool]] = {}
 
     def updates(self, epoch: int, taken: int = 0) -> Epoch:
@@ -96,8 +97,20 @@ class TrainingOrder:
         another size.
         """
         if self._last is None or (self._last.number, self._last.taken) != (epoch, taken):
-            self._last = self._epoch(epoch, taken)
+            self._ends = {number: self._ends.get(number, []) for number in (epoch - 1, epoch)}
+            self._last = self._epoch(epoch, taken, self._ends[epoch])
         return self._last
+
+    def ends(self, epoch: int, taken: int) -> list[int]:
+        """The number of batches up to the end of each pool of an epoch that the first ``taken`` batches end with.
+
+        Stored in checkpoints: a run that resumes in the middle of an epoch of a billion pairs need not count them.
+        """
+        return [end for end in self._ends.get(epoch, []) if end <= taken]
+
+    def resume(self, epoch: int, ends: Sequence[int]) -> None:
+        """Take over what :meth:`ends` returned, before the first batch is read."""
+        self._ends[epoch] = list(ends)
 
     def length(self, epoch: int) -> tuple[int, bool]:
         """The number of updates of an epoch, and whether it is exact.
@@ -109,10 +122,11 @@ class TrainingOrder:
             self._lengths[epoch] = self._epoch(epoch).estimated_length()  # not an epoch that another thread reads
         return self._lengths[epoch]
 
-    def _epoch(self, epoch: int, taken: int = 0) -> Epoch:
+    def _epoch(self, epoch: int, taken: int = 0, ends: list[int] | None = None) -> Epoch:
+        ends = [] if ends is None else ends
         if self.examples is None:
-            return Epoch(self, epoch, taken)
-        return MixedEpoch(self, self.examples, epoch, taken)
+            return Epoch(self, epoch, taken, ends)
+        return MixedEpoch(self, self.examples, epoch, taken, ends)
 
     def stage_begun(self, epoch: int) -> str | None:
         """The name of the stage of a mixture that begins with this epoch; None where none does."""
@@ -137,11 +151,13 @@ class Epoch(Sequence[list[Ids]]):
 
     A pool is planned when its first update is read, and its batches are counted no earlier if the updates are read in
     order. :func:`len` counts those of all pools.
+
+    Args:
+        ends: gets the number of batches up to the end of each pool counted; those of the first pools may be known.
     """
 
-    def __init__(self, order: TrainingOrder, number: int, taken: int = 0):
-        self.order, self.number, self.taken = order, number, taken
-        self._ends: list[int] = []  # number of batches up to the end of each pool counted so far
+    def __init__(self, order: TrainingOrder, number: int, taken: int, ends: list[int]):
+        self.order, self.number, self.taken, self._ends = order, number, taken, ends
         self._planned = -1
         self._batches: list[Ids] = []  # of the planned pool
         self._divide()
@@ -175,11 +191,10 @@ class Epoch(Sequence[list[Ids]]):
         return self._ends[-1] if self._ends else 0
 
     def _count(self, pool: int) -> int:
-        """The batches of a pool. The lengths decide their number for padded batches, without a plan."""
+        """The number of batches of a pool, without a plan; for padded ones, the lengths alone decide it."""
         if self.order.packing is None:
             return len(_cuts(np.sort(self._lengths(pool).max(axis=0)) + 1, self.order.budget)) - 1
-        self._read(pool)
-        return len(self._batches)
+        return self.order.packing.count(*self._drawn(pool))
 
     def __len__(self) -> int:
         while not self.is_counted:
@@ -221,15 +236,18 @@ class Epoch(Sequence[list[Ids]]):
 
     def plan(self, pool: int) -> tuple[Ids, Ids, list[Ids]]:
         """The rows of a pool, their lengths [2, rows], and its batches as indices into these rows."""
-        order = self.order
-        rows, lengths = self._rows(pool), self._lengths(pool)
-        if order.bidirectional is not None:
-            lengths = order.bidirectional.lengths(lengths, rows, self.number)
-        entropy = [order.seed, self.number, *([pool + 1] if self.pools > 1 or pool else [])]
-        rng = np.random.default_rng(entropy)
+        order, (lengths, rng) = self.order, self._drawn(pool)
         if order.packing is not None:
-            return rows, lengths, order.packing.plan(lengths, rng)
-        return rows, lengths, plan_batches(lengths[0], lengths[1], order.budget, rng)
+            return self._rows(pool), lengths, order.packing.plan(lengths, rng)
+        return self._rows(pool), lengths, plan_batches(lengths[0], lengths[1], order.budget, rng)
+
+    def _drawn(self, pool: int) -> tuple[Lengths, np.random.Generator]:
+        """The lengths [2, rows] that a pool is planned with, and the generator of its order."""
+        order, lengths = self.order, self._lengths(pool)
+        if order.bidirectional is not None:
+            lengths = order.bidirectional.lengths(lengths, self._rows(pool), self.number)
+        entropy = [order.seed, self.number, *([pool + 1] if self.pools > 1 or pool else [])]
+        return lengths, np.random.default_rng(entropy)
 
     def _rows(self, pool: int) -> Ids:
         end = len(self.order.dataset)
@@ -248,9 +266,9 @@ class MixedEpoch(Epoch):
     A stage of so many steps is one epoch, and takes as many pools as it needs.
     """
 
-    def __init__(self, order: TrainingOrder, examples: Examples, number: int, taken: int = 0):
+    def __init__(self, order: TrainingOrder, examples: Examples, number: int, taken: int, ends: list[int]):
         self.examples = examples
-        super().__init__(order, number, taken)
+        super().__init__(order, number, taken, ends)
 
     def _divide(self) -> None:
         stage = self.examples.mixture.stage(self.number)

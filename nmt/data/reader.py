@@ -65,6 +65,11 @@ class Room:
 
     def __call__(self, best: Lengths) -> Lengths:
         """Lengths [2, pairs] to plan batches with, for best segmentations of lengths [2, pairs]."""
+        lengths = np.arange(best.max(initial=0) + 1, dtype=best.dtype)  # far fewer than pairs
+        return np.stack([of.take(side) for of, side in zip(self._each(np.stack([lengths] * 2)), best, strict=True)])
+
+    def _each(self, best: Lengths) -> Lengths:
+        """See :meth:`__call__`."""
         ratio, spread = np.array(self.ratio)[:, None], np.array(self.spread)[:, None]
         wanted = np.ceil(ratio * best + 2 * spread * np.sqrt(best)).astype(best.dtype)
         return np.maximum(best, np.minimum(wanted, self.most))

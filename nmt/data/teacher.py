@@ -109,7 +109,7 @@ def _differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if there.get("tokenizer") != now["tokenizer"]:
         return (
             f"with another tokenizer ({there.get('tokenizer')} there, {now['tokenizer']} now); both need the "
-            "same vocabulary: train the student with the section tokenizer and the training data of the teacher"
+            "same vocabulary: set tokenizer.run of the student to the teacher"
         )
     if there.get("train") != now["train"]:
         words = [

@@ -31,6 +31,7 @@ from nmt.storage.atomic import build_once, sha256, write_json
 from nmt.text.placeholders import SYMBOL, symbol
 
 if TYPE_CHECKING:
+    from nmt.data.casing import Casing
     from nmt.data.corpus import Corpus, TextPart
     from nmt.data.subword_sampling import BatchSampler, Sampler
 
@@ -40,6 +41,8 @@ PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 # SentencePiece divides its work among this many threads. Sums of floats, and so the model, depend on their number,
 # which must not depend on the machine.
 TRAINING_THREADS = 8
+# SentencePiece starts a thread for each list of texts, which takes as long as it takes to encode ten sentences.
+FEW = 16
 VOCABULARY = "vocabulary.json"  # sizes of the vocabularies of imported models
 SAMPLE_SEED = 1  # of the sample of training lines
 # SentencePiece's unigram training takes about 23 bytes per character of its text: 1.4 GB for this much text.
@@ -119,12 +122,14 @@ class Tokenizer:
         path: Path,
         symbols: Symbols = NO_SYMBOLS,
         source: Mapping[str, Any] | None = None,
+        casing: Casing | None = None,
     ) -> Tokenizer:
         """Train on the training part and write the models to the folder ``path``, all or none.
 
-        The same text, configuration and symbols give the same bytes.
+        The same text, configuration, symbols and casing give the same bytes.
 
         Args:
+            casing: puts some of the lines into another case.
             source: content of :data:`nmt.data.source_tokenizer.FILE`, if the source is read by the tokenizer of a
                 pretrained encoder.
 
@@ -139,7 +144,7 @@ class Tokenizer:
         with build_once(path) as folder:
             for name, columns in sides.items():
                 given = symbols if 0 in columns else Symbols(words=tuple(filter(SYMBOL.fullmatch, symbols.words)))
-                for file, model in _train(config, part, columns, name, given).items():
+                for file, model in _train(config, part, columns, name, given, casing).items():
                     (folder / f"{file}.model").write_bytes(model)
             if source is not None:
                 (folder / source_tokenizer.FILE).write_text(json.dumps(source, ensure_ascii=False), encoding="utf-8")
@@ -170,7 +175,8 @@ class Tokenizer:
         if not ids:
             return []
         plain = [[int(i) for i in row if i not in (PAD_ID, BOS_ID, EOS_ID)] for row in ids]
-        return [text.translate(_TO_SPACE).strip(" ") for text in self._tgt.decode(plain)]
+        texts = map(self._tgt.decode, plain) if len(plain) < FEW else self._tgt.decode(plain)
+        return [text.translate(_TO_SPACE).strip(" ") for text in texts]
 
     @cached_property
     def tags(self) -> list[str]:
@@ -314,7 +320,9 @@ def _words(aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> l
 
 
 def _encode(model: spm.SentencePieceProcessor, texts: Sequence[str], num_threads: int | None) -> list[list[int]]:
-    # Use one thread for a few sentences and all cores for a block of a corpus: starting a thread takes time.
+    if len(texts) < FEW:
+        return [model.encode(text) for text in texts]
+    # Use one thread for some sentences and all cores for a block of a corpus: starting a thread takes time.
     threads = num_threads or min(usable_cores(), 1 + len(texts) // 256)
     # Python's garbage collector would scan the new lists again and again, for as long as the encoding takes.
     collecting = gc.isenabled()
@@ -387,18 +395,21 @@ def _load(file: Path) -> spm.SentencePieceProcessor:
     return model
 
 
-def sample_lines(part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES) -> Iterator[str]:
+def sample_lines(
+    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES, casing: Casing | None = None
+) -> Iterator[str]:
     """The lines of one or both columns of ``part``, or a fixed random sample of them.
 
     Args:
         limit: the most lines.
         max_bytes: approximate limit of the text in UTF-8.
+        casing: puts some of the lines into another case.
     """
-    return chain.from_iterable(lines for _, lines in sampled_blocks(part, columns, limit, max_bytes))
+    return chain.from_iterable(lines for _, lines in sampled_blocks(part, columns, limit, max_bytes, casing))
 
 
 def sampled_blocks(
-    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES
+    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES, casing: Casing | None = None
 ) -> Iterator[tuple[int, list[str]]]:
     """The lines of :func:`sample_lines` in blocks, each with its column."""
     import numpy as np  # not at the top: translation starts without NumPy and Arrow
@@ -418,19 +429,26 @@ def sampled_blocks(
     if total > limit:
         chosen[:] = False
         chosen[np.random.default_rng(SAMPLE_SEED).choice(total, limit, replace=False, shuffle=False)] = True
-    start = 0
+    start = first = 0  # line, row
     for batch in read_batches(part.path):
         for column in columns:
             rows = np.flatnonzero(chosen[start : start + batch.num_rows])
             start += batch.num_rows
-            yield column, batch.column(column).take(integers(rows)).to_pylist()
+            lines = batch.column(column).take(integers(rows)).to_pylist()
+            yield column, lines if casing is None else casing(first + rows, lines)
+        first += batch.num_rows
 
 
 # ---------------------------------------------------------------------------------------------------------- training
 
 
 def _train(
-    config: TokenizerConfig, part: TextPart, columns: tuple[int, ...], name: str, symbols: Symbols
+    config: TokenizerConfig,
+    part: TextPart,
+    columns: tuple[int, ...],
+    name: str,
+    symbols: Symbols,
+    casing: Casing | None,
 ) -> dict[str, bytes]:
     """The models of one vocabulary by file name: one model, or two models with different normalization."""
     rules = [config.rules[column] for column in columns]
@@ -438,13 +456,13 @@ def _train(
     if len(set(rules)) == 1 and rules[0] != "whitespace":
 
         def lines() -> Iterator[str]:
-            return sample_lines(part, columns, config.train_sentences)
+            return sample_lines(part, columns, config.train_sentences, casing=casing)
 
         return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
 
     # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
-        for column, block in sampled_blocks(part, columns, config.train_sentences):
+        for column, block in sampled_blocks(part, columns, config.train_sentences, casing=casing):
             yield from _normalise(block, config.rules[column])
 
     model = _fit(config, size, "identity", normalised, name, len(part), symbols)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
+from nmt.config.base import unused_keys
 from nmt.config.compare import flatten
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.config.experiment import Config
@@ -39,6 +40,7 @@ LOOPS = 2  # how much more often such an n-gram occurs than in source and refere
 COPIED = 0.5  # share of a source's words in its translation from which the source counts as copied
 WORDS = 4  # words of the shortest source that can count as copied
 SHARE = 0.01  # of the sentences, from which repetition or copying is an alarm
+UNUSED = "-"  # in place of a value without effect
 LENGTH = 0.1  # difference between the lengths of translations and references from which it is an alarm
 
 
@@ -239,8 +241,7 @@ def compare(
         lengths: upper ends of the bins of source length, in words, increasing.
     """
     runs = [one for group in groups for one in group]
-    first, config = runs[0], runs[0].config.evaluation
-    notes = []
+    first, config, notes = runs[0], runs[0].config.evaluation, list[str]()
     if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
         notes.append(f"the runs have other settings of evaluation; all are scored here with those of {first.name}")
     # Scores
@@ -252,6 +253,7 @@ def compare(
         notes.append(f"no tests of significance: they are computed for at most {MOST:,} sentences")
     else:
         tests = significance(groups, metrics, config)
+        notes += _without_difference(runs, tests)
     # Kinds of sentences
     words = Words(config)
     by_length = binned(groups, [len(line.split()) for line in first.sources], lengths, config, 1)
@@ -344,15 +346,21 @@ def costs(groups: Groups) -> dict[str, tuple[Group, ...]]:
 
 
 def differing_keys(configs: Sequence[Sequence[Config]]) -> list[Difference]:
-    """The keys that do not have one value in all runs, apart from names and folders."""
-    flat = [[flatten(one.model_dump(mode="json", exclude={"name", "runs"})) for one in side] for side in configs]
+    """The keys that do not have one value in all runs where they have an effect, apart from names and folders."""
+    flat = [[_effective(one) for one in side] for side in configs]
     keys = dict.fromkeys(key for side in flat for one in side for key in one)
     found = []
     for key in keys:
         values = [tuple(dict.fromkeys(_json(one.get(key)) for one in side)) for side in flat]
-        if len({value for side in values for value in side}) > 1:
+        if len({value for side in values for value in side} - {UNUSED}) > 1:
             found.append(Difference(key, tuple(values)))
     return found
+
+
+def _effective(config: Config) -> dict[str, Any]:
+    """Dotted keys and values; ``UNUSED`` in place of a value without effect."""
+    unused = {f"{path}.{key}": UNUSED for path, _, key, _ in unused_keys(config)}
+    return flatten(config.model_dump(mode="json", exclude={"name", "runs"})) | unused
 
 
 def _json(value: Any) -> str:
@@ -390,6 +398,14 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
                     )
                 step(1)
     return tests
+
+
+def _without_difference(runs: Sequence[EvaluatedRun], tests: Sequence[Test]) -> list[str]:
+    """A note for each tested pair with identical translations, to which sacreBLEU gives its least p-value."""
+    hypotheses = {run.name: list(run.hypotheses) for run in runs}
+    pairs = dict.fromkeys((one.a, one.b) for one in tests)
+    same = [(a, b) for a, b in pairs if hypotheses[a] == hypotheses[b]]
+    return [f"{a} and {b} have the same translations, where the p-values of sacreBLEU mean nothing" for a, b in same]
 
 
 def _results(test: PairedTest) -> Iterable[Any]:

@@ -30,6 +30,7 @@ Rows = list[list[str]]
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+body { overflow-wrap: break-word; }
 div { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
 td, th { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid #8885; vertical-align: top; }
@@ -37,7 +38,7 @@ td:first-child, th:first-child, table.text td, table.text th { text-align: left;
 td, th { white-space: nowrap; } .text td { white-space: normal; overflow-wrap: anywhere; }
 .text td:first-child { white-space: nowrap; }
 section { border-left: 4px solid #8888; padding: 0 1rem; margin: 1rem 0; }
-.alarm { border-left: 4px solid #d33; padding-left: 1rem; } .note { opacity: .8; font-size: 14px; }
+.alarm { border-left: 4px solid #d33; padding-left: 1rem; margin: .4rem 0; } .note { opacity: .8; font-size: 14px; }
 """
 
 
@@ -240,8 +241,7 @@ def _draw_time(axis: Any, found: Comparison) -> None:
         )
         axis.annotate(_short(label, 20), (time.mean, group.mean), xytext=(5, 4), textcoords="offset points", fontsize=8,
                       parse_math=False)  # fmt: skip
-    axis.set_xlim(left=0)
-    axis.margins(x=0.15)
+    axis.set_xlim(0, 1.25 * max(group.mean for group in found.costs["seconds"]))  # room for the last label
     axis.set_xlabel("seconds for 1,000 sentences")
     axis.set_ylabel(TITLES[metric])
     axis.set_title("score and time of the search", fontsize=9)
@@ -264,10 +264,10 @@ def _scores(found: Comparison, latex: bool = False) -> Rows:
         name = found.names[place][0] if len(found.names[place]) == 1 else f"{len(found.names[place])} runs"
         head = f"{label}: {name}" if latex else f"{label} ({name})"
         rows.append([head, *(_spread(sides[place], latex, _digits(m)) for m, sides in found.groups.items())])
-    minus = "$-$" if latex else "-"
     for place, label in enumerate(found.labels[1:], 1):
-        changes = [f"{sides[place].mean - sides[0].mean:+.{_digits(m)}f}" for m, sides in found.groups.items()]
-        rows.append([f"difference ({label} - {found.labels[0]})", *(one.replace("-", minus) for one in changes)])
+        changes = [(sides[place].mean - sides[0].mean, _digits(metric)) for metric, sides in found.groups.items()]
+        numbers = (_number(change, latex, digits, "+") for change, digits in changes)
+        rows.append([f"difference ({label} - {found.labels[0]})", *numbers])
     return rows
 
 
@@ -276,13 +276,17 @@ def _digits(metric: str) -> int:
 
 
 def _spread(group: Group, latex: bool, digits: int) -> str:
-    sign, ends = r"$\pm$" if latex else "±", group.interval
+    sign, ends, mean = r"$\pm$" if latex else "±", group.interval, _number(group.mean, latex, digits)
     if ends is None:
-        return f"{group.mean:.{digits}f}"
-    low, high = (f"{end:.{digits}f}" for end in ends)
+        return mean
+    low, high = (_number(end, latex, digits) for end in ends)
     if len(group.values) == 1:
-        return f"{group.mean:.{digits}f} [{low}, {high}]"
-    return f"{group.mean:.{digits}f} {sign} {group.sd:.{digits}f} [{low}, {high}]"
+        return f"{mean} [{low}, {high}]"
+    return f"{mean} {sign} {group.sd:.{digits}f} [{low}, {high}]"
+
+
+def _number(value: float, latex: bool, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}".replace("-", "$-$" if latex else "-")
 
 
 def _costs(found: Comparison) -> Rows:
@@ -296,7 +300,7 @@ def _tests(found: Comparison) -> Rows:
     first, second = found.labels if len(found.labels) == 2 else ("first", "second")
     rows = [[first, second, "metric", f"{second} - {first}", "p bootstrap", "p randomisation", ""]]
     for one in found.tests:
-        sure = max(one.bootstrap, one.randomisation) < SIGNIFICANT
+        sure = one.difference != 0 and max(one.bootstrap, one.randomisation) < SIGNIFICANT
         rows.append([
             one.a, one.b, TITLES[one.metric], f"{one.difference:+.2f}", f"{one.bootstrap:.4f}",
             f"{one.randomisation:.4f}", "*" if sure else "",

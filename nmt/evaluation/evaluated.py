@@ -190,7 +190,7 @@ def common(runs: Sequence[Stored], wanted: str | None = None) -> tuple[str, list
         missing = next(run for run, one in zip(runs, found, strict=True) if one is None)
         problem = problem or (
             f"{name}: evaluated for {first.name} but not for {missing.name} (which has {', '.join(missing.plain)}); "
-            f"evaluate it there: nmt evaluate {_quoted(missing.run)}"
+            f"{_how(missing, name)}"
         )
     raise DataError(f"no common test set: {problem}")
 
@@ -201,6 +201,13 @@ def _same(run: Stored, name: str, model: EvaluatedRun) -> EvaluatedRun | None:
         return run.read(name)
     others = (run.read(other) for other in run.plain if "@" not in other)
     return next((one for one in others if one.sources == model.sources), None)
+
+
+def _how(run: Stored, name: str) -> str:
+    """How to evaluate a run on a set."""
+    if name.partition("@")[0] in (*run.config.data.test, "valid"):
+        return f"evaluate it there: nmt evaluate {_quoted(run.run)}"
+    return f"add it to data.test of {run.name} and repeat nmt train, which evaluates a finished run without training"
 
 
 def check_same(name: str, runs: Sequence[EvaluatedRun]) -> None:

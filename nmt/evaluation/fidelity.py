@@ -52,11 +52,11 @@ class RoundTrip:
         chrf = score(found, targets, evaluation, ["chrf"]).chrf
         return cls(len(targets), len(changed), chrf, line[a:b][:20], text[c:d][:20])
 
-    def summary(self, config: TokenizerConfig, inherited: bool = False) -> str:
+    def summary(self, config: TokenizerConfig, brought: str = "") -> str:
         """One line, a warning if anything is lost.
 
         Args:
-            inherited: whether the tokenizer is the one of ``init.from``.
+            brought: the key that brings the tokenizer, such as ``init.from``; empty if it was trained on this corpus.
         """
         if not self.changed:
             return (
@@ -65,8 +65,8 @@ class RoundTrip:
         rule = config.rules[1]
         if rule in ("whitespace", "identity"):
             cause = "the tokenizer has no pieces for these characters"
-        elif inherited:
-            cause = f"the tokenizer of init.from normalises the target by {rule}"
+        elif brought:
+            cause = f"the tokenizer of {brought} normalises the target by {rule}"
         else:
             cause = f"the target's normalization is {rule}; set tokenizer.normalization.tgt to whitespace to keep them"
         return (
@@ -75,11 +75,11 @@ class RoundTrip:
         )
 
 
-def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerConfig, inherited: bool = False) -> str:
+def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerConfig, brought: str = "") -> str:
     """One line about the unknown pieces of a corpus, a warning if there are many; empty without unknown pieces.
 
     Args:
-        inherited: whether the tokenizer is the one of ``init.from``.
+        brought: the key that brings the tokenizer, such as ``init.from``; empty if it was trained on this corpus.
     """
     share, told = describe(accounts)
     if not told:
@@ -94,7 +94,11 @@ def unknown_summary(accounts: dict[str, dict[str, object]], config: TokenizerCon
     coverage = f"raise tokenizer.character_coverage (now {config.character_coverage:g}), or "
     cure = coverage if config.character_coverage < 1 else ""
     cure = cures.get(config.type, f"{cure}set tokenizer.byte_fallback: true")
-    cure = "set or raise init.extend_vocabulary" if inherited else cure
+    kept = {
+        "init.from": "set or raise init.extend_vocabulary",
+        "tokenizer.run": "remove tokenizer.run to train another",
+    }
+    cure = kept.get(brought, cure)
     return (
         f"warning: {text}; no translation can contain them, but accuracy and perplexity count <unk> as correct; {cure}"
     )

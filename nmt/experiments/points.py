@@ -6,6 +6,7 @@ A point is trained with every seed. Points that differ only in the search share 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +14,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticUndefined
 
-from nmt.config.base import Positive, Section
+from nmt.advice import nearest
+from nmt.config.base import Positive, Section, unused_keys
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
-from nmt.config.load import parse_value, read_mapping, search_overrides, validate_config
+from nmt.config.load import load_config, parse_value, read_mapping, search_overrides, validate_config
 from nmt.errors import ConfigError, DataError, RunError
 from nmt.run.directory import Run, load_experiment
+
+log = logging.getLogger(__name__)
 
 SEARCH = "search."
 LONGEST = 80  # characters of the name of a run, without the seed; a longer name is cut, and ends in a digest
@@ -123,15 +128,18 @@ def read_experiment(path: Path) -> Experiment | None:
     """The experiment in a file; None if the file is a configuration, or cannot be read.
 
     Raises:
-        ConfigError: the file has variants or a grid, and a mistake.
+        ConfigError: the file has keys of an experiment, and a mistake.
     """
     raw = read_mapping(path) if path.is_file() else None
-    if raw is None or not {"variants", "grid"} & raw.keys():
+    if raw is None:
+        return None
+    is_mixed = bool(Config.model_fields.keys() & raw.keys())
+    if not ({"variants", "grid"} if is_mixed else Experiment.model_fields.keys()) & raw.keys():
         return None
     try:
         found = Experiment.model_validate(raw)
     except ValidationError as error:
-        mistakes = (f"{'.'.join(map(str, one['loc'])) or '(top)'}: {one['msg']}" for one in error.errors())
+        mistakes = (f"{'.'.join(map(str, one['loc'])) or '(top)'}: {_mistake(one)}" for one in error.errors())
         raise ConfigError(f"{path}: not an experiment: {'; '.join(mistakes)}") from None
     for label, variant in found.variants.items():
         if variant.config is None and found.config is None:
@@ -139,6 +147,19 @@ def read_experiment(path: Path) -> Experiment | None:
     if not found.variants and found.config is None:
         raise ConfigError(f"{path}: has neither variants nor config; name the configuration to train")
     return found
+
+
+def _mistake(error: ErrorDetails) -> str:
+    """What is wrong with a value, in plain words where a newcomer meets it."""
+    where, kind = error["loc"], error["type"]
+    if kind == "extra_forbidden":
+        inner = {"variants": Variant.model_fields, "equal_time": EqualTime.model_fields}
+        known = Experiment.model_fields if len(where) == 1 else inner[str(where[0])]
+        near = nearest(str(where[-1]), known)
+        return f"unknown key; did you mean {near}?" if near else f"unknown key; valid here: {', '.join(known)}"
+    forms = dict.fromkeys(("dict_type", "model_type"), "must be a mapping of keys to values")
+    forms["list_type"] = "must be a list, such as [a, b]"
+    return forms.get(kind, error["msg"])
 
 
 def parse_grid(words: Sequence[str]) -> dict[str, list[Any]]:
@@ -294,6 +315,10 @@ def _point(
     if len(stem) > LONGEST:
         stem = f"{stem[:LONGEST]}-{digest([label, *(f'{key}={texts[key]}' for key in trained)])[:6]}"
     own = [*settings, *(f"{key}={json.dumps(chosen[key], ensure_ascii=False)}" for key in trained)]
+    name = ", ".join(filter(None, [label, *parts]))
+    if left_out := _unused(file, own) - _unused(file, settings):
+        log.info("%s: without %s, which would have no effect", name, ", ".join(sorted(key for key, _ in left_out)))
+        own += [f"{key}={default}" for key, default in sorted(left_out)]
     search = {key.removeprefix(SEARCH): value for key, value in chosen.items() if key.startswith(SEARCH)}
     shown = [*own, *(f"{SEARCH}{key}={json.dumps(value, ensure_ascii=False)}" for key, value in search.items())]
     base = load_experiment(file, shown)  # refuses a mistake of the search, too
@@ -301,7 +326,25 @@ def _point(
     for seed in range(base.seed, base.seed + seeds):
         final = (*own, f"seed={seed}", f"name={stem}-seed{seed}")
         trainings.append(Training(file, final, load_experiment(file, final)))
-    return Point(", ".join(filter(None, [label, *parts])) or base.name, tuple(trainings), search)
+    return Point(name or base.name, tuple(trainings), search)
+
+
+def _unused(file: Path, settings: Sequence[str]) -> set[tuple[str, str]]:
+    """The keys that a configuration file sets without effect under ``settings``, each with its default as JSON.
+
+    So a grid may have values under which a key of the file means nothing, such as ``model.d_attention`` with general
+    attention. Keys that ``settings`` name are not among them: the configuration refuses them.
+    """
+    try:
+        config = load_config(file, [*settings, "defaults=1"])  # version 1 of the defaults does not refuse them
+    except ConfigError:
+        return set()  # the caller reports the mistake
+    given, found = {setting.partition("=")[0] for setting in settings}, set()
+    for path, section, key, _ in unused_keys(config):
+        default = type(section).model_fields[key].default
+        if f"{path}.{key}" not in given and getattr(section, key) != default and default is not PydanticUndefined:
+            found.add((f"{path}.{key}", TypeAdapter(Any).dump_json(default).decode()))
+    return found
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -135,10 +135,10 @@ class Trainer:
             return {}
         every = self.sweep.trainings
         left = [one for one in every if not self.progress.is_finished(one)]
-        log.info("%d runs in %s, %d of them finished", len(every), self.sweep.folder, len(every) - len(left))
+        log.info("%s in %s, %d finished", _count(len(every)), self.sweep.folder, len(every) - len(left))
         begun, count = time.monotonic(), len(every) - len(left)
         # Train
-        with showing(f"training {len(left)} runs", unit=""), ThreadPoolExecutor(self.jobs) as pool:
+        with showing(f"training {_count(len(left))}", unit=""), ThreadPoolExecutor(self.jobs) as pool:
             futures: dict[Future[str | None], Training] = {pool.submit(self._train, one): one for one in left}
             try:
                 for number, future in enumerate(as_completed(futures), 1):
@@ -264,3 +264,7 @@ def _searched(run: Run, test: str, search: dict[str, Any]) -> str:
     if found.stored is None:
         raise DataError(f"{run.path}: cannot be written to, so that its results on {test} are not stored")
     return found.stored.stem
+
+
+def _count(runs: int) -> str:
+    return f"{runs:,} {'run' if runs == 1 else 'runs'}"

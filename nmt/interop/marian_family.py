@@ -47,7 +47,7 @@ def check_architecture(path: Path, config: Config, program: str, more: Mapping[s
     if keys:
         raise ExportError(
             f"{path}: {program} cannot express {', '.join(keys)}; train a run with model.preset: marian, which every "
-            "target can express, or export --to ctranslate2"
+            "target can express, or export --to onnx or ctranslate2"
         )
     unknown = [
         f"search.{key}"

@@ -26,6 +26,7 @@ from nmt.models.norms import UnitRows, fixed_embedding
 from nmt.models.scaled_dot import leave_window_
 from nmt.models.seq2seq import Decoded, Keep, Memory, Seq2Seq
 from nmt.models.transformer_layers import (
+    EncoderLayer,
     EncoderLayers,
     FeedForward,
     KeyValue,
@@ -61,17 +62,17 @@ class DecoderLayer(nn.Module):
         residual = self.residuals[2]
         return residual.output(x, self.feed_forward(residual.input(x)))
 
-    def forward(self, x: Tensor, memory: KeyValue, mask: Tensor, seen: list[Tensor] | None = None) -> Tensor:
-        """Decode x [B, T, D] with causal self-attention.
+    def forward(self, x: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """Decode x [B, T, D] with causal self-attention; states of the encoder [B, S, D_enc], mask [B, S]."""
+        memory = self.cross_attention.project_memory(states)
+        return self.feed(self.attend_source(self.attend_self(x), memory, mask))
 
-        Args:
-            seen: gets the logarithms of the weights over the source, [B, H, T, S].
-        """
+    def attending(self, x: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, and the logarithms of the weights over the source, [B, H, T, S]."""
+        memory = self.cross_attention.project_memory(states)
         x = self.attend_self(x)
-        if seen is not None:
-            scores = self.cross_attention.cross_scores(self.residuals[1].input(x), memory[0], mask)
-            seen.append(scores.float().log_softmax(-1))
-        return self.feed(self.attend_source(x, memory, mask))
+        scores = self.cross_attention.cross_scores(self.residuals[1].input(x), memory[0], mask)
+        return self.feed(self.attend_source(x, memory, mask)), scores.float().log_softmax(-1)
 
     def packed(self, x: Tensor, memory: Tensor, sentences: Sentences, src_sentences: Sentences) -> Tensor:
         """x [N, D], each row seeing those before it in its sentence; memory [M, D]."""
@@ -263,14 +264,17 @@ class Transformer(Seq2Seq[AnyState]):
     def _decode(
         self, memory: Memory, tgt_in: Tensor, keep: Tensor | None = None, seen: list[Tensor] | None = None
     ) -> Tensor:
-        """See :meth:`decode`; ``seen`` gets what the guided layer attends to, see :meth:`DecoderLayer.forward`."""
+        """See :meth:`decode`; ``seen`` gets what the guided layer attends to, see :meth:`DecoderLayer.attending`."""
         x = self._embed(tgt_in, keep=keep)  # [B, T, D]
         guided = None if self.guided is None or seen is None else self.decoder[self.guided[0]]
 
         def apply(layer: DecoderLayer, x: Tensor) -> Tensor:
-            keys_values = layer.cross_attention.project_memory(memory.states)
-            after: Tensor = layer(x, keys_values, memory.mask, seen if layer is guided else None)
-            return after
+            if seen is not None and layer is guided:
+                result, log_attention = layer.attending(x, memory.states, memory.mask)
+                seen.append(log_attention)
+            else:
+                result = layer(x, memory.states, memory.mask)
+            return result
 
         x = apply_layers(self.decoder, x, self.config.layer_drop, self.training, apply, memory.states)
         hidden: Tensor = self.decoder_norm(x)
@@ -393,3 +397,8 @@ class Transformer(Seq2Seq[AnyState]):
         x = kept(table(ids) * math.sqrt(self.config.d_model), keep)
         embedded: Tensor = self.dropout(add_packed_positions(x, self.config.positions, positions, sentences))
         return embedded
+
+
+def stack_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of all stacks of a model; a training calls their methods, and reads no parameter of them itself."""
+    return [module for module in model.modules() if isinstance(module, EncoderLayer | DecoderLayer)]

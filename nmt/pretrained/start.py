@@ -17,6 +17,7 @@ from nmt.advice import nearest
 from nmt.config.experiment import Config
 from nmt.config.init import InitConfig
 from nmt.config.pretrained import FILES, WEIGHTS, Pretrained, find, hub_folder
+from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
 from nmt.data.extension import Learner, Piece, extend
 from nmt.data.source_tokenizer import FILE as SOURCE
@@ -62,8 +63,11 @@ def source_of(init: InitConfig, runs: str) -> Pretrained:
 # ------------------------------------------------------------------------------------------------------------ tokenizer
 
 
-def make_tokenizer(config: Config, corpus: Corpus, path: Path) -> Tokenizer:
+def make_tokenizer(config: Config, corpus: Corpus, path: Path, casing: Casing | None = None) -> Tokenizer:
     """Write the tokenizer that ``config.init`` brings, with its new pieces, to the folder ``path``, all or none.
+
+    Args:
+        casing: puts some of the lines into another case that new pieces are learned from.
 
     Raises:
         ConfigError, TokenizerError: the model does not exist, or its tokenizer is damaged.
@@ -73,7 +77,7 @@ def make_tokenizer(config: Config, corpus: Corpus, path: Path) -> Tokenizer:
     with build_once(path) as folder:
         _copy_tokenizer(source, folder)
         if config.init.extend_vocabulary:
-            _extend(folder, corpus, config)
+            _extend(folder, corpus, config, casing)
         sums = {file.name: sha256(file) for file in sorted(folder.iterdir())}
         write_json(folder / "manifest.json", {"files": sums})
     return Tokenizer.load(path)
@@ -101,7 +105,7 @@ def source_fingerprint(source: Pretrained) -> str:
     return " ".join(f"{file.name} {sha256(file)}" for file in files)
 
 
-def _extend(folder: Path, corpus: Corpus, config: Config) -> None:
+def _extend(folder: Path, corpus: Corpus, config: Config, casing: Casing | None) -> None:
     """Append new pieces, learned from the training text, to the models in ``folder``.
 
     Two models of one vocabulary get the same pieces, two vocabularies ``extend_vocabulary`` pieces each.
@@ -116,7 +120,8 @@ def _extend(folder: Path, corpus: Corpus, config: Config) -> None:
     learners = [Learner(models, sizes)] if shared else [Learner([m], [n]) for m, n in zip(models, sizes, strict=True)]
 
     def learn() -> list[list[Piece]]:
-        for column, texts in sampled_blocks(corpus.part("train"), (0, 1), config.tokenizer.train_sentences):
+        limit = config.tokenizer.train_sentences
+        for column, texts in sampled_blocks(corpus.part("train"), (0, 1), limit, casing=casing):
             learner, side = (learners[0], column) if shared else (learners[column], 0)
             learner.read(side % len(learner.models), texts)
         return [learner.learn(count) for learner in learners]

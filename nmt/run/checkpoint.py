@@ -34,6 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nmt.errors import CheckpointError, TrainingError
+from nmt.runtime.sharding import divided_like
 from nmt.storage.atomic import (
     OtherFormatError,
     UnreadableError,
@@ -153,9 +154,7 @@ class RankState:
 def save(
     directory: Path,
     *,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: Mapping[str, Tensor] | None,
+    tensors: Mapping[str, Mapping[str, Tensor]],
     progress: Mapping[str, Any],
     score: float | None,
     scheduled: bool,
@@ -168,6 +167,7 @@ def save(
     """Write one checkpoint under ``directory``; after a crash at any moment it is complete or absent.
 
     Args:
+        tensors: of the files ``model``, ``optimizer`` and ``ema``, see :func:`training_tensors`.
         score, quality: result of the validation at this step, None without a validation.
         scored_with: the settings that this validation depends on.
         scheduled: False for a checkpoint written only because of a signal. It does not count among the last checkpoints
@@ -182,15 +182,9 @@ def save(
     directory.mkdir(exist_ok=True)  # without parents: a removed run directory must not reappear
     # Tensors
     with new_directory(path) as aside:
-        files = {
-            "model": weights_of(model),
-            "optimizer": _optimizer_tensors(model, optimizer),
-            "random": {_of_rank(n, key): t for n, rank in enumerate(ranks) for key, t in rank.generators.items()},
-        }
-        if ema is not None:
-            files["ema"] = dict(ema)
-        for name, tensors in files.items():
-            _write_tensors(tensors, aside / f"{name}.safetensors")
+        generators = {_of_rank(n, key): t for n, rank in enumerate(ranks) for key, t in rank.generators.items()}
+        for name, found in {**tensors, "random": generators}.items():
+            _write_tensors(found, aside / f"{name}.safetensors")
         # State, checksums
         state = {
             "format": FORMAT,
@@ -230,12 +224,16 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
+def training_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, ema: Mapping[str, Tensor] | None
+) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint's files by name; in shards where the model is divided among ranks."""
+    state = {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+    return {"model": weights_of(model), "optimizer": state, **({} if ema is None else {"ema": dict(ema)})}
 
 
 def _of_rank(rank: int, name: str) -> str:
@@ -426,7 +424,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -
             )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(divided_like(tensors[name], parameter))
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> None:
@@ -441,7 +439,9 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
         prefix = f"{name}/"
         found = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
         # All state is on the device of its parameter; the fused optimizer needs the step counts there too.
-        optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in found.items()}
+        optimizer.state[parameter] = {
+            k: (divided_like(v, parameter) if v.dim() else v).to(parameter.device) for k, v in found.items()
+        }
     if rank >= checkpoint.ranks:
         return
     # Random generators

@@ -194,7 +194,8 @@ COLUMNS = ("run", "state", "model", "parameters", "steps", "minutes", "valid BLE
 def cells(found: list[Row]) -> list[list[str]]:
     """The table as text, with its heading; numbers without separators, empty where not known."""
     names = list(dict.fromkeys(name for row in found for name in row.tests))
-    heading = [*COLUMNS, *(f"{name} BLEU" for name in names), "problem"]
+    headings = (f"{name} BLEU" for name in names)
+    heading = [*COLUMNS, *(f"{one} (evaluated)" if one in COLUMNS else one for one in headings), "problem"]
     body = [
         [
             row.name, row.state, row.model or "", _text(row.parameters), _text(row.steps), _text(row.minutes, ".1f"),

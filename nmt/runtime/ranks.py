@@ -21,7 +21,10 @@ from nmt.runtime.signals import Paused, heard
 if TYPE_CHECKING:
     from torch import nn
 
+    from nmt.runtime.sharding import Shards
+
 T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound="nn.Module")
 
 
 class OtherRankFailed(NmtError):
@@ -129,8 +132,15 @@ class Ranks:
         """
         return model
 
+    def shard(self, model: ModelT, units: Sequence[nn.Module], compress: bool = False) -> Shards[ModelT]:
+        """Divide a model for training among several ranks, see :class:`nmt.runtime.sharding.Shards`."""
+        raise NotImplementedError("one process has nobody to divide a model with")
+
     def no_sync(self) -> AbstractContextManager[None]:
-        """Skip the all-reduce of gradients inside the block; the next pass outside adds them up."""
+        """Skip the all-reduce of gradients inside the block; the next pass outside adds them up.
+
+        The gradients of a divided model are summed up in each pass, so that a rank never holds all of them.
+        """
         return nullcontext()
 
     def broadcast_weights(self, model: nn.Module) -> None:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,9 +33,11 @@ from nmt import __version__
 from nmt.errors import DeviceError, NmtError, RunError, TrainingError
 from nmt.runtime.environment import source_digest
 from nmt.runtime.ranks import OtherRankFailed, Ranks
+from nmt.runtime.sharding import Shards
 from nmt.runtime.signals import Paused, heard, number_of
 
 T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 STEP_TIMEOUT = timedelta(minutes=30)  # a rank this far behind the others hangs
 GRADIENT_TIMEOUT = timedelta(minutes=10)  # shorter: the ranks have synchronized just before
@@ -70,7 +72,7 @@ class TorchrunRanks(Ranks):
         dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=STEP_TIMEOUT)
         self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._gradients: dist.ProcessGroup | None = None  # None: the group of init_process_group
-        self._parallel: DistributedDataParallel
+        self._parallel: DistributedDataParallel | None = None  # None of a model in shards
         self._watch = _Watch(self.rank, self.size)
         self._names = self.gather(str(self))
 
@@ -241,15 +243,7 @@ class TorchrunRanks(Ranks):
         return [numbers.tolist() for numbers in everyone]
 
     def parallel(self, model: nn.Module, compress: bool = False) -> nn.Module:
-        device = next(model.parameters()).device
-        if device.type == "mps":
-            raise self.raised_once(
-                DeviceError("train.device: several processes cannot share mps; use cpu, or one process")
-            )
-        if device.type == "cuda":
-            for name, value in FLIGHT_RECORDER.items():
-                os.environ.setdefault(name, value)
-            self._gradients = dist.new_group(backend="nccl", timeout=GRADIENT_TIMEOUT, device_id=device)
+        self._connect(next(model.parameters()).device)
         self._parallel = DistributedDataParallel(model, process_group=self._gradients, gradient_as_bucket_view=True)
         if compress:
             # DDP refuses a hook whose annotations are text
@@ -258,8 +252,29 @@ class TorchrunRanks(Ranks):
             )
         return self._parallel
 
+    def shard(self, model: ModelT, units: Sequence[nn.Module], compress: bool = False) -> Shards[ModelT]:
+        self._connect(next(model.parameters()).device)
+        group = self._gradients or dist.group.WORLD
+        assert group is not None
+        return Shards(model, units, group, compress)
+
+    def _connect(self, device: torch.device) -> None:
+        """Make the group for gradients.
+
+        Raises:
+            DeviceError: the device cannot be shared.
+        """
+        if device.type == "mps":
+            raise self.raised_once(
+                DeviceError("train.device: several processes cannot share mps; use cpu, or one process")
+            )
+        if device.type == "cuda":
+            for name, value in FLIGHT_RECORDER.items():
+                os.environ.setdefault(name, value)
+            self._gradients = dist.new_group(backend="nccl", timeout=GRADIENT_TIMEOUT, device_id=device)
+
     def no_sync(self) -> AbstractContextManager[None]:
-        return self._parallel.no_sync()
+        return nullcontext() if self._parallel is None else self._parallel.no_sync()
 
     def broadcast_weights(self, model: nn.Module) -> None:
         for parameter in model.parameters():

@@ -141,7 +141,7 @@ class Api:
         return JSONResponse(found, headers=HEADERS)
 
     async def health(self, _: Request) -> Response:
-        dead = [model.name for model in self.models if not model.batcher.thread.is_alive()]
+        dead = [model.name for model in self.models if not model.batcher.alive]
         if dead:
             return JSONResponse({"status": "failed"}, 503, HEADERS)
         return JSONResponse({"status": "ok"}, headers=HEADERS)
@@ -164,6 +164,7 @@ class Api:
         """
         futures = wanted.model.submit(wanted.ask, wanted.lines)
         answers = asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+        answers.add_done_callback(_retrieved)
         gone = asyncio.ensure_future(_gone(request))
         try:
             both: set[asyncio.Future[Any]] = {answers, gone}
@@ -176,6 +177,12 @@ class Api:
         finally:
             answers.cancel()
             gone.cancel()
+
+
+def _retrieved(answers: asyncio.Future[list[Answer]]) -> None:
+    """Read the outcome of lines that nobody waits for any more; asyncio would log it."""
+    if not answers.cancelled():
+        answers.exception()
 
 
 async def _gone(request: Request) -> None:

@@ -19,6 +19,7 @@ AskT = TypeVar("AskT")
 AnswerT = TypeVar("AnswerT")
 
 PATIENCE = 10
+LEAST = 8  # lines that are not shared among threads: half of so few take hardly less time
 STOPPING = 5.0  # seconds that a batch may still take when the server stops
 
 
@@ -31,9 +32,10 @@ class _Job(Generic[AskT, AnswerT]):
 
 
 class Batcher(Generic[AskT, AnswerT]):
-    """A queue of lines and the thread that answers them; a model is used by this thread alone.
+    """A queue of lines and the threads that answer them; a model is used by these threads alone.
 
-    Lines that are asked for alike make a batch, in the order in which they arrive.
+    Lines that are asked for alike make a batch, in the order in which they arrive. Threads that have nothing to do
+    share what waits.
 
     Args:
         name: of the thread.
@@ -42,6 +44,7 @@ class Batcher(Generic[AskT, AnswerT]):
         queue: most lines that wait.
         gather: seconds without another line, after which a batch begins; :data:`PATIENCE` times as many at the latest.
         observe: called with the number of lines of each batch.
+        threads: batches that are answered at a time.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Batcher(Generic[AskT, AnswerT]):
         queue: int,
         gather: float,
         observe: Callable[[int], object] = lambda lines: None,
+        threads: int = 1,
     ) -> None:
         self.answer, self.budget, self.queue, self.gather, self.observe = answer, budget, queue, gather, observe
         self.jobs: list[_Job[AskT, AnswerT]] = []
@@ -59,8 +63,12 @@ class Batcher(Generic[AskT, AnswerT]):
         self.last = 0.0  # when a line came, or a batch was answered, whose clients will ask again at once
         self.changed = threading.Condition()
         self.stopping = False
-        self.thread = threading.Thread(target=self._run, name=f"translating {name}", daemon=True)
-        self.thread.start()
+        self.idle = 0  # threads that wait for lines
+        self.threads = [
+            threading.Thread(target=self._run, name=f"translating {name} {n}", daemon=True) for n in range(threads)
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def submit(self, ask: AskT, lines: Sequence[tuple[str, int]]) -> list[Future[AnswerT]]:
         """Queue lines, each with its number of tokens.
@@ -74,18 +82,28 @@ class Batcher(Generic[AskT, AnswerT]):
             if len(self.jobs) + len(lines) > self.queue:
                 raise Refused(503, f"{len(self.jobs):,} lines are waiting already; try again later")
             jobs = [_Job[AskT, AnswerT](ask, line, max(1, cost)) for line, cost in lines]
+            first = not self.jobs
             self.jobs += jobs
             self.last = time.monotonic()
             self.tokens += sum(job.cost for job in jobs)
-            self.changed.notify()
+            # A thread that waits for further lines looks by itself whether any have come
+            if first or self.tokens >= self.budget:
+                self.changed.notify()
         return [job.future for job in jobs]
 
     def stop(self) -> None:
-        """Answer what waits, and end the thread."""
+        """Answer what waits, and end the threads."""
         with self.changed:
             self.stopping = True
-            self.changed.notify()
-        self.thread.join(STOPPING)
+            self.changed.notify_all()
+        latest = time.monotonic() + STOPPING
+        for thread in self.threads:
+            thread.join(max(0.0, latest - time.monotonic()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether no thread has ended, as after a fault."""
+        return all(thread.is_alive() for thread in self.threads)
 
     def _run(self) -> None:
         while batch := self._take():
@@ -98,30 +116,40 @@ class Batcher(Generic[AskT, AnswerT]):
     def _take(self) -> list[_Job[AskT, AnswerT]]:
         """Wait for a batch; empty when the server stops and nothing waits."""
         with self.changed:
-            while not self.jobs and not self.stopping:
-                self.changed.wait()
-            if not self.jobs:
-                return []
-            latest = time.monotonic() + PATIENCE * self.gather
-            while not self.stopping and self.tokens < self.budget:
-                left = min(self.last + self.gather, latest) - time.monotonic()
-                if left <= 0:
+            self.idle += 1
+            latest: float | None = None  # when the batch begins, whatever comes
+            while not self.stopping:
+                if not self.jobs:
+                    latest = None
+                    self.changed.wait()
+                    continue
+                now = time.monotonic()
+                latest = latest or now + PATIENCE * self.gather
+                left = min(self.last + self.gather, latest) - now
+                if left <= 0 or self.tokens >= self.budget:
                     break
                 self.changed.wait(left)
-            batch: list[_Job[AskT, AnswerT]] = []
-            later: list[_Job[AskT, AnswerT]] = []
-            longest, full = 0, False
-            for job in self.jobs:
-                padded = (len(batch) + 1) * max(longest, job.cost)
-                full = full or (bool(batch) and job.ask == self.jobs[0].ask and padded > self.budget)
-                if full or job.ask != self.jobs[0].ask:
-                    later.append(job)
-                else:
-                    batch.append(job)
-                    longest = max(longest, job.cost)
-            self.jobs = later
-            self.tokens -= sum(job.cost for job in batch)
+            batch = self._share()
+            self.idle -= 1
+            if self.jobs:
+                self.changed.notify()
             return batch
+
+    def _share(self) -> list[_Job[AskT, AnswerT]]:
+        """The lines that are asked for as the first one, up to the budget, or the share of one of the idle threads."""
+        alike = [job for job in self.jobs if job.ask == self.jobs[0].ask]
+        share = max(LEAST, -(-len(alike) // self.idle))
+        batch: list[_Job[AskT, AnswerT]] = []
+        longest = 0
+        for job in alike[:share]:
+            longest = max(longest, job.cost)
+            if batch and (len(batch) + 1) * longest > self.budget:
+                break
+            batch.append(job)
+        taken = set(map(id, batch))
+        self.jobs = [job for job in self.jobs if id(job) not in taken]
+        self.tokens -= sum(job.cost for job in batch)
+        return batch
 
     def _answer(self, batch: list[_Job[AskT, AnswerT]]) -> None:
         """Answer a batch; after a failure each line by itself, so that one line does not cost others their answers."""

@@ -1,7 +1,11 @@
-"""One thread that computes: it loads all models and answers all batches.
+"""The threads that compute: they load all models and answer all batches.
+
+Two threads that search a batch each, on half of the cores, are faster than one that searches both on all cores: less of
+a search waits for other cores, and one thread computes while the answers of the other are sent.
 
 OpenMP gives each thread that computes a team of its own. Where a process has more of these threads than cores, libgomp
-lets those that wait sleep nearly at once, and a search on two cores takes half as long again.
+lets those that wait sleep nearly at once, and a search on two cores takes half as long again. So no other threads
+compute, and these share the cores.
 """
 
 from __future__ import annotations
@@ -14,17 +18,50 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+MOST = 2  # threads that compute; more would wait for each other's Python code
+
 _jobs: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
-_started = threading.Lock()
+_threads: list[threading.Thread] = []
+_starting = threading.Lock()
 
 
 def compute(function: Callable[[], T]) -> T:
-    """Call ``function`` in the thread that computes; wait, and return or raise what it does."""
-    if _started.acquire(blocking=False):
-        threading.Thread(target=_run, name="computing", daemon=True).start()
+    """Call ``function`` in a thread that computes; wait, and return or raise what it does."""
+    _start(1)
     future: Future[T] = Future()
     _jobs.put((function, future))
     return future.result()
+
+
+def share_cores() -> int:
+    """Let several threads compute, each with its share of the cores that PyTorch uses; return their number.
+
+    Call this once, when all models are loaded and nothing else is to be computed.
+    """
+    import torch
+
+    cores = compute(torch.get_num_threads)
+    count = min(MOST, cores)
+    _start(count)
+    all_wait = threading.Barrier(count)  # until each thread has taken one of the jobs
+
+    def share() -> None:
+        torch.set_num_threads(cores // count)
+        all_wait.wait()
+
+    shares: list[Future[None]] = [Future() for _ in range(count)]
+    for future in shares:
+        _jobs.put((share, future))
+    for future in shares:
+        future.result()
+    return count
+
+
+def _start(count: int) -> None:
+    with _starting:
+        while len(_threads) < count:
+            _threads.append(threading.Thread(target=_run, name=f"computing {len(_threads)}", daemon=True))
+            _threads[-1].start()
 
 
 def _run() -> None:

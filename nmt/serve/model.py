@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -52,28 +53,52 @@ class Answer:
     attention: dict[str, Any] = field(default_factory=dict)
 
 
+class _Threads(threading.local):
+    """Translators that share their weights, one for each thread: those who read attention hook into the modules."""
+
+    def __init__(self, translator: Translator[Any]) -> None:
+        self.translator = translator.for_thread()
+
+    @cached_property
+    def aligner(self) -> Align | None:
+        """What places tags by attention; None without attention."""
+        from nmt.insight.alignment import aligner_of
+
+        return aligner_of(self.translator)
+
+
 class Served:
     """
+    Args:
+        threads: those that compute, and so the batches that are answered at a time.
+
     Attributes:
+        own: what the thread uses that reads it.
         usual: the section ``translate`` of the run, for requests that do not say otherwise.
         attends: attention can be asked for.
         most: translations of a line that can be asked for.
     """
 
     def __init__(
-        self, name: str, config: Config, translator: Translator[Any], limits: Limits, metrics: Metrics
+        self,
+        name: str,
+        config: Config,
+        translator: Translator[Any],
+        limits: Limits,
+        metrics: Metrics,
+        threads: int = 1,
     ) -> None:
         self.name = name
         self.source, self.target = config.data.src_lang, config.data.tgt_lang
         self.usual = config.translate
-        self.translator = translator
+        self.translator, self.own = translator, _Threads(translator)
         self.most: int = translator.search.most
         self.attends = _attends(translator)
         assert translator.search.batch_tokens is not None
         budget = translator.search.batch_tokens // max(1, translator.search.beam_size)
         self.metrics = metrics
         self.batcher = Batcher[Ask, Answer](
-            name, self.answer, budget, limits.queue, limits.gather, lambda lines: metrics.batch(name, lines)
+            name, self.answer, budget, limits.queue, limits.gather, lambda lines: metrics.batch(name, lines), threads
         )
 
     def submit(self, ask: Ask, lines: Sequence[str]) -> list[Future[Answer]]:
@@ -87,7 +112,7 @@ class Served:
         return self.batcher.submit(ask, list(zip(lines, costs, strict=True)))
 
     def answer(self, ask: Ask, lines: list[str]) -> list[Answer]:
-        """Translate lines in the thread that computes; called by the thread of the model alone."""
+        """Translate lines in a thread that computes; called by the threads of the model alone."""
         return compute(partial(self._answer, ask, lines))
 
     def _answer(self, ask: Ask, lines: list[str]) -> list[Answer]:
@@ -103,15 +128,8 @@ class Served:
 
     def _lines(self, ask: Ask) -> Lines:
         """What translates lines that are asked for like this."""
-        texts = Texts(self.translator, ask.protect, ask.split, self.source, lambda: self.aligner)
+        texts = Texts(self.own.translator, ask.protect, ask.split, self.source, lambda: self.own.aligner)
         return texts.for_documents() if ask.document else texts.lines
-
-    @cached_property
-    def aligner(self) -> Align | None:
-        """What places tags by attention; None without attention."""
-        from nmt.insight.alignment import aligner_of
-
-        return aligner_of(self.translator)
 
     def _read(self, line: str, nbest: int) -> Answer:
         """Translations of a line that is not blank, with the words of both sides and the weights between them.
@@ -124,7 +142,7 @@ class Served:
         if not self.translator.encode([line])[0]:  # characters that the tokenizer drops
             return Answer([""], [0.0], [], {"words": [], "translations": []})
         notices = list["Notice"]()
-        [sentence] = read_sentences(self.translator, [line], nbest, warn=notices.append)
+        [sentence] = read_sentences(self.own.translator, [line], nbest, warn=notices.append)
         translations = []
         for output in sentence.outputs:
             cross = output.maps[0].cross

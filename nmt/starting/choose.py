@@ -79,6 +79,9 @@ def choose(
 ) -> NewModel:
     """Choose the settings; try models from the largest one down until the time is enough for one.
 
+    A smaller model whose updates take longer than those of a larger one is not chosen. On a GPU a recurrent model is
+    such a one: it steps through time, and each step has to be launched.
+
     Args:
         device: its type.
         tell: says what is measured.
@@ -88,16 +91,23 @@ def choose(
     """
     recipe = recipes.recipe_for(material.pairs)
     seconds = 60 * recipes.training_minutes(request.minutes)
+    chosen: tuple[Measured, _Draft] | None = None
     for size in recipe.sizes:
         draft = _Draft(request, material, device, recipe, size)
         if not recipe.enough(seconds * FASTEST[device] / max(1.0, draft.operations()), size):
             continue
         tell(f"measuring {SIZES[size].title} on a sample of the data")
         measured, draft = _measure(draft, bench)
+        took = f"{measured.cost.step_seconds:.2g} s an update"
+        if chosen is not None and measured.cost.step_seconds > chosen[0].cost.step_seconds:
+            tell(f"slower: {took}; keeping {SIZES[chosen[1].size].title}")
+            break
+        chosen = measured, draft
         if recipe.enough(seconds / measured.cost.step_seconds, size):
             break
-        tell(f"too slow: {measured.cost.step_seconds:.1f} s an update; trying a smaller model")
-    return draft.finished(measured)
+        tell(f"too slow: {took}; trying a smaller model")
+    assert chosen is not None  # the smallest size is always worth its time
+    return chosen[1].finished(chosen[0])
 
 
 def _measure(draft: _Draft, bench: Measuring) -> tuple[Measured, _Draft]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,18 +36,26 @@ class Graphs:
         """Record a function, without running what it launches.
 
         Returns:
-            A function that runs all of it. What it returns is at the same place each time.
+            A function that runs all of it. What it returns is at the same place each time. It keeps ``body``, and so
+            the tensors that the graph reads and writes: a graph alone does not keep their memory from other uses.
         """
         graph = torch.cuda.CUDAGraph()
         # In any other mode, memory that another thread pins meanwhile would end the capture.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             result = body()
 
-        def replay() -> T:
-            graph.replay()
-            return result
+        return _Replay(graph, body, result)
 
-        return replay
+
+@dataclass(frozen=True)
+class _Replay(Generic[T]):
+    graph: torch.cuda.CUDAGraph
+    body: Callable[[], T]
+    result: T
+
+    def __call__(self) -> T:
+        self.graph.replay()
+        return self.result
 
 
 class CapturedUpdate:

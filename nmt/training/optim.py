@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.config.train import OptimizerConfig
+from nmt.runtime.sharding import divided_like
 
 
 def build_optimizer(
@@ -93,7 +94,7 @@ class MovingAverage:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         for name, average in zip(self.names, self.average, strict=True):
-            average.copy_(tensors[name])
+            average.copy_(divided_like(tensors[name], average))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -96,6 +96,7 @@ class Progress:
     step: int = 0
     epoch: int = 0
     position: int = 0  # batches processed in this epoch
+    pools: list[int] = field(default_factory=list)  # see TrainingOrder.ends; empty: the batches are counted
     seconds: float = 0.0  # training time with validations, over all starts
     best_score: float | None = None
     best_step: int = 0

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from torch import Tensor
+
 from nmt.config.train import TrainConfig
 from nmt.errors import CheckpointError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
@@ -15,6 +17,7 @@ from nmt.run.directory import Run
 from nmt.run.selection import Ranking
 from nmt.runtime.environment import changes, earlier_starts
 from nmt.runtime.ranks import Ranks
+from nmt.runtime.sharding import gathered_on_main
 from nmt.training.progress import Progress, Window
 from nmt.training.updater import Updater
 
@@ -127,19 +130,26 @@ class Saving:
         progress.window = window.tolist()
         progress.scaler = self.updater.scaler.state_dict()
         ranks = self.ranks.gather(checkpoints.RankState.now(progress.window))
-        if self.ranks.on_main(lambda: self._write(progress, ranks, scheduled)):
+        average = None if self.updater.ema is None else self.updater.ema.tensors()
+        parts = checkpoints.training_tensors(self.model, self.updater.optimizer, average)
+        tensors = {file: gathered_on_main(part, self.ranks.is_main) for file, part in parts.items()}
+        if self.ranks.on_main(lambda: self._write(progress, tensors, ranks, scheduled)):
             self.saved_step = progress.step
 
-    def _write(self, progress: Progress, ranks: list[checkpoints.RankState], scheduled: bool) -> bool:
+    def _write(
+        self,
+        progress: Progress,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        ranks: list[checkpoints.RankState],
+        scheduled: bool,
+    ) -> bool:
         """Write a checkpoint and prune old ones; return False if writing failed but the training may continue."""
         # Write
-        validated, ema = progress.validated_step == progress.step, self.updater.ema
+        validated = progress.validated_step == progress.step
         try:
             checkpoints.save(
                 self.run.checkpoints,
-                model=self.model,
-                optimizer=self.updater.optimizer,
-                ema=ema.tensors() if ema is not None else None,
+                tensors=tensors,
                 progress=asdict(progress),
                 score=progress.score if validated else None,
                 quality=progress.quality if validated else None,

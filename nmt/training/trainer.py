@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,7 +24,6 @@ from nmt.runtime.progress import showing
 from nmt.runtime.signals import Interrupted, Paused, heard, postponing
 from nmt.training import plan
 from nmt.training.final import FinalModel
-from nmt.training.optim import borrowed
 from nmt.training.progress import Progress, Window
 from nmt.training.reporting import NullReporter, Reporter
 from nmt.training.rescoring import Rescoring
@@ -115,6 +113,7 @@ class Trainer:
         if (found := self.saving.resume(warn)) is None:
             return False
         self.progress = found
+        self.order.resume(found.epoch, found.pools)
         self.saved_at_limit = self.reason_to_stop() is not None
         return True
 
@@ -219,6 +218,7 @@ class Trainer:
         self.ranks.on_main(self.run.check_held)
         self._count_time()
         self.progress.files = self.reporter.lengths()
+        self.progress.pools = self.order.ends(self.progress.epoch, self.progress.position)
         self.saved_at_limit = self.reason_to_stop() is not None
         self.saving.save(self.progress, self.window, scheduled)
         self._count_time()
@@ -227,13 +227,8 @@ class Trainer:
 
     def quality(self, weights: Mapping[str, Tensor]) -> Quality:
         """Validate the model with the given weights."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with borrowed(self.model, weights):
-                return self.validate(self.model).quality
-        finally:
-            self.model.train(training)
+        with self.updater.evaluated(weights) as model:
+            return self.validate(model).quality
 
     def is_finished(self, warn: Callable[[str], None]) -> bool:
         """Whether the training has ended and the run has the final model that :meth:`finish` would write now."""
@@ -286,8 +281,11 @@ class Trainer:
         def read(planned: tuple[int, int, bool, list[Any]]) -> _Planned:
             epoch, position, is_last, update = planned
             batches = [self.reader.read(rows, epoch) for rows in update[self.ranks.block(len(update))]]
-            # At the end of an epoch there may be fewer batches than ranks, but every rank must take part.
-            batches = batches or [self.reader.read(update[0][:1], epoch).without_targets()]
+            # At the end of an epoch there may be fewer batches than ranks, but every rank must take part: in each pass
+            # of a model in shards.
+            passes = 1 if self.updater.shards is None else -(-len(update) // self.ranks.size)
+            for _ in range(passes - len(batches)):
+                batches.append(self.reader.read(update[0][:1], epoch).without_targets())
             if self.place.device.type == "cuda":
                 batches = [batch.pinned() for batch in batches]
             return epoch, position, is_last, batches
@@ -500,15 +498,11 @@ class Trainer:
         Raises:
             Interrupted: a signal came; the state is saved, and the validation is repeated when the run is resumed.
         """
-        ema = self.updater.ema
-        self.model.eval()
         try:
-            with ema.applied() if ema is not None else nullcontext():
-                return self.validate(self.model)
+            with self.updater.evaluated() as model:
+                return self.validate(model)
         except Paused:
             self.progress.validation_due = True
-        finally:
-            self.model.train()
         raise self._interrupted()
 
     def _score_again(self) -> None:

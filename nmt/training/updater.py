@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,13 @@ from nmt.data.packing import PackedBatch
 from nmt.data.reader import Reader
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
+from nmt.models.transformer import stack_layers
+from nmt.run.checkpoint import weights_of
 from nmt.runtime.device import Place, autocast
+from nmt.runtime.sharding import gathered
 from nmt.training.captured import CapturedUpdate, Graphs, capture
 from nmt.training.objective import Objective
-from nmt.training.optim import MovingAverage, build_optimizer, set_learning_rate
+from nmt.training.optim import MovingAverage, borrowed, build_optimizer, set_learning_rate
 from nmt.training.progress import Progress, Window
 
 _LESS_MEMORY = "Lower train.batch_tokens (and raise train.accumulate to keep the batch), or data.cleaning.max_tokens"
@@ -53,7 +56,11 @@ class Counts(NamedTuple):
 class Updater:
     """Makes optimizer steps of a model.
 
+    Args:
+        sharded: divide the model among the ranks, see :class:`nmt.runtime.sharding.Shards`.
+
     Attributes:
+        shards: the division of the model; None where every rank has all of it.
         objective: what is minimised.
         optimizer, scaler, ema: the state of the optimization beside the weights. ``scaler`` scales the loss in fp16.
         rate: the learning rate of the last update.
@@ -64,10 +71,12 @@ class Updater:
         tell: prints a line.
     """
 
-    def __init__(self, config: TrainConfig, model: Seq2Seq[Any], reader: Reader, place: Place):
+    def __init__(self, config: TrainConfig, model: Seq2Seq[Any], reader: Reader, place: Place, sharded: bool = False):
         self.config, self.model, self.reader = config, model, reader
         self.device, self.dtype, self.ranks = place.device, place.dtype, place.ranks
-        parallel = self.ranks.parallel(model, config.compress_gradients == "bf16")
+        compress = config.compress_gradients == "bf16"
+        self.shards = self.ranks.shard(model, stack_layers(model), compress) if sharded else None
+        parallel = model if sharded else self.ranks.parallel(model, compress)
         self.packed = reader.packed
         self.capturable = (
             self.packed and self.device.type == "cuda" and self.ranks.size == 1 and self.dtype != torch.float16
@@ -125,6 +134,40 @@ class Updater:
         """The loss to differentiate and what is counted, see :class:`Objective`."""
         with autocast(self.device, self.dtype):
             return self.objective(self.forward, batch)
+
+    @contextmanager
+    def evaluated(self, weights: Mapping[str, Tensor] | None = None) -> Iterator[Seq2Seq[Any]]:
+        """Inside the block, a model in evaluation mode, of whose parameters every rank has all; a collective call.
+
+        Args:
+            weights: of the model, whole tensors by name; None: their average if there is one, else the trained ones.
+        """
+        if self.shards is not None:
+            average = None if self.ema is None else self.ema.tensors()
+            with self.shards.filled(weights or average or weights_of(self.model)) as whole:
+                yield whole
+            return
+        training = self.model.training
+        self.model.eval()
+        try:
+            replaced: AbstractContextManager[None]
+            if weights is not None:
+                replaced = borrowed(self.model, weights)
+            else:
+                replaced = nullcontext() if self.ema is None else self.ema.applied()
+            with replaced:
+                yield self.model
+        finally:
+            self.model.train(training)
+
+    @property
+    def searchable(self) -> Seq2Seq[Any]:
+        """The model that is searched: of one in shards the whole, without weights outside of :meth:`evaluated`."""
+        return self.model if self.shards is None else self.shards.whole
+
+    def allocated(self) -> Seq2Seq[Any]:
+        """:attr:`searchable` with memory for weights of all kinds, after the training; a collective call."""
+        return self.model if self.shards is None else self.shards.fill(weights_of(self.model))
 
     def prepare(self, rows: Any, window: Window) -> None:
         """Prepare the first step on CUDA, see :meth:`try_longest_batch` and :meth:`capture`."""
@@ -292,7 +335,7 @@ class Updater:
             losses: sums of what is counted over this rank's ``tokens``, for ``window``.
         """
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
+        norm = gathered(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf))
         finite = torch.isfinite(norm)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)

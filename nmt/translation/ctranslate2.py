@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import shlex
 import sys
@@ -104,6 +105,9 @@ class CTranslate2Engine:
         self.own, self.device = own, device
         self.searched_again = 0
         self.progress: Callable[[int], object] = lambda count: None
+
+    def for_thread(self) -> CTranslate2Engine:
+        return copy.copy(self)
 
     def search(
         self,

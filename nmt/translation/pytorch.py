@@ -63,6 +63,11 @@ class TorchEngine:
             memory = torch.cuda.get_device_properties(device).total_memory
             self.captured = CapturedSteps(CudaGraph, memory // 4)
 
+    def for_thread(self) -> TorchEngine:
+        return TorchEngine(
+            twin(self.model), self.tokenizer, self.config, self.device, self.precision, self.pulse, self.keep
+        )
+
     def search(
         self,
         sources: Sequence[Sequence[int]],
@@ -196,10 +201,15 @@ def key_of(source: Sequence[int]) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def twin(model: Seq2Seq[Any]) -> Seq2Seq[Any]:
+    """A copy of ``model`` that shares its parameters and buffers."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    return copy.deepcopy(model, dict[int, Any](shared))
+
+
 def cast_products(model: Seq2Seq[Any], dtype: torch.dtype) -> Seq2Seq[Any]:
     """A copy of ``model`` that shares all but the weights of its linear layers; those are of ``dtype``, not yet set."""
-    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    cast = copy.deepcopy(model, dict[int, Any](shared))
+    cast = twin(model)
     for module in cast.modules():
         if isinstance(module, nn.Linear):
             for name, parameter in list(module.named_parameters(recurse=False)):

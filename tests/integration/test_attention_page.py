@@ -247,6 +247,11 @@ def test_a_phone_scrolls_long_sentences_in_their_boxes(visit, page):
     for number in range(1, 6):
         tab = visit(page, f"#s={number}", **phone)
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    # The choice of maps has two columns; the last of an odd number has both.
+    first, second, third = (button.bounding_box() for button in tab.locator("#kinds button").all())
+    assert (first["y"], first["width"]) == (second["y"], second["width"])
+    assert third["y"] > first["y"]
+    assert third["width"] == pytest.approx(2 * first["width"] + 1)
     scrolls = "box => [box.scrollWidth > box.clientWidth, box.scrollHeight > box.clientHeight]"
     assert tab.locator("#heat").evaluate(scrolls) == [True, True]
     assert tab.locator("#source").evaluate(scrolls) == [False, True]

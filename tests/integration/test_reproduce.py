@@ -1,7 +1,10 @@
 """``nmt reproduce``: a run trained again is the same, and what differs is told."""
 
+import hashlib
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -33,26 +36,36 @@ def test_a_run_is_reproduced_to_the_last_digit(task, family, capsys):
         assert one == other
 
 
+def falsify(stored: Path) -> None:
+    """Change the first translation, and its record to match."""
+    text = "another translation\n" + stored.read_text().partition("\n")[2]
+    stored.write_text(text)
+    record = json.loads(stored.with_suffix(".json").read_text())
+    record["hypotheses"] = hashlib.sha256(text.encode()).hexdigest()
+    stored.with_suffix(".json").write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize("how", [["--decode-only"], []])
 def test_what_differs_is_told(task, tmp_path, how, capsys):
     run, stored = task.folder / "runs" / "rnn", task.folder / "runs/rnn/evaluation/tiny.hyp"
-    whole = stored.read_text()
+    whole = {path: path.read_bytes() for path in stored.parent.iterdir()}
     try:
-        stored.write_text("another translation\n" + whole.partition("\n")[2])
+        falsify(stored)
         into = [] if how else ["--into", str(tmp_path / "again")]
         assert main(["reproduce", str(run), *how, *into]) == 1
         out, err = capsys.readouterr()
         assert "the first other one is line 1" in out
         assert f"nmt: {run}: was not reproduced, see above" in err
     finally:
-        stored.write_text(whole)
+        for path, content in whole.items():
+            path.write_bytes(content)
 
 
 def test_a_set_that_a_training_does_not_score_is_compared_too(task, tmp_path, capsys):
     run, stored = task.folder / "runs" / "rnn", task.folder / "runs/rnn/evaluation/valid.hyp"
     assert main(["evaluate", str(run), "--set-name", "valid"]) == 0
     try:
-        stored.write_text("another translation\n" + stored.read_text().partition("\n")[2])
+        falsify(stored)
         assert main(["reproduce", str(run), "--into", str(tmp_path / "again")]) == 1
         assert re.search("^valid: .* the first other one is line 1$", capsys.readouterr().out, re.MULTILINE)
     finally:
@@ -118,6 +131,35 @@ def test_under_other_versions_scores_are_judged_by_their_intervals(task, capsys,
             assert ("every score is inside its 95 % interval" in out) == (code == 0)
     finally:
         stored.write_text(whole)
+
+
+def test_what_would_prove_nothing_is_refused(task, tmp_path, capsys, monkeypatch):
+    """The run itself, its copy, an edited configuration, damaged translations, and a place that names no run."""
+    monkeypatch.chdir(tmp_path)
+    run, copy = task.folder / "runs" / "rnn", tmp_path / "my copy"
+    shutil.copytree(run, copy)
+
+    def told(*arguments) -> str:
+        assert main(["reproduce", *map(str, arguments)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        return err
+
+    assert f"{run}: is the run, so that nothing would be trained" in told(run, "--into", run)
+    assert f"{copy}: is a copy of the run" in told(run, "--into", copy)
+    assert 'nmt: --into : name: "" must be letters' in told(run, "--into", "")
+    assert '--into a b: name: "a b" must be letters' in told(run, "--into", "a b")
+    stored = copy / "evaluation" / "tiny.hyp"
+    stored.write_text("another translation\n")
+    assert f"nmt: {stored}: damaged, or of another evaluation; evaluate" in told(copy)
+    stored.unlink()
+    assert f"nmt: {stored}: no such file; evaluate the run again: nmt evaluate '{copy}'" in told(copy, "--decode-only")
+    shutil.copy(run / "evaluation" / "tiny.hyp", stored)
+    edited = copy / "config.yaml"
+    edited.write_text(re.sub("^seed: .*", "seed: 77", edited.read_text(), flags=re.MULTILINE))
+    assert f"nmt: {edited}: was edited after the training; restore it (seed is " in told(copy)
+    assert [path.name for path in tmp_path.iterdir()] == ["my copy"]
 
 
 def test_other_data_and_unfinished_runs_are_refused(task, tmp_path, capsys):

@@ -70,6 +70,12 @@ def test_foreign_and_broken_folders_have_a_line_each(tmp_path, capsys) -> None:
     assert main(["runs", str(tmp_path / "nothing")]) == 2
 
 
+def test_no_two_columns_have_one_name() -> None:
+    [heading, row] = listing.cells([listing.Row("a", valid_bleu=1.0, tests={"valid": 2.0, "news": 3.0})])
+    assert heading[6:] == ["valid BLEU", "valid BLEU (evaluated)", "news BLEU", "problem"]
+    assert row[6:] == ["1.00", "2.00", "3.00", ""]
+
+
 def test_no_torch_is_loaded(tmp_path) -> None:
     code = "import sys; from nmt.cli import main; main(['runs', sys.argv[1]]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == 0

@@ -5,19 +5,23 @@ import http.client
 import importlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from nmt.cli import main
+from nmt.cli.commands.serve import _models
+from nmt.cli.program import new_parser
 from nmt.cli.searching import load_searching
 from nmt.run.directory import Run
 
@@ -25,6 +29,7 @@ pytest.importorskip("uvicorn", reason="uvicorn is missing: pip install 'nmt-trai
 pytest.importorskip("starlette", reason="starlette is missing: pip install 'nmt-trainer[serve]'")
 
 from nmt.serve.app import new_app
+from nmt.serve.computing import share_cores
 from nmt.serve.limits import Limits
 from nmt.serve.metrics import Metrics
 from nmt.serve.model import Served
@@ -57,16 +62,20 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(run: Path, limits: Limits, engine: str = "pytorch") -> Iterator[Client]:
-    opened, metrics = Run.open(str(run)), Metrics()
-    translator = load_searching(opened, [], None, 1, "cpu", engine)
-    model = Served("c", opened.load_config(), translator, limits, metrics)
+def serving(
+    run: Path, limits: Limits, engine: str = "pytorch", others: Sequence[Path] = (), threads: int = 1
+) -> Iterator[Client]:
+    models, metrics = [], Metrics()
+    for each in (run, *others):
+        opened = Run.open(str(each))
+        translator = load_searching(opened, [], None, 1, "cpu", engine)
+        models.append(Served(each.name, opened.load_config(), translator, limits, metrics, threads))
     with listen("127.0.0.1", 0) as listener:
-        server = new_server(new_app([model], limits, metrics), limits)
+        server = new_server(new_app(models, limits, metrics), limits)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            yield Client(listener.getsockname()[1], model)
+            yield Client(listener.getsockname()[1], models[0])
         finally:
             server.should_exit = True
             thread.join(20)
@@ -161,6 +170,26 @@ def test_concurrent_requests_equal_the_batch_command(client, lines, expected):
     assert alone < batches  # some were translated together
 
 
+def test_threads_that_search_at_the_same_time_do_not_disturb_each_other(run, lines, expected, monkeypatch):
+    """Lines, attention (which hooks into the modules of a model) and tags (placed by attention), by two threads."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert share_cores() == 2
+    attention = {"q": lines[5], "source": "en", "target": "de", "alternatives": 1}
+    with serving(run, Limits(), threads=2) as client, ThreadPoolExecutor(24) as pool:
+        alone = client.post(attention, "/attention")
+        tagged = client.translate("one <b>two three</b> four", protect=True)
+        rounds = [
+            [pool.submit(client.translate, line) for line in lines]
+            + [pool.submit(client.post, attention, "/attention")]
+            + [pool.submit(client.translate, "one <b>two three</b> four", protect=True)]
+            for _ in range(3)
+        ]
+        for *plain, attended, kept in rounds:
+            assert [each.result()["translatedText"] for each in plain] == [each[0] for each in expected]
+            assert attended.result() == alone
+            assert kept.result() == tagged
+
+
 def test_other_paths(client):
     assert json.loads(client.send("GET", "/health")[2]) == {"status": "ok"}
     assert json.loads(client.send("GET", "/languages")[2]) == [
@@ -206,6 +235,68 @@ def test_attention_of_words_is_a_distribution(client, lines, expected):
 def test_a_cut_text_is_said(client):
     answer = client.translate("one\n" + " ".join(["one two"] * 100))
     assert any("source cut" in warning and warning.startswith("line 2: ") for warning in answer["warnings"])
+
+
+# ---------------------------------------------------------------------------------------------------- several runs
+
+
+def between(run: Path, folder: Path, source: str, target: str) -> Path:
+    """A copy of a run that says that it translates between other languages."""
+    copy = folder / f"{source}-{target}"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoints", ".lock"))
+    text = (copy / "config.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^(  src_lang: ).*$", rf"\1{source}", text)
+    (copy / "config.yaml").write_text(re.sub(r"(?m)^(  tgt_lang: ).*$", rf"\1{target}", text), encoding="utf-8")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def pairs(run, tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pairs")
+    return [between(run, folder, *each) for each in (("en", "de"), ("de", "en"), ("fr", "en"))]
+
+
+def test_the_languages_choose_the_model(pairs, lines, expected):
+    with serving(pairs[0], Limits(), others=pairs[1:]) as client:
+        assert [(each["code"], each["targets"]) for each in json.loads(client.send("GET", "/languages")[2])] == [
+            ("en", ["de"]), ("de", ["en"]), ("fr", ["en"]),
+        ]  # fmt: skip
+        asked = [("en", "de", 3), ("de", "en", 2), ("fr", "en", 1)]
+        with ThreadPoolExecutor(12) as pool:
+            sent = [
+                (n, pool.submit(client.translate, lines[n], source=source, target=target))
+                for source, target, count in asked
+                for n in range(count)
+            ]
+            assert all(answer.result()["translatedText"] == expected[n][0] for n, answer in sent)
+        counted = client.send("GET", "/metrics")[2].decode()
+        for source, target, count in asked:
+            assert f'nmt_lines_total{{model="{source}-{target}"}} {count}\n' in counted
+        assert client.translate("one", source="auto")["detectedLanguage"]["language"] == "en"
+        status, answer = client.post({"q": "one", "source": "auto", "target": "en"})
+        assert (status, answer["error"].endswith("must be one of de, fr")) == (400, True)
+        status, answer = client.post({"q": "one", "source": "en", "target": "fr"})
+        assert (status, answer["error"]) == (
+            400, '"en" to "fr" is not served; served: en to de, de to en, fr to en',
+        )  # fmt: skip
+
+
+def test_runs_that_cannot_be_served_together(pairs, tmp_path, capsys):
+    def refused(*runs: Path) -> str:
+        assert main(["serve", *map(str, runs), "--port", "0"]) == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert f"{pairs[0]}: named twice; name each run once" in refused(pairs[0], pairs[1], pairs[0])
+    same = between(pairs[0], tmp_path, "en", "de")
+    assert f"{pairs[0]} and {same}: both translate en to de; serve one of them" in refused(pairs[0], same)
+    damaged = between(pairs[0], tmp_path, "cs", "de")
+    (damaged / "model" / "model.safetensors").write_bytes(b"x")
+    assert f"{damaged}/model: damaged" in refused(pairs[0], damaged)
+    # Metrics tell runs of one name apart
+    (tmp_path / "other").mkdir()
+    cousin = between(pairs[1], tmp_path / "other", "de", "en").rename(tmp_path / "other" / "en-de")
+    arguments = new_parser().parse_args(["serve", str(pairs[0]), str(cousin)])
+    assert [each.name for each in _models(arguments, Limits(), Metrics())] == [str(pairs[0]), str(cousin)]
 
 
 # -------------------------------------------------------------------------------------------------------------- limits
@@ -455,10 +546,8 @@ def test_mistakes_end_in_one_line(run, capsys, arguments, words):
     assert error.count("\n") == 1
 
 
-def test_a_used_port_and_two_runs_for_the_same_languages(run, capsys):
+def test_a_used_port(run, capsys):
     with listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         assert main(["serve", str(run), "--port", port]) == 2
         assert "cannot listen there: Address already in use; choose --host and --port" in capsys.readouterr().err
-    assert main(["serve", str(run), str(run), "--port", "0"]) == 2
-    assert "both translate en to de; serve one of them" in capsys.readouterr().err

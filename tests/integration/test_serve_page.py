@@ -6,7 +6,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is mi
 pytest.importorskip("uvicorn", reason="uvicorn is missing: pip install 'nmt-trainer[serve]'")
 
 from nmt.serve.limits import Limits  # noqa: E402
-from tests.integration.test_serve import serving  # noqa: E402
+from tests.integration.test_serve import between, serving  # noqa: E402
 
 expect = playwright.expect
 
@@ -21,9 +21,9 @@ def client(template):
 def visit(chromium, client):
     """Open the page; its script raises nothing, and it asks for nothing but this server."""
     troubles, contexts = [], []
-    start = f"http://127.0.0.1:{client.port}/"
 
-    def opened(width: int = 1280, scheme: str = "light"):
+    def opened(width: int = 1280, scheme: str = "light", port: int = client.port):
+        start = f"http://127.0.0.1:{port}/"
         context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         contexts.append(context)
@@ -101,6 +101,28 @@ def test_text_is_never_markup(visit):
     tab.fill("#text", "<img src=x onerror=alert(1)> one")
     expect(tab.locator(".source")).to_have_text("<img src=x onerror=alert(1)> one")
     assert tab.locator("#sentences img").count() == 0
+
+
+def test_swapping_the_languages_translates_back(visit, client, template, tmp_path):
+    tab = visit()
+    expect(tab.locator("#swap")).to_be_hidden()  # one direction is served
+    run = template / "runs" / "c"
+    with serving(run, Limits(), others=[between(run, tmp_path, "de", "en")]) as both:
+        tab = visit(port=both.port)
+        tab.fill("#text", "one two\n\nthree")
+        expect(tab.locator("#sentences > li")).to_have_count(2)
+        tab.click("#swap")
+        translated = client.translate("one two\n\nthree")["translatedText"]
+        expect(tab.locator("#text")).to_have_value(translated)
+        expect(tab.locator("#source-name")).to_have_text("German")
+        expect(tab.locator("#pair")).to_have_value("1")
+        expect(target(tab, 0)).to_have_text(client.translate(translated.split("\n")[0])["translatedText"])
+        # Text without a translation stays
+        tab.route("**/translate", lambda route: None)
+        tab.fill("#text", "four")
+        tab.click("#swap")
+        expect(tab.locator("#source-name")).to_have_text("English")
+        expect(tab.locator("#text")).to_have_value("four")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])

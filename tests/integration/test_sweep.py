@@ -13,6 +13,9 @@ import pytest
 
 from nmt.cli import main
 from nmt.config.load import load_config
+from nmt.config.model import RNNConfig
+from nmt.errors import ConfigError
+from nmt.evaluation.comparison import differing_keys
 from nmt.experiments.points import parse_grid, plan
 from nmt.run.listing import row_of
 from nmt.storage.locks import in_use
@@ -203,6 +206,11 @@ def test_variants_of_an_experiment_get_the_same_time(task, experiment, inside, m
         ("variants: {a: {}}", "variants.a: has no config"),
         ("grid: {seed: [1]}\nconfig: base.yaml", "use --seeds N"),
         ("variant: {}\nvariants: {}", "not an experiment: variant: "),
+        ("config: x.yaml\nvarients: {}", "not an experiment: varients: unknown key; did you mean variants?"),
+        ("config: x.yaml\nequal_time: {varian: x}", "equal_time.varian: unknown key; did you mean variant?"),
+        ("variants: {a: {sett: []}}", "variants.a.sett: unknown key; did you mean set?"),
+        ("variants: {a: }", "variants.a: must be a mapping of keys to values"),
+        ("grid: {model.attention: dot}", "grid.model.attention: must be a list, such as [a, b]"),
         ("grid: {model.attention: [dot]}", "neither variants nor config"),
         ("variants: {a: {config: none.yaml}}", "none.yaml: no such configuration file"),
         ("variants: {a: {config: base.yaml, set: [model.d_hiden=3]}}", "did you mean model.d_hidden?"),
@@ -229,6 +237,23 @@ def test_values_of_a_grid_are_yaml(task) -> None:
     assert [one.name for one in found.trainings] == [
         f"base-dropout-{d}-seed{s}" for d in ("0.0", "0.5") for s in (1, 2)
     ]
+
+
+def test_a_key_of_the_file_without_effect_at_a_point_is_left_out(task, caplog) -> None:
+    """General attention has no d_attention, which additive attention needs."""
+    caplog.set_level("INFO", logger="nmt")
+    path, grid = task.config_file("rnn", "base"), {"model.attention": ["additive", "general"]}
+    given = load_config(path).model.d_attention
+    assert given != RNNConfig.model_fields["d_attention"].default
+    found = plan(str(path), grid=grid)
+    additive, general = [point.trainings[0].resolved for point in found.points]
+    assert additive.model.d_attention == given
+    assert general.model.attention == "general"
+    assert "attention=general: without model.d_attention, which would have no effect" in caplog.text
+    assert [one.key for one in differing_keys([[additive], [general]])] == ["model.attention"]
+    # What the command line says is refused as ever
+    with pytest.raises(ConfigError, match=r"model\.d_attention: 5 has no effect"):
+        plan(str(path), ["model.d_attention=5"], grid)
 
 
 def test_the_experiments_of_the_repository_can_be_planned() -> None:

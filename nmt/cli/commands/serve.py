@@ -7,6 +7,7 @@ import logging
 import math
 import shlex
 import sys
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
         ConfigError: two runs have the same languages.
     """
     from nmt.run.directory import Run
-    from nmt.serve.computing import compute
+    from nmt.serve.computing import compute, share_cores
     from nmt.serve.model import Served
 
     # Check all runs before the first model is loaded
@@ -119,15 +120,22 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
     pairs: dict[tuple[str, str], Run] = {}
     for run, config in zip(runs, configs, strict=True):
         pair = config.data.src_lang, config.data.tgt_lang
-        if pair in pairs:
-            raise ConfigError(
-                f"{pairs[pair].path} and {run.path}: both translate {pair[0]} to {pair[1]}; serve one of them"
-            )
-        pairs[pair] = run
+        if (other := pairs.setdefault(pair, run)) is not run:
+            both = f"{other.path} and {run.path}: both translate {pair[0]} to {pair[1]}; serve one of them"
+            twice = f"{run.path}: named twice; name each run once"
+            raise ConfigError(twice if other.path.samefile(run.path) else both)
+    # Runs of one name are told apart by their paths
+    names = Counter(run.path.name for run in runs)
     how = arguments.search, arguments.beam_size, 1, arguments.device, arguments.engine
-    found = []
+    named, translators = [], []
     for run, config in zip(runs, configs, strict=True):
-        translator = compute(partial(load_searching, run, *how))
-        found.append(compute(partial(Served, run.path.name, config, translator, limits, metrics)))
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
-    return found
+        translators.append(compute(partial(load_searching, run, *how)))
+        named.append(run.path.name if names[run.path.name] == 1 else str(run.path))
+    # On a CPU several threads compute; CTranslate2 has threads of its own
+    on_cpu = all(str(each.engine.device) == "cpu" for each in translators)
+    threads = share_cores() if on_cpu and arguments.engine == "pytorch" else 1
+    return [
+        compute(partial(Served, *each, limits, metrics, threads))
+        for each in zip(named, configs, translators, strict=True)
+    ]

@@ -115,7 +115,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     check_inputs(options.prefix_file, options.jsonl_input)
     check_outputs([input, options.prefix_file], {"-o": output, "--alignments": options.alignments})
     opened, others = Run.open(run), Others.open(options.ensemble, options.ensemble_average)
-    config = opened.load_config()
+    config, name = opened.load_config(), input or "standard input"
     split = config.translate.split if options.split is None else options.split
     protect = config.translate.protect if options.protect is None else options.protect
     form = _format(input, split, options)
@@ -134,7 +134,6 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         showing_progress(input, output) as progress,
     ):
         notices = Notices(progress.tell)
-        name = input or "standard input"
         if form is not None:
             parts = parse(read_document(stream, name, options.strict), form)
             count: int | None = sum(isinstance(part, Segment) for part in parts)

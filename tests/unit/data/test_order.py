@@ -9,6 +9,7 @@ import pytest
 
 from nmt.data import order
 from nmt.data.order import TrainingOrder, plan_batches
+from nmt.data.packing import Packing
 from tests.unit.data.corpora import Lengths
 
 
@@ -198,3 +199,26 @@ def test_the_length_of_an_epoch_of_many_pools_is_estimated_from_the_first(monkey
     assert not is_exact
     assert len(dataset.asked) == 100
     assert len(again.updates(0)) == exact  # is counted where it is asked for
+
+
+@pytest.mark.usefixtures("small_pools")
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_epoch_whose_pools_are_known_continues_without_counting_them(packed):
+    sides = np.array(lengths(1000), np.int32)
+    packing = Packing.measure([sides], 200) if packed else None
+    order = TrainingOrder(Lengths(sides), 200, 3, seed=2, packing=packing)
+    whole = [rows.tolist() for update in order.updates(1) for rows in update]
+    list(order.updates(2))  # read ahead
+    taken = len(whole) // 2
+    ends = order.ends(1, taken)
+    assert 3 < len(ends) < 8
+    assert order.ends(1, len(whole)) == [*ends, *order.ends(1, len(whole))[len(ends) :]]
+    assert order.ends(7, 100) == order.ends(1, 0) == []
+
+    dataset = Watched(sides)
+    again = TrainingOrder(dataset, 200, 3, seed=2, packing=packing)
+    again.resume(1, ends)
+    assert [again.updates(1, taken)[0][0].tolist()] == whole[taken : taken + 1]
+    assert len(dataset.asked) <= 200  # the pool of the position, and the next one where the update reaches it
+    assert [rows.tolist() for update in again.updates(1, taken) for rows in update] == whole[taken:]
+    assert again.ends(1, len(whole)) == order.ends(1, len(whole))

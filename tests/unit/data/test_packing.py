@@ -131,3 +131,12 @@ def test_the_order_is_a_function_of_seed_and_epoch(monkeypatch, pool):
     # An epoch continues with the same batches, in updates of another size.
     rest = updates(dataset, 1, 0, accumulate=3, taken=4)
     assert list(itertools.chain(*rest)) == [rows for (rows,) in whole[4:]]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_batches_are_counted_as_they_are_planned(dtype):
+    lengths = np.random.default_rng(3).integers(1, 60, (2, 5000)).astype(dtype)
+    packing = Packing.measure([lengths], 300)
+    for seed in range(20):
+        found = packing.count(lengths, np.random.default_rng(seed))
+        assert found == len(packing.plan(lengths, np.random.default_rng(seed)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from pathlib import Path
 
@@ -113,3 +114,14 @@ def test_prefetch_keeps_order_passes_errors_and_stops():
     endless = prefetch(itertools.count)
     assert next(endless) == 0
     endless.close()  # joins its thread; would hang if it did not stop
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000])
+def test_the_room_of_a_sample_is_its_mean_and_two_deviations_up_to_a_limit(size: int) -> None:
+    room = Room((1.3, 1.1), (0.8, 0.5), 60)
+    best = np.random.default_rng(1).integers(1, 90, (2, size)).astype(np.int32)
+    found = room(best)
+    assert (found.dtype, found.shape) == (np.int32, (2, size))
+    for side, ratio, spread in ((0, 1.3, 0.8), (1, 1.1, 0.5)):
+        for n, planned in zip(best[side].tolist(), found[side].tolist(), strict=True):
+            assert planned == max(n, min(60, math.ceil(ratio * n + 2 * spread * math.sqrt(n))))

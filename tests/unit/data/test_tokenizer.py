@@ -20,7 +20,7 @@ from nmt.config.tokenizer import TokenizerConfig
 from nmt.data import tokenizer as tokenizer_module
 from nmt.data.corpus import Corpus
 from nmt.data.prepare import prepare_corpus
-from nmt.data.tokenizer import Tokenizer, sample_lines
+from nmt.data.tokenizer import FEW, Tokenizer, sample_lines
 from nmt.errors import TokenizerError
 from tests.unit.data.corpora import Make
 
@@ -106,6 +106,19 @@ def test_byte_fallback_spells_anything_on_one_line(make: Make, kind: str) -> Non
 def test_many_threads_give_what_one_gives(make: Make) -> None:
     texts = [f"der Hund {word}" for word in WORDS] * 40
     assert make().encode_src(texts, num_threads=4) == make().encode_src(texts, num_threads=1)
+
+
+def test_texts_one_by_one_and_in_blocks_have_the_same_ids(make: Make) -> None:
+    """SentencePiece takes a list of texts, or for few of them one at a time."""
+    tokenizer = make()
+    texts = [f"der  Hund {word} \u00e4\U0001f600" for word in WORDS] + ["", " ", "\ufeffx"]
+    many = texts * (FEW // len(texts) + 1)
+    assert len(many) > FEW > len(texts[:5])
+    ids = tokenizer.encode_src(many)
+    assert [tokenizer.encode_src([text])[0] for text in many] == ids
+    ids = tokenizer.encode_tgt(many)
+    assert tokenizer.encode_tgt(many[:5]) == ids[:5]
+    assert [tokenizer.decode([each])[0] for each in ids] == tokenizer.decode(ids)
 
 
 # --------------------------------------------------------------------------------------------- normalization

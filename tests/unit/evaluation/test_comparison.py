@@ -132,6 +132,21 @@ def test_every_form_and_text_that_is_markup(folder, capsys) -> None:
     assert (folder / "o.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_equal_translations_are_no_significant_difference(folder, capsys) -> None:
+    shutil.copytree("runs/a1", "runs/copy")
+    assert main(["compare", "a1", "copy", "--latex", "o.tex"]) == 0
+    told = capsys.readouterr().out
+    assert "note: a1 and copy have the same translations" in told
+    [bleu] = [line for line in told.splitlines() if line.startswith("a1  copy  BLEU")]
+    assert bleu.split()[3:] == ["+0.00", "0.0010", "0.0001"]  # as sacreBLEU's command has it, but without a star
+
+
+def test_minus_signs_in_latex(folder) -> None:
+    group = comparison.Group((1.0, 3.0))  # the interval of the mean: 2 - 12.706 * 1
+    assert comparison_report._spread(group, True, 2) == r"2.00 $\pm$ 1.41 [$-$10.71, 14.71]"
+    assert comparison_report._spread(group, False, 2) == "2.00 ± 1.41 [-10.71, 14.71]"
+
+
 def test_two_runs_need_no_parting(folder, capsys) -> None:
     assert main(["compare", "a1", "b1"]) == 0
     assert "BLEU by words of the source" in capsys.readouterr().out
@@ -148,6 +163,7 @@ def test_two_runs_need_no_parting(folder, capsys) -> None:
         (["a1", "--", "nothing"], "no such run"),
         (["a1", "--", "fresh"], "not evaluated yet"),
         (["a1", "--", "elsewhere"], "no common test set: tiny: evaluated for a1 but not for elsewhere"),
+        (["a1", "--", "other_set"], "add it to data.test of other_set and repeat nmt train, which evaluates"),
         (["a1", "--", "others"], "the references of a1 and others differ, first in line 3"),
         (["a1", "--", "sources"], "the sources of a1 and sources differ, first in line 1"),
         (["a1", "--", "short"], "has 40 sources in a1 but 39 in short"),
@@ -166,6 +182,8 @@ def test_each_mistake_has_one_line(folder, capsys, arguments, told) -> None:
     runs = folder / "runs"
     write(runs, "fresh", {})
     write(runs, "elsewhere", {"news": (lines(seed=5), references, references)})
+    other = write(runs, "other_set", {"news": (lines(seed=5), references, references)})
+    other.config_path.write_text(other.config_path.read_text().replace("tiny:", "news:"))
     write(runs, "others", {"tiny": (sources, changed, references)})
     write(runs, "sources", {"tiny": (lines(seed=6), references, references)})
     write(runs, "short", {"tiny": (sources[:39], references[:39], references[:39])})

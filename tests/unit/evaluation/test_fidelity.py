@@ -131,10 +131,10 @@ def test_prepare_says_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_advice_for_an_inherited_tokenizer_names_keys_of_init():
-    found = unknown_summary({"train": account(9, 1000)}, TokenizerConfig(), inherited=True)
+    found = unknown_summary({"train": account(9, 1000)}, TokenizerConfig(), brought="init.from")
     assert found.endswith("set or raise init.extend_vocabulary")
     lossy = RoundTrip(lines=10, changed=1, chrf=99.0, before="\u00a0", after=" ")
     config = TokenizerConfig(normalization="nmt_nfkc")
-    assert lossy.summary(config, inherited=True).endswith(
+    assert lossy.summary(config, brought="init.from").endswith(
         "the tokenizer of init.from normalises the target by nmt_nfkc"
     )

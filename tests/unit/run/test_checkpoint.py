@@ -20,9 +20,7 @@ def make(path, step=1, score=None, width=3, scheduled=True):
     optimizer.step()
     saved = checkpoints.save(
         path,
-        model=model,
-        optimizer=optimizer,
-        ema=None,
+        tensors=checkpoints.training_tensors(model, optimizer, None),
         progress={"step": step},
         score=score,
         scheduled=scheduled,

@@ -36,8 +36,8 @@ def upper():
 def new(upper):
     made: list[Batcher] = []
 
-    def batcher(budget: int = 100, queue: int = 100, gather: float = 0.0) -> Batcher:
-        made.append(Batcher("test", upper, budget, queue, gather))
+    def batcher(budget: int = 100, queue: int = 100, gather: float = 0.0, threads: int = 1) -> Batcher:
+        made.append(Batcher("test", upper, budget, queue, gather, threads=threads))
         return made[-1]
 
     yield batcher
@@ -84,6 +84,31 @@ def test_a_line_waits_for_others_but_not_longer_than_said(new, upper):
     started = time.monotonic()
     results(batcher.submit(0, [("full", 100)]))
     assert time.monotonic() - started < 0.25
+
+
+def test_idle_threads_share_what_waits_but_not_a_few_lines(new, upper):
+    batcher = new(threads=2)
+    lines = [f"line {n}" for n in range(40)]
+    upper.held.clear()
+    futures = batcher.submit(0, [(line, 1) for line in lines])
+    while len(upper.batches) < 2:
+        time.sleep(0.001)
+    upper.held.set()
+    assert results(futures) == [line.upper() for line in lines]
+    assert sorted(batch for _, batch in upper.batches) == sorted([lines[:20], lines[20:]])
+    assert results(batcher.submit(0, [("few", 1)] * 8)) == ["FEW"] * 8
+    assert upper.batches[2:] == [(0, ["few"] * 8)]
+
+
+def test_a_thread_answers_while_another_is_busy(new, upper):
+    batcher = new(threads=2)
+    hold(batcher, upper)
+    second = batcher.submit(0, [("a", 1), ("b", 1)])
+    while len(upper.batches) < 2:
+        time.sleep(0.001)
+    upper.held.set()
+    assert results(second) == ["A", "B"]
+    assert batcher.alive
 
 
 def test_lines_asked_for_otherwise_are_another_batch(new, upper):
@@ -134,7 +159,7 @@ def test_a_stop_answers_what_waits_and_refuses_what_comes(new, upper):
     futures = batcher.submit(0, [("a", 1), ("b", 1)])
     batcher.stop()
     assert results(futures) == ["A", "B"]
-    assert not batcher.thread.is_alive()
+    assert not any(thread.is_alive() for thread in batcher.threads)
     with pytest.raises(Refused, match="is stopping"):
         batcher.submit(0, [("c", 1)])
 

@@ -58,6 +58,23 @@ def test_the_smallest_model_whatever_its_pace():
     assert choice.is_cut_short
 
 
+def test_a_slower_model_is_not_chosen_for_its_size():
+    """In 57 seconds 1,140 updates of the Transformer, a seventh of 8,000; the recurrent model would make 760."""
+
+    class ByType(Bench):
+        def measure(self, settings):
+            self.seconds = {128: {"transformer": 0.05, "rnn": 0.075}[settings["model"]["type"]]}
+            return super().measure(settings)
+
+    lines = []
+    choice = choose(Request("x", LANGUAGES, 1.0), material(29_000), "cuda", ByType({}), lines.append)
+    assert (choice.size, choice.settings["model"]["type"]) == ("tiny", "transformer")
+    assert lines[1::2] == [
+        "too slow: 0.05 s an update; trying a smaller model",
+        "slower: 0.075 s an update; keeping a Transformer of width 128",
+    ]
+
+
 def test_models_that_no_cpu_could_train_are_not_measured():
     """Big: 209 million parameters, 49,152 tokens, 6 operations each: 15 s an update at 4e12 a second."""
     bench = Bench({1024: 1.0, 512: 1.0, 256: 1.0, 128: 1.0})

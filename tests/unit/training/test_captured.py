@@ -3,6 +3,10 @@
 A graph is stood for by the function that it would record; replays of real ones need a CUDA device.
 """
 
+import gc
+import weakref
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -153,3 +157,25 @@ def test_an_update_that_skips_layers_is_not_captured(make, capsys):
 
 def test_graphs_have_these_methods():
     assert {name for name in vars(Functions) if name[0] != "_"} == {name for name in vars(Graphs) if name[0] != "_"}
+
+
+def test_a_graph_keeps_what_its_function_refers_to(monkeypatch):
+    """Its replays write there: if the memory were freed, a later tensor would be overwritten, or its bits counted."""
+
+    class Graph:
+        def replay(self):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+
+    def recorded():
+        sums = torch.zeros(3)
+        return Graphs(torch.device("cpu")).record(lambda: sums.add_(1).sum()), weakref.ref(sums)
+
+    replay, sums = recorded()
+    gc.collect()
+    assert sums() is not None
+    assert replay().item() == 3

@@ -1,0 +1,82 @@
+"""Upper and title case in the text that a tokenizer is trained on, as often as modifiers make them in training.
+
+Without such lines the vocabulary has no pieces of capitals, and an upper-cased word becomes single letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nmt.config.data import DataConfig
+from nmt.config.modifiers import Modifier
+from nmt.data.corpus import Corpus
+from nmt.data.mixture import chosen
+from nmt.data.modifiers import title_case, upper_case
+
+_FORMS = {"UpperCase": upper_case, "TitleCase": title_case}
+
+
+class Chances(NamedTuple):
+    """How likely the lines of some training pairs are changed.
+
+    Attributes:
+        end: the row after their last one.
+        upper, title: the probability of each form.
+    """
+
+    end: int
+    upper: float
+    title: float
+
+
+class Casing:
+    """Changes lines of the training text. Which ones depends on their rows alone.
+
+    Args:
+        chances: of all rows, in order.
+    """
+
+    def __init__(self, chances: Sequence[Chances]):
+        self.chances = chances
+
+    @classmethod
+    def of(cls, data: DataConfig, corpus: Corpus) -> Casing | None:
+        """That of the modifiers UpperCase and TitleCase of each dataset; None where there are none.
+
+        With stages, the largest probability of any stage that reads the dataset counts.
+        """
+        sizes = corpus.datasets("train")
+        found, end = [], 0
+        for dataset in data.datasets:
+            own, end = list(dataset.modifiers), end + sizes.get(dataset.name, 0)
+            lists = [own if s.modifiers is None else s.modifiers for s in data.stages if s.weights.get(dataset.name)]
+            lists = lists if data.stages else [own]
+            found.append(Chances(end, *(_largest(lists, name) for name in _FORMS)))
+        return cls(found) if any(one.upper or one.title for one in found) else None
+
+    @property
+    def settings(self) -> list[Any]:
+        """What the changes depend on, for the key of a tokenizer."""
+        return ["casing", *map(list, self.chances)]
+
+    def __call__(self, rows: npt.NDArray[np.int64], lines: list[str]) -> list[str]:
+        """The lines, some of them in upper or title case.
+
+        Args:
+            rows: of the training part [N].
+            lines: [N] of one side.
+        """
+        of_row = np.searchsorted([one.end for one in self.chances], rows, side="right")
+        for number, change in enumerate(_FORMS.values(), 1):
+            probabilities = np.array([one[number] for one in self.chances])[of_row]
+            for place in np.flatnonzero(chosen(rows, 0, 0, number, probabilities)).tolist():
+                lines[place] = change(lines[place])
+        return lines
+
+
+def _largest(lists: Sequence[Sequence[Modifier]], name: str) -> float:
+    return max((one.probability for modifiers in lists for one in modifiers if one.name == name), default=0.0)
