@@ -1,5 +1,6 @@
 """Long steps show that they are alive."""
 
+import io
 import logging
 import os
 import pty
@@ -151,3 +152,21 @@ def test_the_process_ends_at_once_while_an_interrupted_function_runs(monkeypatch
     thread.join()
     progress.leave(130)
     assert ended == [130]
+
+
+def test_a_step_within_another_draws_no_bar_of_its_own(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress.log, "isEnabledFor", lambda level: True)
+    outer, inner = Step("outer", 3, "lines"), Step("inner", 3, "lines")
+    assert outer.bar is not None
+    assert (inner.bar, inner.shown) == (None, False)
+    inner.add(3)
+    inner.close()
+    outer.close()
+    later = Step("later", 3, "lines")
+    assert later.bar is not None
+    later.close()
