@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
@@ -59,6 +60,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     # Arguments
     path = _path(arguments.name, arguments.force)
+    _check_writable(path)
     minutes = parse_time(arguments.time)
     if not arguments.data:
         raise ConfigError(
@@ -155,6 +157,20 @@ def _path(name: str, force: bool) -> Path:
             f"{run.path}: is a run of this name, which another configuration cannot continue; choose another name"
         )
     return path
+
+
+def _check_writable(path: Path) -> None:
+    """
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    folder = next(each for each in path.absolute().parents if os.path.lexists(each))
+    shown = os.path.relpath(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: cannot be written: {shown} is no folder; rename it, or run nmt init elsewhere")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        where = "this folder" if shown == "." else f"the folder {shown}"
+        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a folder of yours")
 
 
 def parse_time(text: str) -> float:
