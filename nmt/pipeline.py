@@ -92,11 +92,12 @@ log = logging.getLogger(__name__)
 # -------------------------------------------------------------------------------------------------------------- prepare
 
 
-def prepare(config: Config, run: Run | None = None) -> Prepared:
+def prepare(config: Config, run: Run | None = None, tell_losses: bool = True) -> Prepared:
     """Corpus, tokenizer and encoded pairs; whatever an earlier call with the same configuration made is reused.
 
     Args:
         run: one that may have been started. Then the corpus is the one it was started with, see :func:`prepare_corpus`.
+        tell_losses: say what the tokenizer lacks and changes.
     """
     resolve(config.evaluation, config.data.tgt_lang, [], lambda _: None)  # a missing package is told at once
     corpus = prepare_corpus(config.data, run.recorded_data() if run else None)
@@ -105,12 +106,14 @@ def prepare(config: Config, run: Run | None = None) -> Prepared:
     log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, Path(config.data.store))
     log.info("%s", encoded.summary())
-    if unknown := unknown_summary(encoded.unknown, config.tokenizer, config.tokenizer_key):
+    unknown = unknown_summary(encoded.unknown, config.tokenizer, config.tokenizer_key)
+    if unknown and tell_losses:
         log.info("%s", unknown)
     evaluation = resolve(config.evaluation, config.data.tgt_lang, corpus.part("valid").targets(), log.warning)
     with showing("checking what the tokenizer keeps", unit=""):
         round_trip = RoundTrip.of(corpus.part("valid"), tokenizer, evaluation)
-    log.info("%s", round_trip.summary(config.tokenizer, config.tokenizer_key))
+    if tell_losses:
+        log.info("%s", round_trip.summary(config.tokenizer, config.tokenizer_key))
     return Prepared(corpus, tokenizer, encoded, round_trip, evaluation)
 
 
@@ -548,7 +551,7 @@ def measure(config: Config) -> list[Finding]:
     """What the tokenizer loses, and what a training will take, measured on a few real steps; no run is written."""
     # Prepare
     place = _set_up(config.train, ALONE)
-    prepared = prepare(config)
+    prepared = prepare(config, tell_losses=False)
     findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer, config.tokenizer_key))]
     if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer, config.tokenizer_key):
         findings.append(_told("unknown", unknown))

@@ -34,6 +34,7 @@ from nmt.cli.errors import guarded, stopped
 from nmt.cli.parser import Parser
 from nmt.runtime import garbage, signals
 from nmt.runtime.memory import restart_without_caches
+from nmt.runtime.progress import leave
 from nmt.runtime.streams import open_standard_streams
 from nmt.runtime.threads import spin_briefly
 
@@ -113,6 +114,7 @@ def _main(argv: Sequence[str] | None) -> int:
         code = guarded("nmt", lambda: arguments.command(arguments), arguments.debug)
     if argv is None:
         signals.ignore_save()
+        leave(code)
     return code
 
 

@@ -8,11 +8,12 @@ that it is alive even while one unit of it takes minutes.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ T = TypeVar("T")
 QUIET = 2.0  # seconds before a bar appears
 EVERY = 30.0  # seconds between two lines
 BEAT = 1.0  # seconds between two looks at the clock
+
+_bars: list[tqdm[Any]] = []  # on the terminal
 
 
 class Step:
@@ -43,12 +46,15 @@ class Step:
         self.shown = log.isEnabledFor(logging.INFO)
         self.bar: tqdm[Any] | None = None
         if self.shown and sys.stderr is not None and sys.stderr.isatty():
+            self.shown = not _bars  # a step within another one, whose bar shows that it is alive
+        if self.shown and sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(
                 desc=label, total=total, unit=f" {unit}", bar_format=None if unit else "{desc}: {elapsed}",
                 delay=QUIET, miniters=0, dynamic_ncols=True, leave=False, file=sys.stderr,
             )  # fmt: skip
+            _bars.append(self.bar)
         self.ended = threading.Event()
         self.telling = threading.Lock()
         self.beat: threading.Thread | None = None
@@ -103,6 +109,8 @@ class Step:
             self.beat.join()
         if self.bar is not None:
             self.bar.close()
+            if self.bar in _bars:
+                _bars.remove(self.bar)
 
 
 def duration(seconds: float) -> str:
@@ -138,6 +146,21 @@ def counted(items: Iterable[T], label: str, unit: str, block: int = 4096) -> Ite
                 add(block)
 
 
+_left: list[threading.Thread] = []  # threads whose functions were interrupted
+
+
+def leave(code: int) -> None:
+    """End the process at once if a function of :func:`waiting` still runs after a signal.
+
+    At the usual end of a process, destructors of a C++ library whose threads run abort the process.
+    """
+    if any(thread.is_alive() for thread in _left):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
 def waiting(label: str, work: Callable[[], T]) -> T:
     """Run a function that reports nothing while it works, such as one call of a C++ library, and show the time.
 
@@ -156,8 +179,12 @@ def waiting(label: str, work: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, daemon=True, name=label)
     with showing(label, unit=""):
         thread.start()
-        while thread.is_alive():
-            thread.join(0.5)
+        try:
+            while thread.is_alive():
+                thread.join(0.5)
+        except BaseException:
+            _left.append(thread)
+            raise
     if error:
         raise error[0]
     return result[0]

@@ -132,7 +132,7 @@ def parts_of(words: Sequence[str], languages: Languages) -> dict[str, list[tuple
         if len(roles) != 1:
             return {}
         found.setdefault(roles[0], []).append(pair)
-    return found if "train" in found and len(found) > 1 else {}
+    return {role: found[role] for role in _ROLES if role in found} if "train" in found and len(found) > 1 else {}
 
 
 def text_source(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -5,16 +5,24 @@ import re
 from nmt.cli import main
 
 
-def test_data_and_training_are_reported_and_no_run_is_written(task, capsys):
+def test_data_and_training_are_reported_and_no_run_is_written(task, capsys, caplog):
     config = task.config_file("rnn", train={"max_steps": 10, "schedule": {"warmup_steps": 50}})
     assert main(["check", str(config), "--html", str(task.folder / "page.html")]) == 0
     told = capsys.readouterr().out
     assert re.search(r"^ok +memory +[\d,]+ MiB", told, re.MULTILINE)
     assert re.search(r"^ok +time .* for 10 steps", told, re.MULTILINE)
+    assert (told + caplog.text).count("come back from the tokenizer") == 1
     assert "warmup_steps (50) is longer than the run" in told
     assert "the validation set has 20 lines" in told
     assert "warmup_steps (50)" in (task.folder / "page.html").read_text(encoding="utf-8")
     assert not (task.folder / "runs").exists()
+
+
+def test_a_page_that_cannot_be_written_is_found_before_the_work(task, capsys):
+    assert main(["check", str(task.config_file("rnn")), "--html", "none/page.html"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "none/page.html: cannot be opened: No such file or directory; make the folder none" in output.err
 
 
 def test_a_problem_exits_with_1(task, capsys):

@@ -239,3 +239,16 @@ def test_times(text, minutes):
 def test_no_times(text):
     with pytest.raises(ConfigError, match="is no time"):
         parse_time(text)
+
+
+def test_a_configuration_that_cannot_be_written_is_found_before_the_work(here, monkeypatch, capsys):
+    (here / "configs").touch()
+    assert main(["init", "mine", *FILES, *LANGUAGES]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("nmt: configs/mine.yaml: cannot be written: configs is no folder; rename it")
+    (here / "configs").unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert main(["init", "mine", *FILES, *LANGUAGES]) == 2
+    assert capsys.readouterr().err.startswith("nmt: configs/mine.yaml: cannot be written: this folder is read-only; ")
+    assert not (here / "configs").exists()

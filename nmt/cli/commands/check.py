@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from contextlib import nullcontext
 
 from nmt.cli.parser import Parser
 from nmt.cli.streams import writing
@@ -27,19 +28,19 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.checks import report
     from nmt.checks.data import check_data
 
-    findings = check_data(config.data, config.seed)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(report.text(findings, width), flush=True)
-    if not arguments.data_only:
-        from nmt import pipeline
+    with writing(arguments.html) if arguments.html else nullcontext() as file:
+        findings = check_data(config.data, config.seed)
+        print(report.text(findings, width), flush=True)
+        if not arguments.data_only:
+            from nmt import pipeline
 
-        garbage.resume()
-        more = pipeline.measure(config)
-        print(report.text(more, width))
-        findings += more
-    print(f"\n{report.summary(findings)}")
-    if arguments.html:
-        with writing(arguments.html) as file:
+            garbage.resume()
+            more = pipeline.measure(config)
+            print(report.text(more, width))
+            findings += more
+        print(f"\n{report.summary(findings)}")
+        if file is not None:
             file.write(report.page(config.name, findings))
     if any(each.level == "problem" for each in findings):
         raise CheckFailed("the check found problems, see above; fix them before training")

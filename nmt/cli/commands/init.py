@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,6 +60,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     # Arguments
     path = _path(arguments.name, arguments.force)
+    _check_writable(path)
     minutes = parse_time(arguments.time)
     if not arguments.data:
         raise ConfigError(
@@ -93,7 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
     _path(arguments.name, arguments.force)  # another process may have written one meanwhile
     write_text(path, text)
     print(f"\n{path}: expected on {described}")
-    print(textwrap.indent("\n".join(expectations(choice, described)), "  "))
+    for line in expectations(choice, described):
+        print("\n".join(_wrapped(line, 2, 11)))
     print(f"Next:\n  {next_command}")
 
 
@@ -153,6 +157,20 @@ def _path(name: str, force: bool) -> Path:
             f"{run.path}: is a run of this name, which another configuration cannot continue; choose another name"
         )
     return path
+
+
+def _check_writable(path: Path) -> None:
+    """
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    folder = next(each for each in path.absolute().parents if os.path.lexists(each))
+    shown = os.path.relpath(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: cannot be written: {shown} is no folder; rename it, or run nmt init elsewhere")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        where = "this folder" if shown == "." else f"the folder {shown}"
+        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a folder of yours")
 
 
 def parse_time(text: str) -> float:
@@ -285,16 +303,26 @@ def _command(arguments: argparse.Namespace) -> str:
     return " ".join(shlex.join(words).split())
 
 
+def _wrapped(text: str, indent: int = 0, later: int = 0) -> list[str]:
+    """The lines of a text on a terminal, the first and the later ones indented; one line elsewhere."""
+    if not sys.stdout.isatty():
+        return [f"{' ' * indent}{text}"]
+    width = shutil.get_terminal_size().columns
+    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * later)
+
+
 def _shown(material: Material, from_scratch: bool) -> str:
     """The data in a few lines: size, lengths and three pairs."""
     src, tgt = material.characters
-    lines = [f"{material.name}: {material.pairs:,} pairs of {src:.0f} and {tgt:.0f} characters on average, such as"]
     width = shutil.get_terminal_size().columns - 12
+    lines = _wrapped(
+        f"{material.name}: {material.pairs:,} pairs of {src:.0f} and {tgt:.0f} characters on average, such as"
+    )
     for number, pair in material.shown():
         for label, text in zip((f"{number:,}", ""), pair, strict=True):
             lines.append(f"{label:>10}  {cut(text, width)}")
     if from_scratch and material.pairs < _FEW:
-        lines.append(
+        lines += _wrapped(
             "So few pairs teach a model little: expect rough translations. Tens of thousands are a good start."
         )
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Long steps show that they are alive."""
 
+import io
 import logging
 import os
 import pty
@@ -124,3 +125,48 @@ def test_a_signal_ends_a_call_that_reports_nothing():
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 3
     assert time.monotonic() - begun < 30
+
+
+def test_the_process_ends_at_once_while_an_interrupted_function_runs(monkeypatch):
+    ended: list[int] = []
+    monkeypatch.setattr(progress.os, "_exit", ended.append)
+    monkeypatch.setattr(progress, "_left", [])
+    release, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait()
+
+    def interrupt(*_: object) -> None:
+        begun.wait()
+        raise KeyboardInterrupt
+
+    progress.leave(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            waiting("working", work)
+    progress.leave(130)
+    [thread] = progress._left
+    release.set()
+    thread.join()
+    progress.leave(130)
+    assert ended == [130]
+
+
+def test_a_step_within_another_draws_no_bar_of_its_own(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress.log, "isEnabledFor", lambda level: True)
+    outer, inner = Step("outer", 3, "lines"), Step("inner", 3, "lines")
+    assert outer.bar is not None
+    assert (inner.bar, inner.shown) == (None, False)
+    inner.add(3)
+    inner.close()
+    outer.close()
+    later = Step("later", 3, "lines")
+    assert later.bar is not None
+    later.close()
