@@ -277,6 +277,11 @@ PICKLE = pickle.dumps(Bomb())
 assert pickle.loads(pickle.dumps(len)) is len  # the kind of pickle that would run
 
 
+def write(name: str, content: bytes) -> Callable[[Place], object]:
+    """Write a file beside the run."""
+    return lambda place: place.write(name, content)
+
+
 def spoil(name: str, content: bytes | None) -> Callable[[Place], None]:
     """Replace a file of the run, or remove it."""
 
@@ -317,7 +322,7 @@ REPEATED = zip(b"abc", (b"x", b"*a", b"*b"), strict=True)
 ALIASES = b"".join(b"%c: &%c [%s]\n" % (name, name, b", ".join([value] * 30)) for name, value in REPEATED)  # 30³ values
 MODEL_CHECKSUM = "runs/c/model: damaged: model.safetensors does not match its checksum"
 
-RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
+RUNS: dict[str, tuple[Callable[[Place], object], list[str], str]] = {
     "no such run": (spoil("x", b""), ["translate", "nothing"], "nothing: no such run; runs here: c"),
     "no run directory": (spoil("x", b""), ["translate", "store"],
         "store: is not a run directory (it has no config.yaml); runs here: c"),
@@ -370,13 +375,13 @@ RUNS: dict[str, tuple[Callable[[Place], None], list[str], str]] = {
         "store: is a folder; name a file"),
     "output in no folder": (spoil("x", b""), ["translate", "c", "-i", "test.src", "-o", "no/where"],
         "no/where: cannot be opened: No such file or directory; make the folder no, or name another file"),
-    "output is the input": (spoil("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "./x"],
+    "output is the input": (write("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "./x"],
         "-o ./x: is the file that is read; name another file"),
-    "alignments over the input": (spoil("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "y", "--alignments", "x"],
+    "alignments over the input": (write("x", b"a\n"), ["translate", "c", "-i", "x", "-o", "y", "--alignments", "x"],
         "--alignments x: is the file that is read; name another file"),
-    "a table to translate": (spoil("x", b"PK\3\4xl/workbook"), ["translate", "c", "-i", "x"],
+    "a table to translate": (write("x", b"PK\3\4xl/workbook"), ["translate", "c", "-i", "x"],
         "x: is an Excel workbook (XLSX); extract its sentences, one on a line"),
-    "a translation memory to translate": (spoil("x", b"<tmx version='1.4'>\n"), ["translate", "c", "-i", "x"],
+    "a translation memory to translate": (write("x", b"<tmx version='1.4'>\n"), ["translate", "c", "-i", "x"],
         "x: is a translation memory (TMX, XML), not lines of text; extract its sentences, one on a line"),
 }  # fmt: skip
 
