@@ -110,7 +110,7 @@ def test_decoder_layer_equals_pytorch(norm):
     x, memory, mask = torch.randn(2, 4, 16), torch.randn(2, 5, 16), torch.arange(5) < torch.tensor([[5], [3]])
     causal = torch.triu(torch.ones(4, 4, dtype=torch.bool), 1)
     expected = theirs(x, memory, tgt_mask=causal, memory_key_padding_mask=~mask)
-    got = ours(x, ours.cross_attention.project_memory(memory), mask)
+    got = ours(x, memory, mask)
     assert torch.allclose(got, expected, atol=1e-5)
     same_gradients(got, ours, expected, theirs)
 
