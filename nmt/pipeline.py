@@ -128,10 +128,8 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     """The tokenizer of the store, else that of a run that was started, else a new one."""
     store = Path(config.data.store)
     # Sampling changes how text is read while training, not the model that is trained on the text.
-    if config.init is not None:
-        return _inherited_tokenizer(config, corpus, run)
-    if config.tokenizer.run is not None:
-        return _tokenizer_of_run(config, config.tokenizer.run, run)
+    if config.tokenizer_key:
+        return _brought_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
     symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
     casing = Casing.of(config.data, corpus)
@@ -153,51 +151,35 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     return Tokenizer.train(config.tokenizer, corpus, path, symbols, source, casing)
 
 
-def _inherited_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
-    """The tokenizer of a run that was started, else that of ``config.init``, from the store or new.
+def _brought_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
+    """The tokenizer of a run that was started, else the one that ``config.tokenizer_key`` names.
 
     Raises:
-        ConfigError: the vocabulary lacks a tag or a symbol of the data.
-    """
-    assert config.init is not None
-    return _with_symbols(_start_tokenizer(config, config.init, corpus, run), config, "init.from")
-
-
-def _tokenizer_of_run(config: Config, name: str, run: Run | None) -> Tokenizer:
-    """The tokenizer of a run that was started, else that of the run ``name``.
-
-    Raises:
-        ConfigError: no such run exists, or its vocabulary lacks a tag or a symbol of the data.
+        ConfigError: the model or run does not exist, or the vocabulary lacks a tag or a symbol of the data.
         TokenizerError: the run has no tokenizer, or a damaged one.
     """
-    path = run.tokenizer if run and run.started and run.tokenizer.is_dir() else None
-    if path is None:
-        path = Run(find_run(name, config.runs)).tokenizer
+    if run and run.started and run.tokenizer.is_dir():
+        found = Tokenizer.load(run.tokenizer)
+    elif config.init is not None:
+        found = _start_tokenizer(config, config.init, corpus)
+    else:
+        assert config.tokenizer.run is not None
+        path = Run(find_run(config.tokenizer.run, config.runs)).tokenizer
         if not path.is_dir():
             raise TokenizerError(f"tokenizer.run: {path}: no such folder; start the training of that run first")
-    return _with_symbols(Tokenizer.load(path), config, "tokenizer.run")
-
-
-def _with_symbols(found: Tokenizer, config: Config, key: str) -> Tokenizer:
-    """The tokenizer that ``key`` brings, once it is known to have the tags and symbols of the data.
-
-    Raises:
-        ConfigError: it lacks one.
-    """
+        found = Tokenizer.load(path)
     lacking = [tag for tag in config.data.tags if tag not in found.tags]
     lacking += [word for word in config.data.symbols if not found.reads(word)]
     if lacking:
         raise ConfigError(
-            f"data.train: the vocabulary of {key} lacks {', '.join(lacking)}; remove the tag or modifier, or name one "
-            "that was trained with it"
+            f"data.train: the vocabulary of {config.tokenizer_key} lacks {', '.join(lacking)}; remove the tag or "
+            "modifier, or name one that was trained with it"
         )
     return found
 
 
-def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus, run: Run | None) -> Tokenizer:
-    """See :func:`_inherited_tokenizer`."""
-    if run and run.started and run.tokenizer.is_dir():
-        return Tokenizer.load(run.tokenizer)
+def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus) -> Tokenizer:
+    """The tokenizer of ``config.init``, from the store or new."""
     store, more = Path(config.data.store), init.extend_vocabulary
     casing = Casing.of(config.data, corpus) if more else None
     shape: list[Any] = [start.source_fingerprint(start.source_of(init, config.runs))]

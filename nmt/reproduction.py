@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import re
@@ -29,6 +28,7 @@ from nmt.run.checkpoint import read_origin
 from nmt.run.directory import Run
 from nmt.runtime.device import resolve_device, resolve_precision
 from nmt.runtime.environment import changes, environment
+from nmt.storage.atomic import sha256
 from nmt.training.plan import Replay
 from nmt.training.progress import Progress
 from nmt.translation.loading import load_translator
@@ -157,7 +157,7 @@ def _check_whole(run: Run, results: Results, names: Sequence[str]) -> None:
         path, record = run.evaluation / f"{name}.hyp", results.record(name) or {}
         if not path.is_file():
             raise DataError(f"{path}: no such file; evaluate the run again: nmt evaluate {shlex.quote(str(run.path))}")
-        if record.get("hypotheses", found := hashlib.sha256(path.read_bytes()).hexdigest()) != found:
+        if record.get("hypotheses", found := sha256(path)) != found:
             raise DataError(
                 f"{path}: damaged, or of another evaluation; evaluate the run again: nmt evaluate "
                 f"{shlex.quote(str(run.path))}"

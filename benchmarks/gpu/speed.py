@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nmt.config.model import TransformerConfig
+from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.models.flops import training_flops
 from nmt.training.utilisation import lengths_of, matrix_peak
 
@@ -39,18 +39,27 @@ def big(setting: Setting, record: Record) -> None:
 def small(setting: Setting, record: Record) -> None:
     Speed(setting, record, "small", 8000, 4096, 8000).measure(marian=False)
     for budget in (4096, 25000):
-        record.attempt(f"RNN, padded, eager, batches of {budget:,} tokens", partial(_recurrent, setting, budget))
+        speed = Speed(setting, record, "small", 8000, budget, 8000, recurrent)
+        record.attempt(f"RNN, padded, eager, batches of {budget:,} tokens", partial(speed.ours, batching="padded"))
 
 
 class Speed:
-    """Trainings of one Transformer with the same sentences, timed one after another."""
+    """Trainings of one model with the same sentences, timed one after another.
 
-    def __init__(self, setting: Setting, record: Record, size: str, vocab: int, budget: int, count: int):
+    Args:
+        section: makes the section ``model`` of a size.
+    """
+
+    def __init__(
+        self, setting: Setting, record: Record, size: str, vocab: int, budget: int, count: int,
+        section: Callable[[str], dict[str, Any]] = transformer,
+    ):  # fmt: skip
         if setting.tiny:
             size, vocab, budget, count = "tiny", 200, 512, 400
         self.setting, self.record, self.budget = setting, record, budget
-        self.section, self.pairs = transformer(size), Pairs(count, vocab)
-        self.config = TransformerConfig(**self.section)
+        self.section, self.pairs = section(size), Pairs(count, vocab)
+        kind = RNNConfig if section is recurrent else TransformerConfig
+        self.config = kind.model_validate(self.section)
         self.updates = 3 if setting.tiny else 12 if budget > 5000 else 60
         self.peak = matrix_peak(setting.device, setting.half) if setting.cuda else 1e11
 
@@ -129,24 +138,6 @@ class Speed:
         }
         memory = {"GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1)} if self.setting.cuda else {}
         return {**found, **memory}
-
-
-def _recurrent(setting: Setting, budget: int) -> dict[str, Any]:
-    """Speed of a small recurrent model with additive attention; the better of two rounds."""
-    vocab, count, budget = (200, 400, 512) if setting.tiny else (8000, 8000, budget)
-    section = recurrent("tiny" if setting.tiny else "small")
-    made = Training(setting, Pairs(count, vocab), section, budget, batching="padded")
-    batches = [made.batches(number) for number in range(2 if setting.tiny else 12)]
-
-    def every() -> None:
-        for batch in batches:
-            made.update(batch)
-
-    every()
-    seconds = min(setting.clock(every) for _ in range(1 if setting.tiny else 2))
-    check(made.loss < 20, f"loss {made.loss}")
-    tokens = sum(batch.tgt_tokens for update in batches for batch in update)
-    return {"target tokens/s": round(tokens / seconds), "ms an update": round(1e3 * seconds / len(batches), 1)}
 
 
 # -------------------------------------------------------------------------------------------------------------- compile

@@ -53,8 +53,7 @@ def find_run(name: str, runs: str = "runs") -> Path:
     for folder in (Path(name), Path(runs) / name):
         if (folder / "config.yaml").is_file():
             return folder
-    there = sorted(file.parent.name for file in Path(runs).glob("*/config.yaml"))
-    raise ConfigError(f"tokenizer.run: {name}: no such run; runs here: {', '.join(there[:20]) or 'none'}")
+    raise ConfigError(f"tokenizer.run: {name}: no such run; runs here: {', '.join(_names(runs)[:20]) or 'none'}")
 
 
 def find(name: str, runs: str = "runs") -> Pretrained:
@@ -87,12 +86,16 @@ def _absence(path: Path, runs: Path) -> str:
         return "is not a model that can be read; name a .npz file of Marian (marian convert makes one of a .bin file)"
     if path.is_dir():
         return "holds no model: neither config.yaml (a run), config.json (Hugging Face) nor a .npz file (Marian)"
-    there = sorted(file.parent.name for file in runs.glob("*/config.yaml")) if runs.is_dir() else []
+    there = _names(runs)
     if near := difflib.get_close_matches(str(path), there, 1):
         return f"no such run, file or folder; did you mean {near[0]}?"
     if len(path.parts) == 2 and not path.is_absolute():
         return f"no such run, file or folder; a model of the Hugging Face hub is hf:{path}"
     return f"no such run, file or folder; runs here: {', '.join(there[:20]) or 'none'}"
+
+
+def _names(runs: str | Path) -> list[str]:
+    return sorted(file.parent.name for file in Path(runs).glob("*/config.yaml"))
 
 
 def hub_folder(name: str, files: tuple[str, ...], key: str = "init.from") -> Path:

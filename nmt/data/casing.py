@@ -6,15 +6,15 @@ Without such lines the vocabulary has no pieces of capitals, and an upper-cased 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nmt.config.data import DataConfig
-from nmt.config.modifiers import Modifier
 from nmt.data.corpus import Corpus
-from nmt.data.mixture import chosen
+from nmt.data.mixture import chosen, stages_of
 from nmt.data.modifiers import title_case, upper_case
 
 _FORMS = {"UpperCase": upper_case, "TitleCase": title_case}
@@ -49,13 +49,14 @@ class Casing:
 
         With stages, the largest probability of any stage that reads the dataset counts.
         """
-        sizes = corpus.datasets("train")
-        found, end = [], 0
-        for dataset in data.datasets:
-            own, end = list(dataset.modifiers), end + sizes.get(dataset.name, 0)
-            lists = [own if s.modifiers is None else s.modifiers for s in data.stages if s.weights.get(dataset.name)]
-            lists = lists if data.stages else [own]
-            found.append(Chances(end, *(_largest(lists, name) for name in _FORMS)))
+        if not data.datasets:
+            return None
+        sizes = list(corpus.datasets("train").values()) or [len(corpus.part("train"))]
+        stages, found = stages_of(data, sizes), []
+        for number, end in enumerate(accumulate(sizes)):
+            read = [one for stage in stages if stage.shares[number] for one in stage.modifiers[number]]
+            largest = (max((one.probability for one in read if one.name == name), default=0.0) for name in _FORMS)
+            found.append(Chances(end, *largest))
         return cls(found) if any(one.upper or one.title for one in found) else None
 
     @property
@@ -76,7 +77,3 @@ class Casing:
             for place in np.flatnonzero(chosen(rows, 0, 0, number, probabilities)).tolist():
                 lines[place] = change(lines[place])
         return lines
-
-
-def _largest(lists: Sequence[Sequence[Modifier]], name: str) -> float:
-    return max((one.probability for modifiers in lists for one in modifiers if one.name == name), default=0.0)
