@@ -146,7 +146,7 @@ def counted(items: Iterable[T], label: str, unit: str, block: int = 4096) -> Ite
                 add(block)
 
 
-_left: list[threading.Thread] = []  # threads whose functions were interrupted
+_left: list[threading.Event] = []  # set when a function that was interrupted has returned
 
 
 def leave(code: int) -> None:
@@ -154,7 +154,7 @@ def leave(code: int) -> None:
 
     At the usual end of a process, destructors of a C++ library whose threads run abort the process.
     """
-    if any(thread.is_alive() for thread in _left):
+    if not all(returned.is_set() for returned in _left):
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):
                 stream.flush()
@@ -169,21 +169,23 @@ def waiting(label: str, work: Callable[[], T]) -> T:
     """
     result: list[T] = []
     error: list[BaseException] = []
+    returned = threading.Event()  # up to Python 3.12, a join that a signal ends calls a running thread dead
 
     def run() -> None:
         try:
             result.append(work())
         except BaseException as raised:
             error.append(raised)
+        finally:
+            returned.set()
 
-    thread = threading.Thread(target=run, daemon=True, name=label)
     with showing(label, unit=""):
-        thread.start()
         try:
-            while thread.is_alive():
-                thread.join(0.5)
+            threading.Thread(target=run, daemon=True, name=label).start()
+            while not returned.wait(0.5):
+                pass
         except BaseException:
-            _left.append(thread)
+            _left.append(returned)
             raise
     if error:
         raise error[0]
