@@ -168,6 +168,13 @@ def test_two_runs_need_no_parting(folder, capsys) -> None:
         (["a1", "--", "sources"], "the sources of a1 and sources differ, first in line 1"),
         (["a1", "--", "short"], "has 40 sources in a1 but 39 in short"),
         (["a1", "--", "torn"], "damaged"),
+        (["a1", "--", "record"], "tiny.json: damaged; evaluate the run again: nmt evaluate runs/record\n"),
+        (["record", "--", "a1"], "tiny.json: damaged"),
+        (["a1", "--", "news"], "tiny: evaluated for a1 but not for news (which has news, valid)"),
+        (
+            ["a1", "news", "--set-name", "valid"],
+            "valid.json: damaged; evaluate the run again: nmt evaluate runs/news --set-name valid",
+        ),
         (["a1", "--", "b1", "--set-name", "news"], "no run has results of this set; evaluated are a1: tiny"),
         (["a1", "--", "b1", "--plot", "x.doc"], "not an image format"),
         (["a1", "--", "b1", "--plot", ""], "--plot: the name is empty"),
@@ -190,8 +197,12 @@ def test_each_mistake_has_one_line(folder, capsys, arguments, told) -> None:
     stale = write(runs, "stale", {"tiny": (sources, references, references)})
     stale.model.mkdir()
     (stale.model / "model.json").write_text('{"sha256": {"model.safetensors": "new"}}')
-    record = json.loads((stale.evaluation / "tiny.json").read_text())
-    (stale.evaluation / "tiny.json").write_text(json.dumps({**record, "model": "old"}))
+    about = json.loads((stale.evaluation / "tiny.json").read_text())
+    (stale.evaluation / "tiny.json").write_text(json.dumps({**about, "model": "old"}))
+    record = write(runs, "record", {"tiny": (sources, references, references)})
+    (record.evaluation / "tiny.json").write_text('{"bleu": 3')
+    news = write(runs, "news", {"news": (lines(seed=5), references, references)})
+    (news.evaluation / "valid.json").write_text("[]")
     torn = write(runs, "torn", {"tiny": (sources, references, references)})
     (torn.evaluation / "tiny.hyp").write_text("x\n" * 40)
     try:
