@@ -17,7 +17,7 @@ from nmt.insight.figures import attention_figure, save_figure
 from nmt.models.attention import additive_score, dot_score, euclidean_score, scaled_dot_score
 from nmt.models.transformer_layers import sinusoidal_positions
 
-POSITIONS, WIDTH = 24, 64
+POSITIONS, WIDTH = 12, 64
 
 
 def main() -> None:
