@@ -20,7 +20,7 @@ from nmt.evaluation.neural import Neural
 from nmt.evaluation.results import Results
 from nmt.run.card import translation_seconds
 from nmt.run.directory import Run
-from nmt.run.listing import row_of
+from nmt.run.listing import final_training, row_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class EvaluatedRun:
     Attributes:
         further: further reference translations, each as ``references``.
         neural: scores of learned metrics.
+        notes: what a reader of the scores should know.
     """
 
     name: str
@@ -57,6 +58,7 @@ class EvaluatedRun:
     cost: Cost = Cost()
     further: Sequence[Sequence[str]] = ()
     neural: Mapping[str, Neural] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -137,13 +139,24 @@ class Stored:
             raise DataError(f"{path.with_suffix('.hyp')}: damaged, or of another evaluation; {again}")
         if not len(columns[0]) == len(columns[1]) == len(hypotheses):
             raise DataError(f"{path.with_suffix('.hyp')}: has another number of lines than its sources; {again}")
+        notes = [unfinished] if (unfinished := self.run.unfinished()) else []
         return EvaluatedRun(
-            self.name, self.config, columns[0], columns[1], hypotheses, self._cost(name), further, _neural(record)
+            self.name,
+            self.config,
+            columns[0],
+            columns[1],
+            hypotheses,
+            self._cost(name),
+            further,
+            _neural(record),
+            notes,
         )
 
     def _cost(self, name: str) -> Cost:
+        """The cost of the final model, which the translations are of, even if the run is trained further."""
         row, seconds = row_of(self.run.path, self.run.path.parent), translation_seconds(self.run, name)
-        return Cost(row.parameters, row.steps, row.minutes, seconds)
+        steps, minutes = final_training(self.run)
+        return Cost(row.parameters, steps or row.steps, row.minutes if minutes is None else minutes, seconds)
 
     def _checksum(self, recorded: str) -> str:
         """The checksum of the final weights; ``recorded`` where it is not known."""

@@ -83,7 +83,9 @@ def test_what_the_page_says_runs(checkout, tmp_path) -> None:
     files = sorted({word for words in chosen for word in words if word.startswith("tests/")})
     whole = [word for words in tested if "-k" not in words for word in words]
     run = [["pytest", *files, "-k", " or ".join(words[-1] for words in chosen)]]
-    run += [["pytest", "tests/unit/test_house.py", *whole, "-k", "not functions and not every_module"]]  # those are slow
+    run += [
+        ["pytest", "tests/unit/test_house.py", *whole, "-k", "not functions and not every_module"]
+    ]  # those are slow
     for line in lines:
         line = line.replace("pieces demo", "pieces stable")  # a run that was trained here
         if line.startswith(".venv/bin/nmt "):
