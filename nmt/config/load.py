@@ -35,7 +35,7 @@ def load_config(
     Raises:
         ConfigError: the file is missing or is not YAML, or a key, type or value is wrong; one line for each mistake.
     """
-    path = _config_path(path)
+    path = config_path(path)
     raw, lines = _read_mapping(path)
 
     # Apply the overrides.
@@ -152,7 +152,7 @@ def _apply_override(
     places[tuple(key)] = origin
 
 
-def _config_path(given: str | Path) -> Path:
+def config_path(given: str | Path) -> Path:
     """The file that ``given`` names: itself, ``configs/GIVEN.yaml`` here, or a configuration installed with nmt."""
     path = Path(given)
     if path.exists() or path.suffix or len(path.parts) != 1:

@@ -22,7 +22,7 @@ from nmt.config.base import Positive, Section, unused_keys
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
 from nmt.config.explain import Key
-from nmt.config.load import load_config, parse_value, read_mapping, search_overrides, validate_config
+from nmt.config.load import config_path, load_config, parse_value, read_mapping, search_overrides, validate_config
 from nmt.errors import ConfigError, DataError, RunError
 from nmt.run.directory import Run, load_experiment
 
@@ -233,6 +233,8 @@ def plan(
     """
     # Read
     path = Path(config)
+    if not path.exists() and not config_path(path).is_file() and (Path("runs") / path / "config.yaml").is_file():
+        path = Path("runs") / path
     if (path / "config.yaml").is_file():
         return _plan_of_run(Run(path), overrides, grid or {}, seeds, test, only)
     experiment = read_experiment(path) or Experiment(variants={"": Variant(config=config)})
@@ -292,15 +294,16 @@ def _plan_of_run(
     if seeds not in (None, 1) or only:
         raise ConfigError(f"{run.path}: is one run; --seeds and --only go with a configuration")
     check_grid(grid, overrides, dict.fromkeys(grid, "--grid"))
-    named = {"name": run.path.resolve().name, "runs": str(run.path.resolve().parent)}
-    config = run.load_config().model_copy(update=named)
+    stored = run.load_config()
+    named = {"name": run.path.resolve().name, "runs": str(run.path.resolve().parent)}  # a folder may have any name
+    config = stored.model_copy(update=named)
     common, points = search_overrides(overrides, "--set"), list[Point]()
     places: dict[Key, str] = {(SEARCH.rstrip("."), key): "--set" for key in common}
     places |= {tuple(key.split(".")): "--grid" for key in grid}
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         search = {**common, **{key.removeprefix(SEARCH): value for key, value in chosen.items()}}
-        raw = {**config.model_dump(mode="json"), "search": {**config.search.model_dump(), **search}}
+        raw = {**stored.model_dump(mode="json"), "search": {**stored.search.model_dump(), **search}}
         validate_config(raw, str(run.path), places)
         label = ", ".join(f"{key.removeprefix(SEARCH)}={_text(value)}" for key, value in chosen.items())
         points.append(Point(label or config.name, (Training(run.config_path, (), config),), search))

@@ -118,7 +118,7 @@ def test_a_stopped_sweep_resumes(task, monkeypatch, capfd) -> None:
     assert [one["first_step"] for one in json.loads((run / "run.json").read_text())["sittings"]] == [0, step]
 
 
-def test_other_searches_share_a_training(task, inside, capsys) -> None:
+def test_other_searches_share_a_training(task, inside, monkeypatch, capsys) -> None:
     assert sweep(task, "--grid", "search.beam_size=1,3", "--csv", str(task.folder / "out.csv")) == 0
     assert made(task) == {"base-seed1": 4}
     folder = task.folder / "runs/base-seed1/evaluation"
@@ -136,6 +136,11 @@ def test_other_searches_share_a_training(task, inside, capsys) -> None:
     ):
         assert main(["sweep", str(task.folder / "runs/base-seed1"), *arguments]) == 2
         assert told in capsys.readouterr().err
+    # A run by its name, whose folder was renamed
+    (task.folder / "runs/base-seed1").rename(task.folder / "runs/my run")
+    monkeypatch.chdir(task.folder)
+    assert main(["sweep", "my run", "--grid", "search.beam_size=1,3"]) == 0
+    assert "beam_size=1 (my run@beam_size=1)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
