@@ -100,7 +100,7 @@ class Model:
         starts = [_line(text) for text in _several(prefixes or [])]
         if starts and len(starts) != len(lines):
             raise DataError(
-                f"{len(lines):,} texts but {len(starts):,} prefixes; each text needs one, maybe an empty one"
+                f"{len(lines):,} texts but {len(starts):,} prefixes; give one for each text (it may be empty)"
             )
         found = self._texts(protect, split).translate(lines, nbest or 1, None, 1, starts)
         return found if nbest is not None else [best.text for best, *_ in found]
@@ -176,7 +176,7 @@ class Model:
 
     def _needs_pytorch(self, method: str) -> None:
         if self._engine != "pytorch":
-            raise DataError(f"{method}: --engine {self._engine} gives no such numbers; load the model without engine")
+            raise DataError(f"{method}: --engine {self._engine} does not support it; load the model without engine")
 
     def __repr__(self) -> str:
         data = self.run.load_config().data
@@ -263,7 +263,7 @@ def _several(texts: Sequence[str]) -> Sequence[str]:
         DataError: one string, whose characters would be taken for sentences.
     """
     if isinstance(texts, str):
-        raise DataError(f"a list of sentences is needed, not one string; write [{texts[:20]!r}]")
+        raise DataError(f"expected a list of sentences, not one string; write [{texts[:20]!r}]")
     return texts
 
 

@@ -145,7 +145,7 @@ def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
     elif run and run.started and run.tokenizer.is_dir():
         path = run.tokenizer  # another version of SentencePiece might train another one
     else:
-        log.info("training the tokenizer, once for this text and these settings, in %s", path)
+        log.info("training the tokenizer (cached in %s)", path)
     if path.is_dir():
         return Tokenizer.load(path)
     return Tokenizer.train(config.tokenizer, corpus, path, symbols, source, casing)
@@ -515,8 +515,8 @@ def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
     except KeyboardInterrupt as error:
         number = number_of(error)
         reason = (
-            f"stopped by {signal.Signals(number).name} after the training; {run.path} holds all of it, and the same "
-            "command evaluates it"
+            f"stopped by {signal.Signals(number).name} after the training; {run.path} has all of it; run the same "
+            "command to evaluate it"
         )
         raise ranks.raised_once(Interrupted(reason, number)) from None
 
@@ -666,7 +666,7 @@ def tune(run: Run, beams: Sequence[int], sentences: int, device: str | None = No
     """
     config = run.load_config()
     if not run.has_model:
-        raise RunError(f"{run.path}: is not finished; tune it when its training has ended")
+        raise RunError(f"{run.path}: is not finished; finish its training first")
     if config.search.method != "beam" or config.search.length_penalty == "none":
         raise RunError(f"{run.path}: search.method and search.length_penalty leave nothing to tune")
     recorded = run.recorded_data()

@@ -119,7 +119,7 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     origin, config, results = read_origin(run.model), run.load_config(), Results(run)
     names = [name for name in [*config.data.test, "valid"] if results.record(name) is not None]
     if not names:
-        raise RunError(f"{run.path}: holds no scores to compare with; run nmt evaluate first")
+        raise RunError(f"{run.path}: has no scores to compare with; run nmt evaluate first")
     _check_whole(run, results, names)
     if decode_only:
         return _search_again(run, origin, names)

@@ -157,7 +157,7 @@ class AutoSource(SourceSection):
 
 
 class TextSource(SourceSection):
-    """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
+    """Parallel text files: line n of ``tgt`` is the translation of line n of ``src``. Compressed files are unpacked."""
 
     kind: Literal["text"] = Field(description="two files, one sentence per line")
     src: Paths = Field(

@@ -98,7 +98,7 @@ def _make(
     Raises:
         DataError: see :func:`prepare_corpus`; also if the parts have other sizes than ``sizes``.
     """
-    log.info("preparing the corpus, once for this configuration and these files, in %s", path)
+    log.info("preparing the corpus (cached in %s)", path)
     with build_once(path) as folder:
         manifest = build_corpus(data, folder, inputs)
         hashes.check_unchanged(chain.from_iterable(inputs.values()))

@@ -306,7 +306,7 @@ def _scored(
     for learned in dict.fromkeys(name for one in runs for name in one.neural):
         models = {one.neural[learned].model for one in runs if learned in one.neural}
         if len(models) > 1 or not all(learned in one.neural for one in runs):
-            notes.append(f"{neural.TITLES[learned]} is left out: the runs have none, or of other models")
+            notes.append(f"{neural.TITLES[learned]} is skipped: the runs have no scores, or scores of other models")
             continue
         table[learned] = tuple(
             Group(tuple(one.neural[learned].score for one in group), group[0].neural[learned].interval)

@@ -92,7 +92,7 @@ def check(config: EvaluationConfig) -> None:
         if not found:
             raise ConfigError(
                 f"evaluation.{name}: needs the package {PACKAGES[name]}, which {shlex.quote(python)} does not have: "
-                f"{INSTALL[name]}, in an environment of its own, and set {variable} to its python; or set "
+                f"{INSTALL[name]}, in a separate environment, and set {variable} to its python; or set "
                 f"evaluation.{name}: null"
             )
 

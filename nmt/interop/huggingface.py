@@ -324,7 +324,7 @@ def _difference(folder: Path, model: Transformer, tokenizer: Tokenizer) -> float
     if not max(differences) <= MAX_DIFFERENCE:
         raise ExportError(
             f"transformers computes other probabilities than the run (log-probabilities differ by "
-            f"{max(differences):.2g}, allowed is {MAX_DIFFERENCE:g}); nothing was written; please report this"
+            f"{max(differences):.2g}, the limit is {MAX_DIFFERENCE:g}); nothing was written; please report this"
         )
     return max(differences)
 

@@ -233,7 +233,7 @@ def _difference(folder: Path, exported: Exported) -> float:
     if not found <= MAX_DIFFERENCE:
         raise ExportError(
             f"Marian computes other probabilities than the run (log-probabilities differ by {found:.2g} per token, "
-            f"allowed is {MAX_DIFFERENCE:g}); nothing was written; please report this"
+            f"the limit is {MAX_DIFFERENCE:g}); nothing was written; please report this"
         )
     return found
 

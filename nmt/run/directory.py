@@ -281,7 +281,7 @@ class Run:
         """
         if self.started:
             raise RunError(
-                f"{self.path}: was trained before, but {self.checkpoints} holds no checkpoint to resume from; put one "
+                f"{self.path}: was trained before, but {self.checkpoints} has no checkpoint to resume from; put one "
                 "back from a backup, move the run directory away, or train under another name (--set name=...)"
             )
         if present(self.metrics) and self.metrics.stat().st_size:

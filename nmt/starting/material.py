@@ -208,7 +208,7 @@ def count_pairs(source: Any, languages: Languages, material: Material) -> int:
         count += 1
         shared += pair in known
     if not count:
-        raise DataError(f"{name}: holds no sentence pairs")
+        raise DataError(f"{name}: contains no sentence pairs")
     if 2 * shared > count:
         raise DataError(f"{name}: {shared:,} of its {count:,} pairs are training pairs; name other data, or none")
     return count

@@ -45,7 +45,7 @@ def summary(config: Config, batching: str, parallel: str, prepared: Prepared, tr
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         *(f"{'' if n else 'mixture':<12}{line}" for n, line in enumerate(_mixture(config, order))),
-        f"an epoch    {about}{steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
+        f"epoch       {about}{steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
         *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
         f"until       {', or '.join(_limits(config.train))}",
         f"batches     {batching}",
@@ -86,9 +86,9 @@ def _place(place: Place) -> str:
 def _reproducible(environment: Mapping[str, Any]) -> str:
     """Whether the seed reproduces the bits of the run, given the environment of this start and of earlier ones."""
     if not environment["deterministic"]:
-        return "not the same bits each time; train.deterministic: true makes it so"
+        return "not bit-reproducible; set train.deterministic: true to make it so"
     return {
-        "same": "same bits from the same seed",
-        "other": "the environment has changed since the first start; the seed alone does not give the same bits",
-        "unknown": "same bits from the same seed if its earlier starts had these versions and threads",
+        "same": "bit-reproducible from the seed",
+        "other": "the environment has changed since the first start; not bit-reproducible from the seed",
+        "unknown": "bit-reproducible from the seed if its earlier starts had these versions and threads",
     }[environment.get("earlier", "same")]

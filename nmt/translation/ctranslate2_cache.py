@@ -149,7 +149,7 @@ def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = Non
     if difference is not None and not difference <= MAX_DIFFERENCE:
         raise ExportError(
             f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "
-            f"by {difference:.2g}, allowed is {MAX_DIFFERENCE:g}); it was not kept; please report this"
+            f"by {difference:.2g}, the limit is {MAX_DIFFERENCE:g}); it was not kept; please report this"
         )
     return difference
 

@@ -31,7 +31,7 @@ def add_arguments(parser: Parser) -> None:
     parser.words = "runs"
     text = "run directories, or their names under runs/, one for each pair of languages"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=text)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=5000, metavar="N", help="port; 0: any free one (default: 5000)")
     parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")

@@ -124,11 +124,11 @@ def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return kind, {"path": by_kind[kind]}
     if set(by_kind) & {"tmx", "zip", "xlsx"}:
         shown = ", ".join(file for named in by_kind.values() for file in named[:2])
-        raise DataError(f"{path}: holds files of several kinds; name one of them, such as {shown}")
+        raise DataError(f"{path}: contains files of several kinds; name one of them, such as {shown}")
     if not by_kind and not _has_tables(path):
         src, tgt = reading.languages
         raise DataError(
-            f"{path}: holds no parallel text: no files that end in .{src} and .{tgt}, and none that ends in "
+            f"{path}: contains no parallel text: no files that end in .{src} and .{tgt}, and none that ends in "
             f"{', '.join(KINDS)}; name two files of text, or another folder"
         )
     return "hub", {"path": path}  # which knows folders of Parquet, CSV and JSON files, and their splits

@@ -136,7 +136,7 @@ def _check_header(
     named = ", ".join(cell[:40] for cell in rows[0])
     if are_names(cells, languages) or above_numbers > 1:
         raise SettingsError(
-            f"{where}: looks like a header ({named}); set header: true to leave it out, or header: false if it is a "
+            f"{where}: looks like a header ({named}); set header: true to skip it, or header: false if it is a "
             "pair of sentences"
         )
     if above_numbers or like_names(cells, languages):
