@@ -84,8 +84,8 @@ class Model:
 
         Args:
             texts: one sentence each; a newline inside counts as a space.
-            nbest: None: the text of the best translation of each. A number: so many translations of each, best first,
-                with their scores.
+            nbest: None: the text of the best translation of each. A number: the n best translations of each with their
+                scores, best first.
             prefixes: text that the translations of each begin with; an empty one leaves them free.
             protect: kinds of placeholders that translations keep, such as ``["variables", "tags"]``; True: all kinds;
                 None: as the section ``translate`` of the run says.

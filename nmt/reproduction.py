@@ -103,7 +103,7 @@ class Reproduction:
 
 
 def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> Reproduction:
-    """Train the run again in a directory of its own, or search again with its weights, and compare.
+    """Train the run again in a new directory, or search again with its weights, and compare.
 
     Args:
         into: directory of the new run; None: beside the run, with ``-reproduced`` after its name. A reproduction that

@@ -37,7 +37,7 @@ def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -
         return stopped(name, signals.number_of(error))
     except Exception as error:
         if signals.heard.ended and str(error) and not isinstance(error, signals.Interrupted):
-            # A library has replaced our exception by one of its own.
+            # A library has replaced our exception by another one.
             return stopped(name, signals.heard.ended)
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
             return 141

@@ -41,7 +41,7 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     """Read, clean and store a corpus, or find it in the store if it was prepared before from the same content.
 
     Training pairs pass the rules of :data:`nmt.data.cleaning.RULES` in order, and each is counted under the first that
-    drops it. The holdouts are split off the pairs that pass. Validation and test sets with files of their own are kept
+    drops it. The holdouts are split off the pairs that pass. Validation and test sets from separate files are kept
     line by line, unchanged.
 
     Args:

@@ -85,7 +85,7 @@ class Scored(NamedTuple):
     """Scores and translations of a set.
 
     Attributes:
-        cut: whether each hypothesis may have been cut at the limit of length.
+        cut: whether each hypothesis may have been cut at the length limit.
         search: what the search took on this rank: sentences, seconds, device.
     """
 
@@ -126,7 +126,7 @@ class Evaluated:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
         sources: the lines that were translated.
         took: what the search took, see :class:`Scored`.
-        cut: how many translations may have been cut at the limit of length.
+        cut: how many translations may have been cut at the length limit.
     """
 
     scores: Scores
@@ -143,7 +143,7 @@ class Evaluated:
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
         many = "translation" if self.cut == 1 else "translations"
-        cut = f", {self.cut:,} {many} at the limit of length" if self.cut else ""
+        cut = f", {self.cut:,} {many} at the length limit" if self.cut else ""
         return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
 
 

@@ -103,7 +103,7 @@ class HuggingFace:
         search = exported.own.search
         ids = [tokens(read_text(search, line)).input_ids[:-1][: search.max_source_tokens] for line in lines]
         found: dict[int, Translated] = {}
-        by_length: dict[int, list[int]] = {}  # a call of generate has one limit of length
+        by_length: dict[int, list[int]] = {}  # a call of generate has one length limit
         for i, row in enumerate(ids):
             by_length.setdefault(len(row), []).append(i)
         with showing(LABEL, len(lines)) as progress, torch.inference_mode():

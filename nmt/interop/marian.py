@@ -193,7 +193,7 @@ def _settings(model: TransformerConfig, sizes: list[int]) -> dict[str, Any]:
 
 
 def _run(folder: Path, program: str, arguments: Sequence[str], text: str = "") -> str:
-    """The output of Marian in a process of its own, which it ends on an error.
+    """The output of Marian in a separate process, which it ends on an error.
 
     Raises:
         ExportError: it failed.

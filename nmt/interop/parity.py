@@ -218,5 +218,6 @@ def judge(found: Check, quantize: str | None, own_search: bool) -> None:
     if quantize is not None and found.likeness < MIN_LIKENESS:
         raise ExportError(
             f"with weights of {quantize} the translations of {found.lines} lines of {found.source} differ too much "
-            f"from those of the run ({found.likeness:.1f} BLEU against them); nothing was written; export without --quantize"
+            f"from those of the run ({found.likeness:.1f} BLEU against them); nothing was written; export without "
+            "--quantize"
         )

@@ -102,7 +102,7 @@ class Run:
     def tensorboard(self) -> Path:
         """The folder of the event files: the run directory, after whose name TensorBoard calls the run.
 
-        Earlier versions made a folder of its own, which a run keeps.
+        Earlier versions made a separate folder, which a run keeps.
         """
         former = self.path / "tensorboard"
         return former if os.path.lexists(former) else self.path

@@ -164,7 +164,7 @@ def leave(code: int) -> None:
 def waiting(label: str, work: Callable[[], T]) -> T:
     """Run a function that reports nothing while it works, such as one call of a C++ library, and show the time.
 
-    The function runs in a thread of its own, so that the main thread can answer a signal at once. A signal that ends
+    The function runs in a separate thread, so that the main thread can answer a signal at once. A signal that ends
     the program then also ends the function.
     """
     result: list[T] = []

@@ -288,7 +288,7 @@ class Execution:
         every: steps between two readings of the device.
         run: takes a step: called with an :class:`Advance`, a beam and a state.
         size: to how many sentences a batch is filled up; sentences leave where that makes it smaller.
-        least: a batch of so many sentences does not become smaller.
+        least: a batch of this number of sentences does not become smaller.
         room: of a number of positions, for how many there is room.
         grow: the state with room for a number of positions.
     """

@@ -44,7 +44,7 @@ class Measured:
     unknown: float = 0.0
 
     def validation_seconds(self, pairs: int) -> float:
-        """The time of a validation of so many pairs."""
+        """The time of a validation of ``pairs`` pairs."""
         cost = self.cost
         return cost.pictures + (cost.validation_seconds - cost.pictures) / cost.validation_lines * pairs
 

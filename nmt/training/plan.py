@@ -95,7 +95,7 @@ def with_known_end(config: TrainConfig, steps: Callable[[int], int]) -> TrainCon
     """Fill in the end of a schedule that ends with the run, where ``max_steps`` or ``max_epochs`` gives it.
 
     Args:
-        steps: counts the updates of so many first epochs; called only if the number is needed.
+        steps: counts the updates of the first n epochs; called only if the number is needed.
     """
     schedule = config.schedule
     if not schedule.ends or schedule.end != "run" or schedule.total_steps is not None:

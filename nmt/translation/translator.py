@@ -165,7 +165,7 @@ class Translator(Generic[EngineT]):
 
     Attributes:
         checksum: SHA-256 of the file of weights; empty for a model that was not loaded from one.
-        tags: before each source that has none of its own, see :class:`nmt.data.tagged.TaggedLine`.
+        tags: before each source without its own tags, see :class:`nmt.data.tagged.TaggedLine`.
     """
 
     checksum = ""
@@ -207,7 +207,7 @@ class Translator(Generic[EngineT]):
                 training, and for each whose best translation is as long as the search allows.
             first_line: number of the first line in notices.
             prefixes: for each line the text that its translations begin with, see :meth:`prefix_ids`; nothing if all
-                of them are free. The limit of length grows to the length of a longer prefix.
+                of them are free. The length limit grows to the length of a longer prefix.
 
         Returns:
             For each line its translations, best first (samples: in the order in which they are drawn). A line without
@@ -239,7 +239,7 @@ class Translator(Generic[EngineT]):
             results[index] = translations or results[index]
             if warn is not None and results[index][0].at_limit:
                 kind, why = (
-                    "translation reached its limit of length, it may be cut",
+                    "translation reached its length limit, it may be cut",
                     self._why(limit, len(sources[index])),
                 )
                 warn(Notice(first_line + index, kind, why))

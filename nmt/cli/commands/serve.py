@@ -132,7 +132,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
         translators.append(compute(partial(load_searching, run, *how)))
         named.append(run.path.name if names[run.path.name] == 1 else str(run.path))
-    # On a CPU several threads compute; CTranslate2 has threads of its own
+    # On a CPU several threads compute; CTranslate2 has its own threads
     on_cpu = all(str(each.engine.device) == "cpu" for each in translators)
     threads = share_cores() if on_cpu and arguments.engine == "pytorch" else 1
     return [

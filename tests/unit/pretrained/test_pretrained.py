@@ -316,7 +316,7 @@ def test_scores_equal_those_of_a_model_that_marian_trains(tmp_path, ties):
         **{"all": {"tied_embeddings_all": True}, "decoder": {"tied_embeddings": True}, "none": {}}[ties],
     }  # fmt: skip
 
-    def marian(program, *arguments):  # in a process of its own, which it ends on an error
+    def marian(program, *arguments):  # in a separate process, which it ends on an error
         command = [sys.executable, "-c", program, *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
