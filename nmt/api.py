@@ -108,7 +108,7 @@ class Model:
     def translate_document(
         self, text: str, format: str = "text", *, protect: bool | Sequence[str] | None = None
     ) -> str:
-        """Translate a document sentence by sentence, and keep everything else of it.
+        """Translate the text of a document sentence by sentence, and keep its markup.
 
         Args:
             format: ``text`` (each line a paragraph), ``paragraphs`` (between blank lines), ``srt``, ``html`` or ``md``.
@@ -242,7 +242,7 @@ def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trai
 
 @contextmanager
 def _printing() -> Iterator[None]:
-    """Print the messages of nmt where nobody else handles them."""
+    """Print log messages of nmt if no handler is configured."""
     logger = logging.getLogger("nmt")
     if logger.hasHandlers():
         yield

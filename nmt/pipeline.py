@@ -118,7 +118,7 @@ def prepare(config: Config, run: Run | None = None, tell_losses: bool = True) ->
 
 
 def _glance(config: Config, corpus: Corpus) -> None:
-    """Warn of what is seen in the first pairs of a corpus."""
+    """Warn of problems in the first pairs of a corpus."""
     for found in glance(corpus, config.data, config.seed):
         advice = f"; {found.advice}" if found.advice else ""
         log.warning("warning: %s%s (nmt check shows examples)", found.text, advice)
@@ -211,7 +211,7 @@ def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = Non
     """Train, or resume the unfinished run of this name, and evaluate on every test set.
 
     Args:
-        replay: the ways that the learning rate took in a run that is reproduced, where a clock decided them.
+        replay: the recorded decays of the schedule in a run that is reproduced, if it followed the clock.
 
     Every rank of ``ranks`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
     the run's checkpoints, so that several machines need a file system in common.
@@ -250,7 +250,7 @@ def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = Non
 
 
 def _set_up(config: TrainConfig, ranks: Ranks) -> Place:
-    """Set what is set once per process; return where and in which precision to train."""
+    """Configure PyTorch for this process; return the device and the precision to train with."""
     set_deterministic(config.deterministic)
     set_threads(config.threads)
     keep_freed_memory()
@@ -266,7 +266,7 @@ def _hold(held: ExitStack, run: Run, config: Config) -> None:
 
 
 class Training:
-    """The training of one run: what belongs to it, and its phases in the order of :func:`train`."""
+    """The training of one run. Its methods are the phases of :func:`train`, in order."""
 
     def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place, replay: plan.Replay | None = None):
         self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
@@ -509,7 +509,7 @@ def _teacher(config: Config, prepared: Prepared) -> Teacher | None:
 
 @contextmanager
 def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
-    """Name, where a signal ends the program inside, that all of the training is saved."""
+    """If a signal ends the block, report that the training is complete and saved."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -530,7 +530,7 @@ def _log(*lines: str) -> None:
 
 
 def measure(config: Config) -> list[Finding]:
-    """What the tokenizer loses, and what a training will take, measured on a few real steps; no run is written."""
+    """Measure the losses of the tokenizer and the cost of a training on a few real steps; no run is written."""
     # Prepare
     place = _set_up(config.train, ALONE)
     prepared = prepare(config, tell_losses=False)

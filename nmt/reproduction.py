@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SetFound:
-    """A test set, then and now.
+    """The recorded and the new results of a test set.
 
     Attributes:
         equal, count: hypotheses that are the same, of all.
@@ -66,7 +66,7 @@ class SetFound:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a reproduction found.
+    """The result of a reproduction.
 
     Attributes:
         run: where the new run is; None for a search alone.
@@ -181,7 +181,7 @@ def _directory(run: Run, into: str | None) -> Path:
 
 
 def _doubts(trained: Sequence[Mapping[str, Any]], now: Mapping[str, Any], replay: Replay | None) -> list[str]:
-    """Why the training may not be repeated exactly, apart from an environment that has changed since its last start."""
+    """Reasons why the training may not be repeated exactly, apart from a changed environment."""
     notes = []
     if replay is None:
         notes.append("the schedule followed the clock, of which an earlier version of nmt kept no record")
@@ -196,7 +196,7 @@ def _doubts(trained: Sequence[Mapping[str, Any]], now: Mapping[str, Any], replay
 
 
 def _replay(run: Run, config: Config) -> Replay | None:
-    """The ways that the learning rate took where a clock decided them; None where they were not recorded."""
+    """The recorded decays of a schedule that follows the clock; None if they were not recorded."""
     schedule, state = config.train.schedule, run.last_state() or {}
     has_end = not schedule.ends or schedule.total_steps is not None
     try:

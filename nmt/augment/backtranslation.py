@@ -66,7 +66,7 @@ def back_translate(
 
 
 def settings_of(translator: Translator[Any]) -> dict[str, Any]:
-    """What translations depend on, as JSON data."""
+    """The settings that translations depend on, as JSON data."""
     return {
         "weights": translator.checksum,
         "tokenizer": translator.tokenizer.fingerprint,

@@ -58,7 +58,7 @@ class Choice:
         self.evaluation = evaluation.model_copy(update={"metrics": [by]}) if by in BY_REFERENCE else evaluation
 
     def settings(self) -> dict[str, Any]:
-        """What the choice depends on, as JSON data."""
+        """The settings that the choice depends on, as JSON data."""
         if self.by not in BY_REFERENCE:
             return {"choose": self.by}
         return {"choose": self.by, "tokenize": self.evaluation.tokenize, "lowercase": self.evaluation.lowercase}

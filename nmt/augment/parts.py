@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 
 class _GoneError(Exception):
-    """A block that was there is missing."""
+    """A block was removed while the corpus was being written."""
 
 
 @dataclass
 class Made:
-    """What was made of a block.
+    """The pairs of a block.
 
     Attributes:
         skipped: lines without a pair, by the reason.
@@ -160,7 +160,7 @@ class Maker:
 
     @contextmanager
     def _kept(self, folder: Path) -> Iterator[None]:
-        """Name, where a signal ends the work inside, that what was made is kept."""
+        """If a signal ends the block, log that complete blocks are kept."""
         try:
             yield
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What ends a program: one line on standard error and an exit code."""
+"""Report an error as one line on standard error, and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nmt.runtime.streams import open_standard_streams
 
 
 def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -> int:
-    """Run ``program``; what stops it ends in one line on standard error and an exit code.
+    """Run ``program``; report an error as one line on standard error, and return the exit code.
 
     Args:
         debug: let exceptions through, with their tracebacks; None where the program has no such switch.

@@ -1,4 +1,4 @@
-"""What ``nmt translate`` reads of each line: a source, and maybe a prefix of its translations."""
+"""The input of ``nmt translate``: a source per line, and optionally a prefix of its translations."""
 
 from __future__ import annotations
 

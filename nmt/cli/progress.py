@@ -1,4 +1,4 @@
-"""How far a translation is, on a terminal."""
+"""The progress of a translation on a terminal."""
 
 from __future__ import annotations
 

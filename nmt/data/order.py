@@ -109,7 +109,7 @@ class TrainingOrder:
         return [end for end in self._ends.get(epoch, []) if end <= taken]
 
     def resume(self, epoch: int, ends: Sequence[int]) -> None:
-        """Take over what :meth:`ends` returned, before the first batch is read."""
+        """Restore the result of :meth:`ends`, before the first batch is read."""
         self._ends[epoch] = list(ends)
 
     def length(self, epoch: int) -> tuple[int, bool]:
@@ -163,7 +163,7 @@ class Epoch(Sequence[list[Ids]]):
         self._divide()
 
     def _divide(self) -> None:
-        """Deal the rows into pools."""
+        """Distribute the rows over pools."""
         order, number = self.order, self.number
         size = len(order.dataset)
         segments, pools = np.arange(0, size, SEGMENT), -(-size // POOL)

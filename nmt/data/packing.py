@@ -245,7 +245,7 @@ class PackedBatch:
         return self.part("src"), src, self.part("tgt_in"), tgt
 
     def at_targets(self, x: Tensor) -> Tensor:
-        """What x [N_tgt, ...] holds at the targets: all of it."""
+        """Select the targets of x [N_tgt, ...]: all of it, because padding has weight 0."""
         return x
 
     @property
@@ -276,7 +276,7 @@ class PackedBatch:
         return self.tgt_tokens if self.weight is None else self.weight
 
     def without_targets(self) -> PackedBatch:
-        """The same to a model, of which nothing remains for a loss: a gradient of 0 for every weight."""
+        """This batch with all targets masked out: the loss and every gradient are 0."""
         buffer = self.buffer.clone()
         buffer[self.packing.parts["tgt_tokens"]] = 0
         weight = None if self.weight is None else 0.0

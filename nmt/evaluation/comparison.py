@@ -146,7 +146,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong with the translations of a run, as shares of the sentences.
+    """Shares of sentences with repetition, copying or wrong length in the translations of a run.
 
     Attributes:
         loops: translations that repeat themselves (Raunak et al. 2021, with :data:`LOOPED` and :data:`LOOPS`).
@@ -179,7 +179,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is shown of a comparison of groups of runs on a test set.
+    """The comparison of groups of runs on a test set.
 
     Attributes:
         labels: name of each group.
@@ -336,7 +336,7 @@ def each(groups: Groups, function: Callable[[Runs], T]) -> tuple[T, ...]:
 
 
 def costs(groups: Groups) -> dict[str, tuple[Group, ...]]:
-    """What the groups took: the numbers that are known of every run."""
+    """The costs of the groups that are recorded for every run."""
     found = {}
     for field in fields(Cost):
         values = each(groups, lambda group, name=field.name: [getattr(run.cost, name) for run in group])  # type: ignore[misc]

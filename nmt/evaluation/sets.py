@@ -55,7 +55,7 @@ class TestSet:
         return [whole, *found]
 
     def lines(self, found: Scored, evaluation: EvaluationConfig) -> Lines:
-        """What is stored of each sentence: text and scores, those of learned metrics too."""
+        """The record of each sentence: text and scores, including learned metrics."""
         by_sentence = sentence_scores(found.hypotheses, self.references, evaluation, self.further)
         rows: list[dict[str, Any]] = []
         for i, (source, reference, scores) in enumerate(zip(self.sources, self.references, by_sentence, strict=True)):

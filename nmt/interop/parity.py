@@ -1,4 +1,4 @@
-"""Whether an export translates as the run does."""
+"""Compare the translations of an export with those of the run."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Lines:
 
 
 def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
-    """At most :data:`CHECKED_LINES` lines, spread evenly; blank ones tell nothing."""
+    """At most :data:`CHECKED_LINES` lines, spread evenly, without blank lines."""
     if file is not None:
         with open_text(str(file)) as opened:
             where, sources, references = str(file), list(read_lines(opened, str(file))), None

@@ -62,7 +62,7 @@ class Choice:
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether the time ends the training, before the updates that the data repay."""
+        """Whether the time limit ends the training before the number of updates that suits the data."""
         return bool(self.steps < self.settings["train"]["max_steps"])
 
 

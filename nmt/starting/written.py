@@ -1,4 +1,4 @@
-"""Write a choice as a YAML file whose comments say why. Every number in a comment is taken from the choice."""
+"""Write a choice as a YAML file with the reasons in comments. Every number in a comment is taken from the choice."""
 
 from __future__ import annotations
 
@@ -220,5 +220,5 @@ def _minutes(minutes: float) -> str:
 
 
 def _about(number: float) -> str:
-    """A number to two digits, as an expectation has no more."""
+    """A number with two significant digits, for estimates."""
     return f"{int(rounded(number, 2)):,}"

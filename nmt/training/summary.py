@@ -1,4 +1,4 @@
-"""What a start of a training is about to do, for people."""
+"""The summary at the start of a training."""
 
 from __future__ import annotations
 

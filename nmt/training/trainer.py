@@ -409,7 +409,7 @@ class Trainer:
         self._show()
 
     def _show(self) -> None:
-        """Show how far the training is."""
+        """Show the progress of the training."""
         progress, (step, seconds) = self.progress, self._started
         passed = progress.seconds - seconds
         rate = (progress.step - step) / passed if passed > 0 else 0.0

@@ -41,7 +41,7 @@ Rows = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation finds.
+    """The results of a validation.
 
     Attributes:
         metrics: values by TensorBoard name.

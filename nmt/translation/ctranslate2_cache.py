@@ -97,7 +97,7 @@ def check_expressible(run: Run, config: Config) -> None:
 
 
 def _inexpressible(config: Config) -> str | None:
-    """What CTranslate2 cannot do of a configuration; None if it can do all."""
+    """What CTranslate2 does not support of a configuration; None if it supports all."""
     model, search = config.model, config.search
     if not isinstance(model, TransformerConfig):
         return f"runs Transformers and cannot express a recurrent model (model.type: {model.type})"

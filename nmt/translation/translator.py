@@ -146,7 +146,7 @@ EngineT = TypeVar("EngineT", bound=Engine)
 
 @contextmanager
 def showing_search(engine: Engine, label: str, count: int) -> Iterator[None]:
-    """Show how far the searches of an engine are, of ``count`` sentences."""
+    """Show the progress of the searches of an engine over ``count`` sentences."""
     before = engine.progress
     with showing(label, count) as engine.progress:
         try:

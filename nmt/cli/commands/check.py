@@ -1,4 +1,4 @@
-"""``nmt check``: what may be wrong with data and settings, before a training spends hours on them."""
+"""``nmt check``: check data and settings before a training."""
 
 from __future__ import annotations
 

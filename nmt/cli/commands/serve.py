@@ -1,4 +1,4 @@
-"""``nmt serve``: runs behind HTTP."""
+"""``nmt serve``: an HTTP server for runs."""
 
 from __future__ import annotations
 

@@ -282,6 +282,6 @@ def _shown(source: str, translations: Sequence[Translation], options: Options) -
 
 
 def _prompt(data: DataConfig) -> Callable[[], None]:
-    """What asks a person at a terminal for the next sentence."""
+    """The prompt for the next sentence, on a terminal."""
     print(f"{data.src_lang} to {data.tgt_lang}: type a sentence and press Enter; Ctrl-D ends", file=sys.stderr)
     return lambda: print(f"{data.src_lang}> ", end="", file=sys.stderr, flush=True)

@@ -40,7 +40,7 @@ def read(source: AutoSource, reading: Reading) -> Pairs:
 
 
 def describe(source: AutoSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    """The entries of the source that it stands for; the kind of each file is part of its entry."""
+    """The entries of the source of the detected kind; the kind of each file is part of its entry."""
     found = resolve(source, reading)
     entries = reader(found).describe(found, hashes, reading)
     known = [entry for entry in entries if not is_file_entry(entry)]
@@ -52,7 +52,7 @@ def name(source: AutoSource) -> str:
 
 
 def resolve(source: AutoSource, reading: Reading) -> Source:
-    """The source of another kind that this one stands for.
+    """The source of the detected kind.
 
     Raises:
         DataError: the kind is not known, or has no such settings.
@@ -76,7 +76,7 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
 
 
 def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
-    """The kind that a path stands for, and the files that it names.
+    """The kind of a path, and its files.
 
     Raises:
         DataError: the kind is not known.

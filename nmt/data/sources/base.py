@@ -168,7 +168,7 @@ class BadRows:
             log.warning("warning: skipped: %s", problem)
 
     def close(self) -> None:
-        """Say how many rows were skipped, at the end of the file."""
+        """Log the number of skipped rows, at the end of the file."""
         if self.count:
             log.warning("warning: %s: skipped %s row(s) that cannot be read", self.path, f"{self.count:,}")
             if self.reading.skipped is not None:

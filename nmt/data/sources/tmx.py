@@ -106,7 +106,7 @@ class _Units:
         self.found.clear()
 
     def report(self) -> None:
-        """Say, at the end of the file, how many units lack a language.
+        """Log, at the end of the file, the number of units that lack a language.
 
         Raises:
             DataError: every unit does.

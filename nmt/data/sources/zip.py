@@ -67,5 +67,5 @@ def _side(archive: zipfile.ZipFile, member: str, path: str, bad: BadRows, opened
 
 
 def _hidden(name: str) -> bool:
-    """Whether a member is one that systems add, such as those of macOS."""
+    """Whether a member was added by an operating system, such as macOS."""
     return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")
