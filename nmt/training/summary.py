@@ -20,13 +20,8 @@ from nmt.training.prepared import Prepared
 from nmt.training.trainer import Trainer
 
 
-def summary(config: Config, batching: str, parallel: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
-    """Model, data, limits, device and run, one line each.
-
-    Args:
-        batching: whether batches are packed, and why.
-        parallel: what each of several processes holds.
-    """
+def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+    """Model, data, limits, device and run, one line each."""
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
     order, place = trainer.order, trainer.place
@@ -48,8 +43,8 @@ def summary(config: Config, batching: str, parallel: str, prepared: Prepared, tr
         f"epoch       {about}{steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
         *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
         f"until       {', or '.join(_limits(config.train))}",
-        f"batches     {batching}",
-        *([f"processes   {parallel}"] if place.ranks.size > 1 else []),
+        f"batches     {trainer.batching}",
+        *([f"processes   {trainer.parallel}"] if place.ranks.size > 1 else []),
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from nmt.config.limits import ResolvedSearch, resolve_search
@@ -258,19 +257,6 @@ class Translator(Generic[EngineT]):
             return []
         ids = self.prefix_ids([prefix for _, prefix in zip(lines, prefixes, strict=True)], warn, first_line)
         return [ids[index] for index in rows]
-
-    def translate_stream(
-        self,
-        lines: Iterable[str],
-        nbest: int = 1,
-        warn: Callable[[Notice], None] | None = None,
-        chunk: int = 2000,
-    ) -> Iterator[list[Translation]]:
-        """As :meth:`translate`, holding ``chunk`` lines at a time: for inputs larger than memory."""
-        source, first_line = iter(lines), 1
-        while block := list(islice(source, chunk)):
-            yield from self.translate(block, nbest, warn, first_line)
-            first_line += len(block)
 
     def encode(
         self, lines: Sequence[str], warn: Callable[[Notice], None] | None = None, first_line: int = 1

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.errors import ConfigError, SettingsError
 from nmt.runtime import garbage
-from nmt.text.width import cut
+from nmt.text.width import cut, wrap
 
 if TYPE_CHECKING:
     from nmt.starting.choose import NewModel, Request
@@ -33,6 +32,7 @@ SHORTEST = 1.0  # minutes
 _UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
 _TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
 _FEW = 10_000  # pairs
+_NARROWEST = 20  # columns of text on a narrow terminal
 
 
 def add_arguments(parser: Parser) -> None:
@@ -307,8 +307,8 @@ def _wrapped(text: str, indent: int = 0, later: int = 0) -> list[str]:
     """The lines of a text on a terminal, the first and the later ones indented; one line elsewhere."""
     if not sys.stdout.isatty():
         return [f"{' ' * indent}{text}"]
-    width = shutil.get_terminal_size().columns
-    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * later)
+    width = max(_NARROWEST, shutil.get_terminal_size().columns - max(indent, later))
+    return [f"{' ' * (later if place else indent)}{line}" for place, line in enumerate(wrap(text, width))]
 
 
 def _shown(material: Material, from_scratch: bool) -> str:
