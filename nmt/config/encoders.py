@@ -102,8 +102,8 @@ class TransformerStack(Section):
     )
     activation: Literal["relu", "gelu", "swish", "swiglu"] = Field(
         "relu",
-        description="activation of the feed-forward layers; swish: x times its sigmoid, also called SiLU (Ramachandran et"
-        " al. 2017); swiglu: swish times a gate, which is a third matrix (Shazeer 2020)",
+        description="activation of the feed-forward layers; swish: x times its sigmoid, also called SiLU (Ramachandran"
+        " et al. 2017); swiglu: swish times a gate, which is a third matrix (Shazeer 2020)",
     )
     positions: Literal["sinusoidal", "sinusoidal_halves", "sinusoidal_marian", "learned", "rotary"] = Field(
         "sinusoidal",
