@@ -80,7 +80,7 @@ def pairs(arguments: argparse.Namespace) -> tuple[list[str], list[str], list[Gol
     files = [arguments.src, arguments.tgt, arguments.gold]
     if any(files):
         if None in files:
-            raise DataError("--src, --tgt and --gold go together; name all three files")
+            raise DataError("--src, --tgt and --gold belong together; name all three files")
         src, tgt, lines = (read(path, arguments.sentences) for path in files)
         if len({len(src), len(tgt), len(lines)}) > 1:
             counts = ", ".join(f"{path} {len(each):,}" for path, each in zip(files, (src, tgt, lines), strict=True))

@@ -154,7 +154,7 @@ def swapped(data: Data) -> Findings:
                     f"{share(exchanged, len(pairs))} pairs"
                 )
                 examples = tuple(pair(n, *each) for n, each in part.sample[:EXAMPLES])
-                yield Finding("problem", "swapped", text, "exchange src and tgt of one of them", examples)
+                yield Finding("problem", "swapped", text, "swap src and tgt of one of them", examples)
 
 
 def untranslated(data: Data) -> Findings:

@@ -1,4 +1,4 @@
-"""What the commands that write synthetic corpora share: options of the output, and the report."""
+"""Options and report of the commands that write synthetic corpora."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class AlphabetRatioRule(Section):
     """
 
     threshold: Share = Field(0.75, description="least share of letters among the characters of a side")
-    exclude_whitespace: bool = Field(False, description="leave white space out of the characters")
+    exclude_whitespace: bool = Field(False, description="ignore white space")
 
 
 class CharacterScoreRule(Section):

@@ -157,7 +157,7 @@ class AutoSource(SourceSection):
 
 
 class TextSource(SourceSection):
-    """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
+    """Parallel text files: line n of ``tgt`` is the translation of line n of ``src``. Compressed files are unpacked."""
 
     kind: Literal["text"] = Field(description="two files, one sentence per line")
     src: Paths = Field(
@@ -410,14 +410,14 @@ class OpusTrainerSource(Section):
 
 
 class StageConfig(Section):
-    """A part of the training with a mixture of its own."""
+    """A part of the training with its own mixture."""
 
     name: DatasetName = Field(description="name of the stage, for messages")
     weights: Annotated[dict[DatasetName, Weight], Field(min_length=1)] = Field(
         description="weight of each dataset that the stage reads, by its name"
     )
-    epochs: Positive | None = Field(None, description="the stage lasts so many epochs; see epoch_of")
-    steps: Positive | None = Field(None, description="the stage lasts so many updates, and counts as one epoch")
+    epochs: Positive | None = Field(None, description="length of the stage in epochs; see epoch_of")
+    steps: Positive | None = Field(None, description="length of the stage in updates; the stage counts as one epoch")
     epoch_of: str | None = Field(
         None,
         description="an epoch reads this dataset once; default: it has as many pairs as the datasets of the stage",
@@ -437,7 +437,7 @@ class StageConfig(Section):
         return self
 
     def unused(self) -> dict[str, str]:
-        return {"epoch_of": "a stage of so many steps is one epoch"} if self.steps is not None else {}
+        return {"epoch_of": "a stage with steps is one epoch"} if self.steps is not None else {}
 
 
 def has_weights(source: Any) -> bool:

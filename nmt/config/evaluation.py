@@ -20,7 +20,7 @@ class EvaluationConfig(Section):
     metrics: list[Metric] = Field(
         ["bleu", "chrf", "ter"],
         description="metrics of test sets; bleu is always among them. chrf++ adds words to chrF; spbleu is BLEU on the"
-        " pieces of FLORES-200, whose tokenizer sacreBLEU downloads once (left out, with a warning, where it cannot)",
+        " pieces of FLORES-200, whose tokenizer sacreBLEU downloads once (skipped with a warning if it cannot)",
     )
     ter_asian_support: bool | None = Field(
         None,

@@ -76,7 +76,7 @@ def find(name: str, runs: str = "runs") -> Pretrained:
         if len(models) == 1:
             return Pretrained("marian", models[0], name)
         if models:
-            raise ConfigError(f"init.from: {name}: holds {len(models)} models; name one, such as {models[0]}")
+            raise ConfigError(f"init.from: {name}: contains {len(models)} models; name one, such as {models[0]}")
     raise ConfigError(f"init.from: {name}: {_absence(path, Path(runs))}")
 
 
@@ -85,7 +85,7 @@ def _absence(path: Path, runs: Path) -> str:
     if path.is_file():
         return "is not a model that can be read; name a .npz file of Marian (marian convert makes one of a .bin file)"
     if path.is_dir():
-        return "holds no model: neither config.yaml (a run), config.json (Hugging Face) nor a .npz file (Marian)"
+        return "contains no model: neither config.yaml (a run), config.json (Hugging Face) nor a .npz file (Marian)"
     there = _names(runs)
     if near := difflib.get_close_matches(str(path), there, 1):
         return f"no such run, file or folder; did you mean {near[0]}?"

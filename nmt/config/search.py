@@ -55,7 +55,7 @@ class SearchConfig(Section):
         0, description="least number of subwords of a translation, up to its longest length; 0: any"
     )
     no_repeat_ngram: Annotated[int, Field(ge=0)] = Field(
-        0, description="no sequence of so many subwords occurs twice in a translation (Paulus et al. 2018); 0: off"
+        0, description="no n-gram of this length in subwords occurs twice in a translation (Paulus et al. 2018); 0: off"
     )
     copy_unknown: bool = Field(
         False,

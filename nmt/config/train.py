@@ -31,7 +31,7 @@ class TrainConfig(Section):
         4096,
         description="budget of a batch: sentences times the longest side, padding counted, stays within it, or with"
         " batching: packed the tokens of each side;"
-        " each process of torchrun has batches of its own, so this is per device",
+        " each process of torchrun has its own batches, so this is per device",
     )
     batching: Literal["auto", "padded", "packed"] = Field(
         "auto",
@@ -85,7 +85,7 @@ class TrainConfig(Section):
     )
     bidirectional_epochs: Positive | None = Field(
         None,
-        description="in so many first epochs, read half of the pairs from target to source, in every other epoch the"
+        description="number of first epochs that read half of the pairs from target to source, in every other epoch the"
         " other half (bidirectional training, Ding et al. 2021); needs tokenizer.joint; null: off",
     )
     terms: TermsConfig = Field(TermsConfig(), description="regularisers and other terms of the training loss")

@@ -18,7 +18,7 @@ HUB = "name it with kind: hub and path"
 MO = "make a PO file of it (msgunfmt), convert that to TMX (Translate Toolkit: po2tmx) and read it with kind: tmx"
 UNPACK = "unpack it and name the text file in it"
 EXTRACT = "extract its sentences, one on a line"
-BINARY = "it holds no sentences; name a text file"
+BINARY = "it contains no sentences; name a text file"
 READ_JSON = "read JSON lines with kind: jsonl, and a JSON array with kind: hub and path"
 TIKAL = "export it as tab-separated text, such as by Okapi's tikal -2tbl, and read that with kind: tsv"
 CUES = "extract its sentences, one on a line, without numbers and times (Subtitle Edit: Export, Plain text)"
@@ -192,7 +192,7 @@ def not_sentences(path: str, lines: Sequence[str], names: frozenset[str] | set[s
         if (named and (ending in known or all(separator in line for line in filled))) or (
             ending in known and _width(filled, separator) > 1
         ):
-            return f"holds a table ({what}), not one sentence a line; {advice}"
+            return f"contains a table ({what}), not one sentence a line; {advice}"
     return None
 
 

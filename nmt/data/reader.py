@@ -403,7 +403,7 @@ def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Yield ``work(item)`` of each item, in order, computed by so many threads, ``2 * threads`` items ahead."""
+    """Yield ``work(item)`` of each item, in order, computed by ``threads`` threads, ``2 * threads`` items ahead."""
     if threads == 1:
         yield from map(work, items)
         return

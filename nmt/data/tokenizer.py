@@ -93,12 +93,12 @@ class Tokenizer:
         if not path.is_dir():
             raise TokenizerError(f"{path}: no such tokenizer folder; nmt prepare makes one")
         if joint.exists() and any(file.exists() for file in separate):
-            raise TokenizerError(f"{path}: holds joint.model and separate models too; keep one kind")
+            raise TokenizerError(f"{path}: contains joint.model and separate models too; keep one kind")
         self.joint = joint.exists()
         source = path / source_tokenizer.FILE
         files = [joint] if self.joint else [source, separate[1]] if source.exists() else separate
         if not any(file.exists() for file in files):
-            raise TokenizerError(f"{path}: holds no tokenizer (joint.model, or src.model and tgt.model)")
+            raise TokenizerError(f"{path}: contains no tokenizer (joint.model, or src.model and tgt.model)")
         self._tgt = _load(files[-1])
         self._source = SourceTokenizer(source) if source in files else None
         self._src: Any = self._source or (self._tgt if self.joint else _load(files[0]))

@@ -146,7 +146,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong with the translations of a run, as shares of the sentences.
+    """Shares of sentences with repetition, copying or wrong length in the translations of a run.
 
     Attributes:
         loops: translations that repeat themselves (Raunak et al. 2021, with :data:`LOOPED` and :data:`LOOPS`).
@@ -179,7 +179,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is shown of a comparison of groups of runs on a test set.
+    """The comparison of groups of runs on a test set.
 
     Attributes:
         labels: name of each group.
@@ -306,7 +306,7 @@ def _scored(
     for learned in dict.fromkeys(name for one in runs for name in one.neural):
         models = {one.neural[learned].model for one in runs if learned in one.neural}
         if len(models) > 1 or not all(learned in one.neural for one in runs):
-            notes.append(f"{neural.TITLES[learned]} is left out: the runs have none, or of other models")
+            notes.append(f"{neural.TITLES[learned]} is skipped: the runs have no scores, or scores of other models")
             continue
         table[learned] = tuple(
             Group(tuple(one.neural[learned].score for one in group), group[0].neural[learned].interval)
@@ -336,7 +336,7 @@ def each(groups: Groups, function: Callable[[Runs], T]) -> tuple[T, ...]:
 
 
 def costs(groups: Groups) -> dict[str, tuple[Group, ...]]:
-    """What the groups took: the numbers that are known of every run."""
+    """The costs of the groups that are recorded for every run."""
     found = {}
     for field in fields(Cost):
         values = each(groups, lambda group, name=field.name: [getattr(run.cost, name) for run in group])  # type: ignore[misc]

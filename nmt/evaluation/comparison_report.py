@@ -132,7 +132,7 @@ def latex(found: Comparison) -> str:
 
 
 def page(found: Comparison) -> str:
-    """One page that needs nothing from the network; all text is escaped."""
+    """A self-contained HTML page; all text is escaped."""
     title = html.escape(f"nmt compare: {found.test_set}")
     names = "".join(
         f"<p><b>{html.escape(label)}</b> {html.escape(', '.join(names))}</p>"

@@ -61,7 +61,7 @@ def export(
     # Check what can be checked before the weights are read
     config, target = run.load_config(), load_target(name)
     if weights not in ("float32", *TARGETS[name].weights):
-        advice = " or ".join(["leave the option out", *(f"use {each}" for each in TARGETS[name].weights)])
+        advice = " or ".join(["remove the option", *(f"use {each}" for each in TARGETS[name].weights)])
         raise ExportError(f"--quantize {weights}: {name} cannot have such weights; {advice}")
     target.check(run, config)
     if output is None:
@@ -127,7 +127,9 @@ def _refuse_foreign(folder: Path, name: Path) -> None:
     if found == "lost+found" and folder.is_mount():
         found = None
     if found is not None:
-        raise ExportError(f"{name}: exists and is not an earlier export, for it holds {found}; name another folder")
+        raise ExportError(
+            f"{name}: exists and is not an earlier export, because it contains {found}; name another folder"
+        )
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class HuggingFace:
         search = exported.own.search
         ids = [tokens(read_text(search, line)).input_ids[:-1][: search.max_source_tokens] for line in lines]
         found: dict[int, Translated] = {}
-        by_length: dict[int, list[int]] = {}  # a call of generate has one limit of length
+        by_length: dict[int, list[int]] = {}  # a call of generate has one length limit
         for i, row in enumerate(ids):
             by_length.setdefault(len(row), []).append(i)
         with showing(LABEL, len(lines)) as progress, torch.inference_mode():
@@ -324,7 +324,7 @@ def _difference(folder: Path, model: Transformer, tokenizer: Tokenizer) -> float
     if not max(differences) <= MAX_DIFFERENCE:
         raise ExportError(
             f"transformers computes other probabilities than the run (log-probabilities differ by "
-            f"{max(differences):.2g}, allowed is {MAX_DIFFERENCE:g}); nothing was written; please report this"
+            f"{max(differences):.2g}, the limit is {MAX_DIFFERENCE:g}); nothing was written; please report this"
         )
     return max(differences)
 

@@ -81,7 +81,7 @@ def weights_file(folder: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return folder / name
-    raise CheckpointError(f"init.from: {folder}: holds no weights (model.safetensors or pytorch_model.bin)")
+    raise CheckpointError(f"init.from: {folder}: contains no weights (model.safetensors or pytorch_model.bin)")
 
 
 def _load(file: Path) -> Weights:

@@ -55,7 +55,7 @@ def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
 
 @dataclass(frozen=True)
 class Outlook:
-    """How far a training is, measured by the limit that will end it.
+    """The progress of a training towards the limit that will end it.
 
     Attributes:
         share: of the way to that limit, between 0 and 1; None if only ``patience`` ends the training.
@@ -69,7 +69,7 @@ class Outlook:
 
 
 def outlook(config: TrainConfig, last: int | None, step: int, seconds: float, rate: float) -> Outlook:
-    """Tell how far a training is.
+    """Compute the progress of a training.
 
     Args:
         last: the last step that ``max_steps`` and ``max_epochs`` allow, see :func:`planned_steps`.
@@ -95,7 +95,7 @@ def with_known_end(config: TrainConfig, steps: Callable[[int], int]) -> TrainCon
     """Fill in the end of a schedule that ends with the run, where ``max_steps`` or ``max_epochs`` gives it.
 
     Args:
-        steps: counts the updates of so many first epochs; called only if the number is needed.
+        steps: counts the updates of the first n epochs; called only if the number is needed.
     """
     schedule = config.schedule
     if not schedule.ends or schedule.end != "run" or schedule.total_steps is not None:
@@ -129,7 +129,7 @@ def aim(config: TrainConfig, step: int, seconds: float, descent: Descent | None)
 
 @dataclass(frozen=True)
 class Replay:
-    """The ways that a schedule took in a run whose training is repeated; a clock decided them.
+    """The recorded decays of a schedule that followed the clock, for a training that is repeated.
 
     Attributes:
         descents: each begins at its ``step``; before the end of the warmup none has an effect.
@@ -140,7 +140,7 @@ class Replay:
     has_end: bool = True
 
     def at(self, step: int) -> Descent | None:
-        """The way after ``step`` updates; None for that of the configuration."""
+        """The decay after ``step`` updates; None for that of the configuration."""
         if found := [one for one in self.descents if one.step <= step]:
             return found[-1]
         return None if self.has_end else Descent(step + 1, 0.0, step + 2)  # nothing of the way is done

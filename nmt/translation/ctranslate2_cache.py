@@ -97,7 +97,7 @@ def check_expressible(run: Run, config: Config) -> None:
 
 
 def _inexpressible(config: Config) -> str | None:
-    """What CTranslate2 cannot do of a configuration; None if it can do all."""
+    """What CTranslate2 does not support of a configuration; None if it supports all."""
     model, search = config.model, config.search
     if not isinstance(model, TransformerConfig):
         return f"runs Transformers and cannot express a recurrent model (model.type: {model.type})"
@@ -149,7 +149,7 @@ def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = Non
     if difference is not None and not difference <= MAX_DIFFERENCE:
         raise ExportError(
             f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "
-            f"by {difference:.2g}, allowed is {MAX_DIFFERENCE:g}); it was not kept; please report this"
+            f"by {difference:.2g}, the limit is {MAX_DIFFERENCE:g}); it was not kept; please report this"
         )
     return difference
 

@@ -1,4 +1,4 @@
-"""Text of people to a translator of sentences: placeholders protected, paragraphs split, documents in their format."""
+"""Translation of arbitrary text: protect placeholders, split paragraphs, parse documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK = 500  # paragraphs that are translated together at most
 
 
 class Lines(Protocol):
-    """What translates lines: a :class:`nmt.translation.translator.Translator`, or one of this module around it."""
+    """Translates lines: a :class:`nmt.translation.translator.Translator`, or a class of this module around it."""
 
     def translate(
         self,
@@ -86,7 +86,7 @@ class Sentences:
 
 
 class Texts:
-    """A translator with what a user wants kept.
+    """A translator that keeps placeholders and white space as configured.
 
     Args:
         protect: kinds of placeholders; none: placeholders are translated as any text.
@@ -136,7 +136,7 @@ class Texts:
         return self.protected
 
     def for_documents(self) -> Lines:
-        """What translates the paragraphs of documents: sentence by sentence, with their markup kept."""
+        """A translator for the paragraphs of documents: sentence by sentence, with their markup kept."""
         return Sentences(self._protecting(), self.language)
 
     def document(

@@ -99,7 +99,7 @@ def test_placeholders_and_documents(model):
 
 
 def test_mistakes(task, model):
-    with pytest.raises(DataError, match=r"a list of sentences is needed, not one string; write \['a b'\]"):
+    with pytest.raises(DataError, match=r"expected a list of sentences, not one string; write \['a b'\]"):
         model.translate("a b")
     with pytest.raises(DataError, match="2 sources but 1 targets"):
         model.score(["a", "b"], ["a"])

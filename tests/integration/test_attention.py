@@ -223,7 +223,7 @@ def test_an_image_of_one_sentence(run, tmp_path):
     [
         (["c"], 'no sentence; give one or more (nmt attention c "..."), or a file with --file'),
         (["c", "one", " "], "sentence 2 is empty; give a sentence to translate"),
-        (["c", "--file", "blank"], "blank: holds no sentence; write one per line"),
+        (["c", "--file", "blank"], "blank: contains no sentences; write one per line"),
         (["c", "--file", "none"], "none: no such file; check the path"),
         (["none", "one"], "none: no such run; runs here: c"),
         (["c", "one", "-o", "folder"], "folder: is a folder; name a file"),

@@ -105,7 +105,7 @@ def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_
     assert export(task, "two", "argos", tmp_path / "out") == 2
     assert "cannot express tokenizer.joint: false" in capsys.readouterr().err
     assert export(task, "joint", "huggingface", tmp_path / "out", "--quantize", "int8") == 2
-    assert "huggingface cannot have such weights; leave the option out" in capsys.readouterr().err
+    assert "huggingface cannot have such weights; remove the option" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     shutil.copytree(run_of(task, "joint"), tmp_path / "run")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))

@@ -219,7 +219,7 @@ def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypa
     lines = capsys.readouterr().err.splitlines()
     run = Run(task.folder / "runs" / "run")
     assert [line for line in lines if line.startswith("nmt: ")] == [
-        f"nmt: stopped by SIGTERM after the training; {run.path} holds all of it, and the same command evaluates it"
+        f"nmt: stopped by SIGTERM after the training; {run.path} has all of it; run the same command to evaluate it"
     ]
     model = (run.model / "model.safetensors").read_bytes()
     assert main(["train", path]) == 0

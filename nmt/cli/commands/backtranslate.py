@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.min_score is not None and not math.isfinite(arguments.min_score):
         raise DataError(f"--min-score {arguments.min_score}: must be a number, such as -1.5")
     if arguments.engine != "pytorch" and (arguments.scores or arguments.min_score is not None):
-        raise DataError(f"--scores, --min-score: --engine {arguments.engine} scores nothing; leave --engine out")
+        raise DataError(f"--scores, --min-score: --engine {arguments.engine} gives no scores; remove --engine")
     opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     data = opened.load_config().data
     output, share = output_of(arguments, (data.tgt_lang, data.src_lang))

@@ -1,4 +1,4 @@
-"""``nmt check``: what may be wrong with data and settings, before a training spends hours on them."""
+"""``nmt check``: check data and settings before a training."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def run(arguments: argparse.Namespace) -> None:
         findings = check_data(config.data, config.seed)
         print(report.text(findings, width), flush=True)
         if not arguments.data_only:
-            from nmt import pipeline
+            from nmt import preflight
 
             garbage.resume()
-            more = pipeline.measure(config)
+            more = preflight.measure(config)
             print(report.text(more, width))
             findings += more
         print(f"\n{report.summary(findings)}")

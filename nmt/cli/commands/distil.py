@@ -58,13 +58,13 @@ def run(arguments: argparse.Namespace) -> None:
     for option in ("top_k", "config"):
         if getattr(arguments, option) is not None:
             raise DataError(
-                f"--{option.replace('_', '-')}: has no effect without --word-level; add it, or leave this out"
+                f"--{option.replace('_', '-')}: has no effect without --word-level; add it, or remove this option"
             )
     if arguments.candidates is not None:
         _choose(arguments)
         return
     if arguments.runs and arguments.langs is not None:
-        raise DataError(f"--langs {arguments.langs}: the run has its languages; leave --langs out")
+        raise DataError(f"--langs {arguments.langs}: the languages are those of the run; remove --langs")
     _translate(arguments)
 
 
@@ -89,11 +89,11 @@ def _translate(arguments: argparse.Namespace) -> None:
     data = config.data
     choice = _choice(arguments, config.evaluation, data.tgt_lang)
     if arguments.source is not None and arguments.dataset is not None:
-        raise DataError("--dataset: --source names a file; leave one of the two out")
+        raise DataError("--dataset: cannot be combined with --source; use only one of them")
     if arguments.source is None:
         for option in ("reference", "tag"):
             if getattr(arguments, option):
-                raise DataError(f"--{option}: the training pairs have their own; leave it out, or give --source")
+                raise DataError(f"--{option}: is only for --source; the training pairs have their own")
     output, share = output_of(arguments, (data.src_lang, data.tgt_lang))
     # Load
     from nmt.augment.distillation import distil, file_lines, training_lines
@@ -125,9 +125,9 @@ def _store(arguments: argparse.Namespace) -> None:
 
     for option in SEQUENCES:
         if getattr(arguments, option):
-            raise DataError(f"--{option.replace('_', '-')}: has no effect on --word-level; leave it out")
+            raise DataError(f"--{option.replace('_', '-')}: has no effect with --word-level; remove it")
     if arguments.engine != "pytorch":
-        raise DataError(f"--word-level: --engine {arguments.engine} gives no probabilities; leave --engine out")
+        raise DataError(f"--word-level: --engine {arguments.engine} gives no probabilities; remove --engine")
     opened, others = _members(arguments)
     from nmt.augment.parts import Share
     from nmt.augment.word_level import store_top_k
@@ -150,7 +150,7 @@ def _choose(arguments: argparse.Namespace) -> None:
 
     for option in SEARCHES:
         if getattr(arguments, option):
-            raise DataError(f"--{option.replace('_', '-')}: has no effect on --candidates; leave it out")
+            raise DataError(f"--{option.replace('_', '-')}: has no effect with --candidates; remove it")
     evaluation = EvaluationConfig()
     if arguments.runs:
         from nmt.run.directory import Run
@@ -184,7 +184,7 @@ def _choice(arguments: argparse.Namespace, evaluation: Any, language: str) -> Ch
     if by in BY_REFERENCE and lacks:
         raise DataError(f"--choose {by}: needs the translations of people; name their file with --reference")
     if by not in BY_REFERENCE and arguments.reference is not None:
-        raise DataError("--reference: has no effect with --choose score; add --choose bleu or chrf, or leave it out")
+        raise DataError("--reference: has no effect with --choose score; add --choose bleu or chrf, or remove it")
 
     def refuse(line: str) -> None:
         if by == "bleu" and line.startswith("warning: "):

@@ -47,9 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
-        raise DataError("--src and --ref go together: one file of sources, one or more of references")
+        raise DataError("--src and --ref belong together: one file of sources, one or more of references")
     if arguments.tag and arguments.src is None:
-        raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
+        raise DataError("--tag: needs --src and --ref; a test set has its tag in the configuration (data.test)")
     opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
         print(f"\nstored in {', '.join(stored)}")
     if opened.load_config().model.attends:
-        print(f"next: {next_steps.attention(arguments.run)} makes a page of what the model attends to")
+        print(f"next: {next_steps.attention(arguments.run)} writes a page of attention maps")
 
 
 def _losses(name: str, found: Mapping[str, Evaluated]) -> str:
@@ -108,7 +108,7 @@ def _columns(src: str, refs: Sequence[str]) -> list[list[str]]:
             found.append(list(lines))
         if len(found[-1]) != len(found[0]):
             raise DataError(
-                f"{src} has {len(found[0])} lines but {path} has {len(found[-1])}; line n of one must go with line n "
+                f"{src} has {len(found[0])} lines but {path} has {len(found[-1])}; line n of one must match line n "
                 "of the other"
             )
     return found

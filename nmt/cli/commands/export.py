@@ -18,7 +18,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_choice("--to", "to", [*TARGETS], required=True, help="program to write it for")
     weights = dict.fromkeys(each for listed in TARGETS.values() for each in listed.weights)
     parser.add_choice("--quantize", "quantize", [*weights], help="smaller weights (default: float32)")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to make (default: RUN/export/...)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to write (default: RUN/export/...)")
     parser.add_argument("--check", metavar="FILE", help="source lines to compare on (default: the validation set)")
 
 

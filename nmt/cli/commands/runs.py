@@ -30,9 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.folder)
     if not arguments.folder or not folder.is_dir():
         why = "is not a folder" if arguments.folder and folder.exists() else "no such folder"
-        raise RunError(
-            f"{arguments.folder or 'DIR is empty'}: {why}; name the folder that holds the runs: nmt runs DIR"
-        )
+        raise RunError(f"{arguments.folder or 'DIR is empty'}: {why}; name the folder of the runs: nmt runs DIR")
     found = listing.rows(folder)
     if arguments.json:
         print(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
@@ -41,4 +39,4 @@ def run(arguments: argparse.Namespace) -> None:
     elif found:
         print(listing.table(found))
     else:
-        print(f"no runs in {folder}; nmt train makes one")
+        print(f"no runs in {folder}; nmt train creates one")

@@ -1,4 +1,4 @@
-"""``nmt serve``: runs behind HTTP."""
+"""``nmt serve``: an HTTP server for runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_arguments(parser: Parser) -> None:
     parser.words = "runs"
     text = "run directories, or their names under runs/, one for each pair of languages"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=text)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=5000, metavar="N", help="port; 0: any free one (default: 5000)")
     parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
@@ -132,7 +132,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
         translators.append(compute(partial(load_searching, run, *how)))
         named.append(run.path.name if names[run.path.name] == 1 else str(run.path))
-    # On a CPU several threads compute; CTranslate2 has threads of its own
+    # On a CPU several threads compute; CTranslate2 has its own threads
     on_cpu = all(str(each.engine.device) == "cpu" for each in translators)
     threads = share_cores() if on_cpu and arguments.engine == "pytorch" else 1
     return [

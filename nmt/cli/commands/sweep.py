@@ -63,4 +63,4 @@ def run(arguments: argparse.Namespace) -> None:
         show(compared(sweep.test, list(groups.values()), targets, list(groups), arguments.lengths))
     if problems:
         names = ", ".join(path.name for path in problems)
-        raise TrainingError(f"{names}: failed and left out of the comparison; the messages are above")
+        raise TrainingError(f"{names}: failed, and not part of the comparison; the messages are above")

@@ -207,7 +207,9 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
     found = format_of(input) if input is not None else None
     form = options.document_format or (found if split else None)
     if found is not None and form is None:
-        log.warning("%s: --split keeps the format of this file; without it, lines are translated", input)
+        log.warning(
+            "%s: --split keeps the format of this file; without it, each line is translated as plain text", input
+        )
     reason = f"--document-format {form}" if options.document_format else f"--split of {input}"
     if form is not None:
         if options.split is False:
@@ -247,9 +249,9 @@ def _check_alignments(output: str | None, options: Options, changed: bool) -> No
             raise DataError("--alignment-layer: needs --alignments FILE")
         return
     if changed:
-        raise DataError("--alignments: are of whole lines as they are; use --protect none and --no-split")
+        raise DataError("--alignments: need whole lines; use --protect none and --no-split")
     if options.engine != "pytorch":
-        raise DataError(f"--alignments: --engine {options.engine} gives no attention weights; leave --engine out")
+        raise DataError(f"--alignments: --engine {options.engine} gives no attention weights; remove --engine")
     if output is not None and os.path.realpath(output) == os.path.realpath(options.alignments):
         raise DataError(f"--alignments {options.alignments}: the translations are written there; name another file")
 
@@ -280,6 +282,6 @@ def _shown(source: str, translations: Sequence[Translation], options: Options) -
 
 
 def _prompt(data: DataConfig) -> Callable[[], None]:
-    """What asks a person at a terminal for the next sentence."""
+    """The prompt for the next sentence, on a terminal."""
     print(f"{data.src_lang} to {data.tgt_lang}: type a sentence and press Enter; Ctrl-D ends", file=sys.stderr)
     return lambda: print(f"{data.src_lang}> ", end="", file=sys.stderr, flush=True)

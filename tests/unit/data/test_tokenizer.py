@@ -332,14 +332,14 @@ def foreign() -> bytes:
     ("files", "message"),
     [
         (None, ": no such tokenizer folder; nmt prepare makes one"),
-        ({}, ": holds no tokenizer (joint.model, or src.model and tgt.model)"),
+        ({}, ": contains no tokenizer (joint.model, or src.model and tgt.model)"),
         ({"joint.model": b"junk"}, "/joint.model: not a SentencePiece model, or damaged"),
         ({"joint.model": b""}, "/joint.model: not a SentencePiece model, or damaged"),
         ({"src.model": "good"}, "/tgt.model: no such file; the other language's model is there"),
         ({"tgt.model": "good"}, "/src.model: no such file; the other language's model is there"),
         (
             {"joint.model": "good", "tgt.model": "good"},
-            ": holds joint.model and separate models too; keep one kind",
+            ": contains joint.model and separate models too; keep one kind",
         ),
         (
             {"joint.model": "foreign"},

@@ -112,8 +112,8 @@ def test_keys_that_a_message_names_can_be_given(source, text, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("empty", r"empty: holds no parallel text: no files that end in \.en and \.de"),
-        ("notes", r"notes: holds no parallel text"),
+        ("empty", r"empty: contains no parallel text: no files that end in \.en and \.de"),
+        ("notes", r"notes: contains no parallel text"),
         ("https://example.com/a.zip", r"is an address; download the file"),
     ],
 )

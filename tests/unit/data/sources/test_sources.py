@@ -89,7 +89,7 @@ GZ = gzip.compress(NUMBERS, mtime=0)
         (
             "a.txt",
             b"a\nb\0c\n",
-            "a.txt:2: holds a NUL character; is it a text file, in UTF-8? if so, remove "
+            "a.txt:2: contains a NUL character; is it a text file, in UTF-8? if so, remove "
             "them: tr -d '\\000' < a.txt > a.txt.clean",
         ),
         (
@@ -183,18 +183,18 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         (
             "jsonl",
             '{"de": "a", "en": null}',
-            "f:1: key 'en' holds null, which is not text; write \"\" for an empty sentence",
+            "f:1: key 'en' is null, which is not text; write \"\" for an empty sentence",
         ),
         (
             "jsonl",
             '{"de": 3, "en": "b"}',
-            "f:1: key 'de' holds 3, which is not text; write each sentence in quotation marks",
+            "f:1: key 'de' is 3, which is not text; write each sentence in quotation marks",
         ),
-        ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' holds a NUL character; remove it"),
+        ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' contains a NUL character; remove it"),
         (
             "jsonl",
             '{"de": "a", "en": "\\ud800"}',
-            "f:1: key 'en' holds \\ud800, half of a surrogate pair and no character; remove it",
+            "f:1: key 'en' contains \\ud800, half of a surrogate pair and no character; remove it",
         ),
     ],
 )
@@ -211,7 +211,7 @@ def test_malformed_rows(tmp_path: Path, kind: str, data: str, message: str) -> N
         ("one\ntwo\n", "one\ntwo\n", "a and b: source and target are equal in 2 of 2 pairs"),
         ("one\ntwo\nOK\n", "eins\nzwei\nOK\n", ""),
         ("English\none\n", "German\neins\n", "a:1 and b:1 look like headings (English, German)"),
-        ("one\rtwo\nthree\n", "eins\ndrei\n", "a:1: holds a carriage return within the line"),
+        ("one\rtwo\nthree\n", "eins\ndrei\n", "a:1: contains a carriage return within the line"),
         ('{"en": "one"}\n{"en": "two"}\n', "eins\nzwei\n", "a:1: is a JSON object, read as a sentence; kind: jsonl"),
         ("one\teins\ntwo\tzwei\n", "eins\nzwei\n", "a: has a tab in every line, read as white space; kind: tsv"),
         ("one\ttab\ntwo\n", "eins\nzwei\n", ""),
