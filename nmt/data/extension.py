@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from nmt.data.tokenizer import EOS_ID, UNK_ID, processor_of
+from nmt.data.sentencepiece_model import EOS_ID, UNK_ID, processor_of
 
 SPACE = "\u2581"
 LEAST = 2  # occurrences of a new piece
