@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_run()
     parser.add_argument("sentences", metavar="SENTENCE", nargs="*", default=[], help="source sentences")
     parser.words = "sentences"
-    parser.add_argument("-f", "--file", metavar="FILE", help="file with a source sentence per line")
+    parser.add_argument("-f", "--file", metavar="FILE", help="file of source sentences, one per line")
     text = f"page to write (.html), or an image of one map (.png, .svg, .pdf); default: {PAGE}"
     parser.add_argument("-o", "--output", metavar="FILE", default=PAGE, help=text)
     parser.add_tags()

@@ -17,7 +17,9 @@ HELP = "check data and settings before training: misalignment, noise, memory, ti
 
 def add_arguments(parser: Parser) -> None:
     parser.add_config()
-    parser.add_argument("--data-only", action="store_true", help="do not train the tokenizer, and measure nothing")
+    parser.add_argument(
+        "--data-only", action="store_true", help="only check the data: do not train the tokenizer, and measure nothing"
+    )
     parser.add_argument("--html", metavar="FILE", help="also write the report as one HTML page")
 
 

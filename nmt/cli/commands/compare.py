@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nmt.evaluation.comparison import Comparison
     from nmt.run.directory import Run
 
-HELP = "compare groups of evaluated runs: means, significance, kinds of sentences"
+HELP = "compare groups of evaluated runs: means, significance tests, scores by kind of sentence"
 
 
 def add_arguments(parser: Parser) -> None:

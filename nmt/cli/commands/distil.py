@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nmt.run.directory import Run
     from nmt.translation.ensembles import Others
 
-HELP = "let a trained run teach a smaller model: its translations of the training data, or its probabilities"
+HELP = "write training data for a smaller model: translations or probabilities of a trained run"
 CHOICES = ["score", "bleu", "chrf"]
 # Options without an effect on word level
 SEQUENCES = ("source", "reference", "candidates", "dataset", "choose", "nbest", "langs", "search", "beam_size", "tag")
@@ -24,16 +24,16 @@ SEARCHES = ("search", "beam_size", "nbest", "tag", "source", "dataset")  # optio
 
 
 def add_arguments(parser: Parser) -> None:
-    text = "run directory of the teacher, or its name; several are one teacher, their average"
+    text = "run directory of the teacher, or its name; several runs form an ensemble"
     parser.add_argument("runs", metavar="RUN", nargs="*", default=[], help=text)
     parser.words = "runs"
-    text = "what several runs average (default: probability); log_probability: the geometric mean"
+    text = "average of several runs (default: probability); log_probability: the geometric mean"
     parser.add_choice("--ensemble-average", "ensemble_average", ["probability", "log_probability"], help=text)
     add_output(parser)
     text = "file to translate, a sentence per line (default: the training sources of the run)"
     parser.add_argument("--source", metavar="FILE", help=text)
-    parser.add_argument("--dataset", metavar="NAME", help="one dataset of the list in the run's data.train")
-    text = "file with the translations of people, line by line, for --choose"
+    parser.add_argument("--dataset", metavar="NAME", help="use one dataset of the run's data.train")
+    text = "file with reference translations, line by line, for --choose"
     parser.add_argument("--reference", metavar="FILE", help=text)
     text = "choose among these translations instead of searching: a file of nmt translate --jsonl --nbest N"
     parser.add_argument("--candidates", metavar="FILE", help=text)
@@ -45,7 +45,7 @@ def add_arguments(parser: Parser) -> None:
 
     text = "store the most probable tokens at each target of the training data (train.terms.distillation) in a folder"
     parser.add_argument("--word-level", action="store_true", help=text)
-    parser.add_argument("--top-k", type=int, metavar="K", help="tokens that --word-level stores (default: 8)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="number of tokens that --word-level stores (default: 8)")
     text = "configuration of the student, whose training data --word-level reads (default: those of the run)"
     parser.add_argument("--config", metavar="CONFIG", help=text)
 

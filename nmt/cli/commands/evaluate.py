@@ -25,8 +25,8 @@ HELP = "score a trained run with sacreBLEU"
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
-    chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
+    chosen.add_argument("--set-name", metavar="NAME", help="score only this test set (or valid)")
+    chosen.add_argument("--src", metavar="FILE", help="source file, with --ref")
     text = "reference translations of --src; several files: each sentence has several references"
     parser.add_argument("--ref", metavar="FILE", nargs="+", action="extend", help=text)
     parser.add_tags()

@@ -43,9 +43,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("data", metavar="DATA", nargs="*", help=text)
     parser.words = "data"
-    parser.add_argument(
-        "--langs", metavar="SRC-TGT", help="codes of the languages: en-de; with hyphens inside: pt-BR:en"
-    )
+    parser.add_argument("--langs", metavar="SRC-TGT", help="language codes: en-de; with hyphens inside: pt-BR:en")
     text = f"time for the training: 30m, 8h, 1h30m, 2d (default: {DEFAULT_TIME}); it ends earlier if the data need less"
     parser.add_argument("--time", default=DEFAULT_TIME, help=text)
     text = "validation data, as DATA; without them, a part of the training data is held out"

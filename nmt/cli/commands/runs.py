@@ -17,10 +17,10 @@ HELP = "list runs with model, steps, scores and state"
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="where the runs are (default: runs)")
+    parser.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated, with a heading")
-    form.add_argument("--json", action="store_true", help="one JSON list of objects")
+    form.add_argument("--csv", action="store_true", help="print CSV with a header")
+    form.add_argument("--json", action="store_true", help="print a JSON list of objects")
 
 
 def run(arguments: argparse.Namespace) -> None:

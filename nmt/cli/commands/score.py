@@ -21,8 +21,8 @@ BLOCK = 2000  # pairs in memory
 
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
-    parser.add_argument("--src", metavar="FILE", required=True, help="file with a source sentence per line")
-    parser.add_argument("--tgt", metavar="FILE", required=True, help="their translations, line by line")
+    parser.add_argument("--src", metavar="FILE", required=True, help="file of source sentences, one per line")
+    parser.add_argument("--tgt", metavar="FILE", required=True, help="file of their translations, line by line")
     parser.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
     parser.add_argument(
         "--tokens", action="store_true", help="write JSON lines with the log-probability of each subword"

@@ -77,9 +77,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
     parser.add_argument("--strict", action="store_true", help="refuse text that is not UTF-8 instead of replacing it")
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
-    text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
+    text = "engine of the search; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
-    text = "text that the translations of each line begin with, line by line; an empty line leaves them free"
+    text = "file of prefixes of the translations, line by line; an empty line: no prefix"
     parser.add_argument("--prefix-file", metavar="FILE", help=text)
     text = "read a JSON object from each line: its source, and its prefix if any, as for --prefix-file"
     parser.add_argument("--jsonl-input", action="store_true", help=text)

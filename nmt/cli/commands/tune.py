@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_run()
     text = "beam sizes to try, beside that of the run (default: 1 2 4 5 8)"
     parser.add_argument("--beams", type=int, nargs="+", metavar="N", help=text)
-    text = "most validation sentences to translate (default: 2000)"
+    text = "maximum number of validation sentences (default: 2000)"
     parser.add_argument("--sentences", type=int, default=2000, metavar="N", help=text)
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     parser.add_argument("--dry-run", action="store_true", help="show the table, and write nothing")
