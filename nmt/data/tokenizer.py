@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
-from nmt.data import source_tokenizer
+from nmt.data import inline_casing, source_tokenizer
 from nmt.data.source_tokenizer import SourceTokenizer
 from nmt.errors import TokenizerError
 from nmt.runtime.progress import waiting
@@ -53,6 +53,7 @@ TRAINING_BYTES = 60_000_000
 _SPACES = "\t\n\v\f\r\x85\u2028\u2029"
 _REMOVED = "".join(chr(code) for code in range(1, 0x20) if chr(code) not in _SPACES) + "\x7f\ufeff"
 
+_WORD = re.compile(r"\S+")
 # With byte_fallback a model may write any byte, a line end too, and a word model spells the spaces of unknown
 # words in bytes.
 _TO_SPACE = str.maketrans("\n\r▁", "   ")
@@ -153,6 +154,11 @@ class Tokenizer:
         return cls(path)
 
     @property
+    def marks_case(self) -> bool:
+        """Whether the models read text whose case is marked, see :mod:`nmt.data.inline_casing`."""
+        return any(isinstance(model, inline_casing.MarkedProcessor) for model in (self._src, self._tgt))
+
+    @property
     def source_special(self) -> Sequence[int]:
         """See :attr:`SourceTokenizer.special`; nothing for a source that SentencePiece reads."""
         return self._source.special if self._source is not None else ()
@@ -227,28 +233,32 @@ class Tokenizer:
         """The word of each source piece, as a place in ``text.split()``; -1 where the text has no words."""
         if self._source is not None:
             return self._source.words(text)
-        return _words(self._src.encode(text, out_type="serialized_proto"))
+        return _words(self._src, self._src.encode(text, out_type="serialized_proto"))
 
     def tgt_text_words(self, text: str) -> list[int]:
         """As :meth:`src_words`, of a target text."""
-        return _words(self._tgt.encode(text, out_type="serialized_proto"))
+        return _words(self._tgt, self._tgt.encode(text, out_type="serialized_proto"))
 
     def src_words_of(self, ids: Sequence[int]) -> list[int]:
         """As :meth:`tgt_words`, of source ids."""
-        return _words(self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+        return _words(self._src, self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
 
     def tgt_words(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, as a place in the words (``split()``) of its decoded text; -1 without words."""
-        return _words(self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+        return _words(self._tgt, self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
 
     def tgt_groups(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, from 0. Unlike in :meth:`tgt_words`, an unknown piece stays within its word.
 
-        A word begins where white space stands in the text; in a model of words, at each piece.
+        A word begins where white space stands in the text; in a model of words, at each piece. A marker of case belongs
+        to the word that follows.
         """
         trainer = _proto(self._tgt.serialized_model_proto()).trainer_spec
-        whole = trainer.model_type == trainer.WORD
-        starts = [whole or str(piece).startswith("▁") for piece in self.tgt_pieces(ids)]
+        whole, pieces = trainer.model_type == trainer.WORD, self.tgt_pieces(ids)
+        starts = [whole or str(piece).startswith("▁") for piece in pieces]
+        if isinstance(self._tgt, inline_casing.MarkedProcessor):
+            after = [False, *(piece in inline_casing.SYMBOLS for piece in pieces)]
+            starts = [start and not marked for start, marked in zip(starts, after, strict=False)]
         return list(accumulate(int(start and place > 0) for place, start in enumerate(starts)))
 
     def decode_copying(self, ids: Sequence[int], copies: Mapping[int, str]) -> str:
@@ -301,20 +311,22 @@ class Tokenizer:
         return src, src if self.joint else Sampler(self._tgt, self.tgt_vocab_size)
 
 
-def _words(aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
+def _words(model: Any, aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
     """The word that holds the first character of each piece, from SentencePiece's offsets of pieces in the text.
 
-    A piece without a character, such as a space or a byte of a character, belongs to the word that follows.
+    A piece without a character, such as a space or a byte of a character, belongs to the word that follows. So does a
+    marker of case.
 
     Args:
-        aligned: the serialized ``SentencePieceText``.
+        aligned: the serialized ``SentencePieceText`` of the model.
         table: translation of characters before the text is split.
     """
     from sentencepiece import sentencepiece_pb2
 
     found: Any = sentencepiece_pb2.SentencePieceText()  # type: ignore[attr-defined]
     found.ParseFromString(aligned)
-    words = re.finditer(r"\S+", found.text.translate(table))
+    marked = isinstance(model, inline_casing.MarkedProcessor)
+    words = (inline_casing.MARKED_WORD if marked else _WORD).finditer(found.text.translate(table))
     ends = [len(found.text[: word.end()].encode()) for word in words]  # offsets are in bytes
     return [min(bisect_right(ends, piece.begin), len(ends) - 1) for piece in found.pieces]
 
@@ -376,7 +388,7 @@ def parse_model(file: Path) -> Any:
         raise TokenizerError(f"{file}: not a SentencePiece model, or damaged") from None
 
 
-def _load(file: Path) -> spm.SentencePieceProcessor:
+def _load(file: Path) -> Any:
     model = spm.SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(file.read_bytes())
@@ -392,7 +404,7 @@ def _load(file: Path) -> spm.SentencePieceProcessor:
             f"{file}: its pad, unk, bos and eos have the ids {', '.join(map(str, found))} "
             "instead of 0, 1, 2, 3; train it with nmt prepare"
         )
-    return model
+    return inline_casing.processor_for(model)
 
 
 def sample_lines(
@@ -453,17 +465,21 @@ def _train(
     """The models of one vocabulary by file name: one model, or two models with different normalization."""
     rules = [config.rules[column] for column in columns]
     size = config.sizes[columns[0]]
+    marked = config.case == "inline"
+    if marked:
+        symbols = symbols._replace(words=(*symbols.words, *inline_casing.SYMBOLS))
     if len(set(rules)) == 1 and rules[0] != "whitespace":
 
         def lines() -> Iterator[str]:
-            return sample_lines(part, columns, config.train_sentences, casing=casing)
+            found = sample_lines(part, columns, config.train_sentences, casing=casing)
+            return map(inline_casing.mark, found) if marked else found
 
         return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
 
     # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
         for column, block in sampled_blocks(part, columns, config.train_sentences, casing=casing):
-            yield from _normalise(block, config.rules[column])
+            yield from _normalise([*map(inline_casing.mark, block)] if marked else block, config.rules[column])
 
     model = _fit(config, size, "identity", normalised, name, len(part), symbols)
     if len(set(rules)) == 1:
