@@ -54,8 +54,8 @@ class NormalizationConfig(Section):
 class VocabSizeConfig(Section):
     """A vocabulary size for each language."""
 
-    src: VocabSize = Field(description="most pieces of the source vocabulary")
-    tgt: VocabSize = Field(description="most pieces of the target vocabulary")
+    src: VocabSize = Field(description="maximum number of pieces of the source vocabulary")
+    tgt: VocabSize = Field(description="maximum number of pieces of the target vocabulary")
 
 
 # One value for both languages, or a mapping with one for each. The discriminator keeps the complaint to one line.
@@ -75,14 +75,14 @@ class TokenizerConfig(Section):
     type: Literal["unigram", "bpe", "char", "word"] = Field("unigram", description="SentencePiece model type")
     vocab_size: VocabSizes = Field(
         8000,
-        description="most pieces, special ones included, lowered to what the training text can fill; with joint: false"
-        " for each language, or {src: ..., tgt: ...}",
+        description="maximum number of pieces, including special ones, lowered to what the training text can fill; with"
+        " joint: false for each language, or {src: ..., tgt: ...}",
     )
     joint: bool = Field(True, description="one model for both languages, or one each")
     character_coverage: Annotated[float, Field(gt=0.9, le=1.0)] = Field(
         1.0, description="share of characters the model covers; 0.9995 for Chinese or Japanese"
     )
-    byte_fallback: bool = Field(False, description="spell unknown characters in bytes instead of <unk>")
+    byte_fallback: bool = Field(False, description="encode unknown characters as bytes instead of <unk>")
     normalization: Normalizations = Field(
         NormalizationConfig(),
         description="SentencePiece's rule for both languages, or {src: ..., tgt: ...}; _cf folds case, whitespace makes"

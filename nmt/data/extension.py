@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from nmt.data.inline_casing import processor_for
-from nmt.data.tokenizer import EOS_ID, UNK_ID, processor_of
+from nmt.data.sentencepiece_model import EOS_ID, UNK_ID, processor_of
 
 SPACE = "\u2581"
 LEAST = 2  # occurrences of a new piece
@@ -52,7 +51,7 @@ class Learner:
 
     def __init__(self, models: Sequence[Any], sizes: Sequence[int]):
         self.models, self.sizes = models, sizes
-        self.processors = [processor_for(processor_of(model.SerializeToString())) for model in models]
+        self.processors = [processor_of(model.SerializeToString()) for model in models]
         kinds = type(models[0].pieces[0])
         usable = (kinds.NORMAL, kinds.USER_DEFINED)
         self.fixed = {p.piece for m in models for p in m.pieces if p.type in (kinds.USER_DEFINED, kinds.CONTROL)}

@@ -105,16 +105,3 @@ class MarkedProcessor:
 
 def _each(change: Any, text: str | Sequence[str]) -> Any:
     return change(text) if isinstance(text, str) else [change(one) for one in text]
-
-
-def processor_for(model: spm.SentencePieceProcessor) -> Any:
-    """The model, behind :class:`MarkedProcessor` if it was trained on marked text."""
-    numbers = {model.piece_to_id(symbol) for symbol in SYMBOLS}
-    if model.unk_id() in numbers:
-        return model
-    from sentencepiece import sentencepiece_model_pb2
-
-    about: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-    about.ParseFromString(model.serialized_model_proto())
-    defined = all(about.pieces[number].type == about.SentencePiece.USER_DEFINED for number in numbers)
-    return MarkedProcessor(model) if defined else model

@@ -298,7 +298,7 @@ class _Lines:
         if problem := foreign(block, self.convert, document, corpus):
             raise DataError(f"{self.name}: {problem}")
         if misnamed is not None:
-            raise DataError(f"{self.name}: is not a {misnamed} file, despite its name; rename or compress it")
+            raise DataError(f"{self.name}: is not {misnamed}-compressed, despite its name; rename or compress it")
         return block.removeprefix(BOM)
 
     def take(self, block: bytes) -> Iterator[str]:

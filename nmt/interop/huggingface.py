@@ -20,7 +20,8 @@ from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.config.model import TransformerConfig
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, parse_model
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, parse_model
+from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
 from nmt.interop.parity import LABEL

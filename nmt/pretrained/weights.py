@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nmt.config.model import TransformerConfig
 from nmt.config.pretrained import Pretrained
-from nmt.data.tokenizer import BOS_ID
+from nmt.data.sentencepiece_model import BOS_ID
 from nmt.errors import CheckpointError, RunError
 from nmt.models.transformer_layers import added_positions
 from nmt.pretrained.names import Program, tables, to_ours

@@ -14,7 +14,8 @@ from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import verify_entry
 from nmt.data.provenance import key_settings
-from nmt.data.tokenizer import Symbols, Tokenizer
+from nmt.data.tokenizer import Tokenizer
+from nmt.data.tokenizer_training import Symbols
 from nmt.errors import ConfigError, TokenizerError
 from nmt.pretrained import encoder, start
 from nmt.run.directory import Run

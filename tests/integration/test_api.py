@@ -12,7 +12,7 @@ import torch
 
 import nmt
 from nmt.cli import main
-from nmt.data.tokenizer import parse_model
+from nmt.data.sentencepiece_model import parse_model
 from nmt.errors import ConfigError, DataError, RunError
 from tests.conftest import Task
 

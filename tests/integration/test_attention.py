@@ -247,7 +247,10 @@ def test_an_image_of_one_sentence(run, tmp_path):
             "--method: an image shows one method, not 2; write a page (-o attention.html)",
         ),
         (["c", "one", "--nbest", "0"], "--nbest 0: must be 1 or more"),
-        (["c", "one", "--nbest", "2", "--checkpoints"], "--nbest 2: --checkpoints shows one hypothesis; leave --nbest"),
+        (
+            ["c", "one", "--nbest", "2", "--checkpoints"],
+            "--nbest 2: --checkpoints shows one hypothesis; remove --nbest",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(place, capsys, arguments, said):

@@ -148,7 +148,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "truncated gzip": ({"a.gz": gzip.compress(LINES)[:-5], "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
         "a.gz: gzip file cut off after line 500; copy it again"),
     "no gzip": ({"a.gz": LINES, "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
-        "a.gz: is no gzip file, although its name says so; rename or compress it"),
+        "a.gz: is not gzip-compressed, despite its name; rename or compress it"),
     "invalid UTF-8 in line 3": ({"a": b"x\ny\nz\xe4\n", "b": b"x\ny\nz\n"}, TEXT,
         "a:3: not valid UTF-8 (byte 0xe4 at column 2); " + western("a")),
     "Latin-1": ({"a": "größer\n".encode("latin-1"), "b": b"x\n"}, TEXT,

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from nmt.cli import main
-from nmt.data.tokenizer import EOS_ID
+from nmt.data.sentencepiece_model import EOS_ID
 from nmt.interop import huggingface, onnx, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs

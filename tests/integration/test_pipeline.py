@@ -171,7 +171,7 @@ def test_mistakes_end_in_one_line_and_exit_code_2(task, capsys, tmp_path):
             "cannot be opened",
         ),
         (["evaluate", run, "--set-name", "other"], "no such set in this run; there are: valid, tiny"),
-        (["evaluate", run, "--src", "a"], "--src and --ref go together"),
+        (["evaluate", run, "--src", "a"], "--src and --ref belong together"),
         (["train", config, "--set", "model.d_model=16"], "was started with another configuration (model.d_model is 32"),
         (["config"], "name a configuration file"),
     ]

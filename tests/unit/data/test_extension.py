@@ -9,8 +9,9 @@ import sentencepiece as spm
 from nmt.config.tokenizer import SamplingConfig
 from nmt.data.extension import Learner, extend
 from nmt.data.inline_casing import SYMBOLS
+from nmt.data.sentencepiece_model import parse_model, processor_of
 from nmt.data.subword_sampling import Sampler
-from nmt.data.tokenizer import Tokenizer, parse_model, processor_of
+from nmt.data.tokenizer import Tokenizer
 
 OLD = [" ".join(random.Random(n).choices(["one", "two", "three", "four", "five"], k=5)) for n in range(300)]
 NEW = ["řeka threefold onefold", "řeka fivefold two", "one řeka twofold", "fourfold five three"] * 5

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from nmt.cli import main
 from nmt.config.model import TransformerConfig
 from nmt.config.pretrained import find
-from nmt.data.tokenizer import BOS_ID, EOS_ID, UNK_ID, Tokenizer
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, UNK_ID
+from nmt.data.tokenizer import Tokenizer
 from nmt.errors import NmtError
 from nmt.models.build import build_model
 from nmt.pretrained.names import from_ours, to_ours

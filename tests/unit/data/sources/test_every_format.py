@@ -141,7 +141,7 @@ def test_compressed_files(here: Path, name: str, pack: tuple[str, Callable[[byte
     Path(path).write_bytes(data[:-9])
     assert message(kind="auto", path=path).startswith(f"{path}: ")
     Path(path).write_bytes(b"one")
-    assert message(kind="auto", path=path).startswith(f"{path}: is no ") or name == "a.tmx"
+    assert message(kind="auto", path=path).startswith(f"{path}: is not ") or name == "a.tmx"
 
 
 @pytest.mark.parametrize(

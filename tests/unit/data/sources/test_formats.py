@@ -529,7 +529,7 @@ def test_zip_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive("a.zip", {"README": "x", "a.en": "one\n", "a.fr": "un\n"})
     assert message(kind="zip", path="a.zip") == (
         "a.zip: contains no files that end in .en and .de, and no .tmx file; check src_lang, tgt_lang and members; it "
-        "holds: README, a.en, a.fr"
+        "contains: README, a.en, a.fr"
     )
     archive("b.zip", {"a.en": "one\n", "a.de": "eins\n", "a.tmx": "<tmx/>"})
     assert message(kind="zip", path="b.zip") == (

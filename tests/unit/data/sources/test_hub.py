@@ -52,7 +52,7 @@ def test_hub_null_is_an_empty_sentence(tmp_path: Path) -> None:
             {"src_column": "fr"},
             "{set}: no column 'fr'; there is: id, translation (de, en); set src_column and tgt_column",
         ),
-        ({"src_column": "id"}, "{set}: column 'id' holds int64, not text; set src_column and tgt_column"),
+        ({"src_column": "id"}, "{set}: column 'id' is of type int64, not text; set src_column and tgt_column"),
         (
             {"split": "test"},
             "{set}: cannot be loaded: Unknown split \"test\". Should be one of ['train']; "

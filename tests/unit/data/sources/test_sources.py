@@ -98,7 +98,7 @@ GZ = gzip.compress(NUMBERS, mtime=0)
             "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8; find its encoding "
             "(iconv -l lists them all): iconv -f ENCODING -t UTF-8 < a.txt > a.txt.utf8",
         ),
-        ("a.gz", b"plain text\n", "a.gz: is no gzip file, although its name says so; rename or compress it"),
+        ("a.gz", b"plain text\n", "a.gz: is not gzip-compressed, despite its name; rename or compress it"),
         ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it again"),
         (
             "a.gz",
