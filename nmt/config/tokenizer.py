@@ -88,6 +88,11 @@ class TokenizerConfig(Section):
         description="SentencePiece's rule for both languages, or {src: ..., tgt: ...}; _cf folds case, whitespace makes"
         " tabs and line separators spaces and removes control characters, identity changes nothing",
     )
+    case: Literal["keep", "inline"] = Field(
+        "keep",
+        description="inline: words in lower case, with a symbol before each capitalised or upper-cased one, so that a"
+        " word has the same subwords in every case (Berard et al. 2019); such models cannot be exported",
+    )
     train_sentences: Positive = Field(
         2_000_000, description="train on a random sample of at most this many lines, and of about 60 MB of text"
     )
@@ -97,6 +102,14 @@ class TokenizerConfig(Section):
     def _sampling_has_a_meaning(self) -> Self:
         if self.sampling is not None and self.type not in ("unigram", "bpe"):
             raise ValueError(f"a {self.type} tokenizer has one segmentation only; sampling needs unigram or bpe")
+        return self
+
+    @model_validator(mode="after")
+    def _case_can_be_marked(self) -> Self:
+        if self.case == "inline" and (folds := [rule for rule in self.rules if rule.endswith("_cf")]):
+            raise ValueError(f"normalization {folds[0]} leaves no case to mark; remove it, or set case: keep")
+        if self.case == "inline" and self.sampling is not None and self.sampling.method == "line":
+            raise ValueError("sampling.method: line would divide the symbols of case: inline; use batch")
         return self
 
     @model_validator(mode="after")

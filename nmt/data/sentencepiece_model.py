@@ -7,6 +7,7 @@ from typing import Any
 
 import sentencepiece as spm
 
+from nmt.data.inline_casing import SYMBOLS, MarkedProcessor
 from nmt.errors import TokenizerError
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
@@ -37,14 +38,14 @@ def parse_model(file: Path) -> Any:
         raise TokenizerError(f"{file}: not a SentencePiece model, or damaged") from None
 
 
-def processor_of(model: bytes) -> spm.SentencePieceProcessor:
-    """A model that is known to be whole."""
+def processor_of(model: bytes) -> Any:
+    """The processor of a model that is known to be whole."""
     found = spm.SentencePieceProcessor()
     found.LoadFromSerializedProto(model)
-    return found
+    return _reading_plain_text(found)
 
 
-def load_model(file: Path) -> spm.SentencePieceProcessor:
+def load_model(file: Path) -> Any:
     """The processor of a model file.
 
     Raises:
@@ -65,4 +66,14 @@ def load_model(file: Path) -> spm.SentencePieceProcessor:
             f"{file}: its pad, unk, bos and eos have the ids {', '.join(map(str, found))} "
             "instead of 0, 1, 2, 3; train it with nmt prepare"
         )
-    return model
+    return _reading_plain_text(model)
+
+
+def _reading_plain_text(model: spm.SentencePieceProcessor) -> Any:
+    """The model, behind :class:`nmt.data.inline_casing.MarkedProcessor` if it was trained on marked text."""
+    numbers = [model.piece_to_id(symbol) for symbol in SYMBOLS]
+    if UNK_ID in numbers:
+        return model
+    about = proto_of(model.serialized_model_proto())
+    user_defined = about.SentencePiece.USER_DEFINED
+    return MarkedProcessor(model) if all(about.pieces[i].type == user_defined for i in numbers) else model

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
-from nmt.data import source_tokenizer
+from nmt.data import inline_casing, source_tokenizer
 from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, load_model, proto_of
 from nmt.data.source_tokenizer import SourceTokenizer
 from nmt.data.tokenizer_training import NO_SYMBOLS, Symbols, train_models
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 # SentencePiece starts a thread for each list of texts, which takes as long as it takes to encode ten sentences.
 FEW = 16
 VOCABULARY = "vocabulary.json"  # sizes of the vocabularies of imported models
+_WORD = re.compile(r"\S+")
 # With byte_fallback a model may write any byte, a line end too, and a word model spells the spaces of unknown
 # words in bytes.
 _TO_SPACE = str.maketrans("\n\r▁", "   ")
@@ -122,6 +123,11 @@ class Tokenizer:
         return cls(path)
 
     @property
+    def marks_case(self) -> bool:
+        """Whether the models read text whose case is marked, see :mod:`nmt.data.inline_casing`."""
+        return any(isinstance(model, inline_casing.MarkedProcessor) for model in (self._src, self._tgt))
+
+    @property
     def source_special(self) -> Sequence[int]:
         """See :attr:`SourceTokenizer.special`; nothing for a source that SentencePiece reads."""
         return self._source.special if self._source is not None else ()
@@ -196,28 +202,32 @@ class Tokenizer:
         """The word of each source piece, as a place in ``text.split()``; -1 where the text has no words."""
         if self._source is not None:
             return self._source.words(text)
-        return _words(self._src.encode(text, out_type="serialized_proto"))
+        return _words(self._src, self._src.encode(text, out_type="serialized_proto"))
 
     def tgt_text_words(self, text: str) -> list[int]:
         """As :meth:`src_words`, of a target text."""
-        return _words(self._tgt.encode(text, out_type="serialized_proto"))
+        return _words(self._tgt, self._tgt.encode(text, out_type="serialized_proto"))
 
     def src_words_of(self, ids: Sequence[int]) -> list[int]:
         """As :meth:`tgt_words`, of source ids."""
-        return _words(self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+        return _words(self._src, self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
 
     def tgt_words(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, as a place in the words (``split()``) of its decoded text; -1 without words."""
-        return _words(self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+        return _words(self._tgt, self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
 
     def tgt_groups(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, from 0. Unlike in :meth:`tgt_words`, an unknown piece stays within its word.
 
-        A word begins where white space stands in the text; in a model of words, at each piece.
+        A word begins where white space stands in the text; in a model of words, at each piece. A marker of case belongs
+        to the word that follows.
         """
         trainer = proto_of(self._tgt.serialized_model_proto()).trainer_spec
-        whole = trainer.model_type == trainer.WORD
-        starts = [whole or str(piece).startswith("▁") for piece in self.tgt_pieces(ids)]
+        whole, pieces = trainer.model_type == trainer.WORD, self.tgt_pieces(ids)
+        starts = [whole or str(piece).startswith("▁") for piece in pieces]
+        if isinstance(self._tgt, inline_casing.MarkedProcessor):
+            after = [False, *(piece in inline_casing.SYMBOLS for piece in pieces)]
+            starts = [start and not marked for start, marked in zip(starts, after, strict=False)]
         return list(accumulate(int(start and place > 0) for place, start in enumerate(starts)))
 
     def decode_copying(self, ids: Sequence[int], copies: Mapping[int, str]) -> str:
@@ -270,20 +280,22 @@ class Tokenizer:
         return src, src if self.joint else Sampler(self._tgt, self.tgt_vocab_size)
 
 
-def _words(aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
+def _words(model: Any, aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
     """The word that holds the first character of each piece, from SentencePiece's offsets of pieces in the text.
 
-    A piece without a character, such as a space or a byte of a character, belongs to the word that follows.
+    A piece without a character, such as a space or a byte of a character, belongs to the word that follows. So does a
+    marker of case.
 
     Args:
-        aligned: the serialized ``SentencePieceText``.
+        aligned: the serialized ``SentencePieceText`` of the model.
         table: translation of characters before the text is split.
     """
     from sentencepiece import sentencepiece_pb2
 
     found: Any = sentencepiece_pb2.SentencePieceText()  # type: ignore[attr-defined]
     found.ParseFromString(aligned)
-    words = re.finditer(r"\S+", found.text.translate(table))
+    marked = isinstance(model, inline_casing.MarkedProcessor)
+    words = (inline_casing.MARKED_WORD if marked else _WORD).finditer(found.text.translate(table))
     ends = [len(found.text[: word.end()].encode()) for word in words]  # offsets are in bytes
     return [min(bisect_right(ends, piece.begin), len(ends) - 1) for piece in found.pieces]
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nmt import __version__
+from nmt.config.experiment import Config
 from nmt.errors import ExportError
 from nmt.interop.parity import Check, Lines, compare, judge, lines_to_check
 from nmt.interop.targets import TARGETS, Exported, Target, load_target
@@ -58,12 +59,9 @@ def export(
         CheckpointError: the weights are damaged.
         RunError: there are no weights yet.
     """
-    # Check what can be checked before the weights are read
+    # Check
     config, target = run.load_config(), load_target(name)
-    if weights not in ("float32", *TARGETS[name].weights):
-        advice = " or ".join(["remove the option", *(f"use {each}" for each in TARGETS[name].weights)])
-        raise ExportError(f"--quantize {weights}: {name} cannot have such weights; {advice}")
-    target.check(run, config)
+    _check(name, target, run, config, weights)
     if output is None:
         run.refuse_links()
         output = run.path / "export" / f"{name}-{weights}"
@@ -107,6 +105,23 @@ def _verified(target: Target, folder: Path, exported: Exported, difference: floa
     found = compare(target, folder, exported, difference)
     judge(found, exported.quantize, target.own_search)
     return found
+
+
+def _check(name: str, target: Target, run: Run, config: Config, weights: str) -> None:
+    """Check what can be checked before the weights are read.
+
+    Raises:
+        ExportError: the target cannot have such weights, or cannot express the model or its tokenizer.
+    """
+    if weights not in ("float32", *TARGETS[name].weights):
+        advice = " or ".join(["remove the option", *(f"use {each}" for each in TARGETS[name].weights)])
+        raise ExportError(f"--quantize {weights}: {name} cannot have such weights; {advice}")
+    if config.tokenizer.case == "inline":
+        raise ExportError(
+            f"{run.path}: {name} reads text with SentencePiece alone and cannot express tokenizer.case: inline; train "
+            "a run with tokenizer.case: keep, or serve this one with nmt serve"
+        )
+    target.check(run, config)
 
 
 def _refuse_foreign(folder: Path, name: Path) -> None:

@@ -226,6 +226,7 @@ def test_what_an_export_to_onnx_lacks_is_one_line(task, tmp_path, monkeypatch, c
     config = yaml.safe_load((run_of(task, "plain") / "config.yaml").read_text(encoding="utf-8"))
     for section, change, words in (
         ("model", {"attention_window": 4}, "cannot express model.attention_window: 4"),
+        ("tokenizer", {"case": "inline"}, "onnx reads text with SentencePiece alone and cannot express tokenizer.case"),
         ("search", {"coverage_penalty": 0.2}, "cannot search as the run does (search.coverage_penalty: 0.2)"),
     ):
         shutil.copytree(run_of(task, "plain"), tmp_path / section)
