@@ -81,6 +81,7 @@ class _Curriculum:
 
     def _stage(self, name: str) -> dict[str, Any]:
         """One stage: ``[DATASET WEIGHT, ..., until DATASET EPOCHS]``, or a mapping with that as ``mix``."""
+        # Form
         raw = self.raw.get(name)
         if raw is None:
             raise self._error(name, "the stage is not described")
@@ -91,12 +92,14 @@ class _Curriculum:
             mix = raw.get("mix")
         if not isinstance(mix, list) or len(mix) < 2 or not all(isinstance(line, str) for line in mix):
             raise self._error(name, "must be a list: DATASET WEIGHT, ..., until DATASET EPOCHS")
+        # Weights
         weights: dict[str, float] = {}
         for line in mix[:-1]:
             dataset, weight = self._words(name, line, 2)
             if dataset not in self.raw["datasets"]:
                 raise self._error(name, f"no dataset {dataset} in datasets")
             weights[dataset] = weights.get(dataset, 0.0) + self._number(name, weight)
+        # End
         until, dataset, epochs = self._words(name, mix[-1], 3)
         if until != "until" or not (epochs == "inf" or (epochs.isdecimal() and int(epochs) > 0)):
             raise self._error(name, f"the last line must be 'until DATASET EPOCHS', not {mix[-1]!r}")

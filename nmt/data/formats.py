@@ -140,9 +140,11 @@ def foreign(head: bytes, convert: Callable[[str], str], document: bool = False, 
     def said(what: str, advice: str) -> str:
         return f"is {what}; {advice if corpus or 'kind:' not in advice else EXTRACT}"
 
+    # Other encodings
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None) or _utf16(head[:4096])
     if encoding is not None:
         return f"is text in {encoding}; convert it to UTF-8: {convert(encoding)}"
+    # Binary formats
     for mark, what, advice in _SIGNATURES:
         if head.startswith(mark):
             return said(what, advice)
@@ -156,6 +158,7 @@ def foreign(head: bytes, convert: Callable[[str], str], document: bool = False, 
         return f"is a tar archive; {UNPACK}"
     if document:
         return None
+    # Structured text
     text = head[:LOOKED_AT].removeprefix(b"\xef\xbb\xbf").lstrip().replace(b"\r\n", b"\n")
     if text.startswith(b"<"):
         start = re.match(_PROLOGUE, text, re.I)

@@ -366,6 +366,7 @@ def _pair_lengths(pairs: Iterable[tuple[Ids, Ids]]) -> Lengths:
 
 def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:
     """Run an iterator in a thread, ``depth`` items ahead. Raise its exceptions here; stop the thread when closed."""
+    # The thread: pairs of "more follows" and an item, or at the end None or an exception
     items: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -387,6 +388,7 @@ def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any
         except BaseException as error:
             put((False, error))
 
+    # The caller
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:

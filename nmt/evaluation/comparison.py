@@ -287,7 +287,8 @@ def compare(
 def _scored(
     groups: Groups, config: EvaluationConfig, notes: list[str]
 ) -> tuple[dict[str, tuple[Group, ...]], dict[str, str]]:
-    """Scores of each group by metric, and the signature of each metric; what is left out is added to ``notes``."""
+    """Scores of each group by metric, and the signature of each metric; skipped metrics are added to ``notes``."""
+    # sacreBLEU's metrics
     runs = [one for group in groups for one in group]
     first = runs[0]
     with showing("scoring", unit=""):
@@ -303,6 +304,7 @@ def _scored(
         for metric in METRICS
         if metric in settings
     }
+    # Learned metrics
     for learned in dict.fromkeys(name for one in runs for name in one.neural):
         models = {one.neural[learned].model for one in runs if learned in one.neural}
         if len(models) > 1 or not all(learned in one.neural for one in runs):
@@ -372,6 +374,7 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
 
     Runs of equal seeds are compared where both groups have each seed once, else each pair of runs.
     """
+    # Pairs of runs to test
     first = groups[0]
     references = [list(lines) for lines in (first[0].references, *first[0].further)]
     steps = []
@@ -379,6 +382,7 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
         seeds = each((first, group), lambda runs: [run.config.seed for run in runs])
         paired = sorted(seeds[0]) == sorted(seeds[1]) and len({*seeds[0]}) == len(seeds[0])
         steps += [(a, [b for b in group if not paired or b.config.seed == a.config.seed]) for a in first]
+    # Tests
     tests = []
     with showing("testing significance", len(steps) * len(metrics), unit="tests") as step:
         for a, others in steps:

@@ -125,6 +125,7 @@ def _with_pieces(model: Any, pieces: Sequence[str], tags: bool) -> bytes:
     Args:
         tags: whether a text may begin with a language tag such as ``>>fra<<``, which is one piece.
     """
+    # Pieces in their new order
     kinds = type(model.pieces[0])
     known = {
         piece.piece: piece for piece in model.pieces if piece.type in (kinds.NORMAL, kinds.USER_DEFINED, kinds.BYTE)
@@ -142,6 +143,7 @@ def _with_pieces(model: Any, pieces: Sequence[str], tags: bool) -> bytes:
             made.append((name, 0.0, kinds.UNUSED))  # a piece of the other side
     listed = set(pieces)
     made += [(name, piece.score, piece.type) for name, piece in known.items() if name not in listed]
+    # The model
     del model.pieces[:]
     for name, score, kind in made:
         model.pieces.add(piece=name, score=score, type=kind)

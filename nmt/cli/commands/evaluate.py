@@ -45,12 +45,14 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run
     from nmt.translation.ensembles import Others
 
+    # Options
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
         raise DataError("--src and --ref belong together: one file of sources, one or more of references")
     if arguments.tag and arguments.src is None:
         raise DataError("--tag: needs --src and --ref; a test set has its tag in the configuration (data.test)")
     opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
+    # Scores
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.config.load import search_overrides
@@ -74,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     else:
         found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, others, metrics=learned)
+    # Output
     originals = list(found)[:: 1 + len(VARIANTS)] if arguments.robust else list(found)
     print(scores.table({name: found[name].scores for name in originals}))
     kinds = {"valid": "validation"} if arguments.src is None else {}

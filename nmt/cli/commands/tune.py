@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         DataError: an option is out of bounds.
     """
+    # Options
     require_output(", so that the table would not be shown; redirect it to a file (> FILE)")
     from nmt.config.search import MAX_BEAM
     from nmt.run.directory import Run
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.reset:
         _reset(opened, arguments.dry_run)
         return
+    # Search
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.evaluation import tuning
@@ -54,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     garbage.resume()
     found = pipeline.tune(opened, arguments.beams or tuning.BEAMS, arguments.sentences, arguments.device)
+    # Output
     print(tuning.table(found, with_alpha(opened, opened.load_config().search)))
     if arguments.dry_run:
         return
