@@ -106,7 +106,7 @@ def parsed(path: str, number: int, line: str, from_one: bool) -> Gold:
     try:
         return Gold.parse(line, int(from_one))
     except ValueError as error:
-        raise DataError(f"{path}:{number}: {str(error)[:40]!r} is no link; write them as 0-0 1-2 1p3") from None
+        raise DataError(f"{path}:{number}: {str(error)[:40]!r} is not a link; write them as 0-0 1-2 1p3") from None
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def _noise_of(train: Part, sample: Sequence[tuple[int, Pair]], references: Seque
         worst = [scored[i] for i in np.argsort(ranks)[:EXAMPLES]]
         examples = tuple(pair(n, *each) for n, each in worst)
         text = (
-            f"{train.name}: about {part:.0%} of the pairs are no translations of each other (the held-out sets: none)"
+            f"{train.name}: about {part:.0%} of the pairs are not translations of each other (the held-out sets: none)"
         )
         yield Finding("problem", "noise", text, "look at the examples, and at how the files were aligned", examples)
 

@@ -45,8 +45,8 @@ TgtColumn = Annotated[
 Header = Annotated[
     bool | None,
     Field(
-        description="whether the first row names the columns and is no pair; default: true where a column is given or"
-        " found by its heading, else a row that looks like a header is refused"
+        description="whether the first row names the columns and is not a pair; default: true where a column is given"
+        " or found by its heading, else a row that looks like a header is refused"
     ),
 ]
 
@@ -191,8 +191,8 @@ class TsvSource(SourceSection):
     tgt_column: int | str = Field(1, description="column of the target sentence: its number, from 0, or its heading")
     header: bool | None = Field(
         None,
-        description="whether the first line names the columns and is no pair; default: true where a column is given by"
-        " its heading, else a line that looks like a header is refused",
+        description="whether the first line names the columns and is not a pair; default: true where a column is given"
+        " by its heading, else a line that looks like a header is refused",
     )
     weight_column: WeightColumn = None
     alignment_column: int | str | None = Field(

@@ -39,7 +39,7 @@ def _load(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: is no configuration of OpusTrainer (a mapping with datasets and stages)")
+        raise ValueError(f"{path}: is not a configuration of OpusTrainer (a mapping with datasets and stages)")
     return found
 
 
@@ -134,7 +134,7 @@ class _Curriculum:
         except ValueError:
             weight = -1.0
         if not 0.0 <= weight < float("inf"):
-            raise self._error(name, f"{text!r} is no weight")
+            raise self._error(name, f"{text!r} is not a weight")
         return weight
 
     def _error(self, where: Any, problem: str) -> ValueError:

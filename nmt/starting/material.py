@@ -152,7 +152,7 @@ def _mapping(text: str) -> dict[str, Any]:
     except yaml.YAMLError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise DataError(f"{text}: is no mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
+        raise DataError(f"{text}: is not a mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
     return {"kind": "auto", **found}
 
 

@@ -174,7 +174,9 @@ def kinds_of(words: Sequence[str]) -> tuple[str, ...]:
     found = list[str]()
     for word in words:
         if word not in (*KINDS, "all", "none"):
-            raise ConfigError(f"protect: {word!r} is no kind of placeholder; kinds: {', '.join(KINDS)}; or all, none")
+            raise ConfigError(
+                f"protect: {word!r} is not a kind of placeholder; kinds: {', '.join(KINDS)}; or all, none"
+            )
         found += KINDS if word == "all" else [] if word == "none" else [word]
     if "none" in words and len(words) > 1:
         raise ConfigError("protect: none stands alone")

@@ -94,7 +94,7 @@ def test_placeholders_and_documents(model):
     assert model.translate_document("<p>one</p>", "html") == f"<p>{one}</p>"
     with pytest.raises(DataError, match="format: 'docx' is not one of text, paragraphs, srt, html, md"):
         model.translate_document("one", "docx")
-    with pytest.raises(ConfigError, match="'names' is no kind of placeholder; kinds: code, urls"):
+    with pytest.raises(ConfigError, match="'names' is not a kind of placeholder; kinds: code, urls"):
         model.translate(["one"], protect=["names"])
 
 

@@ -56,7 +56,7 @@ def test_documents_by_the_command(place, caplog):
         (["--document-format", "md", "--scores"], "--scores: a document has one translation"),
         (["--document-format", "md", "--no-split"], "--no-split: --document-format splits"),
         (["--split", "--alignments", "x"], "--alignments: need whole lines"),
-        (["--protect", "tags,names"], "'names' is no kind of placeholder"),
+        (["--protect", "tags,names"], "'names' is not a kind of placeholder"),
         (["--protect", "none,tags"], "none stands alone"),
         (["--document-format", "srt", "--strict", "-i", "bad"], "bad:2: not valid UTF-8, in 1 lines"),
         (["--document-format", "html", "-i", "nowhere"], "nowhere: no such file"),

@@ -221,7 +221,7 @@ class _Units:
         head = block.removeprefix(BOM)
         if head.lstrip()[:1] != b"<" and not head.startswith((b"\xff\xfe<", b"\xfe\xff\0<", b"<\0", b"\0<")):
             known = foreign(block, self._convert)
-            raise DataError(f"{self.name}: {known or 'is no translation memory (TMX): it does not begin with XML'}")
+            raise DataError(f"{self.name}: {known or 'is not a translation memory (TMX): it does not begin with XML'}")
 
     def _malformed(self, error: expat.ExpatError, end: bool) -> str:
         """The message for text that is not well-formed."""

@@ -236,7 +236,7 @@ def test_compressed_files_of_every_kind(here: Path, pack: Any) -> None:
         (START + unit(("en", "a&nbsp;b"), ("de", "c")) + END, "a:6: uses the entity &nbsp;, which is not declared; "
          "write the character"),
         ("", "a: is empty; a translation memory (TMX) is XML"),
-        ("one\teins\n", "a: is no translation memory (TMX): it does not begin with XML"),
+        ("one\teins\n", "a: is not a translation memory (TMX): it does not begin with XML"),
         ("<html><body/></html>", "a: is XML of another kind (<html>), not a translation memory (<tmx>)"),
         (b"PK\x03\x04xl/workbook", "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
         ("<tmx>" + "<a>" * 100, "a:1: nests more than 64 elements; is it a TMX file?"),
