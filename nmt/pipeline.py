@@ -263,7 +263,7 @@ class Training:
                 self.meter.close()
             card.end(self.run, progress.step, progress.seconds, reason, found, self.searches, progress.tokens, used)
         except OSError as error:
-            log.warning("the run card is not written: %s", error)
+            log.warning("the run card cannot be written: %s", error)
 
     def evaluate(self, already: bool) -> Trained:
         """Score the final model on every test set, and complete the run; repeated, this changes nothing.
@@ -562,4 +562,4 @@ def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
     try:
         card.add_scores(run, scores, searches)
     except OSError as error:
-        log.warning("the run card is not written: %s", error)
+        log.warning("the run card cannot be written: %s", error)

@@ -149,7 +149,7 @@ class Trainer:
                         log.info("about %s left", duration(rest))
             except KeyboardInterrupt as error:
                 self._stop(pool)
-                reason = f"stopped by {signal.Signals(number_of(error)).name}; the same command resumes the sweep"
+                reason = f"stopped by {signal.Signals(number_of(error)).name}; run the same command to resume the sweep"
                 raise Interrupted(reason, number_of(error)) from None
         return self.failed
 

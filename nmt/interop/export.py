@@ -101,7 +101,11 @@ def _verified(target: Target, folder: Path, exported: Exported, difference: floa
     if reason := target.unverified():
         log.warning("warning: the export is not verified: %s", reason)
         return None
-    log.info("translating %d lines of %s twice, to compare", len(exported.lines.sources), exported.lines.where)
+    log.info(
+        "translating %d lines of %s with the run and the export, to compare",
+        len(exported.lines.sources),
+        exported.lines.where,
+    )
     found = compare(target, folder, exported, difference)
     judge(found, exported.quantize, target.own_search)
     return found

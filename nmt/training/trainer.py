@@ -366,7 +366,7 @@ class Trainer:
             self.save(scheduled=False)
         saved = self.saving.saved_step
         if self.save_asked and saved == step > 0:
-            self.reporter.line(f"step {step}  saved, as SIGUSR1 asked")
+            self.reporter.line(f"step {step}  saved on SIGUSR1")
         self.save_asked = False
         if self.signal is not None:
             kept = "all saved" if saved == step else f"saved up to step {saved}"

@@ -179,7 +179,7 @@ class Validator:
                 [src] = translator.encode([source])
                 drawn = attention_map(translator.engine.model, self.tokenizer, src, translation.tokens)
             except Exception as error:
-                log.warning("attention map %s was not made: %s: %s", name, type(error).__name__, error)
+                log.warning("attention map %s was not drawn: %s: %s", name, type(error).__name__, error)
                 continue
             if drawn is not None:
                 maps.append((name, *drawn, f"{shortened(source, 90)}\n{shortened(translation.text, 90)}"))

@@ -177,7 +177,7 @@ def _keep(run: Run, path: Path, own: Translator[TorchEngine], account: Mapping[s
         recover(run.ctranslate2)
         if is_whole(path):
             return
-        log.info("writing the CTranslate2 model of this run, once, into %s", path)
+        log.info("writing the CTranslate2 model of this run (cached in %s)", path)
         with new_directory(path) as folder:
             write(folder, own)
             seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **account, "weights": "float32"})

@@ -108,7 +108,7 @@ def test_a_stopped_sweep_resumes(task, monkeypatch, capfd) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 128 + signal.SIGTERM
-    assert "the same command resumes the sweep" in capfd.readouterr().err
+    assert "run the same command to resume the sweep" in capfd.readouterr().err
     assert not in_use(run)  # the training has ended with the sweep
     step = row_of(run, run.parent).steps
     assert 0 < step < 5000
