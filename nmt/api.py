@@ -260,10 +260,14 @@ def _printing() -> Iterator[None]:
 def _several(texts: Sequence[str]) -> Sequence[str]:
     """
     Raises:
-        DataError: one string, whose characters would be taken for sentences.
+        DataError: one string, whose characters would be taken for sentences; or something that is no string.
     """
     if isinstance(texts, str):
         raise DataError(f"expected a list of sentences, not one string; write [{texts[:20]!r}]")
+    texts = list(texts)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"expected a list of strings; number {place} is {repr(text)[:40]}")
     return texts
 
 

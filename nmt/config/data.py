@@ -433,6 +433,10 @@ class StageConfig(Section):
             raise ValueError(f"epoch_of: the stage reads no dataset {self.epoch_of}; give it a weight")
         return self
 
+    @property
+    def ends(self) -> bool:
+        return self.epochs is not None or self.steps is not None
+
     def unused(self) -> dict[str, str]:
         return {"epoch_of": "a stage with steps is one epoch"} if self.steps is not None else {}
 
@@ -552,7 +556,7 @@ class DataConfig(Section):
                 raise ValueError(
                     f"stages.{stage.name}.weights: no dataset {unknown[0]} in train; there are: {', '.join(known)}"
                 )
-            if number + 1 < len(self.stages) and stage.epochs is None and stage.steps is None:
+            if number + 1 < len(self.stages) and not stage.ends:
                 raise ValueError(f"stages.{stage.name}: has no end, but a stage follows; set its epochs or steps")
             if stage.name in [other.name for other in self.stages[:number]]:
                 raise ValueError(f"stages: two are named {stage.name}; rename one")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, get_args, get_origin
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
@@ -100,6 +100,14 @@ class Config(Section):
         if self.init is not None:
             return "init.from"
         return "tokenizer.run" if self.tokenizer.run is not None else ""
+
+    @field_validator("train")
+    @classmethod
+    def _training_can_end(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data: DataConfig | None = info.data.get("data")
+        if data is not None:  # else its mistakes are shown
+            train.check_end(bool(data.stages) and data.stages[-1].ends)
+        return train
 
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> Self:

@@ -110,6 +110,11 @@ class SearchConfig(Section):
         """Whether another alpha could change which translation is the best."""
         return self.method == "beam" and self.beam_size > 1 and self.length_penalty != "none"
 
+    def special(self) -> dict[str, Any]:
+        """Settings that the plain beam search of other programs lacks, by key. Of the keys of samples, the method."""
+        kept = [key for key in ADDED if key not in KEYS_OF["sample"]]
+        return {key: getattr(self, key) for key in kept if getattr(self, key) != ADDED[key]}
+
     def compared(self) -> dict[str, Any]:
         """The settings that translations depend on, as JSON data: all but the size of a batch.
 

@@ -188,16 +188,7 @@ class TrainConfig(Section):
         return sentences
 
     @model_validator(mode="after")
-    def _can_end(self) -> Self:
-        if not (self.max_steps or self.max_epochs or self.max_minutes or self.patience):
-            raise ValueError("nothing would end the training: set max_steps, max_epochs, max_minutes or patience")
-        limited = self.schedule.end == "run" and (self.max_epochs or self.max_minutes)
-        if self.schedule.ends and self.schedule_end is None and not limited:
-            ends = "max_steps, max_epochs, max_minutes" if self.schedule.end == "run" else "max_steps"
-            raise ValueError(
-                f"a {self.schedule.name} schedule needs its end: set {ends} or schedule.total_steps; or "
-                "schedule.name: inverse_sqrt, which needs none"
-            )
+    def _limits_fit(self) -> Self:
         both = self.bidirectional_epochs
         if both and self.max_epochs and self.max_epochs <= both:
             raise ValueError(
@@ -209,6 +200,24 @@ class TrainConfig(Section):
             if kept < self.average:
                 raise ValueError(f"averaging {self.average} checkpoints needs {key} of at least that, not {kept}")
         return self
+
+    def check_end(self, stages_end: bool) -> None:
+        """
+        Args:
+            stages_end: whether the last stage of the data has an end, which ends the training.
+
+        Raises:
+            ValueError: nothing ends the training, or its schedule.
+        """
+        if not (self.max_steps or self.max_epochs or self.max_minutes or self.patience or stages_end):
+            raise ValueError("nothing would end the training: set max_steps, max_epochs, max_minutes or patience")
+        limited = self.schedule.end == "run" and (self.max_epochs or self.max_minutes or stages_end)
+        if self.schedule.ends and self.schedule_end is None and not limited:
+            ends = "max_steps, max_epochs, max_minutes" if self.schedule.end == "run" else "max_steps"
+            raise ValueError(
+                f"a {self.schedule.name} schedule needs its end: set {ends} or schedule.total_steps; or "
+                "schedule.name: inverse_sqrt, which needs none"
+            )
 
     @property
     def schedule_end(self) -> int | None:

@@ -272,6 +272,13 @@ def damaged(error: Exception, name: str, packed: str | None, where: str) -> str:
 _TOO_LONG = f"is longer than {MAX_LINE >> 20} MiB; a line has one sentence: break it into lines or delete it"
 
 
+def line_problem(name: str, number: int, raw: bytes) -> str | None:
+    """Why a line of a file is not text, with advice; None if it is."""
+    lines = _Lines(name)
+    lines.number = number
+    return lines.problem(raw)
+
+
 class _Lines:
     """Split and decode the blocks of one file. A block at a time is several times faster than a line at a time.
 
@@ -350,7 +357,7 @@ class _Lines:
         self.long = False
         for raw in data.split(b"\n"):
             self.number += 1
-            problem = self._problem(raw)
+            problem = self.problem(raw)
             if problem is None:
                 yield raw.removesuffix(b"\r").decode()
             elif self.bad is None:
@@ -359,7 +366,7 @@ class _Lines:
                 self.bad(problem)
                 yield UNREADABLE
 
-    def _problem(self, raw: bytes) -> str | None:
+    def problem(self, raw: bytes) -> str | None:
         """Why a line is not text; None if it is."""
         where = f"{self.name}:{self.number}"
         if len(raw) > MAX_LINE:

@@ -137,8 +137,15 @@ class TrainingOrder:
     def steps(self, epochs: int) -> int:
         """The updates of the first epochs; the first one stands for all where all are alike."""
         if self.examples is None or len(self.examples.mixture.stages) == 1:
-            return epochs * len(self._epoch(0))
-        return sum(len(self._epoch(epoch)) for epoch in range(epochs))
+            return epochs * self._exact_length(0)
+        return sum(self._exact_length(epoch) for epoch in range(epochs))
+
+    def _exact_length(self, epoch: int) -> int:
+        found, exact = self.length(epoch)
+        if not exact:
+            found = len(self._epoch(epoch))
+            self._lengths[epoch] = found, True
+        return found
 
     def longest_batch(self) -> Ids:
         """The rows of the batch with most positions, both sides counted, in the first pool."""

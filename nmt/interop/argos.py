@@ -18,7 +18,7 @@ from nmt.config.limits import ResolvedSearch
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, missing
+from nmt.interop.targets import Exported, Target, Translated, check_search, missing
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 from nmt.translation import ctranslate2_cache
@@ -72,7 +72,8 @@ class Argos:
     own_search = False
 
     def check(self, run: Run, config: Config) -> None:
-        ctranslate2_cache.check_expressible(run, config)
+        check_search(run.path, "Argos Translate", config.search)
+        ctranslate2_cache.check_expressible(run, config, "export --to onnx")
         tokenizer = Tokenizer.load(run.tokenizer)
         pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
         if pieces != tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nmt import __version__
 from nmt.config.experiment import Config
@@ -27,7 +28,7 @@ from nmt.storage.atomic import (
     signals_raise,
     write_text,
 )
-from nmt.translation.loading import load_translator
+from nmt.translation.loading import configured, load_translator
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,12 @@ ACCOUNT = "nmt.json"  # checksums of the files, where they come from, and how th
 
 
 def export(
-    run: Run, name: str, weights: str = "float32", output: Path | None = None, check: Path | Lines | None = None
+    run: Run,
+    name: str,
+    weights: str = "float32",
+    output: Path | None = None,
+    check: Path | Lines | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> tuple[Path, Check | None]:
     """Write a run for use elsewhere: its model, its tokenizer, and how to use them.
 
@@ -48,6 +54,7 @@ def export(
         weights: float32, or a type that the target can have.
         output: the folder to make; an earlier export there is replaced if the folder holds nothing else. Default: one
             under ``export/`` in the run.
+        search: settings of the section ``search`` that override those of the run.
 
     Returns:
         The folder, and what the check found; None where the target's program is not here to check with.
@@ -56,11 +63,12 @@ def export(
         ExportError: the target's program is not installed or cannot express the model, the export does not translate as
             the run does, or ``output`` holds something else or cannot be written.
         DataError: there are no lines to check with.
+        ConfigError: a setting of the search is wrong.
         CheckpointError: the weights are damaged.
         RunError: there are no weights yet.
     """
     # Check
-    config, target = run.load_config(), load_target(name)
+    config, target = configured(run, search or {}), load_target(name)
     _check(name, target, run, config, weights)
     if output is None:
         run.refuse_links()
@@ -72,7 +80,7 @@ def export(
         _refuse_foreign(path, output)
     lines = check if isinstance(check, Lines) else lines_to_check(run, config, check)
     # Write, compare
-    exported = Exported(run, config, load_translator(run), weights, lines)
+    exported = Exported(run, config, load_translator(run, search), weights, lines)
     with _writing(output), signals_raise():
         path.parent.mkdir(parents=True, exist_ok=True)
         clear(path)

@@ -20,11 +20,10 @@ from typing import Any
 from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
-from nmt.config.search import ADDED, KEYS_OF
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, missing
+from nmt.interop.targets import Exported, Target, Translated, check_search, missing
 from nmt.models.rnn import RNN
 from nmt.models.transformer import Transformer
 from nmt.run.directory import Run
@@ -75,15 +74,7 @@ class Onnx:
                 f"{' and '.join(lacking)}: not installed, and needed to write ONNX; "
                 f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[onnx]'"
             )
-        search = config.search
-        # Of the keys of samples, the method alone matters. A key that is added later is refused.
-        unknown = [
-            f"search.{key}: {getattr(search, key)}"
-            for key, off in ADDED.items()
-            if key not in KEYS_OF["sample"] and getattr(search, key) != off
-        ]
-        if unknown:
-            raise ExportError(f"{run.path}: translate.py cannot search as the run does ({', '.join(unknown)})")
+        check_search(run.path, "translate.py", config.search)
         stacks = {"model": config.model, "model.encoder": config.model.encoder}
         for name, section in stacks.items():
             if (window := getattr(section, "attention_window", None)) is not None:

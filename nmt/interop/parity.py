@@ -121,22 +121,31 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
     return Lines(where, [sources[i] for i in rows], references and [references[i] for i in rows])
 
 
-def compare(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check:
+def compare(
+    target: Target,
+    folder: Path,
+    exported: Exported,
+    difference: float | None,
+    known: dict[str, list[Translation]] | None = None,
+) -> Check:
     """Translate lines by the run and by what ``folder`` holds, with the run's search and greedily.
 
     Args:
         difference: what :meth:`nmt.interop.targets.Target.write` returned.
+        known: translations of the run by settings of the search, in JSON. They are used and extended, so that several
+            exports of a run can be compared on the same lines without translating them again.
     """
     from nmt.evaluation.scores import score
 
     own, lines, search = exported.own, exported.lines, target.search(exported.own.search)
-    ours, theirs, again = _translated(target, folder, exported, search)
+    known = {} if known is None else known
+    ours, theirs, again = _translated(target, folder, exported, search, known)
     differing = _differing(target, lines, ours, theirs)
     same, greedy = 1 - len(differing) / len(ours), None
     listed = [(search.beam_size, *each) for each in differing[:LISTED]]
     if search.beam_size > 1:
         one = search.model_copy(update={"beam_size": 1})
-        differing = _differing(target, lines, *_translated(target, folder, exported, one)[:2])
+        differing = _differing(target, lines, *_translated(target, folder, exported, one, known)[:2])
         greedy = 1 - len(differing) / len(ours)
         listed += [(1, *each) for each in differing[:LISTED]]
     texts = [[t.text for t in ours], [t.text for t in theirs]]
@@ -162,15 +171,17 @@ def compare(target: Target, folder: Path, exported: Exported, difference: float 
 
 
 def _translated(
-    target: Target, folder: Path, exported: Exported, search: ResolvedSearch
+    target: Target, folder: Path, exported: Exported, search: ResolvedSearch, known: dict[str, list[Translation]]
 ) -> tuple[list[Translation], list[Translated], int]:
-    """Translations of the run and of the export, and how many of the latter the run made."""
+    """Translations of the run and of the export, and how many of the latter the run made; see :func:`compare`."""
     own, lines = exported.own, exported.lines
     engine = TorchEngine(own.engine.model, own.tokenizer, search, own.engine.device, own.engine.precision)
     made: Translator[Any] = Translator(engine, own.tokenizer, search, own.max_target_tokens, own.longest_source)
     theirs, again = target.translate(folder, exported._replace(own=made), lines.sources)
-    label = "checking the export: the run's translations"
-    return translate_block(made, lines.sources, ALONE, label), theirs, again
+    if (key := search.model_dump_json()) not in known:
+        label = "checking the export: the run's translations"
+        known[key] = translate_block(made, lines.sources, ALONE, label)
+    return known[key], theirs, again
 
 
 def _equal(a: Translation, b: Translated, limits: bool) -> bool:

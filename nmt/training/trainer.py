@@ -214,8 +214,7 @@ class Trainer:
 
     def pace(self) -> plan.Pace:
         """Progress of the training, in updates of the size of this start."""
-        epoch_steps, _ = self.order.length(self.progress.epoch)
-        return plan.Pace.of(self.progress, epoch_steps, self.order.accumulate)
+        return plan.Pace.of(self.progress, self.order)
 
     def save(self, scheduled: bool = True) -> None:
         """Write a checkpoint, see :meth:`Saving.save`."""

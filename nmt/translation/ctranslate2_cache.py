@@ -87,13 +87,16 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[CTra
     raise ExportError(f"{path}: is replaced by other processes all the time; run the same command again")
 
 
-def check_expressible(run: Run, config: Config) -> None:
+def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: leave --engine out") -> None:
     """
+    Args:
+        advice: how to do without CTranslate2.
+
     Raises:
         ExportError: CTranslate2 cannot express the model or its search.
     """
     if what := _inexpressible(config):
-        raise ExportError(f"{run.path}: CTranslate2 {what}; translate with PyTorch: nmt translate, without --engine")
+        raise ExportError(f"{run.path}: CTranslate2 {what}; {advice}")
 
 
 def _inexpressible(config: Config) -> str | None:
@@ -103,13 +106,8 @@ def _inexpressible(config: Config) -> str | None:
         return f"runs Transformers and cannot express a recurrent model (model.type: {model.type})"
     if model.encoder is not None:
         return f"cannot express the encoder of this model (model.encoder.type: {model.encoder.type})"
-    if search.method != "beam":
-        return f"cannot search as the run does (search.method: {search.method})"
-    if search.coverage_penalty:
-        return "cannot search as the run does (search.coverage_penalty)"
-    for key in ("min_length", "no_repeat_ngram", "copy_unknown"):
-        if getattr(search, key):
-            return f"cannot search as the run does (search.{key})"
+    if special := search.special():
+        return f"cannot search as the run does ({', '.join(f'search.{key}: {special[key]}' for key in special)})"
     for key, off in (("qk_norm", "none"), ("attention_window", None)):
         if (value := getattr(model, key)) != off:
             return f"cannot express model.{key}: {value}"

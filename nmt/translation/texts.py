@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from nmt.translation.translator import Notice, Translation, Translator
 log = logging.getLogger(__name__)
 
 BLOCK = 500  # paragraphs that are translated together at most
+QUOTED = 30  # characters of a paragraph in a notice
 
 
 class Lines(Protocol):
@@ -149,7 +151,7 @@ class Texts:
 
         Args:
             parts: see :func:`nmt.text.documents.parse`.
-            warn: called with notices, in which a line is the number of a paragraph.
+            warn: called with notices, in which a line is the number of a paragraph; they quote its first words.
             expect: called with the number of paragraphs before a block is translated.
         """
         lines, done, at = self.for_documents(), 0, 0
@@ -160,9 +162,25 @@ class Texts:
                 at += 1
             block = parts[start:at]
             expect(count)
-            found = iter(lines.translate([part for part in block if isinstance(part, Segment)], 1, warn, done + 1))
+            paragraphs = [part for part in block if isinstance(part, Segment)]
+            found = iter(lines.translate(paragraphs, 1, _quoting(paragraphs, warn, done + 1), done + 1))
             yield "".join(next(found)[0].text if isinstance(part, Segment) else part for part in block), count
             done += count
+
+
+def _quoting(
+    paragraphs: Sequence[str], warn: Callable[[Notice], None] | None, first: int
+) -> Callable[[Notice], None] | None:
+    """``warn`` with the first words of the paragraph, because nobody counts paragraphs."""
+    if warn is None:
+        return None
+
+    def quoting(notice: Notice) -> None:
+        text = " ".join(paragraphs[notice.line - first].split())
+        start = text if len(text) <= QUOTED else f"{text[:QUOTED].rstrip()}…"
+        warn(notice._replace(detail=f"{notice.detail}; {json.dumps(start, ensure_ascii=False)}"))
+
+    return quoting
 
 
 def kinds_of(words: Sequence[str]) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def one_line(text: str) -> str:
 
 
 class Notice(NamedTuple):
-    """Something that the user should know about one line.
+    """Something that the user should know about one line, or one paragraph of a document.
 
     Attributes:
         line: its number, from 1.
@@ -71,21 +71,22 @@ class Notices:
     Args:
         tell: called with one line of text.
         most: notices of a kind that are passed on.
+        unit: of what is numbered.
     """
 
-    def __init__(self, tell: Callable[[str], None], most: int = 10) -> None:
-        self.tell, self.most = tell, most
+    def __init__(self, tell: Callable[[str], None], most: int = 10, unit: str = "line") -> None:
+        self.tell, self.most, self.unit = tell, most, unit
         self.counts: Counter[str] = Counter()
 
     def __call__(self, notice: Notice) -> None:
         self.counts[notice.kind] += 1
         if self.counts[notice.kind] <= self.most:
-            self.tell(f"warning: {notice}")
+            self.tell(f"warning: {self.unit} {notice.line}: {notice.kind} ({notice.detail})")
 
     def close(self) -> None:
         for kind, count in self.counts.items():
             if count > 1:
-                self.tell(f"warning: {count:,} lines: {kind}")
+                self.tell(f"warning: {count:,} {self.unit}s: {kind}")
         self.counts.clear()
 
 

@@ -101,6 +101,8 @@ def test_placeholders_and_documents(model):
 def test_mistakes(task, model):
     with pytest.raises(DataError, match=r"expected a list of sentences, not one string; write \['a b'\]"):
         model.translate("a b")
+    with pytest.raises(DataError, match="expected a list of strings; number 1 is nan"):
+        model.translate(["a", float("nan")])
     with pytest.raises(DataError, match="2 sources but 1 targets"):
         model.score(["a", "b"], ["a"])
     with pytest.raises(DataError, match="attention needs text on both sides"):

@@ -112,7 +112,10 @@ def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_
     config["search"] |= {"no_repeat_ngram": 3}
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     assert main(["export", str(tmp_path / "run"), "--to", "huggingface", "-o", str(tmp_path / "out")]) == 2
-    assert "MarianMTModel cannot search as the run does (search.no_repeat_ngram)" in capsys.readouterr().err
+    assert (
+        "MarianMTModel cannot search as the run does (search.no_repeat_ngram: 3); export with another search: --search "
+        "no_repeat_ngram=0"
+    ) in capsys.readouterr().err
 
 
 @installed("transformers")

@@ -58,7 +58,7 @@ def test_documents_by_the_command(place, caplog):
         (["--split", "--alignments", "x"], "--alignments: need whole lines"),
         (["--protect", "tags,names"], "'names' is not a kind of placeholder"),
         (["--protect", "none,tags"], "none stands alone"),
-        (["--document-format", "srt", "--strict", "-i", "bad"], "bad:2: not valid UTF-8, in 1 lines"),
+        (["--document-format", "srt", "--strict", "-i", "bad"], "bad:2: not valid UTF-8 (byte 0xe9 at column 4)"),
         (["--document-format", "html", "-i", "nowhere"], "nowhere: no such file"),
     ],
 )

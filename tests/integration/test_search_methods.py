@@ -117,10 +117,9 @@ def test_settings_that_make_no_sense_are_refused(place, capfd, options, message)
     ("search", "setting"),
     [
         ({"method": "sample", "beam_size": 5}, "search.method: sample"),
-        ({"coverage_penalty": 0.2}, "search.coverage_penalty"),
-        ({"min_length": 3}, "search.min_length"),
-        ({"no_repeat_ngram": 2}, "search.no_repeat_ngram"),
-        ({"copy_unknown": True}, "search.copy_unknown"),
+        ({"coverage_penalty": 0.2, "min_length": 3}, "search.coverage_penalty: 0.2, search.min_length: 3"),
+        ({"no_repeat_ngram": 2}, "search.no_repeat_ngram: 2"),
+        ({"copy_unknown": True}, "search.copy_unknown: True"),
     ],
 )
 def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
@@ -128,8 +127,7 @@ def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
     with pytest.raises(ExportError) as error:
         check_expressible(Run(Path("runs/c")), config)
     assert str(error.value) == (
-        f"runs/c: CTranslate2 cannot search as the run does ({setting}); translate with PyTorch: nmt translate, "
-        "without --engine"
+        f"runs/c: CTranslate2 cannot search as the run does ({setting}); use PyTorch: leave --engine out"
     )
 
 

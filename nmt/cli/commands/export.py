@@ -22,6 +22,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--check", metavar="FILE", help="file of source lines to verify on (default: the validation set)"
     )
+    parser.add_search()
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -29,11 +30,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     opened = Run.open(arguments.run)
     with showing("loading PyTorch", unit=""):
+        from nmt.config.load import search_overrides
         from nmt.interop.export import export
 
     garbage.resume()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
-    folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check)
+    search = search_overrides(arguments.search)
+    folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check, search)
     if found is not None:
         print(found.summary())
     print(f"exported to {folder}; its README.md says how to use it")

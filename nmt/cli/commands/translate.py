@@ -135,7 +135,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     ):
         notices = Notices(progress.tell)
         if form is not None:
-            parts = parse(read_document(stream, name, options.strict), form)
+            parts = parse(read_document(stream, name, notices, options.strict), form)
             count: int | None = sum(isinstance(part, Segment) for part in parts)
         else:
             talking = input is None and sys.stdin.isatty()
@@ -154,6 +154,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         # Translate
         progress.start(count, translator.engine)
         if form is not None:
+            notices.close()
+            notices = Notices(progress.tell, unit="paragraph")
             _translate_document(parts, texts, notices, out, progress)
         else:
             begun = with_prefixes(lines.blocks(), name, options.jsonl_input, prefixes)

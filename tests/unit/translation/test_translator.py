@@ -179,6 +179,19 @@ def test_a_line_without_end_is_cut_before_it_is_encoded() -> None:
     assert [(notice.line, notice.kind) for notice in notices] == [(1, "source cut"), (2, "source cut")]
 
 
+def test_notices_of_a_document_number_paragraphs() -> None:
+    told: list[str] = []
+    notices = Notices(told.append, unit="paragraph")
+    for number in (1, 2):
+        notices(Notice(number, "source cut", "why"))
+    notices.close()
+    assert told == [
+        "warning: paragraph 1: source cut (why)",
+        "warning: paragraph 2: source cut (why)",
+        "warning: 2 paragraphs: source cut",
+    ]
+
+
 def test_many_notices_of_a_kind_are_counted() -> None:
     told: list[str] = []
     notices = Notices(told.append, most=2)
