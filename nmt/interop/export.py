@@ -88,14 +88,9 @@ def export(
             difference = target.write(folder, exported)
             found = _verified(target, folder, exported, difference)
             write_text(folder / "README.md", target.readme(exported))
-            search = exported.own.search.model_dump(mode="json")
-            about = {
-                **target.versions(),
-                "run": run.path.name,
-                "search": search,
-                "check": asdict(found) if found else None,
-            }
-            seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about, "weights": weights})
+            about = {"run": run.path.name, "search": exported.own.search.model_dump(mode="json"), "weights": weights}
+            compared = {"check": asdict(found) if found else None}
+            seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **target.versions(), **about, **compared})
             _refuse_foreign(path, output)  # the folder may have changed since the first look
     return output, found
 

@@ -138,9 +138,8 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             parts = parse(read_document(stream, name, notices, options.strict), form)
             count: int | None = sum(isinstance(part, Segment) for part in parts)
         else:
-            talking = input is None and sys.stdin.isatty()
-            prompt, encoding = (_prompt(config.data), sys.stdin.encoding) if talking else (None, "utf-8")
-            keep = split and not talking and not options.jsonl
+            prompt, encoding = (_prompt(config.data), sys.stdin.encoding) if _talking(input) else (None, "utf-8")
+            keep = split and prompt is None and not options.jsonl
             lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep)
             count = lines.check()
             if prefixes is not None and count is not None:
@@ -148,8 +147,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
-        align = _aligner(translator, options)
-        texts = texts_of(translator, config, protect, split)
+        align, texts = _aligner(translator, options), texts_of(translator, config, protect, split)
         garbage.resume()
         # Translate
         progress.start(count, translator.engine)
@@ -163,6 +161,11 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         notices.close()
         if texts.protected is not None and (summary := texts.protected.summary()):
             progress.tell(summary)
+
+
+def _talking(input: str | None) -> bool:
+    """Whether a person types the lines."""
+    return input is None and sys.stdin.isatty()
 
 
 def _translate_lines(

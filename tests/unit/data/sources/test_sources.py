@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nmt.data import demo
+from nmt.data.sources import demo as demo_source
 from nmt.data.sources.base import lookup
 from nmt.errors import DataError
 from tests.unit.data.corpora import message, pairs, pairs_of
@@ -61,7 +62,7 @@ def test_jsonl_keys_default_to_the_languages(tmp_path: Path) -> None:
 
 
 def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "generate", lambda seed: {"test": [demo.Pair(f"a{seed}", "b")], "train": []})
+    monkeypatch.setattr(demo_source, "_corpus", lambda seed: {"test": [demo.Pair(f"a{seed}", "b")], "train": []})
     assert pairs_of({"kind": "demo", "part": "test"}) == [("a1", "b")]
     assert pairs_of({"kind": "demo", "part": "test", "seed": 2}) == [("a2", "b")]
 
