@@ -30,7 +30,7 @@ class Pace:
         epoch_start: step at which epoch 0 would have begun with updates of this size; 0 unless the size has changed.
         step: updates so far.
         seconds: training time so far.
-        total: counts the updates of so many first epochs of a mixture, whose epochs differ; None: all epochs are alike.
+        total: counts the updates of the first n epochs of a mixture, whose epochs differ; None: all epochs are alike.
     """
 
     epoch_steps: int
@@ -52,7 +52,7 @@ class Pace:
         return cls(steps, progress.step - taken, progress.step, progress.seconds, order.steps if mixed else None)
 
     def end(self, epochs: int) -> int:
-        """The step at which so many epochs end."""
+        """The step at which ``epochs`` epochs end."""
         return self.epoch_start + (epochs * self.epoch_steps if self.total is None else self.total(epochs))
 
 

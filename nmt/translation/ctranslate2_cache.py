@@ -87,7 +87,7 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[CTra
     raise ExportError(f"{path}: is replaced by other processes all the time; run the same command again")
 
 
-def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: leave --engine out") -> None:
+def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: remove --engine") -> None:
     """
     Args:
         advice: how to do without CTranslate2.

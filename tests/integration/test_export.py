@@ -523,7 +523,7 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
     recurrent = "CTranslate2 runs Transformers and cannot express a recurrent model (model.type: rnn); "
     to = ["--to", "ctranslate2"]
     cases = [
-        (["translate", rnn, "-i", source, *ENGINE], f"{recurrent}use PyTorch: leave --engine out"),
+        (["translate", rnn, "-i", source, *ENGINE], f"{recurrent}use PyTorch: remove --engine"),
         (["export", rnn, *to], f"{recurrent}export --to onnx"),
         (["export", run, *to, "--search", "method=sample"], "export with another search: --search method=beam"),
         (["export", run, *to, "--search", "beams=2"], "search.beams: unknown key"),

@@ -127,7 +127,7 @@ def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
     with pytest.raises(ExportError) as error:
         check_expressible(Run(Path("runs/c")), config)
     assert str(error.value) == (
-        f"runs/c: CTranslate2 cannot search as the run does ({setting}); use PyTorch: leave --engine out"
+        f"runs/c: CTranslate2 cannot search as the run does ({setting}); use PyTorch: remove --engine"
     )
 
 
