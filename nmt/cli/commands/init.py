@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(path, text)
     print(f"\n{path}: expected on {described}")
     for line in expectations(choice, described):
-        print("\n".join(_wrapped(line, 2, 11)))
+        print("\n".join(_wrapped(line, 2, 9)))
     print(f"Next:\n  {next_command}")
 
 
@@ -301,12 +301,16 @@ def _command(arguments: argparse.Namespace) -> str:
     return " ".join(shlex.join(words).split())
 
 
-def _wrapped(text: str, indent: int = 0, later: int = 0) -> list[str]:
-    """The lines of a text on a terminal, the first and the later ones indented; one line elsewhere."""
+def _wrapped(text: str, indent: int = 0, label: int = 0) -> list[str]:
+    """The lines of a text on a terminal, indented, the later ones below the text after a label of ``label`` columns.
+
+    Elsewhere one line.
+    """
     if not sys.stdout.isatty():
         return [f"{' ' * indent}{text}"]
-    width = max(_NARROWEST, shutil.get_terminal_size().columns - max(indent, later))
-    return [f"{' ' * (later if place else indent)}{line}" for place, line in enumerate(wrap(text, width))]
+    first, body = text[:label], text[label:]
+    width = max(_NARROWEST, shutil.get_terminal_size().columns - indent - label)
+    return [f"{' ' * indent}{' ' * label if place else first}{line}" for place, line in enumerate(wrap(body, width))]
 
 
 def _shown(material: Material, from_scratch: bool) -> str:
