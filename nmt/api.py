@@ -84,8 +84,8 @@ class Model:
 
         Args:
             texts: one sentence each; a newline inside counts as a space.
-            nbest: None: the text of the best translation of each. A number: so many translations of each, best first,
-                with their scores.
+            nbest: None: the text of the best translation of each. A number: the n best translations of each with their
+                scores, best first.
             prefixes: text that the translations of each begin with; an empty one leaves them free.
             protect: kinds of placeholders that translations keep, such as ``["variables", "tags"]``; True: all kinds;
                 None: as the section ``translate`` of the run says.
@@ -100,7 +100,7 @@ class Model:
         starts = [input_line(text) for text in _several(prefixes or [])]
         if starts and len(starts) != len(lines):
             raise DataError(
-                f"{len(lines):,} texts but {len(starts):,} prefixes; each text needs one, maybe an empty one"
+                f"{len(lines):,} texts but {len(starts):,} prefixes; give one for each text (it may be empty)"
             )
         found = self._texts(protect, split).translate(lines, 1 if nbest is None else nbest, None, 1, starts)
         return found if nbest is not None else [best.text for best, *_ in found]
@@ -108,7 +108,7 @@ class Model:
     def translate_document(
         self, text: str, format: str = "text", *, protect: bool | Sequence[str] | None = None
     ) -> str:
-        """Translate a document sentence by sentence, and keep everything else of it.
+        """Translate the text of a document sentence by sentence, and keep its markup.
 
         Args:
             format: ``text`` (each line a paragraph), ``paragraphs`` (between blank lines), ``srt``, ``html`` or ``md``.
@@ -176,7 +176,7 @@ class Model:
 
     def _needs_pytorch(self, method: str) -> None:
         if self._engine != "pytorch":
-            raise DataError(f"{method}: --engine {self._engine} gives no such numbers; load the model without engine")
+            raise DataError(f"{method}: --engine {self._engine} does not support it; load the model without engine")
 
     def __repr__(self) -> str:
         data = self.run.load_config().data
@@ -242,7 +242,7 @@ def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trai
 
 @contextmanager
 def _printing() -> Iterator[None]:
-    """Print the messages of nmt where nobody else handles them."""
+    """Print log messages of nmt if no handler is configured."""
     logger = logging.getLogger("nmt")
     if logger.hasHandlers():
         yield
@@ -263,9 +263,9 @@ def _several(texts: Sequence[str]) -> Sequence[str]:
         DataError: one string, whose characters would be taken for sentences; or something that is no string.
     """
     if isinstance(texts, str):
-        raise DataError(f"a list of sentences is needed, not one string; write [{texts[:20]!r}]")
+        raise DataError(f"expected a list of sentences, not one string; write [{texts[:20]!r}]")
     texts = list(texts)
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(f"a list of strings is needed; number {place} is {repr(text)[:40]}")
+            raise DataError(f"expected a list of strings; number {place} is {repr(text)[:40]}")
     return texts

@@ -29,7 +29,7 @@ ALPHA = 0.2  # of the average length penalty in argostranslate.translate
 LONGEST = 1026  # positions: CTranslate2 cuts a source to 1024 pieces unless it is told otherwise
 _NAMES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "cs": "Czech"}
 
-# Installs a package into a folder of its own, and translates each line of standard input as one sentence.
+# Installs a package into a separate folder, and translates each line of standard input as one sentence.
 _PROGRAM = """
 import json, sys
 from argostranslate import package, translate

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
+from nmt.config.experiment import Config
 from nmt.errors import ExportError
 from nmt.interop.parity import Check, Lines, compare, judge, lines_to_check
 from nmt.interop.targets import TARGETS, Exported, Target, load_target
@@ -66,12 +67,9 @@ def export(
         CheckpointError: the weights are damaged.
         RunError: there are no weights yet.
     """
-    # Check what can be checked before the weights are read
+    # Check
     config, target = configured(run, search or {}), load_target(name)
-    if weights not in ("float32", *TARGETS[name].weights):
-        advice = " or ".join(["leave the option out", *(f"use {each}" for each in TARGETS[name].weights)])
-        raise ExportError(f"--quantize {weights}: {name} cannot have such weights; {advice}")
-    target.check(run, config)
+    _check(name, target, run, config, weights)
     if output is None:
         run.refuse_links()
         output = run.path / "export" / f"{name}-{weights}"
@@ -116,10 +114,31 @@ def _verified(target: Target, folder: Path, exported: Exported, difference: floa
     if reason := target.unverified():
         log.warning("warning: the export is not verified: %s", reason)
         return None
-    log.info("translating %d lines of %s twice, to compare", len(exported.lines.sources), exported.lines.where)
+    log.info(
+        "translating %d lines of %s with the run and the export, to compare",
+        len(exported.lines.sources),
+        exported.lines.where,
+    )
     found = compare(target, folder, exported, difference)
     judge(found, exported.quantize, target.own_search)
     return found
+
+
+def _check(name: str, target: Target, run: Run, config: Config, weights: str) -> None:
+    """Check what can be checked before the weights are read.
+
+    Raises:
+        ExportError: the target cannot have such weights, or cannot express the model or its tokenizer.
+    """
+    if weights not in ("float32", *TARGETS[name].weights):
+        advice = " or ".join(["remove the option", *(f"use {each}" for each in TARGETS[name].weights)])
+        raise ExportError(f"--quantize {weights}: {name} cannot have such weights; {advice}")
+    if config.tokenizer.case == "inline":
+        raise ExportError(
+            f"{run.path}: {name} reads text with SentencePiece alone and cannot express tokenizer.case: inline; train "
+            "a run with tokenizer.case: keep, or serve this one with nmt serve"
+        )
+    target.check(run, config)
 
 
 def _refuse_foreign(folder: Path, name: Path) -> None:
@@ -140,7 +159,9 @@ def _refuse_foreign(folder: Path, name: Path) -> None:
     if found == "lost+found" and folder.is_mount():
         found = None
     if found is not None:
-        raise ExportError(f"{name}: exists and is not an earlier export, for it holds {found}; name another folder")
+        raise ExportError(
+            f"{name}: exists and is not an earlier export, because it contains {found}; name another folder"
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What exports to ``MarianMTModel`` and to Marian have in common: the architecture, and the length penalty."""
+"""The common part of exports to ``MarianMTModel`` and Marian: the architecture, and the length penalty."""
 
 from __future__ import annotations
 

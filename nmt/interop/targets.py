@@ -71,7 +71,7 @@ TARGETS = {
 
 
 class Translated(NamedTuple):
-    """What another program makes of one line.
+    """The translation of one line by another program.
 
     Attributes:
         score: of its search, comparable with ours; None where the program does not tell it.
@@ -82,7 +82,7 @@ class Translated(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """What is exported.
+    """The run that is exported.
 
     Attributes:
         own: the run's translator in PyTorch.

@@ -1,4 +1,4 @@
-"""The page at ``/``: one HTML file that loads nothing from elsewhere."""
+"""The web page at ``/``: one self-contained HTML file."""
 
 from __future__ import annotations
 

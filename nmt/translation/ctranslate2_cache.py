@@ -87,7 +87,7 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[CTra
     raise ExportError(f"{path}: is replaced by other processes all the time; run the same command again")
 
 
-def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: leave --engine out") -> None:
+def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: remove --engine") -> None:
     """
     Args:
         advice: how to do without CTranslate2.
@@ -100,7 +100,7 @@ def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: leav
 
 
 def _inexpressible(config: Config) -> str | None:
-    """What CTranslate2 cannot do of a configuration; None if it can do all."""
+    """What CTranslate2 does not support of a configuration; None if it supports all."""
     model, search = config.model, config.search
     if not isinstance(model, TransformerConfig):
         return f"runs Transformers and cannot express a recurrent model (model.type: {model.type})"
@@ -147,7 +147,7 @@ def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = Non
     if difference is not None and not difference <= MAX_DIFFERENCE:
         raise ExportError(
             f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "
-            f"by {difference:.2g}, allowed is {MAX_DIFFERENCE:g}); it was not kept; please report this"
+            f"by {difference:.2g}, the limit is {MAX_DIFFERENCE:g}); it was not kept; please report this"
         )
     return difference
 
@@ -175,7 +175,7 @@ def _keep(run: Run, path: Path, own: Translator[TorchEngine], account: Mapping[s
         recover(run.ctranslate2)
         if is_whole(path):
             return
-        log.info("writing the CTranslate2 model of this run, once, into %s", path)
+        log.info("writing the CTranslate2 model of this run (cached in %s)", path)
         with new_directory(path) as folder:
             write(folder, own)
             seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **account, "weights": "float32"})

@@ -21,7 +21,7 @@ BLOCK_CHARACTERS = 4 << 20
 MAX_LINE = 1 << 20  # bytes kept of a line
 CHUNK = 1 << 16  # bytes read at once
 PAUSE = 0.05  # seconds without input, after which the lines at hand are translated
-BAD_LINES, BAD_SHARE = 10, 0.1  # so many lines, and this share of a file, not UTF-8: it is in another encoding
+BAD_LINES, BAD_SHARE = 10, 0.1  # lines and share of a file: with this many invalid lines, the file is not UTF-8
 BOM = b"\xef\xbb\xbf"
 
 

@@ -1,4 +1,4 @@
-"""The door from a run directory to a translator, whichever engine searches."""
+"""Load a translator from a run directory, for either engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of people to a translator of sentences: placeholders protected, paragraphs split, documents in their format."""
+"""Translation of arbitrary text: protect placeholders, split paragraphs, parse documents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUOTED = 30  # characters of a paragraph in a notice
 
 
 class Lines(Protocol):
-    """What translates lines: a :class:`nmt.translation.translator.Translator`, or one of this module around it."""
+    """Translates lines: a :class:`nmt.translation.translator.Translator`, or a class of this module around it."""
 
     def translate(
         self,
@@ -88,7 +88,7 @@ class Sentences:
 
 
 class Texts:
-    """A translator with what a user wants kept.
+    """A translator that keeps placeholders and white space as configured.
 
     Args:
         protect: kinds of placeholders; none: placeholders are translated as any text.
@@ -138,7 +138,7 @@ class Texts:
         return self.protected
 
     def for_documents(self) -> Lines:
-        """What translates the paragraphs of documents: sentence by sentence, with their markup kept."""
+        """A translator for the paragraphs of documents: sentence by sentence, with their markup kept."""
         return Sentences(self._protecting(), self.language)
 
     def document(
@@ -192,7 +192,9 @@ def kinds_of(words: Sequence[str]) -> tuple[str, ...]:
     found = list[str]()
     for word in words:
         if word not in (*KINDS, "all", "none"):
-            raise ConfigError(f"protect: {word!r} is no kind of placeholder; kinds: {', '.join(KINDS)}; or all, none")
+            raise ConfigError(
+                f"protect: {word!r} is not a kind of placeholder; kinds: {', '.join(KINDS)}; or all, none"
+            )
         found += KINDS if word == "all" else [] if word == "none" else [word]
     if "none" in words and len(words) > 1:
         raise ConfigError("protect: none stands alone")

@@ -12,7 +12,7 @@ import torch
 
 import nmt
 from nmt.cli import main
-from nmt.data.tokenizer import parse_model
+from nmt.data.sentencepiece_model import parse_model
 from nmt.errors import ConfigError, DataError, DeviceError, RunError
 from tests.conftest import Task
 
@@ -94,14 +94,14 @@ def test_placeholders_and_documents(model):
     assert model.translate_document("<p>one</p>", "html") == f"<p>{one}</p>"
     with pytest.raises(DataError, match="format: 'docx' is not one of text, paragraphs, srt, html, md"):
         model.translate_document("one", "docx")
-    with pytest.raises(ConfigError, match="'names' is no kind of placeholder; kinds: code, urls"):
+    with pytest.raises(ConfigError, match="'names' is not a kind of placeholder; kinds: code, urls"):
         model.translate(["one"], protect=["names"])
 
 
 def test_mistakes(task, model):
-    with pytest.raises(DataError, match=r"a list of sentences is needed, not one string; write \['a b'\]"):
+    with pytest.raises(DataError, match=r"expected a list of sentences, not one string; write \['a b'\]"):
         model.translate("a b")
-    with pytest.raises(DataError, match="a list of strings is needed; number 1 is nan"):
+    with pytest.raises(DataError, match="expected a list of strings; number 1 is nan"):
         model.translate(["a", float("nan")])
     with pytest.raises(ConfigError, match="0 translations of a line asked for"):
         model.translate(["a"], nbest=0)

@@ -254,7 +254,7 @@ def test_a_folder_of_somebody_else_is_left_alone(checked, tmp_path, capsys, name
     (folder / name).write_text(text)
     (folder / "thesis.tex").write_text("thesis")
     before = content(folder)
-    refuse(exported(checked, folder), f"exists and is not an earlier export, for it holds {name}", capsys)
+    refuse(exported(checked, folder), f"exists and is not an earlier export, because it contains {name}", capsys)
     assert content(folder) == before
 
 
@@ -275,7 +275,7 @@ def test_what_was_added_to_an_export_or_altered_in_it_is_left_alone(checked, tmp
     cases["config.json"] = lambda: (folder / "config.json").unlink()
     for name in sorted(cases):
         before = content(folder)
-        refuse(exported(checked, folder), f"for it holds {name}; name another folder", capsys)
+        refuse(exported(checked, folder), f"because it contains {name}; name another folder", capsys)
         assert content(folder) == before
         cases[name]()
     assert main(exported(checked, folder)) == 0
@@ -286,7 +286,7 @@ def test_what_was_added_to_an_export_or_altered_in_it_is_left_alone(checked, tmp
 def test_the_kept_model_of_a_run_is_no_export(task, checked, capsys):
     translate(checked, "-i", str(task.paths["test.src"]), *ENGINE)
     (folder,) = kept(checked)
-    refuse(exported(checked, folder), "exists and is not an earlier export, for it holds config.json", capsys)
+    refuse(exported(checked, folder), "exists and is not an earlier export, because it contains config.json", capsys)
 
 
 def test_an_export_goes_where_a_link_leads_and_into_the_current_folder(checked, tmp_path, monkeypatch):
@@ -437,10 +437,10 @@ def test_an_export_that_translates_otherwise_leaves_nothing(task, run, tmp_path,
     monkeypatch.setattr(parity, "BLEU_TOLERANCE", -1)
     assert re.search(r"the export has [\d.]+ BLEU on the validation set and the run [\d.]+, promised", refused())
     monkeypatch.setattr(parity, "MIN_LIKENESS", 101)
-    assert "are hardly those of the run any more (" in refused("--quantize", "int8")
+    assert "differ too much from those of the run (" in refused("--quantize", "int8")
     monkeypatch.setattr(ctranslate2_cache, "MAX_DIFFERENCE", 0)
     assert re.search(
-        r"computes other probabilities .*\(log-probabilities differ by [\d.e-]+, allowed is 0\)", refused()
+        r"computes other probabilities .*\(log-probabilities differ by [\d.e-]+, the limit is 0\)", refused()
     )
     assert not output.exists()
     monkeypatch.undo()
@@ -523,7 +523,7 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
     recurrent = "CTranslate2 runs Transformers and cannot express a recurrent model (model.type: rnn); "
     to = ["--to", "ctranslate2"]
     cases = [
-        (["translate", rnn, "-i", source, *ENGINE], f"{recurrent}use PyTorch: leave --engine out"),
+        (["translate", rnn, "-i", source, *ENGINE], f"{recurrent}use PyTorch: remove --engine"),
         (["export", rnn, *to], f"{recurrent}export --to onnx"),
         (["export", run, *to, "--search", "method=sample"], "export with another search: --search method=beam"),
         (["export", run, *to, "--search", "beams=2"], "search.beams: unknown key"),
@@ -532,7 +532,7 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
         (["export", run, *to, "-o", str(tmp_path / "blank.txt")], "exists and is not an earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt" / "a")], "cannot be written: "),
         (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: no such file"),
-        (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "holds no line to check the export with"),
+        (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "contains no line to check the export with"),
         (["export", "nowhere", *to], "nowhere: no such run"),
     ]
     for arguments, expected in cases:

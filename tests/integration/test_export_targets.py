@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from nmt.cli import main
-from nmt.data.tokenizer import EOS_ID
+from nmt.data.sentencepiece_model import EOS_ID
 from nmt.interop import huggingface, onnx, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs
@@ -105,7 +105,7 @@ def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_
     assert export(task, "two", "argos", tmp_path / "out") == 2
     assert "cannot express tokenizer.joint: false" in capsys.readouterr().err
     assert export(task, "joint", "huggingface", tmp_path / "out", "--quantize", "int8") == 2
-    assert "huggingface cannot have such weights; leave the option out" in capsys.readouterr().err
+    assert "huggingface cannot have such weights; remove the option" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     shutil.copytree(run_of(task, "joint"), tmp_path / "run")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
@@ -229,6 +229,7 @@ def test_what_an_export_to_onnx_lacks_is_one_line(task, tmp_path, monkeypatch, c
     config = yaml.safe_load((run_of(task, "plain") / "config.yaml").read_text(encoding="utf-8"))
     for section, change, words in (
         ("model", {"attention_window": 4}, "cannot express model.attention_window: 4"),
+        ("tokenizer", {"case": "inline"}, "onnx reads text with SentencePiece alone and cannot express tokenizer.case"),
         ("search", {"coverage_penalty": 0.2}, "cannot search as the run does (search.coverage_penalty: 0.2)"),
     ):
         shutil.copytree(run_of(task, "plain"), tmp_path / section)

@@ -10,16 +10,18 @@ from nmt.interop.targets import TARGETS
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 
-HELP = "write a trained run for use in another program, and verify it"
+HELP = "export a trained run for another program, and verify the export"
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
-    parser.add_choice("--to", "to", [*TARGETS], required=True, help="program to write it for")
+    parser.add_choice("--to", "to", [*TARGETS], required=True, help="target program")
     weights = dict.fromkeys(each for listed in TARGETS.values() for each in listed.weights)
     parser.add_choice("--quantize", "quantize", [*weights], help="smaller weights (default: float32)")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to make (default: RUN/export/...)")
-    parser.add_argument("--check", metavar="FILE", help="source lines to compare on (default: the validation set)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to write (default: RUN/export/...)")
+    parser.add_argument(
+        "--check", metavar="FILE", help="file of source lines to verify on (default: the validation set)"
+    )
     parser.add_search()
 
 

@@ -95,10 +95,10 @@ def test_a_line_without_an_end_is_cut_and_the_next_is_whole(monkeypatch):
     [
         (b"good\n" * 99 + b"caf\xe9\n", False, None),
         (b"good\n" * 99 + b"caf\xe9\n", True, "in:100: not valid UTF-8"),
-        (b"good\n" * 99 + b"a\0\n", True, "in:100: holds a NUL"),
+        (b"good\n" * 99 + b"a\0\n", True, "in:100: contains a NUL"),
         (b"good\ncaf\xe9\n", False, None),
         (b"a\0\n", False, None),
-        (b"a\0\n", True, "in:1: holds a NUL"),
+        (b"a\0\n", True, "in:1: contains a NUL"),
         (b"good\n" * 91 + b"caf\xe9\n" * 10, False, None),
         (b"good\n" * 90 + b"caf\xe9\n" * 10, False, "in:91: not valid UTF-8"),  # Latin-1, most likely
         (bytes(range(256)) * 20, False, "in:1: "),
