@@ -175,7 +175,7 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[Any]]:
         if not equals or not all(key.split(".")) or not text.strip():
             raise ConfigError(f"--grid {word}: must be key=value,value, such as model.attention=additive,dot")
         if key in found:
-            raise ConfigError(f"--grid {word}: {key} comes twice; give all its values at once: {key}=a,b")
+            raise ConfigError(f"--grid {word}: {key} is given twice; give all its values at once: {key}=a,b")
         inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
         found[key] = parse_value(f"[{inner}]", f"--grid {word}")
     return found
@@ -197,7 +197,7 @@ def check_grid(grid: Mapping[str, Sequence[Any]], settings: Sequence[str], origi
         if not values:
             raise ConfigError(f"{where}: has no values; give some, such as --grid {key}=a,b")
         if twice := [text for i, text in enumerate(texts) if text in texts[:i]]:
-            raise ConfigError(f"{where}: the value {twice[0]} comes twice; give each once")
+            raise ConfigError(f"{where}: the value {twice[0]} is given twice; give each once")
         if key in ("name", "runs"):
             raise ConfigError(f"{where}: the sweep names its runs; use --set {key}=... for all of them")
         if key == "seed":
@@ -232,9 +232,7 @@ def plan(
         RunError: a run of the sweep exists with another configuration.
     """
     # Read
-    path = Path(config)
-    if not path.exists() and not config_path(path).is_file() and (Path("runs") / path / "config.yaml").is_file():
-        path = Path("runs") / path
+    path = _named(Path(config))
     if (path / "config.yaml").is_file():
         return _plan_of_run(Run(path), overrides, grid or {}, seeds, test, only)
     experiment = read_experiment(path) or Experiment(variants={"": Variant(config=config)})
@@ -272,6 +270,13 @@ def plan(
     return Sweep(prefix, Path(first.runs), name, tuple(kept), timed)
 
 
+def _named(path: Path) -> Path:
+    """The path, or the run under ``runs/`` that it names where no configuration has this name."""
+    run = Path("runs") / path
+    is_run = not path.exists() and not config_path(path).is_file() and (run / "config.yaml").is_file()
+    return run if is_run else path
+
+
 def _plan_of_run(
     run: Run,
     overrides: Sequence[str],
@@ -292,7 +297,7 @@ def _plan_of_run(
     if others := [key for key in changed if not key.startswith(SEARCH)]:
         raise ConfigError(f"{others[0]}: {run.path} is trained; its search alone can change, such as search.beam_size")
     if seeds not in (None, 1) or only:
-        raise ConfigError(f"{run.path}: is one run; --seeds and --only go with a configuration")
+        raise ConfigError(f"{run.path}: is one run; --seeds and --only need a configuration")
     check_grid(grid, overrides, dict.fromkeys(grid, "--grid"))
     stored = run.load_config()
     named = {"name": run.path.resolve().name, "runs": str(run.path.resolve().parent)}  # a folder may have any name

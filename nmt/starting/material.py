@@ -1,4 +1,4 @@
-"""The data that a configuration is made for: what a first reading tells of them."""
+"""Read the data that a configuration is written for, and collect statistics."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Languages:
 
 @dataclass(frozen=True)
 class Material:
-    """What is known of the training data.
+    """Statistics of the training data.
 
     Attributes:
         source: the data as the value of ``data.train``: a name, or a mapping.
@@ -152,7 +152,7 @@ def _mapping(text: str) -> dict[str, Any]:
     except yaml.YAMLError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise DataError(f"{text}: is no mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
+        raise DataError(f"{text}: is not a mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
     return {"kind": "auto", **found}
 
 
@@ -208,7 +208,7 @@ def count_pairs(source: Any, languages: Languages, material: Material) -> int:
         count += 1
         shared += pair in known
     if not count:
-        raise DataError(f"{name}: holds no sentence pairs")
+        raise DataError(f"{name}: contains no sentence pairs")
     if 2 * shared > count:
         raise DataError(f"{name}: {shared:,} of its {count:,} pairs are training pairs; name other data, or none")
     return count

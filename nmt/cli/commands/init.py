@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.errors import ConfigError, SettingsError
 from nmt.runtime import garbage
-from nmt.text.width import cut
+from nmt.text.width import cut, wrap
 
 if TYPE_CHECKING:
     from nmt.starting.choose import NewModel, Request
@@ -33,6 +32,7 @@ SHORTEST = 1.0  # minutes
 _UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
 _TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
 _FEW = 10_000  # pairs
+_NARROWEST = 20  # columns of text on a narrow terminal
 
 
 def add_arguments(parser: Parser) -> None:
@@ -43,9 +43,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("data", metavar="DATA", nargs="*", help=text)
     parser.words = "data"
-    parser.add_argument(
-        "--langs", metavar="SRC-TGT", help="codes of the languages: en-de; with hyphens inside: pt-BR:en"
-    )
+    parser.add_argument("--langs", metavar="SRC-TGT", help="language codes: en-de; with hyphens inside: pt-BR:en")
     text = f"time for the training: 30m, 8h, 1h30m, 2d (default: {DEFAULT_TIME}); it ends earlier if the data need less"
     parser.add_argument("--time", default=DEFAULT_TIME, help=text)
     text = "validation data, as DATA; without them, a part of the training data is held out"
@@ -97,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(path, text)
     print(f"\n{path}: expected on {described}")
     for line in expectations(choice, described):
-        print("\n".join(_wrapped(line, 2, 11)))
+        print("\n".join(_wrapped(line, 2, 9)))
     print(f"Next:\n  {next_command}")
 
 
@@ -147,15 +145,13 @@ def _path(name: str, force: bool) -> Path:
     if not re.fullmatch(allowed, name):
         stem = Path(name).stem
         hint = f"; try {stem}" if re.fullmatch(allowed, stem) else ""
-        raise ConfigError(f"{name}: is no name; use letters, digits, dots, hyphens and underscores{hint}")
+        raise ConfigError(f"{name}: is not a valid name; use letters, digits, dots, hyphens and underscores{hint}")
     path = FOLDER / f"{name}.yaml"
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists; choose another name, or replace it with --force")
     run = Run(Path(fields["runs"].default) / name)
     if run.started:
-        raise ConfigError(
-            f"{run.path}: is a run of this name, which another configuration cannot continue; choose another name"
-        )
+        raise ConfigError(f"{run.path}: a run of this name exists; choose another name")
     return path
 
 
@@ -167,10 +163,10 @@ def _check_writable(path: Path) -> None:
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     shown = os.path.relpath(folder)
     if not folder.is_dir():
-        raise ConfigError(f"{path}: cannot be written: {shown} is no folder; rename it, or run nmt init elsewhere")
+        raise ConfigError(f"{path}: cannot be written: {shown} is not a folder; rename it, or run nmt init elsewhere")
     if not os.access(folder, os.W_OK | os.X_OK):
         where = "this folder" if shown == "." else f"the folder {shown}"
-        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a folder of yours")
+        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a writable folder")
 
 
 def parse_time(text: str) -> float:
@@ -181,7 +177,9 @@ def parse_time(text: str) -> float:
     """
     compact = text.replace(" ", "").lower()
     if not _TIME.fullmatch(compact):
-        raise ConfigError(f"--time {text}: is no time; write a number with d, h, m or s, such as 30m, 8h or 1h30m")
+        raise ConfigError(
+            f"--time {text}: is not a duration; write a number with d, h, m or s, such as 30m, 8h or 1h30m"
+        )
     found = re.findall(r"([\d.]+)([a-z]+)", compact)
     minutes = sum(float(number) * _UNITS[unit] for number, unit in found)
     if minutes < SHORTEST:
@@ -303,12 +301,16 @@ def _command(arguments: argparse.Namespace) -> str:
     return " ".join(shlex.join(words).split())
 
 
-def _wrapped(text: str, indent: int = 0, later: int = 0) -> list[str]:
-    """The lines of a text on a terminal, the first and the later ones indented; one line elsewhere."""
+def _wrapped(text: str, indent: int = 0, label: int = 0) -> list[str]:
+    """The lines of a text on a terminal, indented, the later ones below the text after a label of ``label`` columns.
+
+    Elsewhere one line.
+    """
     if not sys.stdout.isatty():
         return [f"{' ' * indent}{text}"]
-    width = shutil.get_terminal_size().columns
-    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * later)
+    first, body = text[:label], text[label:]
+    width = max(_NARROWEST, shutil.get_terminal_size().columns - indent - label)
+    return [f"{' ' * indent}{' ' * label if place else first}{line}" for place, line in enumerate(wrap(body, width))]
 
 
 def _shown(material: Material, from_scratch: bool) -> str:

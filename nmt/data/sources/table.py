@@ -48,7 +48,7 @@ def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str]
 
 
 def tell_columns(where: str, found: Sequence[str | None], languages: tuple[str, str]) -> None:
-    """Say which columns were found by their names, unless those are the language codes."""
+    """Log which columns were found by their names, unless the names are the language codes."""
     if [str(name).strip().lower() for name in found] != [language.lower() for language in languages]:
         log.info("%s: source column '%s', target column '%s'", where, *found)
 
@@ -118,7 +118,7 @@ def has_header(
 def _check_header(
     rows: Sequence[Sequence[str]], columns: tuple[int, int], languages: tuple[str, str], where: str
 ) -> None:
-    """Find a first row that names the columns: by its words, or as the only row without a number in some columns.
+    """Detect a header row: by its words, or as the only row without a number in some columns.
 
     Raises:
         DataError: the names are those of two columns, or several columns hold numbers below the first row.
@@ -136,7 +136,7 @@ def _check_header(
     named = ", ".join(cell[:40] for cell in rows[0])
     if are_names(cells, languages) or above_numbers > 1:
         raise SettingsError(
-            f"{where}: looks like a header ({named}); set header: true to leave it out, or header: false if it is a "
+            f"{where}: looks like a header ({named}); set header: true to skip it, or header: false if it is a "
             "pair of sentences"
         )
     if above_numbers or like_names(cells, languages):

@@ -106,20 +106,20 @@ class _Units:
         self.found.clear()
 
     def report(self) -> None:
-        """Say, at the end of the file, how many units lack a language.
+        """Log, at the end of the file, the number of units that lack a language.
 
         Raises:
             DataError: every unit does.
         """
         both = " and ".join(self.wanted)
         if not self.count:
-            raise DataError(f"{self.name}: holds no translation units (<tu>)")
+            raise DataError(f"{self.name}: contains no translation units (<tu>)")
         if self.lacking == self.count:
             there = ", ".join(f"{code} ({units:,} units)" for code, units in sorted(self.languages.items())[:20])
             advice = "set data.src_lang and data.tgt_lang to two of them"
             raise DataError(f"{self.name}: no unit has both {both}; it has: {there or 'no language'}; {advice}")
         if self.lacking:
-            log.info("%s: left out %s of %s units without %s", self.name, f"{self.lacking:,}", f"{self.count:,}", both)
+            log.info("%s: skipped %s of %s units without %s", self.name, f"{self.lacking:,}", f"{self.count:,}", both)
 
     # ------------------------------------------------------------------------------------------------ handlers
 
@@ -129,7 +129,7 @@ class _Units:
         if self.depth == 1 and tag != "tmx":
             raise DataError(f"{self.name}: is XML of another kind (<{tag[:40]}>), not a translation memory (<tmx>)")
         if self.depth > MAX_DEPTH:
-            raise DataError(f"{self._where()}: has elements in more than {MAX_DEPTH} others; it is no such TMX file")
+            raise DataError(f"{self._where()}: nests more than {MAX_DEPTH} elements; is it a TMX file?")
         if self.segment is not None:
             if self.dropped or tag in NATIVE:
                 self.dropped += 1
@@ -162,7 +162,7 @@ class _Units:
             return
         self.length += len(text)
         if self.length > MAX_LINE:
-            self.problem = f"holds more than {MAX_LINE >> 20} Mi characters; a segment holds one sentence: split it"
+            self.problem = f"contains more than {MAX_LINE >> 20} Mi characters; a segment has one sentence: split it"
             self.segment.clear()
         else:
             self.segment.append(text)
@@ -221,7 +221,7 @@ class _Units:
         head = block.removeprefix(BOM)
         if head.lstrip()[:1] != b"<" and not head.startswith((b"\xff\xfe<", b"\xfe\xff\0<", b"<\0", b"\0<")):
             known = foreign(block, self._convert)
-            raise DataError(f"{self.name}: {known or 'is no translation memory (TMX): it does not begin with XML'}")
+            raise DataError(f"{self.name}: {known or 'is not a translation memory (TMX): it does not begin with XML'}")
 
     def _malformed(self, error: expat.ExpatError, end: bool) -> str:
         """The message for text that is not well-formed."""

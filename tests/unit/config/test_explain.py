@@ -106,8 +106,8 @@ OVERRIDES = [
     ("train.schedule=noam", "--set: train.schedule: must be a mapping of keys to values, not \"noam\" (text); "
      "did you mean train.schedule.name: inverse_sqrt?"),
     ("model.type=lstm", '--set: model.type: "lstm" is not known; did you mean rnn with model.cell: lstm?'),
-    ("train.max_steps=auto", '--set: train.max_steps: "auto" (text) should be an integer; for the default, leave the '
-     "key out"),
+    ("train.max_steps=auto", '--set: train.max_steps: "auto" (text) should be an integer; for the default, remove '
+     "the key"),
     ("data.train=tmx", "--set: data.train: must be a mapping of keys to values, not \"tmx\" (text); did you mean "
      "data.train.kind: tmx?"),
     ("data.train=xliff", "--set: data.train: must be a mapping of keys to values, not \"xliff\" (text); export it as "
