@@ -405,7 +405,7 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
 
 
 def _about_runs(groups: Groups, labels: Sequence[str]) -> list[str]:
-    """What a reader should know of the runs; among it each two runs of a group that are one training, such as a copy."""
+    """What a reader should know of the runs, such as two of a group that are one training: a run and its copy."""
     runs = [one for group in groups for one in group]
     notes = [*dict.fromkeys(note for run in runs for note in run.notes)]
     if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
