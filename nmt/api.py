@@ -19,7 +19,7 @@ from nmt.run.directory import Run, load_experiment
 from nmt.translation.ensembles import Others
 from nmt.translation.loading import EngineName, load_translator
 from nmt.translation.texts import Texts, kinds_of
-from nmt.translation.translator import Translation
+from nmt.translation.translator import Translation, input_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,13 +96,13 @@ class Model:
                 such kind of placeholder.
             DataError: there are not as many prefixes as texts; or texts with prefixes are split or protected.
         """
-        lines = [_line(text) for text in _several(texts)]
-        starts = [_line(text) for text in _several(prefixes or [])]
+        lines = [input_line(text) for text in _several(texts)]
+        starts = [input_line(text) for text in _several(prefixes or [])]
         if starts and len(starts) != len(lines):
             raise DataError(
                 f"{len(lines):,} texts but {len(starts):,} prefixes; give one for each text (it may be empty)"
             )
-        found = self._texts(protect, split).translate(lines, nbest or 1, None, 1, starts)
+        found = self._texts(protect, split).translate(lines, 1 if nbest is None else nbest, None, 1, starts)
         return found if nbest is not None else [best.text for best, *_ in found]
 
     def translate_document(
@@ -144,7 +144,7 @@ class Model:
         from nmt.translation.forced import Scorer
 
         self._needs_pytorch("score")
-        lines, others = ([_line(text) for text in _several(side)] for side in (sources, targets))
+        lines, others = ([input_line(text) for text in _several(side)] for side in (sources, targets))
         return Scorer(self.translator)(lines, others)
 
     def attention(self, source: str, target: str | None = None) -> Attention:
@@ -160,12 +160,12 @@ class Model:
 
         self._needs_pytorch("attention")
         translator, tokenizer = self.translator, self.translator.tokenizer
-        [src] = translator.encode([_line(source)])
+        [src] = translator.encode([input_line(source)])
         if target is None:
-            [[best]] = translator.translate([_line(source)])
+            [[best]] = translator.translate([input_line(source)])
             tgt: Sequence[int] = best.tokens
         else:
-            [tgt] = tokenizer.encode_tgt([_line(target)])
+            [tgt] = tokenizer.encode_tgt([input_line(target)])
         if not src or not tgt:
             raise DataError("attention needs text on both sides")
         [maps] = read_maps(translator.engine.model, tokenizer, src, [tgt])
@@ -269,7 +269,3 @@ def _several(texts: Sequence[str]) -> Sequence[str]:
         if not isinstance(text, str):
             raise DataError(f"expected a list of strings; number {place} is {repr(text)[:40]}")
     return texts
-
-
-def _line(text: str) -> str:
-    return " ".join(text.splitlines())

@@ -79,18 +79,21 @@ def measure(path: str, peer: str, known: dict[str, list[Translation]]) -> Iterat
             yield {"peer": peer, "weights": weights, "error": str(error)}
         return
     assert target.unverified() is None, f"{package} is not installed"
-    for weights in weights_of(peer):
-        row, begun = {"peer": peer, "weights": weights}, time.monotonic()
-        one = exported._replace(weights=weights)
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        earlier = None  # the export with float32 weights
+        for weights in weights_of(peer):
+            row, begun, folder = {"peer": peer, "weights": weights}, time.monotonic(), Path(temporary, weights)
+            folder.mkdir()
+            one = exported._replace(weights=weights, earlier=earlier)
             try:
-                found = compare(target, Path(folder), one, target.write(Path(folder), one), known)
+                found = compare(target, folder, one, target.write(folder, one), known)
                 judge(found, one.quantize, target.own_search)
             except NmtError as error:
                 yield row | {"error": str(error)}
                 continue
-        measured = {"package": f"{package} {version(package)}", "seconds": time.monotonic() - begun}
-        yield row | measured | asdict(found)
+            measured = {"package": f"{package} {version(package)}", "seconds": time.monotonic() - begun}
+            yield row | measured | asdict(found)
+            earlier = earlier or folder
 
 
 def measure_all(path: str, peer: str, file: Path) -> None:

@@ -108,10 +108,6 @@ def _object(line: str, number: int, name: str) -> tuple[str, str]:
     prefix = row.get("prefix")
     if prefix is not None and not isinstance(prefix, str):
         raise DataError(f"{name}:{number}: prefix must be a string, not {json.dumps(prefix)[:40]}")
-    return _one_line(row["source"]), _one_line(prefix or "")
+    from nmt.translation.translator import input_line
 
-
-def _one_line(text: str) -> str:
-    """The text in one line, with U+FFFD in place of halves of surrogate pairs and of NUL, as in plain input."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
-    return " ".join(whole.splitlines())
+    return input_line(row["source"]), input_line(prefix or "")

@@ -85,14 +85,24 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         clear(path)
         with fill_in_place(path, ACCOUNT) if present(path) else new_directory(path, replace=False) as folder:
-            difference = target.write(folder, exported)
-            found = _verified(target, folder, exported, difference)
-            write_text(folder / "README.md", target.readme(exported))
-            about = {"run": run.path.name, "search": exported.own.search.model_dump(mode="json"), "weights": weights}
-            compared = {"check": asdict(found) if found else None}
-            seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **target.versions(), **about, **compared})
+            found = _fill(folder, target, exported)
             _refuse_foreign(path, output)  # the folder may have changed since the first look
     return output, found
+
+
+def _fill(folder: Path, target: Target, exported: Exported) -> Check | None:
+    """Write an export into ``folder``, and compare it with the run; see :func:`_verified`."""
+    difference = target.write(folder, exported)
+    found = _verified(target, folder, exported, difference)
+    write_text(folder / "README.md", target.readme(exported))
+    about = {
+        **target.versions(),
+        "run": exported.run.path.name,
+        "search": exported.own.search.model_dump(mode="json"),
+        "check": asdict(found) if found else None,
+    }
+    seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about, "weights": exported.weights})
+    return found
 
 
 def _verified(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check | None:

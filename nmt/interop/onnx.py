@@ -97,13 +97,10 @@ class Onnx:
         return search
 
     def write(self, folder: Path, exported: Exported) -> float | None:
-        from nmt.interop.onnx_graphs import write_graphs
-
         own = exported.own
         assert isinstance(own.engine.model, Transformer | RNN)
         model = copy.deepcopy(own.engine.model).cpu().float().eval()
-        with showing("writing ONNX", unit=""):
-            fixed, changing = write_graphs(model, folder)
+        fixed, changing = _graphs(model, folder, exported.earlier)
         if exported.quantize:
             _quantize(folder, exported.quantize)
         for file in own.tokenizer.path.glob("*.model"):
@@ -132,6 +129,23 @@ class Onnx:
             run=exported.run.path.name, src=data.src_lang, tgt=data.tgt_lang, version=__version__,
             weights=exported.weights,
         )  # fmt: skip
+
+
+def _graphs(model: Transformer | RNN, folder: Path, earlier: Path | None) -> tuple[list[str], list[str]]:
+    """Write both graphs with float32 weights, or copy those of an earlier export.
+
+    Returns:
+        See :func:`nmt.interop.onnx_graphs.write_graphs`.
+    """
+    if earlier is not None:
+        for name in GRAPHS:
+            shutil.copyfile(earlier / name, folder / name)
+        about = json.loads((earlier / "model.json").read_text(encoding="utf-8"))
+        return about["source_tensors"], about["state_tensors"]
+    from nmt.interop.onnx_graphs import write_graphs
+
+    with showing("writing ONNX", unit=""):
+        return write_graphs(model, folder)
 
 
 def _joined(lines: Sequence[str]) -> bytes:

@@ -88,6 +88,7 @@ class Exported(NamedTuple):
         own: the run's translator in PyTorch.
         weights: their type.
         lines: what the export is checked with.
+        earlier: folder of an export of the same run for the same program, with float32 weights, to build on.
     """
 
     run: Run
@@ -95,6 +96,7 @@ class Exported(NamedTuple):
     own: Translator[TorchEngine]
     weights: str
     lines: Lines
+    earlier: Path | None = None
 
     @property
     def quantize(self) -> str | None:

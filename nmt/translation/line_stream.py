@@ -116,7 +116,7 @@ class LineStream:
 
     def _next(self) -> str | None:
         while not self._lines and not self._ended:
-            if self.waiting is not None:
+            if self.waiting is not None and not self._length:  # in the middle of a line, Ctrl-D only flushes it
                 self.waiting()
             self._fill()
         if not self._lines:

@@ -48,6 +48,12 @@ def one_line(text: str) -> str:
     return re.sub(r"[\r\n]+", " ", text)
 
 
+def input_line(text: str) -> str:
+    """``text`` in one line, with U+FFFD in place of halves of surrogate pairs and of NUL, as when lines are read."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    return " ".join(whole.splitlines())
+
+
 class Notice(NamedTuple):
     """Something that the user should know about one line, or one paragraph of a document.
 

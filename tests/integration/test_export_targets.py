@@ -240,6 +240,19 @@ def test_what_an_export_to_onnx_lacks_is_one_line(task, tmp_path, monkeypatch, c
     assert not (tmp_path / "out").exists()
 
 
+def check_earlier(task, earlier, folder):
+    """An export that builds on an earlier one is the same but for its weights."""
+    run = Run.open(str(run_of(task, "joint")))
+    lines, own = parity.Lines("here", ["one"], None), load_translator(run)
+    folder.mkdir()
+    onnx.TARGET.write(folder, targets.Exported(run, run.load_config(), own, "float16", lines, earlier))
+    about = [json.loads((each / "model.json").read_text()) for each in (earlier, folder)]
+    assert [each.pop("weights") for each in about] == ["float32", "float16"]
+    assert about[0] == about[1]
+    sizes = [(each / "encoder.onnx").stat().st_size for each in (earlier, folder)]
+    assert sizes[1] < 0.8 * sizes[0]
+
+
 @installed("onnxscript")
 @pytest.mark.parametrize("weights", ["float32", "int8", "float16"])
 def test_onnxruntime_translates_as_the_run_does(task, tmp_path, weights):
@@ -249,6 +262,8 @@ def test_onnxruntime_translates_as_the_run_does(task, tmp_path, weights):
     assert check["lines"] == 40
     assert check["greedy"] >= (0.8 if weights == "int8" else parity.PROMISED_GREEDY)
     assert check["difference"] is None if options else check["difference"] < 1e-4
+    if not options:
+        check_earlier(task, tmp_path / "out", tmp_path / "half")
     # Without nmt and PyTorch
     line = task.paths["valid.src"].read_text(encoding="utf-8").splitlines()[0]
     program = (

@@ -152,9 +152,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         # Translate
         progress.start(count, translator.engine)
         if form is not None:
-            notices.close()
-            notices = Notices(progress.tell, unit="paragraph")
-            _translate_document(parts, texts, notices, out, progress)
+            _translate_document(parts, texts, out, progress)
         else:
             begun = with_prefixes(lines.blocks(), name, options.jsonl_input, prefixes)
             _translate_lines(begun, texts, align, options, notices, out, aligned, progress)
@@ -192,13 +190,17 @@ def _translate_lines(
         progress.add(len(block))
 
 
-def _translate_document(parts: Sequence[str], texts: Texts, notices: Notices, out: IO[str], progress: Progress) -> None:
+def _translate_document(parts: Sequence[str], texts: Texts, out: IO[str], progress: Progress) -> None:
+    from nmt.translation.translator import Notices
+
+    notices = Notices(progress.tell, unit="paragraph")
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="surrogateescape")  # bytes outside of paragraphs that are not UTF-8 stay
     for text, count in texts.document(parts, notices, progress.expect):
         out.write(text)
         out.flush()
         progress.add(count)
+    notices.close()
 
 
 def _format(input: str | None, split: bool, options: Options) -> str | None:

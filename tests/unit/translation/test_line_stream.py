@@ -67,9 +67,13 @@ def test_before_each_wait_a_prompt():
         os.write(write, b"one\n")
         assert next(blocks) == ["one"]
         assert len(asked) == 1
+        os.write(write, b"tw")  # a terminal gives out an unfinished line at Ctrl-D
+        threading.Timer(0.2, lambda: os.write(write, b"o\n")).start()
+        assert next(blocks) == ["two"]
+        assert len(asked) == 2
         os.close(write)
         assert list(blocks) == []
-        assert len(asked) == 2
+        assert len(asked) == 3
 
 
 def test_bytes_that_are_no_text_are_replaced_and_named():
