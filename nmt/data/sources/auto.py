@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nmt.config.data import AutoSource, PlainSource, Source
+from nmt.config.data import AutoSource, PlainSource, Source, as_list
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.lines import cannot_open
 from nmt.data.sources import reader
 from nmt.data.sources.base import Pairs, Reading, file_lines
 from nmt.data.sources.headings import columns
-from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name, without_partner
+from nmt.data.sources.language_pairs import language_of, language_pairs, role_of, unpacked_name, without_partner
 from nmt.data.sources.table import tell_columns
 from nmt.errors import DataError, SettingsError
 
@@ -36,7 +36,18 @@ _RENAMED = {"jsonl": {"src_column": "src_key", "tgt_column": "tgt_key"}}  # keys
 def read(source: AutoSource, reading: Reading) -> Pairs:
     found = resolve(source, reading)
     log.info("%s: read as kind: %s (%s)", source.path, found.kind, reader(found).name(found))
+    files: str | list[str] = getattr(found, "src", None) or getattr(found, "path", source.path)
+    _tell_parts(source.path, as_list(files))
     yield from reader(found).read(found, reading)
+
+
+def _tell_parts(path: str, files: list[str]) -> None:
+    """Warn if the files of a folder are of several parts by their names, and all of them are read."""
+    roles = [role_of(file) for file in files]
+    other = next((file for file, role in zip(files, roles, strict=True) if role in ("valid", "test")), None)
+    if other is not None and "train" in roles:
+        what = "is for validation or test by its name, and is read as well; name the files of each part"
+        log.warning("warning: %s: %s %s", path, other, what)
 
 
 def describe(source: AutoSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
@@ -58,8 +69,8 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
         DataError: the kind is not known, or has no such settings.
     """
     kind, fields = _kind(source.path, reading)
-    if kind == "tsv":
-        fields |= _headings(source, reading)
+    if kind == "tsv" and source.header is not False and source.src_column is None and source.tgt_column is None:
+        fields |= tsv_columns(as_list(fields["path"])[0], reading)
     given = source.model_dump(exclude={"kind", "path"}, exclude_defaults=True)
     renamed = _RENAMED.get(kind, {})
     fields |= {renamed.get(key, key): value for key, value in given.items()}
@@ -178,11 +189,8 @@ def _text(found: list[tuple[str, str]]) -> dict[str, Any]:
     return {"src": [src for src, _ in found], "tgt": [tgt for _, tgt in found]}
 
 
-def _headings(source: AutoSource, reading: Reading) -> Mapping[str, Any]:
+def tsv_columns(path: str, reading: Reading) -> Mapping[str, Any]:
     """The columns of a TSV file whose headings mean the source and the target."""
-    path = source.path
-    if source.header is False or source.src_column is not None or source.tgt_column is not None or os.path.isdir(path):
-        return {}
     row = next((line for line in file_lines(path) if line.strip()), "").split("\t")
     src, tgt = columns(row, reading.languages)
     if not src or not tgt:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from nmt.config.data import Table
 from nmt.data.sources.base import Reading
-from nmt.data.sources.headings import are_names, columns, like_names
+from nmt.data.sources.headings import are_names, like_names
+from nmt.data.sources.headings import columns as columns_named
 from nmt.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str]
         DataError: two columns have the same heading.
     """
     given = (source.src_column, source.tgt_column)
-    codes = columns(row, languages)
+    codes = columns_named(row, languages)
     by_name = source.header is not False and (
         any(isinstance(column, str) for column in given)
         or all(column is not None or code is not None for column, code in zip(given, codes, strict=True))
@@ -112,7 +114,38 @@ def has_header(
         return True
     if not read.lenient:
         _check_header(rows, numbers, read.languages, where)
+    if later := next((row for row in rows[1:] if None not in columns_named(row, read.languages)), None):
+        named = ", ".join(cell[:40] for cell in later if cell)
+        log.warning("warning: %s: a row below the first may be a header (%s); delete the rows up to it", where, named)
     return False
+
+
+def check_numbers(
+    rows: Sequence[Sequence[str]], source: Table, numbers: tuple[int, int], where: str, read: Reading
+) -> None:
+    """Refuse a column of numbers that is read as sentences by default, where another column holds text.
+
+    Args:
+        rows: the first ones, without the header.
+        numbers: of the columns of source and target.
+
+    Raises:
+        DataError: see above.
+    """
+    given = {
+        name for name in ("src_column", "tgt_column") if getattr(source, name) is not None
+    } & source.model_fields_set
+    if read.lenient or given or len(rows) < 3:
+        return
+    columns = list(zip_longest(*rows, fillvalue=""))
+    worded = [sum(any(map(str.isalpha, cell)) for cell in column) > len(rows) / 2 for column in columns]
+    text = [place for place, is_text in enumerate(worded) if is_text]
+    for place in numbers:
+        if set(text) - {*numbers} and place < len(columns) and all(map(_NUMBER.fullmatch, columns[place])):
+            raise SettingsError(
+                f"{where}: column {place} holds numbers, not sentences; set src_column and tgt_column, counted from 0 "
+                f"(columns of text: {', '.join(map(str, text))})"
+            )
 
 
 def _check_header(

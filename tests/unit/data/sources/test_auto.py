@@ -97,6 +97,17 @@ def test_names_without_a_kind_and_settings_of_another(folder: Path, fields: dict
     assert found.startswith(said) if said.endswith(" ") else found == said
 
 
+def test_parts_that_are_read_together_are_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text in (("train", "one\teins\n"), ("test", "two\tzwei\n")):
+        write(f"d/{name}.tsv", f"English\tGerman\n{text}")
+    assert pairs(kind="auto", path="d") == [("two", "zwei"), ("one", "eins")]
+    assert "d: d/test.tsv is for validation or test by its name, and is read as well" in caplog.text
+    caplog.clear()
+    Path("d/train.tsv").rename("d/testimony.tsv")
+    pairs(kind="auto", path="d")
+    assert "by its name" not in caplog.text
+
+
 # ---------------------------------------------------------------------------------------------------------- preparing
 
 
