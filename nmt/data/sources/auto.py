@@ -36,7 +36,7 @@ _RENAMED = {"jsonl": {"src_column": "src_key", "tgt_column": "tgt_key"}}  # keys
 def read(source: AutoSource, reading: Reading) -> Pairs:
     found = resolve(source, reading)
     log.info("%s: read as kind: %s (%s)", source.path, found.kind, reader(found).name(found))
-    files: str | list[str] = getattr(found, "src", None) or getattr(found, "path", source.path)
+    files: Any = getattr(found, "src", None) or getattr(found, "path", source.path)
     _tell_parts(source.path, as_list(files))
     yield from reader(found).read(found, reading)
 
