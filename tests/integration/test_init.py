@@ -164,9 +164,13 @@ ERRORS = [
     (["mine", *FILES, *LANGUAGES, "--time", "0m"], "--time 0m: is too short to train anything; give at least 1m"),
     (["mine", *FILES, *LANGUAGES, "--time", "9" * 400 + "h"], f"--time {'9' * 400}h: is too long; give at most 365d"),
     (["mine", *LANGUAGES], "name the data: one file, folder or hub id, or two text files"),
-    (["configs/mine.yaml", *FILES, *LANGUAGES], "configs/mine.yaml: is no name; use letters, digits, dots, hyphens and"
-     " underscores; try mine"),
+    (["configs/mine.yaml", *FILES, *LANGUAGES], "configs/mine.yaml: is no name; use letters from a to z, digits,"
+     " dots, hyphens and underscores; try mine"),
     (["-", *FILES, *LANGUAGES], "-: is no name; use letters"),
+    (["Übung für alle", *FILES, *LANGUAGES], "Übung für alle: is no name; use letters from a to z, digits, dots,"
+     " hyphens and underscores; try Ubung-fur-alle"),
+    (["mine", *FILES, *LANGUAGES, "--time", "2h", "30m"], "30m: is a time and no file; write it after --time, in one"
+     " word such as 1h30m"),
     (["mine", *FILES, *LANGUAGES, "--time", "10"], "--time 10: is no time; write a number with d, h, m or s, such as"
      " 30m, 8h or 1h30m"),
     (["mine", *FILES, *LANGUAGES, "--time", "soon"], "--time soon: is no time"),

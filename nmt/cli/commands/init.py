@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.advice import minutes_of
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.errors import ConfigError, DataError
@@ -32,8 +33,6 @@ FOLDER = Path("configs")
 DEFAULT_TIME = "8h"
 SHORTEST = 1.0  # minutes
 LONGEST = 365  # days
-_UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
-_TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
 _FEW = 10_000  # pairs
 
 
@@ -68,6 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "name the data: one file, folder or hub id, or two text files: nmt init NAME train.en train.de"
         )
+    if late := next((word for word in arguments.data if minutes_of(word) and not os.path.exists(word)), None):
+        raise ConfigError(f"{late}: is a time and no file; write it after --time, in one word such as 1h30m")
     _check_text([*arguments.data, *(arguments.valid or []), *(word for words in arguments.test for word in words)])
     languages = _languages(arguments.langs, arguments.data)
     # Data
@@ -147,9 +148,10 @@ def _path(name: str, force: bool) -> Path:
     fields = Config.model_fields
     allowed = next(item.pattern for item in fields["name"].metadata if hasattr(item, "pattern"))
     if not re.fullmatch(allowed, name):
-        stem = Path(name).stem
+        plain = unicodedata.normalize("NFKD", Path(name).stem).encode("ascii", "ignore").decode()
+        stem = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-._")
         hint = f"; try {stem}" if re.fullmatch(allowed, stem) else ""
-        raise ConfigError(f"{name}: is no name; use letters, digits, dots, hyphens and underscores{hint}")
+        raise ConfigError(f"{name}: is no name; use letters from a to z, digits, dots, hyphens and underscores{hint}")
     path = FOLDER / f"{name}.yaml"
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists; choose another name, or replace it with --force")
@@ -181,14 +183,12 @@ def parse_time(text: str) -> float:
     Raises:
         ConfigError: it is none, or too short.
     """
-    compact = text.replace(" ", "").lower()
-    if not _TIME.fullmatch(compact):
+    minutes = minutes_of(text)
+    if minutes is None:
         raise ConfigError(f"--time {text}: is no time; write a number with d, h, m or s, such as 30m, 8h or 1h30m")
-    found = re.findall(r"([\d.]+)([a-z]+)", compact)
-    minutes = sum(float(number) * _UNITS[unit] for number, unit in found)
     if minutes < SHORTEST:
         raise ConfigError(f"--time {text}: is too short to train anything; give at least {SHORTEST:.0f}m")
-    if minutes > LONGEST * _UNITS["d"]:
+    if minutes > 1440 * LONGEST:
         raise ConfigError(f"--time {text}: is too long; give at most {LONGEST}d")
     return minutes
 
