@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nmt.config.data import AutoSource, PlainSource, Source, as_list
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
-from nmt.data.lines import cannot_open
+from nmt.data.lines import cannot_open, filter_command
 from nmt.data.sources import reader
 from nmt.data.sources.base import Pairs, Reading, file_lines
 from nmt.data.sources.headings import columns
@@ -160,6 +160,9 @@ def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return "tsv", {"path": path}
     if first and all(line.startswith("{") for line in first):
         return "jsonl", {"path": path}
+    if first and all(" ||| " in line for line in first):
+        command = filter_command(path, r"sed 's/ ||| /\t/g'", "tsv")
+        raise DataError(f"{path}: its sentences are separated by |||; convert it to tab-separated text: {command}")
     src, tgt = reading.languages
     raise SettingsError(
         f"{path}: its ending does not tell its kind, and no file ends in .{src} or .{tgt} beside it; set kind, or name "
@@ -179,10 +182,16 @@ def files_of(folder: str) -> list[str]:
     """The paths of the files of a folder, but hidden ones; none if the folder cannot be read."""
     try:
         with os.scandir(folder or ".") as entries:
-            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-            return sorted(os.path.join(folder, name) for name in names)
+            return sorted(os.path.join(folder, entry.name) for entry in entries if _is_visible_file(entry))
     except OSError:
         return []
+
+
+def _is_visible_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file() and not entry.name.startswith(".")
+    except OSError:  # a link to itself, or into a folder that cannot be read
+        return False
 
 
 def _text(found: list[tuple[str, str]]) -> dict[str, Any]:

@@ -32,8 +32,11 @@ _EQUAL = {code: codes.split() for codes in _NAMES for code in codes.split()}
 _SEPARATORS = re.compile(r"(?:(?![\u0900-\u0903\u093a-\u094f])[\W\d_])+")  # not the vowel signs of Devanagari
 # Names of columns of parallel text: whole cells (TITLES), and the words of longer names (_WORD).
 _SIDES = (
-    {"source", "src", "input", "original"},
-    {"target", "tgt", "trg", "output", "translation", "translated", "reference", "ref"},
+    {"source", "src", "input", "original", "quelle", "quelltext", "ausgangstext", "origen", "fuente"},
+    {
+        *["target", "tgt", "trg", "output", "translation", "translated", "reference", "ref"],
+        *["ziel", "zieltext", "übersetzung", "cible", "traduction", "traducción", "destino"],
+    },
 )
 TITLES = {
     *["source", "src", "target", "tgt", "trg", "input", "output", "original", "translation", "reference"],
@@ -42,7 +45,7 @@ TITLES = {
 _VARIANTS = {"simplified", "traditional", "us", "uk", "american", "british", "brazil", "brazilian", "european"}
 _WORD = re.compile(
     "source|src|target|tgt|trg|text|sentences?|segment|string|original|translat(ion|ed)|reference|ref|input|output|lang|"
-    f"language|{_LANGUAGES}"
+    f"language|satz|sätze|phrase|frase|{'|'.join(sorted(_SIDES[0] | _SIDES[1]))}|{_LANGUAGES}"
 )
 
 

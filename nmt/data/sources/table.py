@@ -123,7 +123,7 @@ def has_header(
 def check_numbers(
     rows: Sequence[Sequence[str]], source: Table, numbers: tuple[int, int], where: str, read: Reading
 ) -> None:
-    """Refuse a column of numbers that is read as sentences by default, where another column holds text.
+    """Refuse a column without text that is read as sentences by default, where another column holds text.
 
     Args:
         rows: the first ones, without the header.
@@ -141,9 +141,11 @@ def check_numbers(
     worded = [sum(any(map(str.isalpha, cell)) for cell in column) > len(rows) / 2 for column in columns]
     text = [place for place, is_text in enumerate(worded) if is_text]
     for place in numbers:
-        if set(text) - {*numbers} and place < len(columns) and all(map(_NUMBER.fullmatch, columns[place])):
+        filled = [cell for cell in columns[place] if cell.strip()] if place < len(columns) else []
+        if set(text) - {*numbers} and all(map(_NUMBER.fullmatch, filled)):
+            found = "holds numbers, not sentences" if filled else "is empty"
             raise SettingsError(
-                f"{where}: column {place} holds numbers, not sentences; set src_column and tgt_column, counted from 0 "
+                f"{where}: column {place} {found}; set src_column and tgt_column, counted from 0 "
                 f"(columns of text: {', '.join(map(str, text))})"
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from html import unescape
 from typing import IO, Any
@@ -26,6 +27,15 @@ NATIVE = {"bpt", "ept", "it", "ph", "ut"}  # inline elements that hold codes of 
 MAX_DEPTH = 64  # of elements
 MAX_VARIANTS = 100  # of a unit, in one language
 MAX_LANGUAGES = 1000  # that are counted
+_JUNK, _DECLARATION, _ENCODING = (
+    expat.errors.codes[text]
+    for text in (
+        expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT,
+        expat.errors.XML_ERROR_MISPLACED_XML_PI,
+        expat.errors.XML_ERROR_INCORRECT_ENCODING,
+    )
+)
+_FROM_DECLARATION = "sed '/<?xml/,$!d'"
 _WHITE = str.maketrans("\t\r\n", "   ")
 
 
@@ -227,27 +237,44 @@ class _Units:
 
     def _malformed(self, error: expat.ExpatError, end: bool) -> str:
         """The message for text that is not well-formed."""
-        reason = f"not valid XML: {expat.ErrorString(error.code)} (column {error.offset + 1})"
         where = f"{self.name}:{error.lineno}"
-        place = self.parser.ErrorByteIndex - (self.fed - len(self.last))
         if end:
             return f"{where}: ends before </tmx>; is the file cut off? copy it again"
+        reason = f"not valid XML: {expat.ErrorString(error.code)} (column {error.offset + 1})"
+        known = self._of_documents(error) or self._of_characters(reason)
+        return f"{where}: {known or f'{reason}; correct the file, or export it again'}"
+
+    def _of_documents(self, error: expat.ExpatError) -> str | None:
+        """What is wrong with the beginning or the end of a document."""
+        if error.code in (_JUNK, _DECLARATION) and self.count:
+            rest = f"tail -n +{error.lineno} {shlex.quote(self.name)} > {shlex.quote(self.name + '.2')}"
+            return f"begins a second document; write it to a file of its own, and delete it here: {rest}"
+        if error.code == _DECLARATION:
+            return f"has lines before the XML declaration; remove them: {self._filter(_FROM_DECLARATION, 'clean')}"
+        if error.code == _ENCODING:
+            command = self._filter("sed '1s/encoding=[^ ?]*/encoding=\"UTF-8\"/'", "utf8")
+            return f"declares another encoding than it has; if it is UTF-8: {command}"
+        return None
+
+    def _of_characters(self, reason: str) -> str | None:
+        """What is wrong with the characters at the mistake, with the command that corrects all of its kind."""
+        place = self.parser.ErrorByteIndex - (self.fed - len(self.last))
         found = self.last[place : place + 40] if 0 <= place < len(self.last) else b""
         if found[:1] >= b"\x80":
-            return f"{where}: {reason}; if the file is Windows-1252 (Western European): {self._convert('WINDOWS-1252')}"
+            return f"{reason}; if the file is Windows-1252 (Western European): {self._convert('WINDOWS-1252')}"
         if found and found[0] < 0x20 and found[:1] not in b"\t\n\r":
             command = self._filter(f"tr -d '\\{found[0]:03o}'", "clean")
-            return f"{where}: holds the control character 0x{found[0]:02x}, which XML excludes; remove it: {command}"
+            return f"holds the control character 0x{found[0]:02x}, which XML excludes; remove it: {command}"
         if reference := re.match(rb"&#?[\w.-]+;", found):
             name = reference[0].decode("ascii", "replace")
-            known = unescape(name)
-            instead = known if name[1] != "#" and known != name else ""
+            meant = unescape(name)
+            instead = meant if name[1] != "#" and meant != name else ""
             command = self._filter(f"sed 's/{name}/{_sed(instead)}/g'", "clean")
-            return f"{where}: XML does not know {name}; replace it: {command}"
+            return f"XML does not know {name}; replace it: {command}"
         if re.search(rb"&[^;<&]*$", self.last[max(0, place - 40) : max(0, place) + 1]):
             command = self._filter(r"perl -pe 's/&(?!#?\w+;)/&amp;/g'", "clean")
-            return f"{where}: has an & that begins no entity; write it as &amp;: {command}"
-        return f"{where}: {reason}; correct the file, or export it again"
+            return f"has an & that begins no entity; write it as &amp;: {command}"
+        return None
 
     def _other_encoding(self, block: bytes) -> str:
         """The message for an encoding that is not known, or has several bytes a character, as Shift_JIS."""

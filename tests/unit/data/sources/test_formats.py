@@ -95,6 +95,8 @@ def test_csv_forms(here: Path, text: str, fields: dict[str, Any], expected: list
         ("a;b\n".encode("utf-16"), {}, "a: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a > "
          "a.utf8"),
         (b"PK\x03\x04xl/workbook", {}, "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
+        ("# of 2024\n" + "one,eins\n" * 3, {}, "a: its first row has one cell, and those below have several, "
+         "separated by ','; delete the first row if it is a title or a comment"),
         ("'one, two','eins'\n" * 3, {}, "a: its cells stand in apostrophes, which CSV does not know; save it again "
          "with quotation marks (\"), or take them for text by quotes: false"),
     ],
@@ -268,6 +270,22 @@ def test_tmx_that_a_command_corrects(here: Path, text: str, said: str, left: str
     assert re.fullmatch(r"a:\d: ", start)
     subprocess.run(["sh", "-c", command], check=True)
     assert pairs(kind="tmx", path="a.clean") == [(left, "c")]
+
+
+def test_tmx_documents_that_a_command_corrects(here: Path) -> None:
+    text = "<tmx><body>" + unit(("en", "one"), ("de", "eins")) + END
+    head = '<?xml version="1.0" encoding="{}"?>\n'
+    for written, said, made in [
+        (text + text, "a:4: begins a second document; write it to a file of its own, and delete it here: ", "a.2"),
+        (head.format("UTF-8") + text + head.format("UTF-8") + text, "a:5: begins a second document; ", "a.2"),
+        ("\n \n" + head.format("UTF-8") + text, "a:3: has lines before the XML declaration; remove them: ", "a.clean"),
+        (head.format("UTF-16") + text, "a:1: declares another encoding than it has; if it is UTF-8: ", "a.utf8"),
+    ]:
+        write("a", written)
+        told = message(kind="tmx", path="a")
+        assert told.startswith(said), told
+        subprocess.run(["sh", "-c", told.rpartition(": ")[2]], check=True)
+        assert pairs(kind="tmx", path=made) == [("one", "eins")]
 
 
 def test_tmx_in_capitals(here: Path) -> None:

@@ -36,6 +36,8 @@ EXPECTED = [(en, de) for _, en, de in ROWS]
         (["German", "French"], ("en", "de"), (None, "German")),
         (["Hund", "Katze"], ("en", "de"), (None, None)),
         (["Nr.", "Englisch", "Deutsch"], ("en", "de"), ("Englisch", "Deutsch")),
+        (["Englisch\n(Quelle)", "Deutsch (Ziel)"], ("en", "de"), ("Englisch\n(Quelle)", "Deutsch (Ziel)")),
+        (["Ziel", "Quelle", "Status"], ("en", "de"), ("Quelle", "Ziel")),
         (["eng", "deu"], ("en", "de"), ("eng", "deu")),
         (["en", "de"], ("eng", "ger"), ("en", "de")),
         (["no", "nb"], ("no", "nb"), ("no", "nb")),

@@ -175,6 +175,13 @@ def test_a_column_of_numbers_beside_text_is_refused(here: Path, kind: str) -> No
     assert pairs(kind=kind, path=f"b.{kind}")[0] == ("1", "one")
 
 
+def test_an_empty_column_beside_text_is_refused(here: Path) -> None:
+    (here / "a.csv").write_text(";one;eins\n" * 3)
+    assert message(kind="csv", path="a.csv") == (
+        "a.csv:1: column 0 is empty; set src_column and tgt_column, counted from 0 (columns of text: 1, 2)"
+    )
+
+
 def test_a_header_below_a_title_is_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     (here / "a.csv").write_text("Glossary,2024\n,\nEnglish,German\none,eins\n")
     assert ("English", "German") in pairs(kind="csv", path="a.csv")
@@ -259,6 +266,12 @@ def test_blank_lines_at_the_end_of_one_file(here: Path) -> None:
             "jsonl",
             '{"de": 3, "en": "b"}',
             "f:1: key 'de' holds 3, which is not text; write each sentence in quotation marks",
+        ),
+        (
+            "jsonl",
+            "{'de': 'a', 'en': 'b'}",
+            "f:1: not valid JSON: Expecting property name enclosed in double quotes (column 2); it is a dictionary of "
+            "Python: write the rows by json.dumps",
         ),
         ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' holds a NUL character; remove it"),
         (
