@@ -52,7 +52,8 @@ def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str]
 def tell_columns(where: str, found: Sequence[str | None], languages: tuple[str, str]) -> None:
     """Say which columns were found by their names, unless those are the language codes."""
     if [str(name).strip().lower() for name in found] != [language.lower() for language in languages]:
-        log.info("%s: source column '%s', target column '%s'", where, *found)
+        names = (" ".join(str(name).split()) for name in found)
+        log.info("%s: source column '%s', target column '%s'", where, *names)
 
 
 def column_numbers(row: Sequence[str], columns: Columns, where: str, form: str, advice: str = "") -> tuple[int, int]:
@@ -106,7 +107,7 @@ def has_header(
     """Whether the first of the rows is a header.
 
     Raises:
-        DataError: the row looks like a header, and the configuration does not say whether it is one.
+        DataError: the row, or one below it, looks like a header, and ``header`` does not say whether it is one.
     """
     if source.header is not None:
         return source.header
@@ -114,10 +115,20 @@ def has_header(
         return True
     if not read.lenient:
         _check_header(rows, numbers, read.languages, where)
-    if later := next((row for row in rows[1:] if None not in columns_named(row, read.languages)), None):
-        named = ", ".join(cell[:40] for cell in later if cell)
-        log.warning("warning: %s: a row below the first may be a header (%s); delete the rows up to it", where, named)
+        named = [row for row in rows[1:] if None not in columns_named(row, read.languages)]
+        if named and not _are_given(source):
+            shown = ", ".join(cell[:40] for cell in named[0] if cell)
+            raise SettingsError(
+                f"{where}: a row below looks like a header ({shown}); delete the rows above it, or set header: false "
+                "if it is a pair of sentences"
+            )
     return False
+
+
+def _are_given(source: Table) -> bool:
+    """Whether the configuration names a column; a run that was started names those that it reads."""
+    names = {"src_column", "tgt_column"} & source.model_fields_set
+    return any(getattr(source, name) is not None for name in names)
 
 
 def check_numbers(
@@ -132,10 +143,7 @@ def check_numbers(
     Raises:
         DataError: see above.
     """
-    given = {
-        name for name in ("src_column", "tgt_column") if getattr(source, name) is not None
-    } & source.model_fields_set
-    if read.lenient or given or len(rows) < 3:
+    if read.lenient or _are_given(source) or len(rows) < 3:
         return
     columns = list(zip_longest(*rows, fillvalue=""))
     worded = [sum(any(map(str.isalpha, cell)) for cell in column) > len(rows) / 2 for column in columns]

@@ -182,17 +182,18 @@ def test_an_empty_column_beside_text_is_refused(here: Path) -> None:
     )
 
 
-def test_a_header_below_a_title_is_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_header_below_a_title_is_refused(here: Path) -> None:
+    said = "; delete the rows above it, or set header: false if it is a pair of sentences"
     (here / "a.csv").write_text("Glossary,2024\n,\nEnglish,German\none,eins\n")
-    assert ("English", "German") in pairs(kind="csv", path="a.csv")
-    assert "a.csv:1: a row below the first may be a header (English, German); delete the rows up to it" in caplog.text
+    assert message(kind="csv", path="a.csv") == f"a.csv:1: a row below looks like a header (English, German){said}"
+    assert ("English", "German") in pairs(kind="csv", path="a.csv", header=False)
     book = pytest.importorskip("openpyxl").Workbook()
-    for row in (["Glossary"], [], ["English", "German", "note"], ["one", "eins"], ["two", "zwei", "new"]):
+    for row in (["Glossary"], [], ["No.", "English", "German"], [1, "one", "eins"], [2, "two", "zwei"]):
         book.active.append(row)
     book.save("a.xlsx")
-    caplog.clear()
-    assert pairs(kind="xlsx", path="a.xlsx")[1:] == [("English", "German"), ("one", "eins"), ("two", "zwei")]
-    assert "row 1: a row below the first may be a header (English, German, note)" in caplog.text
+    assert message(kind="xlsx", path="a.xlsx") == (
+        f"a.xlsx: sheet 'Sheet', row 1: a row below looks like a header (No., English, German){said}"
+    )
 
 
 def test_ends_of_lines_in_a_cell_are_spaces(here: Path) -> None:
