@@ -84,7 +84,7 @@ _FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
 _TABLE = "export it as TMX (kind: tmx), as tab-separated text (kind: tsv) or as two text files (kind: text)"
 _HUB = "read a dataset of the Hugging Face hub with kind: hub"
 _PLAIN = "read two text files with kind: text"
-# What to write for kinds of data that have no reader of their own, or go by another name.
+# What to write for kinds of data that have no reader, or go by another name.
 KINDS = {
     "arrow": f"read an Arrow file with {_FILE}",
     "json": f"read JSON lines with kind: jsonl, another JSON file with {_FILE}",

@@ -159,7 +159,7 @@ def swapped(data: Data) -> Findings:
                     f"{share(exchanged, len(pairs))} pairs"
                 )
                 examples = tuple(pair(n, *each) for n, each in part.sample[:EXAMPLES])
-                yield Finding("problem", "swapped", text, "exchange src and tgt of one of them", examples)
+                yield Finding("problem", "swapped", text, "swap src and tgt of one of them", examples)
 
 
 def untranslated(data: Data) -> Findings:
@@ -248,7 +248,7 @@ def _noise_of(train: Part, sample: Sequence[tuple[int, Pair]], references: Seque
         worst = [scored[i] for i in np.argsort(ranks)[:EXAMPLES]]
         examples = tuple(pair(n, *each) for n, each in worst)
         text = (
-            f"{train.name}: about {part:.0%} of the pairs are no translations of each other (the held-out sets: none)"
+            f"{train.name}: about {part:.0%} of the pairs are not translations of each other (the held-out sets: none)"
         )
         yield Finding("problem", "noise", text, "look at the examples, and at how the files were aligned", examples)
 

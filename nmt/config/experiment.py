@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, get_args, get_origin
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
@@ -100,6 +100,14 @@ class Config(Section):
         if self.init is not None:
             return "init.from"
         return "tokenizer.run" if self.tokenizer.run is not None else ""
+
+    @field_validator("train")
+    @classmethod
+    def _training_can_end(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data: DataConfig | None = info.data.get("data")
+        if data is not None:  # else its mistakes are shown
+            train.check_end(bool(data.stages) and data.stages[-1].ends)
+        return train
 
     @model_validator(mode="after")
     def _keys_have_an_effect(self) -> Self:
@@ -215,7 +223,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _there_are_weights_to_stay_near(self) -> Self:
         if self.train.terms.l2_start is not None and self.init is None:
-            raise ValueError("train.terms.l2_start: needs init, whose weights the training stays near; remove it")
+            raise ValueError("train.terms.l2_start: needs init: it keeps weights near the initial ones; remove it")
         return self
 
     @model_validator(mode="after")
@@ -250,7 +258,7 @@ class Config(Section):
         if not self.search.copy_unknown:
             return self
         if isinstance(self.model, RNNConfig) and self.model.attention == "none":
-            raise ValueError("search.copy_unknown: copies by attention, and model.attention is none; leave the key out")
+            raise ValueError("search.copy_unknown: copies by attention, and model.attention is none; remove the key")
         if self.tokenizer.byte_fallback and self.init is None:
             raise ValueError(
                 "search.copy_unknown: true has no effect: with tokenizer.byte_fallback nothing is unknown; remove it"
@@ -327,7 +335,7 @@ def _check_pretrained(config: Config, encoder: PretrainedEncoderConfig, longest:
     ]  # fmt: skip
     for key, found, cure in refused:
         if found:
-            raise ValueError(f"{key}: does not go with a pretrained encoder ({own}); {cure}")
+            raise ValueError(f"{key}: cannot be combined with a pretrained encoder ({own}); {cure}")
     most = encoder.max_source_tokens
     if most is not None and most < longest:
         raise ValueError(

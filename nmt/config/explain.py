@@ -196,7 +196,7 @@ def _default_advice(value: Any, loc: Location) -> str:
         return ""
     schema = _schema_at(loc)
     default = f", {json.dumps(schema['default'])}" if schema.get("default") is not None else ""
-    return f"; for the default{default}, leave the key out"
+    return f"; for the default{default}, remove the key"
 
 
 def _known_keys() -> list[str]:

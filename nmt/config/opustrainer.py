@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from nmt.config.modifiers import Modifier, ModifierConfig, check_modifiers
 
 MAX_BYTES = 1 << 20
 MAX_MODIFIERS = 100  # of a stage: aliases of aliases stand for any number
 KEYS = {"version", "datasets", "stages", "modifiers", "seed", "trainer", "num_fields"}
+# Keys of Tags that convert word alignments to subwords for Marian. A training of nmt converts them itself.
+FOR_MARIAN = "spm_vocab", "spm_vocab_src", "spm_vocab_trg"
+DETOKENIZERS = "custom_detok_src", "custom_detok_trg"  # keys of Tags
 
 
 def read_opustrainer(path: str) -> dict[str, Any]:
@@ -39,7 +46,7 @@ def _load(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: is no configuration of OpusTrainer (a mapping with datasets and stages)")
+        raise ValueError(f"{path}: is not a configuration of OpusTrainer (a mapping with datasets and stages)")
     return found
 
 
@@ -64,15 +71,19 @@ class _Curriculum:
         stages = [self._stage(name) for name in self.names]
         modifiers = self._modifiers(self.raw, "modifiers")
         given = [*modifiers, *(one for stage in stages for one in stage["modifiers"] or [])]
-        aligned = {"alignment_column": 2} if any("Tags" in one for one in given) else {}
+        more: dict[str, Any] = {"alignment_column": 2} if any("Tags" in one for one in given) else {}
+        if self.raw.get("num_fields") is not None:  # OpusTrainer leaves out rows with fewer fields
+            more["on_bad_row"] = "skip"
         used = {name for stage in stages for name, weight in stage["weights"].items() if weight}
         datasets = []
-        for name, file in self.raw["datasets"].items():
-            if not isinstance(file, str):
-                raise self._error(f"datasets.{name}", "must be the path of a file")
+        for name, given_files in self.raw["datasets"].items():
+            files = given_files if isinstance(given_files, list) else [given_files]
+            if not files or not all(isinstance(file, str) for file in files):
+                raise self._error(f"datasets.{name}", "must be the path of a file, or a list of such paths")
             if str(name) in used:
-                place = str(Path(self.path).parent / file)
-                source = {"kind": "tsv", "path": place, "header": False, **aligned}
+                places = [str(Path(self.path).parent / file) for file in files]
+                path = places if len(places) > 1 else places[0]
+                source = {"kind": "tsv", "path": path, "header": False, **more}
                 datasets.append({"name": str(name), "source": source, "modifiers": modifiers})
         # Leave out what a stage does not read.
         for stage in stages:
@@ -81,6 +92,7 @@ class _Curriculum:
 
     def _stage(self, name: str) -> dict[str, Any]:
         """One stage: ``[DATASET WEIGHT, ..., until DATASET EPOCHS]``, or a mapping with that as ``mix``."""
+        # Form
         raw = self.raw.get(name)
         if raw is None:
             raise self._error(name, "the stage is not described")
@@ -91,15 +103,19 @@ class _Curriculum:
             mix = raw.get("mix")
         if not isinstance(mix, list) or len(mix) < 2 or not all(isinstance(line, str) for line in mix):
             raise self._error(name, "must be a list: DATASET WEIGHT, ..., until DATASET EPOCHS")
+        # Weights
         weights: dict[str, float] = {}
         for line in mix[:-1]:
             dataset, weight = self._words(name, line, 2)
             if dataset not in self.raw["datasets"]:
                 raise self._error(name, f"no dataset {dataset} in datasets")
             weights[dataset] = weights.get(dataset, 0.0) + self._number(name, weight)
+        # End
         until, dataset, epochs = self._words(name, mix[-1], 3)
         if until != "until" or not (epochs == "inf" or (epochs.isdecimal() and int(epochs) > 0)):
             raise self._error(name, f"the last line must be 'until DATASET EPOCHS', not {mix[-1]!r}")
+        if not weights.get(dataset):
+            raise self._error(name, f"{mix[-1]!r} would never end the stage, which does not read {dataset}")
         own = isinstance(raw, dict) and "modifiers" in raw
         return {
             "name": name,
@@ -114,10 +130,35 @@ class _Curriculum:
         for modifier in _flatten(section.get("modifiers") or []):
             if not isinstance(modifier, dict) or not modifier:
                 raise self._error(where, "must be a list of modifiers, such as UpperCase: 0.1")
-            found.append(modifier)
+            found.append(self._modifier(modifier, where))
             if len(found) > MAX_MODIFIERS:
                 raise self._error(where, f"more than {MAX_MODIFIERS} modifiers")
+        try:
+            check_modifiers([_MODIFIER.validate_python(modifier) for modifier in found])
+        except ValueError as error:
+            raise self._error(where, str(error)) from None
         return found
+
+    def _modifier(self, raw: dict[str, Any], where: str) -> dict[str, Any]:
+        """A modifier without the keys that have no meaning here."""
+        name = str(next(iter(raw)))
+        if name == "Retokenize":
+            raise self._error(
+                where, "Retokenize: is not needed, alignments of words become those of subwords; remove it"
+            )
+        if name == "Tags":
+            for key in DETOKENIZERS:
+                if raw.get(key) not in (None, "spaces"):
+                    text = (
+                        f"Tags.{key}: {raw[key]!r}: only words between spaces can be read; give the text as it is, with"
+                    )
+                    raise self._error(where, f"{text} alignments of such words, and remove the key")
+            raw = {key: value for key, value in raw.items() if key not in (*DETOKENIZERS, *FOR_MARIAN)}
+        try:
+            _MODIFIER.validate_python(raw)
+        except ValidationError as error:
+            raise self._error(where, f"{name}{_reason(error.errors()[0])}") from None
+        return raw
 
     def _words(self, name: str, line: str, count: int) -> list[str]:
         words = line.split()
@@ -131,11 +172,28 @@ class _Curriculum:
         except ValueError:
             weight = -1.0
         if not 0.0 <= weight < float("inf"):
-            raise self._error(name, f"{text!r} is no weight")
+            raise self._error(name, f"{text!r} is not a weight")
         return weight
 
     def _error(self, where: Any, problem: str) -> ValueError:
         return ValueError(f"{self.path}: {where}: {problem}")
+
+
+_MODIFIER: TypeAdapter[Modifier] = TypeAdapter(ModifierConfig)
+_SECTIONS = {get_args(section.model_fields["name"].annotation)[0]: section for section in get_args(Modifier)}
+
+
+def _reason(error: ErrorDetails) -> str:
+    """What is wrong with a modifier, as the words after its name."""
+    name, *keys = error["loc"] or ("",)
+    if error["type"].startswith("union_tag"):
+        return f": unknown modifier; known are {', '.join(_SECTIONS)}"
+    if error["type"] == "value_error":
+        return f": {error['ctx']['error']}"
+    key = "" if keys == ["probability"] else "".join(f".{key}" for key in keys)
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key; known are {', '.join(list(_SECTIONS[str(name)].model_fields)[2:])}"
+    return f"{key}: {error['input']!r}: {error['msg'].replace('Input should', 'must')}"
 
 
 def _is_stage(value: Any) -> bool:

@@ -279,7 +279,14 @@ def damaged(error: Exception, name: str, packed: str | None, where: str) -> str:
     return f"{name}: damaged {packed or 'ZIP'} file {where} ({' '.join(str(error).split())}); copy it again"
 
 
-_TOO_LONG = f"is longer than {MAX_LINE >> 20} MiB; a line holds one sentence: break it into lines or delete it"
+_TOO_LONG = f"is longer than {MAX_LINE >> 20} MiB; a line has one sentence: break it into lines or delete it"
+
+
+def line_problem(name: str, number: int, raw: bytes) -> str | None:
+    """Why a line of a file is not text, with advice; None if it is."""
+    lines = _Lines(name)
+    lines.number = number
+    return lines.problem(raw)
 
 
 class _Lines:
@@ -308,7 +315,7 @@ class _Lines:
         if problem := foreign(block, self.convert, document, corpus):
             raise DataError(f"{self.name}: {problem}")
         if misnamed is not None:
-            raise DataError(f"{self.name}: is no {misnamed} file, although its name says so; rename or compress it")
+            raise DataError(f"{self.name}: is not {misnamed}-compressed, despite its name; rename or compress it")
         return block.removeprefix(BOM)
 
     def take(self, block: bytes) -> Iterator[str]:
@@ -345,7 +352,7 @@ class _Lines:
                 self.warned = True
                 line = self.number + 1 + text.count("\n", 0, text.index("\r"))
                 log.warning(
-                    "warning: %s:%d: holds a carriage return within the line, kept as a character of it; if it ends "
+                    "warning: %s:%d: contains a carriage return within the line, kept as a character of it; if it ends "
                     "a line, convert the line ends: %s",
                     self.name,
                     line,
@@ -360,7 +367,7 @@ class _Lines:
         self.long = False
         for raw in data.split(b"\n"):
             self.number += 1
-            problem = self._problem(raw)
+            problem = self.problem(raw)
             if problem is None:
                 yield raw.removesuffix(b"\r").decode()
             elif self.bad is None:
@@ -369,14 +376,14 @@ class _Lines:
                 self.bad(problem)
                 yield UNREADABLE
 
-    def _problem(self, raw: bytes) -> str | None:
+    def problem(self, raw: bytes) -> str | None:
         """Why a line is not text; None if it is."""
         where = f"{self.name}:{self.number}"
         if len(raw) > MAX_LINE:
             return f"{where}: {_TOO_LONG}"
         if b"\0" in raw:
             command = self.command(r"tr -d '\000'", "clean")
-            return f"{where}: holds a NUL character; is it a text file, in UTF-8? if so, remove them: {command}"
+            return f"{where}: contains a NUL character; is it a text file, in UTF-8? if so, remove them: {command}"
         try:
             raw.decode()
         except UnicodeDecodeError as error:

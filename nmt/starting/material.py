@@ -1,4 +1,4 @@
-"""The data that a configuration is made for: what a first reading tells of them."""
+"""Read the data that a configuration is written for, and collect statistics."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Languages:
 
 @dataclass(frozen=True)
 class Material:
-    """What is known of the training data.
+    """Statistics of the training data.
 
     Attributes:
         source: the data as the value of ``data.train``: a name, or a mapping.
@@ -160,7 +160,7 @@ def _mapping(text: str) -> dict[str, Any]:
     except yaml.YAMLError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise DataError(f"{text}: is no mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
+        raise DataError(f"{text}: is not a mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
     return {"kind": "auto", **found}
 
 
@@ -181,7 +181,7 @@ def advised(error: DataError, source: Any, languages: Languages) -> DataError:
     if not isinstance(error, SettingsError) or text or not own:
         return error
     key = "on_bad_row: skip" if isinstance(error, BadRowError) else "KEY: VALUE"
-    what = "to leave out such rows, write" if isinstance(error, BadRowError) else "write keys with"
+    what = "to skip such rows, write" if isinstance(error, BadRowError) else "write keys with"
     return SettingsError(f"{error}; {what} the data as '{{kind: {own}, path: {_quoted(source)}, {key}}}'")
 
 
@@ -209,7 +209,7 @@ def read_material(source: Any, languages: Languages) -> Material:
         elif (place := draw.randrange(pairs)) < SAMPLE:
             sample[place] = (pairs, pair)
     if not pairs:
-        raise DataError(f"{name}: holds no sentence pairs; name another file")
+        raise DataError(f"{name}: contains no sentence pairs; name another file")
     if pairs < FEWEST:
         raise DataError(
             f"{name}: {pairs} pair(s) are too few to train a model; give at least {FEWEST}, better some thousands"
@@ -242,7 +242,7 @@ def count_pairs(source: Any, languages: Languages, material: Material) -> int:
         count += 1
         shared += pair in known
     if not count:
-        raise DataError(f"{name}: holds no sentence pairs; name another file")
+        raise DataError(f"{name}: contains no sentence pairs; name another file")
     if 2 * shared > count:
         raise DataError(f"{name}: {shared:,} of its {count:,} pairs are training pairs; name other data, or none")
     return count

@@ -1,4 +1,4 @@
-"""Write a choice as a YAML file whose comments say why. Every number in a comment is taken from the choice."""
+"""Write a choice as a YAML file with the reasons in comments. Every number in a comment is taken from the choice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def expectations(choice: Choice, device: str) -> list[str]:
         f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {epochs:.2g} epochs",
         f"time     {_minutes(choice.minutes)}, at {cost.step_seconds:.2g} s an update, with validations{limit}",
         f"memory   {cost.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
-        *([f"short    so many pairs repay {train['max_steps']:,} updates; more time would help"] if short else []),
+        *([f"short    these pairs are worth {train['max_steps']:,} updates; more time would help"] if short else []),
         *([f"busy     training had {cost.share:.0%} of the processors; alone, it is faster"] if busy else []),
     ]
 
@@ -165,7 +165,7 @@ def _why_model(choice: NewModel) -> str:
     if choice.size != recipe.sizes[0]:
         why = f", the largest that the time allows. With more time: {SIZES[recipe.sizes[0]].title}."
     else:
-        why = ", which suits so many pairs."
+        why = ", which suits this number of pairs."
     high = " Little data needs much dropout (Sennrich and Zhang 2019)." if dropout >= 0.3 else ""
     return f"{first}{why}{high}"
 
@@ -232,5 +232,5 @@ def _minutes(minutes: float) -> str:
 
 
 def _about(number: float) -> str:
-    """A number to two digits, as an expectation has no more."""
+    """A number with two significant digits, for estimates."""
     return f"{int(rounded(number, 2)):,}"

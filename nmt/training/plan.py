@@ -12,6 +12,7 @@ from nmt.config.train import TrainConfig
 from nmt.errors import ConfigError
 
 if TYPE_CHECKING:
+    from nmt.data.order import TrainingOrder
     from nmt.training.progress import Progress
 
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
@@ -25,37 +26,45 @@ class Pace:
     """Progress of a training, from which the step follows at which a limit will end it.
 
     Attributes:
-        epoch_steps: updates per epoch.
+        epoch_steps: updates per epoch; of a mixture, of the present epoch.
         epoch_start: step at which epoch 0 would have begun with updates of this size; 0 unless the size has changed.
         step: updates so far.
         seconds: training time so far.
+        total: counts the updates of the first n epochs of a mixture, whose epochs differ; None: all epochs are alike.
     """
 
     epoch_steps: int
     epoch_start: int = 0
     step: int = 0
     seconds: float = 0.0
+    total: Callable[[int], int] | None = None
 
     @classmethod
-    def of(cls, progress: Progress, epoch_steps: int, accumulate: int) -> Pace:
+    def of(cls, progress: Progress, order: TrainingOrder) -> Pace:
         """Compute the pace.
 
         Args:
-            accumulate: batches per update, over all ranks.
+            order: of the training, whose ``accumulate`` batches are an update, over all ranks.
         """
-        taken = progress.epoch * epoch_steps + math.ceil(progress.position / accumulate)
-        return cls(epoch_steps, progress.step - taken, progress.step, progress.seconds)
+        steps, mixed = order.length(progress.epoch)[0], order.examples is not None
+        before = sum(order.length(epoch)[0] for epoch in range(progress.epoch)) if mixed else progress.epoch * steps
+        taken = before + math.ceil(progress.position / order.accumulate)
+        return cls(steps, progress.step - taken, progress.step, progress.seconds, order.steps if mixed else None)
+
+    def end(self, epochs: int) -> int:
+        """The step at which ``epochs`` epochs end."""
+        return self.epoch_start + (epochs * self.epoch_steps if self.total is None else self.total(epochs))
 
 
 def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
     """The last step that the limits allow; None if only time or patience ends the run."""
-    limits = [config.max_steps, config.max_epochs and pace.epoch_start + config.max_epochs * pace.epoch_steps]
+    limits = [config.max_steps, config.max_epochs and pace.end(config.max_epochs)]
     return min((limit for limit in limits if limit), default=None)
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """How far a training is, measured by the limit that will end it.
+    """The progress of a training towards the limit that will end it.
 
     Attributes:
         share: of the way to that limit, between 0 and 1; None if only ``patience`` ends the training.
@@ -69,7 +78,7 @@ class Outlook:
 
 
 def outlook(config: TrainConfig, last: int | None, step: int, seconds: float, rate: float) -> Outlook:
-    """Tell how far a training is.
+    """Compute the progress of a training.
 
     Args:
         last: the last step that ``max_steps`` and ``max_epochs`` allow, see :func:`planned_steps`.
@@ -95,7 +104,7 @@ def with_known_end(config: TrainConfig, steps: Callable[[int], int]) -> TrainCon
     """Fill in the end of a schedule that ends with the run, where ``max_steps`` or ``max_epochs`` gives it.
 
     Args:
-        steps: counts the updates of so many first epochs; called only if the number is needed.
+        steps: counts the updates of the first n epochs; called only if the number is needed.
     """
     schedule = config.schedule
     if not schedule.ends or schedule.end != "run" or schedule.total_steps is not None:
@@ -129,7 +138,7 @@ def aim(config: TrainConfig, step: int, seconds: float, descent: Descent | None)
 
 @dataclass(frozen=True)
 class Replay:
-    """The ways that a schedule took in a run whose training is repeated; a clock decided them.
+    """The recorded decays of a schedule that followed the clock, for a training that is repeated.
 
     Attributes:
         descents: each begins at its ``step``; before the end of the warmup none has an effect.
@@ -140,7 +149,7 @@ class Replay:
     has_end: bool = True
 
     def at(self, step: int) -> Descent | None:
-        """The way after ``step`` updates; None for that of the configuration."""
+        """The decay after ``step`` updates; None for that of the configuration."""
         if found := [one for one in self.descents if one.step <= step]:
             return found[-1]
         return None if self.has_end else Descent(step + 1, 0.0, step + 2)  # nothing of the way is done
@@ -201,7 +210,7 @@ def mismatches(config: TrainConfig, steps: int | None, why: str = "") -> list[st
 def both_directions(config: TrainConfig, pace: Pace, steps: int | None, why: str) -> list[str]:
     """Warn of a run of ``steps`` without an epoch from source to target alone; ``why`` as in :func:`mismatches`."""
     epochs = config.bidirectional_epochs
-    if epochs is None or steps is None or steps > (end := pace.epoch_start + epochs * pace.epoch_steps):
+    if epochs is None or steps is None or steps > (end := pace.end(epochs)):
         return []
     return [
         f"warning: train.bidirectional_epochs ({epochs}) last until step {end:,}, and the run ends at step {steps:,}"
@@ -213,7 +222,7 @@ def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
     """Warn, before the first step, of a schedule, epochs in both directions or a validation set that do not fit."""
     steps, why = planned_steps(config, pace), ""
     if steps is not None and steps != config.max_steps:
-        why = f" ({config.max_epochs} epochs of {pace.epoch_steps:,} steps)"
+        why = f" ({config.max_epochs} epochs{'' if pace.total else f' of {pace.epoch_steps:,} steps'})"
     found = mismatches(config, steps, why) + both_directions(config, pace, steps, why)
     if valid_lines < FEW_LINES:
         found.append(
@@ -286,9 +295,9 @@ def check_resumed(
             f"{step + 1:,} is {now.learning_rate(step + 1):.2e} instead of {former:.2e}; the steps already taken keep "
             "theirs"
         )
-    # The same end, but more steps
+    # The same end, but more steps: epochs of large corpora differ by some batches, which does not count
     raised = [key for key in LIMITS if getattr(before, key) != getattr(now, key)]
-    beyond = given is None and descent is None and (planned_steps(now, pace) or 0) > end
+    beyond = given is None and descent is None and (planned_steps(now, pace) or 0) > end * (1 if raised else 1.01)
     timed_out = descent is not None and pace.seconds >= 60 * (before.max_minutes or math.inf)
     if now.schedule.min_lr == 0 and (beyond or (raised and (step >= end or timed_out))):
         longer = expected_end(now, pace, raised == ["patience"])

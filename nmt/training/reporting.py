@@ -291,7 +291,7 @@ class Reporter:
         self._write()
 
     def progress(self, outlook: Outlook, *more: str) -> None:
-        """Show how far the training is: in the bar on a terminal, elsewhere in a line if the last one is old.
+        """Show the progress of the training: in the bar on a terminal, elsewhere in a line if the last one is old.
 
         Args:
             more: what else to show, such as the loss.

@@ -95,6 +95,27 @@ def test_kills_and_readers_change_no_bit(task, monkeypatch, family):
         assert list(differences(whole, run)) == []
 
 
+def test_stages_end_the_training_and_its_schedule_and_unequal_ones_resume(task, monkeypatch):
+    stages = [
+        {"name": "first", "weights": {"big": 1, "small": 1}, "epochs": 1},
+        {"name": "second", "weights": {"big": 1, "small": 3}, "steps": 20},
+        {"name": "last", "weights": {"big": 1, "small": 1}, "epoch_of": "small", "epochs": 2},
+    ]
+    fields = {
+        "datasets": ({}, {}), "data": {"stages": stages},
+        "train": {
+            "max_steps": None, "batch_tokens": 512, "validate_every": 50, "checkpoint_every": 4,
+            "schedule": {"name": "cosine", "warmup_steps": 2},
+        },
+    }  # fmt: skip
+    whole = pipeline.train(config(task, "whole", **fields))
+    killed = config(task, "killed", **fields)
+    run = train_through_kills(killed, [3, 12, 18], monkeypatch)
+    assert list(differences(whole.run, run)) == []
+    assert whole.reason == "max_epochs (4)"
+    assert whole.run.schedule_end() == whole.steps
+
+
 def test_the_corpus_does_not_depend_on_weights_and_the_manifest_counts_the_datasets(task):
     config_file = mixed(task)
     assert main(["prepare", str(config_file)]) == 0

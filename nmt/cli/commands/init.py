@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import sys
-import textwrap
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from nmt.cli import next_steps
 from nmt.cli.parser import Parser
 from nmt.errors import ConfigError, DataError
 from nmt.runtime import garbage
-from nmt.text.width import cut
+from nmt.text.width import cut, wrap
 
 if TYPE_CHECKING:
     from nmt.starting.choose import NewModel, Request
@@ -34,6 +33,7 @@ DEFAULT_TIME = "8h"
 SHORTEST = 1.0  # minutes
 LONGEST = 365  # days
 _FEW = 10_000  # pairs
+_NARROWEST = 20  # columns of text on a narrow terminal
 
 
 def add_arguments(parser: Parser) -> None:
@@ -44,9 +44,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("data", metavar="DATA", nargs="*", help=text)
     parser.words = "data"
-    parser.add_argument(
-        "--langs", metavar="SRC-TGT", help="codes of the languages: en-de; with hyphens inside: pt-BR:en"
-    )
+    parser.add_argument("--langs", metavar="SRC-TGT", help="language codes: en-de; with hyphens inside: pt-BR:en")
     text = f"time for the training: 30m, 8h, 1h30m, 2d (default: {DEFAULT_TIME}); it ends earlier if the data need less"
     parser.add_argument("--time", default=DEFAULT_TIME, help=text)
     text = "validation data, as DATA; without them, a part of the training data is held out"
@@ -68,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
             "name the data: one file, folder or hub id, or two text files: nmt init NAME train.en train.de"
         )
     if late := next((word for word in arguments.data if minutes_of(word) and not os.path.exists(word)), None):
-        raise ConfigError(f"{late}: is a time and no file; write it after --time, in one word such as 1h30m")
+        raise ConfigError(f"{late}: is a time, not a file; write it after --time, in one word such as 1h30m")
     _check_text([*arguments.data, *(arguments.valid or []), *(word for words in arguments.test for word in words)])
     languages = _languages(arguments.langs, arguments.data)
     # Data
@@ -100,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(path, text)
     print(f"\n{path}: expected on {described}")
     for line in expectations(choice, described):
-        print("\n".join(_wrapped(line, 2, 11)))
+        print("\n".join(_wrapped(line, 2, 9)))
     print(f"Next:\n  {next_command}")
 
 
@@ -151,15 +149,15 @@ def _path(name: str, force: bool) -> Path:
         plain = unicodedata.normalize("NFKD", Path(name).stem).encode("ascii", "ignore").decode()
         stem = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-._")
         hint = f"; try {stem}" if re.fullmatch(allowed, stem) else ""
-        raise ConfigError(f"{name}: is no name; use letters from a to z, digits, dots, hyphens and underscores{hint}")
+        raise ConfigError(
+            f"{name}: is not a valid name; use letters from a to z, digits, dots, hyphens and underscores{hint}"
+        )
     path = FOLDER / f"{name}.yaml"
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists; choose another name, or replace it with --force")
     run = Run(Path(fields["runs"].default) / name)
     if run.started:
-        raise ConfigError(
-            f"{run.path}: is a run of this name, which another configuration cannot continue; choose another name"
-        )
+        raise ConfigError(f"{run.path}: a run of this name exists; choose another name")
     return path
 
 
@@ -171,10 +169,10 @@ def _check_writable(path: Path) -> None:
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     shown = os.path.relpath(folder)
     if not folder.is_dir():
-        raise ConfigError(f"{path}: cannot be written: {shown} is no folder; rename it, or run nmt init elsewhere")
+        raise ConfigError(f"{path}: cannot be written: {shown} is not a folder; rename it, or run nmt init elsewhere")
     if not os.access(folder, os.W_OK | os.X_OK):
         where = "this folder" if shown == "." else f"the folder {shown}"
-        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a folder of yours")
+        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a writable folder")
 
 
 def parse_time(text: str) -> float:
@@ -185,7 +183,9 @@ def parse_time(text: str) -> float:
     """
     minutes = minutes_of(text)
     if minutes is None:
-        raise ConfigError(f"--time {text}: is no time; write a number with d, h, m or s, such as 30m, 8h or 1h30m")
+        raise ConfigError(
+            f"--time {text}: is not a duration; write a number with d, h, m or s, such as 30m, 8h or 1h30m"
+        )
     if minutes < SHORTEST:
         raise ConfigError(f"--time {text}: is too short to train anything; give at least {SHORTEST:.0f}m")
     if minutes > 1440 * LONGEST:
@@ -309,12 +309,16 @@ def _command(arguments: argparse.Namespace) -> str:
     return " ".join(shlex.join(words).split())
 
 
-def _wrapped(text: str, indent: int = 0, later: int = 0) -> list[str]:
-    """The lines of a text on a terminal, the first and the later ones indented; one line elsewhere."""
+def _wrapped(text: str, indent: int = 0, label: int = 0) -> list[str]:
+    """The lines of a text on a terminal, indented, the later ones below the text after a label of ``label`` columns.
+
+    Elsewhere one line.
+    """
     if not sys.stdout.isatty():
         return [f"{' ' * indent}{text}"]
-    width = shutil.get_terminal_size().columns
-    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * later)
+    first, body = text[:label], text[label:]
+    width = max(_NARROWEST, shutil.get_terminal_size().columns - indent - label)
+    return [f"{' ' * indent}{' ' * label if place else first}{line}" for place, line in enumerate(wrap(body, width))]
 
 
 def _shown(material: Material, from_scratch: bool) -> str:

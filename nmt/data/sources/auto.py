@@ -51,7 +51,7 @@ def _tell_parts(path: str, files: list[str]) -> None:
 
 
 def describe(source: AutoSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    """The entries of the source that it stands for; the kind of each file is part of its entry."""
+    """The entries of the source of the detected kind; the kind of each file is part of its entry."""
     found = resolve(source, reading)
     entries = reader(found).describe(found, hashes, reading)
     known = [entry for entry in entries if not is_file_entry(entry)]
@@ -63,7 +63,7 @@ def name(source: AutoSource) -> str:
 
 
 def resolve(source: AutoSource, reading: Reading) -> Source:
-    """The source of another kind that this one stands for.
+    """The source of the detected kind.
 
     Raises:
         DataError: the kind is not known, or has no such settings.
@@ -87,7 +87,7 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
 
 
 def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
-    """The kind that a path stands for, and the files that it names.
+    """The kind of a path, and its files.
 
     Raises:
         DataError: the kind is not known.
@@ -135,11 +135,11 @@ def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return kind, {"path": by_kind[kind]}
     if set(by_kind) & {"tmx", "zip", "xlsx"}:
         shown = ", ".join(file for named in by_kind.values() for file in named[:2])
-        raise DataError(f"{path}: holds files of several kinds; name one of them, such as {shown}")
+        raise DataError(f"{path}: contains files of several kinds; name one of them, such as {shown}")
     if not by_kind and not _has_tables(path):
         src, tgt = reading.languages
         raise DataError(
-            f"{path}: holds no parallel text: no files that end in .{src} and .{tgt}, and none that ends in "
+            f"{path}: contains no parallel text: no files that end in .{src} and .{tgt}, and none that ends in "
             f"{', '.join(KINDS)}; name two files of text, or another folder"
         )
     return "hub", {"path": path}  # which knows folders of Parquet, CSV and JSON files, and their splits

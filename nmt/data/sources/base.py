@@ -124,12 +124,14 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
 
 
 def of_another_kind(path: str, head: bytes, wanted: str) -> str:
-    """The message for a file that is not ``wanted``, such as "Parquet file", by its first bytes."""
+    """The message for a file that is not ``wanted``, such as "a Parquet file", by its first bytes."""
     if packed := packed_by(head):
         what, ending = packed
-        return f"{path}: is packed by {what}, and no {wanted}; end its name in that of its content, as in .tsv{ending}"
+        return (
+            f"{path}: is packed by {what}, and is not {wanted}; end its name in that of its content, as in .tsv{ending}"
+        )
     known = foreign(head, lambda encoding: filter_command(path, f"iconv -f {encoding} -t UTF-8", "utf8"))
-    return f"{path}: {known or f'is no {wanted}; name one, or set the kind to that of the file'}"
+    return f"{path}: {known or f'is not {wanted}; name one, or set the kind to that of the file'}"
 
 
 def file_lines(path: str, counts: dict[str, int] | None = None, bad: BadRows | None = None) -> Iterator[str]:
@@ -171,7 +173,7 @@ class BadRows:
             log.warning("warning: skipped: %s", problem)
 
     def close(self) -> None:
-        """Say how many rows were skipped, at the end of the file."""
+        """Log the number of skipped rows, at the end of the file."""
         if self.count:
             log.warning("warning: %s: skipped %s row(s) that cannot be read", self.path, f"{self.count:,}")
             if self.reading.skipped is not None:

@@ -143,7 +143,7 @@ def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> st
             "delete the first row if it is a title or a comment"
         )
     raise SettingsError(
-        f"{where}: its first row has one cell, by each delimiter of {which}; a row holds a pair: set delimiter to what "
+        f"{where}: its first row has one cell, by each delimiter of {which}; a row has a pair: set delimiter to what "
         "separates its cells"
     )
 
@@ -173,7 +173,7 @@ def _row_problem(row: Sequence[str], record: Sequence[str], width: int, sep: str
         if not sep:
             return f"has {len(row)} cells, the first row {width}; correct or delete the row"
         name = "tab" if sep == "\t" else f"'{sep}'"
-        advice = f"put a cell that holds a {name} into quotation marks, or delete the {name} that is too much"
+        advice = f"put a cell that contains a {name} into quotation marks, or delete the {name} that is too much"
         return f"has {len(row)} cells, the first row {width}; {advice}"
     text = "\n".join(record)
     if sep and '\\"' in text:  # valid only in a quoted cell, where the quotation mark is doubled, or at its end

@@ -121,16 +121,16 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
             raise SettingsError(f"{where}: no key '{key}'; there is: {there}; set src_key and tgt_key") from None
     if not isinstance(value, str):
         advice = 'write "" for an empty sentence' if value is None else "write each sentence in quotation marks"
-        raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text; {advice}")
+        raise DataError(f"{where}: key '{key}' is {json.dumps(value)[:40]}, which is not text; {advice}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         code = f"\\u{ord(value[error.start]):04x}"
         raise DataError(
-            f"{where}: key '{key}' holds {code}, half of a surrogate pair and no character; remove it"
+            f"{where}: key '{key}' contains {code}, half of a surrogate pair and no character; remove it"
         ) from None
     if "\0" in value:
-        raise DataError(f"{where}: key '{key}' holds a NUL character; remove it")
+        raise DataError(f"{where}: key '{key}' contains a NUL character; remove it")
     return one_line(value)
 
 

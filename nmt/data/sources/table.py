@@ -50,7 +50,7 @@ def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str]
 
 
 def tell_columns(where: str, found: Sequence[str | None], languages: tuple[str, str]) -> None:
-    """Say which columns were found by their names, unless those are the language codes."""
+    """Log which columns were found by their names, unless the names are the language codes."""
     if [str(name).strip().lower() for name in found] != [language.lower() for language in languages]:
         names = (" ".join(str(name).split()) for name in found)
         log.info("%s: source column '%s', target column '%s'", where, *names)
@@ -134,7 +134,7 @@ def _are_given(source: Table) -> bool:
 def check_numbers(
     rows: Sequence[Sequence[str]], source: Table, numbers: tuple[int, int], where: str, read: Reading
 ) -> None:
-    """Refuse a column without text that is read as sentences by default, where another column holds text.
+    """Refuse a column without text that is read as sentences by default, where another column contains text.
 
     Args:
         rows: the first ones, without the header.
@@ -151,7 +151,7 @@ def check_numbers(
     for place in numbers:
         filled = [cell for cell in columns[place] if cell.strip()] if place < len(columns) else []
         if set(text) - {*numbers} and all(map(_NUMBER.fullmatch, filled)):
-            found = "holds numbers, not sentences" if filled else "is empty"
+            found = "contains numbers, not sentences" if filled else "is empty"
             raise SettingsError(
                 f"{where}: column {place} {found}; set src_column and tgt_column, counted from 0 "
                 f"(columns of text: {', '.join(map(str, text))})"
@@ -161,7 +161,7 @@ def check_numbers(
 def _check_header(
     rows: Sequence[Sequence[str]], columns: tuple[int, int], languages: tuple[str, str], where: str
 ) -> None:
-    """Find a first row that names the columns: by its words, or as the only row without a number in some columns.
+    """Detect a header row: by its words, or as the only row without a number in some columns.
 
     Raises:
         DataError: the names are those of two columns, or several columns hold numbers below the first row.
@@ -179,7 +179,7 @@ def _check_header(
     named = ", ".join(cell[:40] for cell in rows[0])
     if are_names(cells, languages) or above_numbers > 1:
         raise SettingsError(
-            f"{where}: looks like a header ({named}); set header: true to leave it out, or header: false if it is a "
+            f"{where}: looks like a header ({named}); set header: true to skip it, or header: false if it is a "
             "pair of sentences"
         )
     if above_numbers or like_names(cells, languages):

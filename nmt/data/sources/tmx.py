@@ -117,20 +117,20 @@ class _Units:
         self.found.clear()
 
     def report(self) -> None:
-        """Say, at the end of the file, how many units lack a language.
+        """Log, at the end of the file, the number of units that lack a language.
 
         Raises:
             DataError: every unit does.
         """
         both = " and ".join(self.wanted)
         if not self.count:
-            raise DataError(f"{self.name}: holds no translation units (<tu>); export it again")
+            raise DataError(f"{self.name}: contains no translation units (<tu>); export it again")
         if self.lacking == self.count:
             there = ", ".join(f"{code} ({units:,} units)" for code, units in sorted(self.languages.items())[:20])
             advice = "name two of them as the languages (data.src_lang and data.tgt_lang, or --langs)"
             raise DataError(f"{self.name}: no unit has both {both}; it has: {there or 'no language'}; {advice}")
         if self.lacking:
-            log.info("%s: left out %s of %s units without %s", self.name, f"{self.lacking:,}", f"{self.count:,}", both)
+            log.info("%s: skipped %s of %s units without %s", self.name, f"{self.lacking:,}", f"{self.count:,}", both)
 
     # ------------------------------------------------------------------------------------------------ handlers
 
@@ -140,7 +140,7 @@ class _Units:
         if self.depth == 1 and tag != "tmx":
             raise DataError(f"{self.name}: is XML of another kind (<{tag[:40]}>), not a translation memory (<tmx>)")
         if self.depth > MAX_DEPTH:
-            raise DataError(f"{self._where()}: has elements in more than {MAX_DEPTH} others; it is no such TMX file")
+            raise DataError(f"{self._where()}: nests more than {MAX_DEPTH} elements; is it a TMX file?")
         if self.segment is not None:
             if self.dropped or tag in NATIVE:
                 self.dropped += 1
@@ -174,7 +174,7 @@ class _Units:
             return
         self.length += len(text)
         if self.length > MAX_LINE:
-            self.problem = f"holds more than {MAX_LINE >> 20} Mi characters; a segment holds one sentence: split it"
+            self.problem = f"contains more than {MAX_LINE >> 20} Mi characters; a segment has one sentence: split it"
             self.segment.clear()
         else:
             self.segment.append(text)
@@ -233,7 +233,7 @@ class _Units:
         head = block.removeprefix(BOM)
         if head.lstrip()[:1] != b"<" and not head.startswith((b"\xff\xfe<", b"\xfe\xff\0<", b"<\0", b"\0<")):
             known = foreign(block, self._convert)
-            raise DataError(f"{self.name}: {known or 'is no translation memory (TMX): it does not begin with XML'}")
+            raise DataError(f"{self.name}: {known or 'is not a translation memory (TMX): it does not begin with XML'}")
 
     def _malformed(self, error: expat.ExpatError, end: bool) -> str:
         """The message for text that is not well-formed."""
@@ -248,7 +248,7 @@ class _Units:
         """What is wrong with the beginning or the end of a document."""
         if error.code in (_JUNK, _DECLARATION) and self.count:
             rest = f"tail -n +{error.lineno} {shlex.quote(self.name)} > {shlex.quote(self.name + '.2')}"
-            return f"begins a second document; write it to a file of its own, and delete it here: {rest}"
+            return f"begins a second document; write it to a separate file, and delete it here: {rest}"
         if error.code == _DECLARATION:
             return f"has lines before the XML declaration; remove them: {self._filter(_FROM_DECLARATION, 'clean')}"
         if error.code == _ENCODING:
@@ -264,7 +264,7 @@ class _Units:
             return f"{reason}; if the file is Windows-1252 (Western European): {self._convert('WINDOWS-1252')}"
         if found and found[0] < 0x20 and found[:1] not in b"\t\n\r":
             command = self._filter(f"tr -d '\\{found[0]:03o}'", "clean")
-            return f"holds the control character 0x{found[0]:02x}, which XML excludes; remove it: {command}"
+            return f"contains the control character 0x{found[0]:02x}, which XML excludes; remove it: {command}"
         if reference := re.match(rb"&#?[\w.-]+;", found):
             name = reference[0].decode("ascii", "replace")
             meant = unescape(name)

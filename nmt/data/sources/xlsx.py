@@ -70,7 +70,7 @@ def _sheet_pairs(book: Any, sheet: Any, formulas: Any, source: XlsxSource, readi
         cells += [""] * (1 + max(src, tgt) - len(cells))
         if NO_VALUE in (cells[src], cells[tgt]):
             advice = "open and save the workbook in Excel or LibreOffice, which compute it"
-            bad(f"{path}: sheet '{sheet.title}', row {number}: holds a formula without a stored value; {advice}")
+            bad(f"{path}: sheet '{sheet.title}', row {number}: contains a formula without a stored value; {advice}")
             continue
         yield one_line(cells[src]), one_line(cells[tgt])
 
@@ -145,7 +145,7 @@ def _check_workbook(path: str) -> None:
             raise DataError(f"{path}: is a workbook protected by a password; save it without a password")
         raise DataError(f"{path}: is an old Excel workbook (XLS); save it as XLSX or as CSV in UTF-8")
     if not head.startswith(b"PK"):
-        raise DataError(of_another_kind(path, head, "Excel workbook (XLSX)"))
+        raise DataError(of_another_kind(path, head, "an Excel workbook (XLSX)"))
     with open_zip(path) as archive:
         names = {entry.filename for entry in archive.infolist()}
         if "[Content_Types].xml" not in names:
@@ -231,9 +231,9 @@ def _text(cell: Any, where: str) -> str:
         return ""
     if isinstance(value, str):
         if cell.data_type == "e":
-            raise DataError(f"{where}: holds the error {value}; correct the formula")
+            raise DataError(f"{where}: contains the error {value}; correct the formula")
         if "\0" in value:
-            raise DataError(f"{where}: holds a NUL character; remove it")
+            raise DataError(f"{where}: contains a NUL character; remove it")
         return value.replace("_x000D_", "\r")  # as Excel writes a carriage return
     if isinstance(value, bool):
         return str(value).upper()

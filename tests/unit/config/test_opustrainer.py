@@ -23,8 +23,7 @@ mid:
 end: [clean 0.2, mined 0.8, until mined inf]
 modifiers:
   - [UpperCase: 0.07, TitleCase: 0.05]
-  - Tags: 0.02
-    augment: 1
+  - {Tags: 0.02, augment: 1, custom_detok_src: null, custom_detok_trg: spaces, spm_vocab: vocab.spm}
 seed: 1111
 num_fields: 3
 trainer: marian -c x
@@ -54,20 +53,28 @@ def test_datasets_stages_and_modifiers(tmp_path):
         None, [{"char_swap": 0.5}], None,
     ]  # fmt: skip
     assert data.symbols == ["__source__", "__target__", "__done__"]
+    assert [one.source.on_bad_row for one in data.train.datasets] == ["skip", "skip"]  # by num_fields
+    several = read(tmp_path, CURRICULUM.replace("a/clean.tsv.gz", "[a.tsv, b.tsv]").replace("num_fields: 3\n", ""))
+    assert several.train.datasets[0].source.path == [str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")]
+    assert several.train.datasets[0].source.on_bad_row == "error"
 
 
 @pytest.mark.parametrize(("before", "after", "message"), [
     ("seed: 1111", "sed: 1111", "sed: unknown key"),
     ("clean 0.7", "clena 0.7", "mid: no dataset clena in datasets"),
-    ("clean 0.7", "clean much", "mid: 'much' is no weight"),
+    ("clean 0.7", "clean much", "mid: 'much' is not a weight"),
     ("until clean 1]", "clean 1]", "mid: 'clean 1' must be until DATASET EPOCHS"),
     ("until clean 2", "until clean inf", "stages.start: has no end, but a stage follows"),
-    ("until clean 2", "until mined 2", "epoch_of: the stage reads no dataset mined"),
+    ("until clean 2", "until mined 2", "start: 'until mined 2' would never end the stage, which does not read mined"),
     ("[start, mid, end]", "[start, other]", "other: the stage is not described"),
-    ("Typos: 0.1", "Retokenize: 1.0", "Input tag 'Retokenize'"),
-    ("char_swap: 0.5", "swap: 0.5", "swap"),
-    ("UpperCase: 0.07", "UpperCase: 7", "less than or equal to 1"),
-    ("TitleCase: 0.05", "UpperCase: 0.05", "the modifier UpperCase is given twice"),
+    ("Typos: 0.1", "Retokenize: 1.0", "mid.modifiers: Retokenize: is not needed"),
+    ("Typos: 0.1", "Typoes: 0.1", "train.yml: mid.modifiers: Typoes: unknown modifier; known are UpperCase, TitleCase"),
+    ("char_swap: 0.5", "swap: 0.5", "train.yml: mid.modifiers: Typos.swap: unknown key; known are char_swap, miss"),
+    ("UpperCase: 0.07", "UpperCase: 7", "train.yml: modifiers: UpperCase: 7: must be less than or equal to 1"),
+    ("TitleCase: 0.05", "UpperCase: 0.05", "modifiers: the modifier UpperCase is given twice"),
+    ("augment: 1", "augment: 1, replace: 1", "modifiers: Tags: the sum of augment and replace must be at most 1"),
+    ("trg: spaces", "trg: zh", "modifiers: Tags.custom_detok_trg: 'zh': only words between spaces can"),
+    ("clean: a/clean.tsv.gz,", "clean: 3,", "datasets.clean: must be the path of a file, or a list of such paths"),
     ("datasets: {clean: a/clean.tsv.gz, mined: mined.tsv, unused: nothing.tsv}", "datasets: []", "must be a mapping"),
     ("stages: [start, mid, end]", "stages: *x", "not valid YAML"),
 ])  # fmt: skip

@@ -81,7 +81,7 @@ def test_a_source_with_its_keys(source):
     written = source_of(["{path: a.csv, src_column: 2, tgt_column: 1}"], LANGUAGES)
     assert read_material(written, LANGUAGES).sample[0][1] == ("Zeile 0", "line 0")
     assert source_of(["csv"], LANGUAGES) == {"kind": "auto", "path": "csv"}  # a folder with the name of a kind
-    with pytest.raises(DataError, match="is no mapping; write a source as"):
+    with pytest.raises(DataError, match="is not a mapping; write a source as"):
         source_of(["{path: a.csv"], LANGUAGES)
     with pytest.raises(DataError, match="a name is empty"):
         source_of([""], LANGUAGES)
@@ -97,7 +97,7 @@ def test_a_source_with_its_keys(source):
     [
         (
             "a\tb\tc\n1\t2\n",
-            r"; to leave out such rows, write the data as '\{kind: tsv, path: \"a\.tsv\", on_bad_row: skip\}'",
+            r"; to skip such rows, write the data as '\{kind: tsv, path: \"a\.tsv\", on_bad_row: skip\}'",
         ),
         ("German\tFrench\na\tb\n", r"; write keys with the data as '\{kind: tsv, path: \"a\.tsv\", KEY: VALUE\}'"),
     ],
@@ -112,8 +112,8 @@ def test_keys_that_a_message_names_can_be_given(source, text, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("empty", r"empty: holds no parallel text: no files that end in \.en and \.de"),
-        ("notes", r"notes: holds no parallel text"),
+        ("empty", r"empty: contains no parallel text: no files that end in \.en and \.de"),
+        ("notes", r"notes: contains no parallel text"),
         ("https://example.com/a.zip", r"is an address; download the file"),
     ],
 )

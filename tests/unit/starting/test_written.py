@@ -76,7 +76,7 @@ def test_numbers_in_comments_are_those_of_the_settings(case):
         assert number(r"([\d,]+) batches make an update of", comment) == train["accumulate"]
         assert number(r"make an update of ([\d,]+) tokens", comment) == tokens
     assert ("more time would help" in comment) == (3 * steps < train["max_steps"])
-    if more := re.search(r"so many pairs repay ([\d,]+) updates", comment):
+    if more := re.search(r"these pairs are worth ([\d,]+) updates", comment):
         assert int(more[1].replace(",", "")) == train["max_steps"]
     if width := re.search(r"suit a model of width (\d+)", comment):
         assert int(width[1]) == settings["model"]["d_model"]

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,7 +158,21 @@ def test_a_schedule_that_ends_after_the_run_is_not_stretched():
 )  # fmt: skip
 def test_what_to_raise(settings, progress, expected):
     reached = Progress(**progress)
-    assert plan.further(config(**settings), reached, Pace.of(reached, 120, 1)) == expected
+    order = SimpleNamespace(length=lambda epoch: (120, True), accumulate=1, examples=None)
+    assert plan.further(config(**settings), reached, Pace.of(reached, order)) == expected
+
+
+def test_unequal_epochs_of_a_mixture_are_counted():
+    lengths = [4, 20, 5, 6]
+    order = SimpleNamespace(
+        length=lambda epoch: (lengths[epoch], True), accumulate=2, examples=(), steps=lambda n: sum(lengths[:n])
+    )
+    for epoch, position, step in ((0, 0, 0), (1, 7, 8), (2, 0, 24), (3, 12, 35)):
+        pace = Pace.of(Progress(step=step, epoch=epoch, position=position), order)
+        assert pace.epoch_start == 0
+        assert plan.planned_steps(config(max_epochs=4), pace) == 35
+    first = config(max_epochs=4, total_steps=35)
+    assert plan.check_resumed(first, first, None, Pace.of(Progress(step=8, epoch=1, position=7), order)) is None
 
 
 @pytest.mark.parametrize(

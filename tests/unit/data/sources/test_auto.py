@@ -79,7 +79,7 @@ def test_the_kind_of_a_name(
         ({"path": "d/c"}, "d/c: no such file; check the path"),
         ({"path": "missing.tmx"}, "missing.tmx: no such file; check the path"),
         ({"path": "d/missing"}, "d/missing: no such file; check the path"),
-        ({"path": "j"}, "j: holds files of several kinds; name one of them, such as j/1.tmx, j/2.zip"),
+        ({"path": "j"}, "j: contains files of several kinds; name one of them, such as j/1.tmx, j/2.zip"),
         ({"path": "k/a.txt"}, "k/a.txt: its ending does not tell its kind, and no file ends in .en or .de beside it; "
          "set kind, or name two files of text: {kind: text, src: FILE, tgt: FILE}"),
         ({"path": "g/a.jsonl", "header": True}, "g/a.jsonl: is read as kind: jsonl, which has no header; remove "

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nmt.data import demo
+from nmt.data.sources import demo as demo_source
 from nmt.data.sources.base import lookup
 from nmt.errors import DataError
 from tests.unit.data.corpora import message, pairs, pairs_of
@@ -61,7 +62,7 @@ def test_jsonl_keys_default_to_the_languages(tmp_path: Path) -> None:
 
 
 def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "generate", lambda seed: {"test": [demo.Pair(f"a{seed}", "b")], "train": []})
+    monkeypatch.setattr(demo_source, "_corpus", lambda seed: {"test": [demo.Pair(f"a{seed}", "b")], "train": []})
     assert pairs_of({"kind": "demo", "part": "test"}) == [("a1", "b")]
     assert pairs_of({"kind": "demo", "part": "test", "seed": 2}) == [("a2", "b")]
 
@@ -89,7 +90,7 @@ GZ = gzip.compress(NUMBERS, mtime=0)
         (
             "a.txt",
             b"a\nb\0c\n",
-            "a.txt:2: holds a NUL character; is it a text file, in UTF-8? if so, remove "
+            "a.txt:2: contains a NUL character; is it a text file, in UTF-8? if so, remove "
             "them: tr -d '\\000' < a.txt > a.txt.clean",
         ),
         (
@@ -98,7 +99,7 @@ GZ = gzip.compress(NUMBERS, mtime=0)
             "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8; find its encoding "
             "(iconv -l lists them all): iconv -f ENCODING -t UTF-8 < a.txt > a.txt.utf8",
         ),
-        ("a.gz", b"plain text\n", "a.gz: is no gzip file, although its name says so; rename or compress it"),
+        ("a.gz", b"plain text\n", "a.gz: is not gzip-compressed, despite its name; rename or compress it"),
         ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it again"),
         (
             "a.gz",
@@ -165,10 +166,8 @@ def test_a_column_of_numbers_beside_text_is_refused(here: Path, kind: str) -> No
         else:
             sep = "\t" if kind == "tsv" else ";"
             (here / f"{name}.{kind}").write_text("".join(sep.join(row) + "\n" for row in content))
-    said = (
-        "column 0 holds numbers, not sentences; set src_column and tgt_column, counted from 0 (columns of text: 1, 3)"
-    )
-    assert message(kind=kind, path=f"a.{kind}").endswith(f"1: {said}")
+    said = "column 0 contains numbers, not sentences; set src_column and tgt_column, counted from 0"
+    assert message(kind=kind, path=f"a.{kind}").endswith(f"1: {said} (columns of text: 1, 3)")
     assert pairs(kind=kind, path=f"a.{kind}", src_column=1, tgt_column=3)[0] == ("one", "ONE")
     assert pairs(kind=kind, path=f"a.{kind}", src_column=0, tgt_column=1)[0] == ("1", "one")
     assert pairs(kind=kind, path=f"a.{kind}", lenient=True)[0] == ("1", "one")
@@ -261,12 +260,12 @@ def test_blank_lines_at_the_end_of_one_file(here: Path) -> None:
         (
             "jsonl",
             '{"de": "a", "en": null}',
-            "f:1: key 'en' holds null, which is not text; write \"\" for an empty sentence",
+            "f:1: key 'en' is null, which is not text; write \"\" for an empty sentence",
         ),
         (
             "jsonl",
             '{"de": 3, "en": "b"}',
-            "f:1: key 'de' holds 3, which is not text; write each sentence in quotation marks",
+            "f:1: key 'de' is 3, which is not text; write each sentence in quotation marks",
         ),
         (
             "jsonl",
@@ -274,11 +273,11 @@ def test_blank_lines_at_the_end_of_one_file(here: Path) -> None:
             "f:1: not valid JSON: Expecting property name enclosed in double quotes (column 2); it is a dictionary of "
             "Python: write the rows by json.dumps",
         ),
-        ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' holds a NUL character; remove it"),
+        ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' contains a NUL character; remove it"),
         (
             "jsonl",
             '{"de": "a", "en": "\\ud800"}',
-            "f:1: key 'en' holds \\ud800, half of a surrogate pair and no character; remove it",
+            "f:1: key 'en' contains \\ud800, half of a surrogate pair and no character; remove it",
         ),
     ],
 )
@@ -295,7 +294,7 @@ def test_malformed_rows(tmp_path: Path, kind: str, data: str, message: str) -> N
         ("one\ntwo\n", "one\ntwo\n", "a and b: source and target are equal in 2 of 2 pairs"),
         ("one\ntwo\nOK\n", "eins\nzwei\nOK\n", ""),
         ("English\none\n", "German\neins\n", "a:1 and b:1 look like headings (English, German)"),
-        ("one\rtwo\nthree\n", "eins\ndrei\n", "a:1: holds a carriage return within the line"),
+        ("one\rtwo\nthree\n", "eins\ndrei\n", "a:1: contains a carriage return within the line"),
         ('{"en": "one"}\n{"en": "two"}\n', "eins\nzwei\n", "a:1: is a JSON object, read as a sentence; kind: jsonl"),
         ("one\teins\ntwo\tzwei\n", "eins\nzwei\n", "a: has a tab in every line, read as white space; kind: tsv"),
         ("one\ttab\ntwo\n", "eins\nzwei\n", ""),
