@@ -27,6 +27,7 @@ from typing import Any
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import read_manifest
 from nmt.errors import DataError, NmtError
+from nmt.interop.export import check_exportable
 from nmt.interop.parity import Lines, compare, judge
 from nmt.interop.targets import TARGETS, Exported, load_target
 from nmt.run.directory import Run
@@ -72,7 +73,7 @@ def measure(path: str, peer: str, known: dict[str, list[Translation]]) -> Iterat
     run, target = Run.open(path), load_target(name)
     config = run.load_config()
     try:
-        target.check(run, config)
+        check_exportable(name, target, run, config, "float32")
         exported = Exported(run, config, load_translator(run), "float32", lines_of(run))
     except NmtError as error:
         for weights in weights_of(peer):

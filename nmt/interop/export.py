@@ -69,7 +69,7 @@ def export(
     """
     # Check
     config, target = configured(run, search or {}), load_target(name)
-    _check(name, target, run, config, weights)
+    check_exportable(name, target, run, config, weights)
     if output is None:
         run.refuse_links()
         output = run.path / "export" / f"{name}-{weights}"
@@ -124,7 +124,7 @@ def _verified(target: Target, folder: Path, exported: Exported, difference: floa
     return found
 
 
-def _check(name: str, target: Target, run: Run, config: Config, weights: str) -> None:
+def check_exportable(name: str, target: Target, run: Run, config: Config, weights: str) -> None:
     """Check what can be checked before the weights are read.
 
     Raises:

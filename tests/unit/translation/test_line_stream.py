@@ -181,7 +181,7 @@ def test_a_document_keeps_its_bytes_and_names_those_that_are_no_text():
     ("content", "strict", "expected"),
     [
         (b"<html><head>\n\xe9\n", True, "in:2: not valid UTF-8 (byte 0xe9 at column 1); convert the file to UTF-8; "),
-        (b"<p>\n\0\n", True, r"in:2: holds a NUL character; is it a text file, in UTF-8? if so, remove them: tr -d"),
+        (b"<p>\n\0\n", True, r"in:2: contains a NUL character; is it a text file, in UTF-8? if so, remove them: tr -d"),
         (b"caf\xe9\n" * 10, False, "in:1: not valid UTF-8 (byte 0xe9 at column 4)"),
     ],
 )
