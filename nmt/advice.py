@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 # Values that other toolkits use, by the last part of the key (``train.device``: ``device``). What stands here is
@@ -209,6 +210,18 @@ COMMANDS = {
     "help": "--help",
     "version": "--version",
 }
+
+
+_UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
+_TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
+
+
+def minutes_of(text: str) -> float | None:
+    """Minutes of a time such as ``30m``, ``8h`` or ``1h30m``; None for other texts."""
+    compact = text.replace(" ", "").lower()
+    if not _TIME.fullmatch(compact):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", compact))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

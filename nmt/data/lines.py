@@ -60,7 +60,12 @@ def cannot_open(path: str, error: OSError) -> str:
             stem, ending = os.path.splitext(path)
             others = [stem] if ending in _ENDINGS else [path + ending for ending in _ENDINGS]
             found = [other for other in others if Path(other).is_file()]
-            return f"{path}: no such file; " + (f"did you mean {found[0]}?" if found else "check the path")
+            found += [home for home in [os.path.expanduser(path)] if home != path and os.path.exists(home)]
+            if found:
+                return f"{path}: no such file; did you mean {found[0]}?"
+            if os.path.islink(path):
+                return f"{path}: is a link to {os.readlink(path)}, which does not exist; correct the link"
+            return f"{path}: no such file; check the path"
         case IsADirectoryError():
             return f"{path}: is a folder; name a file in it"
         case PermissionError():
@@ -93,6 +98,11 @@ _PACKED: list[tuple[str, str, bytes, str]] = [  # name, ending, first bytes, com
 ]
 _ENDINGS = [ending for _, ending, _, _ in _PACKED]
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # "BZh" alone may begin a text
+
+
+def packed_by(head: bytes) -> tuple[str, str] | None:
+    """The compression of a file and the usual ending of its name, by its first bytes; None for other files."""
+    return next(((kind, ending) for kind, ending, magic, _ in _PACKED if head.startswith(magic)), None)
 
 
 class _Unpacked:

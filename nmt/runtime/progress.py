@@ -97,11 +97,12 @@ class Step:
         if not self.unit:
             return f"{self.label}: {duration(seconds)}"
         rate = self.done / seconds if seconds > 0 else 0.0
+        speed = f"{rate:,.0f}" if rate >= 1 else f"{rate:.2g}"
         if self.total is None:
-            return f"{self.label}: {self.done:,} {self.unit}, {rate:,.0f} {self.unit}/s"
+            return f"{self.label}: {self.done:,} {self.unit}, {speed} {self.unit}/s"
         left = f", {duration((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""
         share = f"{self.done / self.total:.0%}" if self.total else "100%"
-        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit} ({share}), {rate:,.0f} {self.unit}/s{left}"
+        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit} ({share}), {speed} {self.unit}/s{left}"
 
     def close(self) -> None:
         self.ended.set()

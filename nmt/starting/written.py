@@ -28,7 +28,8 @@ def to_text(choice: NewModel | Tuned, material: Material, device: str, command: 
         next_command: that trains.
     """
     body = _body_of_tuning(choice) if isinstance(choice, Tuned) else _body(choice)
-    return "".join(f"{line}\n" for line in [*_head(choice, material, device, command, next_command), *body])
+    lines = [*_head(choice, material, device, command, next_command), *body]
+    return "".join(f"{_printable(line)}\n" for line in lines)
 
 
 def expectations(choice: Choice, device: str) -> list[str]:
@@ -205,10 +206,21 @@ def flow(value: Any) -> str:
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        return value if plain else _quoted(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """A text in quotation marks. Characters that YAML refuses or takes for the end of a line are escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
+
+
+def _printable(line: str) -> str:
+    """A line of the file, in whose comments a name may have control characters, which YAML refuses."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
 
 
 def _is_holdout(source: Any) -> bool:

@@ -203,8 +203,8 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "a translation memory without the language": (
         {"a.tmx": b"<tmx><body><tu><tuv xml:lang='en-US'><seg>x</seg></tuv><tuv xml:lang='fr'><seg>y</seg></tuv></tu>"
          b"</body></tmx>"}, "a.tmx",
-        "a.tmx: no unit has both en and de; it has: en-US (1 units), fr (1 units); set data.src_lang and data.tgt_lang "
-        "to two of them"),
+        "a.tmx: no unit has both en and de; it has: en-US (1 units), fr (1 units); name two of them as the languages "
+        "(data.src_lang and data.tgt_lang, or --langs)"),
     "a CSV header as a pair": ({"a.csv": b"German,French\none,eins\n"}, "a.csv",
         "a.csv:1: looks like a header (German, French); set header: true to skip it, or header: false if it is a "
         "pair of sentences"),

@@ -157,12 +157,22 @@ ERRORS = [
     (["mine", *FILES, "--langs", "en"], "--langs en: give two language codes, such as en-de, or pt-BR:en"),
     (["mine", *FILES, "--langs", "en-de-fr"], "--langs en-de-fr: give two language codes"),
     (["mine", *FILES, "--langs", "en-en"], "--langs en-en: source and target are the same language; name two"),
+    (["mine", *FILES, "--langs", "EN-en"], "--langs EN-en: source and target are the same language; name two"),
+    (["mine", *FILES, "--langs", "zh-Hans-en"], "--langs zh-Hans-en: give two language codes, such as en-de, or"
+     " pt-BR:en with hyphens inside"),
+    (["mine", "a\x07\nb.tsv", *LANGUAGES], "a\\x07\\nb.tsv: the name has a control character; rename it"),
+    (["mine", *FILES, *LANGUAGES, "--time", "0m"], "--time 0m: is too short to train anything; give at least 1m"),
+    (["mine", *FILES, *LANGUAGES, "--time", "9" * 400 + "h"], f"--time {'9' * 400}h: is too long; give at most 365d"),
     (["mine", *LANGUAGES], "name the data: one file, folder or hub id, or two text files"),
-    (["configs/mine.yaml", *FILES, *LANGUAGES], "configs/mine.yaml: is not a valid name; use letters, digits, dots, "
-     "hyphens and underscores; try mine"),
+    (["configs/mine.yaml", *FILES, *LANGUAGES], "configs/mine.yaml: is not a valid name; use letters from a to"
+     " z, digits, dots, hyphens and underscores; try mine"),
     (["-", *FILES, *LANGUAGES], "-: is not a valid name; use letters"),
-    (["mine", *FILES, *LANGUAGES, "--time", "10"], "--time 10: is not a duration; write a number with d, h, m or s, "
-     "such as 30m, 8h or 1h30m"),
+    (["Übung für alle", *FILES, *LANGUAGES], "Übung für alle: is not a valid name; use letters from a to z,"
+     " digits, dots, hyphens and underscores; try Ubung-fur-alle"),
+    (["mine", *FILES, *LANGUAGES, "--time", "2h", "30m"], "30m: is a time, not a file; write it after --time, in one"
+     " word such as 1h30m"),
+    (["mine", *FILES, *LANGUAGES, "--time", "10"], "--time 10: is not a duration; write a number with d, h, m or s,"
+     " such as 30m, 8h or 1h30m"),
     (["mine", *FILES, *LANGUAGES, "--time", "soon"], "--time soon: is not a duration"),
     (["mine", *FILES, *LANGUAGES, "--time", "20s"], "--time 20s: is too short to train anything; give at least 1m"),
     (["mine", *FILES, "test.src", *LANGUAGES], "3 names of data: give one file, folder or hub id, or two text files"),

@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nmt.config.data import AutoSource, PlainSource, Source
+from nmt.config.data import AutoSource, PlainSource, Source, as_list
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
-from nmt.data.lines import cannot_open
+from nmt.data.lines import cannot_open, filter_command
 from nmt.data.sources import reader
 from nmt.data.sources.base import Pairs, Reading, file_lines
 from nmt.data.sources.headings import columns
-from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name, without_partner
+from nmt.data.sources.language_pairs import language_of, language_pairs, role_of, unpacked_name, without_partner
 from nmt.data.sources.table import tell_columns
 from nmt.errors import DataError, SettingsError
 
@@ -36,7 +36,18 @@ _RENAMED = {"jsonl": {"src_column": "src_key", "tgt_column": "tgt_key"}}  # keys
 def read(source: AutoSource, reading: Reading) -> Pairs:
     found = resolve(source, reading)
     log.info("%s: read as kind: %s (%s)", source.path, found.kind, reader(found).name(found))
+    files: Any = getattr(found, "src", None) or getattr(found, "path", source.path)
+    _tell_parts(source.path, as_list(files))
     yield from reader(found).read(found, reading)
+
+
+def _tell_parts(path: str, files: list[str]) -> None:
+    """Warn if the files of a folder are of several parts by their names, and all of them are read."""
+    roles = [role_of(file) for file in files]
+    other = next((file for file, role in zip(files, roles, strict=True) if role in ("valid", "test")), None)
+    if other is not None and "train" in roles:
+        what = "is for validation or test by its name, and is read as well; name the files of each part"
+        log.warning("warning: %s: %s %s", path, other, what)
 
 
 def describe(source: AutoSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
@@ -58,8 +69,8 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
         DataError: the kind is not known, or has no such settings.
     """
     kind, fields = _kind(source.path, reading)
-    if kind == "tsv":
-        fields |= _headings(source, reading)
+    if kind == "tsv" and source.header is not False and source.src_column is None and source.tgt_column is None:
+        fields |= tsv_columns(as_list(fields["path"])[0], reading)
     given = source.model_dump(exclude={"kind", "path"}, exclude_defaults=True)
     renamed = _RENAMED.get(kind, {})
     fields |= {renamed.get(key, key): value for key, value in given.items()}
@@ -149,6 +160,9 @@ def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return "tsv", {"path": path}
     if first and all(line.startswith("{") for line in first):
         return "jsonl", {"path": path}
+    if first and all(" ||| " in line for line in first):
+        command = filter_command(path, r"sed 's/ ||| /\t/g'", "tsv")
+        raise DataError(f"{path}: its sentences are separated by |||; convert it to tab-separated text: {command}")
     src, tgt = reading.languages
     raise SettingsError(
         f"{path}: its ending does not tell its kind, and no file ends in .{src} or .{tgt} beside it; set kind, or name "
@@ -168,21 +182,24 @@ def files_of(folder: str) -> list[str]:
     """The paths of the files of a folder, but hidden ones; none if the folder cannot be read."""
     try:
         with os.scandir(folder or ".") as entries:
-            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-            return sorted(os.path.join(folder, name) for name in names)
+            return sorted(os.path.join(folder, entry.name) for entry in entries if _is_visible_file(entry))
     except OSError:
         return []
+
+
+def _is_visible_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file() and not entry.name.startswith(".")
+    except OSError:  # a link to itself, or into a folder that cannot be read
+        return False
 
 
 def _text(found: list[tuple[str, str]]) -> dict[str, Any]:
     return {"src": [src for src, _ in found], "tgt": [tgt for _, tgt in found]}
 
 
-def _headings(source: AutoSource, reading: Reading) -> Mapping[str, Any]:
+def tsv_columns(path: str, reading: Reading) -> Mapping[str, Any]:
     """The columns of a TSV file whose headings mean the source and the target."""
-    path = source.path
-    if source.header is False or source.src_column is not None or source.tgt_column is not None or os.path.isdir(path):
-        return {}
     row = next((line for line in file_lines(path) if line.strip()), "").split("\t")
     src, tgt = columns(row, reading.languages)
     if not src or not tgt:

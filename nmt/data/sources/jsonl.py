@@ -96,6 +96,8 @@ def _one_value(path: str, line: str, reading: Reading) -> str:
     start = line.strip()[0]
     if start not in "[{":
         return "; tab-separated files are kind: tsv" if "\t" in line else _CORRECT
+    if re.match(r"\s*\{\s*'", line):
+        return "; it is a dictionary of Python: write the rows by json.dumps"
     name, query = shlex.quote(path), "'.[]'" if start == "[" else "."
     if re.match(r'\s*\[\s*"', line):  # an array of sentences on each line
         query = shlex.quote("{{{}: .[0], {}: .[1]}}".format(*(json.dumps(code) for code in reading.languages)))

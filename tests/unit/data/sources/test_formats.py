@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import random
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -94,6 +95,10 @@ def test_csv_forms(here: Path, text: str, fields: dict[str, Any], expected: list
         ("a;b\n".encode("utf-16"), {}, "a: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a > "
          "a.utf8"),
         (b"PK\x03\x04xl/workbook", {}, "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
+        ("# of 2024\n" + "one,eins\n" * 3, {}, "a: its first row has one cell, and those below have several, "
+         "separated by ','; delete the first row if it is a title or a comment"),
+        ("'one, two','eins'\n" * 3, {}, "a: its cells stand in apostrophes, which CSV does not know; save it again "
+         "with quotation marks (\"), or take them for text by quotes: false"),
     ],
 )  # fmt: skip
 def test_csv_mistakes(here: Path, data: str | bytes, fields: dict[str, Any], said: str) -> None:
@@ -224,11 +229,11 @@ def test_compressed_files_of_every_kind(here: Path, pack: Any) -> None:
     ("data", "said"),
     [
         (START + unit(("en-US", "a"), ("fr", "b")) + END, "a: no unit has both en and de; it has: en-US (1 units), fr "
-         "(1 units); set data.src_lang and data.tgt_lang to two of them"),
-        (START + END, "a: contains no translation units (<tu>)"),
+         "(1 units); name two of them as the languages (data.src_lang and data.tgt_lang, or --langs)"),
+        (START + END, "a: contains no translation units (<tu>); export it again"),
         (START + unit(("en", "a"), ("de", "b")), "a:7: ends before </tmx>; is the file cut off? copy it again"),
         (START + "<tu><tuv><seg>a</seg></tuv></tu>" + END, "a:6: has a variant without a language (xml:lang); add it"),
-        (START + unit(("en", "a & b"), ("de", "c")) + END, "a:6: not valid XML: not well-formed (invalid token) "
+        (START + unit(("en", "a < b"), ("de", "c")) + END, "a:6: not valid XML: not well-formed (invalid token) "
          "(column 55); correct the file, or export it again"),
         ((START + unit(("en", "für"), ("de", "c")) + END).encode("cp1252"), "a:6: not valid XML: not well-formed "
          "(invalid token) (column 53); if the file is Windows-1252 (Western European): iconv -f WINDOWS-1252 -t UTF-8 "
@@ -245,6 +250,48 @@ def test_compressed_files_of_every_kind(here: Path, pack: Any) -> None:
 def test_tmx_mistakes(here: Path, data: str | bytes, said: str) -> None:
     write("a", data)
     assert message(kind="tmx", path="a") == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "left"),
+    [
+        ("a & b", "has an & that begins no entity; write it as &amp;", "a & b"),
+        ("AT&T &lt;", "has an & that begins no entity; write it as &amp;", "AT&T <"),
+        ("a&nbsp;b", "XML does not know &nbsp;; replace it", "a\xa0b"),
+        ("a&nosuch;b", "XML does not know &nosuch;; replace it", "ab"),
+        ("a&#x1F;b", "XML does not know &#x1F;; replace it", "ab"),
+        ("a\x0bb", "contains the control character 0x0b, which XML excludes; remove it", "ab"),
+    ],
+)
+def test_tmx_that_a_command_corrects(here: Path, text: str, said: str, left: str) -> None:
+    write("a", START.replace('<!DOCTYPE tmx SYSTEM "tmx14.dtd">', "") + unit(("en", text), ("de", "c")) + END)
+    told = message(kind="tmx", path="a")
+    start, command = told.split(f"{said}: ")
+    assert re.fullmatch(r"a:\d: ", start)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert pairs(kind="tmx", path="a.clean") == [(left, "c")]
+
+
+def test_tmx_documents_that_a_command_corrects(here: Path) -> None:
+    text = "<tmx><body>" + unit(("en", "one"), ("de", "eins")) + END
+    head = '<?xml version="1.0" encoding="{}"?>\n'
+    for written, said, made in [
+        (text + text, "a:4: begins a second document; write it to a separate file, and delete it here: ", "a.2"),
+        (head.format("UTF-8") + text + head.format("UTF-8") + text, "a:5: begins a second document; ", "a.2"),
+        ("\n \n" + head.format("UTF-8") + text, "a:3: has lines before the XML declaration; remove them: ", "a.clean"),
+        (head.format("UTF-16") + text, "a:1: declares another encoding than it has; if it is UTF-8: ", "a.utf8"),
+    ]:
+        write("a", written)
+        told = message(kind="tmx", path="a")
+        assert told.startswith(said), told
+        subprocess.run(["sh", "-c", told.rpartition(": ")[2]], check=True)
+        assert pairs(kind="tmx", path=made) == [("one", "eins")]
+
+
+def test_tmx_in_capitals(here: Path) -> None:
+    text = START + unit(("en", "one"), ("de", "eins")) + END
+    write("a", re.sub("</?[a-z]+|xml:lang", lambda found: found[0].upper(), text.split("\n", 2)[2]))
+    assert pairs(kind="tmx", path="a") == [("one", "eins")]
 
 
 @pytest.mark.parametrize(
@@ -437,6 +484,11 @@ def test_xlsx_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
          "tgt_column 2, counted from 0"),
     ]:  # fmt: skip
         assert message(kind="xlsx", path="a.xlsx", **fields) == said
+    workbook("b.xlsx", {"Read me": [["How to use this file"]], "Terms": bad})
+    assert message(kind="xlsx", path="b.xlsx") == (
+        "b.xlsx: sheet 'Read me', row 1: has 1 column(s), but src_column is 0 and tgt_column 1, counted from 0; or "
+        "name another sheet: Terms"
+    )
     assert pairs(kind="xlsx", path="a.xlsx", sheet="Data", on_bad_row="skip") == [("one", "eins"), ("two", "zwei")]
     assert "a.xlsx: skipped 1 row(s) that cannot be read" in caplog.text
 
@@ -528,8 +580,13 @@ def test_zip_of_a_translation_memory(here: Path) -> None:
 def test_zip_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive("a.zip", {"README": "x", "a.en": "one\n", "a.fr": "un\n"})
     assert message(kind="zip", path="a.zip") == (
-        "a.zip: contains no files that end in .en and .de, and no .tmx file; check src_lang, tgt_lang and members; it "
-        "contains: README, a.en, a.fr"
+        "a.zip: contains no files that end in .en and .de, and no .tmx file; check the languages (src_lang, tgt_lang) "
+        "and members; it contains: README, a.en, a.fr"
+    )
+    archive("h.zip", {"README": "x", "d/corpus.csv": "en,de\none,eins\n"})
+    assert message(kind="zip", path="h.zip") == (
+        "h.zip: contains no files that end in .en and .de, and no .tmx file; unpack it, and name d/corpus.csv; it "
+        "contains: README, d/corpus.csv"
     )
     archive("b.zip", {"a.en": "one\n", "a.de": "eins\n", "a.tmx": "<tmx/>"})
     assert message(kind="zip", path="b.zip") == (
@@ -545,6 +602,10 @@ def test_zip_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     write("e.zip", "one\n")
     assert message(kind="zip", path="e.zip") == (
         "e.zip: is not a ZIP archive; name one, or set the kind to that of the file"
+    )
+    write("i.zip", gzip.compress(b"one\n"))
+    assert message(kind="zip", path="i.zip") == (
+        "i.zip: is packed by gzip, and is not a ZIP archive; end its name in that of its content, as in .tsv.gz"
     )
     data = bytearray(Path("c.zip").read_bytes())
     data[data.index(b"a.en") + 4] ^= 0x40  # the first byte of the packed text
