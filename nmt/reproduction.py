@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,6 +18,7 @@ from nmt.config.experiment import Config
 from nmt.config.load import validate_config
 from nmt.data.prepare import prepare_corpus, sets_of_run
 from nmt.errors import DataError, RunError
+from nmt.evaluation.evaluated import how_to_evaluate
 from nmt.evaluation.results import Results
 from nmt.evaluation.scores import METRICS, TITLES
 from nmt.evaluation.sets import TestSet, score_set
@@ -117,10 +117,7 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     if not run.has_model:
         raise RunError(f"{run.path}: is not finished: there is nothing to reproduce yet; run nmt train")
     origin, config, results = read_origin(run.model), run.load_config(), Results(run)
-    names = [name for name in [*config.data.test, "valid"] if results.record(name) is not None]
-    if not names:
-        raise RunError(f"{run.path}: has no scores to compare with; run nmt evaluate first")
-    _check_whole(run, results, names)
+    names = _scored(run, results, [*config.data.test, "valid"])
     if decode_only:
         return _search_again(run, origin, names)
     # Configure
@@ -148,20 +145,27 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     return Reproduction(new.path, changes(trained[-1], found["environment"]), same, sets, notes)
 
 
-def _check_whole(run: Run, results: Results, names: Sequence[str]) -> None:
-    """
+def _scored(run: Run, results: Results, names: Sequence[str]) -> list[str]:
+    """The sets of which the run has scores.
+
     Raises:
-        DataError: stored translations are not those that were scored.
+        RunError: it has none.
+        DataError: a record cannot be read, or stored translations are not those that were scored.
     """
-    for name in names:
+    if damaged := next(filter(results.is_damaged, names), None):
+        how = how_to_evaluate(run, damaged)
+        raise DataError(f"{run.evaluation / damaged}.json: damaged; evaluate the run again: {how}")
+    found = [name for name in names if results.record(name) is not None]
+    if not found:
+        raise RunError(f"{run.path}: has no scores to compare with; run nmt evaluate first")
+    for name in found:
         path, record = run.evaluation / f"{name}.hyp", results.record(name) or {}
+        again = f"evaluate the run again: {how_to_evaluate(run, name)}"
         if not path.is_file():
-            raise DataError(f"{path}: no such file; evaluate the run again: nmt evaluate {shlex.quote(str(run.path))}")
-        if record.get("hypotheses", found := sha256(path)) != found:
-            raise DataError(
-                f"{path}: damaged, or of another evaluation; evaluate the run again: nmt evaluate "
-                f"{shlex.quote(str(run.path))}"
-            )
+            raise DataError(f"{path}: no such file; {again}")
+        if record.get("hypotheses", checksum := sha256(path)) != checksum:
+            raise DataError(f"{path}: damaged, or of another evaluation; {again}")
+    return found
 
 
 def _directory(run: Run, into: str | None) -> Path:

@@ -17,7 +17,7 @@ from nmt.config.data import DataConfig, has_alignments
 from nmt.config.encoders import PretrainedEncoderConfig, TransformerStack
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.init import InitConfig
-from nmt.config.model import ModelConfig, RNNConfig
+from nmt.config.model import ModelConfig, RNNConfig, TransformerConfig
 from nmt.config.modifiers import SAME_TARGET
 from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig, VocabSizeConfig
@@ -276,8 +276,8 @@ class Config(Section):
 def unpackable(config: Config) -> str | None:
     """Why the batches of this configuration cannot be packed, on any device; None where they can."""
     sampling = config.tokenizer.sampling
-    if isinstance(config.model, RNNConfig):
-        return "a recurrent model steps through all sentences of a batch at once"
+    if not isinstance(config.model, TransformerConfig):
+        return f"only a Transformer packs its batches, and model.type is {config.model.type}"
     if config.model.encoder is not None:
         return "model.encoder reads padded sentences; only a Transformer without that key packs them"
     if config.model.attention_dropout:
@@ -301,7 +301,7 @@ def unshardable(config: Config) -> str | None:
     if isinstance(model, RNNConfig):
         if model.attention != "none" and model.alignment == "hard" and model.hard.estimator == "reinforce":
             return "model.hard.estimator: reinforce has a baseline of one number, which has no rows to divide"
-    elif model.start == "zero":
+    elif isinstance(model, TransformerConfig) and model.start == "zero":
         return "model.start: zero keeps a row of the embedding at 0, which is on one process alone"
     for path, part in (("model", model), ("model.encoder", model.encoder)):
         if not isinstance(part, TransformerStack):
@@ -361,6 +361,8 @@ def unguidable(config: Config) -> str | None:
         if term.heads != [1]:
             return "a recurrent model has one head; remove heads"
         layers, name = model.hops, "hops"
+    elif not isinstance(model, TransformerConfig):
+        return f"model.type: {model.type} has no attention that it can teach; write null"
     else:
         if model.layer_drop:
             return "model.layer_drop leaves out the layer whose attention learns; remove one of them"

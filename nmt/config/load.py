@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -21,23 +22,29 @@ MAX_BYTES = 1 << 20  # of a configuration file
 MAX_NODES = 10_000  # values and keys of a configuration, those that aliases repeat counted each time
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), origins: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """Read a YAML file, apply ``key.path=value`` overrides (values are YAML) and validate.
 
     A name without an ending, such as ``demo``, means ``configs/demo.yaml`` or the configuration installed with nmt.
 
+    Args:
+        origins: where the user wrote an override, by its key; default: ``--set``.
+
     Raises:
         ConfigError: the file is missing or is not YAML, or a key, type or value is wrong; one line for each mistake.
     """
-    path = _config_path(path)
+    path = config_path(path)
     raw, lines = _read_mapping(path)
 
     # Apply the overrides.
     raw.setdefault("name", path.stem)
     places = {key: f"{path}:{line}" for key, line in lines.items()}
     for override in overrides:
-        key, value = _parse_override(override)
-        _apply_override(raw, key, value, override, places)
+        origin = origins.get(override.partition("=")[0], "--set")
+        key, value = _parse_override(override, origin)
+        _apply_override(raw, key, value, f"{origin} {override}", places, origin)
     inherit(raw)
     describe(raw)
     return validate_config(raw, str(path), places)
@@ -99,15 +106,18 @@ def validate_config(raw: Mapping[str, Any], where: str, places: Mapping[Key, str
         raise ConfigError(f"{where}: an alias contains itself") from None
 
 
-def _parse_override(override: str) -> tuple[list[str], Any]:
+def _parse_override(override: str, origin: str) -> tuple[list[str], Any]:
     key, equals, value = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set {override}: must be key=value, such as train.max_steps=100")
-    return key.split("."), _parse_given(value, f"--set {override}")[0]
+        raise ConfigError(f"{origin} {override}: must be key=value, such as train.max_steps=100")
+    return key.split("."), _parse_given(value, f"{origin} {override}")[0]
 
 
-def search_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+def search_overrides(overrides: Sequence[str], option: str = "--search") -> dict[str, Any]:
     """Values of the section ``search`` by key, from ``key=value`` texts.
+
+    Args:
+        option: that the texts were given with.
 
     Raises:
         ConfigError: a text is not ``key=value``.
@@ -116,26 +126,33 @@ def search_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, value = override.removeprefix("search.").partition("=")
         if not equals or not key or "." in key:
-            raise ConfigError(f"--search {override}: must be key=value of the section search, such as alpha=0.6")
-        found[key] = _parse_given(value, f"--search {override}")[0]
+            example = "alpha=0.6" if option == "--search" else "search.alpha=0.6"
+            raise ConfigError(f"{option} {override}: must be key=value of the section search, such as {example}")
+        found[key] = _parse_given(value, f"{option} {override}")[0]
     return found
 
 
-def _apply_override(raw: dict[str, Any], key: list[str], value: Any, override: str, places: dict[Key, str]) -> None:
-    """Put ``value`` at ``key``; the place of ``key``, and of all keys below it, becomes the command line."""
+def _apply_override(
+    raw: dict[str, Any], key: list[str], value: Any, written: str, places: dict[Key, str], origin: str
+) -> None:
+    """Put ``value`` at ``key``; the place of ``key``, and of all keys below it, becomes ``origin``.
+
+    Args:
+        written: the override, for messages.
+    """
     for depth, part in enumerate(key[:-1], 1):
         if part not in raw:
-            places[tuple(key[:depth])] = "--set"
+            places[tuple(key[:depth])] = origin
         raw = raw.setdefault(part, {})
         if not isinstance(raw, dict):
-            raise ConfigError(f"--set {override}: {dotted(key[:depth])} is not a mapping, it has no keys")
+            raise ConfigError(f"{written}: {dotted(key[:depth])} is not a mapping, it has no keys")
     raw[key[-1]] = value
     for replaced in [k for k in places if list(k[: len(key)]) == key]:
         del places[replaced]
-    places[tuple(key)] = "--set"
+    places[tuple(key)] = origin
 
 
-def _config_path(given: str | Path) -> Path:
+def config_path(given: str | Path) -> Path:
     """The file that ``given`` names: itself, ``configs/GIVEN.yaml`` here, or a configuration installed with nmt."""
     path = Path(given)
     if path.exists() or path.suffix or len(path.parts) != 1:

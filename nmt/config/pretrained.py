@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import ValidationError
 
-from nmt.config.base import Section
+from nmt.config.base import Section, section_types
 from nmt.config.experiment import Config
-from nmt.config.model import RNNConfig, TransformerConfig
+from nmt.config.model import ModelConfig
 from nmt.config.tokenizer import Normalization, TokenizerConfig
 from nmt.errors import ConfigError
 
@@ -192,7 +192,7 @@ def _take_over(raw: dict[str, Any], section: str, there: Mapping[str, Any], free
 
 def _defaults(section: str, there: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a section of the model ``there``, with their defaults; None where a key has none."""
-    kinds: dict[str, type[Section]] = {"rnn": RNNConfig, "transformer": TransformerConfig}
+    kinds = {get_args(family.model_fields["type"].annotation)[0]: family for family in section_types(ModelConfig)}
     kind = TokenizerConfig if section == "tokenizer" else kinds[there["type"]]
     plain = {key: None if field.is_required() else field.default for key, field in kind.model_fields.items()}
     return {key: v.model_dump(mode="json") if isinstance(v, Section) else v for key, v in plain.items()}

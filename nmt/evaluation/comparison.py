@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import combinations
 from statistics import mean, stdev
 from typing import Any, TypeVar
 
@@ -241,9 +242,8 @@ def compare(
         lengths: upper ends of the bins of source length, in words, increasing.
     """
     runs = [one for group in groups for one in group]
-    first, config, notes = runs[0], runs[0].config.evaluation, list[str]()
-    if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
-        notes.append(f"the runs have other settings of evaluation; all are scored here with those of {first.name}")
+    labels = tuple(labels or map(letter, range(len(groups))))
+    first, config, notes = runs[0], runs[0].config.evaluation, _about_runs(groups, labels)
     # Scores
     table, shown = _scored(groups, config, notes)
     metrics = [metric for metric in METRICS if metric in table]
@@ -267,7 +267,7 @@ def compare(
     opponents = (0, best_of(table["bleu"][1:], 0) + 1 if len(groups) > 1 else 0)
     return Comparison(
         name,
-        tuple(labels or map(letter, range(len(groups)))),
+        labels,
         each(groups, lambda group: tuple(run.name for run in group)),
         first.count,
         shown,
@@ -402,6 +402,21 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
                     )
                 step(1)
     return tests
+
+
+def _about_runs(groups: Groups, labels: Sequence[str]) -> list[str]:
+    """What a reader should know of the runs, such as two of a group that are one training: a run and its copy."""
+    runs = [one for group in groups for one in group]
+    notes = [*dict.fromkeys(note for run in runs for note in run.notes)]
+    if len({one.config.evaluation.model_dump_json() for one in runs}) > 1:
+        notes.append(f"the runs have other settings of evaluation; all are scored here with those of {runs[0].name}")
+    return notes + [
+        f"{one.name} and {other.name} have the same seed and the same translations: {label} counts one training twice, "
+        "and its interval over seeds is too narrow"
+        for label, group in zip(labels, groups, strict=True)
+        for one, other in combinations(group, 2)
+        if one.config.seed == other.config.seed and list(one.hypotheses) == list(other.hypotheses)
+    ]
 
 
 def _without_difference(runs: Sequence[EvaluatedRun], tests: Sequence[Test]) -> list[str]:

@@ -20,7 +20,7 @@ from nmt.evaluation.neural import Neural
 from nmt.evaluation.results import Results
 from nmt.run.card import translation_seconds
 from nmt.run.directory import Run
-from nmt.run.listing import row_of
+from nmt.run.listing import final_training, row_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class EvaluatedRun:
     Attributes:
         further: further reference translations, each as ``references``.
         neural: scores of learned metrics.
+        notes: what a reader of the scores should know.
     """
 
     name: str
@@ -57,6 +58,7 @@ class EvaluatedRun:
     cost: Cost = Cost()
     further: Sequence[Sequence[str]] = ()
     neural: Mapping[str, Neural] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -86,10 +88,9 @@ class Stored:
         self.name, self.run, self.results, self.config = name, run, Results(run), run.load_config()
         self._read: dict[str, EvaluatedRun] = {}
         try:
-            names = sorted(path.stem for path in run.evaluation.glob("*.json") if path.is_file())
+            self.names = sorted(path.stem for path in run.evaluation.glob("*.json") if path.is_file())
         except OSError as error:
             raise DataError(f"{run.evaluation}: cannot be read: {error.strerror}") from None
-        self.names = [one for one in names if self.results.record(one) is not None]
         if not self.names:
             raise DataError(f"{name}: not evaluated yet; run nmt evaluate {_quoted(run)} first")
 
@@ -110,9 +111,11 @@ class Stored:
         return self._read[name]
 
     def _load(self, name: str) -> EvaluatedRun:
-        record = self.results.record(name) or {}
+        record = self.results.record(name)
         path, further = self.run.evaluation / f"{name}.jsonl", list[list[str]]()
-        again = f"evaluate the run again: nmt evaluate {_quoted(self.run)}"
+        again = f"evaluate the run again: {how_to_evaluate(self.run, name)}"
+        if record is None:
+            raise DataError(f"{path.with_suffix('.json')}: damaged; {again}")
         if "model" in record and record["model"] != self._checksum(record["model"]):
             raise DataError(f"{self.name}: the results of {name} are of earlier weights; {again}")
         try:
@@ -136,13 +139,24 @@ class Stored:
             raise DataError(f"{path.with_suffix('.hyp')}: damaged, or of another evaluation; {again}")
         if not len(columns[0]) == len(columns[1]) == len(hypotheses):
             raise DataError(f"{path.with_suffix('.hyp')}: has another number of lines than its sources; {again}")
+        notes = [unfinished] if (unfinished := self.run.unfinished()) else []
         return EvaluatedRun(
-            self.name, self.config, columns[0], columns[1], hypotheses, self._cost(name), further, _neural(record)
+            self.name,
+            self.config,
+            columns[0],
+            columns[1],
+            hypotheses,
+            self._cost(name),
+            further,
+            _neural(record),
+            notes,
         )
 
     def _cost(self, name: str) -> Cost:
+        """The cost of the final model, which the translations are of, even if the run is trained further."""
         row, seconds = row_of(self.run.path, self.run.path.parent), translation_seconds(self.run, name)
-        return Cost(row.parameters, row.steps, row.minutes, seconds)
+        steps, minutes = final_training(self.run)
+        return Cost(row.parameters, steps or row.steps, row.minutes if minutes is None else minutes, seconds)
 
     def _checksum(self, recorded: str) -> str:
         """The checksum of the final weights; ``recorded`` where it is not known."""
@@ -160,7 +174,7 @@ class Stored:
         except (NmtError, KeyError) as error:
             raise DataError(
                 f"{self.name}: the sources of {name} are not stored with its translations: {error}; evaluate the run "
-                f"again: nmt evaluate {_quoted(self.run)}"
+                f"again: {how_to_evaluate(self.run, name)}"
             ) from None
         return [text.sources(), text.targets()]
 
@@ -199,14 +213,14 @@ def _same(run: Stored, name: str, model: EvaluatedRun) -> EvaluatedRun | None:
     """The results of a run on a set: by name, else by identical sources."""
     if name in run.names:
         return run.read(name)
-    others = (run.read(other) for other in run.plain if "@" not in other)
+    others = (run.read(other) for other in run.plain if "@" not in other and not run.results.is_damaged(other))
     return next((one for one in others if one.sources == model.sources), None)
 
 
 def _how(run: Stored, name: str) -> str:
     """How to evaluate a run on a set."""
     if name.partition("@")[0] in (*run.config.data.test, "valid"):
-        return f"evaluate it there: nmt evaluate {_quoted(run.run)}"
+        return f"evaluate it there: {how_to_evaluate(run.run, name)}"
     return f"add it to data.test of {run.name} and repeat nmt train, which evaluates a finished run without training"
 
 
@@ -233,6 +247,11 @@ def check_same(name: str, runs: Sequence[EvaluatedRun]) -> None:
 
 def _all_references(run: EvaluatedRun) -> Sequence[tuple[str, ...]]:
     return list(zip(run.references, *run.further, strict=True))
+
+
+def how_to_evaluate(run: Run, name: str) -> str:
+    """The command that scores a set; without further options it scores the test sets alone."""
+    return f"nmt evaluate {_quoted(run)}{' --set-name valid' if name.partition('@')[0] == 'valid' else ''}"
 
 
 def _quoted(run: Run) -> str:

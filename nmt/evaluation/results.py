@@ -149,6 +149,10 @@ class Results:
         """The stored record of a test set, with its scores under the names of ``METRICS``; None if there is none."""
         return _read(self.folder / name)
 
+    def is_damaged(self, name: str) -> bool:
+        """Whether a test set has a record that cannot be read."""
+        return _path(self.folder / name, "json").is_file() and self.record(name) is None
+
     def hypotheses(self, name: str) -> list[str]:
         """The stored translations of a test set."""
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]

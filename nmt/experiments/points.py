@@ -21,7 +21,8 @@ from nmt.advice import nearest
 from nmt.config.base import Positive, Section, unused_keys
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
-from nmt.config.load import load_config, parse_value, read_mapping, search_overrides, validate_config
+from nmt.config.explain import Key
+from nmt.config.load import config_path, load_config, parse_value, read_mapping, search_overrides, validate_config
 from nmt.errors import ConfigError, DataError, RunError
 from nmt.run.directory import Run, load_experiment
 
@@ -180,25 +181,29 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
-def check_grid(grid: Mapping[str, Sequence[Any]], settings: Sequence[str]) -> None:
+def check_grid(grid: Mapping[str, Sequence[Any]], settings: Sequence[str], origins: Mapping[str, str]) -> None:
     """Refuse a grid that has no or equal values, or whose keys the sweep or other settings decide.
+
+    Args:
+        origins: where the user wrote the values, by their keys.
 
     Raises:
         ConfigError: see above.
     """
     given = {setting.partition("=")[0] for setting in settings}
     for key, values in grid.items():
+        where = f"--grid {key}" if origins[key] == "--grid" else f"{origins[key]}.{key}"
         texts = [_text(value) for value in values]
         if not values:
-            raise ConfigError(f"--grid {key}: has no values; give some: {key}=a,b")
+            raise ConfigError(f"{where}: has no values; give some, such as --grid {key}=a,b")
         if twice := [text for i, text in enumerate(texts) if text in texts[:i]]:
-            raise ConfigError(f"--grid {key}: the value {twice[0]} is given twice; give each once")
+            raise ConfigError(f"{where}: the value {twice[0]} is given twice; give each once")
         if key in ("name", "runs"):
-            raise ConfigError(f"--grid {key}: the sweep names its runs; use --set {key}=... for all of them")
+            raise ConfigError(f"{where}: the sweep names its runs; use --set {key}=... for all of them")
         if key == "seed":
-            raise ConfigError("--grid seed: use --seeds N, which trains every point with N seeds")
+            raise ConfigError(f"{where}: use --seeds N, which trains every point with N seeds")
         if key in given:
-            raise ConfigError(f"--grid {key}: --set has the same key; give it once")
+            raise ConfigError(f"{where}: --set has the same key; give it once")
 
 
 # --------------------------------------------------------------------------------------------------------------- points
@@ -227,15 +232,17 @@ def plan(
         RunError: a run of the sweep exists with another configuration.
     """
     # Read
-    path = Path(config)
+    path = _named(Path(config))
     if (path / "config.yaml").is_file():
         return _plan_of_run(Run(path), overrides, grid or {}, seeds, test, only)
     experiment = read_experiment(path) or Experiment(variants={"": Variant(config=config)})
     is_file = "" not in experiment.variants
-    grid = {**experiment.grid, **(grid or {})}
-    check_grid(grid, overrides)
+    given, grid = grid or {}, {**experiment.grid, **(grid or {})}
+    of_grid = {key: "--grid" if key in given else f"{path}: grid" for key in grid}
+    check_grid(grid, overrides, of_grid)
     # Combine
     settings = [*experiment.set, *overrides]
+    origins = _origins(experiment.set, f"{path}: set") | _origins(overrides, "--set")
     named = [setting.removeprefix("name=") for setting in settings if setting.startswith("name=")]
     prefix = named[-1] if named else path.stem if is_file else load_experiment(config, settings).name
     points: list[Point] = []
@@ -244,7 +251,8 @@ def plan(
         for values in product(*grid.values()):
             chosen = dict(zip(grid, values, strict=True))
             own = [*settings, *variant.set]
-            points.append(_point(prefix, label, file, own, chosen, seeds or experiment.seeds))
+            places = origins | _origins(variant.set, f"{path}: variants.{label}.set") | of_grid
+            points.append(_point(prefix, label, file, own, chosen, seeds or experiment.seeds, places))
     _check_labels(only, points, "--only")
     timed = None
     if (equal := experiment.equal_time) is not None:
@@ -260,6 +268,13 @@ def plan(
             one.run.check(one.resolved)
     _check_names(kept)
     return Sweep(prefix, Path(first.runs), name, tuple(kept), timed)
+
+
+def _named(path: Path) -> Path:
+    """The path, or the run under ``runs/`` that it names where no configuration has this name."""
+    run = Path("runs") / path
+    is_run = not path.exists() and not config_path(path).is_file() and (run / "config.yaml").is_file()
+    return run if is_run else path
 
 
 def _plan_of_run(
@@ -283,16 +298,18 @@ def _plan_of_run(
         raise ConfigError(f"{others[0]}: {run.path} is trained; its search alone can change, such as search.beam_size")
     if seeds not in (None, 1) or only:
         raise ConfigError(f"{run.path}: is one run; --seeds and --only need a configuration")
-    check_grid(grid, overrides)
-    named = {"name": run.path.resolve().name, "runs": str(run.path.resolve().parent)}
-    config = run.load_config().model_copy(update=named)
-    common, points = search_overrides(overrides), []
+    check_grid(grid, overrides, dict.fromkeys(grid, "--grid"))
+    stored = run.load_config()
+    named = {"name": run.path.resolve().name, "runs": str(run.path.resolve().parent)}  # a folder may have any name
+    config = stored.model_copy(update=named)
+    common, points = search_overrides(overrides, "--set"), list[Point]()
+    places: dict[Key, str] = {(SEARCH.rstrip("."), key): "--set" for key in common}
+    places |= {tuple(key.split(".")): "--grid" for key in grid}
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         search = {**common, **{key.removeprefix(SEARCH): value for key, value in chosen.items()}}
-        validate_config(
-            {**config.model_dump(mode="json"), "search": {**config.search.model_dump(), **search}}, str(run.path)
-        )
+        raw = {**stored.model_dump(mode="json"), "search": {**stored.search.model_dump(), **search}}
+        validate_config(raw, str(run.path), places)
         label = ", ".join(f"{key.removeprefix(SEARCH)}={_text(value)}" for key, value in chosen.items())
         points.append(Point(label or config.name, (Training(run.config_path, (), config),), search))
     name = test or next(iter(config.data.test), "valid")
@@ -301,10 +318,26 @@ def _plan_of_run(
     return Sweep(config.name, Path(config.runs), name, tuple(points), is_trained=True)
 
 
+def _origins(settings: Sequence[str], where: str) -> dict[str, str]:
+    """Where the user wrote settings, by their keys."""
+    return {setting.partition("=")[0]: where for setting in settings}
+
+
 def _point(
-    prefix: str, label: str, file: Path, settings: Sequence[str], chosen: Mapping[str, Any], seeds: int
+    prefix: str,
+    label: str,
+    file: Path,
+    settings: Sequence[str],
+    chosen: Mapping[str, Any],
+    seeds: int,
+    origins: Mapping[str, str],
 ) -> Point:
-    """A point with a training for each seed; ``chosen`` are the values of the grid."""
+    """A point with a training for each seed.
+
+    Args:
+        chosen: the values of the grid.
+        origins: where the user wrote each setting, by its key.
+    """
     texts = {key: _text(value) for key, value in chosen.items()}
     short = _short_names(list(chosen))
     parts = [f"{short[key]}={text}" for key, text in texts.items()]
@@ -321,7 +354,7 @@ def _point(
         own += [f"{key}={default}" for key, default in sorted(left_out)]
     search = {key.removeprefix(SEARCH): value for key, value in chosen.items() if key.startswith(SEARCH)}
     shown = [*own, *(f"{SEARCH}{key}={json.dumps(value, ensure_ascii=False)}" for key, value in search.items())]
-    base = load_experiment(file, shown)  # refuses a mistake of the search, too
+    base = load_experiment(file, shown, origins)  # refuses a mistake of the search, too
     trainings = []
     for seed in range(base.seed, base.seed + seeds):
         final = (*own, f"seed={seed}", f"name={stem}-seed{seed}")

@@ -26,8 +26,8 @@ def training_flops(model: ModelConfig, vocab_size: int, src: Lengths, tgt: Lengt
         vocab_size: of the target.
 
     Returns:
-        None for a model whose products are not counted: one with ``encoder``, or an RNN of several layers, without
-        additive attention, or with another alignment than soft.
+        None for a model whose products are not counted: one with ``encoder`` or of another family, or an RNN of several
+        layers, without additive attention, or with another alignment than soft.
     """
     forward = forward_flops(model, vocab_size, src, tgt)
     return None if forward is None else 3 * forward
@@ -45,7 +45,7 @@ def forward_flops(model: ModelConfig, vocab_size: int, src: Lengths, tgt: Length
 
 def is_counted(model: ModelConfig) -> bool:
     """Whether the products of a model are counted."""
-    if model.encoder is not None:
+    if model.encoder is not None or not isinstance(model, RNNConfig | TransformerConfig):
         return False
     if isinstance(model, TransformerConfig):
         return model.layer_drop == 0

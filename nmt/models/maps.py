@@ -14,6 +14,12 @@ from nmt.models.transformer import DecoderLayer, Transformer
 from nmt.models.transformer_layers import EncoderLayer
 
 Part = Literal["encoder", "decoder"]
+KINDS: dict[type[nn.Module], Part] = {EncoderLayer: "encoder", DecoderLayer: "decoder"}
+
+
+def has_self_attention(model: nn.Module) -> bool:
+    """Whether :func:`self_attention_maps` has something to read."""
+    return any(type(layer) in KINDS for layer in model.modules())
 
 
 def self_attention_maps(model: Seq2Seq[Any], src: Tensor, src_mask: Tensor, tgt_in: Tensor) -> dict[Part, Tensor]:
@@ -31,11 +37,10 @@ def self_attention_maps(model: Seq2Seq[Any], src: Tensor, src_mask: Tensor, tgt_
         mask = inputs[1] if part == "encoder" else None
         weights[part].append(layer.self_attention.self_weights(x, mask))
 
-    kinds: dict[type[nn.Module], Part] = {EncoderLayer: "encoder", DecoderLayer: "decoder"}
     hooks = [
-        layer.register_forward_pre_hook(partial(record, kinds[type(layer)]))
+        layer.register_forward_pre_hook(partial(record, KINDS[type(layer)]))
         for layer in model.modules()
-        if type(layer) in kinds
+        if type(layer) in KINDS
     ]
     try:
         model.decode(model.encode(src, src_mask), tgt_in)

@@ -28,10 +28,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -433,15 +434,20 @@ class Run:
                 raise RunError(f"{path}: is not a {'folder' if path in folders else 'regular file'}; remove it")
 
 
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_experiment(
+    path: str | Path, overrides: Sequence[str] = (), origins: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """Load a configuration; for a run that was started before, with the version of the defaults of that start.
+
+    Args:
+        overrides, origins: see :func:`nmt.config.load.load_config`.
 
     Raises:
         ConfigError: as :func:`nmt.config.load.load_config`.
         RunError: the configuration stored in the run cannot be read.
     """
     try:
-        config = load_config(path, overrides)
+        config = load_config(path, overrides, origins)
     except ConfigError:
         # Version 1 ignored keys that have no effect; a run that it started must not be refused for them.
         with suppress(ConfigError):

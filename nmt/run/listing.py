@@ -31,7 +31,7 @@ class Row:
         minutes: training time over all starts.
         valid_bleu: best BLEU on the validation set.
         tests: BLEU by test set.
-        problem: why a broken run cannot be read.
+        problem: why a broken run cannot be read, or what is damaged in another one.
     """
 
     name: str
@@ -94,7 +94,9 @@ def row_of(path: Path, folder: Path) -> Row:
     row.minutes = None if seconds is None else seconds / 60
     last, row.valid_bleu = _metrics(run)
     row.steps = last if row.steps is None else max(row.steps, last or 0)
-    row.tests = _tests(run)
+    row.tests, damaged = _tests(run)
+    if damaged:
+        row.problem = f"{', '.join(map(str, damaged))}: damaged; evaluate the run again"
     # State
     if in_use(path):
         row.state = "running"
@@ -105,6 +107,13 @@ def row_of(path: Path, folder: Path) -> Row:
     else:
         row.state = "stopped" if run.has_saved or row.steps else "not started"
     return row
+
+
+def final_training(run: Run) -> tuple[int | None, float | None]:
+    """Steps and minutes of the training of the final model; None where they are not known."""
+    model = _json(run.model / "model.json")
+    seconds = _number(float, model.get("training_seconds"))
+    return _number(int, model.get("last_step")), None if seconds is None else seconds / 60
 
 
 def _model(config: Mapping[str, Any]) -> str | None:
@@ -153,15 +162,18 @@ def _metrics(run: Run) -> tuple[int | None, float | None]:
     return step, best
 
 
-def _tests(run: Run) -> dict[str, float]:
-    """BLEU of the evaluated sets, without results of other searches."""
-    found = {}
+def _tests(run: Run) -> tuple[dict[str, float], list[Path]]:
+    """BLEU of the evaluated sets, without results of other searches, and records that cannot be read."""
+    found, damaged = {}, []
     with suppress(OSError):
         for path in sorted(run.evaluation.glob("*.json")):
-            value = _number(float, _json(path).get("bleu"))
+            record = _json(path)
+            value = _number(float, record.get("bleu"))
             if value is not None and "@" not in path.stem:
                 found[path.stem] = value
-    return found
+            elif not record:
+                damaged.append(path)
+    return found, damaged
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -207,7 +219,7 @@ def cells(found: list[Row]) -> list[list[str]]:
 
 
 def table(found: list[Row]) -> str:
-    """An aligned table; the problems of broken runs stand below it."""
+    """An aligned table; problems stand below it."""
     all_cells = [row[:-1] for row in cells(found)]
     for row in all_cells[1:]:
         row[3:5] = [f"{int(cell):,}" if cell else "" for cell in row[3:5]]

@@ -137,7 +137,7 @@ def test_the_search_can_be_another(trained, tmp_path):
         assert (len(data["sentences"][0]["outputs"]), data["model"]) == (count, about)
 
 
-def test_self_attention_of_a_transformer_is_in_the_page(trained, tmp_path):
+def test_self_attention_of_a_transformer_is_in_the_page(trained, tmp_path, caplog):
     page = tmp_path / "page.html"
     options = ["--self", "--nbest", "2", "-o", str(page)]
     assert main(["attention", str(trained["transformer"].path), SOURCES[0], *options]) == 0
@@ -147,9 +147,11 @@ def test_self_attention_of_a_transformer_is_in_the_page(trained, tmp_path):
     assert set(weights) == {("encoder", 0, 0), ("cross", 0, 0), ("cross", 0, 1), ("decoder", 0, 0), ("decoder", 0, 1)}
     for found in weights.values():
         assert torch.allclose(found.sum(-1), torch.ones(found.shape[:-1]), atol=1e-5)
+    assert "--self" not in caplog.text
     # A recurrent model has none.
     assert main(["attention", str(trained["rnn"].path), SOURCES[0], *options]) == 0
     assert set(data_of(page)["shapes"]) == {"cross"}
+    assert "--self: this model has no self-attention" in caplog.text
 
 
 def test_checkpoints_show_how_attention_was_learned(run, tmp_path):

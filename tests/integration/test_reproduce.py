@@ -156,6 +156,10 @@ def test_what_would_prove_nothing_is_refused(task, tmp_path, capsys, monkeypatch
     stored.unlink()
     assert f"nmt: {stored}: no such file; evaluate the run again: nmt evaluate '{copy}'" in told(copy, "--decode-only")
     shutil.copy(run / "evaluation" / "tiny.hyp", stored)
+    record = copy / "evaluation" / "tiny.json"
+    record.write_text(record.read_text()[:50])
+    assert f"nmt: {record}: damaged; evaluate the run again: nmt evaluate '{copy}'\n" in told(copy, "--decode-only")
+    shutil.copy(run / "evaluation" / "tiny.json", record)
     edited = copy / "config.yaml"
     edited.write_text(re.sub("^seed: .*", "seed: 77", edited.read_text(), flags=re.MULTILINE))
     assert f"nmt: {edited}: was edited after the training; restore it (seed is " in told(copy)

@@ -60,6 +60,7 @@ def test_foreign_and_broken_folders_have_a_line_each(tmp_path, capsys) -> None:
     assert {name for name, row in found.items() if row["state"] == "broken"} == {"bytes", "deep", "list", "yaml"}
     assert all(found[name]["problem"] for name in ("bytes", "deep", "list", "yaml"))
     assert (found["ok"]["steps"], found["ok"]["valid_bleu"], found["ok"]["state"]) == (8, 3.5, "stopped")
+    assert found["ok"]["problem"] == f"{runs / 'ok/evaluation/a.json'}: damaged; evaluate the run again"
     # The same in the other forms
     assert main(["runs", str(runs), "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

@@ -118,7 +118,7 @@ def test_a_stopped_sweep_resumes(task, monkeypatch, capfd) -> None:
     assert [one["first_step"] for one in json.loads((run / "run.json").read_text())["sittings"]] == [0, step]
 
 
-def test_other_searches_share_a_training(task, inside, capsys) -> None:
+def test_other_searches_share_a_training(task, inside, monkeypatch, capsys) -> None:
     assert sweep(task, "--grid", "search.beam_size=1,3", "--csv", str(task.folder / "out.csv")) == 0
     assert made(task) == {"base-seed1": 4}
     folder = task.folder / "runs/base-seed1/evaluation"
@@ -128,13 +128,29 @@ def test_other_searches_share_a_training(task, inside, capsys) -> None:
         bleu = json.loads((folder / f"{name}.json").read_text())["bleu"]
         assert f"mean,beam_size={label},bleu,{bleu}" in rows
     assert "search.beam_size" in capsys.readouterr().out
+    # Mistakes in searches of the trained run
+    for arguments, told in (
+        (["--grid", "search.beam_size=0"], "--grid: search.beam_size: 0 "),
+        (["--grid", "search.beam_size=1", "--set", "search.alhpa=1"], "--set: search.alhpa: unknown key; did you mean"),
+        (["--set", "search.beam.size=1"], "--set search.beam.size=1: must be key=value of the section search"),
+    ):
+        assert main(["sweep", str(task.folder / "runs/base-seed1"), *arguments]) == 2
+        assert told in capsys.readouterr().err
+    # A run by its name, whose folder was renamed
+    (task.folder / "runs/base-seed1").rename(task.folder / "runs/my run")
+    monkeypatch.chdir(task.folder)
+    assert main(["sweep", "my run", "--grid", "search.beam_size=1,3"]) == 0
+    assert "beam_size=1 (my run@beam_size=1)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--grid", "model.atention=dot"], "model.atention: unknown key; did you mean model.attention?"),
-        (["--grid", "model.attention=dot,dots"], "model.attention"),
+        (["--grid", "model.atention=dot"], "--grid: model.atention: unknown key; did you mean model.attention?"),
+        (["--grid", "model.attention=dot,dots"], '--grid: model.attention: "dots" is not one of'),
+        (["--grid", "model={type: rnn},{type: rn}"], '--grid: model.type: "rn" is not known'),
+        (["--set", "model.atention=dot", "--grid", "seed=1"], "--grid seed: use --seeds N"),
+        (["--set", "model.atention=dot", "--grid", "model.dropout=0.1"], "--set: model.atention: unknown key"),
         (["--grid", "model.attention"], "--grid model.attention: must be key=value,value"),
         (["--grid", "model.attention=dot,dot"], "the value dot is given twice"),
         (["--grid", "model.attention=dot", "model.attention=none"], "model.attention is given twice"),
@@ -142,7 +158,7 @@ def test_other_searches_share_a_training(task, inside, capsys) -> None:
         (["--grid", "seed=1,2"], "use --seeds N"),
         (["--grid", "name=a,b"], "the sweep names its runs"),
         (["--grid", "model.dropout=0.1", "--set", "model.dropout=0"], "--set has the same key"),
-        (["--grid", "search.beam_size=0"], "search.beam_size"),
+        (["--grid", "search.beam_size=0"], "--grid: search.beam_size"),
         (["--seeds", "0"], "--seeds 0: must be at least 1"),
         (["--jobs", "0"], "--jobs 0: must be at least 1"),
         (["--set-name", "news"], "no test set news; there are: tiny, valid"),
@@ -204,7 +220,10 @@ def test_variants_of_an_experiment_get_the_same_time(task, experiment, inside, m
     ("text", "told"),
     [
         ("variants: {a: {}}", "variants.a: has no config"),
-        ("grid: {seed: [1]}\nconfig: base.yaml", "use --seeds N"),
+        ("grid: {seed: [1]}\nconfig: base.yaml", "try.yaml: grid.seed: use --seeds N"),
+        ("grid: {model.attention: [dots]}\nconfig: base.yaml", 'try.yaml: grid: model.attention: "dots" is not'),
+        ("set: [model.d_hiden=3]\nconfig: base.yaml\nvariants: {a: {}}", "try.yaml: set: model.d_hiden: unknown key"),
+        ("variants: {a: {config: base.yaml, set: [d]}}", "try.yaml: variants.a.set d: must be key=value"),
         ("variant: {}\nvariants: {}", "not an experiment: variant: "),
         ("config: x.yaml\nvarients: {}", "not an experiment: varients: unknown key; did you mean variants?"),
         ("config: x.yaml\nequal_time: {varian: x}", "equal_time.varian: unknown key; did you mean variant?"),
@@ -213,7 +232,10 @@ def test_variants_of_an_experiment_get_the_same_time(task, experiment, inside, m
         ("grid: {model.attention: dot}", "grid.model.attention: must be a list, such as [a, b]"),
         ("grid: {model.attention: [dot]}", "neither variants nor config"),
         ("variants: {a: {config: none.yaml}}", "none.yaml: no such configuration file"),
-        ("variants: {a: {config: base.yaml, set: [model.d_hiden=3]}}", "did you mean model.d_hidden?"),
+        (
+            "variants: {a: {config: base.yaml, set: [model.d_hiden=3]}}",
+            "try.yaml: variants.a.set: model.d_hiden: unknown",
+        ),
         ("config: base.yaml\nvariants: {a b: {}, a-b: {set: [model.d_model=16]}}", "rename one of them"),
         ("config: base.yaml\nequal_time: {variant: b, steps: 2}\nvariants: {a: {}}", "no such point; there are: a"),
     ],

@@ -1,20 +1,26 @@
 """What the documentation names exists: files, links, code, configuration keys, commands and options."""
 
+import argparse
+import copy
 import functools
 import importlib
 import re
 import runpy
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from nmt.cli import main
+from nmt.cli.program import new_parser
 from nmt.config.experiment import all_keys
-from nmt.config.load import load_config
+from nmt.config.load import built_in_configs, load_config, validate_config
+from nmt.experiments.points import parse_grid, plan
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,6 +34,9 @@ parametrized = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.
 
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+ADDING = ROOT / "docs/adding.md"  # whose diffs and commands have parts that do not exist; see test_adding.py
 
 
 def prose(page: Path) -> str:
@@ -83,7 +92,8 @@ def test_names_are_looked_up(name, there):
 
 @parametrized
 def test_paths_exist(page):
-    named = re.findall(rf"(?<![\w./-])(?:{FOLDERS})/[\w./*-]*\w/?", text_of(page))
+    text = prose(page) if page == ADDING else text_of(page)
+    named = re.findall(rf"(?<![\w./-])(?:{FOLDERS})/[\w./*-]*\w/?", text)
     assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
 
 
@@ -135,6 +145,52 @@ def test_configurations_of_the_readme_are_valid(tmp_path):
         load_config(tmp_path / "mine.yaml")
 
 
+DEMO = {"kind": "demo", "part": "train"}
+WHOLE = {
+    "name": "whole", "model": {"type": "transformer"}, "train": {"max_steps": 100},
+    "data": {"src_lang": "en", "tgt_lang": "de", "train": DEMO, "valid": {**DEMO, "part": "valid"}},
+}  # fmt: skip
+
+
+def merged(base, given):
+    """``base`` with what is given; a section of a kind or type is replaced whole."""
+    if not isinstance(base, dict) or not isinstance(given, dict) or {"kind", "type"} & given.keys():
+        return given
+    return {**base, **{key: merged(base.get(key), value) for key, value in given.items()}}
+
+
+def examples(block: str) -> list[str]:
+    """The configurations in a block; lines that begin with the same key are one each."""
+    lines = textwrap.dedent(block).splitlines()
+    keys = [line.split(":")[0] for line in lines if line and line[0] not in " #-"]
+    return lines if len(keys) > len({*keys}) else ["\n".join(lines)]
+
+
+def completed(raw: dict, before: dict) -> dict:
+    """A configuration of an example that shows a part; an indented one continues the one before."""
+    if "modifiers" in raw:
+        raw = {"train": [{"name": "some", "source": DEMO, **raw}]}
+    if isinstance(raw.get("train"), str | list) or "kind" in raw.get("train", {}) or not raw.keys() <= WHOLE.keys():
+        raw = raw if raw.keys() & {"init", "tokenizer", "translate"} else {"data": raw}
+    found = copy.deepcopy(merged(before, raw))
+    if "stages" in found["data"]:
+        for dataset in found["data"]["train"]:  # as the page says below
+            dataset.pop("weight", None)
+    if (encoder := found["model"].get("encoder") or {}).get("type") == "pretrained":  # what its files would tell
+        encoder |= {"d_model": 768, "architecture": {"model_type": "bert", "max_position_embeddings": 512}}
+    return found
+
+
+@parametrized
+def test_configurations_in_the_text_are_valid(page):
+    before = WHOLE
+    for language, block in FENCE.findall(text_of(page)):
+        for example in examples(block) if language == "yaml" and "opustrainer" not in block else ():
+            start = before if block.startswith(" ") and "modifiers:" not in block.splitlines()[0] else WHOLE
+            before = completed(yaml.safe_load(example), start)
+            validate_config(before, str(page))
+
+
 @parametrized
 def test_make_targets_exist(page):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -147,7 +203,7 @@ def test_make_targets_exist(page):
 @parametrized
 def test_commands_and_options_exist(page, capsys):
     help_of: dict[str, str] = {}
-    for words in [*commands(page), *map(str.split, spans(page))]:
+    for words in map(str.split, spans(page)):
         if Path(words[0]).name != "nmt" or len(words) == 1:
             continue
         if (command := words[1]) not in help_of:
@@ -157,6 +213,36 @@ def test_commands_and_options_exist(page, capsys):
             help_of[command] = capsys.readouterr().out
         options = [word.split("=")[0] for word in words[2:] if re.match(r"--?\w", word)]
         assert [option for option in options if not re.search(rf"{option}\b", help_of[command])] == [], words
+
+
+def parsed(page: Path) -> Iterator[tuple[list[str], argparse.Namespace]]:
+    """Each command of nmt in the fenced blocks, and what the parser makes of its words."""
+    for words in commands(page) if page != ADDING else ():
+        if Path(words[0]).name == "nmt" and len(words) > 1:
+            yield words, new_parser().parse_args([word for word in words[1:] if word != "|"])
+
+
+@parametrized
+def test_commands_can_be_parsed(page):
+    for words, arguments in parsed(page):
+        assert callable(arguments.command), words
+
+
+@parametrized
+def test_settings_and_grids_of_commands_are_valid(page, tmp_path, monkeypatch):
+    """Of commands that name a configuration of the repository."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    for words, arguments in parsed(page):
+        name = getattr(arguments, "config", None)
+        if not hasattr(arguments, "overrides") or name is None or name == "finetune-demo":  # which needs the run demo
+            continue
+        if name in built_in_configs() or Path(name).is_file():
+            if "grid" in arguments:
+                grid = parse_grid(arguments.grid)
+                plan(name, arguments.overrides, grid, arguments.seeds, arguments.set_name, arguments.only)
+            else:
+                assert load_config(name, arguments.overrides), words
 
 
 def test_messages_in_troubleshooting_are_printed():

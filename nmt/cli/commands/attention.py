@@ -115,9 +115,12 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
     with showing("loading PyTorch", unit=""):
         from nmt.insight.collect import read_sentences, read_through_training
         from nmt.insight.page import page_text
+        from nmt.models.maps import has_self_attention
         from nmt.translation.translator import Notices
 
     translator, nbest = _load(run, arguments)
+    if arguments.self_maps and not has_self_attention(translator.engine.model):
+        log.warning("warning: --self: this model has no self-attention, which Transformer layers have")
     notices, methods = Notices(log.warning), [method for method in METHODS if method in arguments.method]
     stops: list[str] = []
     if arguments.checkpoints:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
             )
     named = {"comet": arguments.comet, "metricx": arguments.metricx}
     learned = {name: model for name, model in named.items() if model is not None}
-    overrides = search_overrides([*arguments.search, *arguments.set])
+    overrides = search_overrides(arguments.search) | search_overrides(arguments.set, "--set")
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name

@@ -141,6 +141,31 @@ def test_equal_translations_are_no_significant_difference(folder, capsys) -> Non
     assert bleu.split()[3:] == ["+0.00", "0.0010", "0.0001"]  # as sacreBLEU's command has it, but without a star
 
 
+def test_one_training_in_a_group_twice_is_told(folder, capsys) -> None:
+    shutil.copytree("runs/a1", "runs/copy")
+    assert main(["compare", "a1", "copy", "a2", "--", "b1", "b2"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "same seed" in line]
+    assert told == [
+        "note: a1 and copy have the same seed and the same translations: A counts one training twice, and its interval "
+        "over seeds is too narrow"
+    ]
+
+
+def test_the_cost_of_a_run_that_is_trained_further_is_that_of_its_translations(folder, capsys) -> None:
+    run = Run(folder / "runs/a1")
+    for path, content in (
+        (run.model / "model.json", {"last_step": 40, "training_seconds": 120.0, "steps": [30], "sha256": {}}),
+        (run.checkpoints / "step-00000090/state.json", {"progress": {"step": 90, "seconds": 300.0}}),
+        (run.metrics, {"step": 95}),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content) + "\n")
+    cost = Stored("a1", run).read("tiny").cost
+    assert (cost.steps, cost.minutes) == (40, 2.0)
+    assert main(["compare", "a1", "b1"]) == 0
+    assert "note: runs/a1 is not finished: the training is saved up to step 90, but" in capsys.readouterr().out
+
+
 def test_minus_signs_in_latex(folder) -> None:
     group = comparison.Group((1.0, 3.0))  # the interval of the mean: 2 - 12.706 * 1
     assert comparison_report._spread(group, True, 2) == r"2.00 $\pm$ 1.41 [$-$10.71, 14.71]"
@@ -168,6 +193,13 @@ def test_two_runs_need_no_parting(folder, capsys) -> None:
         (["a1", "--", "sources"], "the sources of a1 and sources differ, first in line 1"),
         (["a1", "--", "short"], "has 40 sources in a1 but 39 in short"),
         (["a1", "--", "torn"], "damaged"),
+        (["a1", "--", "record"], "tiny.json: damaged; evaluate the run again: nmt evaluate runs/record\n"),
+        (["record", "--", "a1"], "tiny.json: damaged"),
+        (["a1", "--", "news"], "tiny: evaluated for a1 but not for news (which has valid, news)"),
+        (
+            ["a1", "news", "--set-name", "valid"],
+            "valid.json: damaged; evaluate the run again: nmt evaluate runs/news --set-name valid",
+        ),
         (["a1", "--", "b1", "--set-name", "news"], "no run has results of this set; evaluated are a1: tiny"),
         (["a1", "--", "b1", "--plot", "x.doc"], "not an image format"),
         (["a1", "--", "b1", "--plot", ""], "--plot: the name is empty"),
@@ -190,8 +222,12 @@ def test_each_mistake_has_one_line(folder, capsys, arguments, told) -> None:
     stale = write(runs, "stale", {"tiny": (sources, references, references)})
     stale.model.mkdir()
     (stale.model / "model.json").write_text('{"sha256": {"model.safetensors": "new"}}')
-    record = json.loads((stale.evaluation / "tiny.json").read_text())
-    (stale.evaluation / "tiny.json").write_text(json.dumps({**record, "model": "old"}))
+    about = json.loads((stale.evaluation / "tiny.json").read_text())
+    (stale.evaluation / "tiny.json").write_text(json.dumps({**about, "model": "old"}))
+    record = write(runs, "record", {"tiny": (sources, references, references)})
+    (record.evaluation / "tiny.json").write_text('{"bleu": 3')
+    news = write(runs, "news", {"news": (lines(seed=5), references, references)})
+    (news.evaluation / "valid.json").write_text("[]")
     torn = write(runs, "torn", {"tiny": (sources, references, references)})
     (torn.evaluation / "tiny.hyp").write_text("x\n" * 40)
     try:
