@@ -300,7 +300,7 @@ class Training:
         _log(summary(self.config, batching, parallel, self.prepared, trainer, self.resumed))
         if self.config.init is not None:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
-        _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
+        _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid")), trainer.stages))
         config = self.config.model_dump(mode="json")
         machines, step = self.ranks.gather_items([card.machine()]), trainer.progress.step
         self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, step, machines))
@@ -554,7 +554,7 @@ def measure(config: Config) -> list[Finding]:
         count = f"{end.steps:,} steps and {end.validations:,} validation{'s' if end.validations > 1 else ''}"
         told.append(("time", f"{duration(end.seconds)} for {count}"))
     findings += [Finding("ok", rule, text) for rule, text in told]
-    lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")))
+    lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")), trainer.stages)
     if end is not None and end.steps != plan.planned_steps(trainer.config, pace):
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
         lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]

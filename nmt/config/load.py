@@ -128,7 +128,12 @@ def _apply_override(raw: dict[str, Any], key: list[str], value: Any, override: s
             places[tuple(key[:depth])] = "--set"
         raw = raw.setdefault(part, {})
         if not isinstance(raw, dict):
-            raise ConfigError(f"--set {override}: {dotted(key[:depth])} is not a mapping, it has no keys")
+            text = (
+                "is a list, which is set as a whole, such as [A, B]"
+                if isinstance(raw, list)
+                else "has no keys below it"
+            )
+            raise ConfigError(f"--set {override}: {dotted(key[:depth])} {text}")
     raw[key[-1]] = value
     for replaced in [k for k in places if list(k[: len(key)]) == key]:
         del places[replaced]

@@ -19,7 +19,7 @@ from nmt.config.modifiers import Modifier, ModifierConfig, check_modifiers
 MAX_BYTES = 1 << 20
 MAX_MODIFIERS = 100  # of a stage: aliases of aliases stand for any number
 KEYS = {"version", "datasets", "stages", "modifiers", "seed", "trainer", "num_fields"}
-# Keys of Tags that prepare word alignments for Marian, which reads those of subwords. Here a training finds these itself.
+# Keys of Tags that make word alignments those of subwords, for Marian. Here a training does so.
 FOR_MARIAN = "spm_vocab", "spm_vocab_src", "spm_vocab_trg"
 DETOKENIZERS = "custom_detok_src", "custom_detok_trg"  # keys of Tags
 

@@ -112,7 +112,8 @@ def test_stages_end_the_training_and_its_schedule_and_unequal_ones_resume(task, 
     killed = config(task, "killed", **fields)
     run = train_through_kills(killed, [3, 12, 18], monkeypatch)
     assert list(differences(whole.run, run)) == []
-    assert whole.reason == "max_epochs (4)" and whole.run.schedule_end() == whole.steps
+    assert whole.reason == "max_epochs (4)"
+    assert whole.run.schedule_end() == whole.steps
 
 
 def test_the_corpus_does_not_depend_on_weights_and_the_manifest_counts_the_datasets(task):

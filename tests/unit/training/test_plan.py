@@ -169,9 +169,14 @@ def test_unequal_epochs_of_a_mixture_are_counted():
     )
     for epoch, position, step in ((0, 0, 0), (1, 7, 8), (2, 0, 24), (3, 12, 35)):
         pace = Pace.of(Progress(step=step, epoch=epoch, position=position), order)
-        assert pace.epoch_start == 0 and plan.planned_steps(config(max_epochs=4), pace) == 35
+        assert pace.epoch_start == 0
+        assert plan.planned_steps(config(max_epochs=4), pace) == 35
     first = config(max_epochs=4, total_steps=35)
     assert plan.check_resumed(first, first, None, Pace.of(Progress(step=8, epoch=1, position=7), order)) is None
+    stages = [("a", 0), ("b", 1), ("c", 3)]
+    assert plan.unread(config(max_epochs=4), Pace.of(Progress(), order), stages) == []
+    [line] = plan.unread(config(max_steps=20), Pace.of(Progress(), order), stages)
+    assert "stage c would begin at step 29, but the run ends at step 20" in line
 
 
 @pytest.mark.parametrize(
