@@ -15,7 +15,7 @@ RUN ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))))
 LOGS = $(if $(RUN),$(if $(wildcard $(RUN)/config.yaml),$(RUN),runs/$(RUN)),runs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint experiments bench bench-peers interop clean need-config need-run
+.PHONY: help install prepare train evaluate translate tensorboard docs test test-fast lint experiments bench bench-peers interop interop-tests clean need-config need-run
 
 help:  ## list the targets
 	@echo "usage: make TARGET [CONFIG=configs/demo.yaml | RUN=demo] [SET=\"train.max_steps=100 seed=2\"]"
@@ -100,10 +100,12 @@ $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-interop: $(INTEROP_PEERS:%=$(INTEROP)/%/.installed)  ## compare exports with the programs they are for, each in an environment
+interop-tests: $(INTEROP_PEERS:%=$(INTEROP)/%/.installed)
 	@for peer in $(INTEROP_PEERS); do \
 		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest $(INTEROP_TESTS) || exit; \
 	done
+
+interop: interop-tests  ## compare exports with the programs they are for, each in an environment
 	@test -f "$(INTEROP_RUN)/model/model.safetensors" || $(NMT) train configs/demo.yaml --set name=interop model.preset=marian
 	@$(BIN)/python scripts/interop.py $(INTEROP_RUN) $(INTEROP) $(INTEROP_PEERS)
 

@@ -45,7 +45,7 @@ def main() -> None:
     # Check the options
     given = [arguments.src, arguments.tgt, arguments.input]
     if any(given) and not all(given):
-        raise BenchmarkError("--src, --tgt and --input go together: a corpus, and sentences to translate")
+        raise BenchmarkError("--src, --tgt and --input belong together: a corpus, and sentences to translate")
     text = ["--src", arguments.src, "--tgt", arguments.tgt] if arguments.src else []
     # Run the benchmarks
     head = header()

@@ -50,7 +50,7 @@ def prepare(folder: Path, rules: bool) -> None:
 
 
 def measured(pairs: Sequence[tuple[str, str]], rules: bool) -> tuple[float, float, int]:
-    """CPU seconds, peak memory (bytes) and pairs kept of preparing a corpus in a process of its own."""
+    """CPU seconds, peak memory (bytes) and pairs kept of preparing a corpus in a separate process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, rows in (("train.tsv", pairs), ("valid.tsv", [("a b", "c d")])):

@@ -40,7 +40,7 @@ BYTES_PER_PAIR = 700  # peak on disk: text, two copies of the corpus, ids
 def real_pairs(src: str | None, tgt: str | None) -> tuple[str, list[tuple[str, str]]]:
     """Describe the corpus and load its pairs."""
     if (src is None) != (tgt is None):
-        raise DataError("--src and --tgt go together: one file of sources, one of their translations")
+        raise DataError("--src and --tgt belong together: one file of sources, one of their translations")
     reading = Reading(("en", "de"))
     if src and tgt:
         source = TextSource(kind="text", src=src, tgt=tgt)

@@ -78,7 +78,7 @@ def check(arguments: argparse.Namespace, *counts: str) -> None:
         counts: further options that must be at least 1.
     """
     if (arguments.src is None) != (arguments.tgt is None):
-        raise BenchmarkError("--src and --tgt go together: one file of sources, one of their translations")
+        raise BenchmarkError("--src and --tgt belong together: one file of sources, one of their translations")
     if arguments.quick:
         arguments.repeats, arguments.pairs = 2, min(arguments.pairs, 4000)
     for name in ("repeats", "threads", "pairs", "batch_tokens", *counts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 # Values that other toolkits use, by the last part of the key (``train.device``: ``device``). What stands here is
@@ -83,7 +84,7 @@ _FILE = "{kind: hub, path: FILE, src_column: NAME, tgt_column: NAME}"
 _TABLE = "export it as TMX (kind: tmx), as tab-separated text (kind: tsv) or as two text files (kind: text)"
 _HUB = "read a dataset of the Hugging Face hub with kind: hub"
 _PLAIN = "read two text files with kind: text"
-# What to write for kinds of data that have no reader of their own, or go by another name.
+# What to write for kinds of data that have no reader, or go by another name.
 KINDS = {
     "arrow": f"read an Arrow file with {_FILE}",
     "json": f"read JSON lines with kind: jsonl, another JSON file with {_FILE}",
@@ -209,6 +210,18 @@ COMMANDS = {
     "help": "--help",
     "version": "--version",
 }
+
+
+_UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
+_TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
+
+
+def minutes_of(text: str) -> float | None:
+    """Minutes of a time such as ``30m``, ``8h`` or ``1h30m``; None for other texts."""
+    compact = text.replace(" ", "").lower()
+    if not _TIME.fullmatch(compact):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", compact))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -19,7 +19,7 @@ from nmt.run.directory import Run, load_experiment
 from nmt.translation.ensembles import Others
 from nmt.translation.loading import EngineName, load_translator
 from nmt.translation.texts import Texts, kinds_of
-from nmt.translation.translator import Translation
+from nmt.translation.translator import Translation, input_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +84,8 @@ class Model:
 
         Args:
             texts: one sentence each; a newline inside counts as a space.
-            nbest: None: the text of the best translation of each. A number: so many translations of each, best first,
-                with their scores.
+            nbest: None: the text of the best translation of each. A number: the n best translations of each with their
+                scores, best first.
             prefixes: text that the translations of each begin with; an empty one leaves them free.
             protect: kinds of placeholders that translations keep, such as ``["variables", "tags"]``; True: all kinds;
                 None: as the section ``translate`` of the run says.
@@ -96,19 +96,19 @@ class Model:
                 such kind of placeholder.
             DataError: there are not as many prefixes as texts; or texts with prefixes are split or protected.
         """
-        lines = [_line(text) for text in _several(texts)]
-        starts = [_line(text) for text in _several(prefixes or [])]
+        lines = [input_line(text) for text in _several(texts)]
+        starts = [input_line(text) for text in _several(prefixes or [])]
         if starts and len(starts) != len(lines):
             raise DataError(
-                f"{len(lines):,} texts but {len(starts):,} prefixes; each text needs one, maybe an empty one"
+                f"{len(lines):,} texts but {len(starts):,} prefixes; give one for each text (it may be empty)"
             )
-        found = self._texts(protect, split).translate(lines, nbest or 1, None, 1, starts)
+        found = self._texts(protect, split).translate(lines, 1 if nbest is None else nbest, None, 1, starts)
         return found if nbest is not None else [best.text for best, *_ in found]
 
     def translate_document(
         self, text: str, format: str = "text", *, protect: bool | Sequence[str] | None = None
     ) -> str:
-        """Translate a document sentence by sentence, and keep everything else of it.
+        """Translate the text of a document sentence by sentence, and keep its markup.
 
         Args:
             format: ``text`` (each line a paragraph), ``paragraphs`` (between blank lines), ``srt``, ``html`` or ``md``.
@@ -144,7 +144,7 @@ class Model:
         from nmt.translation.forced import Scorer
 
         self._needs_pytorch("score")
-        lines, others = ([_line(text) for text in _several(side)] for side in (sources, targets))
+        lines, others = ([input_line(text) for text in _several(side)] for side in (sources, targets))
         return Scorer(self.translator)(lines, others)
 
     def attention(self, source: str, target: str | None = None) -> Attention:
@@ -160,12 +160,12 @@ class Model:
 
         self._needs_pytorch("attention")
         translator, tokenizer = self.translator, self.translator.tokenizer
-        [src] = translator.encode([_line(source)])
+        [src] = translator.encode([input_line(source)])
         if target is None:
-            [[best]] = translator.translate([_line(source)])
+            [[best]] = translator.translate([input_line(source)])
             tgt: Sequence[int] = best.tokens
         else:
-            [tgt] = tokenizer.encode_tgt([_line(target)])
+            [tgt] = tokenizer.encode_tgt([input_line(target)])
         if not src or not tgt:
             raise DataError("attention needs text on both sides")
         [maps] = read_maps(translator.engine.model, tokenizer, src, [tgt])
@@ -176,7 +176,7 @@ class Model:
 
     def _needs_pytorch(self, method: str) -> None:
         if self._engine != "pytorch":
-            raise DataError(f"{method}: --engine {self._engine} gives no such numbers; load the model without engine")
+            raise DataError(f"{method}: --engine {self._engine} does not support it; load the model without engine")
 
     def __repr__(self) -> str:
         data = self.run.load_config().data
@@ -242,7 +242,7 @@ def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trai
 
 @contextmanager
 def _printing() -> Iterator[None]:
-    """Print the messages of nmt where nobody else handles them."""
+    """Print log messages of nmt if no handler is configured."""
     logger = logging.getLogger("nmt")
     if logger.hasHandlers():
         yield
@@ -260,12 +260,12 @@ def _printing() -> Iterator[None]:
 def _several(texts: Sequence[str]) -> Sequence[str]:
     """
     Raises:
-        DataError: one string, whose characters would be taken for sentences.
+        DataError: one string, whose characters would be taken for sentences; or something that is no string.
     """
     if isinstance(texts, str):
-        raise DataError(f"a list of sentences is needed, not one string; write [{texts[:20]!r}]")
+        raise DataError(f"expected a list of sentences, not one string; write [{texts[:20]!r}]")
+    texts = list(texts)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"expected a list of strings; number {place} is {repr(text)[:40]}")
     return texts
-
-
-def _line(text: str) -> str:
-    return " ".join(text.splitlines())

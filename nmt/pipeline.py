@@ -15,32 +15,24 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from nmt.checks.data import glance
-from nmt.checks.finding import Finding, Level
-from nmt.config.compare import config_diff, digest, fixed_settings, flatten
+from nmt.config.compare import config_diff, fixed_settings, flatten
 from nmt.config.experiment import Config
-from nmt.config.init import InitConfig
-from nmt.config.pretrained import find_run
 from nmt.config.train import TrainConfig
 from nmt.data.bidirectional import Bidirectional
-from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
 from nmt.data.encoded import encode_corpus
 from nmt.data.examples import Examples
-from nmt.data.file_hashes import verify_entry
 from nmt.data.order import TrainingOrder
 from nmt.data.prepare import prepare_corpus, sets_of_run
-from nmt.data.provenance import key_settings
 from nmt.data.reader import Reader
 from nmt.data.tagged import tagged
 from nmt.data.teacher import Teacher, identity
-from nmt.data.tokenizer import Symbols, Tokenizer
-from nmt.errors import ConfigError, DataError, RunError, TokenizerError
+from nmt.errors import DataError, RunError
 from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
@@ -67,10 +59,10 @@ from nmt.runtime.device import (
 from nmt.runtime.energy import Meter
 from nmt.runtime.environment import environment
 from nmt.runtime.memory import keep_freed_memory
-from nmt.runtime.progress import duration, showing
+from nmt.runtime.progress import showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.runtime.signals import Interrupted, number_of
-from nmt.training import estimate, plan
+from nmt.training import plan
 from nmt.training.batching import choose_batching
 from nmt.training.final import describe
 from nmt.training.parallel import choose_parallel
@@ -78,6 +70,7 @@ from nmt.training.prepared import Prepared
 from nmt.training.reporting import record_final_metrics
 from nmt.training.saving import Saving
 from nmt.training.summary import summary
+from nmt.training.tokenizer import choose_tokenizer
 from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
 from nmt.training.validation import Validator
@@ -102,7 +95,7 @@ def prepare(config: Config, run: Run | None = None, tell_losses: bool = True) ->
     resolve(config.evaluation, config.data.tgt_lang, [], lambda _: None)  # a missing package is told at once
     corpus = prepare_corpus(config.data, run.recorded_data() if run else None)
     log.info("%s", corpus.summary())
-    tokenizer = _tokenizer(config, corpus, run)
+    tokenizer = choose_tokenizer(config, corpus, run)
     log.info("%s", tokenizer.summary())
     encoded = encode_corpus(corpus, tokenizer, config.data.cleaning.max_tokens, Path(config.data.store))
     log.info("%s", encoded.summary())
@@ -118,78 +111,10 @@ def prepare(config: Config, run: Run | None = None, tell_losses: bool = True) ->
 
 
 def _glance(config: Config, corpus: Corpus) -> None:
-    """Warn of what is seen in the first pairs of a corpus."""
+    """Warn of problems in the first pairs of a corpus."""
     for found in glance(corpus, config.data, config.seed):
         advice = f"; {found.advice}" if found.advice else ""
         log.warning("warning: %s%s (nmt check shows examples)", found.text, advice)
-
-
-def _tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
-    """The tokenizer of the store, else that of a run that was started, else a new one."""
-    store = Path(config.data.store)
-    # Sampling changes how text is read while training, not the model that is trained on the text.
-    if config.tokenizer_key:
-        return _brought_tokenizer(config, corpus, run)
-    shape = config.tokenizer.model_copy(update={"sampling": None})
-    symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
-    casing = Casing.of(config.data, corpus)
-    more: list[Any] = [list(symbols)] if any(symbols) else []
-    more += [casing.settings] if casing is not None else []
-    source = None
-    if (section := encoder.section_of(config)) is not None and not (run and run.started):
-        source = encoder.source_tokenizer(section)
-        more.append(source)
-    path = store / f"tokenizer-{digest(corpus.key, key_settings(shape, 'tokenizer'), *more)}"
-    if path.is_dir():
-        verify_entry(path, store)
-    elif run and run.started and run.tokenizer.is_dir():
-        path = run.tokenizer  # another version of SentencePiece might train another one
-    else:
-        log.info("training the tokenizer, once for this text and these settings, in %s", path)
-    if path.is_dir():
-        return Tokenizer.load(path)
-    return Tokenizer.train(config.tokenizer, corpus, path, symbols, source, casing)
-
-
-def _brought_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokenizer:
-    """The tokenizer of a run that was started, else the one that ``config.tokenizer_key`` names.
-
-    Raises:
-        ConfigError: the model or run does not exist, or the vocabulary lacks a tag or a symbol of the data.
-        TokenizerError: the run has no tokenizer, or a damaged one.
-    """
-    if run and run.started and run.tokenizer.is_dir():
-        found = Tokenizer.load(run.tokenizer)
-    elif config.init is not None:
-        found = _start_tokenizer(config, config.init, corpus)
-    else:
-        assert config.tokenizer.run is not None
-        path = Run(find_run(config.tokenizer.run, config.runs)).tokenizer
-        if not path.is_dir():
-            raise TokenizerError(f"tokenizer.run: {path}: no such folder; start the training of that run first")
-        found = Tokenizer.load(path)
-    lacking = [tag for tag in config.data.tags if tag not in found.tags]
-    lacking += [word for word in config.data.symbols if not found.reads(word)]
-    if lacking:
-        raise ConfigError(
-            f"data.train: the vocabulary of {config.tokenizer_key} lacks {', '.join(lacking)}; remove the tag or "
-            "modifier, or name one that was trained with it"
-        )
-    return found
-
-
-def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus) -> Tokenizer:
-    """The tokenizer of ``config.init``, from the store or new."""
-    store, more = Path(config.data.store), init.extend_vocabulary
-    casing = Casing.of(config.data, corpus) if more else None
-    shape: list[Any] = [start.source_fingerprint(start.source_of(init, config.runs))]
-    shape += [more, corpus.key, config.tokenizer.train_sentences] if more else []
-    shape += [casing.settings] if casing is not None else []
-    path = store / f"tokenizer-{digest('init', shape)}"
-    if not path.is_dir():
-        return start.make_tokenizer(config, corpus, path, casing)
-    verify_entry(path, store)
-    return Tokenizer.load(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------- train
@@ -211,7 +136,7 @@ def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = Non
     """Train, or resume the unfinished run of this name, and evaluate on every test set.
 
     Args:
-        replay: the ways that the learning rate took in a run that is reproduced, where a clock decided them.
+        replay: the recorded decays of the schedule in a run that is reproduced, if it followed the clock.
 
     Every rank of ``ranks`` calls this with the same configuration. Rank 0 alone writes; the others read the store and
     the run's checkpoints, so that several machines need a file system in common.
@@ -226,7 +151,7 @@ def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = Non
     ranks.on_main(lambda: start.check(config))
     ranks.on_main(lambda: encoder.check(config))
     with showing("setting up PyTorch and the device", unit=""):
-        place = ranks.on_every_rank(lambda: _set_up(config.train, ranks))
+        place = ranks.on_every_rank(lambda: set_up(config.train, ranks))
     ranks.compare({"precision": place.dtype, "device": place.device.type, **flatten(config.model_dump(mode="json"))})
     with ExitStack() as held:
         # Configuration, corpus, tokenizer, id pairs
@@ -249,8 +174,8 @@ def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = Non
         return training.evaluate(already)
 
 
-def _set_up(config: TrainConfig, ranks: Ranks) -> Place:
-    """Set what is set once per process; return where and in which precision to train."""
+def set_up(config: TrainConfig, ranks: Ranks) -> Place:
+    """Configure PyTorch for this process; return the device and the precision to train with."""
     set_deterministic(config.deterministic)
     set_threads(config.threads)
     keep_freed_memory()
@@ -266,7 +191,7 @@ def _hold(held: ExitStack, run: Run, config: Config) -> None:
 
 
 class Training:
-    """The training of one run: what belongs to it, and its phases in the order of :func:`train`."""
+    """The training of one run. Its methods are the phases of :func:`train`, in order."""
 
     def __init__(self, config: Config, run: Run, prepared: Prepared, place: Place, replay: plan.Replay | None = None):
         self.run, self.prepared, self.place, self.ranks = run, prepared, place, place.ranks
@@ -295,9 +220,7 @@ class Training:
     def fit(self) -> str:
         """Train until a limit is reached; return the limit in words."""
         trainer, train = self.trainer, self.config.train
-        _, batching = choose_batching(self.config, self.place.device, self.place.dtype, self.run.batching())
-        _, parallel = choose_parallel(self.config, trainer.model, self.place)
-        _log(summary(self.config, batching, parallel, self.prepared, trainer, self.resumed))
+        _log(summary(self.config, self.prepared, trainer, self.resumed))
         if self.config.init is not None:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
         _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid")), trainer.stages))
@@ -340,7 +263,7 @@ class Training:
                 self.meter.close()
             card.end(self.run, progress.step, progress.seconds, reason, found, self.searches, progress.tokens, used)
         except OSError as error:
-            log.warning("the run card is not written: %s", error)
+            log.warning("the run card cannot be written: %s", error)
 
     def evaluate(self, already: bool) -> Trained:
         """Score the final model on every test set, and complete the run; repeated, this changes nothing.
@@ -462,7 +385,7 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         seed_everything(int(np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]))
     # Batches
     text = prepared.corpus.part("train")
-    packed, _ = ranks.on_every_rank(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
+    packed, batching = ranks.on_every_rank(lambda: choose_batching(config, place.device, place.dtype, run.batching()))
     sampling, longest = config.tokenizer.sampling, config.data.cleaning.max_tokens
     budget, accumulate = config.train.batch_tokens, ranks.size * config.train.accumulate
     both = Bidirectional(config.seed, epochs) if (epochs := config.train.bidirectional_epochs) else None
@@ -492,10 +415,11 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
         **({"teacher": teacher.key} if teacher is not None else {}),
     }
     about, differing = environment(place.device, place.dtype, ranks.size), partial(config_diff, config=config)
-    sharded, _ = choose_parallel(config, model, place)
+    sharded, parallel = choose_parallel(config, model, place)
     updater = Updater(train, model, reader, place, sharded)
     saving = Saving(train, run, model, updater, identity, differing, about, validator.settings, ranks)
-    return Trainer(train, saving, reader, order, validator, place, formerly, config.train.follows_clock)
+    follows_clock = config.train.follows_clock
+    return Trainer(train, saving, reader, order, validator, place, formerly, follows_clock, batching, parallel)
 
 
 def _teacher(config: Config, prepared: Prepared) -> Teacher | None:
@@ -509,14 +433,14 @@ def _teacher(config: Config, prepared: Prepared) -> Teacher | None:
 
 @contextmanager
 def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
-    """Name, where a signal ends the program inside, that all of the training is saved."""
+    """If a signal ends the block, report that the training is complete and saved."""
     try:
         yield
     except KeyboardInterrupt as error:
         number = number_of(error)
         reason = (
-            f"stopped by {signal.Signals(number).name} after the training; {run.path} holds all of it, and the same "
-            "command evaluates it"
+            f"stopped by {signal.Signals(number).name} after the training; {run.path} has all of it; run the same "
+            "command to evaluate it"
         )
         raise ranks.raised_once(Interrupted(reason, number)) from None
 
@@ -524,60 +448,6 @@ def _ended_when_trained(run: Run, ranks: Ranks) -> Iterator[None]:
 def _log(*lines: str) -> None:
     for line in lines:
         log.info("%s", line)
-
-
-# ---------------------------------------------------------------------------------------------------------------- check
-
-
-def measure(config: Config) -> list[Finding]:
-    """What the tokenizer loses, and what a training will take, measured on a few real steps; no run is written."""
-    # Prepare
-    place = _set_up(config.train, ALONE)
-    prepared = prepare(config, tell_losses=False)
-    findings = [_told("tokenizer", prepared.round_trip.summary(config.tokenizer, config.tokenizer_key))]
-    if unknown := unknown_summary(prepared.encoded.unknown, config.tokenizer, config.tokenizer_key):
-        findings.append(_told("unknown", unknown))
-    # Measure
-    trainer, cost = measure_cost(config, prepared, place)
-    pace = trainer.pace()
-    end = estimate.end(trainer.config, pace, cost)
-    # Tell
-    worked = f", {cost.share:.0%} of the processors" if place.device.type == "cpu" else ""
-    told = [
-        ("model", f"{cost.parameters:,} parameters"),
-        ("memory", f"{cost.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
-        ("step", f"{cost.step_seconds:.3g} seconds{worked}"),
-        ("validation", _validation_told(cost)),
-        ("disk", f"{cost.disk / 2**20:,.0f} MiB for checkpoints and model"),
-    ]
-    if end is not None:
-        count = f"{end.steps:,} steps and {end.validations:,} validation{'s' if end.validations > 1 else ''}"
-        told.append(("time", f"{duration(end.seconds)} for {count}"))
-    findings += [Finding("ok", rule, text) for rule, text in told]
-    lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")), trainer.stages)
-    if end is not None and end.steps != plan.planned_steps(trainer.config, pace):
-        why = f" (the time limit, {config.train.max_minutes:g} minutes)"
-        lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
-    return findings + [_told("advice", line) for line in lines]
-
-
-def _validation_told(cost: estimate.Cost) -> str:
-    usual, longest = cost.validation_seconds, cost.longest_validation
-    first = f"; at first up to {longest:.3g}, while translations do not end" if longest > 1.2 * usual else ""
-    return f"{usual:.3g} seconds for {cost.validation_lines:,} lines{first}"
-
-
-def measure_cost(config: Config, prepared: Prepared, place: Place) -> tuple[Trainer, estimate.Cost]:
-    """The cost of a training, and the trainer that it was measured with, which cannot be used to train."""
-    with TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Run(Path(folder)), prepared, place)
-        return trainer, estimate.measure(trainer)
-
-
-def _told(rule: str, line: str) -> Finding:
-    """The finding of a line that a training prints."""
-    level: Level = "warning" if line.startswith("warning: ") else "ok"
-    return Finding(level, rule, " ".join(line.removeprefix("warning: ").removeprefix("targets ").split()))
 
 
 # ------------------------------------------------------------------------------------------------------------- evaluate
@@ -666,7 +536,7 @@ def tune(run: Run, beams: Sequence[int], sentences: int, device: str | None = No
     """
     config = run.load_config()
     if not run.has_model:
-        raise RunError(f"{run.path}: is not finished; tune it when its training has ended")
+        raise RunError(f"{run.path}: is not finished; finish its training first")
     if config.search.method != "beam" or config.search.length_penalty == "none":
         raise RunError(f"{run.path}: search.method and search.length_penalty leave nothing to tune")
     recorded = run.recorded_data()
@@ -692,4 +562,4 @@ def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
     try:
         card.add_scores(run, scores, searches)
     except OSError as error:
-        log.warning("the run card is not written: %s", error)
+        log.warning("the run card cannot be written: %s", error)

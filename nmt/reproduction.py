@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SetFound:
-    """A test set, then and now.
+    """The recorded and the new results of a test set.
 
     Attributes:
         equal, count: hypotheses that are the same, of all.
@@ -66,7 +66,7 @@ class SetFound:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a reproduction found.
+    """The result of a reproduction.
 
     Attributes:
         run: where the new run is; None for a search alone.
@@ -103,7 +103,7 @@ class Reproduction:
 
 
 def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> Reproduction:
-    """Train the run again in a directory of its own, or search again with its weights, and compare.
+    """Train the run again in a new directory, or search again with its weights, and compare.
 
     Args:
         into: directory of the new run; None: beside the run, with ``-reproduced`` after its name. A reproduction that
@@ -119,7 +119,7 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     origin, config, results = read_origin(run.model), run.load_config(), Results(run)
     names = [name for name in [*config.data.test, "valid"] if results.record(name) is not None]
     if not names:
-        raise RunError(f"{run.path}: holds no scores to compare with; run nmt evaluate first")
+        raise RunError(f"{run.path}: has no scores to compare with; run nmt evaluate first")
     _check_whole(run, results, names)
     if decode_only:
         return _search_again(run, origin, names)
@@ -181,7 +181,7 @@ def _directory(run: Run, into: str | None) -> Path:
 
 
 def _doubts(trained: Sequence[Mapping[str, Any]], now: Mapping[str, Any], replay: Replay | None) -> list[str]:
-    """Why the training may not be repeated exactly, apart from an environment that has changed since its last start."""
+    """Reasons why the training may not be repeated exactly, apart from a changed environment."""
     notes = []
     if replay is None:
         notes.append("the schedule followed the clock, of which an earlier version of nmt kept no record")
@@ -196,7 +196,7 @@ def _doubts(trained: Sequence[Mapping[str, Any]], now: Mapping[str, Any], replay
 
 
 def _replay(run: Run, config: Config) -> Replay | None:
-    """The ways that the learning rate took where a clock decided them; None where they were not recorded."""
+    """The recorded decays of a schedule that follows the clock; None if they were not recorded."""
     schedule, state = config.train.schedule, run.last_state() or {}
     has_end = not schedule.ends or schedule.total_steps is not None
     try:

@@ -80,7 +80,7 @@ def pairs(arguments: argparse.Namespace) -> tuple[list[str], list[str], list[Gol
     files = [arguments.src, arguments.tgt, arguments.gold]
     if any(files):
         if None in files:
-            raise DataError("--src, --tgt and --gold go together; name all three files")
+            raise DataError("--src, --tgt and --gold belong together; name all three files")
         src, tgt, lines = (read(path, arguments.sentences) for path in files)
         if len({len(src), len(tgt), len(lines)}) > 1:
             counts = ", ".join(f"{path} {len(each):,}" for path, each in zip(files, (src, tgt, lines), strict=True))
@@ -106,7 +106,7 @@ def parsed(path: str, number: int, line: str, from_one: bool) -> Gold:
     try:
         return Gold.parse(line, int(from_one))
     except ValueError as error:
-        raise DataError(f"{path}:{number}: {str(error)[:40]!r} is no link; write them as 0-0 1-2 1p3") from None
+        raise DataError(f"{path}:{number}: {str(error)[:40]!r} is not a link; write them as 0-0 1-2 1p3") from None
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Synthetic data: back-translation and distillation, made in blocks that a killed command resumes after."""
+"""Synthetic data: back-translation and distillation, written in blocks so that a killed command can resume."""

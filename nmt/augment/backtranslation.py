@@ -18,7 +18,7 @@ from nmt.translation.forced import Scorer
 from nmt.translation.translator import Translation, Translator, read_text
 
 BLANK, LONG = "blank lines", "lines with more subwords than the model reads"
-EMPTY, CUT, LOW = "empty translations", "translations that reached the limit of length", "scores below --min-score"
+EMPTY, CUT, LOW = "empty translations", "translations that reached the length limit", "scores below --min-score"
 
 
 def back_translate(
@@ -66,7 +66,7 @@ def back_translate(
 
 
 def settings_of(translator: Translator[Any]) -> dict[str, Any]:
-    """What translations depend on, as JSON data."""
+    """The settings that translations depend on, as JSON data."""
     return {
         "weights": translator.checksum,
         "tokenizer": translator.tokenizer.fingerprint,
@@ -112,7 +112,7 @@ def translated(translator: Translator[Any], lines: Sequence[str], progress: Prog
 
     Args:
         progress: called with the number of lines that are done.
-        nbest: hypotheses of each line; those that are empty or reached the limit of length are left out.
+        nbest: hypotheses of each line; those that are empty or reached the length limit are left out.
     """
     found = Found([line if isinstance(line, TaggedLine) else line.strip() for line in lines])
     kept = _readable(translator, found)

@@ -58,7 +58,7 @@ class Choice:
         self.evaluation = evaluation.model_copy(update={"metrics": [by]}) if by in BY_REFERENCE else evaluation
 
     def settings(self) -> dict[str, Any]:
-        """What the choice depends on, as JSON data."""
+        """The settings that the choice depends on, as JSON data."""
         if self.by not in BY_REFERENCE:
             return {"choose": self.by}
         return {"choose": self.by, "tokenize": self.evaluation.tokenize, "lowercase": self.evaluation.lowercase}
@@ -146,7 +146,7 @@ def training_lines(run: Run, dataset: str | None = None) -> tuple[Callable[[], I
     part, sizes = corpus.part("train"), corpus.datasets("train")
     tags = {one.name: as_tags(one.tag) for one in data.datasets} or {"": ()}
     if dataset is not None and dataset not in sizes:
-        known = f"the datasets are: {', '.join(sizes)}" if sizes else "data.train is no list; leave --dataset out"
+        known = f"the datasets are: {', '.join(sizes)}" if sizes else "data.train is not a list; remove --dataset"
         raise DataError(f"--dataset {dataset}: no such dataset in {run.path}; {known}")
     if dataset is None and len({*tags.values()}) > 1:
         raise DataError(
@@ -206,7 +206,6 @@ def _beside(lines: Iterable[str], path: str, reference: str | None) -> Iterator[
         if line is None or other is None:
             shorter, longer = (path, reference) if line is None else (reference, path)
             raise DataError(
-                f"{shorter} has {number - 1:,} lines, fewer than {longer}; line n of one must go with line n of the "
-                "other"
+                f"{shorter} has {number - 1:,} lines, fewer than {longer}; line n of one must match line n of the other"
             )
         yield line, other

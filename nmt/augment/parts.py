@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 
 class _GoneError(Exception):
-    """A block that was there is missing."""
+    """A block was removed while the corpus was being written."""
 
 
 @dataclass
 class Made:
-    """What was made of a block.
+    """The pairs of a block.
 
     Attributes:
         skipped: lines without a pair, by the reason.
@@ -160,11 +160,11 @@ class Maker:
 
     @contextmanager
     def _kept(self, folder: Path) -> Iterator[None]:
-        """Name, where a signal ends the work inside, that what was made is kept."""
+        """If a signal ends the block, log that complete blocks are kept."""
         try:
             yield
         except KeyboardInterrupt:
-            log.warning("the whole blocks are kept in %s; the same command continues after them", folder)
+            log.warning("complete blocks are kept in %s; run the same command to resume", folder)
             raise
 
     @staticmethod
@@ -188,7 +188,7 @@ class Maker:
     def _tell(self, names: Sequence[str], mine: Sequence[bool], todo: Sequence[bool]) -> None:
         done = sum(mine) - sum(todo)
         if done:
-            log.info("resumed: %s of %s blocks are in %s", f"{done:,}", f"{sum(mine):,}", self.output.parts)
+            log.info("resuming: %s of %s blocks are complete in %s", f"{done:,}", f"{sum(mine):,}", self.output.parts)
         if self.share.of > len(names):
             text = "warning: the text has %d block(s) of %s lines, fewer than the %d shards"
             log.warning(text, len(names), f"{self.size:,}", self.share.of)
@@ -227,7 +227,7 @@ class Maker:
         with suppress(OSError):
             folder.rmdir()
         if folder.exists():
-            log.warning("%s: holds blocks of other settings; remove it if they are not needed", folder)
+            log.warning("%s: contains blocks of other settings; remove it if they are not needed", folder)
 
 
 Progress = Callable[[int], object]

@@ -64,7 +64,9 @@ def store_top_k(
     missing = writer.missing()
     mine = [number for number in missing if number % share.of == share.number - 1]
     if len(missing) < writer.blocks:
-        log.info("resumed: %d of %d blocks are in %s", writer.blocks - len(missing), writer.blocks, writer.folder)
+        log.info(
+            "resuming: %d of %d blocks are complete in %s", writer.blocks - len(missing), writer.blocks, writer.folder
+        )
     sources = Sources(config, prepared)
     with showing("distilling", sum(len(writer.rows(number)) for number in mine), "pairs") as add:
         for number in mine:

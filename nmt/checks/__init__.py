@@ -1,1 +1,1 @@
-"""What may be wrong with the data of a configuration, found before a training spends hours on them."""
+"""Checks of the data of a configuration, before a training."""

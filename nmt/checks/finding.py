@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nmt.text.width import cut
+
 Level = Literal["ok", "warning", "problem"]
 
 
@@ -33,11 +35,6 @@ def share(count: int, total: int) -> str:
 
 
 def pair(number: int, src: str, tgt: str, most: int = 60) -> str:
-    """An example: the number of a pair, counted from 1, and the beginnings of its sides."""
-    return f"{number:,}: {cut(src, most)} ||| {cut(tgt, most)}"
-
-
-def cut(text: str, most: int = 60) -> str:
-    """The beginning of a text on one line, without control characters, which could move a terminal's cursor."""
-    text = "".join(char if char.isprintable() else " " for char in text[: most + 1])
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """An example: the number of a pair, counted from 1, and the beginnings of its sides, of ``most`` columns each."""
+    src, tgt = (cut(text[: 10 * most], most) for text in (src, tgt))
+    return f"{number:,}: {src} ||| {tgt}"

@@ -68,7 +68,7 @@ class Part:
         return len(self.hashes)
 
     def some(self, count: int) -> list[tuple[int, Pair]]:
-        """At most so many pairs of the sample, spread over the part, with their numbers."""
+        """At most ``count`` pairs of the sample, spread over the part, with their numbers."""
         places = np.linspace(0, len(self.sample) - 1, min(count, len(self.sample))).astype(int)
         return [self.sample[place] for place in places.tolist()]
 

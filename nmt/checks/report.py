@@ -45,7 +45,7 @@ def text(findings: Sequence[Finding], width: int | None = None) -> str:
 
 
 def page(title: str, findings: Sequence[Finding]) -> str:
-    """A page that needs nothing from the network; all text is escaped."""
+    """A self-contained HTML page; all text is escaped."""
     body: list[str] = []
     for each in findings:
         examples = html.escape("\n".join(each.examples))

@@ -20,16 +20,14 @@ from nmt.checks.part import EXAMPLES, SAMPLE, Pair, Part
 from nmt.checks.scripts import script, usual
 from nmt.checks.words import Lexicon, TwoLanguages, unrelated
 from nmt.data import splits
+from nmt.data.sources.headings import like_names
 
 FEW = 100  # pairs: with fewer, words tell too little
 LEARNED = 5000  # pairs that a lexicon is learned from
 SCORED = 2000  # pairs that it scores
 NOISY = 0.15  # share of random pairs at which a warning starts
 MANY = 0.5  # share at which the data are wrong as a whole
-HEADERS = frozenset({
-    "source", "target", "src", "tgt", "text", "sentence", "translation", "reference", "english", "german", "french",
-    "spanish", "id", "line", "segment",
-})  # fmt: skip
+HEADINGS = frozenset({"text", "sentence", "segment", "line"})  # of a file of one language
 
 
 @dataclass(frozen=True)
@@ -82,36 +80,41 @@ def single(rule: str, what: str, advice: str, warn: float, wrong: float) -> Call
     def check(data: Data) -> Findings:
         for name, part in data.parts.items():
             seen, total = part.seen[rule], max(1, len(part))
+            text = f"{name}: {share(seen.count, total)} pairs {what}"
             if seen.count > warn * total:
                 level: Level = "problem" if seen.count > wrong * total else "warning"
-                text = f"{name}: {share(seen.count, total)} pairs {what}"
                 yield Finding(level, rule, text, advice, tuple(seen.examples))
+            elif seen.count:
+                yield Finding("ok", rule, text)
 
     return check
 
 
 def header(data: Data) -> Findings:
-    names = HEADERS | {code.lower() for code in data.languages}
     for name, part in data.parts.items():
-        if part.first and all(side.strip().lower() in names for side in part.first):
+        if part.first and (
+            like_names(part.first, data.languages) or all(side.strip().lower() in HEADINGS for side in part.first)
+        ):
             example = (pair(1, *part.first),)
             yield Finding("warning", "header", f"{name}: the first pair is a header", "remove the first line", example)
 
 
 def duplicates(data: Data) -> Findings:
     hashes = np.concatenate([splits.to_hashes(part.hashes) for part in data.training.values()])
-    count = int(splits.repeats(hashes).sum())
-    if count > 0.2 * len(hashes):
+    if count := int(splits.repeats(hashes).sum()):
         text = f"train: {share(count, len(hashes))} pairs repeat an earlier one"
-        yield Finding("warning", "duplicates", text, "data.cleaning.drop_duplicates drops them")
+        level: Level = "warning" if count > 0.2 * len(hashes) else "ok"
+        yield Finding(level, "duplicates", text, "data.cleaning.drop_duplicates drops them" if level != "ok" else "")
 
 
 def overlap(data: Data) -> Findings:
     """Held-out pairs that are nearly in the training part; equal pairs are the job of the cleaning."""
     for part in data.references:
         found = data.alike.get(part.name, Alike())
-        if len(found.both) > max(1, 0.01 * len(part)):
-            text = f"{share(len(found.both), len(part))} pairs of {part.name} are nearly equal to a training pair"
+        text = f"{share(len(found.both), len(part))} pairs of {part.name} are nearly equal to a training pair"
+        if 0 < len(found.both) <= max(1, 0.01 * len(part)):
+            yield Finding("ok", "near-duplicates", text)
+        elif found.both:
             advice = "scores on this set will be too high; remove these pairs from the training part"
             yield Finding("warning", "near-duplicates", text, advice, tuple(found.both.values())[:EXAMPLES])
         for side, word in ((0, "source"), (1, "target")):
@@ -132,8 +135,10 @@ def scripts(data: Data) -> Findings:
             if not (expected := usual([each[side] for _, each in part.sample])):
                 continue
             wrong = [(n, each) for n, each in part.sample if script(each[side]) not in ("", expected)]
-            if len(wrong) > 0.01 * len(part.sample):
-                text = f"{name}: {share(len(wrong), len(part.sample))} {word} lines looked at are not in {expected}"
+            text = f"{name}: {share(len(wrong), len(part.sample))} {word} lines looked at are not in {expected}"
+            if 0 < len(wrong) <= 0.01 * len(part.sample):
+                yield Finding("ok", "script", text)
+            elif wrong:
                 examples = tuple(pair(n, *each) for n, each in wrong[:EXAMPLES])
                 yield Finding("warning", "script", text, "remove lines of another language", examples)
 
@@ -154,7 +159,7 @@ def swapped(data: Data) -> Findings:
                     f"{share(exchanged, len(pairs))} pairs"
                 )
                 examples = tuple(pair(n, *each) for n, each in part.sample[:EXAMPLES])
-                yield Finding("problem", "swapped", text, "exchange src and tgt of one of them", examples)
+                yield Finding("problem", "swapped", text, "swap src and tgt of one of them", examples)
 
 
 def untranslated(data: Data) -> Findings:
@@ -243,7 +248,7 @@ def _noise_of(train: Part, sample: Sequence[tuple[int, Pair]], references: Seque
         worst = [scored[i] for i in np.argsort(ranks)[:EXAMPLES]]
         examples = tuple(pair(n, *each) for n, each in worst)
         text = (
-            f"{train.name}: about {part:.0%} of the pairs are no translations of each other (the held-out sets: none)"
+            f"{train.name}: about {part:.0%} of the pairs are not translations of each other (the held-out sets: none)"
         )
         yield Finding("problem", "noise", text, "look at the examples, and at how the files were aligned", examples)
 

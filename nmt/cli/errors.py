@@ -1,4 +1,4 @@
-"""What ends a program: one line on standard error and an exit code."""
+"""Report an error as one line on standard error, and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nmt.runtime.streams import open_standard_streams
 
 
 def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -> int:
-    """Run ``program``; what stops it ends in one line on standard error and an exit code.
+    """Run ``program``; report an error as one line on standard error, and return the exit code.
 
     Args:
         debug: let exceptions through, with their tracebacks; None where the program has no such switch.
@@ -37,7 +37,7 @@ def guarded(name: str, program: Callable[[], None], debug: bool | None = None) -
         return stopped(name, signals.number_of(error))
     except Exception as error:
         if signals.heard.ended and str(error) and not isinstance(error, signals.Interrupted):
-            # A library has replaced our exception by one of its own.
+            # A library has replaced our exception by another one.
             return stopped(name, signals.heard.ended)
         if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
             return 141

@@ -1,4 +1,4 @@
-"""What ``nmt translate`` reads of each line: a source, and maybe a prefix of its translations."""
+"""The input of ``nmt translate``: a source per line, and optionally a prefix of its translations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Prefixes:
         if len(found) < count:
             lines = first_line - 1 + len(found)
             raise DataError(
-                f"{self.path} has {lines:,} lines, fewer than {name}; line n of one must go with line n of the other"
+                f"{self.path} has {lines:,} lines, fewer than {name}; line n of one must match line n of the other"
             )
         return found
 
@@ -48,7 +48,7 @@ class Prefixes:
             found = sum(1 for _ in lines)
         if found != count:
             raise DataError(
-                f"{self.path} has {found:,} lines but {name} has {count:,}; line n of one must go with line n of the "
+                f"{self.path} has {found:,} lines but {name} has {count:,}; line n of one must match line n of the "
                 "other"
             )
 
@@ -69,7 +69,7 @@ def check_inputs(prefix_file: str | None, jsonl: bool) -> None:
         DataError: the options contradict each other.
     """
     if prefix_file is not None and jsonl:
-        raise DataError("--prefix-file: --jsonl-input reads prefixes from the input; leave one of the two out")
+        raise DataError("--prefix-file: --jsonl-input reads prefixes from the input; use only one of them")
 
 
 def with_prefixes(
@@ -107,11 +107,7 @@ def _object(line: str, number: int, name: str) -> tuple[str, str]:
         )
     prefix = row.get("prefix")
     if prefix is not None and not isinstance(prefix, str):
-        raise DataError(f"{name}:{number}: prefix is no text, but {json.dumps(prefix)[:40]}")
-    return _one_line(row["source"]), _one_line(prefix or "")
+        raise DataError(f"{name}:{number}: prefix must be a string, not {json.dumps(prefix)[:40]}")
+    from nmt.translation.translator import input_line
 
-
-def _one_line(text: str) -> str:
-    """The text in one line, with U+FFFD in place of halves of surrogate pairs and of NUL, as in plain input."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
-    return " ".join(whole.splitlines())
+    return input_line(row["source"]), input_line(prefix or "")

@@ -23,7 +23,7 @@ def after_training(run: Path, has_tests: bool, attends: bool) -> str:
             "curves, samples and attention maps"
         ),
         f"{nmt} translate {name}": "translate what is typed; -i FILE translates a file",
-        **({attention(run): "a page of what the model attends to"} if attends else {}),
+        **({attention(run): "a page of attention maps"} if attends else {}),
         **(
             {f"{nmt} evaluate {name}": "score the test sets again"}
             if has_tests

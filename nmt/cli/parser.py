@@ -91,14 +91,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--search", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
 
     def add_tags(self) -> None:
-        text = "tag before each source, of the tags that the run was trained with; again for several"
+        text = "tag before each source, one of the tags of the training; repeat the option for several"
         self.add_argument("--tag", metavar="TAG", action="append", default=[], help=text)
 
     def add_ensemble(self) -> None:
         """Add the options of an ensemble."""
         text = "runs of the same vocabulary, whose probabilities are averaged with those of RUN"
         self.add_argument("--ensemble", metavar="RUN", nargs="+", action="extend", default=[], help=text)
-        text = "what --ensemble averages (default: probability); log_probability: the geometric mean"
+        text = "average of --ensemble (default: probability); log_probability: the geometric mean"
         self.add_choice("--ensemble-average", "ensemble_average", ["probability", "log_probability"], help=text)
 
     def add_choice(self, option: str, key: str, allowed: Sequence[str], **more: Any) -> None:

@@ -119,7 +119,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _clear_line() -> str:
-    """What removes a progress bar from the line of the terminal where a message is about to appear."""
+    """The characters that clear a progress bar before a message is printed."""
     shown = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     return "\r\x1b[K" if shown else ""
 

@@ -1,4 +1,4 @@
-"""How far a translation is, on a terminal."""
+"""The progress of a translation on a terminal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Progress:
             engine.progress = self._searched
 
     def expect(self, count: int) -> None:
-        """Begin with a block of so many lines: however many sentences are searched for them, the bar stays below."""
+        """Begin a block of lines: however many sentences are searched for them, the bar stays below."""
         self.end = self.done + count
 
     def _searched(self, sentences: int) -> None:

@@ -1,4 +1,4 @@
-"""What commands read and write: standard streams, pipes, and files that are whole or absent."""
+"""Input and output of commands: standard streams, pipes, and atomic files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that write synthetic corpora share: options of the output, and the report."""
+"""Options and report of the commands that write synthetic corpora."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def add_output(parser: Parser) -> None:
     parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
     parser.add_tags()
-    text = "make one of n equal shares of the blocks; the process that finds all of them writes the corpus"
+    text = "compute share I of N of the blocks; the process that finds all blocks writes the corpus"
     parser.add_argument("--shard", metavar="I/N", help=text)
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
-    text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
+    text = "engine of the search; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
 
 

@@ -22,8 +22,8 @@ Unit = Annotated[
 class LengthRule(Section):
     """OpusFilter's LengthFilter: drop a pair with a side shorter than ``min_length`` or longer than ``max_length``."""
 
-    min_length: Annotated[int, Field(ge=0)] = Field(1, description="least length of a side")
-    max_length: Positive = Field(100, description="greatest length of a side")
+    min_length: Annotated[int, Field(ge=0)] = Field(1, description="minimum length of a side")
+    max_length: Positive = Field(100, description="maximum length of a side")
     unit: Unit = "word"
 
     @model_validator(mode="after")
@@ -34,7 +34,7 @@ class LengthRule(Section):
 class LengthRatioRule(Section):
     """OpusFilter's LengthRatioFilter: drop a pair whose longer side is ``threshold`` times as long as the shorter."""
 
-    threshold: Annotated[float, Field(gt=1.0)] = Field(3.0, description="least ratio of lengths that is dropped")
+    threshold: Annotated[float, Field(gt=1.0)] = Field(3.0, description="minimum ratio of lengths that is dropped")
     unit: Unit = "word"
 
 
@@ -44,7 +44,7 @@ class LongWordRule(Section):
     Characters of scripts without spaces between words belong to no word.
     """
 
-    threshold: Positive = Field(40, description="characters of a word from which on the pair is dropped")
+    threshold: Positive = Field(40, description="minimum length of a word, in characters, that drops the pair")
 
 
 class AverageWordLengthRule(Section):
@@ -53,10 +53,8 @@ class AverageWordLengthRule(Section):
     A side that is written without spaces between words passes.
     """
 
-    min_length: Annotated[float, Field(ge=0.0)] = Field(2.0, description="least characters of a word on average")
-    max_length: Annotated[float, Field(gt=0.0)] = Field(
-        20.0, description="greatest mean number of characters of a word"
-    )
+    min_length: Annotated[float, Field(ge=0.0)] = Field(2.0, description="minimum mean number of characters of a word")
+    max_length: Annotated[float, Field(gt=0.0)] = Field(20.0, description="maximum mean number of characters of a word")
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> Self:
@@ -69,14 +67,14 @@ class AlphabetRatioRule(Section):
     Letters of every script count, vowel signs and other combining marks included.
     """
 
-    threshold: Share = Field(0.75, description="least share of letters among the characters of a side")
-    exclude_whitespace: bool = Field(False, description="leave white space out of the characters")
+    threshold: Share = Field(0.75, description="minimum share of letters among the characters of a side")
+    exclude_whitespace: bool = Field(False, description="ignore white space")
 
 
 class CharacterScoreRule(Section):
     """OpusFilter's CharacterScoreFilter: drop a pair with a side whose letters are not in the language's script."""
 
-    threshold: Share = Field(0.5, description="least share of the script among the letters of a side (OpusFilter: 1)")
+    threshold: Share = Field(0.5, description="minimum share of the script among the letters of a side (OpusFilter: 1)")
     src: str | None = Field(
         None,
         description="script(s) of the source by their Unicode names, such as 'Cyrillic Latin'; default: by language",
@@ -102,7 +100,7 @@ class TerminalPunctuationRule(Section):
     The score is -ln(1 + difference + marks of each side beyond its first).
     """
 
-    threshold: Annotated[float, Field(le=0.0)] = Field(-2.0, description="least score that is kept")
+    threshold: Annotated[float, Field(le=0.0)] = Field(-2.0, description="minimum score that is kept")
 
 
 class NonZeroNumeralsRule(Section):
@@ -111,14 +109,14 @@ class NonZeroNumeralsRule(Section):
     Decimal digits of every script count. The similarity is that of Python's ``difflib.SequenceMatcher``.
     """
 
-    threshold: Share = Field(0.5, description="least similarity of the sequences of digits")
+    threshold: Share = Field(0.5, description="minimum similarity of the sequences of digits")
 
 
 class NumMismatchRule(Section):
     """OpusCleaner's num_mismatch: drop a pair with different numbers, whatever their separators."""
 
     ratio: Annotated[float, Field(gt=0.0)] = Field(
-        1.0, description="least ratio (common numbers + 1) / (numbers of one side alone + 1)"
+        1.0, description="minimum ratio (common numbers + 1) / (numbers of one side alone + 1)"
     )
 
 
@@ -131,8 +129,8 @@ class SimilarityRule(Section):
 
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.9,
-        description="least similarity that is dropped: 1 - Levenshtein distance / length of the longer side;"
-        " 1: equal texts alone",
+        description="minimum similarity that is dropped: 1 - Levenshtein distance / length of the longer side;"
+        " 1: only equal texts",
     )
     lowercase: bool = Field(False, description="compare regardless of case")
 
@@ -141,8 +139,8 @@ class RepetitionRule(Section):
     """OpusFilter's RepetitionFilter: drop a pair with a text that follows itself ``threshold`` times."""
 
     threshold: Annotated[int, Field(ge=2)] = Field(2, description="repetitions, without the first occurrence")
-    min_length: Positive = Field(3, description="least number of characters of the repeated text")
-    max_length: Positive = Field(100, description="greatest number of characters of the repeated text")
+    min_length: Positive = Field(3, description="minimum number of characters of the repeated text")
+    max_length: Positive = Field(100, description="maximum number of characters of the repeated text")
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> Self:

@@ -19,15 +19,13 @@ Paths = str | Annotated[list[str], Field(min_length=1)]
 Files = Annotated[
     Paths,
     Field(
-        description="file, or several read one after the other; a run knows its files by their SHA-256",
+        description="file, or several read one after the other; its files are identified by their SHA-256",
         json_schema_extra=RESUMABLE,
     ),
 ]
 OnBadRow = Annotated[
     Literal["error", "skip"],
-    Field(
-        description="what to do with a row that cannot be read. error: stop; skip: count, show and leave out the row"
-    ),
+    Field(description="what to do with a row that cannot be read. error: stop; skip: count, show and skip the row"),
 ]
 # Keys of tables whose first row may name the columns.
 SrcColumn = Annotated[
@@ -47,8 +45,8 @@ TgtColumn = Annotated[
 Header = Annotated[
     bool | None,
     Field(
-        description="whether the first row names the columns and is no pair; default: true where a column is given or"
-        " found by its heading, else a row that looks like a header is refused"
+        description="whether the first row names the columns and is not a pair; default: true where a column is given"
+        " or found by its heading, else a row that looks like a header is refused"
     ),
 ]
 
@@ -57,7 +55,7 @@ WeightColumn = Annotated[
     int | str | None,
     Field(
         description="column of the weight of each pair in the loss, a number above 0: its number, from 0, or its"
-        " heading; default: all pairs weigh the same"
+        " heading; default: all pairs have the same weight"
     ),
 ]
 
@@ -69,6 +67,8 @@ def as_list(paths: str | list[str]) -> list[str]:
 class Table(Protocol):
     """The keys that sections of tables share."""
 
+    @property
+    def model_fields_set(self) -> set[str]: ...
     @property
     def src_column(self) -> int | str | None: ...
     @property
@@ -121,13 +121,13 @@ class SourceSection(Section):
     kind: str
     tag: Tags | None = Field(
         None,
-        description="symbol, or several, before each source sentence: a language, a domain, back-translation;"
+        description="one or more symbols before each source sentence: a language, a domain, back-translation;"
         " in a list of data.train, the tag is beside the source",
     )
     references: Paths | None = Field(
         None,
-        description="of a test set: text file, or several, with further reference translations, a line for each pair;"
-        " BLEU, chrF and TER are over all references",
+        description="for a test set: one or more text files of further reference translations, one line per pair;"
+        " BLEU, chrF and TER use all references",
         json_schema_extra=RESUMABLE,
     )
 
@@ -140,9 +140,9 @@ class AutoSource(SourceSection):
     the id of a dataset of the Hugging Face hub.
     """
 
-    kind: Literal["auto"] = Field(description="the kind that the name of the file tells")
+    kind: Literal["auto"] = Field(description="the kind is detected from the name of the file")
     path: str = Field(
-        description="file, folder, or hub id (owner/name); a run knows its files by their SHA-256",
+        description="file, folder, or hub id (owner/name); its files are identified by their SHA-256",
         json_schema_extra=RESUMABLE,
     )
     src_column: SrcColumn = None
@@ -157,11 +157,11 @@ class AutoSource(SourceSection):
 
 
 class TextSource(SourceSection):
-    """Parallel text files: line n of ``src`` goes with line n of ``tgt``. Compressed files are unpacked."""
+    """Parallel text files: line n of ``tgt`` is the translation of line n of ``src``. Compressed files are unpacked."""
 
     kind: Literal["text"] = Field(description="two files, one sentence per line")
     src: Paths = Field(
-        description="source file, or several read one after the other; a run knows its files by their SHA-256",
+        description="source file, or several read one after the other; its files are identified by their SHA-256",
         json_schema_extra=RESUMABLE,
     )
     tgt: Paths = Field(description="target file(s), as many as in src", json_schema_extra=RESUMABLE)
@@ -193,8 +193,8 @@ class TsvSource(SourceSection):
     tgt_column: int | str = Field(1, description="column of the target sentence: its number, from 0, or its heading")
     header: bool | None = Field(
         None,
-        description="whether the first line names the columns and is no pair; default: true where a column is given by"
-        " its heading, else a line that looks like a header is refused",
+        description="whether the first line names the columns and is not a pair; default: true where a column is given"
+        " by its heading, else a line that looks like a header is refused",
     )
     weight_column: WeightColumn = None
     alignment_column: int | str | None = Field(
@@ -218,7 +218,7 @@ class CsvSource(SourceSection):
     delimiter: str | None = Field(
         None, description="character between the cells; default: the comma, semicolon, tab or bar that fits the rows"
     )
-    quotes: bool = Field(True, description="whether a cell may stand in quotation marks; false: they are text")
+    quotes: bool = Field(True, description="whether cells may be quoted; false: quotation marks are text")
     weight_column: WeightColumn = None
     on_bad_row: OnBadRow = "error"
 
@@ -253,7 +253,8 @@ class ParquetSource(SourceSection):
     src_column: str | None = Field(None, description="source column or key; default: the source language code")
     tgt_column: str | None = Field(None, description="target column or key; default: the target language code")
     weight_column: str | None = Field(
-        None, description="column of the weight of each pair in the loss, above 0; default: all pairs weigh the same"
+        None,
+        description="column of the weight of each pair in the loss, above 0; default: all pairs have the same weight",
     )
     on_bad_row: OnBadRow = "error"
 
@@ -288,7 +289,7 @@ class JsonlSource(SourceSection):
     src_key: str | None = Field(None, description="key of the source sentence; default: the source language code")
     tgt_key: str | None = Field(None, description="key of the target sentence; default: the target language code")
     weight_key: str | None = Field(
-        None, description="key of the weight of each pair in the loss, above 0; default: all pairs weigh the same"
+        None, description="key of the weight of each pair in the loss, above 0; default: all pairs have the same weight"
     )
     on_bad_row: OnBadRow = "error"
 
@@ -302,7 +303,7 @@ class HubSource(SourceSection):
 
     kind: Literal["hub"] = Field(description="a dataset of the Hugging Face hub, or local Parquet, JSON or CSV")
     path: str = Field(
-        description="hub id (owner/name), local folder or local file, whose files a run knows by their SHA-256",
+        description="hub id (owner/name), local folder or local file, whose files are identified by their SHA-256",
         json_schema_extra=RESUMABLE,
     )
     name: str | None = Field(None, description="configuration of the dataset, such as de-en")
@@ -319,9 +320,7 @@ class DemoSource(SourceSection):
     kind: Literal["demo"] = Field(description="the built-in demo corpus")
     part: Literal["train", "valid", "test"] = Field(description="part of the demo corpus")
     seed: int = Field(1, description="seed of the generated corpus; the same for all its parts")
-    alignments: bool = Field(
-        False, description="whether training pairs have their true word alignments, which the grammar knows"
-    )
+    alignments: bool = Field(False, description="whether training pairs have the word alignments of the grammar")
 
 
 class HoldoutSource(Section):
@@ -370,9 +369,9 @@ class DatasetConfig(Section):
         None, description="share of the training pairs, relative to the other weights; default: see temperature"
     )
     temperature: Annotated[float, Field(ge=0.1)] | None = Field(
-        None, description="T of a weight n ** (1 / T), for n pairs; default: 1, so that each pair is read equally often"
+        None, description="T of a weight n ** (1 / T), for n pairs; default: 1, where each pair is read equally often"
     )
-    tag: Tags | None = Field(None, description="symbol, or several, before each source sentence of the dataset")
+    tag: Tags | None = Field(None, description="one or more symbols before each source sentence of the dataset")
     modifiers: Modifiers = Field([], description="random changes of its pairs, applied in this order")
 
     @model_validator(mode="after")
@@ -410,14 +409,14 @@ class OpusTrainerSource(Section):
 
 
 class StageConfig(Section):
-    """A part of the training with a mixture of its own."""
+    """A part of the training with its own mixture."""
 
     name: DatasetName = Field(description="name of the stage, for messages")
     weights: Annotated[dict[DatasetName, Weight], Field(min_length=1)] = Field(
         description="weight of each dataset that the stage reads, by its name"
     )
-    epochs: Positive | None = Field(None, description="the stage lasts so many epochs; see epoch_of")
-    steps: Positive | None = Field(None, description="the stage lasts so many updates, and counts as one epoch")
+    epochs: Positive | None = Field(None, description="length of the stage in epochs; see epoch_of")
+    steps: Positive | None = Field(None, description="length of the stage in updates; the stage counts as one epoch")
     epoch_of: str | None = Field(
         None,
         description="an epoch reads this dataset once; default: it has as many pairs as the datasets of the stage",
@@ -441,7 +440,7 @@ class StageConfig(Section):
         return self.epochs is not None or self.steps is not None
 
     def unused(self) -> dict[str, str]:
-        return {"epoch_of": "a stage of so many steps is one epoch"} if self.steps is not None else {}
+        return {"epoch_of": "a stage with steps is one epoch"} if self.steps is not None else {}
 
 
 def has_weights(source: Any) -> bool:
@@ -508,7 +507,7 @@ class DataConfig(Section):
     tgt_lang: Annotated[str, Field(min_length=1)] = Field("tgt", description="target language code")
     train: TrainSource = Field(description="training pairs: a source, or a list of datasets that are mixed")
     stages: list[StageConfig] = Field(
-        [], description="for a list of data.train: mixtures that follow one another; the last one stays"
+        [], description="for a list of data.train: a sequence of mixtures; the last one lasts until the end"
     )
     valid: HeldSource = Field(description="validation pairs, which choose the best checkpoint")
     test: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], HeldSource] = Field(

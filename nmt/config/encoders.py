@@ -47,7 +47,7 @@ class RecurrentStack(Section):
         1.0,
         description="added to the initial bias of the LSTM's forget gates (Gers et al. 2000; Jozefowicz et al. 2015)",
     )
-    dropout: Probability = Field(0.2, description="on embeddings and on the output of each layer")
+    dropout: Probability = Field(0.2, description="dropout on embeddings and on the output of each layer")
 
     @property
     def highest_residual(self) -> int:
@@ -102,8 +102,8 @@ class TransformerStack(Section):
     )
     activation: Literal["relu", "gelu", "swish", "swiglu"] = Field(
         "relu",
-        description="of the feed-forward layers; swish: x times its sigmoid, also called SiLU (Ramachandran et al."
-        " 2017); swiglu: swish times a gate, which is a third matrix (Shazeer 2020)",
+        description="activation of the feed-forward layers; swish: x times its sigmoid, also called SiLU (Ramachandran"
+        " et al. 2017); swiglu: swish times a gate, which is a third matrix (Shazeer 2020)",
     )
     positions: Literal["sinusoidal", "sinusoidal_halves", "sinusoidal_marian", "learned", "rotary"] = Field(
         "sinusoidal",
@@ -118,9 +118,9 @@ class TransformerStack(Section):
         description="self-attention sees only positions less than this many positions away (Beltagy et al. 2020), in"
         " memory linear in the length; null: all positions",
     )
-    dropout: Probability = Field(0.1, description="on embeddings and on each sublayer's output")
-    attention_dropout: Probability = Field(0.0, description="on attention weights; 0 lets fused kernels run")
-    activation_dropout: Probability = Field(0.0, description="inside the feed-forward layers")
+    dropout: Probability = Field(0.1, description="dropout on embeddings and on each sublayer's output")
+    attention_dropout: Probability = Field(0.0, description="dropout on attention weights; 0 allows fused kernels")
+    activation_dropout: Probability = Field(0.0, description="dropout inside the feed-forward layers")
     layer_drop: Probability = Field(
         0.0, description="LayerDrop: probability that a batch of the training skips a layer (Fan et al. 2020)"
     )
@@ -167,10 +167,11 @@ class ConvolutionalEncoderConfig(EncoderSection):
     num_layers: Positive = Field(4, description="convolutions; each lets a state see (kernel - 1) / 2 tokens further")
     kernel: Positive = Field(3, description="tokens that a convolution reads at once; odd")
     positions: Literal["learned", "sinusoidal", "none"] = Field(
-        "learned", description="added to the embeddings; none: only the edges of a sentence show where a token is"
+        "learned",
+        description="positions added to the embeddings; none: only the edges of a sentence show where a token is",
     )
     max_positions: Positive = Field(1024, description="longest sequence of learned positions")
-    dropout: Probability = Field(0.2, description="on embeddings and on the input of each convolution")
+    dropout: Probability = Field(0.2, description="dropout on embeddings and on the input of each convolution")
 
     @property
     def max_source_tokens(self) -> int | None:
@@ -200,12 +201,12 @@ class PretrainedEncoderConfig(EncoderSection):
     weights: Annotated[str, Field(min_length=1)] = Field(
         description="folder with config.json, weights and tokenizer, or hf:ORG/NAME of the hub (hf:ORG/NAME@REVISION)"
     )
-    freeze: bool = Field(False, description="leave the encoder as it is: no gradient, no dropout, no optimizer state")
+    freeze: bool = Field(False, description="freeze the encoder: no gradient, no dropout, no optimizer state")
     lr_factor: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="factor of the learning rate for the encoder, whose weights need smaller steps than new ones"
     )
     d_model: Positive = Field(description="width of the embeddings; read from config.json of the weights")
-    architecture: dict[str, Any] = Field(description="config.json of the weights, which is read where this is left out")
+    architecture: dict[str, Any] = Field(description="config.json of the weights, by default read from there")
 
     @property
     def max_source_tokens(self) -> int | None:

@@ -19,8 +19,8 @@ class EvaluationConfig(Section):
     )
     metrics: list[Metric] = Field(
         ["bleu", "chrf", "ter"],
-        description="metrics of test sets; bleu is always among them. chrf++ adds words to chrF; spbleu is BLEU on the"
-        " pieces of FLORES-200, whose tokenizer sacreBLEU downloads once (left out, with a warning, where it cannot)",
+        description="metrics of test sets; bleu is required. chrf++ adds words to chrF; spbleu is BLEU on the"
+        " pieces of FLORES-200, whose tokenizer sacreBLEU downloads once (skipped with a warning if it cannot)",
     )
     ter_asian_support: bool | None = Field(
         None,
@@ -37,7 +37,7 @@ class EvaluationConfig(Section):
         description="MetricX model of test sets, such as google/metricx-24-hybrid-large-v2p6: a name in the cache of"
         " Hugging Face, or a folder; needs google-research/metricx (NMT_METRICX_PYTHON). null: no MetricX",
     )
-    lowercase: bool = Field(False, description="score BLEU, chrF and TER without case")
+    lowercase: bool = Field(False, description="compute BLEU, chrF and TER on lower-cased text")
 
     @field_validator("metrics")
     @classmethod

@@ -223,7 +223,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _there_are_weights_to_stay_near(self) -> Self:
         if self.train.terms.l2_start is not None and self.init is None:
-            raise ValueError("train.terms.l2_start: needs init, whose weights the training stays near; remove it")
+            raise ValueError("train.terms.l2_start: needs init: it keeps weights near the initial ones; remove it")
         return self
 
     @model_validator(mode="after")
@@ -258,7 +258,7 @@ class Config(Section):
         if not self.search.copy_unknown:
             return self
         if isinstance(self.model, RNNConfig) and self.model.attention == "none":
-            raise ValueError("search.copy_unknown: copies by attention, and model.attention is none; leave the key out")
+            raise ValueError("search.copy_unknown: copies by attention, and model.attention is none; remove the key")
         if self.tokenizer.byte_fallback and self.init is None:
             raise ValueError(
                 "search.copy_unknown: true has no effect: with tokenizer.byte_fallback nothing is unknown; remove it"
@@ -335,7 +335,7 @@ def _check_pretrained(config: Config, encoder: PretrainedEncoderConfig, longest:
     ]  # fmt: skip
     for key, found, cure in refused:
         if found:
-            raise ValueError(f"{key}: does not go with a pretrained encoder ({own}); {cure}")
+            raise ValueError(f"{key}: cannot be combined with a pretrained encoder ({own}); {cure}")
     most = encoder.max_source_tokens
     if most is not None and most < longest:
         raise ValueError(

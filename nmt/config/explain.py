@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nmt.advice import KEYS, KINDS, nearest, value_for
+from nmt.advice import KEYS, KINDS, minutes_of, nearest, value_for
 from nmt.config.experiment import Config, all_keys
 
 MAX_PROBLEMS = 20  # shown of one configuration
@@ -185,12 +185,18 @@ def _section_advice(error: ErrorDetails) -> str:
 
 
 def _default_advice(value: Any, loc: Location) -> str:
-    """For a word such as ``auto``, that leaving the key out takes the default."""
+    """For ``auto``, that leaving the key out takes the default; for a time, its minutes; for 0, what turns off."""
+    if isinstance(value, str) and "minutes" in str(loc[-1]) and (minutes := minutes_of(value)):
+        return f"; write the minutes: {minutes:g}"
+    if value == 0 and not isinstance(value, bool):
+        schema = _schema_at(loc)
+        optional = schema.get("default") is not None and {"type": "null"} in schema.get("anyOf", [])
+        return "; null turns it off" if optional else ""
     if not isinstance(value, str) or value.lower() not in ("auto", "default"):
         return ""
     schema = _schema_at(loc)
     default = f", {json.dumps(schema['default'])}" if schema.get("default") is not None else ""
-    return f"; for the default{default}, leave the key out"
+    return f"; for the default{default}, remove the key"
 
 
 def _known_keys() -> list[str]:

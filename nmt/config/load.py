@@ -260,10 +260,12 @@ def _collect_lines(node: yaml.Node, path: Key, lines: dict[Key, int], where: str
     if path in lines:  # an alias that contains itself leads back here
         return
     lines[path] = node.start_mark.line + 1
+    # Limits
     if len(path) > 32:
         raise ConfigError(f"{where}:{node.start_mark.line + 1}: nested too deeply; a configuration has few levels")
     if len(lines) > MAX_NODES:  # aliases of aliases: a few bytes stand for any number of values
         raise ConfigError(f"{where}:{node.start_mark.line + 1}: not valid YAML: {_TOO_MANY}")
+    # Keys and items below
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:

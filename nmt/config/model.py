@@ -13,7 +13,7 @@ from nmt.config.presets import PresetSection
 TieEmbeddings = Literal["all", "decoder", "none"]
 BIAS_HELP = "add a learned bias to the logits of each subword"
 TIE_HELP = "all: source, target and output share one matrix; decoder: target and output; none: three matrices"
-ENCODER_HELP = "an encoder of another family or other sizes; default: the usual one of this type"
+ENCODER_HELP = "an encoder of another family or other sizes; default: the encoder of this type"
 
 
 class HardAttentionConfig(Section):
@@ -21,23 +21,23 @@ class HardAttentionConfig(Section):
 
     estimator: Literal["reinforce", "gumbel"] = Field(
         "reinforce",
-        description="of the gradient through a draw: reinforce (Williams 1992), or gumbel, straight-through"
+        description="estimator of the gradient through a draw: reinforce (Williams 1992), or gumbel, straight-through"
         " (Jang et al. 2017)",
     )
     reinforce_weight: Annotated[float, Field(gt=0.0)] = Field(
         0.1, description="factor of the REINFORCE term; 1: the unbiased gradient, which is noisy"
     )
     entropy_weight: Annotated[float, Field(ge=0.0)] = Field(
-        0.01, description="reward of the entropy of the distribution drawn from, for each target token"
+        0.01, description="weight of the entropy of the distribution, for each target token"
     )
     baseline_decay: Probability = Field(
-        0.9, description="of the moving average of the log-likelihood, which REINFORCE subtracts as its baseline"
+        0.9, description="decay of the moving average of the log-likelihood, which REINFORCE subtracts as its baseline"
     )
     expected_context: Probability = Field(
         0.5, description="probability that a training sentence uses soft weights instead of draws"
     )
     temperature: Annotated[float, Field(gt=0.0)] = Field(
-        1.0, description="of the softmax that gives gumbel its gradient"
+        1.0, description="temperature of the softmax whose gradient gumbel uses"
     )
 
     def unused(self) -> dict[str, str]:
@@ -64,7 +64,7 @@ class RNNConfig(RecurrentStack, PresetSection):
     d_attention: Positive = Field(256, description="width of the space in which queries and keys are compared")
     alignment: Literal["soft", "hard", "local_monotonic", "local_predictive"] = Field(
         "soft",
-        description="soft: weights over the source; hard: one position a step (Xu et al. 2015); local: a window"
+        description="soft: weights over the source; hard: one position per step (Xu et al. 2015); local: a window"
         " (Luong et al. 2015) at the target position (monotonic), or at one that the decoder predicts (predictive)",
     )
     window: Positive = Field(10, description="positions on each side of the centre of local alignment")
@@ -75,7 +75,7 @@ class RNNConfig(RecurrentStack, PresetSection):
     input_feeding: bool = Field(
         False, description="the vector that predicts a word is an input of the next step (Luong et al. 2015)"
     )
-    dropout: Probability = Field(0.2, description="on embeddings, between layers and on the deep output")
+    dropout: Probability = Field(0.2, description="dropout on embeddings, between layers and on the deep output")
     tie_embeddings: TieEmbeddings = Field("decoder", description=TIE_HELP)
     output_bias: bool = Field(False, description=BIAS_HELP)
     encoder: EncoderConfig | None = Field(None, description=ENCODER_HELP)

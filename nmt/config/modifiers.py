@@ -69,9 +69,9 @@ class NoiseModifier(Section):
 
     name: Literal["Noise"] = Field(description="additional pairs of random characters")
     probability: Annotated[Chance, Field(description="additional pairs for each pair")]
-    min_word_length: Positive = Field(2, description="fewest characters of a word")
-    max_word_length: Positive = Field(5, description="most characters of a word")
-    max_words: Positive = Field(6, description="most words of a pair")
+    min_word_length: Positive = Field(2, description="minimum number of characters of a word")
+    max_word_length: Positive = Field(5, description="maximum number of characters of a word")
+    max_words: Positive = Field(6, description="maximum number of words of a pair")
 
     @model_validator(mode="after")
     def _range_is_ascending(self) -> Self:
@@ -83,8 +83,8 @@ class MergeModifier(Section):
 
     name: Literal["Merge"] = Field(description="several pairs as one")
     probability: _Probability
-    min_lines: Positive = Field(2, description="fewest pairs that become one")
-    max_lines: Positive = Field(4, description="most pairs that become one")
+    min_lines: Positive = Field(2, description="minimum number of pairs that become one")
+    max_lines: Positive = Field(4, description="maximum number of pairs that become one")
 
     @model_validator(mode="after")
     def _range_is_ascending(self) -> Self:
@@ -96,9 +96,9 @@ class PrefixModifier(Section):
 
     name: Literal["Prefix"] = Field(description="a phrase of the target before the source")
     probability: _Probability
-    min_words: Positive = Field(2, description="fewest words of the phrase")
-    max_words: Positive = Field(5, description="most words of the phrase; a shorter target stays as it is")
-    template: str = Field("__start__ {trg} __end__ ", description="what is put before the source, with {trg}")
+    min_words: Positive = Field(2, description="minimum number of words of the phrase")
+    max_words: Positive = Field(5, description="maximum number of words of the phrase; a shorter target is not changed")
+    template: str = Field("__start__ {trg} __end__ ", description="text before the source, with {trg}")
 
     @model_validator(mode="after")
     def _settings_are_usable(self) -> Self:
@@ -112,7 +112,7 @@ class TagsModifier(Section):
     name: Literal["Tags"] = Field(description="words of the source with their translation beside them")
     probability: Annotated[Chance, Field(description="share of the aligned words that are changed")]
     template: str = Field(
-        "__source__ {src} __target__ {trg} __done__", description="what replaces the word, with {src} and {trg}"
+        "__source__ {src} __target__ {trg} __done__", description="replacement of the word, with {src} and {trg}"
     )
     augment: Chance = Field(0.0, description="share of changed words that get the same random words on both sides")
     replace: Chance = Field(0.0, description="share of changed words whose translation becomes random words")

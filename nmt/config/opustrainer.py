@@ -19,7 +19,7 @@ from nmt.config.modifiers import Modifier, ModifierConfig, check_modifiers
 MAX_BYTES = 1 << 20
 MAX_MODIFIERS = 100  # of a stage: aliases of aliases stand for any number
 KEYS = {"version", "datasets", "stages", "modifiers", "seed", "trainer", "num_fields"}
-# Keys of Tags that make word alignments those of subwords, for Marian. Here a training does so.
+# Keys of Tags that convert word alignments to subwords for Marian. A training of nmt converts them itself.
 FOR_MARIAN = "spm_vocab", "spm_vocab_src", "spm_vocab_trg"
 DETOKENIZERS = "custom_detok_src", "custom_detok_trg"  # keys of Tags
 
@@ -46,7 +46,7 @@ def _load(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: is no configuration of OpusTrainer (a mapping with datasets and stages)")
+        raise ValueError(f"{path}: is not a configuration of OpusTrainer (a mapping with datasets and stages)")
     return found
 
 
@@ -92,6 +92,7 @@ class _Curriculum:
 
     def _stage(self, name: str) -> dict[str, Any]:
         """One stage: ``[DATASET WEIGHT, ..., until DATASET EPOCHS]``, or a mapping with that as ``mix``."""
+        # Form
         raw = self.raw.get(name)
         if raw is None:
             raise self._error(name, "the stage is not described")
@@ -102,12 +103,14 @@ class _Curriculum:
             mix = raw.get("mix")
         if not isinstance(mix, list) or len(mix) < 2 or not all(isinstance(line, str) for line in mix):
             raise self._error(name, "must be a list: DATASET WEIGHT, ..., until DATASET EPOCHS")
+        # Weights
         weights: dict[str, float] = {}
         for line in mix[:-1]:
             dataset, weight = self._words(name, line, 2)
             if dataset not in self.raw["datasets"]:
                 raise self._error(name, f"no dataset {dataset} in datasets")
             weights[dataset] = weights.get(dataset, 0.0) + self._number(name, weight)
+        # End
         until, dataset, epochs = self._words(name, mix[-1], 3)
         if until != "until" or not (epochs == "inf" or (epochs.isdecimal() and int(epochs) > 0)):
             raise self._error(name, f"the last line must be 'until DATASET EPOCHS', not {mix[-1]!r}")
@@ -169,7 +172,7 @@ class _Curriculum:
         except ValueError:
             weight = -1.0
         if not 0.0 <= weight < float("inf"):
-            raise self._error(name, f"{text!r} is no weight")
+            raise self._error(name, f"{text!r} is not a weight")
         return weight
 
     def _error(self, where: Any, problem: str) -> ValueError:

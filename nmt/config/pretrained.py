@@ -76,7 +76,7 @@ def find(name: str, runs: str = "runs") -> Pretrained:
         if len(models) == 1:
             return Pretrained("marian", models[0], name)
         if models:
-            raise ConfigError(f"init.from: {name}: holds {len(models)} models; name one, such as {models[0]}")
+            raise ConfigError(f"init.from: {name}: contains {len(models)} models; name one, such as {models[0]}")
     raise ConfigError(f"init.from: {name}: {_absence(path, Path(runs))}")
 
 
@@ -85,7 +85,7 @@ def _absence(path: Path, runs: Path) -> str:
     if path.is_file():
         return "is not a model that can be read; name a .npz file of Marian (marian convert makes one of a .bin file)"
     if path.is_dir():
-        return "holds no model: neither config.yaml (a run), config.json (Hugging Face) nor a .npz file (Marian)"
+        return "contains no model: neither config.yaml (a run), config.json (Hugging Face) nor a .npz file (Marian)"
     there = _names(runs)
     if near := difflib.get_close_matches(str(path), there, 1):
         return f"no such run, file or folder; did you mean {near[0]}?"
@@ -253,6 +253,7 @@ def _of_huggingface(source: Pretrained) -> dict[str, dict[str, Any]]:
     def refuse(reason: str) -> ConfigError:
         return ConfigError(f"init.from: {path}: {reason}")
 
+    # What nmt cannot express
     if config.get("model_type") != "marian":
         raise refuse(f"model_type is {config.get('model_type')}; only marian (MarianMTModel) can be read")
     for key, other in (("encoder_attention_heads", "decoder_attention_heads"), ("encoder_ffn_dim", "decoder_ffn_dim")):
@@ -267,6 +268,7 @@ def _of_huggingface(source: Pretrained) -> dict[str, dict[str, Any]]:
     needed = ("d_model", "encoder_ffn_dim", "encoder_attention_heads", "encoder_layers", "decoder_layers")
     if lacking := [key for key in needed if not isinstance(config.get(key), int)]:
         raise refuse(f"lacks {', '.join(lacking)}")
+    # Sections
     shared = bool(config.get("share_encoder_decoder_embeddings", True))
     tied = bool(config.get("tie_word_embeddings", True))
     model = {
@@ -346,6 +348,7 @@ _MARIAN: dict[str, tuple[Any, ...]] = {
 
 def _of_marian(source: Pretrained) -> dict[str, dict[str, Any]]:
     config = marian_settings(source.path)
+    # What nmt cannot express
     for key, allowed in _MARIAN.items():
         if key in config and config[key] not in allowed:
             raise ConfigError(
@@ -361,6 +364,7 @@ def _of_marian(source: Pretrained) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"init.from: {source.path}: tied-embeddings-src beside tied-embeddings-all")
     if tied != "all" and config.get("tied-embeddings-src"):
         raise ConfigError(f"init.from: {source.path}: tied-embeddings-src alone cannot be expressed")
+    # Sections
     model = {
         "type": "transformer",
         "d_model": config["dim-emb"],

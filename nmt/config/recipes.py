@@ -84,7 +84,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Tuning:
-    """What suits the fine-tuning of a trained model on up to so many new pairs.
+    """What suits the fine-tuning of a trained model by the number of new pairs.
 
     Attributes:
         passes: over the new pairs.
@@ -104,7 +104,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row: what suits corpora of up to so many pairs.
+    """A row: settings for corpora of up to ``pairs`` pairs.
 
     Attributes:
         pairs: the most pairs that the row is for; infinite in the last row.
@@ -131,7 +131,7 @@ class Recipe:
         return list(self.dropout)
 
     def enough(self, steps: float, size: str) -> bool:
-        """Whether so many updates are worth a model of this size. The smallest one is always worth it."""
+        """Whether this number of updates is worth a model of this size. The smallest one is always worth it."""
         return steps >= ENOUGH * self.steps or size == self.sizes[-1]
 
 
@@ -162,12 +162,12 @@ REPLAYED = 4  # times the new pairs: with more old ones, a part held out of all 
 
 
 def tuning_for(pairs: int) -> Tuning:
-    """The row for the fine-tuning on so many pairs."""
+    """The row for the fine-tuning on ``pairs`` pairs."""
     return next(tuning for tuning in TUNINGS if pairs <= tuning.pairs)
 
 
 def recipe_for(pairs: int) -> Recipe:
-    """The row for a corpus of so many pairs."""
+    """The row for a corpus of ``pairs`` pairs."""
     return next(recipe for recipe in RECIPES if pairs <= recipe.pairs)
 
 
@@ -192,7 +192,7 @@ def update(recipe: Recipe, size: str, device: str, halvings: int = 0) -> dict[st
 
 
 def batches(tokens: int, device: str, halvings: int = 0) -> dict[str, int]:
-    """As :func:`update`, for updates of so many tokens."""
+    """As :func:`update`, for updates of another number of tokens."""
     batch = min(tokens, CPU_BATCH) if device == "cpu" else tokens
     batch = max(512, batch >> halvings)
     accumulate = max(1, tokens // batch)
@@ -200,7 +200,7 @@ def batches(tokens: int, device: str, halvings: int = 0) -> dict[str, int]:
 
 
 def held_fraction(held: int, pairs: int) -> float:
-    """The ``fraction`` of a holdout of so many pairs: at most a tenth of them."""
+    """The ``fraction`` of a holdout of ``pairs`` pairs: at most a tenth of them."""
     return rounded(min(0.1, held / pairs), 2)
 
 
@@ -211,7 +211,7 @@ def training_minutes(minutes: float) -> float:
 
 
 def warmup(steps: float) -> int:
-    """``schedule.warmup_steps`` of a run of so many updates."""
+    """``schedule.warmup_steps`` of a run of ``steps`` updates."""
     share, least, most = WARMUP
     return int(rounded(min(most, max(min(least, steps / 2), share * steps)), 1))
 
@@ -228,5 +228,5 @@ def validate_every(steps: float, seconds_per_step: float, seconds_per_validation
 
 
 def rounded(number: float, digits: int) -> float:
-    """A number rounded to so many digits."""
+    """A number rounded to ``digits`` digits."""
     return float(f"{number:.{digits}g}")

@@ -17,7 +17,7 @@ from nmt.config.base import RESUMABLE, Positive, Section
 
 @dataclass(frozen=True)
 class Descent:
-    """The way of a schedule to its lowest rate: the share ``done`` at ``step``, 1 at ``end``, linear between them.
+    """The decay of a schedule: the share ``done`` of it at ``step``, 1 at ``end``, and linear in between.
 
     Attributes:
         max_minutes: the limit that ``end`` was estimated from; None for an end in steps or epochs.
@@ -29,7 +29,7 @@ class Descent:
     max_minutes: float | None = None
 
     def at(self, step: int) -> float:
-        """The share of the way that is done at a step from ``step`` on."""
+        """The share of the decay that is done at a step from ``step`` on."""
         return self.done + (1.0 - self.done) * min(1.0, (step - self.step) / max(1, self.end - self.step))
 
 
@@ -146,7 +146,7 @@ class ScheduleConfig(Section):
 
     @property
     def ends(self) -> bool:
-        """Whether the rate reaches its lowest value at a step."""
+        """Whether the schedule reaches its lowest rate at a known step."""
         return "total_steps" in SCHEDULES[self.name].keys
 
     def rate(self, step: int, peak: float, descent: Descent | None, cuts: int) -> float:

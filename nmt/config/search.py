@@ -52,25 +52,25 @@ class SearchConfig(Section):
         " 0: off",
     )
     min_length: Annotated[int, Field(ge=0)] = Field(
-        0, description="least number of subwords of a translation, up to its longest length; 0: any"
+        0, description="minimum number of subwords of a translation, up to its length limit; 0: any"
     )
     no_repeat_ngram: Annotated[int, Field(ge=0)] = Field(
-        0, description="no sequence of so many subwords occurs twice in a translation (Paulus et al. 2018); 0: off"
+        0, description="no n-gram of subwords of this length occurs twice in a translation (Paulus et al. 2018); 0: off"
     )
     copy_unknown: bool = Field(
         False,
-        description="write unknown words, and replace each by the source word that gets most attention (Luong et al."
-        " 2015b); false: no unknown word is written",
+        description="produce unknown words, and replace each by the source word with the most attention (Luong et al."
+        " 2015b); false: produce no unknown word",
     )
     temperature: Annotated[float, Field(ge=1e-4)] = Field(
         1.0, description="divisor of the logits before sampling; below 1: more probable tokens more often"
     )
     top_k: Positive | None = Field(None, description="sample among the k most probable tokens; default: all")
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="sample among the fewest tokens that have this probability together (Holtzman et al. 2020)"
+        1.0, description="sample among the smallest set of tokens with this probability (Holtzman et al. 2020)"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
-        1, description="seed of the samples; the sample of a line depends on the seed and the line alone"
+        1, description="seed of the samples; the sample of a line depends only on the seed and the line"
     )
     max_length_ratio: Annotated[float, Field(ge=0.0)] | None = Field(
         None,
@@ -109,6 +109,11 @@ class SearchConfig(Section):
     def alpha_matters(self) -> bool:
         """Whether another alpha could change which translation is the best."""
         return self.method == "beam" and self.beam_size > 1 and self.length_penalty != "none"
+
+    def special(self) -> dict[str, Any]:
+        """Settings that the plain beam search of other programs lacks, by key. Of the keys of samples, the method."""
+        kept = [key for key in ADDED if key not in KEYS_OF["sample"]]
+        return {key: getattr(self, key) for key in kept if getattr(self, key) != ADDED[key]}
 
     def compared(self) -> dict[str, Any]:
         """The settings that translations depend on, as JSON data: all but the size of a batch.

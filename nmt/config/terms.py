@@ -41,7 +41,7 @@ class CutoffConfig(Section):
 
     kind: Literal["token", "span", "feature"] = Field(
         "token",
-        description="what is set to 0 on both sides: the embeddings of tokens, of a span of each sentence, or a part of"
+        description="set to 0 on both sides: the embeddings of tokens, of a span of each sentence, or a part of"
         " the coordinates in a whole sentence",
     )
     rate: Rate = Field(
@@ -67,7 +67,7 @@ class _Distillation(Section):
     )
     tail: Literal["renormalise", "class"] = Field(
         "renormalise",
-        description="the probability that the teacher's top k leave. renormalise: it is left out, and theirs sum to 1;"
+        description="the probability outside of the teacher's top k. renormalise: dropped, so that theirs sum to 1;"
         " class: all other tokens are one more class, for teacher and student",
     )
 
@@ -84,7 +84,7 @@ class _Distillation(Section):
 
 _FOLDER = Field(
     min_length=1,
-    description="folder that nmt distil --word-level wrote; a run knows it by its content",
+    description="folder that nmt distil --word-level wrote, identified by its content",
     json_schema_extra=RESUMABLE,
 )
 
@@ -115,7 +115,7 @@ class GuidedAlignmentConfig(Section):
         " last hop, or of a Transformer the last layer but one, as in the paper",
     )
     heads: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)] = Field(
-        [1], description="heads of a Transformer's layer that learn, from 1"
+        [1], description="trained heads of a Transformer's layer, from 1"
     )
 
     @field_validator("heads")
@@ -154,8 +154,8 @@ class TermsConfig(Section):
     )
     guided_alignment: GuidedAlignmentConfig | None = Field(
         None,
-        description="cross entropy that teaches attention the word alignments of the training data (Garg et al. 2019):"
-        " alignments of a text source, alignment_column of tsv, or alignments: true of the demo; null: off",
+        description="cross entropy that trains attention on the word alignments of the training data (Garg et al."
+        " 2019): alignments of a text source, alignment_column of tsv, or alignments: true of the demo; null: off",
     )
     l2_start: Weight | None = Field(
         None,

@@ -54,8 +54,8 @@ class NormalizationConfig(Section):
 class VocabSizeConfig(Section):
     """A vocabulary size for each language."""
 
-    src: VocabSize = Field(description="most pieces of the source vocabulary")
-    tgt: VocabSize = Field(description="most pieces of the target vocabulary")
+    src: VocabSize = Field(description="maximum number of pieces of the source vocabulary")
+    tgt: VocabSize = Field(description="maximum number of pieces of the target vocabulary")
 
 
 # One value for both languages, or a mapping with one for each. The discriminator keeps the complaint to one line.
@@ -75,18 +75,23 @@ class TokenizerConfig(Section):
     type: Literal["unigram", "bpe", "char", "word"] = Field("unigram", description="SentencePiece model type")
     vocab_size: VocabSizes = Field(
         8000,
-        description="most pieces, special ones included, lowered to what the training text can fill; with joint: false"
-        " for each language, or {src: ..., tgt: ...}",
+        description="maximum number of pieces, including special ones, lowered to what the training text can fill; with"
+        " joint: false for each language, or {src: ..., tgt: ...}",
     )
     joint: bool = Field(True, description="one model for both languages, or one each")
     character_coverage: Annotated[float, Field(gt=0.9, le=1.0)] = Field(
         1.0, description="share of characters the model covers; 0.9995 for Chinese or Japanese"
     )
-    byte_fallback: bool = Field(False, description="spell unknown characters in bytes instead of <unk>")
+    byte_fallback: bool = Field(False, description="encode unknown characters as bytes instead of <unk>")
     normalization: Normalizations = Field(
         NormalizationConfig(),
         description="SentencePiece's rule for both languages, or {src: ..., tgt: ...}; _cf folds case, whitespace makes"
         " tabs and line separators spaces and removes control characters, identity changes nothing",
+    )
+    case: Literal["keep", "inline"] = Field(
+        "keep",
+        description="inline: words in lower case, with a symbol before each capitalised or upper-cased one, so that a"
+        " word has the same subwords in every case (Berard et al. 2019); such models cannot be exported",
     )
     train_sentences: Positive = Field(
         2_000_000, description="train on a random sample of at most this many lines, and of about 60 MB of text"
@@ -97,6 +102,14 @@ class TokenizerConfig(Section):
     def _sampling_has_a_meaning(self) -> Self:
         if self.sampling is not None and self.type not in ("unigram", "bpe"):
             raise ValueError(f"a {self.type} tokenizer has one segmentation only; sampling needs unigram or bpe")
+        return self
+
+    @model_validator(mode="after")
+    def _case_can_be_marked(self) -> Self:
+        if self.case == "inline" and (folds := [rule for rule in self.rules if rule.endswith("_cf")]):
+            raise ValueError(f"normalization {folds[0]} leaves no case to mark; remove it, or set case: keep")
+        if self.case == "inline" and self.sampling is not None and self.sampling.method == "line":
+            raise ValueError("sampling.method: line would divide the symbols of case: inline; use batch")
         return self
 
     @model_validator(mode="after")

@@ -31,13 +31,13 @@ class TrainConfig(Section):
         4096,
         description="budget of a batch: sentences times the longest side, padding counted, stays within it, or with"
         " batching: packed the tokens of each side;"
-        " each process of torchrun has batches of its own, so this is per device",
+        " each process of torchrun has its own batches, so this is per device",
     )
     batching: Literal["auto", "padded", "packed"] = Field(
         "auto",
-        description="padded: sentences of like length together, filled up to the longest; packed: sentences in random"
+        description="padded: sentences of similar length, padded to the longest; packed: sentences in random"
         " order, one after another without padding, at most batch_tokens per side; auto: packed for a Transformer on"
-        " CUDA, where an update is then one CUDA graph. A run keeps what it was started with",
+        " CUDA, where an update is then one CUDA graph. A run keeps its first choice",
         json_schema_extra=RESUMABLE,
     )
     accumulate: Positive = Field(
@@ -47,7 +47,7 @@ class TrainConfig(Section):
     )
     parallel: Literal["auto", "replicated", "sharded"] = Field(
         "auto",
-        description="what each process of torchrun holds; replicated: the whole model (DistributedDataParallel);"
+        description="state of each process of torchrun; replicated: the whole model (DistributedDataParallel);"
         " sharded: its share of the weights, gradients, moments and averages (FSDP2), for models that need more memory"
         " than a device has; auto: sharded on CUDA where these take over half of a device's memory. Checkpoints are the"
         " same files, and resume with any number of processes",
@@ -75,9 +75,9 @@ class TrainConfig(Section):
     )
     selection: Literal["validated", "score"] = Field(
         "validated",
-        description="validated: where score cannot tell (BLEU that rests on fewer than 10 matching 4-grams, equal"
+        description="validated: where score is unreliable (BLEU that rests on fewer than 10 matching 4-grams, equal"
         " scores), chrF and then the loss decide, and a mean of weights becomes the final model only if it validates"
-        " better than the weights it stands for; score: the score alone decides, and a mean is not validated",
+        " better than the weights it stands for; score: only the score decides, and a mean is not validated",
         json_schema_extra=RESUMABLE,
     )
     label_smoothing: Probability = Field(
@@ -85,7 +85,7 @@ class TrainConfig(Section):
     )
     bidirectional_epochs: Positive | None = Field(
         None,
-        description="in so many first epochs, read half of the pairs from target to source, in every other epoch the"
+        description="number of first epochs that read half of the pairs from target to source, in every other epoch the"
         " other half (bidirectional training, Ding et al. 2021); needs tokenizer.joint; null: off",
     )
     terms: TermsConfig = Field(TermsConfig(), description="regularisers and other terms of the training loss")
@@ -98,7 +98,7 @@ class TrainConfig(Section):
         0.999,
         description="keep an exponential moving average of the weights, and validate with it; at the end, the better of"
         " the average and the weights becomes the final model, see selection. The decay of step s is at most"
-        " (1 + s) / (10 + s): 0.999 is reached at step 9,000. It takes the memory of the weights once more; null: no"
+        " (1 + s) / (10 + s): 0.999 is reached at step 9,000. The average takes as much memory as the weights; null: no"
         " average",
     )
     average: Positive | None = Field(
@@ -142,7 +142,7 @@ class TrainConfig(Section):
     validate_every: Positive | Literal["epoch"] = Field("epoch", description="steps between validations")
     valid_beam_size: Positive | None = Field(
         None,
-        description="beam of the search during training, whatever search.method is; default: as in the section"
+        description="beam of the search during training, for every search.method; default: as in the section"
         " search; 1 is greedy and fast",
     )
     checkpoint_every: Positive | None = Field(
@@ -150,7 +150,7 @@ class TrainConfig(Section):
     )
     checkpoint_every_minutes: Annotated[float, Field(gt=0.0)] | None = Field(
         15.0,
-        description="save a checkpoint when the last one is this old, beside those of checkpoint_every and of"
+        description="save a checkpoint when the last one is this old, in addition to those of checkpoint_every and of"
         " validations; such a checkpoint is only for resuming, and the next one replaces it; null: off",
         json_schema_extra=RESUMABLE,
     )
@@ -172,8 +172,7 @@ class TrainConfig(Section):
     )
     watch: list[str] = Field(
         [],
-        description="source sentences of your choice whose translations and attention maps TensorBoard shows at each"
-        " validation",
+        description="source sentences whose translations and attention maps TensorBoard shows at each validation",
         json_schema_extra=RESUMABLE,
     )
 

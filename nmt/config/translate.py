@@ -14,10 +14,11 @@ Kind = Literal["code", "urls", "emails", "tags", "entities", "variables", "numbe
 class TranslateConfig(Section):
     protect: list[Kind] = Field(
         [],
-        description="kinds of placeholders that translations keep, as nmt translate --protect; evaluations keep none",
+        description="kinds of placeholders that translations keep, as nmt translate --protect; evaluations ignore the"
+        " key",
     )
     split: bool = Field(
-        False, description="split each line into sentences, as nmt translate --split; evaluations split none"
+        False, description="split each line into sentences, as nmt translate --split; evaluations ignore the key"
     )
 
     @field_validator("protect")

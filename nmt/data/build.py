@@ -135,7 +135,7 @@ def _training_pairs(
         read.append(cleaner.read - before)
         ends.append(len(cleaner.pairs))
         if not read[-1]:
-            raise DataError(f"data.{name}: {_where(inputs[name])} holds no sentence pairs")
+            raise DataError(f"data.{name}: no sentence pairs in {_where(inputs[name])}")
 
 
 def _write_sets(data: DataConfig, folder: Path, inputs: Mapping[str, list[Entry]], reading: Reading) -> HeldHashes:
@@ -255,7 +255,7 @@ def _check_held(name: str, part: TextPart, entries: list[Entry]) -> None:
         DataError: the set has no pairs, or all sentences of one side are empty.
     """
     if not len(part):
-        raise DataError(f"data.{name}: {_where(entries)} holds no sentence pairs")
+        raise DataError(f"data.{name}: no sentence pairs in {_where(entries)}")
     sides: list[tuple[str, Callable[[], list[str]]]] = [("source", part.sources), ("target", part.targets)]
     for side, lines in sides:
         if not any(line.strip() for line in lines()):

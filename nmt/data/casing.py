@@ -1,4 +1,4 @@
-"""Upper and title case in the text that a tokenizer is trained on, as often as modifiers make them in training.
+"""Upper and title case in the text that a tokenizer is trained on, as often as modifiers produce them in training.
 
 Without such lines the vocabulary has no pieces of capitals, and an upper-cased word becomes single letters.
 """

@@ -162,7 +162,7 @@ class Selection:
     """The rules that look at the whole corpus, applied to the pairs that a cleaner let pass.
 
     Args:
-        ends: where the pairs of each dataset end; each dataset has a usual ratio and duplicates of its own.
+        ends: where the pairs of each dataset end; each dataset has its own usual ratio and duplicates.
 
     Attributes:
         keep: [N] whether each pair is still kept.

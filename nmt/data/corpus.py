@@ -136,7 +136,7 @@ class Corpus:
 
     Attributes:
         parts: the open parts. They stay readable if the store is deleted meanwhile.
-        tags: of the sources of validation and test sets, for so many lines each; see
+        tags: of the sources of validation and test sets, as ranges of lines; see
             :func:`nmt.data.tagged.tagged`.
         references: files of further reference translations of test sets.
     """

@@ -180,7 +180,7 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_tokens: int, store: 
     key = digest([corpus.key, tokenizer.fingerprint, max_tokens, FORMAT])
     path = store / f"encoded-{key}"
     if not path.is_dir():
-        log.info("encoding the corpus, once for this tokenizer, in %s", path)
+        log.info("encoding the corpus (cached in %s)", path)
         with build_once(path) as folder:
             parts: dict[str, dict[str, int]] = {}
             unknown: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What training reads of each example of a mixture: its ids, tags and random changes.
+"""The examples of a mixture as training reads them: ids, tags and random changes.
 
 Every random change is drawn from (seed, epoch, example), so that a resumed training needs no saved state.
 """

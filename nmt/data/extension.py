@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from nmt.data.tokenizer import EOS_ID, UNK_ID, processor_of
+from nmt.data.sentencepiece_model import EOS_ID, UNK_ID, processor_of
 
 SPACE = "\u2581"
 LEAST = 2  # occurrences of a new piece
@@ -129,6 +129,7 @@ class Learner:
         Args:
             parts: new pieces so far, with their old pieces; merges are added.
         """
+        # Count the pairs of adjacent pieces
         words = [(list(self._split(word, parts)), number) for word, number in self.words.items()]
         pairs: Counter[Pair] = Counter()
         where: dict[Pair, set[int]] = defaultdict(set)
@@ -145,6 +146,7 @@ class Learner:
 
         for index in range(len(words)):
             tally(index, 1)
+        # Merge the most frequent pair, and count the pairs around it again
         agenda = [(-number, pair) for pair, number in pairs.items()]
         heapq.heapify(agenda)
         found: list[Piece] = []

@@ -18,7 +18,7 @@ HUB = "name it with kind: hub and path"
 MO = "make a PO file of it (msgunfmt), convert that to TMX (Translate Toolkit: po2tmx) and read it with kind: tmx"
 UNPACK = "unpack it and name the text file in it"
 EXTRACT = "extract its sentences, one on a line"
-BINARY = "it holds no sentences; name a text file"
+BINARY = "it contains no sentences; name a text file"
 READ_JSON = "read JSON lines with kind: jsonl, and a JSON array with kind: hub and path"
 TIKAL = "export it as tab-separated text, such as by Okapi's tikal -2tbl, and read that with kind: tsv"
 CUES = "extract its sentences, one on a line, without numbers and times (Subtitle Edit: Export, Plain text)"
@@ -140,9 +140,11 @@ def foreign(head: bytes, convert: Callable[[str], str], document: bool = False, 
     def said(what: str, advice: str) -> str:
         return f"is {what}; {advice if corpus or 'kind:' not in advice else EXTRACT}"
 
+    # Other encodings
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None) or _utf16(head[:4096])
     if encoding is not None:
         return f"is text in {encoding}; convert it to UTF-8: {convert(encoding)}"
+    # Binary formats
     for mark, what, advice in _SIGNATURES:
         if head.startswith(mark):
             return said(what, advice)
@@ -156,6 +158,7 @@ def foreign(head: bytes, convert: Callable[[str], str], document: bool = False, 
         return f"is a tar archive; {UNPACK}"
     if document:
         return None
+    # Structured text
     text = head[:LOOKED_AT].removeprefix(b"\xef\xbb\xbf").lstrip().replace(b"\r\n", b"\n")
     if text.startswith(b"<"):
         start = re.match(_PROLOGUE, text, re.I)
@@ -192,7 +195,7 @@ def not_sentences(path: str, lines: Sequence[str], names: frozenset[str] | set[s
         if (named and (ending in known or all(separator in line for line in filled))) or (
             ending in known and _width(filled, separator) > 1
         ):
-            return f"holds a table ({what}), not one sentence a line; {advice}"
+            return f"contains a table ({what}), not one sentence a line; {advice}"
     return None
 
 

@@ -30,7 +30,7 @@ def subword_links(
         text: source and target.
         ids: the subwords of both, best or sampled.
         links: places in ``text.split()`` of both.
-        tags: so many will stand before the source.
+        tags: number of tags before the source.
     """
     if not links:
         return NO_LINKS

@@ -60,7 +60,12 @@ def cannot_open(path: str, error: OSError) -> str:
             stem, ending = os.path.splitext(path)
             others = [stem] if ending in _ENDINGS else [path + ending for ending in _ENDINGS]
             found = [other for other in others if Path(other).is_file()]
-            return f"{path}: no such file; " + (f"did you mean {found[0]}?" if found else "check the path")
+            found += [home for home in [os.path.expanduser(path)] if home != path and os.path.exists(home)]
+            if found:
+                return f"{path}: no such file; did you mean {found[0]}?"
+            if os.path.islink(path):
+                return f"{path}: is a link to {os.readlink(path)}, which does not exist; correct the link"
+            return f"{path}: no such file; check the path"
         case IsADirectoryError():
             return f"{path}: is a folder; name a file in it"
         case PermissionError():
@@ -93,6 +98,11 @@ _PACKED: list[tuple[str, str, bytes, str]] = [  # name, ending, first bytes, com
 ]
 _ENDINGS = [ending for _, ending, _, _ in _PACKED]
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # "BZh" alone may begin a text
+
+
+def packed_by(head: bytes) -> tuple[str, str] | None:
+    """The compression of a file and the usual ending of its name, by its first bytes; None for other files."""
+    return next(((kind, ending) for kind, ending, magic, _ in _PACKED if head.startswith(magic)), None)
 
 
 class _Unpacked:
@@ -269,7 +279,14 @@ def damaged(error: Exception, name: str, packed: str | None, where: str) -> str:
     return f"{name}: damaged {packed or 'ZIP'} file {where} ({' '.join(str(error).split())}); copy it again"
 
 
-_TOO_LONG = f"is longer than {MAX_LINE >> 20} MiB; a line holds one sentence: break it into lines or delete it"
+_TOO_LONG = f"is longer than {MAX_LINE >> 20} MiB; a line has one sentence: break it into lines or delete it"
+
+
+def line_problem(name: str, number: int, raw: bytes) -> str | None:
+    """Why a line of a file is not text, with advice; None if it is."""
+    lines = _Lines(name)
+    lines.number = number
+    return lines.problem(raw)
 
 
 class _Lines:
@@ -298,7 +315,7 @@ class _Lines:
         if problem := foreign(block, self.convert, document, corpus):
             raise DataError(f"{self.name}: {problem}")
         if misnamed is not None:
-            raise DataError(f"{self.name}: is no {misnamed} file, although its name says so; rename or compress it")
+            raise DataError(f"{self.name}: is not {misnamed}-compressed, despite its name; rename or compress it")
         return block.removeprefix(BOM)
 
     def take(self, block: bytes) -> Iterator[str]:
@@ -335,7 +352,7 @@ class _Lines:
                 self.warned = True
                 line = self.number + 1 + text.count("\n", 0, text.index("\r"))
                 log.warning(
-                    "warning: %s:%d: holds a carriage return within the line, kept as a character of it; if it ends "
+                    "warning: %s:%d: contains a carriage return within the line, kept as a character of it; if it ends "
                     "a line, convert the line ends: %s",
                     self.name,
                     line,
@@ -350,7 +367,7 @@ class _Lines:
         self.long = False
         for raw in data.split(b"\n"):
             self.number += 1
-            problem = self._problem(raw)
+            problem = self.problem(raw)
             if problem is None:
                 yield raw.removesuffix(b"\r").decode()
             elif self.bad is None:
@@ -359,14 +376,14 @@ class _Lines:
                 self.bad(problem)
                 yield UNREADABLE
 
-    def _problem(self, raw: bytes) -> str | None:
+    def problem(self, raw: bytes) -> str | None:
         """Why a line is not text; None if it is."""
         where = f"{self.name}:{self.number}"
         if len(raw) > MAX_LINE:
             return f"{where}: {_TOO_LONG}"
         if b"\0" in raw:
             command = self.command(r"tr -d '\000'", "clean")
-            return f"{where}: holds a NUL character; is it a text file, in UTF-8? if so, remove them: {command}"
+            return f"{where}: contains a NUL character; is it a text file, in UTF-8? if so, remove them: {command}"
         try:
             raw.decode()
         except UnicodeDecodeError as error:

@@ -120,7 +120,7 @@ class Mixture:
         """The examples of one of ``parts`` equal parts of an epoch, dataset by dataset.
 
         Args:
-            part: from 0; in a stage of so many steps, whose epoch has no other end, also above ``parts``.
+            part: from 0; in a stage with a number of steps, whose epoch has no other end, also above ``parts``.
         """
         number, within = self.locate(epoch)
         stage = self.stages[number]

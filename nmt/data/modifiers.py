@@ -126,12 +126,14 @@ def _typos(modifier: Modifier, pair: Pair, rng: random.Random, another: Another)
 
 def _typo(kind: str, pair: Pair, rng: random.Random) -> Pair:
     """The pair with one typing error of this kind in its source, if there is a place for one."""
+    # Choose a place
     text = pair.src
     places = [found.start() for found in re.finditer(_PLACES[kind], text)]
     if not places or (kind == "missing_char" and len(places) == 1):
         return pair
     i = rng.choice(places)
     char, after = text[i], text[i + 1 :]
+    # Change the text there
     match kind:
         case "char_swap":  # each place keeps its case
             second, first = _like(char, text[i + 1]), _like(text[i + 1], char)
@@ -148,6 +150,7 @@ def _typo(kind: str, pair: Pair, rng: random.Random) -> Pair:
             changed = f"{text[:i]} {text[i:]}"
         case _:  # repeated_char
             changed = text[:i] + char + text[i:]
+    # Move the word alignments
     links = pair.links
     if links and len(changed.split()) != len(text.split()):
         links = _moved(links, text, changed)

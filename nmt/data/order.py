@@ -32,7 +32,7 @@ def plan_batches(src_lengths: Ids, tgt_lengths: Ids, budget: int, rng: np.random
     """Cut a corpus into batches of rows with sentences of similar length.
 
     A batch of n sentences whose longest side has m tokens (eos counted) keeps n · m ≤ budget. A sentence over the
-    budget is a batch of its own.
+    budget is a batch by itself.
 
     Args:
         src_lengths, tgt_lengths: [N], eos not counted.
@@ -110,7 +110,7 @@ class TrainingOrder:
         return [end for end in self._ends.get(epoch, []) if end <= taken]
 
     def resume(self, epoch: int, ends: Sequence[int]) -> None:
-        """Take over what :meth:`ends` returned, before the first batch is read."""
+        """Restore the result of :meth:`ends`, before the first batch is read."""
         self._ends[epoch] = list(ends)
 
     def length(self, epoch: int) -> tuple[int, bool]:
@@ -136,7 +136,7 @@ class TrainingOrder:
         return self.examples.mixture.stage(epoch).name
 
     def steps(self, epochs: int) -> int:
-        """The updates of so many first epochs; the first one stands for all where all are alike.
+        """The updates of the first epochs; the first one stands for all where all are alike.
 
         The first :data:`COUNTED_EPOCHS` of a stage stand for its other ones.
         """
@@ -173,7 +173,7 @@ class Epoch(Sequence[list[Ids]]):
         self._divide()
 
     def _divide(self) -> None:
-        """Deal the rows into pools."""
+        """Distribute the rows over pools."""
         order, number = self.order, self.number
         size = len(order.dataset)
         segments, pools = np.arange(0, size, SEGMENT), -(-size // POOL)
@@ -191,7 +191,7 @@ class Epoch(Sequence[list[Ids]]):
         return len(self._ends) == self.pools
 
     def _reaches(self, batches: int) -> bool:
-        """Whether the epoch has so many batches; counts those of further pools where needed."""
+        """Whether the epoch has this number of batches; counts those of further pools where needed."""
         while not self.is_counted and self._counted < batches:
             self._ends.append(self._counted + self._count(len(self._ends)))
         return self._counted >= batches
@@ -273,7 +273,7 @@ class Epoch(Sequence[list[Ids]]):
 class MixedEpoch(Epoch):
     """The updates of one epoch of a mixture, whose batches have examples instead of rows.
 
-    A stage of so many steps is one epoch, and takes as many pools as it needs.
+    A stage with a number of steps is one epoch, and takes as many pools as it needs.
     """
 
     def __init__(self, order: TrainingOrder, examples: Examples, number: int, taken: int, ends: list[int]):

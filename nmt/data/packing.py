@@ -1,6 +1,6 @@
 """Packed batches: sentences one after another in buffers of a fixed size, without padding between them.
 
-A padded batch has a shape of its own. A packed one has the shape of all others, so that one CUDA graph serves them all.
+Each padded batch has another shape. A packed one has the shape of all others, so that one CUDA graph serves them all.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Packing:
         src, tgt: rows of each side.
         sentences: those of padding included.
         longest: no sentence has more rows, eos counted.
-        weighted: whether target tokens have weights of their own in the loss.
+        weighted: whether target tokens have weights in the loss.
         top_k: tokens of a teacher's distribution at each target; 0: no teacher.
     """
 
@@ -61,7 +61,7 @@ class Packing:
 
         Args:
             lengths: parts [2, pairs] of the corpus, eos not counted.
-            longest: a sentence of so many tokens must fit, eos not counted.
+            longest: a sentence of this number of tokens must fit, eos not counted.
         """
         totals, most, pairs = np.zeros(2, np.int64), longest + 1, 0
         for part in lengths:
@@ -245,7 +245,7 @@ class PackedBatch:
         return self.part("src"), src, self.part("tgt_in"), tgt
 
     def at_targets(self, x: Tensor) -> Tensor:
-        """What x [N_tgt, ...] holds at the targets: all of it."""
+        """Select the targets of x [N_tgt, ...]: all of it, because padding has weight 0."""
         return x
 
     @property
@@ -276,7 +276,7 @@ class PackedBatch:
         return self.tgt_tokens if self.weight is None else self.weight
 
     def without_targets(self) -> PackedBatch:
-        """The same to a model, of which nothing remains for a loss: a gradient of 0 for every weight."""
+        """This batch with all targets masked out: the loss and every gradient are 0."""
         buffer = self.buffer.clone()
         buffer[self.packing.parts["tgt_tokens"]] = 0
         weight = None if self.weight is None else 0.0

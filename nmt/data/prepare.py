@@ -41,7 +41,7 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     """Read, clean and store a corpus, or find it in the store if it was prepared before from the same content.
 
     Training pairs pass the rules of :data:`nmt.data.cleaning.RULES` in order, and each is counted under the first that
-    drops it. The holdouts are split off the pairs that pass. Validation and test sets with files of their own are kept
+    drops it. The holdouts are split off the pairs that pass. Validation and test sets from separate files are kept
     line by line, unchanged.
 
     Args:
@@ -98,7 +98,7 @@ def _make(
     Raises:
         DataError: see :func:`prepare_corpus`; also if the parts have other sizes than ``sizes``.
     """
-    log.info("preparing the corpus, once for this configuration and these files, in %s", path)
+    log.info("preparing the corpus (cached in %s)", path)
     with build_once(path) as folder:
         manifest = build_corpus(data, folder, inputs)
         hashes.check_unchanged(chain.from_iterable(inputs.values()))

@@ -366,6 +366,7 @@ def _pair_lengths(pairs: Iterable[tuple[Ids, Ids]]) -> Lengths:
 
 def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any, None, None]:
     """Run an iterator in a thread, ``depth`` items ahead. Raise its exceptions here; stop the thread when closed."""
+    # The thread: pairs of "more follows" and an item, or at the end None or an exception
     items: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -387,6 +388,7 @@ def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any
         except BaseException as error:
             put((False, error))
 
+    # The caller
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
@@ -403,7 +405,7 @@ def prefetch(make: Callable[[], Iterator[Any]], depth: int = 4) -> Generator[Any
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Yield ``work(item)`` of each item, in order, computed by so many threads, ``2 * threads`` items ahead."""
+    """Yield ``work(item)`` of each item, in order, computed by ``threads`` threads, ``2 * threads`` items ahead."""
     if threads == 1:
         yield from map(work, items)
         return

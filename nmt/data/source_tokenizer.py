@@ -52,7 +52,7 @@ class SourceTokenizer:
             stored = json.loads(path.read_text(encoding="utf-8"))
             self.special: list[int] = [int(i) for i in stored["special"]]
             self._model = tokenizers.Tokenizer.from_str(json.dumps(stored["tokenizer"]))
-        except Exception as error:  # of the package: a class of its own
+        except Exception as error:  # of the package's own class
             raise TokenizerError(f"{path}: cannot be read, or damaged: {error}") from None
         self._model.no_truncation()
         self._model.no_padding()

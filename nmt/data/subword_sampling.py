@@ -126,6 +126,7 @@ class Sampler(Pieces):
 
 def merge(pieces: Mapping[str, tuple[int, float]], text: str, leave_out: Callable[[], bool]) -> list[str]:
     """The parts of ``text`` after all merges, in the order of their rank, that ``leave_out`` does not forbid."""
+    # A linked list of parts, and an agenda of possible merges by rank
     parts: list[str] = list(text)  # empty: merged into the part before it
     after, before = list(range(1, len(parts) + 1)), list(range(-1, len(parts) - 1))
     agenda: list[tuple[float, int, str]] = []
@@ -138,6 +139,7 @@ def merge(pieces: Mapping[str, tuple[int, float]], text: str, leave_out: Callabl
 
     for left in range(len(parts) - 1):
         consider(left)
+    # Merge
     while agenda:
         _, left, merged = heapq.heappop(agenda)
         right = after[left]

@@ -25,8 +25,8 @@ def tagged(lines: Iterable[str], ranges: Iterable[tuple[int, Sequence[str]]]) ->
     """The lines with their tags.
 
     Args:
-        ranges: for so many lines each, their tags. Lines without tags, and those after the last range, stay as they
-            are.
+        ranges: number of lines, and their tags, in order. Lines without tags, and lines after the last range,
+            are not changed.
     """
     rest, found = iter(lines), list[str]()
     for count, tags in ranges:

@@ -34,7 +34,7 @@ BLOCK = 2048  # pairs that are written together
 
 
 def identity(encoded: EncodedCorpus, tokenizer: Tokenizer, data: DataConfig) -> dict[str, Any]:
-    """What the positions of a corpus, and the inputs of a teacher there, depend on."""
+    """The settings and checksums that a teacher's distributions depend on."""
     manifest = encoded.manifest
     return {
         "pairs": len(encoded.train),
@@ -148,7 +148,7 @@ class TeacherWriter:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the folder has its name already.
+        """Whether the folder is complete.
 
         Raises:
             DataError: another folder or file has the name.
@@ -165,7 +165,7 @@ class TeacherWriter:
         )
 
     def begin(self) -> None:
-        """Make the files, of their final sizes, if no process did."""
+        """Create the files with their final sizes, unless another process has done so."""
         starts = np.zeros(len(self.dataset) + 1, np.int64)
         for start in range(0, len(self.dataset), BLOCK):
             lengths = self.dataset.lengths(start, start + BLOCK)[1] + 1

@@ -4,73 +4,43 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import io
 import json
 import logging
-import math
 import re
-import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache, cached_property, partial
-from itertools import accumulate, chain, groupby
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
-from nmt.data import source_tokenizer
+from nmt.data import inline_casing, source_tokenizer
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, load_model, proto_of
 from nmt.data.source_tokenizer import SourceTokenizer
+from nmt.data.tokenizer_training import NO_SYMBOLS, Symbols, train_models
 from nmt.errors import TokenizerError
-from nmt.runtime.progress import waiting
 from nmt.runtime.threads import usable_cores
 from nmt.storage.atomic import build_once, sha256, write_json
 from nmt.text.placeholders import SYMBOL, symbol
 
 if TYPE_CHECKING:
     from nmt.data.casing import Casing
-    from nmt.data.corpus import Corpus, TextPart
+    from nmt.data.corpus import Corpus
     from nmt.data.subword_sampling import BatchSampler, Sampler
 
 log = logging.getLogger(__name__)
 
-PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
-# SentencePiece divides its work among this many threads. Sums of floats, and so the model, depend on their number,
-# which must not depend on the machine.
-TRAINING_THREADS = 8
 # SentencePiece starts a thread for each list of texts, which takes as long as it takes to encode ten sentences.
 FEW = 16
 VOCABULARY = "vocabulary.json"  # sizes of the vocabularies of imported models
-SAMPLE_SEED = 1  # of the sample of training lines
-# SentencePiece's unigram training takes about 23 bytes per character of its text: 1.4 GB for this much text.
-TRAINING_BYTES = 60_000_000
-
-# The rule "whitespace": tabs, line ends and separators become spaces (which SentencePiece collapses and trims);
-# the byte order mark and control characters are removed. Joiners and zero-width spaces stay: they are orthography.
-_SPACES = "\t\n\v\f\r\x85\u2028\u2029"
-_REMOVED = "".join(chr(code) for code in range(1, 0x20) if chr(code) not in _SPACES) + "\x7f\ufeff"
-
+_WORD = re.compile(r"\S+")
 # With byte_fallback a model may write any byte, a line end too, and a word model spells the spaces of unknown
 # words in bytes.
 _TO_SPACE = str.maketrans("\n\r▁", "   ")
-
-
-class Symbols(NamedTuple):
-    """Pieces of the source vocabulary that no training decides on.
-
-    Attributes:
-        tags: stand before a sentence, and are never read in a text: a sentence with the word ``<2de>`` has other ids.
-        words: are read in texts, each as one piece; those of placeholders are in the target vocabulary, too.
-    """
-
-    tags: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-
-
-NO_SYMBOLS = Symbols()
 
 
 class Tokenizer:
@@ -93,15 +63,15 @@ class Tokenizer:
         if not path.is_dir():
             raise TokenizerError(f"{path}: no such tokenizer folder; nmt prepare makes one")
         if joint.exists() and any(file.exists() for file in separate):
-            raise TokenizerError(f"{path}: holds joint.model and separate models too; keep one kind")
+            raise TokenizerError(f"{path}: contains joint.model and separate models too; keep one kind")
         self.joint = joint.exists()
         source = path / source_tokenizer.FILE
         files = [joint] if self.joint else [source, separate[1]] if source.exists() else separate
         if not any(file.exists() for file in files):
-            raise TokenizerError(f"{path}: holds no tokenizer (joint.model, or src.model and tgt.model)")
-        self._tgt = _load(files[-1])
+            raise TokenizerError(f"{path}: contains no tokenizer (joint.model, or src.model and tgt.model)")
+        self._tgt = load_model(files[-1])
         self._source = SourceTokenizer(source) if source in files else None
-        self._src: Any = self._source or (self._tgt if self.joint else _load(files[0]))
+        self._src: Any = self._source or (self._tgt if self.joint else load_model(files[0]))
         models = [self._tgt] if self.joint else [self._src, self._tgt]
         sizes = [int(model.get_piece_size()) for model in models]
         if (listed := path / VOCABULARY).exists():
@@ -144,13 +114,18 @@ class Tokenizer:
         with build_once(path) as folder:
             for name, columns in sides.items():
                 given = symbols if 0 in columns else Symbols(words=tuple(filter(SYMBOL.fullmatch, symbols.words)))
-                for file, model in _train(config, part, columns, name, given, casing).items():
+                for file, model in train_models(config, part, columns, name, given, casing).items():
                     (folder / f"{file}.model").write_bytes(model)
             if source is not None:
                 (folder / source_tokenizer.FILE).write_text(json.dumps(source, ensure_ascii=False), encoding="utf-8")
             files = sorted(file for file in folder.iterdir() if file.suffix == ".model" or source is not None)
             write_json(folder / "manifest.json", {"files": {file.name: sha256(file) for file in files}})
         return cls(path)
+
+    @property
+    def marks_case(self) -> bool:
+        """Whether the models read text whose case is marked, see :mod:`nmt.data.inline_casing`."""
+        return any(isinstance(model, inline_casing.MarkedProcessor) for model in (self._src, self._tgt))
 
     @property
     def source_special(self) -> Sequence[int]:
@@ -227,28 +202,32 @@ class Tokenizer:
         """The word of each source piece, as a place in ``text.split()``; -1 where the text has no words."""
         if self._source is not None:
             return self._source.words(text)
-        return _words(self._src.encode(text, out_type="serialized_proto"))
+        return _words(self._src, self._src.encode(text, out_type="serialized_proto"))
 
     def tgt_text_words(self, text: str) -> list[int]:
         """As :meth:`src_words`, of a target text."""
-        return _words(self._tgt.encode(text, out_type="serialized_proto"))
+        return _words(self._tgt, self._tgt.encode(text, out_type="serialized_proto"))
 
     def src_words_of(self, ids: Sequence[int]) -> list[int]:
         """As :meth:`tgt_words`, of source ids."""
-        return _words(self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+        return _words(self._src, self._src.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
 
     def tgt_words(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, as a place in the words (``split()``) of its decoded text; -1 without words."""
-        return _words(self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
+        return _words(self._tgt, self._tgt.decode([int(i) for i in ids], out_type="serialized_proto"), _TO_SPACE)
 
     def tgt_groups(self, ids: Sequence[int]) -> list[int]:
         """The word of each target id, from 0. Unlike in :meth:`tgt_words`, an unknown piece stays within its word.
 
-        A word begins where white space stands in the text; in a model of words, at each piece.
+        A word begins where white space stands in the text; in a model of words, at each piece. A marker of case belongs
+        to the word that follows.
         """
-        trainer = _proto(self._tgt.serialized_model_proto()).trainer_spec
-        whole = trainer.model_type == trainer.WORD
-        starts = [whole or str(piece).startswith("▁") for piece in self.tgt_pieces(ids)]
+        trainer = proto_of(self._tgt.serialized_model_proto()).trainer_spec
+        whole, pieces = trainer.model_type == trainer.WORD, self.tgt_pieces(ids)
+        starts = [whole or str(piece).startswith("▁") for piece in pieces]
+        if isinstance(self._tgt, inline_casing.MarkedProcessor):
+            after = [False, *(piece in inline_casing.SYMBOLS for piece in pieces)]
+            starts = [start and not marked for start, marked in zip(starts, after, strict=False)]
         return list(accumulate(int(start and place > 0) for place, start in enumerate(starts)))
 
     def decode_copying(self, ids: Sequence[int], copies: Mapping[int, str]) -> str:
@@ -268,7 +247,7 @@ class Tokenizer:
         if side == "src" and self._source is not None:
             return self._source.unknown(texts)
         model, size = (self._src, self.src_vocab_size) if side == "src" else (self._tgt, self.tgt_vocab_size)
-        trainer = _proto(model.serialized_model_proto()).trainer_spec
+        trainer = proto_of(model.serialized_model_proto()).trainer_spec
         found = [
             piece
             for pieces in model.encode(list(texts), out_type=str)
@@ -301,20 +280,22 @@ class Tokenizer:
         return src, src if self.joint else Sampler(self._tgt, self.tgt_vocab_size)
 
 
-def _words(aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
+def _words(model: Any, aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:
     """The word that holds the first character of each piece, from SentencePiece's offsets of pieces in the text.
 
-    A piece without a character, such as a space or a byte of a character, belongs to the word that follows.
+    A piece without a character, such as a space or a byte of a character, belongs to the word that follows. So does a
+    marker of case.
 
     Args:
-        aligned: the serialized ``SentencePieceText``.
+        aligned: the serialized ``SentencePieceText`` of the model.
         table: translation of characters before the text is split.
     """
     from sentencepiece import sentencepiece_pb2
 
     found: Any = sentencepiece_pb2.SentencePieceText()  # type: ignore[attr-defined]
     found.ParseFromString(aligned)
-    words = re.finditer(r"\S+", found.text.translate(table))
+    marked = isinstance(model, inline_casing.MarkedProcessor)
+    words = (inline_casing.MARKED_WORD if marked else _WORD).finditer(found.text.translate(table))
     ends = [len(found.text[: word.end()].encode()) for word in words]  # offsets are in bytes
     return [min(bisect_right(ends, piece.begin), len(ends) - 1) for piece in found.pieces]
 
@@ -342,13 +323,6 @@ def _listed(ids: list[list[int]], model: spm.SentencePieceProcessor, size: int) 
     return [[i if i < size else UNK_ID for i in row] for row in ids]
 
 
-def processor_of(model: bytes) -> spm.SentencePieceProcessor:
-    """A model that is known to be whole."""
-    found = spm.SentencePieceProcessor()
-    found.LoadFromSerializedProto(model)
-    return found
-
-
 def _listed_sizes(path: Path, names: list[str], most: list[int]) -> list[int]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["sizes"]
@@ -358,255 +332,3 @@ def _listed_sizes(path: Path, names: list[str], most: list[int]) -> list[int]:
     if any(not EOS_ID < size <= limit for size, limit in zip(sizes, most, strict=True)):
         raise TokenizerError(f"{path}: is of other models than those beside it")
     return sizes
-
-
-def parse_model(file: Path) -> Any:
-    """A SentencePiece model as a ``ModelProto``.
-
-    Raises:
-        TokenizerError: it cannot be read, or is damaged.
-    """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        return _proto(file.read_bytes())
-    except OSError as error:
-        raise TokenizerError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except DecodeError:
-        raise TokenizerError(f"{file}: not a SentencePiece model, or damaged") from None
-
-
-def _load(file: Path) -> spm.SentencePieceProcessor:
-    model = spm.SentencePieceProcessor()
-    try:
-        model.LoadFromSerializedProto(file.read_bytes())
-    except FileNotFoundError:
-        raise TokenizerError(f"{file}: no such file; the other language's model is there") from None
-    except OSError as error:
-        raise TokenizerError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except RuntimeError:
-        raise TokenizerError(f"{file}: not a SentencePiece model, or damaged") from None
-    found = (model.pad_id(), model.unk_id(), model.bos_id(), model.eos_id())
-    if found != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
-        raise TokenizerError(
-            f"{file}: its pad, unk, bos and eos have the ids {', '.join(map(str, found))} "
-            "instead of 0, 1, 2, 3; train it with nmt prepare"
-        )
-    return model
-
-
-def sample_lines(
-    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES, casing: Casing | None = None
-) -> Iterator[str]:
-    """The lines of one or both columns of ``part``, or a fixed random sample of them.
-
-    Args:
-        limit: the most lines.
-        max_bytes: approximate limit of the text in UTF-8.
-        casing: puts some of the lines into another case.
-    """
-    return chain.from_iterable(lines for _, lines in sampled_blocks(part, columns, limit, max_bytes, casing))
-
-
-def sampled_blocks(
-    part: TextPart, columns: Sequence[int], limit: int, max_bytes: int = TRAINING_BYTES, casing: Casing | None = None
-) -> Iterator[tuple[int, list[str]]]:
-    """The lines of :func:`sample_lines` in blocks, each with its column."""
-    import numpy as np  # not at the top: translation starts without NumPy and Arrow
-    import pyarrow.compute as pc
-
-    from nmt.data.arrow import integers, read_batches
-
-    total = len(part) * len(columns)
-    size = sum(
-        pc.sum(pc.binary_length(batch.column(column))).as_py() or 0
-        for batch in read_batches(part.path)
-        for column in columns
-    )
-    if size > max_bytes:
-        limit = min(limit, max(1, total * max_bytes // size))
-    chosen = np.ones(total, dtype=bool)
-    if total > limit:
-        chosen[:] = False
-        chosen[np.random.default_rng(SAMPLE_SEED).choice(total, limit, replace=False, shuffle=False)] = True
-    start = first = 0  # line, row
-    for batch in read_batches(part.path):
-        for column in columns:
-            rows = np.flatnonzero(chosen[start : start + batch.num_rows])
-            start += batch.num_rows
-            lines = batch.column(column).take(integers(rows)).to_pylist()
-            yield column, lines if casing is None else casing(first + rows, lines)
-        first += batch.num_rows
-
-
-# ---------------------------------------------------------------------------------------------------------- training
-
-
-def _train(
-    config: TokenizerConfig,
-    part: TextPart,
-    columns: tuple[int, ...],
-    name: str,
-    symbols: Symbols,
-    casing: Casing | None,
-) -> dict[str, bytes]:
-    """The models of one vocabulary by file name: one model, or two models with different normalization."""
-    rules = [config.rules[column] for column in columns]
-    size = config.sizes[columns[0]]
-    if len(set(rules)) == 1 and rules[0] != "whitespace":
-
-        def lines() -> Iterator[str]:
-            return sample_lines(part, columns, config.train_sentences, casing=casing)
-
-        return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
-
-    # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
-    def normalised() -> Iterator[str]:
-        for column, block in sampled_blocks(part, columns, config.train_sentences, casing=casing):
-            yield from _normalise(block, config.rules[column])
-
-    model = _fit(config, size, "identity", normalised, name, len(part), symbols)
-    if len(set(rules)) == 1:
-        return {name: _with_rule(model, rules[0])}
-    return {side: _with_rule(model, rule) for side, rule in zip(("src", "tgt"), rules, strict=True)}
-
-
-def _fit(
-    config: TokenizerConfig,
-    size: int,
-    rule: str,
-    lines: Callable[[], Iterable[str]],
-    name: str,
-    pairs: int,
-    symbols: Symbols,
-) -> bytes:
-    """A SentencePiece model of at most ``size`` pieces.
-
-    Raises:
-        TokenizerError: the size is too small, or SentencePiece cannot train for another reason.
-    """
-    more: dict[str, Any] = {"control_symbols": list(symbols.tags)} if symbols.tags else {}
-    if symbols.words:
-        more["user_defined_symbols"] = list(symbols.words)
-    try:
-        return _run_trainer(config, size, rule, lines(), **more)
-    except RuntimeError as error:
-        if "Vocabulary size too high" not in str(error):
-            raise TokenizerError(_explain(size, str(error), name)) from None
-    try:
-        model = _run_trainer(config, size, rule, lines(), hard_vocab_limit=False, **more)
-    except RuntimeError as error:
-        raise TokenizerError(_explain(size, str(error), name)) from None
-    log.warning("%s", _lowered(_where(name), size, model, pairs))
-    return model
-
-
-def _run_trainer(config: TokenizerConfig, size: int, rule: str, lines: Iterable[str], **more: Any) -> bytes:
-    out = io.BytesIO()
-    train = partial(
-        spm.SentencePieceTrainer.train,
-        sentence_iterator=iter(lines),
-        model_writer=out,
-        model_type=config.type,
-        vocab_size=size,
-        character_coverage=config.character_coverage,
-        byte_fallback=config.byte_fallback,
-        normalization_rule_name=rule,
-        pad_id=PAD_ID,
-        unk_id=UNK_ID,
-        bos_id=BOS_ID,
-        eos_id=EOS_ID,
-        num_threads=TRAINING_THREADS,
-        max_sentence_length=1 << 30,  # bytes; SentencePiece skips longer lines without a message
-        minloglevel=3,
-        **more,
-    )
-    waiting("training the tokenizer", train)
-    return out.getvalue()
-
-
-def _lowered(where: str, size: int, model: bytes, pairs: int) -> str:
-    """One line about a vocabulary that the text cannot fill; for subwords with a size to try instead.
-
-    That size is about 30 times the root of the number of pairs: 2,000 pieces for 5,000 pairs, 12,000 for 160,000.
-    These are near the best ones of Sennrich and Zhang 2019 (table 2) and Gowda and May 2020.
-    """
-    found = _proto(model)
-    pieces = len(found.pieces)
-    text = f"warning: {where}: {size} lowered to {pieces}, all the pieces that the training text can fill"
-    letters = sum(len(piece.piece) == 1 for piece in found.pieces)
-    better = max(round(30 * math.sqrt(pairs), -2), 2 * letters)
-    if found.trainer_spec.model_type in (found.trainer_spec.UNIGRAM, found.trainer_spec.BPE) and better < 0.8 * pieces:
-        text += f"; most of them are rare: for {pairs:,} pairs, a size of about {better:.0f} is better"
-    return text
-
-
-def _where(name: str) -> str:
-    return "tokenizer.vocab_size" if name == "joint" else f"tokenizer.vocab_size ({name})"
-
-
-def _explain(size: int, message: str, name: str) -> str:
-    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return (
-            f"{_where(name)}: {size} is too small for the characters of the training text and the special pieces, "
-            f"{found[1]} in all; set it higher than that, or lower tokenizer.character_coverage"
-        )
-    if "sentences_.empty()" in message:
-        return f"tokenizer: the training text of {name} is empty; there is nothing to learn from"
-    return f"tokenizer: SentencePiece cannot train ({' '.join(message.split())}); try another vocab_size"
-
-
-# ------------------------------------------------------------------------------------------------------ normalization
-
-
-def _proto(model: bytes) -> Any:
-    from sentencepiece import sentencepiece_model_pb2
-
-    found: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-    found.ParseFromString(model)
-    return found
-
-
-def _with_rule(model: bytes, rule: str) -> bytes:
-    """A model with the same pieces that normalises text by another rule, in SentencePiece itself too."""
-    out = io.BytesIO()
-    with _rule(rule) as setting:  # compile the rule by training a model of one letter
-        options: dict[str, Any] = {f"normalization_{key}": value for key, value in setting.items()}
-        spm.SentencePieceTrainer.train(
-            sentence_iterator=iter(["a"]), model_writer=out, model_type="char", minloglevel=3, **options
-        )
-    found = _proto(model)
-    found.normalizer_spec.name = rule
-    found.normalizer_spec.precompiled_charsmap = _proto(out.getvalue()).normalizer_spec.precompiled_charsmap
-    changed: bytes = found.SerializeToString(deterministic=True)
-    return changed
-
-
-def _normalise(lines: list[str], rule: str) -> list[str]:
-    if rule != "whitespace":
-        found: list[str] = _normalizer(rule).normalize(lines)
-        return found
-    # The rule changes only characters that are not printable in the sense of Python, and few lines have them.
-    return [line if line.isprintable() else _normalizer(rule).normalize(line) for line in lines]
-
-
-@cache
-def _normalizer(rule: str) -> spm.SentencePieceNormalizer:
-    """A rule from text to text, in which spaces stay spaces."""
-    spm.set_min_log_level(3)  # do not report the file
-    plain: dict[str, Any] = {"add_dummy_prefix": False, "escape_whitespaces": False, "remove_extra_whitespaces": False}
-    with _rule(rule) as setting:
-        return spm.SentencePieceNormalizer(**setting, **plain)
-
-
-@contextmanager
-def _rule(rule: str) -> Iterator[dict[str, Any]]:
-    """Options that give SentencePiece a rule: ``rule_name``, or ``rule_tsv`` with a temporary file."""
-    if rule != "whitespace":
-        yield {"rule_name": rule}
-        return
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
-        file.write("".join(f"{ord(char):X}\t20\n" for char in _SPACES))
-        file.write("".join(f"{ord(char):X}\t\n" for char in _REMOVED))
-        file.flush()
-        yield {"rule_tsv": file.name}

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from nmt.data.arrow import integers
 from nmt.data.corpus import TextPart
-from nmt.data.tokenizer import UNK_ID, Tokenizer
+from nmt.data.sentencepiece_model import UNK_ID
+from nmt.data.tokenizer import Tokenizer
 
 LOOKED_AT = 10_000  # lines of a part whose unknown texts are counted
 SHOWN = 3  # parts with the largest shares that a message lists per side

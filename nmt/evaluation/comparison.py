@@ -146,7 +146,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong with the translations of a run, as shares of the sentences.
+    """Shares of sentences with repetition, copying or wrong length in the translations of a run.
 
     Attributes:
         loops: translations that repeat themselves (Raunak et al. 2021, with :data:`LOOPED` and :data:`LOOPS`).
@@ -179,7 +179,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is shown of a comparison of groups of runs on a test set.
+    """The comparison of groups of runs on a test set.
 
     Attributes:
         labels: name of each group.
@@ -287,7 +287,8 @@ def compare(
 def _scored(
     groups: Groups, config: EvaluationConfig, notes: list[str]
 ) -> tuple[dict[str, tuple[Group, ...]], dict[str, str]]:
-    """Scores of each group by metric, and the signature of each metric; what is left out is added to ``notes``."""
+    """Scores of each group by metric, and the signature of each metric; skipped metrics are added to ``notes``."""
+    # sacreBLEU's metrics
     runs = [one for group in groups for one in group]
     first = runs[0]
     with showing("scoring", unit=""):
@@ -303,10 +304,11 @@ def _scored(
         for metric in METRICS
         if metric in settings
     }
+    # Learned metrics
     for learned in dict.fromkeys(name for one in runs for name in one.neural):
         models = {one.neural[learned].model for one in runs if learned in one.neural}
         if len(models) > 1 or not all(learned in one.neural for one in runs):
-            notes.append(f"{neural.TITLES[learned]} is left out: the runs have none, or of other models")
+            notes.append(f"{neural.TITLES[learned]} is skipped: the runs have no scores, or scores of other models")
             continue
         table[learned] = tuple(
             Group(tuple(one.neural[learned].score for one in group), group[0].neural[learned].interval)
@@ -336,7 +338,7 @@ def each(groups: Groups, function: Callable[[Runs], T]) -> tuple[T, ...]:
 
 
 def costs(groups: Groups) -> dict[str, tuple[Group, ...]]:
-    """What the groups took: the numbers that are known of every run."""
+    """The costs of the groups that are recorded for every run."""
     found = {}
     for field in fields(Cost):
         values = each(groups, lambda group, name=field.name: [getattr(run.cost, name) for run in group])  # type: ignore[misc]
@@ -372,6 +374,7 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
 
     Runs of equal seeds are compared where both groups have each seed once, else each pair of runs.
     """
+    # Pairs of runs to test
     first = groups[0]
     references = [list(lines) for lines in (first[0].references, *first[0].further)]
     steps = []
@@ -379,6 +382,7 @@ def significance(groups: Groups, metrics: Sequence[Metric], config: EvaluationCo
         seeds = each((first, group), lambda runs: [run.config.seed for run in runs])
         paired = sorted(seeds[0]) == sorted(seeds[1]) and len({*seeds[0]}) == len(seeds[0])
         steps += [(a, [b for b in group if not paired or b.config.seed == a.config.seed]) for a in first]
+    # Tests
     tests = []
     with showing("testing significance", len(steps) * len(metrics), unit="tests") as step:
         for a, others in steps:

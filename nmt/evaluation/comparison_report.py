@@ -44,6 +44,7 @@ section { border-left: 4px solid #8888; padding: 0 1rem; margin: 1rem 0; }
 
 def text(found: Comparison) -> str:
     """The comparison for a terminal."""
+    # Scores, cost, significance
     parts = [_title(found)]
     parts += [f"{label} {', '.join(names)}" for label, names in zip(found.labels, found.names, strict=True)]
     parts += ["", *_aligned(_scores(found), 1)]
@@ -53,6 +54,7 @@ def text(found: Comparison) -> str:
         parts += ["", "significance of single runs (p-values of sacreBLEU)", *_aligned(_tests(found), 3)]
     for heading, bins in _bins(found):
         parts += ["", heading, *_aligned(_bin_rows(found, bins), 1)]
+    # Translations and keys
     parts += ["", "translations", *_aligned(_health(found), 1)]
     parts += [f"alarm: {line}" for line in alarms(found)]
     parts += [
@@ -63,6 +65,7 @@ def text(found: Comparison) -> str:
             else ["no key of the configurations differs"]
         ),
     ]
+    # Sentences
     for heading, sentences in _extremes(found, SHOWN):
         parts += ["", heading]
         for one in sentences:
@@ -80,6 +83,7 @@ def alarms(found: Comparison) -> list[str]:
 
 def as_csv(found: Comparison) -> str:
     """All numbers, one a line: table, row, column, value."""
+    # Scores and cost
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["table", "row", "column", "value"])
@@ -95,11 +99,13 @@ def as_csv(found: Comparison) -> str:
         for side, names, group in zip(found.labels, found.names, sides, strict=True):
             writer.writerows(["cost", run, name, value] for run, value in zip(names, group.values, strict=True))
             writer.writerow(["mean cost", side, name, group.mean])
+    # Significance
     for test in found.tests:
         row = f"{test.b} - {test.a}"
         writer.writerow(["difference", row, test.metric, test.difference])
         writer.writerow(["p bootstrap", row, test.metric, test.bootstrap])
         writer.writerow(["p randomisation", row, test.metric, test.randomisation])
+    # Kinds of sentences, translations, keys
     for table, bins in (("length", found.by_length), ("frequency", found.by_frequency)):
         for one in bins:
             values = [("sentences", one.sentences), *zip(found.labels, one.bleu, strict=True)]
@@ -132,7 +138,8 @@ def latex(found: Comparison) -> str:
 
 
 def page(found: Comparison) -> str:
-    """One page that needs nothing from the network; all text is escaped."""
+    """A self-contained HTML page; all text is escaped."""
+    # Scores, cost, significance
     title = html.escape(f"nmt compare: {found.test_set}")
     names = "".join(
         f"<p><b>{html.escape(label)}</b> {html.escape(', '.join(names))}</p>"
@@ -147,6 +154,7 @@ def page(found: Comparison) -> str:
         body += ["<h2>Significance of single runs</h2>", _table(_tests(found))]
     for heading, bins in _bins(found):
         body += [f"<h2>{html.escape(heading)}</h2>", _table(_bin_rows(found, bins))]
+    # Translations, keys, sentences
     body += ["<h2>Translations</h2>", _table(_health(found)), "<h2>Keys that differ</h2>"]
     body.append(_table(_keys(found), "text") if found.differing else "<p>None.</p>")
     for heading, sentences in _extremes(found, LISTED):

@@ -25,7 +25,7 @@ from nmt.run.listing import row_of
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took; None where it is not known.
+    """The cost of a run; None where it is not known.
 
     Attributes:
         parameters: number of weights.

@@ -1,4 +1,4 @@
-"""Losses between text and subwords: characters that the model cannot produce."""
+"""Characters that are lost between text and subwords."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learned metrics, COMET (Rei et al. 2020) and MetricX (Juraska et al. 2024), each in a process of its own.
+"""Learned metrics, COMET (Rei et al. 2020) and MetricX (Juraska et al. 2024), each in a separate process.
 
 The packages are not among the requirements of nmt, and their models are never downloaded here: a model is a folder or
 file, or a name that the cache of Hugging Face holds. ``nmt.evaluation.neural_worker`` is the process.
@@ -72,7 +72,7 @@ def wanted(config: EvaluationConfig) -> dict[str, str]:
 def python_of(name: str) -> str:
     """The interpreter that runs a metric: that of ``NMT_COMET_PYTHON`` or ``NMT_METRICX_PYTHON``, else this one.
 
-    Both packages need older libraries than nmt, so that they usually have an environment of their own.
+    Both packages need older libraries than nmt, so that they usually have a separate environment.
     """
     return os.environ.get(f"NMT_{name.upper()}_PYTHON") or sys.executable
 
@@ -92,7 +92,7 @@ def check(config: EvaluationConfig) -> None:
         if not found:
             raise ConfigError(
                 f"evaluation.{name}: needs the package {PACKAGES[name]}, which {shlex.quote(python)} does not have: "
-                f"{INSTALL[name]}, in an environment of its own, and set {variable} to its python; or set "
+                f"{INSTALL[name]}, in a separate environment, and set {variable} to its python; or set "
                 f"evaluation.{name}: null"
             )
 

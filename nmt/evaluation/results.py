@@ -154,7 +154,7 @@ class Results:
         return _path(self.folder / name, "hyp").read_text(encoding="utf-8").split("\n")[:-1]
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """What is stored of each sentence of a test set; empty in a run of an earlier version."""
+        """The stored record of each sentence of a test set; empty in a run of an earlier version."""
         path = self.folder / f"{name}.jsonl"
         if not path.exists():
             return []

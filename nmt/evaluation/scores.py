@@ -269,7 +269,7 @@ def _has_flores() -> bool:
     try:
         BLEU(tokenize="flores200")
     except Exception as error:  # of the network, the file system or the package: each leaves spBLEU out
-        log.warning("spBLEU is left out: sacreBLEU cannot load the tokenizer flores200: %s", error)
+        log.warning("spBLEU is skipped: sacreBLEU cannot load the tokenizer flores200: %s", error)
         return False
     return True
 
@@ -303,7 +303,7 @@ def _check_counts(hypotheses: Sequence[str], **others: Sequence[str]) -> None:
         if len(lines) != len(hypotheses):
             raise DataError(
                 f"cannot score {len(hypotheses)} hypotheses against {len(lines)} {name}; "
-                "line n of one must go with line n of the other"
+                "line n of one must match line n of the other"
             )
     if not hypotheses:
         raise DataError("nothing to score: there are no hypotheses")

@@ -55,7 +55,7 @@ class TestSet:
         return [whole, *found]
 
     def lines(self, found: Scored, evaluation: EvaluationConfig) -> Lines:
-        """What is stored of each sentence: text and scores, those of learned metrics too."""
+        """The record of each sentence: text and scores, including learned metrics."""
         by_sentence = sentence_scores(found.hypotheses, self.references, evaluation, self.further)
         rows: list[dict[str, Any]] = []
         for i, (source, reference, scores) in enumerate(zip(self.sources, self.references, by_sentence, strict=True)):
@@ -85,7 +85,7 @@ class Scored(NamedTuple):
     """Scores and translations of a set.
 
     Attributes:
-        cut: whether each hypothesis may have been cut at the limit of length.
+        cut: whether each hypothesis may have been cut at the length limit.
         search: what the search took on this rank: sentences, seconds, device.
     """
 
@@ -126,7 +126,7 @@ class Evaluated:
         stored: the JSON file that holds the scores; None where it could not be written, as a warning has said.
         sources: the lines that were translated.
         took: what the search took, see :class:`Scored`.
-        cut: how many translations may have been cut at the limit of length.
+        cut: how many translations may have been cut at the length limit.
     """
 
     scores: Scores
@@ -143,7 +143,7 @@ class Evaluated:
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
         many = "translation" if self.cut == 1 else "translations"
-        cut = f", {self.cut:,} {many} at the limit of length" if self.cut else ""
+        cut = f", {self.cut:,} {many} at the length limit" if self.cut else ""
         return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
 
 

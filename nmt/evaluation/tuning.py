@@ -187,7 +187,7 @@ def _with(loaded: Translator[TorchEngine], beam_size: int, alpha: float) -> Tran
 
 
 def table(tuned: Tuned, before: SearchConfig) -> str:
-    """What was tried, and the choice."""
+    """A table of the tried settings, with the choice."""
     measure = TITLES[tuned.measure]
     lines = [f"  {'beam':>4}  {'alpha':>5}  {measure + ' [95 % interval]':<24}  {'seconds':>8}"]
     for row in tuned.rows:

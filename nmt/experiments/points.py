@@ -174,7 +174,7 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[Any]]:
         if not equals or not all(key.split(".")) or not text.strip():
             raise ConfigError(f"--grid {word}: must be key=value,value, such as model.attention=additive,dot")
         if key in found:
-            raise ConfigError(f"--grid {word}: {key} comes twice; give all its values at once: {key}=a,b")
+            raise ConfigError(f"--grid {word}: {key} is given twice; give all its values at once: {key}=a,b")
         inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
         found[key] = parse_value(f"[{inner}]", f"--grid {word}")
     return found
@@ -192,7 +192,7 @@ def check_grid(grid: Mapping[str, Sequence[Any]], settings: Sequence[str]) -> No
         if not values:
             raise ConfigError(f"--grid {key}: has no values; give some: {key}=a,b")
         if twice := [text for i, text in enumerate(texts) if text in texts[:i]]:
-            raise ConfigError(f"--grid {key}: the value {twice[0]} comes twice; give each once")
+            raise ConfigError(f"--grid {key}: the value {twice[0]} is given twice; give each once")
         if key in ("name", "runs"):
             raise ConfigError(f"--grid {key}: the sweep names its runs; use --set {key}=... for all of them")
         if key == "seed":
@@ -282,7 +282,7 @@ def _plan_of_run(
     if others := [key for key in changed if not key.startswith(SEARCH)]:
         raise ConfigError(f"{others[0]}: {run.path} is trained; its search alone can change, such as search.beam_size")
     if seeds not in (None, 1) or only:
-        raise ConfigError(f"{run.path}: is one run; --seeds and --only go with a configuration")
+        raise ConfigError(f"{run.path}: is one run; --seeds and --only need a configuration")
     check_grid(grid, overrides)
     named = {"name": run.path.resolve().name, "runs": str(run.path.resolve().parent)}
     config = run.load_config().model_copy(update=named)

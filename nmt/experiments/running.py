@@ -1,4 +1,4 @@
-"""Train the points of a sweep, each run in a process of its own, and read their results."""
+"""Train the points of a sweep, each run in a separate process, and read their results."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Trainer:
                         log.info("about %s left", duration(rest))
             except KeyboardInterrupt as error:
                 self._stop(pool)
-                reason = f"stopped by {signal.Signals(number_of(error)).name}; the same command resumes the sweep"
+                reason = f"stopped by {signal.Signals(number_of(error)).name}; run the same command to resume the sweep"
                 raise Interrupted(reason, number_of(error)) from None
         return self.failed
 
@@ -181,7 +181,7 @@ class Trainer:
         command = [sys.executable, "-m", "nmt", "train", str(one.config), "--set", *one.settings, *self._threads(one)]
         with path.open("ab") as file:
             begin = file.tell()
-            # A session of its own: Ctrl-C reaches the training through this process alone
+            # A separate session: Ctrl-C reaches the training through this process alone
             process = Popen(command, stdin=DEVNULL, stdout=file, stderr=file, start_new_session=True)
             self.processes.add(process)
             if self.stopping:

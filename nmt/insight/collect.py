@@ -79,9 +79,9 @@ def read_through_training(
     # Checkpoints
     kept = checkpoints.whole(run.checkpoints, log.warning)
     if not kept:
-        raise RunError(f"{run.path}: holds no checkpoint; keep some of a training by train.keep_last")
+        raise RunError(f"{run.path}: has no checkpoint; keep checkpoints of a training with train.keep_last")
     if len(kept) == 1:
-        log.warning("%s holds one checkpoint; train.keep_last keeps more of a training", run.path)
+        log.warning("%s has one checkpoint; train.keep_last keeps more", run.path)
     read: list[list[Maps]] = [[] for _ in lines]
     translations: list[list[str]] = [[] for _ in lines]
     with showing("reading checkpoints", len(kept), "checkpoints") as add:

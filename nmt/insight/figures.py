@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 MAX_POSITIONS = 60  # subwords drawn per side: the cost of a figure grows with both sides
 MAX_LABEL = 16  # characters drawn per subword
 INCHES = 0.32  # width and height per position
+FAINTEST = 0.2  # weight that is drawn darkest at least, so that an even attention looks even
 MISSING = "\N{WHITE SQUARE}"  # replaces a character that no installed font has
 
 
@@ -27,6 +28,7 @@ def attention_figure(
 ) -> Any:
     """Draw attention weights with matplotlib, one row per target subword.
 
+    The darkest colour is the 99th percentile of the weights: a mean over heads is seldom near 1.
     Only the first :data:`MAX_POSITIONS` subwords of a long sentence are drawn; a note in the figure says so. Subwords
     are drawn as plain text, never as formulas, in installed fonts that have their characters.
 
@@ -45,7 +47,9 @@ def attention_figure(
     size = (2 + INCHES * len(columns), 1.6 + INCHES * len(rows))
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     axes = figure.subplots()
-    image = axes.imshow(weights.float().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    darkest = float(weights.float().flatten().quantile(0.99)) if weights.numel() else 0.0
+    darkest = min(1.0, max(FAINTEST, darkest))
+    image = axes.imshow(weights.float().numpy(), cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
     style: dict[str, Any] = {"fontsize": 11, "fontfamily": families, "parse_math": False, "usetex": False}
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="left", rotation_mode="anchor", **style)
     axes.set_yticks(range(len(rows)), rows, **style)
@@ -56,7 +60,7 @@ def attention_figure(
     axes.set_ylabel("translation", fontsize=11)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False, wrap=True)
-    figure.colorbar(image, ax=axes, shrink=0.8, label=label)
+    figure.colorbar(image, ax=axes, shrink=0.8, label=label, extend="max" if darkest < 1 else "neither")
     if note := _note(weights, src, tgt, missing):
         figure.supxlabel(note, fontsize=8, wrap=True)
     return figure

@@ -1,4 +1,4 @@
-"""A page of attention weights: one HTML file without anything from the network.
+"""A page of attention weights: one self-contained HTML file.
 
 ``page.html`` next to this module is the page without its data; it draws all maps in the browser. The weights of a
 sentence are bytes, compressed by zlib and written in base64. Each row is rounded so that its bytes sum to

@@ -18,7 +18,7 @@ from nmt.config.limits import ResolvedSearch
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, missing
+from nmt.interop.targets import Exported, Target, Translated, check_search, missing
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 from nmt.translation import ctranslate2_cache
@@ -29,7 +29,7 @@ ALPHA = 0.2  # of the average length penalty in argostranslate.translate
 LONGEST = 1026  # positions: CTranslate2 cuts a source to 1024 pieces unless it is told otherwise
 _NAMES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "cs": "Czech"}
 
-# Installs a package into a folder of its own, and translates each line of standard input as one sentence.
+# Installs a package into a separate folder, and translates each line of standard input as one sentence.
 _PROGRAM = """
 import json, sys
 from argostranslate import package, translate
@@ -72,7 +72,8 @@ class Argos:
     own_search = False
 
     def check(self, run: Run, config: Config) -> None:
-        ctranslate2_cache.check_expressible(run, config)
+        check_search(run.path, "Argos Translate", config.search)
+        ctranslate2_cache.check_expressible(run, config, "export --to onnx")
         tokenizer = Tokenizer.load(run.tokenizer)
         pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
         if pieces != tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)):

@@ -11,7 +11,7 @@ from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Translated
+from nmt.interop.targets import Translated, check_search
 from nmt.run.directory import Run
 from nmt.runtime.ranks import ALONE
 from nmt.translation import ctranslate2_cache
@@ -79,7 +79,8 @@ class CTranslate2:
     own_search = True
 
     def check(self, run: Run, config: Config) -> None:
-        ctranslate2_cache.check_expressible(run, config)
+        check_search(run.path, "CTranslate2", config.search)
+        ctranslate2_cache.check_expressible(run, config, "export --to onnx")
         import_ctranslate2()
 
     def versions(self) -> dict[str, str]:

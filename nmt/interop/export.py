@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nmt import __version__
+from nmt.config.experiment import Config
 from nmt.errors import ExportError
 from nmt.interop.parity import Check, Lines, compare, judge, lines_to_check
 from nmt.interop.targets import TARGETS, Exported, Target, load_target
@@ -26,7 +28,7 @@ from nmt.storage.atomic import (
     signals_raise,
     write_text,
 )
-from nmt.translation.loading import load_translator
+from nmt.translation.loading import configured, load_translator
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,12 @@ ACCOUNT = "nmt.json"  # checksums of the files, where they come from, and how th
 
 
 def export(
-    run: Run, name: str, weights: str = "float32", output: Path | None = None, check: Path | Lines | None = None
+    run: Run,
+    name: str,
+    weights: str = "float32",
+    output: Path | None = None,
+    check: Path | Lines | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> tuple[Path, Check | None]:
     """Write a run for use elsewhere: its model, its tokenizer, and how to use them.
 
@@ -47,6 +54,7 @@ def export(
         weights: float32, or a type that the target can have.
         output: the folder to make; an earlier export there is replaced if the folder holds nothing else. Default: one
             under ``export/`` in the run.
+        search: settings of the section ``search`` that override those of the run.
 
     Returns:
         The folder, and what the check found; None where the target's program is not here to check with.
@@ -55,15 +63,13 @@ def export(
         ExportError: the target's program is not installed or cannot express the model, the export does not translate as
             the run does, or ``output`` holds something else or cannot be written.
         DataError: there are no lines to check with.
+        ConfigError: a setting of the search is wrong.
         CheckpointError: the weights are damaged.
         RunError: there are no weights yet.
     """
-    # Check what can be checked before the weights are read
-    config, target = run.load_config(), load_target(name)
-    if weights not in ("float32", *TARGETS[name].weights):
-        advice = " or ".join(["leave the option out", *(f"use {each}" for each in TARGETS[name].weights)])
-        raise ExportError(f"--quantize {weights}: {name} cannot have such weights; {advice}")
-    target.check(run, config)
+    # Check
+    config, target = configured(run, search or {}), load_target(name)
+    check_exportable(name, target, run, config, weights)
     if output is None:
         run.refuse_links()
         output = run.path / "export" / f"{name}-{weights}"
@@ -74,24 +80,29 @@ def export(
         _refuse_foreign(path, output)
     lines = check if isinstance(check, Lines) else lines_to_check(run, config, check)
     # Write, compare
-    exported = Exported(run, config, load_translator(run), weights, lines)
+    exported = Exported(run, config, load_translator(run, search), weights, lines)
     with _writing(output), signals_raise():
         path.parent.mkdir(parents=True, exist_ok=True)
         clear(path)
         with fill_in_place(path, ACCOUNT) if present(path) else new_directory(path, replace=False) as folder:
-            difference = target.write(folder, exported)
-            found = _verified(target, folder, exported, difference)
-            write_text(folder / "README.md", target.readme(exported))
-            search = exported.own.search.model_dump(mode="json")
-            about = {
-                **target.versions(),
-                "run": run.path.name,
-                "search": search,
-                "check": asdict(found) if found else None,
-            }
-            seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about, "weights": weights})
+            found = _fill(folder, target, exported)
             _refuse_foreign(path, output)  # the folder may have changed since the first look
     return output, found
+
+
+def _fill(folder: Path, target: Target, exported: Exported) -> Check | None:
+    """Write an export into ``folder``, and compare it with the run; see :func:`_verified`."""
+    difference = target.write(folder, exported)
+    found = _verified(target, folder, exported, difference)
+    write_text(folder / "README.md", target.readme(exported))
+    about = {
+        **target.versions(),
+        "run": exported.run.path.name,
+        "search": exported.own.search.model_dump(mode="json"),
+        "check": asdict(found) if found else None,
+    }
+    seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **about, "weights": exported.weights})
+    return found
 
 
 def _verified(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check | None:
@@ -103,10 +114,31 @@ def _verified(target: Target, folder: Path, exported: Exported, difference: floa
     if reason := target.unverified():
         log.warning("warning: the export is not verified: %s", reason)
         return None
-    log.info("translating %d lines of %s twice, to compare", len(exported.lines.sources), exported.lines.where)
+    log.info(
+        "translating %d lines of %s with the run and the export, to compare",
+        len(exported.lines.sources),
+        exported.lines.where,
+    )
     found = compare(target, folder, exported, difference)
     judge(found, exported.quantize, target.own_search)
     return found
+
+
+def check_exportable(name: str, target: Target, run: Run, config: Config, weights: str) -> None:
+    """Check what can be checked before the weights are read.
+
+    Raises:
+        ExportError: the target cannot have such weights, or cannot express the model or its tokenizer.
+    """
+    if weights not in ("float32", *TARGETS[name].weights):
+        advice = " or ".join(["remove the option", *(f"use {each}" for each in TARGETS[name].weights)])
+        raise ExportError(f"--quantize {weights}: {name} cannot have such weights; {advice}")
+    if config.tokenizer.case == "inline":
+        raise ExportError(
+            f"{run.path}: {name} reads text with SentencePiece alone and cannot express tokenizer.case: inline; train "
+            "a run with tokenizer.case: keep, or serve this one with nmt serve"
+        )
+    target.check(run, config)
 
 
 def _refuse_foreign(folder: Path, name: Path) -> None:
@@ -127,7 +159,9 @@ def _refuse_foreign(folder: Path, name: Path) -> None:
     if found == "lost+found" and folder.is_mount():
         found = None
     if found is not None:
-        raise ExportError(f"{name}: exists and is not an earlier export, for it holds {found}; name another folder")
+        raise ExportError(
+            f"{name}: exists and is not an earlier export, because it contains {found}; name another folder"
+        )
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.config.model import TransformerConfig
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, parse_model
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, parse_model
+from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
 from nmt.interop.parity import LABEL
@@ -103,7 +104,7 @@ class HuggingFace:
         search = exported.own.search
         ids = [tokens(read_text(search, line)).input_ids[:-1][: search.max_source_tokens] for line in lines]
         found: dict[int, Translated] = {}
-        by_length: dict[int, list[int]] = {}  # a call of generate has one limit of length
+        by_length: dict[int, list[int]] = {}  # a call of generate has one length limit
         for i, row in enumerate(ids):
             by_length.setdefault(len(row), []).append(i)
         with showing(LABEL, len(lines)) as progress, torch.inference_mode():
@@ -324,7 +325,7 @@ def _difference(folder: Path, model: Transformer, tokenizer: Tokenizer) -> float
     if not max(differences) <= MAX_DIFFERENCE:
         raise ExportError(
             f"transformers computes other probabilities than the run (log-probabilities differ by "
-            f"{max(differences):.2g}, allowed is {MAX_DIFFERENCE:g}); nothing was written; please report this"
+            f"{max(differences):.2g}, the limit is {MAX_DIFFERENCE:g}); nothing was written; please report this"
         )
     return max(differences)
 

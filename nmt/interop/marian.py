@@ -193,7 +193,7 @@ def _settings(model: TransformerConfig, sizes: list[int]) -> dict[str, Any]:
 
 
 def _run(folder: Path, program: str, arguments: Sequence[str], text: str = "") -> str:
-    """The output of Marian in a process of its own, which it ends on an error.
+    """The output of Marian in a separate process, which it ends on an error.
 
     Raises:
         ExportError: it failed.
@@ -233,7 +233,7 @@ def _difference(folder: Path, exported: Exported) -> float:
     if not found <= MAX_DIFFERENCE:
         raise ExportError(
             f"Marian computes other probabilities than the run (log-probabilities differ by {found:.2g} per token, "
-            f"allowed is {MAX_DIFFERENCE:g}); nothing was written; please report this"
+            f"the limit is {MAX_DIFFERENCE:g}); nothing was written; please report this"
         )
     return found
 

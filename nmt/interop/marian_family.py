@@ -1,4 +1,4 @@
-"""What exports to ``MarianMTModel`` and to Marian have in common: the architecture, and the length penalty."""
+"""The common part of exports to ``MarianMTModel`` and Marian: the architecture, and the length penalty."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.config.model import TransformerConfig
 from nmt.errors import ExportError
+from nmt.interop.targets import check_search
 from nmt.models.transformer import Transformer
 
 # The gnmt penalty ((5 + n) / 6) ** alpha and the average penalty n ** (share * alpha) have equal slopes at n = 20.
@@ -35,9 +36,11 @@ def check_architecture(path: Path, config: Config, program: str, more: Mapping[s
     Raises:
         ExportError: the program cannot express the model or its search; every key is named.
     """
-    model, search = config.model, config.search
+    model = config.model
     if not isinstance(model, TransformerConfig):
-        raise ExportError(f"{path}: {program} cannot express a recurrent model (model.type: {model.type})")
+        raise ExportError(
+            f"{path}: {program} cannot express a recurrent model (model.type: {model.type}); export --to onnx"
+        )
     keys = [
         f"model.{key}: {getattr(model, key)}"
         for key, values in {**ARCHITECTURE, **more}.items()
@@ -49,15 +52,7 @@ def check_architecture(path: Path, config: Config, program: str, more: Mapping[s
             f"{path}: {program} cannot express {', '.join(keys)}; train a run with model.preset: marian, which every "
             "target can express, or export --to onnx or ctranslate2"
         )
-    unknown = [
-        f"search.{key}"
-        for key in ("coverage_penalty", "min_length", "no_repeat_ngram", "copy_unknown")
-        if getattr(search, key)
-    ]
-    if search.method != "beam":
-        unknown = [f"search.method: {search.method}"]
-    if unknown:
-        raise ExportError(f"{path}: {program} cannot search as the run does ({', '.join(unknown)})")
+    check_search(path, program, config.search)
 
 
 def average_penalty(search: ResolvedSearch) -> ResolvedSearch:

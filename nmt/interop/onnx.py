@@ -20,11 +20,10 @@ from typing import Any
 from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
-from nmt.config.search import ADDED, KEYS_OF
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, missing
+from nmt.interop.targets import Exported, Target, Translated, check_search, missing
 from nmt.models.rnn import RNN
 from nmt.models.transformer import Transformer
 from nmt.run.directory import Run
@@ -75,15 +74,7 @@ class Onnx:
                 f"{' and '.join(lacking)}: not installed, and needed to write ONNX; "
                 f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[onnx]'"
             )
-        search = config.search
-        # Of the keys of samples, the method alone matters. A key that is added later is refused.
-        unknown = [
-            f"search.{key}: {getattr(search, key)}"
-            for key, off in ADDED.items()
-            if key not in KEYS_OF["sample"] and getattr(search, key) != off
-        ]
-        if unknown:
-            raise ExportError(f"{run.path}: translate.py cannot search as the run does ({', '.join(unknown)})")
+        check_search(run.path, "translate.py", config.search)
         stacks = {"model": config.model, "model.encoder": config.model.encoder}
         for name, section in stacks.items():
             if (window := getattr(section, "attention_window", None)) is not None:
@@ -106,13 +97,10 @@ class Onnx:
         return search
 
     def write(self, folder: Path, exported: Exported) -> float | None:
-        from nmt.interop.onnx_graphs import write_graphs
-
         own = exported.own
         assert isinstance(own.engine.model, Transformer | RNN)
         model = copy.deepcopy(own.engine.model).cpu().float().eval()
-        with showing("writing ONNX", unit=""):
-            fixed, changing = write_graphs(model, folder)
+        fixed, changing = _graphs(model, folder, exported.earlier)
         if exported.quantize:
             _quantize(folder, exported.quantize)
         for file in own.tokenizer.path.glob("*.model"):
@@ -141,6 +129,23 @@ class Onnx:
             run=exported.run.path.name, src=data.src_lang, tgt=data.tgt_lang, version=__version__,
             weights=exported.weights,
         )  # fmt: skip
+
+
+def _graphs(model: Transformer | RNN, folder: Path, earlier: Path | None) -> tuple[list[str], list[str]]:
+    """Write both graphs with float32 weights, or copy those of an earlier export.
+
+    Returns:
+        See :func:`nmt.interop.onnx_graphs.write_graphs`.
+    """
+    if earlier is not None:
+        for name in GRAPHS:
+            shutil.copyfile(earlier / name, folder / name)
+        about = json.loads((earlier / "model.json").read_text(encoding="utf-8"))
+        return about["source_tensors"], about["state_tensors"]
+    from nmt.interop.onnx_graphs import write_graphs
+
+    with showing("writing ONNX", unit=""):
+        return write_graphs(model, folder)
 
 
 def _joined(lines: Sequence[str]) -> bytes:

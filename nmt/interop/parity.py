@@ -1,4 +1,4 @@
-"""Whether an export translates as the run does."""
+"""Compare the translations of an export with those of the run."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Lines:
 
 
 def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
-    """At most :data:`CHECKED_LINES` lines, spread evenly; blank ones tell nothing."""
+    """At most :data:`CHECKED_LINES` lines, spread evenly, without blank lines."""
     if file is not None:
         with open_text(str(file)) as opened:
             where, sources, references = str(file), list(read_lines(opened, str(file))), None
@@ -115,28 +115,37 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
         where, sources, references = "the validation set", part.sources(), part.targets()
     rows = [i for i, line in enumerate(sources) if line.strip()]
     if not rows:
-        raise DataError(f"{where}: holds no line to check the export with")
+        raise DataError(f"{where}: contains no line to check the export with")
     count = min(len(rows), CHECKED_LINES)
     rows = [rows[i * len(rows) // count] for i in range(count)]
     return Lines(where, [sources[i] for i in rows], references and [references[i] for i in rows])
 
 
-def compare(target: Target, folder: Path, exported: Exported, difference: float | None) -> Check:
+def compare(
+    target: Target,
+    folder: Path,
+    exported: Exported,
+    difference: float | None,
+    known: dict[str, list[Translation]] | None = None,
+) -> Check:
     """Translate lines by the run and by what ``folder`` holds, with the run's search and greedily.
 
     Args:
         difference: what :meth:`nmt.interop.targets.Target.write` returned.
+        known: translations of the run by settings of the search, in JSON. They are used and extended, so that several
+            exports of a run can be compared on the same lines without translating them again.
     """
     from nmt.evaluation.scores import score
 
     own, lines, search = exported.own, exported.lines, target.search(exported.own.search)
-    ours, theirs, again = _translated(target, folder, exported, search)
+    known = {} if known is None else known
+    ours, theirs, again = _translated(target, folder, exported, search, known)
     differing = _differing(target, lines, ours, theirs)
     same, greedy = 1 - len(differing) / len(ours), None
     listed = [(search.beam_size, *each) for each in differing[:LISTED]]
     if search.beam_size > 1:
         one = search.model_copy(update={"beam_size": 1})
-        differing = _differing(target, lines, *_translated(target, folder, exported, one)[:2])
+        differing = _differing(target, lines, *_translated(target, folder, exported, one, known)[:2])
         greedy = 1 - len(differing) / len(ours)
         listed += [(1, *each) for each in differing[:LISTED]]
     texts = [[t.text for t in ours], [t.text for t in theirs]]
@@ -162,15 +171,17 @@ def compare(target: Target, folder: Path, exported: Exported, difference: float 
 
 
 def _translated(
-    target: Target, folder: Path, exported: Exported, search: ResolvedSearch
+    target: Target, folder: Path, exported: Exported, search: ResolvedSearch, known: dict[str, list[Translation]]
 ) -> tuple[list[Translation], list[Translated], int]:
-    """Translations of the run and of the export, and how many of the latter the run made."""
+    """Translations of the run and of the export, and how many of the latter the run made; see :func:`compare`."""
     own, lines = exported.own, exported.lines
     engine = TorchEngine(own.engine.model, own.tokenizer, search, own.engine.device, own.engine.precision)
     made: Translator[Any] = Translator(engine, own.tokenizer, search, own.max_target_tokens, own.longest_source)
     theirs, again = target.translate(folder, exported._replace(own=made), lines.sources)
-    label = "checking the export: the run's translations"
-    return translate_block(made, lines.sources, ALONE, label), theirs, again
+    if (key := search.model_dump_json()) not in known:
+        label = "checking the export: the run's translations"
+        known[key] = translate_block(made, lines.sources, ALONE, label)
+    return known[key], theirs, again
 
 
 def _equal(a: Translation, b: Translated, limits: bool) -> bool:
@@ -205,18 +216,19 @@ def judge(found: Check, quantize: str | None, own_search: bool) -> None:
         same, promised = found.same if found.greedy is None else found.greedy, PROMISED_GREEDY
     if quantize is None and same < promised:
         raise ExportError(
-            f"the export translates only {same:.2%} of {found.lines} lines of {found.source} as the run does, "
-            f"promised are {promised:.1%}; nothing was written; please report this"
+            f"the export translates only {same:.2%} of {found.lines} lines of {found.source} as the run does; "
+            f"the limit is {promised:.1%}; nothing was written; please report this"
         )
     apart = 0.0 if found.bleu is None else abs(found.bleu[1] - found.bleu[0])
     if quantize is None and own_search and apart > BLEU_TOLERANCE:
         assert found.bleu is not None
         raise ExportError(
-            f"the export has {found.bleu[1]:.2f} BLEU on {found.source} and the run {found.bleu[0]:.2f}, promised are "
-            f"{BLEU_TOLERANCE} of difference at most; nothing was written; please report this"
+            f"the export has {found.bleu[1]:.2f} BLEU on {found.source} and the run {found.bleu[0]:.2f}; the limit "
+            f"of the difference is {BLEU_TOLERANCE}; nothing was written; please report this"
         )
     if quantize is not None and found.likeness < MIN_LIKENESS:
         raise ExportError(
-            f"with weights of {quantize} the translations of {found.lines} lines of {found.source} are hardly those of "
-            f"the run any more ({found.likeness:.1f} BLEU against them); nothing was written; export without --quantize"
+            f"with weights of {quantize} the translations of {found.lines} lines of {found.source} differ too much "
+            f"from those of the run ({found.likeness:.1f} BLEU against them); nothing was written; export without "
+            "--quantize"
         )

@@ -1,4 +1,4 @@
-"""What a model attends with inside: weights of self-attention, and norms of what attention to the source reads."""
+"""Attention inside a model: self-attention weights, and norms of the vectors that cross-attention adds."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def packed_self_attention(projected: Tensor, sentences: Sentences, causal: bool,
     Args:
         projected: [N, 3, H, K] queries, keys and values.
         causal: a row sees those up to its own position.
-        window: a row sees those less than so many positions away; None: all.
+        window: a row sees those less than ``window`` positions away; None: all.
 
     Returns:
         [N, H, K]

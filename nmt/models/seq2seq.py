@@ -122,8 +122,8 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         """The state before the first step, with ``beam_size`` rows for each sentence of ``memory``.
 
         Args:
-            room: with it, the state is a :class:`FixedState` with room for so many positions, and a step reads no
-                number from the device.
+            room: number of positions of a :class:`FixedState`, whose steps read no number from the device; None: a
+                state that grows.
         """
 
     @abstractmethod

@@ -5,7 +5,7 @@ all gradients of a sentence and head. One program makes each sum, in a fixed ord
 same input gives the same bits. ``TRITON_INTERPRET=1`` runs the kernels on a CPU, which is how they are tested.
 
 Names in the kernels: a tile has M queries or N keys; the head width K is filled up to D, a power of 2. With WINDOW > 0
-a query sees the keys less than so many positions away, and tiles outside of all windows are left out.
+a query sees the keys less than ``window`` positions away, and tiles outside of all windows are left out.
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ from nmt.config.pretrained import FILES, WEIGHTS, Pretrained, find, hub_folder
 from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
 from nmt.data.extension import Learner, Piece, extend
+from nmt.data.sentencepiece_model import parse_model
 from nmt.data.source_tokenizer import FILE as SOURCE
-from nmt.data.tokenizer import VOCABULARY, Tokenizer, parse_model, sampled_blocks
+from nmt.data.tokenizer import VOCABULARY, Tokenizer
+from nmt.data.tokenizer_training import sampled_blocks
 from nmt.errors import CheckpointError, ConfigError, RunError, TokenizerError
 from nmt.models.build import build_model
 from nmt.pretrained.vocabulary import write_tokenizer

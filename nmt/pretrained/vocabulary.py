@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from nmt.config.pretrained import Pretrained, parse_yaml, read_json, vocabulary_files
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, parse_model
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, parse_model
 from nmt.errors import TokenizerError
 
 SPECIAL = {PAD_ID: "<pad>", UNK_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>"}
@@ -125,6 +125,7 @@ def _with_pieces(model: Any, pieces: Sequence[str], tags: bool) -> bytes:
     Args:
         tags: whether a text may begin with a language tag such as ``>>fra<<``, which is one piece.
     """
+    # Pieces in their new order
     kinds = type(model.pieces[0])
     known = {
         piece.piece: piece for piece in model.pieces if piece.type in (kinds.NORMAL, kinds.USER_DEFINED, kinds.BYTE)
@@ -142,6 +143,7 @@ def _with_pieces(model: Any, pieces: Sequence[str], tags: bool) -> bytes:
             made.append((name, 0.0, kinds.UNUSED))  # a piece of the other side
     listed = set(pieces)
     made += [(name, piece.score, piece.type) for name, piece in known.items() if name not in listed]
+    # The model
     del model.pieces[:]
     for name, score, kind in made:
         model.pieces.add(piece=name, score=score, type=kind)

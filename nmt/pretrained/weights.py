@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nmt.config.model import TransformerConfig
 from nmt.config.pretrained import Pretrained
-from nmt.data.tokenizer import BOS_ID
+from nmt.data.sentencepiece_model import BOS_ID
 from nmt.errors import CheckpointError, RunError
 from nmt.models.transformer_layers import added_positions
 from nmt.pretrained.names import Program, tables, to_ours
@@ -81,7 +81,7 @@ def weights_file(folder: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return folder / name
-    raise CheckpointError(f"init.from: {folder}: holds no weights (model.safetensors or pytorch_model.bin)")
+    raise CheckpointError(f"init.from: {folder}: contains no weights (model.safetensors or pytorch_model.bin)")
 
 
 def _load(file: Path) -> Weights:

@@ -102,7 +102,7 @@ class Run:
     def tensorboard(self) -> Path:
         """The folder of the event files: the run directory, after whose name TensorBoard calls the run.
 
-        Earlier versions made a folder of its own, which a run keeps.
+        Earlier versions made a separate folder, which a run keeps.
         """
         former = self.path / "tensorboard"
         return former if os.path.lexists(former) else self.path
@@ -281,7 +281,7 @@ class Run:
         """
         if self.started:
             raise RunError(
-                f"{self.path}: was trained before, but {self.checkpoints} holds no checkpoint to resume from; put one "
+                f"{self.path}: was trained before, but {self.checkpoints} has no checkpoint to resume from; put one "
                 "back from a backup, move the run directory away, or train under another name (--set name=...)"
             )
         if present(self.metrics) and self.metrics.stat().st_size:

@@ -22,7 +22,7 @@ HEADER = 1 << 26  # bytes of the largest header of a safetensors file that is re
 
 @dataclass
 class Row:
-    """What ``nmt runs`` says of a run; None where it is not known.
+    """A row of ``nmt runs``; None where a value is not known.
 
     Attributes:
         name: path of the run below the listed folder.
@@ -67,7 +67,7 @@ def find(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a folder is a run, or what is left of one."""
+    """Whether a folder is a run, or the rest of one."""
     try:
         return (path / "config.yaml").is_file() or all((path / name).exists() for name in ("checkpoints", "tokenizer"))
     except OSError:

@@ -35,7 +35,7 @@ def resolve_device(name: str) -> torch.device:
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
-    elif not present[name]:
+    elif not present.get(name):
         raise DeviceError(
             f"train.device: {name} is not available here; use auto or one of: "
             + ", ".join(kind for kind, there in present.items() if there)

@@ -1,4 +1,4 @@
-"""Energy that this machine tells: counters of the processors (RAPL, Linux) and of NVIDIA's GPUs (NVML).
+"""Energy counters of the processors (RAPL, Linux) and of NVIDIA's GPUs (NVML).
 
 A processor's counter is that of the whole package, whatever programs use it, and starts again at 0 after about an hour
 under load. So a thread reads it every :data:`EVERY` seconds.
@@ -65,7 +65,7 @@ class Meter:
                     counter.update()
 
     def joules(self) -> dict[str, float]:
-        """Energy since the start by ``processor`` and ``gpu``; what the machine does not tell is left out."""
+        """Energy since the start by ``processor`` and ``gpu``; counters that the machine lacks are omitted."""
         self._update()
         return {kind: round(sum(one.joules for one in found), 1) for kind, found in self.counters.items() if found}
 

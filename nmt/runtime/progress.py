@@ -1,4 +1,4 @@
-"""Show that a long step is alive: a bar on a terminal, elsewhere a line every 30 seconds.
+"""Progress of long steps: a bar on a terminal, elsewhere a line every 30 seconds.
 
 A step shows nothing in its first two seconds, and nothing where the messages of ``nmt`` are not shown: in a program
 that uses the package, and on ranks other than 0. A thread redraws the bar and prints the lines, so that a step shows
@@ -31,7 +31,7 @@ _bars: list[tqdm[Any]] = []  # on the terminal
 
 
 class Step:
-    """A step of a known or unknown size, as people see it.
+    """The progress of a step of known or unknown size.
 
     Args:
         label: what is done, such as ``encoding the corpus``.
@@ -60,7 +60,7 @@ class Step:
         self.beat: threading.Thread | None = None
 
     def start(self) -> None:
-        """Show from now on that time passes, until the step is closed."""
+        """Show the elapsed time until the step is closed."""
         if self.shown:
             self.beat = threading.Thread(target=self._beat, daemon=True, name=f"progress of {self.label}")
             self.beat.start()
@@ -97,11 +97,12 @@ class Step:
         if not self.unit:
             return f"{self.label}: {duration(seconds)}"
         rate = self.done / seconds if seconds > 0 else 0.0
+        speed = f"{rate:,.0f}" if rate >= 1 else f"{rate:.2g}"
         if self.total is None:
-            return f"{self.label}: {self.done:,} {self.unit}, {rate:,.0f} {self.unit}/s"
+            return f"{self.label}: {self.done:,} {self.unit}, {speed} {self.unit}/s"
         left = f", {duration((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""
         share = f"{self.done / self.total:.0%}" if self.total else "100%"
-        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit} ({share}), {rate:,.0f} {self.unit}/s{left}"
+        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit} ({share}), {speed} {self.unit}/s{left}"
 
     def close(self) -> None:
         self.ended.set()
@@ -164,7 +165,7 @@ def leave(code: int) -> None:
 def waiting(label: str, work: Callable[[], T]) -> T:
     """Run a function that reports nothing while it works, such as one call of a C++ library, and show the time.
 
-    The function runs in a thread of its own, so that the main thread can answer a signal at once. A signal that ends
+    The function runs in a separate thread, so that the main thread can answer a signal at once. A signal that ends
     the program then also ends the function.
     """
     result: list[T] = []

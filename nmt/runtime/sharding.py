@@ -1,4 +1,4 @@
-"""A model whose parameters are divided among the ranks of one training (FSDP2, ``torch.distributed.fsdp.fully_shard``).
+"""A model whose parameters are sharded among the ranks of one training (FSDP2, ``torch.distributed.fsdp.fully_shard``).
 
 Each rank holds a shard, the rows of one block, of every parameter, and so of its gradient, its moments and its average.
 PyTorch gathers the parameters of a unit before the unit computes, and sums up the gradients of a unit into shards.
@@ -72,12 +72,12 @@ class Shards(Generic[ModelT]):
 
 
 def is_shard(tensor: Tensor) -> bool:
-    """Whether a tensor is divided among ranks; without an import of DTensor, which takes seconds."""
+    """Whether a tensor is sharded among ranks, without importing DTensor, which takes seconds."""
     return hasattr(tensor, "placements")
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """The whole of a divided tensor, in a collective call; any other tensor itself."""
+    """The full tensor of a sharded one, in a collective call; any other tensor itself."""
     if not is_shard(tensor):
         return tensor
     whole: Tensor = cast("torch.distributed.tensor.DTensor", tensor.detach()).full_tensor()
@@ -107,6 +107,6 @@ def divided_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def local_bytes(tensors: Sequence[Tensor]) -> int:
-    """The bytes that this rank holds of tensors."""
+    """The bytes of tensors on this rank."""
     local = [cast("torch.distributed.tensor.DTensor", one).to_local() if is_shard(one) else one for one in tensors]
     return sum(one.numel() * one.element_size() for one in local)

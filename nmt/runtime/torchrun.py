@@ -356,7 +356,7 @@ class _Watch:
             self._patient -= 1
 
     def _gets_on(self) -> bool:
-        """Whether a thread inside :meth:`patience` has worked since this was last true."""
+        """Whether a thread inside :meth:`patience` has used the processor since this was last true."""
         if not self._patient or self._clock is None:
             return self._patient > 0
         used = time.clock_gettime(self._clock)

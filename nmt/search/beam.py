@@ -60,7 +60,7 @@ LENGTHS = 32  # tokens for which the record of a search has room at first
 
 @dataclass(frozen=True)
 class Beam:
-    """What is known of the B sentences of a search before a step: tensors, whose shapes a step does not change.
+    """The state of a search of B sentences before a step, in tensors whose shapes a step does not change.
 
     Attributes:
         length: [1], of the candidates of the step, the new token counted.
@@ -282,13 +282,13 @@ _select = Kernel("nmt.search.triton_selection", "select", plain_select)
 
 @dataclass(frozen=True)
 class Execution:
-    """How a search is carried out; the result does not depend on it. By default a sentence leaves once it is over.
+    """How a search is executed; the result does not depend on it. By default a sentence is removed once it is over.
 
     Attributes:
         every: steps between two readings of the device.
         run: takes a step: called with an :class:`Advance`, a beam and a state.
         size: to how many sentences a batch is filled up; sentences leave where that makes it smaller.
-        least: a batch of so many sentences does not become smaller.
+        least: a batch of this number of sentences does not become smaller.
         room: of a number of positions, for how many there is room.
         grow: the state with room for a number of positions.
     """

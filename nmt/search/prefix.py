@@ -17,7 +17,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from nmt.models.seq2seq import FixedState, State
 
-ROOM = 8  # prefixes are padded to a multiple of so many tokens, so that few shapes occur
+ROOM = 8  # prefixes are padded to a multiple of this number of tokens, so that few shapes occur
 FREE = -1  # in place of a token where any may follow
 
 

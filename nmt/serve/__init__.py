@@ -1,1 +1,1 @@
-"""Runs behind HTTP: ``nmt serve``, an interface in the shape of LibreTranslate's, and one page."""
+"""``nmt serve``: an HTTP API like LibreTranslate's, and a web page."""

@@ -3,7 +3,7 @@
 Two threads that search a batch each, on half of the cores, are faster than one that searches both on all cores: less of
 a search waits for other cores, and one thread computes while the answers of the other are sent.
 
-OpenMP gives each thread that computes a team of its own. Where a process has more of these threads than cores, libgomp
+OpenMP gives each computing thread its own team. Where a process has more of these threads than cores, libgomp
 lets those that wait sleep nearly at once, and a search on two cores takes half as long again. So no other threads
 compute, and these share the cores.
 

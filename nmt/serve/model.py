@@ -1,4 +1,4 @@
-"""A run behind the server: its languages, and how it answers lines."""
+"""A served run: its languages, and the translation of its lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Ask(NamedTuple):
-    """What is wanted of a line.
+    """The options of a line to translate.
 
     Attributes:
         protect: kinds of placeholders to keep.

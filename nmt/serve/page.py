@@ -1,4 +1,4 @@
-"""The page at ``/``: one HTML file that loads nothing from elsewhere."""
+"""The web page at ``/``: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from nmt.insight.page import inert
 from nmt.serve.limits import Limits
 from nmt.serve.model import Served
+from nmt.text.splitting import WORDS, abbreviations, writes_ordinals
 
 TEMPLATE = Path(__file__).with_name("page.html")
 BEST = 5  # translations of a sentence that the page asks for
@@ -32,6 +33,9 @@ def page(models: Sequence[Served], limits: Limits) -> tuple[str, str]:
                 "name": model.name,
                 "best": min(BEST, model.most),
                 "attends": model.attends,
+                # After these, a point ends no sentence; words that are abbreviations too are no part of them.
+                "abbreviations": sorted(abbreviations(model.source) - WORDS),
+                "ordinals": writes_ordinals(model.source),
             }
             for model in models
         ],

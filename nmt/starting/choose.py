@@ -62,7 +62,7 @@ class Choice:
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether the time ends the training, before the updates that the data repay."""
+        """Whether the time limit ends the training before the number of updates that suits the data."""
         return bool(self.steps < self.settings["train"]["max_steps"])
 
 
@@ -121,7 +121,7 @@ def fitting(bench: Measuring, settings: Callable[[int], Mapping[str, Any]]) -> t
     """Measure settings; halve their batches until they fit into the memory.
 
     Args:
-        settings: those for so many halvings.
+        settings: the settings by the number of halvings.
     """
     halvings = 0
     while True:
@@ -137,7 +137,7 @@ def paced(most: float, minutes: float, update: float, validation: float) -> tupl
     """Updates, updates between validations, and minutes of a training.
 
     Args:
-        most: updates that are worth while.
+        most: the most useful number of updates.
         minutes: the time that is allowed.
         update, validation: seconds of one.
     """
@@ -199,7 +199,7 @@ class _Draft:
         )
 
     def settings(self, steps: float, validate_every: int, vocab_size: int | None = None) -> dict[str, Any]:
-        """The settings of a run of so many updates."""
+        """The settings of a run of ``steps`` updates."""
         recipe, size, request = self.recipe, SIZES[self.size], self.request
         asked, coverage = self._vocabulary()
         held = {"kind": "holdout", "fraction": self._fraction()}

@@ -118,7 +118,7 @@ class Tuned(Choice):
 
     @property
     def pieces(self) -> int:
-        """At most so many new ones."""
+        """The most new pieces."""
         return int(self.settings["init"].get("extend_vocabulary", 0))
 
 
@@ -187,7 +187,7 @@ class _Draft:
     def settings(
         self, halvings: int, pieces: int, name: str, most: int = 1000, steps: int = 1000, every: int = 1000
     ) -> dict[str, Any]:
-        """The settings of a run of so many updates, of ``most`` that are worth while."""
+        """The settings of a run of ``steps`` updates; ``most`` is the most useful number of them."""
         share = recipes.EXTENDED_RATE if pieces else recipes.TUNED_RATE
         return {
             "name": self.request.name,

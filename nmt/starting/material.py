@@ -1,4 +1,4 @@
-"""The data that a configuration is made for: what a first reading tells of them."""
+"""Read the data that a configuration is written for, and collect statistics."""
 
 from __future__ import annotations
 
@@ -17,25 +17,22 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nmt.advice import KINDS
-from nmt.config.data import KIND_NAMES, AutoSource, PlainSource, Source
+from nmt.config.data import KIND_NAMES, AutoSource, CleaningConfig, PlainSource, Source
 from nmt.config.load import validate_config
 from nmt.config.recipes import FEWEST
 from nmt.data.sources import read_pairs, reader
-from nmt.data.sources.auto import files_of, kind_ending, resolve
+from nmt.data.sources.auto import KINDS as KIND_OF
+from nmt.data.sources.auto import files_of, kind_ending, resolve, tsv_columns
 from nmt.data.sources.base import Reading, open_file
-from nmt.data.sources.language_pairs import language_of, language_pairs
+from nmt.data.sources.language_pairs import language_of, language_pairs, role_of
 from nmt.errors import BadRowError, DataError, SettingsError
 from nmt.runtime.progress import counted
 
 SAMPLE = 100_000  # pairs that are kept, to measure with
-
-_ROLES = {  # words of the names of files
-    "train": {"train", "training"},
-    "valid": {"valid", "val", "validation", "dev", "devel", "development", "tune"},
-    "test": {"test", "testing", "eval", "devtest"},
-}
+LONGEST = int(CleaningConfig.model_fields["max_chars"].default)
 
 Pair = tuple[str, str]
+Files = tuple[str, ...]  # one of both languages, or one for each
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Languages:
 
 @dataclass(frozen=True)
 class Material:
-    """What is known of the training data.
+    """Statistics of the training data.
 
     Attributes:
         source: the data as the value of ``data.train``: a name, or a mapping.
@@ -118,27 +115,38 @@ def source_of(words: Sequence[str], languages: Languages) -> Any:
     return {"kind": "text", "src": src, "tgt": tgt}
 
 
-def parts_of(words: Sequence[str], languages: Languages) -> dict[str, list[tuple[str, str]]]:
-    """The pairs of text files of a folder whose names say what they are for: ``train``, ``valid`` and ``test``.
+def parts_of(words: Sequence[str], languages: Languages) -> dict[str, list[Files]]:
+    """The files of a folder whose names say what they are for: ``train``, ``valid`` and ``test``.
 
-    Empty unless there are training files, others, and no file whose name says nothing.
+    Empty unless there are training files, others, files of one kind only, and no file whose name says nothing.
     """
     if len(words) != 1 or not os.path.isdir(words[0]):
         return {}
-    found: dict[str, list[tuple[str, str]]] = {}
-    for pair in language_pairs(files_of(words[0]), (languages.src, languages.tgt)):
-        stem = os.path.basename(language_of(pair[0])[0]).lower()
-        roles = [role for role, names in _ROLES.items() if names & set(re.split(r"[\W\d_]+", stem))]
-        if len(roles) != 1:
+    files = files_of(words[0])
+    units: list[Files] = [*language_pairs(files, (languages.src, languages.tgt))]
+    if not units:
+        units = [(file,) for file in files if kind_ending(file)]
+        kinds = {KIND_OF[kind_ending(file)] for (file,) in units}
+        if len(kinds) != 1 or "hub" in kinds or os.path.exists(os.path.join(words[0], "README.md")):  # a dataset card
             return {}
-        found.setdefault(roles[0], []).append(pair)
-    return {role: found[role] for role in _ROLES if role in found} if "train" in found and len(found) > 1 else {}
+    found: dict[str, list[Files]] = {"train": [], "valid": [], "test": [], "": []}
+    for unit in units:
+        found[role_of(unit[0])].append(unit)
+    if found[""] or not found["train"] or not (found["valid"] or found["test"]):
+        return {}
+    return {role: named for role, named in found.items() if named}
 
 
-def text_source(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The source of some pairs of text files."""
-    src, tgt = ([pair[side] for pair in pairs] for side in (0, 1))
-    return {"kind": "text", "src": src if len(pairs) > 1 else src[0], "tgt": tgt if len(pairs) > 1 else tgt[0]}
+def files_source(units: Sequence[Files], languages: Languages) -> Any:
+    """The source of some files of :func:`parts_of`."""
+    sides = [paths if len(paths) > 1 else paths[0] for paths in map(list, zip(*units, strict=True))]
+    if len(sides) == 2:
+        return {"kind": "text", "src": sides[0], "tgt": sides[1]}
+    if len(units) == 1:
+        return sides[0]
+    kind = KIND_OF[kind_ending(units[0][0])]
+    columns = tsv_columns(units[0][0], languages.reading) if kind == "tsv" else {}
+    return {"kind": kind, "path": sides[0], **columns}
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -152,20 +160,33 @@ def _mapping(text: str) -> dict[str, Any]:
     except yaml.YAMLError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise DataError(f"{text}: is no mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
+        raise DataError(f"{text}: is not a mapping; write a source as '{{kind: csv, path: FILE, header: true}}'")
     return {"kind": "auto", **found}
 
 
-def advised(error: SettingsError, source: Any, languages: Languages) -> SettingsError:
-    """The error with how to give the keys that it names to ``nmt init``, unless the source has keys already."""
+def advised(error: DataError, source: Any, languages: Languages) -> DataError:
+    """The error with how to give the kind or the keys that it names to ``nmt init``, unless the source has keys."""
+    text = source.get("kind") == "text" if isinstance(source, dict) else False
+    names = [source["src"], source["tgt"]] if text else [source]
+    file = next((name for name in names if isinstance(name, str) and str(error).startswith(f"{name}:")), None)
     try:
-        kind = resolve(AutoSource(kind="auto", path=source), languages.reading).kind
+        own = "text" if text else resolve(AutoSource(kind="auto", path=source), languages.reading).kind
     except (DataError, ValidationError):
+        own = ""
+    # Another kind, which the message names
+    kind = next((found for found in re.findall(r"\bkind: ([a-z]+)", str(error)) if found not in (own, "text")), None)
+    if kind is not None and file is not None and not isinstance(error, BadRowError):
+        return DataError(f"{error}; write the data as '{{kind: {kind}, path: {_quoted(file)}}}'")
+    # Keys of its kind
+    if not isinstance(error, SettingsError) or text or not own:
         return error
     key = "on_bad_row: skip" if isinstance(error, BadRowError) else "KEY: VALUE"
-    what = "to leave out such rows, write" if isinstance(error, BadRowError) else "write keys with"
-    path = json.dumps(source, ensure_ascii=False)
-    return SettingsError(f"{error}; {what} the data as '{{kind: {kind}, path: {path}, {key}}}'")
+    what = "to skip such rows, write" if isinstance(error, BadRowError) else "write keys with"
+    return SettingsError(f"{error}; {what} the data as '{{kind: {own}, path: {_quoted(source)}, {key}}}'")
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
 
 
 def read_material(source: Any, languages: Languages) -> Material:
@@ -187,12 +208,25 @@ def read_material(source: Any, languages: Languages) -> Material:
             sample.append((pairs, pair))
         elif (place := draw.randrange(pairs)) < SAMPLE:
             sample[place] = (pairs, pair)
+    if not pairs:
+        raise DataError(f"{name}: contains no sentence pairs; name another file")
     if pairs < FEWEST:
         raise DataError(
             f"{name}: {pairs} pair(s) are too few to train a model; give at least {FEWEST}, better some thousands"
         )
+    if len(usable := _usable(sample)) < min(FEWEST, len(sample)):
+        raise DataError(
+            f"{name}: without equal pairs, empty sides and sides of over {LONGEST:,} characters, {len(usable):,} of "
+            f"{len(sample):,} pairs are left, too few to train a model; give at least {FEWEST}, of a sentence each"
+        )
     sample.sort(key=lambda numbered: numbered[0])
     return Material(source, name, pairs, (lengths[0] / pairs, lengths[1] / pairs), sample)
+
+
+def _usable(sample: Sequence[tuple[int, Pair]]) -> set[Pair]:
+    """The pairs that cleaning by default keeps at most."""
+    stripped = ((src.strip(), tgt.strip()) for _, (src, tgt) in sample)
+    return {(src, tgt) for src, tgt in stripped if src and tgt and max(len(src), len(tgt)) <= LONGEST}
 
 
 def count_pairs(source: Any, languages: Languages, material: Material) -> int:
@@ -208,7 +242,7 @@ def count_pairs(source: Any, languages: Languages, material: Material) -> int:
         count += 1
         shared += pair in known
     if not count:
-        raise DataError(f"{name}: holds no sentence pairs")
+        raise DataError(f"{name}: contains no sentence pairs; name another file")
     if 2 * shared > count:
         raise DataError(f"{name}: {shared:,} of its {count:,} pairs are training pairs; name other data, or none")
     return count

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from nmt import pipeline
+from nmt import pipeline, preflight
 from nmt.config.experiment import Config
 from nmt.config.load import validate_config
 from nmt.config.pretrained import inherit
@@ -44,7 +44,7 @@ class Measured:
     unknown: float = 0.0
 
     def validation_seconds(self, pairs: int) -> float:
-        """The time of a validation of so many pairs."""
+        """The time of a validation of ``pairs`` pairs."""
         cost = self.cost
         return cost.pictures + (cost.validation_seconds - cost.pictures) / cost.validation_lines * pairs
 
@@ -89,7 +89,7 @@ class Bench:
             key = config.tokenizer.vocab_size, config.init and config.init.extend_vocabulary
             if (prepared := self._prepared.get(key)) is None:
                 prepared = self._prepared[key] = pipeline.prepare(config)
-            _, cost = pipeline.measure_cost(config, prepared, self.place)
+            _, cost = preflight.measure_cost(config, prepared, self.place)
         sampled = len(self.material.sample) * (1 - HELD)
         updates = cost.epoch_steps * self.material.pairs / sampled
         return Measured(cost, updates, prepared.tokenizer.tgt_vocab_size, _unknown(prepared))

@@ -1,4 +1,4 @@
-"""Write a choice as a YAML file whose comments say why. Every number in a comment is taken from the choice."""
+"""Write a choice as a YAML file with the reasons in comments. Every number in a comment is taken from the choice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def to_text(choice: NewModel | Tuned, material: Material, device: str, command: 
         next_command: that trains.
     """
     body = _body_of_tuning(choice) if isinstance(choice, Tuned) else _body(choice)
-    return "".join(f"{line}\n" for line in [*_head(choice, material, device, command, next_command), *body])
+    lines = [*_head(choice, material, device, command, next_command), *body]
+    return "".join(f"{_printable(line)}\n" for line in lines)
 
 
 def expectations(choice: Choice, device: str) -> list[str]:
@@ -43,7 +44,7 @@ def expectations(choice: Choice, device: str) -> list[str]:
         f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {epochs:.2g} epochs",
         f"time     {_minutes(choice.minutes)}, at {cost.step_seconds:.2g} s an update, with validations{limit}",
         f"memory   {cost.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
-        *([f"short    so many pairs repay {train['max_steps']:,} updates; more time would help"] if short else []),
+        *([f"short    these pairs are worth {train['max_steps']:,} updates; more time would help"] if short else []),
         *([f"busy     training had {cost.share:.0%} of the processors; alone, it is faster"] if busy else []),
     ]
 
@@ -167,7 +168,7 @@ def _why_model(choice: NewModel) -> str:
     if choice.size != recipe.sizes[0]:
         why = f", the largest that the time allows. With more time: {SIZES[recipe.sizes[0]].title}."
     else:
-        why = ", which suits so many pairs."
+        why = ", which suits this number of pairs."
     high = " Little data needs much dropout (Sennrich and Zhang 2019)." if dropout >= 0.3 else ""
     return f"{first}{why}{high}"
 
@@ -208,10 +209,21 @@ def flow(value: Any) -> str:
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        return value if plain else _quoted(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """A text in quotation marks. Characters that YAML refuses or takes for the end of a line are escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
+
+
+def _printable(line: str) -> str:
+    """A line of the file, in whose comments a name may have control characters, which YAML refuses."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
 
 
 def _is_holdout(source: Any) -> bool:
@@ -223,5 +235,5 @@ def _minutes(minutes: float) -> str:
 
 
 def _about(number: float) -> str:
-    """A number to two digits, as an expectation has no more."""
+    """A number with two significant digits, for estimates."""
     return f"{int(rounded(number, 2)):,}"

@@ -1,1 +1,1 @@
-"""Files that are whole or absent, and locks."""
+"""Atomic files, and locks."""

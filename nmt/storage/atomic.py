@@ -125,11 +125,11 @@ def verified(folder: Path, account: str, version: int, needed: Collection[str]) 
     if found != version:
         raise OtherFormatError(f"{folder}: has format {found}; this version of nmt reads format {version}")
     if checksum is None:
-        raise CheckpointError(f"{folder}: damaged: {account} holds no checksum of itself")
+        raise CheckpointError(f"{folder}: damaged: {account} has no checksum of itself")
     # The files it lists
     sums = state.get("sha256")
     if not isinstance(sums, dict):
-        raise CheckpointError(f"{folder}: damaged: {account} holds no checksums")
+        raise CheckpointError(f"{folder}: damaged: {account} has no checksums")
     if missing := sorted(set(needed) - sums.keys()):
         raise CheckpointError(f"{folder}: damaged: {account} does not list {missing[0]}")
     for name, expected in sums.items():

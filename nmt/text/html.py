@@ -9,8 +9,10 @@ from html import escape, unescape
 from nmt.text.placeholders import Segment, Span
 
 _TAG = r"<(?P<close>/?)(?P<name>[A-Za-z][^\s/>]*+)(?P<attributes>(?:[^>\"']|\"[^\"]*+\"|'[^']*+')*+)>"
-_TOKEN = re.compile(rf"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<[!?][^>]*>|{_TAG}", re.DOTALL)
+_TOKEN = re.compile(rf"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?(?:php\b|=).*?\?>|<[!?][^>]*>|{_TAG}", re.DOTALL)
 _SPACE = " \t\r\n\f"
+# White space at the ends of a paragraph, which no translation holds: forwards and backwards.
+_FIRST, _LAST = (re.compile(rf"(?:[{_SPACE}\u00a0]|{nbsp})*") for nbsp in ("&nbsp;", "&nbsp;"[::-1]))
 # Tags inside of a paragraph; every other tag ends it.
 INLINE = frozenset(
     "a abbr acronym b bdi bdo big button cite data del dfn em font i img input ins label mark meter output progress q"
@@ -76,7 +78,7 @@ class _Paragraph:
     def text(self, raw: str) -> None:
         if raw:
             self.tokens.append(("text", raw))
-            self.has_words = self.has_words or any(map(str.isalnum, unescape(raw)))
+            self.has_words = self.has_words or any(map(str.isalpha, unescape(raw)))
 
     def tag(self, raw: str, kind: str) -> None:
         self.tokens.append((kind, raw))
@@ -100,16 +102,17 @@ class _Paragraph:
     def _trim(self) -> tuple[str, str]:
         """Take what stands before the first and after the last word off: white space, and tags that close there."""
         first, last = "", ""
-        while self.tokens[0][0] == "text" and not self.tokens[0][1].strip(_SPACE):
+        while self.tokens[0][0] == "text" and _FIRST.fullmatch(self.tokens[0][1]):
             first += self.tokens.pop(0)[1]
-        while self.tokens[-1][0] == "text" and not self.tokens[-1][1].strip(_SPACE):
+        while self.tokens[-1][0] == "text" and _FIRST.fullmatch(self.tokens[-1][1]):
             last = self.tokens.pop()[1] + last
         kind, raw = self.tokens[0]
-        if kind == "text":
-            first += raw[: len(raw) - len(raw.lstrip(_SPACE))]
-            self.tokens[0] = (kind, raw.lstrip(_SPACE))
+        if kind == "text" and (space := _FIRST.match(raw)):
+            first += space[0]
+            self.tokens[0] = (kind, raw[space.end() :])
         kind, raw = self.tokens[-1]
-        if kind == "text":
-            last = raw[len(raw.rstrip(_SPACE)) :] + last
-            self.tokens[-1] = (kind, raw.rstrip(_SPACE))
+        if kind == "text" and (space := _LAST.match(raw[::-1])):
+            stop = len(raw) - space.end()
+            last = raw[stop:] + last
+            self.tokens[-1] = (kind, raw[:stop])
         return first, last

@@ -1,7 +1,7 @@
 """Markdown: text is translated; code, targets of links, HTML, front matter and the structure of blocks stay.
 
-Blocks are found line by line, as CommonMark 0.31 describes them, with GitHub's tables. The lines of a paragraph become
-one line.
+Blocks are found line by line, as CommonMark 0.31 describes them, with GitHub's tables and alerts, admonitions of
+MkDocs, directives of Docusaurus, definition lists, and attributes in braces. The lines of a paragraph become one line.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from nmt.text.html import html
 from nmt.text.placeholders import PATTERNS, Segment, Span
 
 _FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`]*$)|~{3,})")
-_HEADING = re.compile(r"(#{1,6}[ \t]+)(.*?)((?:[ \t]+#+)?[ \t]*)$")
+_ATTRIBUTES = r"\{ ?[:#.][^{}\n]*\}"  # {#id .class}, {: .class}
+_HEADING = re.compile(rf"(#{{1,6}}[ \t]+)(.*?)((?:[ \t]+#+)?(?:[ \t]*{_ATTRIBUTES})?[ \t]*)$")
 _RULE = re.compile(r"(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _UNDERLINE = re.compile(r"(?:=+|-+)[ \t]*$")
 _ITEM = re.compile(r"(?:[-+*]|\d{1,9}[.)])(?:[ \t]+(?:\[[ xX]\][ \t]+)?|$)")
 _DEFINITION = re.compile(r"\[[^\]]+\]:\s*\S")
+_TARGET_ALONE = re.compile(r"\[[^\]]+\]:\s*(?:<[^>]*>|\S+)[ \t]*$")  # its title may be on the next line
+_TITLE = re.compile(r"[ \t>]*(?:\"[^\"]*\"|'[^']*'|\([^()]*\))[ \t]*$")
 _NOTE = re.compile(r"\[\^[^\]]+\]:[ \t]*")
+_TERM = re.compile(r":[ \t]+(?=\S)")  # a definition of the line before
+_ALERT = re.compile(r"\[![A-Za-z]+\][-+]?[ \t]*")  # > [!NOTE]
+_ADMONITION = re.compile(r"(?:!!!|\?\?\?\+?|===[!+]?)[ \t]+[\w\"']")  # !!! note "Title", before indented text
+_DIRECTIVE = re.compile(rf":{{3,}}|{_ATTRIBUTES}[ \t]*$")  # :::warning, and attributes of the block before
 _TABLE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 _HTML = re.compile(r"</?[A-Za-z][^\s/>]*(?:[\s/>]|$)|<[!?]")
 _HTML_ENDS = {
@@ -37,6 +44,7 @@ _OPAQUE = "|".join(
         r"\[\^[^\]\s]+\]",  # notes
         r"\$\$[^$]+\$\$|(?<![\w$])\$(?![\s$])[^$\n]*[^\s$]\$(?!\w)",  # formulas
         r"\{\{[^{}\n]*\}\}|\{%[^{}\n]*%\}",
+        rf"{_ATTRIBUTES}|(?<=[)\]])\{{[^{{}}\n]*\}}",
         PATTERNS["urls"],
     )
 )
@@ -89,7 +97,7 @@ class _Blocks:
                 self.blank = not line.strip()
                 continue
             yield from self._block(prefix, body, end)
-            self.blank = False
+            self.blank = not self.lines[self.at - 1].strip()  # indented code takes the blank lines after it
 
     def _prefix(self, line: str) -> tuple[str, str, str]:
         """Indentation, marks of quotes and of list items; what stands after them, and the line end."""
@@ -133,10 +141,19 @@ class _Blocks:
                 yield heading[3] + end
             else:
                 yield line
-        elif note := _NOTE.match(body):
-            yield from self._paragraph(prefix + note[0], body[note.end() :], end)
-        elif _DEFINITION.match(body):
+        elif ">" in marks and (alert := _ALERT.match(body)):
+            yield prefix + alert[0]
+            yield from self._inline(body[alert.end() :])
+            yield end
+        elif _ADMONITION.match(body):
             yield line
+            self.indents.append(column + 4)
+        elif _DIRECTIVE.match(body):
+            yield line
+        elif start := _NOTE.match(body) or _TERM.match(body):
+            yield from self._paragraph(prefix + start[0], body[start.end() :], end)
+        elif _DEFINITION.match(body):
+            yield line + self._title(body)
         elif self._is_html(body):
             yield from self._html(line)
         elif self.at < len(self.lines) and "|" in body and _TABLE.match(self._prefixless(self.lines[self.at])):
@@ -159,6 +176,13 @@ class _Blocks:
             if last.match(line.rstrip("\r\n")):
                 break
         return found
+
+    def _title(self, definition: str) -> str:
+        """The next line, if it is the title of a link definition."""
+        if not _TARGET_ALONE.match(definition) or self.at == len(self.lines) or not _TITLE.match(self.lines[self.at]):
+            return ""
+        self.at += 1
+        return self.lines[self.at - 1]
 
     def _indented(self) -> str:
         """The further lines of indented code."""
@@ -249,7 +273,7 @@ class _Blocks:
         return (
             not body
             or depths[1] > depths[0]
-            or any(each.match(body) for each in (_FENCE, _HEADING, _RULE, _UNDERLINE, _NOTE))
+            or any(each.match(body) for each in (_FENCE, _HEADING, _RULE, _UNDERLINE, _NOTE, _TERM, _DIRECTIVE))
             or (item is not None and item.end() < len(body) and (not body[0].isdigit() or body[0] == "1"))
             or (item is not None and bool(self.indents))
             or self._is_html(body)
@@ -269,7 +293,7 @@ class _Blocks:
             ("text", raw[1] if kind == "escape" else unescape(raw)) if kind in ("text", "escape") else (kind, raw)
             for kind, raw in self._tokens(text)
         ]
-        if not any(char.isalnum() for kind, raw in pieces if kind == "text" for char in raw):
+        if not any(char.isalpha() for kind, raw in pieces if kind == "text" for char in raw):
             yield text
             return
         body, spans = "", list[Span]()

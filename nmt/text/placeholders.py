@@ -15,11 +15,12 @@ PATTERNS = {
     "code": r"(?<!`)(?P<ticks>`+)(?!`)[^\n]*?[^`\n](?P=ticks)(?!`)",
     "urls": r"(?:https?|ftp|file)://[^\s<>\"{}|\\^`]*[^\s<>\"{}|\\^`.,:;!?'()\[\]*]|\bwww\.[^\s<>\"]*[\w/]",
     "emails": r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b",
-    "tags": rf"<!--.*?-->|</?[A-Za-z][\w:.-]*(?:{_ATTRIBUTE})*\s*/?>",
+    "tags": rf"<!--.*?-->|</?[A-Za-z][\w:.-]*(?:{_ATTRIBUTE})*\s*/?>|</?\d+\s*/?>",  # <0> of React's Trans
     "entities": r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|\#[0-9]{1,7}|\#[xX][0-9A-Fa-f]{1,6});",
     "variables": "|".join(
         (
-            r"\{\{[^{}\n]*\}\}|\{%[^{}\n]*%\}|[$%#]\{[^{}\n]*\}",  # {{ name }}, {% tag %}, ${name}, %{name}, #{name}
+            r"\{\{\{[^{}\n]*\}\}\}|\{\{[^{}\n]*\}\}|\{%[^{}\n]*%\}",  # {{{ raw }}}, {{ name }}, {% tag %}
+            r"<%[^\n]*?%>|[$%#]\{[^{}\n]*\}",  # <%= name %>, ${name}, %{name}, #{name}
             rf"\{{\s*\w+\s*,\s*(?:plural|select|selectordinal|number|date|time|spellout)\b{_BRACED}\}}",  # ICU
             r"\{[^{}\s]*\}",  # {}, {0}, {name:.2f}
             r"\$[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*",

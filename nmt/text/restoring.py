@@ -208,7 +208,7 @@ class Source:
 
 def _alone(tag: str) -> bool:
     """Whether a tag encloses nothing."""
-    name = re.match(r"</?([A-Za-z][\w:.-]*)", tag)
+    name = re.match(r"</?([A-Za-z\d][\w:.-]*)", tag)
     return tag.endswith("/>") or name is None or name[1].lower() in ("br", "hr", "img", "input", "wbr")
 
 
@@ -217,7 +217,7 @@ def _pairs(found: Sequence[str], numbers: Iterable[int]) -> dict[int, int]:
     open_at: dict[str, list[int]] = defaultdict(list)
     partner: dict[int, int] = {}
     for number in numbers:
-        match = re.match(r"<(/?)([A-Za-z][\w:.-]*)", found[number])
+        match = re.match(r"<(/?)([A-Za-z\d][\w:.-]*)", found[number])
         name = match[2].lower() if match else "[" if found[number].lstrip("!")[:1] in ("[", "]") else found[number]
         closing = bool(match[1]) if match else found[number][0] == "]" if name == "[" else bool(open_at[name])
         if closing and open_at[name]:

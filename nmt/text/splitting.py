@@ -34,8 +34,8 @@ ABBREVIATIONS = {
 _ORDINALS = frozenset(
     "de da nb nn no fi cs sk sl hr sr hu et lv pl is tr eu".split()
 )  # languages that write 3. for 3rd
-_COMMON = frozenset("mr mrs ms dr prof st fig vol vs e.g i.e cf ca etc".split())
-_WORDS = frozenset("no nos sec s art max min ch n".split())  # abbreviations that are words, too: No. 5
+_COMMON = "mr mrs ms dr prof st fig vol vs e.g i.e cf ca etc"  # in languages that are not named
+WORDS = frozenset("no nos sec s art max min ch n".split())  # abbreviations that are words, too: No. 5
 
 
 def sentences(text: str, language: str = "") -> Iterator[tuple[int, int]]:
@@ -72,19 +72,31 @@ def _ends(text: str, start: int, match: re.Match[str], language: str) -> bool:
     # A single point
     word = re.search(r"\S*$", text[start : match.start()])
     before = word[0].lstrip(_OPENING) if word else ""
-    base = language.lower().replace("_", "-").partition("-")[0]
     if before.isdigit():
         first = not text[start : match.start() - len(before)].strip()  # the number of an item
-        return not first and not (base in _ORDINALS and len(before) <= 2)
+        return not first and not (writes_ordinals(language) and len(before) <= 2)
     if len(before) == 1 and before.isalpha() and (before.isupper() or re.match(r"[^\W\d_]\.", text[match.end() :])):
         return False  # an initial, or z. B.
     if re.fullmatch(r"(?:[^\W\d_]\.)+[^\W\d_]", before):
         return False  # U.S., e.g.
-    known = frozenset(ABBREVIATIONS[base].split()) if base in ABBREVIATIONS else frozenset()
-    folded = before.lower()
-    if folded in known and folded in _WORDS:
+    known, folded = abbreviations(language), before.lower()
+    if folded in known and folded in WORDS:
         return not following.isdigit()
-    return folded not in (known or _COMMON)
+    return folded not in known
+
+
+def abbreviations(language: str) -> frozenset[str]:
+    """Abbreviations of a language in small letters, without their last point."""
+    return frozenset(ABBREVIATIONS.get(_base(language), _COMMON).split())
+
+
+def writes_ordinals(language: str) -> bool:
+    """Whether ``3.`` stands for ``3rd``."""
+    return _base(language) in _ORDINALS
+
+
+def _base(language: str) -> str:
+    return language.lower().replace("_", "-").partition("-")[0]
 
 
 def _is_inside(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a training packs its batches or pads them."""
+"""The choice between packed and padded batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nmt.models.packed import kernel
 
 
 def choose_batching(config: Config, device: torch.device, dtype: torch.dtype, recorded: str | None) -> tuple[bool, str]:
-    """Whether batches are packed, and why, for people.
+    """Choose packed or padded batches; return whether they are packed, and a description.
 
     Args:
         recorded: what the run was started with; None for a new run.

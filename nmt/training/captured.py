@@ -68,7 +68,7 @@ class CapturedUpdate:
     Args:
         batch: any one; all others have its shape.
         parameters: whose gradients ``accumulate`` adds up.
-        accumulate: the gradients of a loss divided by so many tokens; returns the sums of what is counted.
+        accumulate: the gradients of a loss divided by this number of tokens; returns the sums of what is counted.
         apply: the step with these gradients, from the sums of what is counted and the tokens; returns whether they are
             finite.
         several: whether an update may have several batches. With one only, gradients are written instead of added up.

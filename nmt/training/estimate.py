@@ -55,7 +55,7 @@ class Cost:
         share: of the processors that this process asked for and got, on a CPU; less than 1 beside other programs.
         epoch_steps: updates of the first epoch.
         validation_seconds: time of a validation of the whole set, with hypotheses as long as the references.
-        longest_validation: the same with hypotheses that end only at the limit of length, as those of the first one.
+        longest_validation: the same with hypotheses that end only at the length limit, as those of the first one.
         pictures: seconds of these for the attention maps, whose number does not depend on the set.
         validation_lines: sentences of the set.
         checkpoint: bytes of a checkpoint: weights, their average and the state of the optimizer.
@@ -206,7 +206,7 @@ class _Growth:
         self.points.append((math.sqrt(len(self.shapes)), float(peak_memory(self.device))))
 
     def until(self, shapes: int) -> int:
-        """Bytes by which the memory grows until so many shapes have occurred; 0 on other devices."""
+        """Bytes by which the memory grows until this number of shapes has occurred; 0 on other devices."""
         roots, memory = np.array(self.points).T
         later = roots > roots.max() / 3  # the first updates allocate more than they leave gaps
         if self.device.type != "cpu" or len(np.unique(roots[later])) < 3:
@@ -222,7 +222,7 @@ def _validation_cost(trainer: Trainer, validator: Validator) -> tuple[float, flo
     """Seconds of a validation: loss, search and scores, each measured on a part of the set, and its pictures.
 
     Returns:
-        Those of a trained model, those of a model whose hypotheses end only at the limit of length, and their part for
+        Those of a trained model, those of a model whose hypotheses end only at the length limit, and their part for
         the pictures.
     """
     trainer.model.eval()
@@ -273,7 +273,7 @@ def _draw(trainer: Trainer, validator: Validator, reporter: Reporter, row: int) 
 
 
 def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float, float]:
-    """Seconds of the search, of one whose hypotheses end only at the limit of length, and of the scores.
+    """Seconds of the search, of one whose hypotheses end only at the length limit, and of the scores.
 
     A model that has learned little ends all hypotheses at once, or none. So each is made as long as its reference, as
     those of a trained model are.
@@ -307,7 +307,7 @@ def _search_cost(trainer: Trainer, validator: Validator) -> tuple[float, float, 
 
 @contextmanager
 def _unending(model: Seq2Seq[Any], eos_id: int) -> Iterator[None]:
-    """Inside the block, the model ends no hypothesis before its limit of length."""
+    """Inside the block, the model ends no hypothesis before its length limit."""
 
     def improbable(module: nn.Module, inputs: object, logits: Tensor) -> None:
         logits[..., eos_id] = IMPROBABLE

@@ -145,6 +145,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         smoothing: float,
         z_loss: float,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
+        # Sums that need no logits
         device, spread = hidden.device.type, smoothing / weight.size(0)
         h, w = operands(hidden, weight)
         with torch.autocast(device, enabled=False):
@@ -154,6 +155,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             if bias is not None:
                 gold = gold + (weights * bias[targets]).sum()
             hidden_sum = counted.sum(0)  # [D]
+            # Logits and gradients, piece by piece
             each = torch.empty(h.size(0), device=h.device)  # log Σ exp z of each row, 0 where it does not count
             grad_hidden, grad_weight = torch.empty_like(h), torch.zeros_like(weight)
             grad_bias = None if bias is None else torch.zeros_like(bias)
@@ -166,6 +168,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 add_product_(grad_weight, p, h[piece])
                 if grad_bias is not None:
                     grad_bias += p.sum(0, dtype=grad_bias.dtype)
+            # Loss, and the part of the gradient from smoothing
             log_norm = each.sum()
             smoothed = log_norm - (1 - smoothing) * gold - spread * (hidden_sum @ weight_sum)
             squared = None

@@ -1,4 +1,4 @@
-"""What a training minimises: the cross entropy of a batch, and the terms of ``train.terms``."""
+"""The training objective: the cross entropy of a batch, and the terms of ``train.terms``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the processes of a training hold the whole model each, or a share of it."""
+"""The choice between a replicated and a sharded model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARE = 0.5  # of a device's memory; above it, ``auto`` divides the model
 
 
 def choose_parallel(config: Config, model: nn.Module, place: Place) -> tuple[bool, str]:
-    """Whether the model is divided among the ranks, and why, for people; a collective call.
+    """Choose whether the model is sharded; return the choice and a description. A collective call.
 
     Dividing a model makes the ranks exchange half as many bytes more: its weights in the forward and in the backward
     pass, and its gradients once, against the gradients twice in an all-reduce. So ``auto`` divides only models whose

@@ -31,7 +31,7 @@ class Pace:
         epoch_start: step at which epoch 0 would have begun with updates of this size; 0 unless the size has changed.
         step: updates so far.
         seconds: training time so far.
-        total: counts the updates of so many first epochs of a mixture, whose epochs differ; None: all epochs are alike.
+        total: counts the updates of the first n epochs of a mixture, whose epochs differ; None: all epochs are alike.
     """
 
     epoch_steps: int
@@ -53,7 +53,7 @@ class Pace:
         return cls(steps, progress.step - taken, progress.step, progress.seconds, order.steps if mixed else None)
 
     def end(self, epochs: int) -> int:
-        """The step at which so many epochs end."""
+        """The step at which ``epochs`` epochs end."""
         return self.epoch_start + (epochs * self.epoch_steps if self.total is None else self.total(epochs))
 
 
@@ -65,7 +65,7 @@ def planned_steps(config: TrainConfig, pace: Pace) -> int | None:
 
 @dataclass(frozen=True)
 class Outlook:
-    """How far a training is, measured by the limit that will end it.
+    """The progress of a training towards the limit that will end it.
 
     Attributes:
         share: of the way to that limit, between 0 and 1; None if only ``patience`` ends the training.
@@ -79,7 +79,7 @@ class Outlook:
 
 
 def outlook(config: TrainConfig, last: int | None, step: int, seconds: float, rate: float) -> Outlook:
-    """Tell how far a training is.
+    """Compute the progress of a training.
 
     Args:
         last: the last step that ``max_steps`` and ``max_epochs`` allow, see :func:`planned_steps`.
@@ -105,7 +105,7 @@ def with_known_end(config: TrainConfig, steps: Callable[[int], int]) -> TrainCon
     """Fill in the end of a schedule that ends with the run, where ``max_steps`` or ``max_epochs`` gives it.
 
     Args:
-        steps: counts the updates of so many first epochs; called only if the number is needed.
+        steps: counts the updates of the first n epochs; called only if the number is needed.
     """
     schedule = config.schedule
     if not schedule.ends or schedule.end != "run" or schedule.total_steps is not None:
@@ -139,7 +139,7 @@ def aim(config: TrainConfig, step: int, seconds: float, descent: Descent | None)
 
 @dataclass(frozen=True)
 class Replay:
-    """The ways that a schedule took in a run whose training is repeated; a clock decided them.
+    """The recorded decays of a schedule that followed the clock, for a training that is repeated.
 
     Attributes:
         descents: each begins at its ``step``; before the end of the warmup none has an effect.
@@ -150,7 +150,7 @@ class Replay:
     has_end: bool = True
 
     def at(self, step: int) -> Descent | None:
-        """The way after ``step`` updates; None for that of the configuration."""
+        """The decay after ``step`` updates; None for that of the configuration."""
         if found := [one for one in self.descents if one.step <= step]:
             return found[-1]
         return None if self.has_end else Descent(step + 1, 0.0, step + 2)  # nothing of the way is done

@@ -133,7 +133,7 @@ class Progress:
         return cls(**{"src_tokens": None, "tgt_tokens": None, "descents": descents, **state})
 
     def descend(self, descent: Descent | None) -> None:
-        """Let the schedule take another way from now on."""
+        """Replace the decay of the schedule from now on."""
         if descent == self.descent:
             return
         self.descent = descent

@@ -6,12 +6,14 @@ recorded exactly once, wherever the run was interrupted.
 
 from __future__ import annotations
 
+import html
 import io
 import itertools
 import json
 import logging
 import math
 import os
+import re
 import socket
 import struct
 import sys
@@ -289,7 +291,7 @@ class Reporter:
         self._write()
 
     def progress(self, outlook: Outlook, *more: str) -> None:
-        """Show how far the training is: in the bar on a terminal, elsewhere in a line if the last one is old.
+        """Show the progress of the training: in the bar on a terminal, elsewhere in a line if the last one is old.
 
         Args:
             more: what else to show, such as the loss.
@@ -328,7 +330,7 @@ class Reporter:
         self._table("watch", ["source", "translation"], step, rows)
 
     def _table(self, name: str, titles: Sequence[str], step: int, rows: Sequence[Sequence[str]]) -> None:
-        lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        lines = [titles, ["---"] * len(titles), *(map(_literal, row) for row in rows)]
         self.text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), step)
 
     def attention(
@@ -364,6 +366,11 @@ class Reporter:
             self.writer.file.write()
         self.metrics.close()
         self.writer.file.close()
+
+
+def _literal(text: str) -> str:
+    """A text that Markdown shows as it is: no emphasis, no tags, no further cells of a table."""
+    return re.sub(r"[\\`*_{}\[\]|]", r"\\\g<0>", html.escape(" ".join(text.split()), quote=False))
 
 
 class NullReporter(Reporter):

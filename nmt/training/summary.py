@@ -1,4 +1,4 @@
-"""What a start of a training is about to do, for people."""
+"""The summary at the start of a training."""
 
 from __future__ import annotations
 
@@ -20,13 +20,8 @@ from nmt.training.prepared import Prepared
 from nmt.training.trainer import Trainer
 
 
-def summary(config: Config, batching: str, parallel: str, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
-    """Model, data, limits, device and run, one line each.
-
-    Args:
-        batching: whether batches are packed, and why.
-        parallel: what each of several processes holds.
-    """
+def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool) -> str:
+    """Model, data, limits, device and run, one line each."""
     parameters, embeddings = count_parameters(trainer.model)
     data, counts, progress = prepared.encoded.train, prepared.encoded.manifest["train"], trainer.progress
     order, place = trainer.order, trainer.place
@@ -45,11 +40,11 @@ def summary(config: Config, batching: str, parallel: str, prepared: Prepared, tr
         f"training    {len(data):,} sentence pairs, {counts['src_tokens']:,} source and "
         f"{counts['tgt_tokens']:,} target subwords",
         *(f"{'' if n else 'mixture':<12}{line}" for n, line in enumerate(_mixture(config, order))),
-        f"an epoch    {about}{steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
+        f"epoch       {about}{steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
         *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
         f"until       {', or '.join(_limits(config.train))}",
-        f"batches     {batching}",
-        *([f"processes   {parallel}"] if place.ranks.size > 1 else []),
+        f"batches     {trainer.batching}",
+        *([f"processes   {trainer.parallel}"] if place.ranks.size > 1 else []),
         f"device      {_place(place)}; {_reproducible(trainer.environment)}",
         f"run         {trainer.run.path}: {start}",
     ])  # fmt: skip
@@ -86,9 +81,9 @@ def _place(place: Place) -> str:
 def _reproducible(environment: Mapping[str, Any]) -> str:
     """Whether the seed reproduces the bits of the run, given the environment of this start and of earlier ones."""
     if not environment["deterministic"]:
-        return "not the same bits each time; train.deterministic: true makes it so"
+        return "not bit-reproducible; set train.deterministic: true to make it so"
     return {
-        "same": "same bits from the same seed",
-        "other": "the environment has changed since the first start; the seed alone does not give the same bits",
-        "unknown": "same bits from the same seed if its earlier starts had these versions and threads",
+        "same": "bit-reproducible from the seed",
+        "other": "the environment has changed since the first start; not bit-reproducible from the seed",
+        "unknown": "bit-reproducible from the seed if its earlier starts had these versions and threads",
     }[environment.get("earlier", "same")]

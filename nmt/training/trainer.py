@@ -60,6 +60,8 @@ class Trainer:
         order: the batches of each update, for all ranks.
         formerly: ``validate.settings`` of the run's last start, for checkpoints that do not record them.
         follows_clock: whether the schedule ends with ``max_minutes``.
+        batching: a description of the batches, as :func:`nmt.training.batching.choose_batching` returns it.
+        parallel: a description of the parallelism, as :func:`nmt.training.parallel.choose_parallel` returns it.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Trainer:
         place: Place,
         formerly: dict[str, Any] | None = None,
         follows_clock: bool = False,
+        batching: str = "",
+        parallel: str = "",
     ):
-        self.follows_clock = follows_clock
+        self.follows_clock, self.batching, self.parallel = follows_clock, batching, parallel
         self.replayed: plan.Replay | None = None  # of a run whose training is reproduced
         self.config, self.saving, self.reader, self.order = config, saving, reader, order
         self.validate, self.place, self.ranks = validate, place, place.ranks
@@ -366,7 +370,7 @@ class Trainer:
             self.save(scheduled=False)
         saved = self.saving.saved_step
         if self.save_asked and saved == step > 0:
-            self.reporter.line(f"step {step}  saved, as SIGUSR1 asked")
+            self.reporter.line(f"step {step}  saved on SIGUSR1")
         self.save_asked = False
         if self.signal is not None:
             kept = "all saved" if saved == step else f"saved up to step {saved}"
@@ -413,7 +417,7 @@ class Trainer:
         self._show()
 
     def _show(self) -> None:
-        """Show how far the training is."""
+        """Show the progress of the training."""
         progress, (step, seconds) = self.progress, self._started
         passed = progress.seconds - seconds
         rate = (progress.step - step) / passed if passed > 0 else 0.0

@@ -41,7 +41,7 @@ Rows = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation finds.
+    """The results of a validation.
 
     Attributes:
         metrics: values by TensorBoard name.
@@ -179,14 +179,14 @@ class Validator:
                 [src] = translator.encode([source])
                 drawn = attention_map(translator.engine.model, self.tokenizer, src, translation.tokens)
             except Exception as error:
-                log.warning("attention map %s was not made: %s: %s", name, type(error).__name__, error)
+                log.warning("attention map %s was not drawn: %s: %s", name, type(error).__name__, error)
                 continue
             if drawn is not None:
                 maps.append((name, *drawn, f"{shortened(source, 90)}\n{shortened(translation.text, 90)}"))
         return maps
 
     def _at_limit(self, translator: Translator[TorchEngine], reached: int) -> list[str]:
-        """A line if the search's limit of length may have cut hypotheses, or is shorter than references."""
+        """A line if the search's length limit may have cut hypotheses, or is shorter than references."""
         search = translator.search
         limits = [translator.max_length(min(length, search.max_source_tokens)) for length in self.lengths[0].tolist()]
         longer = int((self.lengths[1] > limits).sum())

@@ -26,7 +26,7 @@ SMALLEST = 32  # sentences; with fewer, a step takes as long
 
 
 def batch_size(sentences: int) -> int:
-    """To how many sentences a batch is filled up: a power of two, so that few graphs serve all batches."""
+    """The padded number of sentences of a batch: a power of two, so that few graphs serve all batches."""
     return 1 << (sentences - 1).bit_length()
 
 
@@ -44,7 +44,7 @@ def source_room(positions: int) -> int:
 
 
 class Graph(Protocol):
-    """Work that is recorded once and then done again and again on the same memory."""
+    """Work that is captured once and replayed on the same memory."""
 
     def capture(self, work: Callable[[], None]) -> None:
         """Record what ``work`` asks of the device. Nothing of it is done, and no memory it takes may be read later."""

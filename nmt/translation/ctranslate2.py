@@ -58,11 +58,11 @@ class CTranslate2Engine:
       of the 2W best candidates end in one way or another, it continues an ended one; such a hypothesis has an end
       within it. Known gap: if it never ends, CTranslate2 may have pruned a legal hypothesis, and we cannot detect it.
       This needs a forbidden token and W finished prefixes among the best 2W.
-    - At the limit of length, one for all sentences of a call, it breaks off what ours closes with eos
+    - At the length limit, one for all sentences of a call, it breaks off what our search closes with eos
       (:meth:`_closed`).
 
     A prefix is its ``target_prefix``. Its scores leave the prefix out, which is added here. Where forbidden tokens or
-    the limit of length matter beside a prefix, our own engine searches.
+    the length limit matter beside a prefix, our own engine searches.
 
     A sentence of which we are not sure after that is searched by our own engine. With a trained model there is hardly
     one, except when the n-best list asked for is nearly as long as the beam is wide.
@@ -316,7 +316,7 @@ class _Finished:
     Attributes:
         ended: with eos.
         forbidden: with a token that our search never produces.
-        broken_off: at the limit of length.
+        broken_off: at the length limit.
         sound: whether all of them could have come of our search, but for their last token.
     """
 

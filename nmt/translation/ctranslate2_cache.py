@@ -87,29 +87,27 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[CTra
     raise ExportError(f"{path}: is replaced by other processes all the time; run the same command again")
 
 
-def check_expressible(run: Run, config: Config) -> None:
+def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: remove --engine") -> None:
     """
+    Args:
+        advice: how to do without CTranslate2.
+
     Raises:
         ExportError: CTranslate2 cannot express the model or its search.
     """
     if what := _inexpressible(config):
-        raise ExportError(f"{run.path}: CTranslate2 {what}; translate with PyTorch: nmt translate, without --engine")
+        raise ExportError(f"{run.path}: CTranslate2 {what}; {advice}")
 
 
 def _inexpressible(config: Config) -> str | None:
-    """What CTranslate2 cannot do of a configuration; None if it can do all."""
+    """What CTranslate2 does not support of a configuration; None if it supports all."""
     model, search = config.model, config.search
     if not isinstance(model, TransformerConfig):
         return f"runs Transformers and cannot express a recurrent model (model.type: {model.type})"
     if model.encoder is not None:
         return f"cannot express the encoder of this model (model.encoder.type: {model.encoder.type})"
-    if search.method != "beam":
-        return f"cannot search as the run does (search.method: {search.method})"
-    if search.coverage_penalty:
-        return "cannot search as the run does (search.coverage_penalty)"
-    for key in ("min_length", "no_repeat_ngram", "copy_unknown"):
-        if getattr(search, key):
-            return f"cannot search as the run does (search.{key})"
+    if special := search.special():
+        return f"cannot search as the run does ({', '.join(f'search.{key}: {special[key]}' for key in special)})"
     for key, off in (("qk_norm", "none"), ("attention_window", None)):
         if (value := getattr(model, key)) != off:
             return f"cannot express model.{key}: {value}"
@@ -149,7 +147,7 @@ def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = Non
     if difference is not None and not difference <= MAX_DIFFERENCE:
         raise ExportError(
             f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "
-            f"by {difference:.2g}, allowed is {MAX_DIFFERENCE:g}); it was not kept; please report this"
+            f"by {difference:.2g}, the limit is {MAX_DIFFERENCE:g}); it was not kept; please report this"
         )
     return difference
 
@@ -177,7 +175,7 @@ def _keep(run: Run, path: Path, own: Translator[TorchEngine], account: Mapping[s
         recover(run.ctranslate2)
         if is_whole(path):
             return
-        log.info("writing the CTranslate2 model of this run, once, into %s", path)
+        log.info("writing the CTranslate2 model of this run (cached in %s)", path)
         with new_directory(path) as folder:
             write(folder, own)
             seal(folder, ACCOUNT, {"format": FORMAT, "nmt": __version__, **account, "weights": "float32"})

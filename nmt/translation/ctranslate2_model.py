@@ -35,7 +35,7 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
 
     Args:
         positions: how many positions of either side a table of sinusoidal ones is to hold. (CTranslate2 would compute
-            them by a formula of its own: another layout, from 1, other rates.)
+            them by another formula: another layout, from 1, other rates.)
         quantize: a type of weights that CTranslate2 knows, such as ``int8``; None keeps float32.
     """
     from ctranslate2.specs import TransformerDecoderSpec, TransformerEncoderSpec, TransformerSpec

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nmt.translation.pytorch import TorchEngine
     from nmt.translation.translator import Translator
 
-LOGITS = 1 << 26  # at most so many are computed at a time
+LOGITS = 1 << 26  # the most that are computed at a time
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from nmt.data.lines import read_lines
+from nmt.data.lines import line_problem, read_lines
 from nmt.errors import DataError
 from nmt.translation.translator import Notice
 
@@ -21,7 +21,7 @@ BLOCK_CHARACTERS = 4 << 20
 MAX_LINE = 1 << 20  # bytes kept of a line
 CHUNK = 1 << 16  # bytes read at once
 PAUSE = 0.05  # seconds without input, after which the lines at hand are translated
-BAD_LINES, BAD_SHARE = 10, 0.1  # so many lines, and this share of a file, not UTF-8: it is in another encoding
+BAD_LINES, BAD_SHARE = 10, 0.1  # lines and share of a file: with this many invalid lines, the file is not UTF-8
 BOM = b"\xef\xbb\xbf"
 
 
@@ -116,7 +116,7 @@ class LineStream:
 
     def _next(self) -> str | None:
         while not self._lines and not self._ended:
-            if self.waiting is not None:
+            if self.waiting is not None and not self._length:  # in the middle of a line, Ctrl-D only flushes it
                 self.waiting()
             self._fill()
         if not self._lines:
@@ -195,8 +195,11 @@ class LineStream:
         self.notice(Notice(self._number, f"{what}, replaced by U+FFFD", detail))
 
 
-def read_document(stream: IO[bytes], name: str, strict: bool = False) -> str:
+def read_document(stream: IO[bytes], name: str, notice: Callable[[Notice], None], strict: bool = False) -> str:
     """A whole document, decoded so that ``encode("utf-8", "surrogateescape")`` gives its bytes.
+
+    Args:
+        notice: called for each line that is not text.
 
     Raises:
         DataError: it cannot be read, or has as many lines that are not UTF-8 as :meth:`LineStream.check` refuses.
@@ -211,9 +214,14 @@ def read_document(stream: IO[bytes], name: str, strict: bool = False) -> str:
     data = b"".join(chunks)
     bad = [(n, line) for n, line in enumerate(data.split(b"\n"), 1) if not _is_text(line, len(line))]
     if bad and (strict or (len(bad) >= BAD_LINES and len(bad) >= BAD_SHARE * data.count(b"\n"))):
-        number, line = bad[0]
-        what = "NUL characters" if b"\0" in line else "not valid UTF-8"
-        raise DataError(f"{name}:{number}: {what}, in {len(bad):,} lines; convert it: iconv -f LATIN1 -t UTF-8")
+        raise DataError(line_problem(name, *bad[0]))
+    for number, line in bad:
+        what, detail = "NUL characters", "is it a text file?"
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            what, detail = "not valid UTF-8", f"byte 0x{line[error.start]:02x} at byte {error.start + 1}"
+        notice(Notice(number, f"{what}, replaced by U+FFFD in text and kept elsewhere", detail))
     return data.decode("utf-8", "surrogateescape")
 
 

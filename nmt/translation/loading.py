@@ -1,18 +1,18 @@
-"""The door from a run directory to a translator, whichever engine searches."""
+"""Load a translator from a run directory, for either engine."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from pydantic import ValidationError
 
 from nmt.config.experiment import Config
 from nmt.config.load import validate_config
 from nmt.config.search import SearchConfig
-from nmt.errors import ExportError
+from nmt.errors import ConfigError, ExportError
 from nmt.run.alpha import described, tuned_settings, with_alpha
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
@@ -71,13 +71,15 @@ def load_translator(
         others: runs whose models are searched together with that of ``run``, which decides all settings.
 
     Raises:
-        ConfigError: an override is wrong, or has no effect; another run has another vocabulary.
+        ConfigError: an override is wrong, or has no effect; another run has another vocabulary; no such engine.
         CheckpointError: the weights are damaged, or belong to another model or tokenizer.
         DeviceError: the engine cannot use the device.
         ExportError: CTranslate2 is not installed, cannot express the model, or computes other numbers; or an ensemble
             is asked of it.
         RunError: the run has no weights yet.
     """
+    if engine not in get_args(EngineName):
+        raise ConfigError(f"engine: {engine!r} is not one of {', '.join(get_args(EngineName))}")
     if others is not None and engine == "ctranslate2":
         raise ExportError("--ensemble: CTranslate2 searches one model; translate with PyTorch: leave out --engine")
     config = configured(run, overrides or {})

@@ -75,7 +75,7 @@ class Protected:
         return [work.found[row] for row in range(len(lines))]
 
     def summary(self) -> str:
-        """What was kept, and how, in one line; empty where there was nothing to keep."""
+        """One line on the methods that kept placeholders; empty without placeholders."""
         if not self.lines:
             return ""
         ways = ", ".join(f"{self.ways[way]:,} {text}" for way, text in WAYS.items() if self.ways[way])

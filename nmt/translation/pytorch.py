@@ -79,10 +79,12 @@ class TorchEngine:
         Raises:
             TrainingError: the model's output is not a number.
         """
+        # Evaluation mode
         training = self.model.training
         self.model.eval()
         count = min if self.captured is None else batch_count
         try:
+            # Batches; one that does not fit into memory is halved
             found: list[list[Hypothesis]] = [[] for _ in sources]
             with torch.inference_mode(), self._autocast():
                 self._take_weights()

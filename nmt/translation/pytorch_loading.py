@@ -85,7 +85,7 @@ def load_final(run: Run, model: Seq2Seq[Any], tokenizer: Tokenizer) -> str:
         c = run.load_config().train
         best = checkpoints.ranked(run.checkpoints, log.warning, Ranking(c.score, c.selection == "validated").of_state)
         if not best:
-            raise RunError(f"{run.path}: holds no validated checkpoint yet; train it first (nmt train)")
+            raise RunError(f"{run.path}: has no validated checkpoint yet; train it first (nmt train)")
         log.warning("%s is not finished: using the best checkpoint so far, %s", run.path, best[0].path.name)
         weights, identity, where = best[0].weights, best[0].state["identity"], best[0].path
         checksum = best[0].weights_sha256

@@ -1,7 +1,8 @@
-"""Text of people to a translator of sentences: placeholders protected, paragraphs split, documents in their format."""
+"""Translation of arbitrary text: protect placeholders, split paragraphs, parse documents."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -16,10 +17,11 @@ from nmt.translation.translator import Notice, Translation, Translator
 log = logging.getLogger(__name__)
 
 BLOCK = 500  # paragraphs that are translated together at most
+QUOTED = 30  # characters of a paragraph in a notice
 
 
 class Lines(Protocol):
-    """What translates lines: a :class:`nmt.translation.translator.Translator`, or one of this module around it."""
+    """Translates lines: a :class:`nmt.translation.translator.Translator`, or a class of this module around it."""
 
     def translate(
         self,
@@ -86,7 +88,7 @@ class Sentences:
 
 
 class Texts:
-    """A translator with what a user wants kept.
+    """A translator that keeps placeholders and white space as configured.
 
     Args:
         protect: kinds of placeholders; none: placeholders are translated as any text.
@@ -136,7 +138,7 @@ class Texts:
         return self.protected
 
     def for_documents(self) -> Lines:
-        """What translates the paragraphs of documents: sentence by sentence, with their markup kept."""
+        """A translator for the paragraphs of documents: sentence by sentence, with their markup kept."""
         return Sentences(self._protecting(), self.language)
 
     def document(
@@ -149,7 +151,7 @@ class Texts:
 
         Args:
             parts: see :func:`nmt.text.documents.parse`.
-            warn: called with notices, in which a line is the number of a paragraph.
+            warn: called with notices, in which a line is the number of a paragraph; they quote its first words.
             expect: called with the number of paragraphs before a block is translated.
         """
         lines, done, at = self.for_documents(), 0, 0
@@ -160,9 +162,25 @@ class Texts:
                 at += 1
             block = parts[start:at]
             expect(count)
-            found = iter(lines.translate([part for part in block if isinstance(part, Segment)], 1, warn, done + 1))
+            paragraphs = [part for part in block if isinstance(part, Segment)]
+            found = iter(lines.translate(paragraphs, 1, _quoting(paragraphs, warn, done + 1), done + 1))
             yield "".join(next(found)[0].text if isinstance(part, Segment) else part for part in block), count
             done += count
+
+
+def _quoting(
+    paragraphs: Sequence[str], warn: Callable[[Notice], None] | None, first: int
+) -> Callable[[Notice], None] | None:
+    """``warn`` with the first words of the paragraph, because nobody counts paragraphs."""
+    if warn is None:
+        return None
+
+    def quoting(notice: Notice) -> None:
+        text = " ".join(paragraphs[notice.line - first].split())
+        start = text if len(text) <= QUOTED else f"{text[:QUOTED].rstrip()}…"
+        warn(notice._replace(detail=f"{notice.detail}; {json.dumps(start, ensure_ascii=False)}"))
+
+    return quoting
 
 
 def kinds_of(words: Sequence[str]) -> tuple[str, ...]:
@@ -174,7 +192,9 @@ def kinds_of(words: Sequence[str]) -> tuple[str, ...]:
     found = list[str]()
     for word in words:
         if word not in (*KINDS, "all", "none"):
-            raise ConfigError(f"protect: {word!r} is no kind of placeholder; kinds: {', '.join(KINDS)}; or all, none")
+            raise ConfigError(
+                f"protect: {word!r} is not a kind of placeholder; kinds: {', '.join(KINDS)}; or all, none"
+            )
         found += KINDS if word == "all" else [] if word == "none" else [word]
     if "none" in words and len(words) > 1:
         raise ConfigError("protect: none stands alone")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from nmt.config.limits import ResolvedSearch, resolve_search
@@ -49,8 +48,14 @@ def one_line(text: str) -> str:
     return re.sub(r"[\r\n]+", " ", text)
 
 
+def input_line(text: str) -> str:
+    """``text`` in one line, with U+FFFD in place of halves of surrogate pairs and of NUL, as when lines are read."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    return " ".join(whole.splitlines())
+
+
 class Notice(NamedTuple):
-    """Something that the user should know about one line.
+    """Something that the user should know about one line, or one paragraph of a document.
 
     Attributes:
         line: its number, from 1.
@@ -72,21 +77,22 @@ class Notices:
     Args:
         tell: called with one line of text.
         most: notices of a kind that are passed on.
+        unit: of what is numbered.
     """
 
-    def __init__(self, tell: Callable[[str], None], most: int = 10) -> None:
-        self.tell, self.most = tell, most
+    def __init__(self, tell: Callable[[str], None], most: int = 10, unit: str = "line") -> None:
+        self.tell, self.most, self.unit = tell, most, unit
         self.counts: Counter[str] = Counter()
 
     def __call__(self, notice: Notice) -> None:
         self.counts[notice.kind] += 1
         if self.counts[notice.kind] <= self.most:
-            self.tell(f"warning: {notice}")
+            self.tell(f"warning: {self.unit} {notice.line}: {notice.kind} ({notice.detail})")
 
     def close(self) -> None:
         for kind, count in self.counts.items():
             if count > 1:
-                self.tell(f"warning: {count:,} lines: {kind}")
+                self.tell(f"warning: {count:,} {self.unit}s: {kind}")
         self.counts.clear()
 
 
@@ -146,7 +152,7 @@ EngineT = TypeVar("EngineT", bound=Engine)
 
 @contextmanager
 def showing_search(engine: Engine, label: str, count: int) -> Iterator[None]:
-    """Show how far the searches of an engine are, of ``count`` sentences."""
+    """Show the progress of the searches of an engine over ``count`` sentences."""
     before = engine.progress
     with showing(label, count) as engine.progress:
         try:
@@ -165,7 +171,7 @@ class Translator(Generic[EngineT]):
 
     Attributes:
         checksum: SHA-256 of the file of weights; empty for a model that was not loaded from one.
-        tags: before each source that has none of its own, see :class:`nmt.data.tagged.TaggedLine`.
+        tags: before each source without its own tags, see :class:`nmt.data.tagged.TaggedLine`.
     """
 
     checksum = ""
@@ -207,7 +213,7 @@ class Translator(Generic[EngineT]):
                 training, and for each whose best translation is as long as the search allows.
             first_line: number of the first line in notices.
             prefixes: for each line the text that its translations begin with, see :meth:`prefix_ids`; nothing if all
-                of them are free. The limit of length grows to the length of a longer prefix.
+                of them are free. The length limit grows to the length of a longer prefix.
 
         Returns:
             For each line its translations, best first (samples: in the order in which they are drawn). A line without
@@ -239,7 +245,7 @@ class Translator(Generic[EngineT]):
             results[index] = translations or results[index]
             if warn is not None and results[index][0].at_limit:
                 kind, why = (
-                    "translation reached its limit of length, it may be cut",
+                    "translation reached its length limit, it may be cut",
                     self._why(limit, len(sources[index])),
                 )
                 warn(Notice(first_line + index, kind, why))
@@ -258,19 +264,6 @@ class Translator(Generic[EngineT]):
             return []
         ids = self.prefix_ids([prefix for _, prefix in zip(lines, prefixes, strict=True)], warn, first_line)
         return [ids[index] for index in rows]
-
-    def translate_stream(
-        self,
-        lines: Iterable[str],
-        nbest: int = 1,
-        warn: Callable[[Notice], None] | None = None,
-        chunk: int = 2000,
-    ) -> Iterator[list[Translation]]:
-        """As :meth:`translate`, holding ``chunk`` lines at a time: for inputs larger than memory."""
-        source, first_line = iter(lines), 1
-        while block := list(islice(source, chunk)):
-            yield from self.translate(block, nbest, warn, first_line)
-            first_line += len(block)
 
     def encode(
         self, lines: Sequence[str], warn: Callable[[Notice], None] | None = None, first_line: int = 1

@@ -12,8 +12,8 @@ import torch
 
 import nmt
 from nmt.cli import main
-from nmt.data.tokenizer import parse_model
-from nmt.errors import ConfigError, DataError, RunError
+from nmt.data.sentencepiece_model import parse_model
+from nmt.errors import ConfigError, DataError, DeviceError, RunError
 from tests.conftest import Task
 
 
@@ -94,13 +94,22 @@ def test_placeholders_and_documents(model):
     assert model.translate_document("<p>one</p>", "html") == f"<p>{one}</p>"
     with pytest.raises(DataError, match="format: 'docx' is not one of text, paragraphs, srt, html, md"):
         model.translate_document("one", "docx")
-    with pytest.raises(ConfigError, match="'names' is no kind of placeholder; kinds: code, urls"):
+    with pytest.raises(ConfigError, match="'names' is not a kind of placeholder; kinds: code, urls"):
         model.translate(["one"], protect=["names"])
 
 
 def test_mistakes(task, model):
-    with pytest.raises(DataError, match=r"a list of sentences is needed, not one string; write \['a b'\]"):
+    with pytest.raises(DataError, match=r"expected a list of sentences, not one string; write \['a b'\]"):
         model.translate("a b")
+    with pytest.raises(DataError, match="expected a list of strings; number 1 is nan"):
+        model.translate(["a", float("nan")])
+    with pytest.raises(ConfigError, match="0 translations of a line asked for"):
+        model.translate(["a"], nbest=0)
+    with pytest.raises(ConfigError, match="engine: 'tensorrt' is not one of pytorch, ctranslate2"):
+        nmt.load(model.run.path, engine="tensorrt")
+    with pytest.raises(DeviceError, match=r"train\.device: tpu is not available here; use auto or one of: .*cpu"):
+        nmt.load(model.run.path, device="tpu")
+    assert model.translate(["one\ud800\0"]) == model.translate(["one\ufffd\ufffd"])
     with pytest.raises(DataError, match="2 sources but 1 targets"):
         model.score(["a", "b"], ["a"])
     with pytest.raises(DataError, match="attention needs text on both sides"):

@@ -223,7 +223,7 @@ def test_an_image_of_one_sentence(run, tmp_path):
     [
         (["c"], 'no sentence; give one or more (nmt attention c "..."), or a file with --file'),
         (["c", "one", " "], "sentence 2 is empty; give a sentence to translate"),
-        (["c", "--file", "blank"], "blank: holds no sentence; write one per line"),
+        (["c", "--file", "blank"], "blank: contains no sentences; write one per line"),
         (["c", "--file", "none"], "none: no such file; check the path"),
         (["none", "one"], "none: no such run; runs here: c"),
         (["c", "one", "-o", "folder"], "folder: is a folder; name a file"),
@@ -247,7 +247,10 @@ def test_an_image_of_one_sentence(run, tmp_path):
             "--method: an image shows one method, not 2; write a page (-o attention.html)",
         ),
         (["c", "one", "--nbest", "0"], "--nbest 0: must be 1 or more"),
-        (["c", "one", "--nbest", "2", "--checkpoints"], "--nbest 2: --checkpoints shows one hypothesis; leave --nbest"),
+        (
+            ["c", "one", "--nbest", "2", "--checkpoints"],
+            "--nbest 2: --checkpoints shows one hypothesis; remove --nbest",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(place, capsys, arguments, said):

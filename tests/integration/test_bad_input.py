@@ -148,7 +148,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "truncated gzip": ({"a.gz": gzip.compress(LINES)[:-5], "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
         "a.gz: gzip file cut off after line 500; copy it again"),
     "no gzip": ({"a.gz": LINES, "b": LINES}, "{kind: text, src: a.gz, tgt: b}",
-        "a.gz: is no gzip file, although its name says so; rename or compress it"),
+        "a.gz: is not gzip-compressed, despite its name; rename or compress it"),
     "invalid UTF-8 in line 3": ({"a": b"x\ny\nz\xe4\n", "b": b"x\ny\nz\n"}, TEXT,
         "a:3: not valid UTF-8 (byte 0xe4 at column 2); " + western("a")),
     "Latin-1": ({"a": "größer\n".encode("latin-1"), "b": b"x\n"}, TEXT,
@@ -156,9 +156,9 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "UTF-16": ({"a": "hallo\n".encode("utf-16"), "b": b"x\n"}, TEXT,
         "a: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a > a.utf8"),
     "NUL byte in line 2": ({"a": b"x\ny\0\n", "b": b"x\ny\n"}, TEXT,
-        "a:2: holds a NUL character; is it a text file, in UTF-8? if so, remove them: tr -d '\\000' < a > a.clean"),
-    "empty files": ({"a": b"", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
-    "a byte order mark alone": ({"a": b"\xef\xbb\xbf", "b": b""}, TEXT, "data.train: a and b holds no sentence pairs"),
+        "a:2: contains a NUL character; is it a text file, in UTF-8? if so, remove them: tr -d '\\000' < a > a.clean"),
+    "empty files": ({"a": b"", "b": b""}, TEXT, "data.train: no sentence pairs in a and b"),
+    "a byte order mark alone": ({"a": b"\xef\xbb\xbf", "b": b""}, TEXT, "data.train: no sentence pairs in a and b"),
     "blank lines only": ({"a": b"\n\n \n", "b": b"\n\n\n"}, TEXT,
         "data.train: cleaning leaves none of its 3 pairs (3 empty); see data.cleaning"),
     "one line of a million characters": ({"a": b"x" * 1_000_000, "b": b"y"}, TEXT,
@@ -177,14 +177,14 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "JSON without the key": ({"a": b'{"en": "x", "fr": "y"}\n'}, "{kind: jsonl, path: a}",
         "a:1: no key 'de'; there is: en, fr; set src_key and tgt_key"),
     "a number for a text": ({"a": b'{"en": "x", "de": 3}\n'}, "{kind: jsonl, path: a}",
-        "a:1: key 'de' holds 3, which is not text; write each sentence in quotation marks"),
+        "a:1: key 'de' is 3, which is not text; write each sentence in quotation marks"),
     "a lone surrogate": ({"a": b'{"en": "x \\ud83d", "de": "y"}\n'}, "{kind: jsonl, path: a}",
-        "a:1: key 'en' holds \\ud83d, half of a surrogate pair and no character; remove it"),
+        "a:1: key 'en' contains \\ud83d, half of a surrogate pair and no character; remove it"),
     "an escaped NUL": ({"a": b'{"en": "x\\u0000", "de": "y"}\n'}, "{kind: jsonl, path: a}",
-        "a:1: key 'en' holds a NUL character; remove it"),
+        "a:1: key 'en' contains a NUL character; remove it"),
     "deep JSON": ({"a": b"[" * 100_000 + b"\n"}, "{kind: jsonl, path: a}", "a:1: not valid JSON: nested too deeply"),
     "a header as a pair": ({"a": b"English\tGerman\none\teins\n"}, "{kind: tsv, path: a}",
-        "a:1: looks like a header (English, German); set header: true to leave it out, or header: false if it is a "
+        "a:1: looks like a header (English, German); set header: true to skip it, or header: false if it is a "
         "pair of sentences"),
     "commas for tabs": ({"a": b"en,de\none,eins\n"}, "{kind: tsv, path: a}",
         "a:1: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
@@ -199,22 +199,22 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "a workbook": ({"a": workbook(), "b": b"x\n"}, TEXT,
         "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
     "a name alone, of a folder of several kinds": ({"d/a.tmx": b"<tmx/>", "d/b.zip": b""}, "d",
-        "d: holds files of several kinds; name one of them, such as d/a.tmx, d/b.zip"),
+        "d: contains files of several kinds; name one of them, such as d/a.tmx, d/b.zip"),
     "a translation memory without the language": (
         {"a.tmx": b"<tmx><body><tu><tuv xml:lang='en-US'><seg>x</seg></tuv><tuv xml:lang='fr'><seg>y</seg></tuv></tu>"
          b"</body></tmx>"}, "a.tmx",
-        "a.tmx: no unit has both en and de; it has: en-US (1 units), fr (1 units); set data.src_lang and data.tgt_lang "
-        "to two of them"),
+        "a.tmx: no unit has both en and de; it has: en-US (1 units), fr (1 units); name two of them as the languages "
+        "(data.src_lang and data.tgt_lang, or --langs)"),
     "a CSV header as a pair": ({"a.csv": b"German,French\none,eins\n"}, "a.csv",
-        "a.csv:1: looks like a header (German, French); set header: true to leave it out, or header: false if it is a "
+        "a.csv:1: looks like a header (German, French); set header: true to skip it, or header: false if it is a "
         "pair of sentences"),
     "rows skipped until none is left": ({"a.jsonl": b"{\n"}, "{kind: auto, path: a.jsonl, on_bad_row: skip}",
-        "data.train: a.jsonl holds no sentence pairs"),
+        "data.train: no sentence pairs in a.jsonl"),
     "lines that end in CR": ({"a": b"x\ry\rz\r", "b": b"x\ny\nz\n"}, TEXT,
         "a: its lines end in a carriage return (CR, old Mac OS), not in a newline; convert: "
         "tr '\\r' '\\n' < a > a.lf"),
     "an endless line": ({"a.gz": gzip.compress(b"x" * (5 << 20), 1), "b": b"x"}, "{kind: text, src: a.gz, tgt: b}",
-        "a.gz:1: is longer than 4 MiB; a line holds one sentence: break it into lines or delete it"),
+        "a.gz:1: is longer than 4 MiB; a line has one sentence: break it into lines or delete it"),
     "a device": ({}, "{kind: text, src: /dev/zero, tgt: /dev/zero}",
         "/dev/zero: is a device; a corpus is read more than once: write it to a file and name that"),
     "a CSV file without the column": ({"a.csv": b"de;en\nx;y\n"}, "{kind: hub, path: a.csv, src_column: fr}",
@@ -339,9 +339,9 @@ RUNS: dict[str, tuple[Callable[[Place], object], list[str], str]] = {
         "runs/c/config.yaml:1: not valid YAML: more than 10,000 keys and values; a configuration has a few hundred"),
     "configuration of another model": (edited_config, TRANSLATE,
         "runs/c/model: does not fit this model: encoder.forwards.0.weight_ih_l0 is [48, 16], not [72, 16]"),
-    "half made": (unfinished, TRANSLATE, "runs/c: holds no validated checkpoint yet; train it first (nmt train)"),
+    "half made": (unfinished, TRANSLATE, "runs/c: has no validated checkpoint yet; train it first (nmt train)"),
     "tokenizer gone": (spoil("tokenizer/joint.model", None), TRANSLATE,
-        "runs/c/tokenizer: holds no tokenizer (joint.model, or src.model and tgt.model)"),
+        "runs/c/tokenizer: contains no tokenizer (joint.model, or src.model and tgt.model)"),
     "tokenizer is text": (spoil("tokenizer/joint.model", b"hello\n"), TRANSLATE,
         "runs/c/tokenizer/joint.model: not a SentencePiece model, or damaged"),
     "tokenizer is a pickle": (spoil("tokenizer/joint.model", PICKLE), TRANSLATE,
@@ -363,9 +363,9 @@ RUNS: dict[str, tuple[Callable[[Place], object], list[str], str]] = {
     "no such test set": (spoil("x", b""), ["evaluate", "c", "--set-name", "news"],
         "news: no such set in this run; there are: valid, tiny"),
     "source without reference": (spoil("x", b""), ["evaluate", "c", "--src", "test.src"],
-        "--src and --ref go together: one file of sources, one or more of references"),
+        "--src and --ref belong together: one file of sources, one or more of references"),
     "references of another length": (spoil("x", b""), ["evaluate", "c", "--src", "test.src", "--ref", "train.tgt"],
-        "test.src has 20 lines but train.tgt has 300; line n of one must go with line n of the other"),
+        "test.src has 20 lines but train.tgt has 300; line n of one must match line n of the other"),
     "no such configuration": (spoil("x", b""), ["train", "d.yaml"],
         "d.yaml: no such configuration file; did you mean c.yaml?"),
     "a beam of none": (spoil("x", b""), ["translate", "c", "--beam-size", "0"],
@@ -480,10 +480,10 @@ def read_only(folder: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- text to translate
 
 BAD_TEXTS: dict[str, tuple[bytes, str]] = {
-    "binary": (bytes(range(256)), "in:1: holds a NUL character; is it a text file, in UTF-8? if so, "
+    "binary": (bytes(range(256)), "in:1: contains a NUL character; is it a text file, in UTF-8? if so, "
         "remove them: tr -d '\\000' < in > in.clean"),
     "an ELF file": (b"\x7fELF\x02\x01\x01\xff",
-        "in: is a program (ELF); it holds no sentences; name a text file"),
+        "in: is a program (ELF); it contains no sentences; name a text file"),
     "not UTF-8": (b"one two\xff",
         "in:1: not valid UTF-8 (byte 0xff at column 8); " + western("in")),
     "Latin-1 in line 2": (b"one\nsch\xf6n\n",

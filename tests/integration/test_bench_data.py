@@ -90,7 +90,7 @@ def test_the_section(task, monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--src", "a"], "--src and --tgt go together: one file of sources, one of their translations"),
+        (["--src", "a"], "--src and --tgt belong together: one file of sources, one of their translations"),
         (
             ["--pairs", str(10**15)],
             r"bench-data-\w+: \d+ GB are free, about 700000000 needed; name a place by --folder",

@@ -109,7 +109,9 @@ def test_quick_says_what_is_missing(tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(nmt.__file__).parents[1])}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "bench_train: --src and --tgt go together: one file of sources, one of their translations\n"
+    assert (
+        done.stderr == "bench_train: --src and --tgt belong together: one file of sources, one of their translations\n"
+    )
 
 
 def test_synthetic_corpus_is_like_multi30k(modules, tmp_path):

@@ -294,7 +294,7 @@ def test_the_environment_is_recorded_and_compared(place, monkeypatch, caplog):
 
     assert main(["train", "c.yaml", "--set", "train.max_steps=5"]) == 0
     assert "another environment" not in caplog.text
-    assert "; same bits from the same seed\n" in caplog.text
+    assert "; bit-reproducible from the seed\n" in caplog.text
     caplog.clear()
     original = environment.source_digest()
     monkeypatch.setattr(environment, "source_digest", lambda: "0123456789abcdef")
@@ -305,14 +305,14 @@ def test_the_environment_is_recorded_and_compared(place, monkeypatch, caplog):
         "step-00000005: was saved in another environment; results may differ slightly "
         f"(precision: {was} before, {now} now; code: {recorded[0]['code']} before, 0123456789abcdef now)"
     ) in caplog.text
-    assert "same bits from the same seed" not in caplog.text
+    assert "; bit-reproducible from the seed" not in caplog.text
     # What was computed in another environment stays in the weights.
     monkeypatch.setattr(environment, "source_digest", lambda: original)
     for step in (7, 8):
         caplog.clear()
         assert main(["train", "c.yaml", "--set", f"train.max_steps={step}"]) == 0
         assert "the environment has changed since the first start" in caplog.text
-        assert "same bits from the same seed" not in caplog.text
+        assert "; bit-reproducible from the seed" not in caplog.text
 
 
 def test_a_checkpoint_without_a_recorded_environment_is_resumed_without_a_word(place, caplog):
@@ -322,4 +322,4 @@ def test_a_checkpoint_without_a_recorded_environment_is_resumed_without_a_word(p
         checkpoints.seal(path, "state.json", {k: state[k] for k in state if k not in ("environment", "sha256")})
     assert main(["train", "c.yaml", "--set", "train.max_steps=5"]) == 0
     assert "environment" not in caplog.text
-    assert "same bits from the same seed if its earlier starts had these versions and threads" in caplog.text
+    assert "bit-reproducible from the seed if its earlier starts had these versions and threads" in caplog.text

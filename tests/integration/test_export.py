@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -253,7 +254,7 @@ def test_a_folder_of_somebody_else_is_left_alone(checked, tmp_path, capsys, name
     (folder / name).write_text(text)
     (folder / "thesis.tex").write_text("thesis")
     before = content(folder)
-    refuse(exported(checked, folder), f"exists and is not an earlier export, for it holds {name}", capsys)
+    refuse(exported(checked, folder), f"exists and is not an earlier export, because it contains {name}", capsys)
     assert content(folder) == before
 
 
@@ -274,7 +275,7 @@ def test_what_was_added_to_an_export_or_altered_in_it_is_left_alone(checked, tmp
     cases["config.json"] = lambda: (folder / "config.json").unlink()
     for name in sorted(cases):
         before = content(folder)
-        refuse(exported(checked, folder), f"for it holds {name}; name another folder", capsys)
+        refuse(exported(checked, folder), f"because it contains {name}; name another folder", capsys)
         assert content(folder) == before
         cases[name]()
     assert main(exported(checked, folder)) == 0
@@ -285,7 +286,7 @@ def test_what_was_added_to_an_export_or_altered_in_it_is_left_alone(checked, tmp
 def test_the_kept_model_of_a_run_is_no_export(task, checked, capsys):
     translate(checked, "-i", str(task.paths["test.src"]), *ENGINE)
     (folder,) = kept(checked)
-    refuse(exported(checked, folder), "exists and is not an earlier export, for it holds config.json", capsys)
+    refuse(exported(checked, folder), "exists and is not an earlier export, because it contains config.json", capsys)
 
 
 def test_an_export_goes_where_a_link_leads_and_into_the_current_folder(checked, tmp_path, monkeypatch):
@@ -434,12 +435,12 @@ def test_an_export_that_translates_otherwise_leaves_nothing(task, run, tmp_path,
     assert "translates only 100.00% of 60 lines of the validation set as the run does" in refused()
     monkeypatch.setattr(parity, "PROMISED", 0.995)
     monkeypatch.setattr(parity, "BLEU_TOLERANCE", -1)
-    assert re.search(r"the export has [\d.]+ BLEU on the validation set and the run [\d.]+, promised", refused())
+    assert re.search(r"the export has [\d.]+ BLEU on the validation set and the run [\d.]+; the limit", refused())
     monkeypatch.setattr(parity, "MIN_LIKENESS", 101)
-    assert "are hardly those of the run any more (" in refused("--quantize", "int8")
+    assert "differ too much from those of the run (" in refused("--quantize", "int8")
     monkeypatch.setattr(ctranslate2_cache, "MAX_DIFFERENCE", 0)
     assert re.search(
-        r"computes other probabilities .*\(log-probabilities differ by [\d.e-]+, allowed is 0\)", refused()
+        r"computes other probabilities .*\(log-probabilities differ by [\d.e-]+, the limit is 0\)", refused()
     )
     assert not output.exists()
     monkeypatch.undo()
@@ -492,8 +493,26 @@ def test_a_further_target_is_a_module_and_an_entry_in_the_table(task, checked, t
     assert {path.name for path in folder.iterdir()} == {"weights", "README.md", "nmt.json"}
     about = json.loads((folder / "nmt.json").read_text())
     assert (about["copy"], about["check"]["same"], about["check"]["searched_again"]) == ("1", 1.0, 0)
+    assert main(["export", checked, "--to", "copy", *lines, "--search", "beam_size=1"]) == 0
+    assert json.loads((folder / "nmt.json").read_text())["search"]["beam_size"] == 1
     refuse(["export", checked, "--to", "copy", "--quantize", "int8"], "copy cannot have such weights; leave", capsys)
     refuse(["export", str(task.folder / "runs" / "rnn"), "--to", "copy"], "only Transformers can be copied", capsys)
+
+
+def test_the_table_of_all_exports_needs_each_translation_of_the_run_once(run, monkeypatch):
+    asked, translate_block = [], parity.translate_block
+    monkeypatch.setattr(parity, "translate_block", lambda *given: asked.append(given) or translate_block(*given))
+    interop, known = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "interop.py")), {}
+    rows = list(interop["measure"](run, "ctranslate2", known))
+    assert [row["weights"] for row in rows] == ["float32", "int8", "float16"]
+    assert len(asked) == len(known) == 2  # with the beam, and greedily
+    assert rows[0]["same"] == rows[0]["greedy"] == 1
+    assert interop["told"](rows[0]).startswith("ctranslate2 4.")
+    [_, _, first, *others] = interop["table"](rows).splitlines()
+    assert re.fullmatch(
+        r"\| ctranslate2 4\S+ \| float32 \| 60 \| 100.0% \| 100.0% (\| \d+\.\d\d ){2}\| \de-\d\d \|", first
+    )
+    assert len(others) == 2
 
 
 def test_refusals(task, run, tmp_path, capsys, monkeypatch):
@@ -501,19 +520,19 @@ def test_refusals(task, run, tmp_path, capsys, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
     (tmp_path / "blank.txt").write_text("\n \n")
-    recurrent = (
-        "CTranslate2 runs Transformers and cannot express a recurrent model (model.type: rnn); translate with PyTorch"
-    )
+    recurrent = "CTranslate2 runs Transformers and cannot express a recurrent model (model.type: rnn); "
     to = ["--to", "ctranslate2"]
     cases = [
-        (["translate", rnn, "-i", source, *ENGINE], recurrent),
-        (["export", rnn, *to], recurrent),
+        (["translate", rnn, "-i", source, *ENGINE], f"{recurrent}use PyTorch: remove --engine"),
+        (["export", rnn, *to], f"{recurrent}export --to onnx"),
+        (["export", run, *to, "--search", "method=sample"], "export with another search: --search method=beam"),
+        (["export", run, *to, "--search", "beams=2"], "search.beams: unknown key"),
         (["translate", run, "-i", source, *ENGINE, "--device", "mps"], "CTranslate2 cannot run on mps here"),
         (["export", run, *to, "-o", str(tmp_path / "full")], "exists and is not an earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt")], "exists and is not an earlier export"),
         (["export", run, *to, "-o", str(tmp_path / "blank.txt" / "a")], "cannot be written: "),
         (["export", run, *to, "--check", str(tmp_path / "none.txt")], "none.txt: no such file"),
-        (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "holds no line to check the export with"),
+        (["export", run, *to, "--check", str(tmp_path / "blank.txt")], "contains no line to check the export with"),
         (["export", "nowhere", *to], "nowhere: no such run"),
     ]
     for arguments, expected in cases:

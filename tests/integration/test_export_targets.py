@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from nmt.cli import main
-from nmt.data.tokenizer import EOS_ID
+from nmt.data.sentencepiece_model import EOS_ID
 from nmt.interop import huggingface, onnx, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs
@@ -105,14 +105,17 @@ def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_
     assert export(task, "two", "argos", tmp_path / "out") == 2
     assert "cannot express tokenizer.joint: false" in capsys.readouterr().err
     assert export(task, "joint", "huggingface", tmp_path / "out", "--quantize", "int8") == 2
-    assert "huggingface cannot have such weights; leave the option out" in capsys.readouterr().err
+    assert "huggingface cannot have such weights; remove the option" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     shutil.copytree(run_of(task, "joint"), tmp_path / "run")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     config["search"] |= {"no_repeat_ngram": 3}
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     assert main(["export", str(tmp_path / "run"), "--to", "huggingface", "-o", str(tmp_path / "out")]) == 2
-    assert "MarianMTModel cannot search as the run does (search.no_repeat_ngram)" in capsys.readouterr().err
+    assert (
+        "MarianMTModel cannot search as the run does (search.no_repeat_ngram: 3); export with another search: --search "
+        "no_repeat_ngram=0"
+    ) in capsys.readouterr().err
 
 
 @installed("transformers")
@@ -226,6 +229,7 @@ def test_what_an_export_to_onnx_lacks_is_one_line(task, tmp_path, monkeypatch, c
     config = yaml.safe_load((run_of(task, "plain") / "config.yaml").read_text(encoding="utf-8"))
     for section, change, words in (
         ("model", {"attention_window": 4}, "cannot express model.attention_window: 4"),
+        ("tokenizer", {"case": "inline"}, "onnx reads text with SentencePiece alone and cannot express tokenizer.case"),
         ("search", {"coverage_penalty": 0.2}, "cannot search as the run does (search.coverage_penalty: 0.2)"),
     ):
         shutil.copytree(run_of(task, "plain"), tmp_path / section)
@@ -234,6 +238,19 @@ def test_what_an_export_to_onnx_lacks_is_one_line(task, tmp_path, monkeypatch, c
         assert main(["export", str(tmp_path / section), "--to", "onnx", "-o", str(tmp_path / "out")]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def check_earlier(task, earlier, folder):
+    """An export that builds on an earlier one is the same but for its weights."""
+    run = Run.open(str(run_of(task, "joint")))
+    lines, own = parity.Lines("here", ["one"], None), load_translator(run)
+    folder.mkdir()
+    onnx.TARGET.write(folder, targets.Exported(run, run.load_config(), own, "float16", lines, earlier))
+    about = [json.loads((each / "model.json").read_text()) for each in (earlier, folder)]
+    assert [each.pop("weights") for each in about] == ["float32", "float16"]
+    assert about[0] == about[1]
+    sizes = [(each / "encoder.onnx").stat().st_size for each in (earlier, folder)]
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 @installed("onnxscript")
@@ -245,6 +262,8 @@ def test_onnxruntime_translates_as_the_run_does(task, tmp_path, weights):
     assert check["lines"] == 40
     assert check["greedy"] >= (0.8 if weights == "int8" else parity.PROMISED_GREEDY)
     assert check["difference"] is None if options else check["difference"] < 1e-4
+    if not options:
+        check_earlier(task, tmp_path / "out", tmp_path / "half")
     # Without nmt and PyTorch
     line = task.paths["valid.src"].read_text(encoding="utf-8").splitlines()[0]
     program = (

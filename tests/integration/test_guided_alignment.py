@@ -111,10 +111,10 @@ def test_links_stay_with_their_pairs(task, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--src", "a"], "--src, --tgt and --gold go together; name all three files"),
+        (["--src", "a"], "--src, --tgt and --gold belong together; name all three files"),
         (["--sentences", "0"], "--sentences 0: must be at least 1"),
         (["--threshold", "2"], "--threshold 2.0: must be above 0 and at most 1"),
-        (["--src", "test.src", "--tgt", "test.tgt", "--gold", "bad"], "bad:2: '0=1' is no link"),
+        (["--src", "test.src", "--tgt", "test.tgt", "--gold", "bad"], "bad:2: '0=1' is not a link"),
         (["--src", "test.src", "--tgt", "test.tgt", "--gold", "short"], "the files have different numbers of lines"),
         (["--src", "test.src", "--tgt", "test.tgt", "--gold", "far"], "line 1: word 99 of the source"),
     ],

@@ -138,7 +138,7 @@ def test_a_fine_tuning_learns_new_pieces_for_unknown_characters(place, monkeypat
     [
         ("none", "init.from: none: no such run, file or folder; runs here: c"),
         ("train.src", "init.from: train.src: is not a model that can be read"),
-        ("store", "init.from: store: holds no model"),
+        ("store", "init.from: store: contains no model"),
         ("", "--from: is empty; name a run"),
     ],
 )
@@ -157,13 +157,23 @@ ERRORS = [
     (["mine", *FILES, "--langs", "en"], "--langs en: give two language codes, such as en-de, or pt-BR:en"),
     (["mine", *FILES, "--langs", "en-de-fr"], "--langs en-de-fr: give two language codes"),
     (["mine", *FILES, "--langs", "en-en"], "--langs en-en: source and target are the same language; name two"),
+    (["mine", *FILES, "--langs", "EN-en"], "--langs EN-en: source and target are the same language; name two"),
+    (["mine", *FILES, "--langs", "zh-Hans-en"], "--langs zh-Hans-en: give two language codes, such as en-de, or"
+     " pt-BR:en with hyphens inside"),
+    (["mine", "a\x07\nb.tsv", *LANGUAGES], "a\\x07\\nb.tsv: the name has a control character; rename it"),
+    (["mine", *FILES, *LANGUAGES, "--time", "0m"], "--time 0m: is too short to train anything; give at least 1m"),
+    (["mine", *FILES, *LANGUAGES, "--time", "9" * 400 + "h"], f"--time {'9' * 400}h: is too long; give at most 365d"),
     (["mine", *LANGUAGES], "name the data: one file, folder or hub id, or two text files"),
-    (["configs/mine.yaml", *FILES, *LANGUAGES], "configs/mine.yaml: is no name; use letters, digits, dots, hyphens and"
-     " underscores; try mine"),
-    (["-", *FILES, *LANGUAGES], "-: is no name; use letters"),
-    (["mine", *FILES, *LANGUAGES, "--time", "10"], "--time 10: is no time; write a number with d, h, m or s, such as"
-     " 30m, 8h or 1h30m"),
-    (["mine", *FILES, *LANGUAGES, "--time", "soon"], "--time soon: is no time"),
+    (["configs/mine.yaml", *FILES, *LANGUAGES], "configs/mine.yaml: is not a valid name; use letters from a to"
+     " z, digits, dots, hyphens and underscores; try mine"),
+    (["-", *FILES, *LANGUAGES], "-: is not a valid name; use letters"),
+    (["Übung für alle", *FILES, *LANGUAGES], "Übung für alle: is not a valid name; use letters from a to z,"
+     " digits, dots, hyphens and underscores; try Ubung-fur-alle"),
+    (["mine", *FILES, *LANGUAGES, "--time", "2h", "30m"], "30m: is a time, not a file; write it after --time, in one"
+     " word such as 1h30m"),
+    (["mine", *FILES, *LANGUAGES, "--time", "10"], "--time 10: is not a duration; write a number with d, h, m or s,"
+     " such as 30m, 8h or 1h30m"),
+    (["mine", *FILES, *LANGUAGES, "--time", "soon"], "--time soon: is not a duration"),
     (["mine", *FILES, *LANGUAGES, "--time", "20s"], "--time 20s: is too short to train anything; give at least 1m"),
     (["mine", *FILES, "test.src", *LANGUAGES], "3 names of data: give one file, folder or hub id, or two text files"),
     (["mine", "train.src", "train.src", *LANGUAGES], "train.src: is given as source and as target; name the file of"
@@ -210,7 +220,7 @@ def test_a_configuration_is_replaced_only_by_force(here, capfd):
 def test_the_name_of_a_run_is_refused(here, capfd):
     (here / "runs/mine/checkpoints/step-00000003").mkdir(parents=True)
     assert main(["init", "mine", *FILES, *LANGUAGES, "--force"]) == 2
-    assert "runs/mine: is a run of this name" in capfd.readouterr().err
+    assert "runs/mine: a run of this name exists" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -237,7 +247,7 @@ def test_times(text, minutes):
 
 @pytest.mark.parametrize("text", ["", "h", "10x", "-5m", "1e3m", "m10", "10m5"])
 def test_no_times(text):
-    with pytest.raises(ConfigError, match="is no time"):
+    with pytest.raises(ConfigError, match="is not a duration"):
         parse_time(text)
 
 
@@ -246,7 +256,7 @@ def test_a_configuration_that_cannot_be_written_is_found_before_the_work(here, m
     assert main(["init", "mine", *FILES, *LANGUAGES]) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith("nmt: configs/mine.yaml: cannot be written: configs is no folder; rename it")
+    assert told.err.startswith("nmt: configs/mine.yaml: cannot be written: configs is not a folder; rename it")
     (here / "configs").unlink()
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert main(["init", "mine", *FILES, *LANGUAGES]) == 2

@@ -35,7 +35,7 @@ def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
     assert out.count("\nhypothesis  ") == 3
     run = task.folder / "runs" / "run"
     assert f"nmt translate {run} " in out
-    for said in ("parameters", "source and", "an epoch", "cpu with 1 threads, fp32", "starting at step 0"):
+    for said in ("parameters", "source and", "epoch  ", "cpu with 1 threads, fp32", "starting at step 0"):
         assert said in caplog.text
 
     # What was scored is what lies in the run, and scores the same by sacreBLEU's own function on the raw files.
@@ -68,7 +68,7 @@ def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
     # A finished run says so and what to do instead; asked for more steps, it goes on.
     assert main(["train", config]) == 0
     again = capsys.readouterr().out
-    assert again.startswith("This run is finished (800 steps). To train it further")
+    assert again.startswith("This run is finished (800 steps). To continue it")
     assert again.endswith(out)
 
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -171,7 +171,7 @@ def test_mistakes_end_in_one_line_and_exit_code_2(task, capsys, tmp_path):
             "cannot be opened",
         ),
         (["evaluate", run, "--set-name", "other"], "no such set in this run; there are: valid, tiny"),
-        (["evaluate", run, "--src", "a"], "--src and --ref go together"),
+        (["evaluate", run, "--src", "a"], "--src and --ref belong together"),
         (["train", config, "--set", "model.d_model=16"], "was started with another configuration (model.d_model is 32"),
         (["config"], "name a configuration file"),
     ]

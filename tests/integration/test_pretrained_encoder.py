@@ -178,8 +178,11 @@ def test_the_encoder_has_its_own_learning_rate(task):
     [
         ({"model.encoder.weights": "nowhere"}, "model.encoder.weights: nowhere: no such folder"),
         ({"model.encoder.weights": "a/b"}, "no such folder; a model of the Hugging Face hub is hf:a/b"),
-        ({"tokenizer.joint": True}, "tokenizer.joint: true: does not go with a pretrained encoder"),
-        ({"tokenizer.sampling": {"method": "batch"}}, "tokenizer.sampling: does not go with a pretrained encoder"),
+        ({"tokenizer.joint": True}, "tokenizer.joint: true: cannot be combined with a pretrained encoder"),
+        (
+            {"tokenizer.sampling": {"method": "batch"}},
+            "tokenizer.sampling: cannot be combined with a pretrained encoder",
+        ),
         (
             {"data.cleaning.max_tokens": 100},
             "the encoder reads at most 62 subwords of a source, and the longest has 100",

@@ -37,7 +37,10 @@ def test_documents_by_the_command(place, caplog):
         command = ["translate", "c", "-i", name, "-o", f"out-{name}", "--protect", *quick]
         assert main([*command, "--split"]) == 0
         assert main(command) == 2
-        assert f"{name}: --split keeps the format of this file; without it, lines are translated" in caplog.messages
+        assert (
+            f"{name}: --split keeps the format of this file; without it, each line is translated as plain text"
+            in caplog.messages
+        )
     subtitles = (place.path / "out-in.srt").read_bytes()
     assert subtitles.startswith(b"\xef\xbb\xbf1\r\n00:00:01,000 --> 00:00:02,000\r\n")
     assert [subtitles.count(each) for each in (b"\r\n", b"\n", b"-->", b"<i>", b"</i>")] == [7, 7, 2, 1, 1]
@@ -52,10 +55,10 @@ def test_documents_by_the_command(place, caplog):
     [
         (["--document-format", "md", "--scores"], "--scores: a document has one translation"),
         (["--document-format", "md", "--no-split"], "--no-split: --document-format splits"),
-        (["--split", "--alignments", "x"], "--alignments: are of whole lines"),
-        (["--protect", "tags,names"], "'names' is no kind of placeholder"),
+        (["--split", "--alignments", "x"], "--alignments: need whole lines"),
+        (["--protect", "tags,names"], "'names' is not a kind of placeholder"),
         (["--protect", "none,tags"], "none stands alone"),
-        (["--document-format", "srt", "--strict", "-i", "bad"], "bad:2: not valid UTF-8, in 1 lines"),
+        (["--document-format", "srt", "--strict", "-i", "bad"], "bad:2: not valid UTF-8 (byte 0xe9 at column 4)"),
         (["--document-format", "html", "-i", "nowhere"], "nowhere: no such file"),
     ],
 )

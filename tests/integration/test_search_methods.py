@@ -117,10 +117,9 @@ def test_settings_that_make_no_sense_are_refused(place, capfd, options, message)
     ("search", "setting"),
     [
         ({"method": "sample", "beam_size": 5}, "search.method: sample"),
-        ({"coverage_penalty": 0.2}, "search.coverage_penalty"),
-        ({"min_length": 3}, "search.min_length"),
-        ({"no_repeat_ngram": 2}, "search.no_repeat_ngram"),
-        ({"copy_unknown": True}, "search.copy_unknown"),
+        ({"coverage_penalty": 0.2, "min_length": 3}, "search.coverage_penalty: 0.2, search.min_length: 3"),
+        ({"no_repeat_ngram": 2}, "search.no_repeat_ngram: 2"),
+        ({"copy_unknown": True}, "search.copy_unknown: True"),
     ],
 )
 def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
@@ -128,8 +127,7 @@ def test_ctranslate2_refuses_what_it_cannot_do(task, search, setting):
     with pytest.raises(ExportError) as error:
         check_expressible(Run(Path("runs/c")), config)
     assert str(error.value) == (
-        f"runs/c: CTranslate2 cannot search as the run does ({setting}); translate with PyTorch: nmt translate, "
-        "without --engine"
+        f"runs/c: CTranslate2 cannot search as the run does ({setting}); use PyTorch: remove --engine"
     )
 
 
@@ -212,7 +210,7 @@ def test_each_translation_begins_with_the_prefix_of_its_line(place, capsys):
 @pytest.mark.parametrize(
     ("files", "options", "message"),
     [
-        ({"p": b"a\n"}, ["--prefix-file", "p"], "p has 1 lines but in has 2; line n of one must go with line n"),
+        ({"p": b"a\n"}, ["--prefix-file", "p"], "p has 1 lines but in has 2; line n of one must match line n"),
         ({"p": b"a\n" * 3}, ["--prefix-file", "p"], "p has 3 lines but in has 2"),
         ({}, ["--prefix-file", "p"], "p: "),
         ({"p": b"\xff\n\n"}, ["--prefix-file", "p"], "p:1: "),
@@ -220,7 +218,7 @@ def test_each_translation_begins_with_the_prefix_of_its_line(place, capsys):
         ({"in": b"one\n"}, ["--jsonl-input"], "in:1: not JSON ("),
         ({"in": b'{"source": "one"}\n\n'}, ["--jsonl-input"], "in:2: not JSON ("),
         ({"in": b'{"source": 1}\n'}, ["--jsonl-input"], "in:1: no text named source"),
-        ({"in": b'{"source": "a", "prefix": ["b"]}\n'}, ["--jsonl-input"], 'in:1: prefix is no text, but ["b"]'),
+        ({"in": b'{"source": "a", "prefix": ["b"]}\n'}, ["--jsonl-input"], 'in:1: prefix must be a string, not ["b"]'),
     ],
 )
 def test_a_prefix_that_cannot_be_read_is_one_line(place, capsys, files, options, message):

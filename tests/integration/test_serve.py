@@ -115,7 +115,7 @@ def expected(run, lines, tmp_path_factory) -> list[list[str]]:
 def test_shape_of_one_text_and_of_a_list(client, lines, expected):
     one = client.translate(lines[3])
     [warning] = one.pop("warnings")  # the model is hardly trained
-    assert warning.startswith("translation reached its limit of length, it may be cut (")
+    assert warning.startswith("translation reached its length limit, it may be cut (")
     assert one == {"translatedText": expected[3][0]}
     several = client.translate([lines[3], "", lines[5]], alternatives=1, format="text", api_key="")
     assert several["translatedText"] == [expected[3][0], "", expected[5][0]]

@@ -22,9 +22,9 @@ def visit(chromium, client):
     """Open the page; its script raises nothing, and it asks for nothing but this server."""
     troubles, contexts = [], []
 
-    def opened(width: int = 1280, scheme: str = "light", port: int = client.port):
-        start = f"http://127.0.0.1:{port}/"
-        context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    def opened(width: int = 1280, scheme: str = "light", port: int = client.port, touch: bool = False):
+        start, size = f"http://127.0.0.1:{port}/", {"width": width, "height": 844}
+        context = chromium.new_context(viewport=size, color_scheme=scheme, has_touch=touch, is_mobile=touch)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         contexts.append(context)
         tab = context.new_page()
@@ -54,6 +54,16 @@ def test_translates_as_you_type_sentence_by_sentence(visit, client):
     tab.fill("#text", "")
     expect(tab.locator("#sentences > li")).to_have_count(0)
     expect(tab.locator("#copy")).to_be_disabled()
+
+
+def test_abbreviations_end_no_sentence(visit):
+    tab = visit()
+    tab.fill("#text", "Mr. One of the U.S. Army saw J. Two at 5 p.m. on Monday. Three e.g. four. No. Five")
+    sources = tab.locator("#sentences .source")
+    expect(sources).to_have_count(4)
+    assert sources.all_text_contents() == [
+        "Mr. One of the U.S. Army saw J. Two at 5 p.m. on Monday.", "Three e.g. four.", "No.", "Five",
+    ]  # fmt: skip
 
 
 def test_another_translation_can_be_chosen_and_copied_with_the_line_breaks(visit, client):
@@ -86,6 +96,15 @@ def test_attention_under_the_pointer_and_by_the_keyboard(visit, client):
     assert tab.locator(".source span").evaluate_all(shown) == weights[words.count() - 1]
     tab.keyboard.press("Escape")
     assert tab.locator(".source span").evaluate_all(shown) == [0] * 4
+
+
+def test_attention_under_a_finger(visit):
+    tab = visit(390, touch=True)
+    tab.fill("#text", "one two three")
+    word = tab.locator(".target span").first
+    word.tap()
+    expect(word).to_have_class("on")
+    expect(tab.locator(".source span")).to_have_count(4)
 
 
 def test_an_error_is_shown_and_goes_away(visit):

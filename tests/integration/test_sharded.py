@@ -47,7 +47,7 @@ UPDATES = 3
 def build(path, ranks):
     config = load_config(path)
     run, prepared = Run(config.run_dir), pipeline.prepare(config)
-    place = pipeline._set_up(config.train, ranks)
+    place = pipeline.set_up(config.train, ranks)
     return pipeline.build_trainer(config, run, prepared, place)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.data import tokenizer
+from nmt.data import tokenizer_training
 from nmt.evaluation.results import Results
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
@@ -192,7 +192,8 @@ def test_signals_all_over_a_whole_training(task, monkeypatch, capsys):
 
     for owner, name in (
         (logging.StreamHandler, "emit"), (Ranks, "pulse"), (Updater, "loss"), (Trainer, "save"),
-        (tokenizer, "_run_trainer"), (pipeline, "encode_corpus"), (checkpoints, "save_model"), (Results, "store"),
+        (tokenizer_training, "_run_trainer"), (pipeline, "encode_corpus"), (checkpoints, "save_model"),
+        (Results, "store"),
     ):  # fmt: skip
         before(owner, name)
     command = ["train", str(task.config_file("transformer", "broken", train=section))]
@@ -219,7 +220,7 @@ def test_nothing_is_lost_when_the_final_evaluation_is_interrupted(task, monkeypa
     lines = capsys.readouterr().err.splitlines()
     run = Run(task.folder / "runs" / "run")
     assert [line for line in lines if line.startswith("nmt: ")] == [
-        f"nmt: stopped by SIGTERM after the training; {run.path} holds all of it, and the same command evaluates it"
+        f"nmt: stopped by SIGTERM after the training; {run.path} has all of it; run the same command to evaluate it"
     ]
     model = (run.model / "model.safetensors").read_bytes()
     assert main(["train", path]) == 0
@@ -234,9 +235,9 @@ def test_preparing_ends_at_once_and_leaves_nothing_half_written(task, monkeypatc
         os.kill(os.getpid(), signal.SIGHUP)
         yield "never read"
 
-    run_trainer = tokenizer._run_trainer
+    run_trainer = tokenizer_training._run_trainer
     with monkeypatch.context() as patch:
-        patch.setattr(tokenizer, "_run_trainer", lambda *args: run_trainer(*args[:3], interrupted()))
+        patch.setattr(tokenizer_training, "_run_trainer", lambda *args: run_trainer(*args[:3], interrupted()))
         assert main(["prepare", path]) == 129
     assert capsys.readouterr().err.splitlines()[-1] == "nmt: stopped by SIGHUP"
     assert [found.name.split("-")[0] for found in (task.folder / "store").iterdir() if found.is_dir()] == ["corpus"]

@@ -89,7 +89,7 @@ def test_a_failed_point_does_not_lose_the_others(task, inside, capsys) -> None:
     assert sweep(task, "--grid", f"data.train={missing},{given}") == 1
     out, err = capsys.readouterr()
     assert "missing" in err
-    assert "failed and left out of the comparison" in err.splitlines()[-1]
+    assert "failed, and not part of the comparison" in err.splitlines()[-1]
     assert "tiny: 20 sentences" in out
     assert list(made(task).values()) == [4]
 
@@ -108,7 +108,7 @@ def test_a_stopped_sweep_resumes(task, monkeypatch, capfd) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 128 + signal.SIGTERM
-    assert "the same command resumes the sweep" in capfd.readouterr().err
+    assert "run the same command to resume the sweep" in capfd.readouterr().err
     assert not in_use(run)  # the training has ended with the sweep
     step = row_of(run, run.parent).steps
     assert 0 < step < 5000
@@ -136,8 +136,8 @@ def test_other_searches_share_a_training(task, inside, capsys) -> None:
         (["--grid", "model.atention=dot"], "model.atention: unknown key; did you mean model.attention?"),
         (["--grid", "model.attention=dot,dots"], "model.attention"),
         (["--grid", "model.attention"], "--grid model.attention: must be key=value,value"),
-        (["--grid", "model.attention=dot,dot"], "the value dot comes twice"),
-        (["--grid", "model.attention=dot", "model.attention=none"], "model.attention comes twice"),
+        (["--grid", "model.attention=dot,dot"], "the value dot is given twice"),
+        (["--grid", "model.attention=dot", "model.attention=none"], "model.attention is given twice"),
         (["--grid", "model.attention={a"], "not valid YAML"),
         (["--grid", "seed=1,2"], "use --seeds N"),
         (["--grid", "name=a,b"], "the sweep names its runs"),

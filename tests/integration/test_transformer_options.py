@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 
 from nmt import pipeline
 from nmt.cli import main
-from nmt.data.tokenizer import BOS_ID
+from nmt.data.sentencepiece_model import BOS_ID
 from nmt.run.differences import differences
 from tests.conftest import MODELS
 from tests.runs import train_through_kills

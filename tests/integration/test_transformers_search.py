@@ -14,6 +14,7 @@ from nmt.config.search import SearchConfig
 from nmt.interop import huggingface
 from nmt.models.transformer import Transformer
 from nmt.run.directory import Run
+from nmt.search.sampling import Sampling, gumbel, mixed
 from nmt.translation.loading import load_translator
 from nmt.translation.pytorch import TorchEngine
 from tests.conftest import Task
@@ -103,3 +104,32 @@ def test_the_search_finds_what_transformers_generates(models, name, prefix) -> N
     )
     assert [row[0].tokens for row in found] == expected
     assert len({len(row) for row in expected}) > 2  # of several lengths
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
+def test_the_best_hypotheses_are_those_that_transformers_generates(models, alpha) -> None:
+    model, tokenizer, theirs = models
+    given, width = sources(tokenizer, 20), 4
+    search = SearchConfig(length_penalty="average", alpha=alpha, beam_size=width)
+    found = TorchEngine(model, tokenizer, search, torch.device("cpu")).search(given, [LIMIT] * len(given), width)
+    settings = {"num_beams": width, "num_return_sequences": width, "length_penalty": alpha}
+    expected = generated(theirs, tokenizer, given, settings)
+    assert [one.tokens for row in found for one in row] == expected
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
+@pytest.mark.parametrize(("top_k", "top_p"), [(None, 1.0), (1, 1.0), (5, 1.0), (None, 0.9), (None, 0.3), (6, 0.8)])
+def test_samples_are_drawn_among_the_tokens_of_transformers(temperature, top_k, top_p) -> None:
+    """Under the same noise, the draw is the best of the tokens that the filters of transformers leave."""
+    from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    rows, vocabulary = 500, 40
+    logits = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(1)) * 2
+    left = TemperatureLogitsWarper(temperature)(None, logits.clone())
+    left = left if top_k is None else TopKLogitsWarper(top_k)(None, left)
+    left = TopPLogitsWarper(top_p)(None, left)
+    streams = mixed(torch.arange(rows))
+    expected = (left + gumbel(streams.unsqueeze(1), torch.arange(vocabulary))).argmax(-1)
+    method = Sampling(SearchConfig(method="sample", temperature=temperature, top_k=top_k, top_p=top_p))
+    assert method.draw(logits, streams).tolist() == expected.tolist()
+    assert (left > -torch.inf).sum() < rows * vocabulary or (top_k, top_p) == (None, 1.0)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HELP = "show what a trained run attends to, as a page for a browser"
+HELP = "write a page of attention maps of a trained run"
 PAGE = "attention.html"
 METHODS: tuple[Method, ...] = ("gradient", "erase", "norm")
 TITLES: dict[Method | None, str] = {
@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_run()
     parser.add_argument("sentences", metavar="SENTENCE", nargs="*", default=[], help="source sentences")
     parser.words = "sentences"
-    parser.add_argument("-f", "--file", metavar="FILE", help="file with a source sentence per line")
+    parser.add_argument("-f", "--file", metavar="FILE", help="file of source sentences, one per line")
     text = f"page to write (.html), or an image of one map (.png, .svg, .pdf); default: {PAGE}"
     parser.add_argument("-o", "--output", metavar="FILE", default=PAGE, help=text)
     parser.add_tags()
@@ -47,7 +47,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
     parser.add_argument("--nbest", type=int, metavar="N", help="hypotheses of each sentence (default: the whole beam)")
     parser.add_argument(
-        "--self", dest="self_maps", action="store_true", help="the self-attention of a Transformer, too"
+        "--self", dest="self_maps", action="store_true", help="also show the self-attention of a Transformer"
     )
     text = "contributions of the source by this method, beside attention; give it again for another"
     parser.add_choice("--method", "--method", METHODS, action="append", default=[], help=text)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_counts(arguments.beam_size, arguments.nbest)
     if arguments.checkpoints and arguments.nbest not in (None, 1):
-        raise DataError(f"--nbest {arguments.nbest}: --checkpoints shows one hypothesis; leave --nbest out")
+        raise DataError(f"--nbest {arguments.nbest}: --checkpoints shows one hypothesis; remove --nbest")
     opened = Run.open(arguments.run)
     lines = _lines(arguments)
     as_page = Path(arguments.output).suffix.lower() in ("", ".html", ".htm")
@@ -94,7 +94,7 @@ def _lines(arguments: argparse.Namespace) -> list[str]:
         with reading_lines(arguments.file) as read:
             lines += [line for line in read if line.strip()]
         if not lines:
-            raise DataError(f"{arguments.file}: holds no sentence; write one per line")
+            raise DataError(f"{arguments.file}: contains no sentences; write one per line")
     if not lines:
         raise DataError(f'no sentence; give one or more (nmt attention {arguments.run} "..."), or a file with --file')
     return lines

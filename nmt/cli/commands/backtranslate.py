@@ -11,18 +11,18 @@ from nmt.cli.synthetic import add_output, output_of, report
 from nmt.errors import DataError
 from nmt.runtime import garbage
 
-HELP = "translate monolingual target text back with a run of the reverse direction, for training"
+HELP = "back-translate monolingual target text with a run of the reverse direction"
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
-    text = "text in the language that the run translates from, a sentence per line; plain or compressed"
+    text = "text in the source language of the run, one sentence per line; plain or compressed"
     parser.add_argument("--mono", metavar="FILE", required=True, help=text)
     add_output(parser)
     parser.add_ensemble()
-    text = "skip pairs whose synthetic side has a lower mean log-probability per subword (nmt score --mean)"
+    text = "skip pairs whose synthetic source has a lower mean log-probability per subword (nmt score --mean)"
     parser.add_argument("--min-score", type=float, metavar="X", help=text)
-    parser.add_argument("--scores", action="store_true", help="write that score beside each pair")
+    parser.add_argument("--scores", action="store_true", help="write the mean log-probability of each synthetic source")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.min_score is not None and not math.isfinite(arguments.min_score):
         raise DataError(f"--min-score {arguments.min_score}: must be a number, such as -1.5")
     if arguments.engine != "pytorch" and (arguments.scores or arguments.min_score is not None):
-        raise DataError(f"--scores, --min-score: --engine {arguments.engine} scores nothing; leave --engine out")
+        raise DataError(f"--scores, --min-score: --engine {arguments.engine} gives no scores; remove --engine")
     opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     data = opened.load_config().data
     output, share = output_of(arguments, (data.tgt_lang, data.src_lang))

@@ -1,4 +1,4 @@
-"""``nmt check``: what may be wrong with data and settings, before a training spends hours on them."""
+"""``nmt check``: check data and settings before a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ HELP = "check data and settings before training: misalignment, noise, memory, ti
 
 def add_arguments(parser: Parser) -> None:
     parser.add_config()
-    parser.add_argument("--data-only", action="store_true", help="do not train the tokenizer, and measure nothing")
+    parser.add_argument(
+        "--data-only", action="store_true", help="only check the data: do not train the tokenizer, and measure nothing"
+    )
     parser.add_argument("--html", metavar="FILE", help="also write the report as one HTML page")
 
 
@@ -33,10 +35,10 @@ def run(arguments: argparse.Namespace) -> None:
         findings = check_data(config.data, config.seed)
         print(report.text(findings, width), flush=True)
         if not arguments.data_only:
-            from nmt import pipeline
+            from nmt import preflight
 
             garbage.resume()
-            more = pipeline.measure(config)
+            more = preflight.measure(config)
             print(report.text(more, width))
             findings += more
         print(f"\n{report.summary(findings)}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nmt.evaluation.comparison import Comparison
     from nmt.run.directory import Run
 
-HELP = "compare groups of evaluated runs: means, significance, kinds of sentences"
+HELP = "compare groups of evaluated runs: means, significance tests, scores by kind of sentence"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse bins that are none, and files that cannot be written, before the work.
+    """Check ``--lengths`` and the output files before the comparison.
 
     Raises:
         DataError: the ends of bins do not increase, a name is empty, two options name one file, or the plot has another
@@ -108,7 +108,7 @@ def outputs(arguments: argparse.Namespace) -> Iterator[Callable[[Comparison], No
 
 
 def _sides(words: list[str]) -> list[list[str]]:
-    """The names between the partings.
+    """The groups of names that ``--`` separates.
 
     Raises:
         RunError: a group is empty, or there is only one.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nmt.run.directory import Run
     from nmt.translation.ensembles import Others
 
-HELP = "let a trained run teach a smaller model: its translations of the training data, or its probabilities"
+HELP = "write training data for a smaller model: translations or probabilities of a trained run"
 CHOICES = ["score", "bleu", "chrf"]
 # Options without an effect on word level
 SEQUENCES = ("source", "reference", "candidates", "dataset", "choose", "nbest", "langs", "search", "beam_size", "tag")
@@ -24,16 +24,16 @@ SEARCHES = ("search", "beam_size", "nbest", "tag", "source", "dataset")  # optio
 
 
 def add_arguments(parser: Parser) -> None:
-    text = "run directory of the teacher, or its name; several are one teacher, their average"
+    text = "run directory of the teacher, or its name; several runs form an ensemble"
     parser.add_argument("runs", metavar="RUN", nargs="*", default=[], help=text)
     parser.words = "runs"
-    text = "what several runs average (default: probability); log_probability: the geometric mean"
+    text = "average of several runs (default: probability); log_probability: the geometric mean"
     parser.add_choice("--ensemble-average", "ensemble_average", ["probability", "log_probability"], help=text)
     add_output(parser)
     text = "file to translate, a sentence per line (default: the training sources of the run)"
     parser.add_argument("--source", metavar="FILE", help=text)
-    parser.add_argument("--dataset", metavar="NAME", help="one dataset of the list in the run's data.train")
-    text = "file with the translations of people, line by line, for --choose"
+    parser.add_argument("--dataset", metavar="NAME", help="use one dataset of the run's data.train")
+    text = "file with reference translations, line by line, for --choose"
     parser.add_argument("--reference", metavar="FILE", help=text)
     text = "choose among these translations instead of searching: a file of nmt translate --jsonl --nbest N"
     parser.add_argument("--candidates", metavar="FILE", help=text)
@@ -45,7 +45,7 @@ def add_arguments(parser: Parser) -> None:
 
     text = "store the most probable tokens at each target of the training data (train.terms.distillation) in a folder"
     parser.add_argument("--word-level", action="store_true", help=text)
-    parser.add_argument("--top-k", type=int, metavar="K", help="tokens that --word-level stores (default: 8)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="number of tokens that --word-level stores (default: 8)")
     text = "configuration of the student, whose training data --word-level reads (default: those of the run)"
     parser.add_argument("--config", metavar="CONFIG", help=text)
 
@@ -58,13 +58,13 @@ def run(arguments: argparse.Namespace) -> None:
     for option in ("top_k", "config"):
         if getattr(arguments, option) is not None:
             raise DataError(
-                f"--{option.replace('_', '-')}: has no effect without --word-level; add it, or leave this out"
+                f"--{option.replace('_', '-')}: has no effect without --word-level; add it, or remove this option"
             )
     if arguments.candidates is not None:
         _choose(arguments)
         return
     if arguments.runs and arguments.langs is not None:
-        raise DataError(f"--langs {arguments.langs}: the run has its languages; leave --langs out")
+        raise DataError(f"--langs {arguments.langs}: the languages are those of the run; remove --langs")
     _translate(arguments)
 
 
@@ -89,11 +89,11 @@ def _translate(arguments: argparse.Namespace) -> None:
     data = config.data
     choice = _choice(arguments, config.evaluation, data.tgt_lang)
     if arguments.source is not None and arguments.dataset is not None:
-        raise DataError("--dataset: --source names a file; leave one of the two out")
+        raise DataError("--dataset: cannot be combined with --source; use only one of them")
     if arguments.source is None:
         for option in ("reference", "tag"):
             if getattr(arguments, option):
-                raise DataError(f"--{option}: the training pairs have their own; leave it out, or give --source")
+                raise DataError(f"--{option}: is only for --source; the training pairs have their own")
     output, share = output_of(arguments, (data.src_lang, data.tgt_lang))
     # Load
     from nmt.augment.distillation import distil, file_lines, training_lines
@@ -125,9 +125,9 @@ def _store(arguments: argparse.Namespace) -> None:
 
     for option in SEQUENCES:
         if getattr(arguments, option):
-            raise DataError(f"--{option.replace('_', '-')}: has no effect on --word-level; leave it out")
+            raise DataError(f"--{option.replace('_', '-')}: has no effect with --word-level; remove it")
     if arguments.engine != "pytorch":
-        raise DataError(f"--word-level: --engine {arguments.engine} gives no probabilities; leave --engine out")
+        raise DataError(f"--word-level: --engine {arguments.engine} gives no probabilities; remove --engine")
     opened, others = _members(arguments)
     from nmt.augment.output import check_parent
     from nmt.augment.parts import Share
@@ -154,7 +154,7 @@ def _choose(arguments: argparse.Namespace) -> None:
 
     for option in SEARCHES:
         if getattr(arguments, option):
-            raise DataError(f"--{option.replace('_', '-')}: has no effect on --candidates; leave it out")
+            raise DataError(f"--{option.replace('_', '-')}: has no effect with --candidates; remove it")
     evaluation = EvaluationConfig()
     if arguments.runs:
         from nmt.run.directory import Run
@@ -191,7 +191,7 @@ def _choice(arguments: argparse.Namespace, evaluation: Any, language: str) -> Ch
     if by in BY_REFERENCE and lacks:
         raise DataError(f"--choose {by}: needs the translations of people; name their file with --reference")
     if by not in BY_REFERENCE and arguments.reference is not None:
-        raise DataError("--reference: has no effect with --choose score; add --choose bleu or chrf, or leave it out")
+        raise DataError("--reference: has no effect with --choose score; add --choose bleu or chrf, or remove it")
 
     def refuse(line: str) -> None:
         if by == "bleu" and line.startswith("warning: "):

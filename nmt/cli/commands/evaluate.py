@@ -25,8 +25,8 @@ HELP = "score a trained run with sacreBLEU"
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--set-name", metavar="NAME", help="only this test set (or valid)")
-    chosen.add_argument("--src", metavar="FILE", help="a source file, with --ref")
+    chosen.add_argument("--set-name", metavar="NAME", help="score only this test set (or valid)")
+    chosen.add_argument("--src", metavar="FILE", help="source file, with --ref")
     text = "reference translations of --src; several files: each sentence has several references"
     parser.add_argument("--ref", metavar="FILE", nargs="+", action="extend", help=text)
     parser.add_tags()
@@ -45,12 +45,14 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.run.directory import Run
     from nmt.translation.ensembles import Others
 
+    # Options
     require_output(", so that the scores would not be shown; redirect it to a file (> FILE)")
     if (arguments.src is None) != (arguments.ref is None):
-        raise DataError("--src and --ref go together: one file of sources, one or more of references")
+        raise DataError("--src and --ref belong together: one file of sources, one or more of references")
     if arguments.tag and arguments.src is None:
-        raise DataError("--tag: goes with --src and --ref; a test set has its tag in the configuration (data.test)")
+        raise DataError("--tag: needs --src and --ref; a test set has its tag in the configuration (data.test)")
     opened, others = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
+    # Scores
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.config.load import search_overrides
@@ -74,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     else:
         found = pipeline.evaluate(opened, arguments.set_name, overrides, arguments.robust, others, metrics=learned)
+    # Output
     originals = list(found)[:: 1 + len(VARIANTS)] if arguments.robust else list(found)
     print(scores.table({name: found[name].scores for name in originals}))
     kinds = {"valid": "validation"} if arguments.src is None else {}
@@ -84,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     if stored := [str(one.stored) for one in found.values() if one.stored is not None]:
         print(f"\nstored in {', '.join(stored)}")
     if opened.load_config().model.attends:
-        print(f"next: {next_steps.attention(arguments.run)} makes a page of what the model attends to")
+        print(f"next: {next_steps.attention(arguments.run)} writes a page of attention maps")
 
 
 def _losses(name: str, found: Mapping[str, Evaluated]) -> str:
@@ -108,7 +111,7 @@ def _columns(src: str, refs: Sequence[str]) -> list[list[str]]:
             found.append(list(lines))
         if len(found[-1]) != len(found[0]):
             raise DataError(
-                f"{src} has {len(found[0])} lines but {path} has {len(found[-1])}; line n of one must go with line n "
+                f"{src} has {len(found[0])} lines but {path} has {len(found[-1])}; line n of one must match line n "
                 "of the other"
             )
     return found

@@ -10,16 +10,19 @@ from nmt.interop.targets import TARGETS
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 
-HELP = "write a trained run for use in another program, and verify it"
+HELP = "export a trained run for another program, and verify the export"
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
-    parser.add_choice("--to", "to", [*TARGETS], required=True, help="program to write it for")
+    parser.add_choice("--to", "to", [*TARGETS], required=True, help="target program")
     weights = dict.fromkeys(each for listed in TARGETS.values() for each in listed.weights)
     parser.add_choice("--quantize", "quantize", [*weights], help="smaller weights (default: float32)")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to make (default: RUN/export/...)")
-    parser.add_argument("--check", metavar="FILE", help="source lines to compare on (default: the validation set)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="folder to write (default: RUN/export/...)")
+    parser.add_argument(
+        "--check", metavar="FILE", help="file of source lines to verify on (default: the validation set)"
+    )
+    parser.add_search()
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,11 +30,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     opened = Run.open(arguments.run)
     with showing("loading PyTorch", unit=""):
+        from nmt.config.load import search_overrides
         from nmt.interop.export import export
 
     garbage.resume()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
-    folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check)
+    search = search_overrides(arguments.search)
+    folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check, search)
     if found is not None:
         print(found.summary())
     print(f"exported to {folder}; its README.md says how to use it")

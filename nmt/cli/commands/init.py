@@ -8,31 +8,32 @@ import re
 import shlex
 import shutil
 import sys
-import textwrap
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.advice import minutes_of
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
-from nmt.errors import ConfigError, SettingsError
+from nmt.errors import ConfigError, DataError
 from nmt.runtime import garbage
-from nmt.text.width import cut
+from nmt.text.width import cut, wrap
 
 if TYPE_CHECKING:
     from nmt.starting.choose import NewModel, Request
     from nmt.starting.finetune import Base, Tuned
-    from nmt.starting.material import Languages, Material
+    from nmt.starting.material import Files, Languages, Material
 
 HELP = "write a configuration for your data: vocabulary, model and schedule by size, device and time"
 
 FOLDER = Path("configs")
 DEFAULT_TIME = "8h"
 SHORTEST = 1.0  # minutes
-_UNITS = {"d": 1440.0, "h": 60.0, "m": 1.0, "min": 1.0, "s": 1 / 60}
-_TIME = re.compile(rf"(?:\d+(?:\.\d+)?(?:{'|'.join(sorted(_UNITS, reverse=True))}))+")
+LONGEST = 365  # days
 _FEW = 10_000  # pairs
+_NARROWEST = 20  # columns of text on a narrow terminal
 
 
 def add_arguments(parser: Parser) -> None:
@@ -43,9 +44,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("data", metavar="DATA", nargs="*", help=text)
     parser.words = "data"
-    parser.add_argument(
-        "--langs", metavar="SRC-TGT", help="codes of the languages: en-de; with hyphens inside: pt-BR:en"
-    )
+    parser.add_argument("--langs", metavar="SRC-TGT", help="language codes: en-de; with hyphens inside: pt-BR:en")
     text = f"time for the training: 30m, 8h, 1h30m, 2d (default: {DEFAULT_TIME}); it ends earlier if the data need less"
     parser.add_argument("--time", default=DEFAULT_TIME, help=text)
     text = "validation data, as DATA; without them, a part of the training data is held out"
@@ -66,14 +65,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "name the data: one file, folder or hub id, or two text files: nmt init NAME train.en train.de"
         )
+    if late := next((word for word in arguments.data if minutes_of(word) and not os.path.exists(word)), None):
+        raise ConfigError(f"{late}: is a time, not a file; write it after --time, in one word such as 1h30m")
     _check_text([*arguments.data, *(arguments.valid or []), *(word for words in arguments.test for word in words)])
     languages = _languages(arguments.langs, arguments.data)
     # Data
-    from nmt.starting.material import read_material, source_of, text_source
+    from nmt.starting.material import files_source, read_material, source_of
 
     base = _base(arguments.start, languages)
     parts = _parts(arguments, languages)
-    source = text_source(parts["train"]) if parts else source_of(arguments.data, languages)
+    source = files_source(parts["train"], languages) if parts else source_of(arguments.data, languages)
     with _advised(source, languages):
         material = read_material(source, languages)
     request = _request(arguments, languages, minutes, material, parts)
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(path, text)
     print(f"\n{path}: expected on {described}")
     for line in expectations(choice, described):
-        print("\n".join(_wrapped(line, 2, 11)))
+        print("\n".join(_wrapped(line, 2, 9)))
     print(f"Next:\n  {next_command}")
 
 
@@ -145,17 +146,18 @@ def _path(name: str, force: bool) -> Path:
     fields = Config.model_fields
     allowed = next(item.pattern for item in fields["name"].metadata if hasattr(item, "pattern"))
     if not re.fullmatch(allowed, name):
-        stem = Path(name).stem
+        plain = unicodedata.normalize("NFKD", Path(name).stem).encode("ascii", "ignore").decode()
+        stem = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-._")
         hint = f"; try {stem}" if re.fullmatch(allowed, stem) else ""
-        raise ConfigError(f"{name}: is no name; use letters, digits, dots, hyphens and underscores{hint}")
+        raise ConfigError(
+            f"{name}: is not a valid name; use letters from a to z, digits, dots, hyphens and underscores{hint}"
+        )
     path = FOLDER / f"{name}.yaml"
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists; choose another name, or replace it with --force")
     run = Run(Path(fields["runs"].default) / name)
     if run.started:
-        raise ConfigError(
-            f"{run.path}: is a run of this name, which another configuration cannot continue; choose another name"
-        )
+        raise ConfigError(f"{run.path}: a run of this name exists; choose another name")
     return path
 
 
@@ -167,10 +169,10 @@ def _check_writable(path: Path) -> None:
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     shown = os.path.relpath(folder)
     if not folder.is_dir():
-        raise ConfigError(f"{path}: cannot be written: {shown} is no folder; rename it, or run nmt init elsewhere")
+        raise ConfigError(f"{path}: cannot be written: {shown} is not a folder; rename it, or run nmt init elsewhere")
     if not os.access(folder, os.W_OK | os.X_OK):
         where = "this folder" if shown == "." else f"the folder {shown}"
-        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a folder of yours")
+        raise ConfigError(f"{path}: cannot be written: {where} is read-only; run nmt init in a writable folder")
 
 
 def parse_time(text: str) -> float:
@@ -179,13 +181,15 @@ def parse_time(text: str) -> float:
     Raises:
         ConfigError: it is none, or too short.
     """
-    compact = text.replace(" ", "").lower()
-    if not _TIME.fullmatch(compact):
-        raise ConfigError(f"--time {text}: is no time; write a number with d, h, m or s, such as 30m, 8h or 1h30m")
-    found = re.findall(r"([\d.]+)([a-z]+)", compact)
-    minutes = sum(float(number) * _UNITS[unit] for number, unit in found)
+    minutes = minutes_of(text)
+    if minutes is None:
+        raise ConfigError(
+            f"--time {text}: is not a duration; write a number with d, h, m or s, such as 30m, 8h or 1h30m"
+        )
     if minutes < SHORTEST:
         raise ConfigError(f"--time {text}: is too short to train anything; give at least {SHORTEST:.0f}m")
+    if minutes > 1440 * LONGEST:
+        raise ConfigError(f"--time {text}: is too long; give at most {LONGEST}d")
     return minutes
 
 
@@ -206,7 +210,7 @@ def _languages(text: str | None, data: Sequence[str]) -> Languages:
     codes_given = text.split(":" if ":" in text else "-")
     if len(codes_given) != 2 or not all(re.fullmatch(r"[A-Za-z][\w-]*", code) for code in codes_given):
         raise ConfigError(f"--langs {text}: give two language codes, such as en-de, or pt-BR:en with hyphens inside")
-    if codes_given[0] == codes_given[1]:
+    if codes_given[0].lower() == codes_given[1].lower():
         raise ConfigError(f"--langs {text}: source and target are the same language; name two")
     return Languages(*codes_given)
 
@@ -223,15 +227,17 @@ def _check_text(words: Sequence[str]) -> None:
         except UnicodeEncodeError:
             shown = word.encode(errors="backslashreplace").decode()
             raise ConfigError(f"{shown}: the name is not UTF-8; rename it") from None
+        if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in word):
+            raise ConfigError(f"{ascii(word)[1:-1]}: the name has a control character; rename it")
 
 
-def _parts(arguments: argparse.Namespace, languages: Languages) -> dict[str, list[tuple[str, str]]]:
+def _parts(arguments: argparse.Namespace, languages: Languages) -> dict[str, list[Files]]:
     """The files of a folder for training, validation and test, by their names; empty if they are given as options."""
     from nmt.starting.material import parts_of
 
     found = {} if arguments.valid or arguments.test else parts_of(arguments.data, languages)
-    for part, pairs in found.items():
-        print(f"{arguments.data[0]}: {part}: {', '.join(f'{src} and {tgt}' for src, tgt in pairs)}")
+    for part, named in found.items():
+        print(f"{arguments.data[0]}: {part}: {', '.join(map(' and '.join, named))}")
     return found
 
 
@@ -240,7 +246,7 @@ def _request(
     languages: Languages,
     minutes: float,
     material: Material,
-    parts: Mapping[str, Sequence[tuple[str, str]]],
+    parts: Mapping[str, Sequence[Files]],
 ) -> Request:
     """What is asked for, after a look at the validation and test data.
 
@@ -248,11 +254,11 @@ def _request(
         parts: the files of the parts, as :func:`_parts` finds them.
     """
     from nmt.starting.choose import Request
-    from nmt.starting.material import count_pairs, source_of, text_source
+    from nmt.starting.material import count_pairs, files_source, source_of
 
     valid = source_of(arguments.valid, languages) if arguments.valid else None
     if "valid" in parts:
-        valid = text_source(parts["valid"])
+        valid = files_source(parts["valid"], languages)
     count = 0
     if valid is not None:
         with _advised(valid, languages):
@@ -274,7 +280,7 @@ def _advised(source: Any, languages: Languages) -> Iterator[None]:
 
     try:
         yield
-    except SettingsError as error:
+    except DataError as error:
         raise advised(error, source, languages) from None
 
 
@@ -303,12 +309,16 @@ def _command(arguments: argparse.Namespace) -> str:
     return " ".join(shlex.join(words).split())
 
 
-def _wrapped(text: str, indent: int = 0, later: int = 0) -> list[str]:
-    """The lines of a text on a terminal, the first and the later ones indented; one line elsewhere."""
+def _wrapped(text: str, indent: int = 0, label: int = 0) -> list[str]:
+    """The lines of a text on a terminal, indented, the later ones below the text after a label of ``label`` columns.
+
+    Elsewhere one line.
+    """
     if not sys.stdout.isatty():
         return [f"{' ' * indent}{text}"]
-    width = shutil.get_terminal_size().columns
-    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * later)
+    first, body = text[:label], text[label:]
+    width = max(_NARROWEST, shutil.get_terminal_size().columns - indent - label)
+    return [f"{' ' * indent}{' ' * label if place else first}{line}" for place, line in enumerate(wrap(body, width))]
 
 
 def _shown(material: Material, from_scratch: bool) -> str:

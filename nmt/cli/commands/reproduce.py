@@ -9,7 +9,7 @@ from nmt.errors import NotReproduced
 from nmt.runtime import garbage
 from nmt.runtime.streams import require_output
 
-HELP = "train a finished run again and compare: the same translations, scores and weights"
+HELP = "train a finished run again, and compare translations, scores and weights"
 
 
 def add_arguments(parser: Parser) -> None:

@@ -17,10 +17,10 @@ HELP = "list runs with model, steps, scores and state"
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="where the runs are (default: runs)")
+    parser.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="comma-separated, with a heading")
-    form.add_argument("--json", action="store_true", help="one JSON list of objects")
+    form.add_argument("--csv", action="store_true", help="print CSV with a header")
+    form.add_argument("--json", action="store_true", help="print a JSON list of objects")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -30,9 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.folder)
     if not arguments.folder or not folder.is_dir():
         why = "is not a folder" if arguments.folder and folder.exists() else "no such folder"
-        raise RunError(
-            f"{arguments.folder or 'DIR is empty'}: {why}; name the folder that holds the runs: nmt runs DIR"
-        )
+        raise RunError(f"{arguments.folder or 'DIR is empty'}: {why}; name the folder of the runs: nmt runs DIR")
     found = listing.rows(folder)
     if arguments.json:
         print(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
@@ -41,4 +39,4 @@ def run(arguments: argparse.Namespace) -> None:
     elif found:
         print(listing.table(found))
     else:
-        print(f"no runs in {folder}; nmt train makes one")
+        print(f"no runs in {folder}; nmt train creates one")

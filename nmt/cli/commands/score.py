@@ -21,13 +21,13 @@ BLOCK = 2000  # pairs in memory
 
 def add_arguments(parser: Parser) -> None:
     parser.add_run()
-    parser.add_argument("--src", metavar="FILE", required=True, help="file with a source sentence per line")
-    parser.add_argument("--tgt", metavar="FILE", required=True, help="their translations, line by line")
+    parser.add_argument("--src", metavar="FILE", required=True, help="file of source sentences, one per line")
+    parser.add_argument("--tgt", metavar="FILE", required=True, help="file of their translations, line by line")
     parser.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
     parser.add_argument(
-        "--tokens", action="store_true", help="JSON lines with the log-probability of each subword, not a number a line"
+        "--tokens", action="store_true", help="write JSON lines with the log-probability of each subword"
     )
-    parser.add_argument("--mean", action="store_true", help="divide by the number of subwords, the end counted")
+    parser.add_argument("--mean", action="store_true", help="divide by the number of subwords, including the end")
     parser.add_ensemble()
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     from nmt.translation.ensembles import Others
 
     if arguments.tokens and arguments.mean:
-        raise DataError("--mean: --tokens already writes the mean; leave one of the two out")
+        raise DataError("--mean: --tokens already writes the mean; use only one of them")
     check_outputs([arguments.src, arguments.tgt], {"-o": arguments.output})
     opened, ensemble = Run.open(arguments.run), Others.open(arguments.ensemble, arguments.ensemble_average)
     with (

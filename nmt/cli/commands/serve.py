@@ -1,4 +1,4 @@
-"""``nmt serve``: runs behind HTTP."""
+"""``nmt serve``: an HTTP server for runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nmt.serve.metrics import Metrics
     from nmt.serve.model import Served
 
-HELP = "translate over HTTP, with a page and an interface like LibreTranslate's"
+HELP = "translate over HTTP, with a web page and an API like LibreTranslate's"
 
 log = logging.getLogger(__name__)
 
@@ -31,22 +31,22 @@ def add_arguments(parser: Parser) -> None:
     parser.words = "runs"
     text = "run directories, or their names under runs/, one for each pair of languages"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=text)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=5000, metavar="N", help="port; 0: any free one (default: 5000)")
     parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
-    text = "what runs the models; ctranslate2: faster, without attention (needs: pip install ctranslate2)"
+    text = "engine of the search; ctranslate2: faster, without attention (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
-    text = "most characters in a request (default: 5000)"
+    text = "maximum number of characters of a request (default: 5000)"
     parser.add_argument("--max-characters", type=int, default=5000, metavar="N", help=text)
-    text = "most lines in a request (default: 200)"
+    text = "maximum number of lines of a request (default: 200)"
     parser.add_argument("--max-lines", type=int, default=200, metavar="N", help=text)
-    text = "most lines that wait for a model (default: 1000)"
+    text = "maximum number of queued lines of a model (default: 1000)"
     parser.add_argument("--queue", type=int, default=1000, metavar="N", help=text)
-    text = "seconds until a request must be answered (default: 30)"
+    text = "timeout of a request in seconds (default: 30)"
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help=text)
-    text = "milliseconds without another line, after which those that wait are translated (default: 5)"
+    text = "start a batch after this many milliseconds without another line (default: 5)"
     parser.add_argument("--gather", type=float, default=5.0, metavar="MS", help=text)
 
 
@@ -132,7 +132,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
         translators.append(compute(partial(load_searching, run, *how)))
         named.append(run.path.name if names[run.path.name] == 1 else str(run.path))
-    # On a CPU several threads compute; CTranslate2 has threads of its own
+    # On a CPU several threads compute; CTranslate2 has its own threads
     on_cpu = all(str(each.engine.device) == "cpu" for each in translators)
     threads = share_cores() if on_cpu and arguments.engine == "pytorch" else 1
     return [

@@ -18,12 +18,12 @@ HELP = "train a grid of settings with several seeds, resume it, and compare the 
 def add_arguments(parser: Parser) -> None:
     text = "YAML file of a configuration or of an experiment (configs/experiments/), or a trained run to search again"
     parser.add_config(text=text)
-    text = "trainings of each point, with the seeds from that of the configuration on (default: 1)"
+    text = "number of seeds of each point, counted up from the seed of the configuration (default: 1)"
     parser.add_argument("--seeds", metavar="N", type=int, help=text)
     text = "values to combine: --grid model.attention=additive,dot; keys of search change no training"
     parser.add_argument("--grid", metavar="KEY=A,B", nargs="+", action="extend", default=[], help=text)
-    parser.add_argument("--only", metavar="POINT", nargs="+", default=[], help="points to train, by their labels")
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="trainings at a time (default: 1)")
+    parser.add_argument("--only", metavar="POINT", nargs="+", default=[], help="labels of the points to train")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of parallel trainings (default: 1)")
     parser.add_argument("--set-name", metavar="NAME", help="test set of the comparison (default: the first)")
     compare.add_outputs(parser)
 
@@ -63,4 +63,4 @@ def run(arguments: argparse.Namespace) -> None:
         show(compared(sweep.test, list(groups.values()), targets, list(groups), arguments.lengths))
     if problems:
         names = ", ".join(path.name for path in problems)
-        raise TrainingError(f"{names}: failed and left out of the comparison; the messages are above")
+        raise TrainingError(f"{names}: failed, and not part of the comparison; the messages are above")

@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> None:
     if trained.already:
         again = next_steps.command("train", arguments, trained.further)
         print(
-            f"This run is finished ({trained.steps} steps). To train it further, raise what ended it, "
-            f"{trained.reason}:\n  {again}\nTo train another, give it a name: --set name=..."
+            f"This run is finished ({trained.steps} steps). To continue it, raise the limit that ended it, "
+            f"{trained.reason}:\n  {again}\nTo train another run, name it: --set name=..."
         )
     if not trained.has_tests:
         print("\nThe configuration names no test set (data.test); these are scores of the validation set:")

@@ -77,9 +77,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--jsonl", action="store_true", help="one JSON object per line read, with source and scores")
     parser.add_argument("--strict", action="store_true", help="refuse text that is not UTF-8 instead of replacing it")
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
-    text = "what runs the model; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
+    text = "engine of the search; ctranslate2: the same translations, faster (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
-    text = "text that the translations of each line begin with, line by line; an empty line leaves them free"
+    text = "file of prefixes of the translations, line by line; an empty line: no prefix"
     parser.add_argument("--prefix-file", metavar="FILE", help=text)
     text = "read a JSON object from each line: its source, and its prefix if any, as for --prefix-file"
     parser.add_argument("--jsonl-input", action="store_true", help=text)
@@ -135,12 +135,11 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     ):
         notices = Notices(progress.tell)
         if form is not None:
-            parts = parse(read_document(stream, name, options.strict), form)
+            parts = parse(read_document(stream, name, notices, options.strict), form)
             count: int | None = sum(isinstance(part, Segment) for part in parts)
         else:
-            talking = input is None and sys.stdin.isatty()
-            prompt, encoding = (_prompt(config.data), sys.stdin.encoding) if talking else (None, "utf-8")
-            keep = split and not talking and not options.jsonl
+            prompt, encoding = (_prompt(config.data), sys.stdin.encoding) if _talking(input) else (None, "utf-8")
+            keep = split and prompt is None and not options.jsonl
             lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep)
             count = lines.check()
             if prefixes is not None and count is not None:
@@ -148,19 +147,23 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
         how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
-        align = _aligner(translator, options)
-        texts = texts_of(translator, config, protect, split)
+        align, texts = _aligner(translator, options), texts_of(translator, config, protect, split)
         garbage.resume()
         # Translate
         progress.start(count, translator.engine)
         if form is not None:
-            _translate_document(parts, texts, notices, out, progress)
+            _translate_document(parts, texts, out, progress)
         else:
             begun = with_prefixes(lines.blocks(), name, options.jsonl_input, prefixes)
             _translate_lines(begun, texts, align, options, notices, out, aligned, progress)
         notices.close()
         if texts.protected is not None and (summary := texts.protected.summary()):
             progress.tell(summary)
+
+
+def _talking(input: str | None) -> bool:
+    """Whether a person types the lines."""
+    return input is None and sys.stdin.isatty()
 
 
 def _translate_lines(
@@ -187,13 +190,17 @@ def _translate_lines(
         progress.add(len(block))
 
 
-def _translate_document(parts: Sequence[str], texts: Texts, notices: Notices, out: IO[str], progress: Progress) -> None:
+def _translate_document(parts: Sequence[str], texts: Texts, out: IO[str], progress: Progress) -> None:
+    from nmt.translation.translator import Notices
+
+    notices = Notices(progress.tell, unit="paragraph")
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="surrogateescape")  # bytes outside of paragraphs that are not UTF-8 stay
     for text, count in texts.document(parts, notices, progress.expect):
         out.write(text)
         out.flush()
         progress.add(count)
+    notices.close()
 
 
 def _format(input: str | None, split: bool, options: Options) -> str | None:
@@ -207,7 +214,9 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
     found = format_of(input) if input is not None else None
     form = options.document_format or (found if split else None)
     if found is not None and form is None:
-        log.warning("%s: --split keeps the format of this file; without it, lines are translated", input)
+        log.warning(
+            "%s: --split keeps the format of this file; without it, each line is translated as plain text", input
+        )
     reason = f"--document-format {form}" if options.document_format else f"--split of {input}"
     if form is not None:
         if options.split is False:
@@ -247,9 +256,9 @@ def _check_alignments(output: str | None, options: Options, changed: bool) -> No
             raise DataError("--alignment-layer: needs --alignments FILE")
         return
     if changed:
-        raise DataError("--alignments: are of whole lines as they are; use --protect none and --no-split")
+        raise DataError("--alignments: need whole lines; use --protect none and --no-split")
     if options.engine != "pytorch":
-        raise DataError(f"--alignments: --engine {options.engine} gives no attention weights; leave --engine out")
+        raise DataError(f"--alignments: --engine {options.engine} gives no attention weights; remove --engine")
     if output is not None and os.path.realpath(output) == os.path.realpath(options.alignments):
         raise DataError(f"--alignments {options.alignments}: the translations are written there; name another file")
 
@@ -280,6 +289,6 @@ def _shown(source: str, translations: Sequence[Translation], options: Options) -
 
 
 def _prompt(data: DataConfig) -> Callable[[], None]:
-    """What asks a person at a terminal for the next sentence."""
+    """The prompt for the next sentence, on a terminal."""
     print(f"{data.src_lang} to {data.tgt_lang}: type a sentence and press Enter; Ctrl-D ends", file=sys.stderr)
     return lambda: print(f"{data.src_lang}> ", end="", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_run()
     text = "beam sizes to try, beside that of the run (default: 1 2 4 5 8)"
     parser.add_argument("--beams", type=int, nargs="+", metavar="N", help=text)
-    text = "most validation sentences to translate (default: 2000)"
+    text = "maximum number of validation sentences (default: 2000)"
     parser.add_argument("--sentences", type=int, default=2000, metavar="N", help=text)
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     parser.add_argument("--dry-run", action="store_true", help="show the table, and write nothing")
@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         DataError: an option is out of bounds.
     """
+    # Options
     require_output(", so that the table would not be shown; redirect it to a file (> FILE)")
     from nmt.config.search import MAX_BEAM
     from nmt.run.directory import Run
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.reset:
         _reset(opened, arguments.dry_run)
         return
+    # Search
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
         from nmt.evaluation import tuning
@@ -54,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     garbage.resume()
     found = pipeline.tune(opened, arguments.beams or tuning.BEAMS, arguments.sentences, arguments.device)
+    # Output
     print(tuning.table(found, with_alpha(opened, opened.load_config().search)))
     if arguments.dry_run:
         return

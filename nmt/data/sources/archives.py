@@ -32,7 +32,7 @@ def open_zip(path: str) -> Iterator[zipfile.ZipFile]:
             archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
             if start[:2] != b"PK":
-                raise DataError(of_another_kind(path, start, "ZIP archive")) from None
+                raise DataError(of_another_kind(path, start, "a ZIP archive")) from None
             if isinstance(error, zipfile.BadZipFile):
                 raise DataError(f"{path}: ZIP archive damaged or cut off ({error}); copy it again") from None
             raise DataError(damaged(OSError(str(error)), path, "ZIP", "at its end")) from None

@@ -41,7 +41,7 @@ def texts(
     where = f"{path}: column '{column}', rows {row + 1} to {row + table.num_rows}{part}:"
     longest = pc.max(pc.binary_length(found)).as_py()
     if longest is not None and longest > MAX_LINE:
-        raise DataError(f"{where} a cell is longer than {MAX_LINE >> 20} MiB; a cell holds one sentence: split it")
+        raise DataError(f"{where} a cell is longer than {MAX_LINE >> 20} MiB; a cell has one sentence: split it")
     try:
         cells: list[str | None] = found.to_pylist()
     except UnicodeDecodeError:
@@ -94,7 +94,7 @@ def table_pairs(
                 bad(str(error))
                 continue
         if "\0" in src or "\0" in tgt:
-            bad(f"{name}: row {row + place + 1}{part} holds a NUL character; remove it")
+            bad(f"{name}: row {row + place + 1}{part} contains a NUL character; remove it")
         else:
             yield one_line(src), one_line(tgt)
 
@@ -118,7 +118,7 @@ def find_column(schema: pa.Schema, column: str, name: str, advice: str) -> tuple
         raise SettingsError(f"{name}: no column '{column}'; there is: {there}; {advice}")
     if isinstance(path, Mapping):
         inner = ", ".join(f"{column}.{name}" for name in path)
-        raise DataError(f"{name}: column '{column}' holds several texts; name one: {inner}")
+        raise DataError(f"{name}: column '{column}' contains several texts; name one: {inner}")
     found: tuple[str, ...] = path
     return found
 
@@ -163,7 +163,7 @@ def _any_column(table: pa.Table, column: str, name: str, advice: str) -> pa.Chun
 def _column(table: pa.Table, column: str, name: str, advice: str) -> pa.ChunkedArray:
     found = _any_column(table, column, name, advice)
     if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
-        raise DataError(f"{name}: column '{column}' holds {found.type}, not text; {advice}")
+        raise DataError(f"{name}: column '{column}' is of type {found.type}, not text; {advice}")
     return found
 
 

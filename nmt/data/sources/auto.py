@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nmt.config.data import AutoSource, PlainSource, Source
+from nmt.config.data import AutoSource, PlainSource, Source, as_list
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
-from nmt.data.lines import cannot_open
+from nmt.data.lines import cannot_open, filter_command
 from nmt.data.sources import reader
 from nmt.data.sources.base import Pairs, Reading, file_lines
 from nmt.data.sources.headings import columns
-from nmt.data.sources.language_pairs import language_of, language_pairs, unpacked_name, without_partner
+from nmt.data.sources.language_pairs import language_of, language_pairs, role_of, unpacked_name, without_partner
 from nmt.data.sources.table import tell_columns
 from nmt.errors import DataError, SettingsError
 
@@ -36,11 +36,22 @@ _RENAMED = {"jsonl": {"src_column": "src_key", "tgt_column": "tgt_key"}}  # keys
 def read(source: AutoSource, reading: Reading) -> Pairs:
     found = resolve(source, reading)
     log.info("%s: read as kind: %s (%s)", source.path, found.kind, reader(found).name(found))
+    files: Any = getattr(found, "src", None) or getattr(found, "path", source.path)
+    _tell_parts(source.path, as_list(files))
     yield from reader(found).read(found, reading)
 
 
+def _tell_parts(path: str, files: list[str]) -> None:
+    """Warn if the files of a folder are of several parts by their names, and all of them are read."""
+    roles = [role_of(file) for file in files]
+    other = next((file for file, role in zip(files, roles, strict=True) if role in ("valid", "test")), None)
+    if other is not None and "train" in roles:
+        what = "is for validation or test by its name, and is read as well; name the files of each part"
+        log.warning("warning: %s: %s %s", path, other, what)
+
+
 def describe(source: AutoSource, hashes: FileHashes, reading: Reading) -> list[Entry]:
-    """The entries of the source that it stands for; the kind of each file is part of its entry."""
+    """The entries of the source of the detected kind; the kind of each file is part of its entry."""
     found = resolve(source, reading)
     entries = reader(found).describe(found, hashes, reading)
     known = [entry for entry in entries if not is_file_entry(entry)]
@@ -52,14 +63,14 @@ def name(source: AutoSource) -> str:
 
 
 def resolve(source: AutoSource, reading: Reading) -> Source:
-    """The source of another kind that this one stands for.
+    """The source of the detected kind.
 
     Raises:
         DataError: the kind is not known, or has no such settings.
     """
     kind, fields = _kind(source.path, reading)
-    if kind == "tsv":
-        fields |= _headings(source, reading)
+    if kind == "tsv" and source.header is not False and source.src_column is None and source.tgt_column is None:
+        fields |= tsv_columns(as_list(fields["path"])[0], reading)
     given = source.model_dump(exclude={"kind", "path"}, exclude_defaults=True)
     renamed = _RENAMED.get(kind, {})
     fields |= {renamed.get(key, key): value for key, value in given.items()}
@@ -76,7 +87,7 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
 
 
 def _kind(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
-    """The kind that a path stands for, and the files that it names.
+    """The kind of a path, and its files.
 
     Raises:
         DataError: the kind is not known.
@@ -124,11 +135,11 @@ def _kind_of_folder(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return kind, {"path": by_kind[kind]}
     if set(by_kind) & {"tmx", "zip", "xlsx"}:
         shown = ", ".join(file for named in by_kind.values() for file in named[:2])
-        raise DataError(f"{path}: holds files of several kinds; name one of them, such as {shown}")
+        raise DataError(f"{path}: contains files of several kinds; name one of them, such as {shown}")
     if not by_kind and not _has_tables(path):
         src, tgt = reading.languages
         raise DataError(
-            f"{path}: holds no parallel text: no files that end in .{src} and .{tgt}, and none that ends in "
+            f"{path}: contains no parallel text: no files that end in .{src} and .{tgt}, and none that ends in "
             f"{', '.join(KINDS)}; name two files of text, or another folder"
         )
     return "hub", {"path": path}  # which knows folders of Parquet, CSV and JSON files, and their splits
@@ -149,6 +160,9 @@ def _kind_of_file(path: str, reading: Reading) -> tuple[str, dict[str, Any]]:
         return "tsv", {"path": path}
     if first and all(line.startswith("{") for line in first):
         return "jsonl", {"path": path}
+    if first and all(" ||| " in line for line in first):
+        command = filter_command(path, r"sed 's/ ||| /\t/g'", "tsv")
+        raise DataError(f"{path}: its sentences are separated by |||; convert it to tab-separated text: {command}")
     src, tgt = reading.languages
     raise SettingsError(
         f"{path}: its ending does not tell its kind, and no file ends in .{src} or .{tgt} beside it; set kind, or name "
@@ -168,21 +182,24 @@ def files_of(folder: str) -> list[str]:
     """The paths of the files of a folder, but hidden ones; none if the folder cannot be read."""
     try:
         with os.scandir(folder or ".") as entries:
-            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-            return sorted(os.path.join(folder, name) for name in names)
+            return sorted(os.path.join(folder, entry.name) for entry in entries if _is_visible_file(entry))
     except OSError:
         return []
+
+
+def _is_visible_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file() and not entry.name.startswith(".")
+    except OSError:  # a link to itself, or into a folder that cannot be read
+        return False
 
 
 def _text(found: list[tuple[str, str]]) -> dict[str, Any]:
     return {"src": [src for src, _ in found], "tgt": [tgt for _, tgt in found]}
 
 
-def _headings(source: AutoSource, reading: Reading) -> Mapping[str, Any]:
+def tsv_columns(path: str, reading: Reading) -> Mapping[str, Any]:
     """The columns of a TSV file whose headings mean the source and the target."""
-    path = source.path
-    if source.header is False or source.src_column is not None or source.tgt_column is not None or os.path.isdir(path):
-        return {}
     row = next((line for line in file_lines(path) if line.strip()), "").split("\t")
     src, tgt = columns(row, reading.languages)
     if not src or not tgt:

@@ -13,7 +13,7 @@ from typing import IO, Any, Literal, Protocol, Self, TypeVar
 from nmt.config.data import DataConfig, Paths, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import foreign
-from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, read_lines
+from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, packed_by, read_lines
 from nmt.data.modifiers import parse_links
 from nmt.errors import BadRowError, DataError
 
@@ -124,9 +124,14 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
 
 
 def of_another_kind(path: str, head: bytes, wanted: str) -> str:
-    """The message for a file that is not ``wanted``, such as "Parquet file", by its first bytes."""
+    """The message for a file that is not ``wanted``, such as "a Parquet file", by its first bytes."""
+    if packed := packed_by(head):
+        what, ending = packed
+        return (
+            f"{path}: is packed by {what}, and is not {wanted}; end its name in that of its content, as in .tsv{ending}"
+        )
     known = foreign(head, lambda encoding: filter_command(path, f"iconv -f {encoding} -t UTF-8", "utf8"))
-    return f"{path}: {known or f'is no {wanted}; name one, or set the kind to that of the file'}"
+    return f"{path}: {known or f'is not {wanted}; name one, or set the kind to that of the file'}"
 
 
 def file_lines(path: str, counts: dict[str, int] | None = None, bad: BadRows | None = None) -> Iterator[str]:
@@ -168,7 +173,7 @@ class BadRows:
             log.warning("warning: skipped: %s", problem)
 
     def close(self) -> None:
-        """Say how many rows were skipped, at the end of the file."""
+        """Log the number of skipped rows, at the end of the file."""
         if self.count:
             log.warning("warning: %s: skipped %s row(s) that cannot be read", self.path, f"{self.count:,}")
             if self.reading.skipped is not None:
@@ -209,8 +214,10 @@ def first_file(source: FilesSection) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text of a cell with each newline replaced by a space, because a sentence is one line."""
-    return text.replace("\r\n", " ").replace("\n", " ") if "\n" in text else text
+    """The text of a cell with each end of a line replaced by a space, because a sentence is one line."""
+    if "\n" not in text and "\r" not in text:
+        return text
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
 def lookup(value: Any, key: str) -> Any:

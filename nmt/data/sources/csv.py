@@ -8,8 +8,8 @@ from itertools import chain, islice
 from nmt.config.data import CsvSource
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, one_line, read_files
 from nmt.data.sources.csv_rows import csv_rows, find_separator
-from nmt.data.sources.table import SAMPLE, choose_columns, column_number, column_numbers, has_header
-from nmt.errors import DataError
+from nmt.data.sources.table import SAMPLE, check_numbers, choose_columns, column_number, column_numbers, has_header
+from nmt.errors import DataError, SettingsError
 
 
 def read(source: CsvSource, reading: Reading) -> Pairs:
@@ -34,6 +34,13 @@ def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pair
         if not filled:
             return
         separator = find_separator(filled, names, path)
+        if (
+            source.quotes
+            and len(filled) > 2
+            and all(map(re.compile(rf"'.*'{re.escape(separator)}'.*'").fullmatch, filled))
+        ):
+            advice = 'save it again with quotation marks ("), or take them for text by quotes: false'
+            raise SettingsError(f"{path}: its cells stand in apostrophes, which CSV does not know; {advice}")
     rows = csv_rows(chain(first, lines), path, separator, source.quotes, bad if bad.skip else None, bool(stated))
 
     # The columns, by the first rows.
@@ -46,7 +53,9 @@ def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pair
     src, tgt = column_numbers(row, wanted, where, "")
     weight = None if source.weight_column is None else column_number(row, source.weight_column, where)
     named = wanted if source.weight_column is None else (*wanted, source.weight_column)
-    header = has_header([cells for _, cells in sample], source, named, (src, tgt), where, reading)
+    first_rows = [cells for _, cells in sample]
+    header = has_header(first_rows, source, named, (src, tgt), where, reading)
+    check_numbers(first_rows[header:], source, (src, tgt), where, reading)
     for number, cells in chain(sample[header:], rows):
         if weight is not None:
             try:

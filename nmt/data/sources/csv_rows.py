@@ -117,12 +117,15 @@ def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> st
         DataError: none does, or several do.
     """
     found: dict[str, int] = {}
+    below: list[str] = []  # separators by which the first row has one cell, and all others the same number of several
     for sep in SEPARATORS:
         rows: list[list[str]] = []
         pieces = [f"{piece}\n" for line in lines for piece in line.split("\r")]
         with _long_cells(), suppress(csv.Error):
             rows.extend(row for row in csv.reader(pieces, delimiter=sep) if row)
         if not rows or len(rows[0]) < 2:
+            if len(rows) > 3 and len({len(row) for row in rows[1:]}) == 1 < len(rows[1]):
+                below.append(sep)
             continue
         if set(names) & {cell.strip() for cell in rows[0]}:
             return sep
@@ -133,8 +136,14 @@ def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> st
     which = ", ".join(f"'{NAMES.get(sep, sep)}'" for sep in best or SEPARATORS)
     if best:
         raise SettingsError(f"{where}: its cells may be separated by {which}; set delimiter to the right one")
+    if below:
+        name = NAMES.get(below[0], below[0])
+        raise SettingsError(
+            f"{where}: its first row has one cell, and those below have several, separated by '{name}'; "
+            "delete the first row if it is a title or a comment"
+        )
     raise SettingsError(
-        f"{where}: its first row has one cell, by each delimiter of {which}; a row holds a pair: set delimiter to what "
+        f"{where}: its first row has one cell, by each delimiter of {which}; a row has a pair: set delimiter to what "
         "separates its cells"
     )
 
@@ -164,7 +173,7 @@ def _row_problem(row: Sequence[str], record: Sequence[str], width: int, sep: str
         if not sep:
             return f"has {len(row)} cells, the first row {width}; correct or delete the row"
         name = "tab" if sep == "\t" else f"'{sep}'"
-        advice = f"put a cell that holds a {name} into quotation marks, or delete the {name} that is too much"
+        advice = f"put a cell that contains a {name} into quotation marks, or delete the {name} that is too much"
         return f"has {len(row)} cells, the first row {width}; {advice}"
     text = "\n".join(record)
     if sep and '\\"' in text:  # valid only in a quoted cell, where the quotation mark is doubled, or at its end

@@ -326,7 +326,7 @@ def _reason(error: Exception, source: HubSource) -> str:
     elif "codec can't decode" in reason:
         advice = "convert its files to UTF-8, from Windows-1252 with iconv -f WINDOWS-1252 -t UTF-8"
     elif "Error tokenizing data" in reason:
-        advice = "put a cell that holds the separator or a quotation mark into quotation marks"
+        advice = "put a cell that contains the separator or a quotation mark into quotation marks"
     elif isinstance(error, FileNotFoundError) and (named := _candidates(source.path)):
         advice = f"name the file itself, such as path: {named[0]}"
     elif isinstance(error, FileNotFoundError):

@@ -96,6 +96,8 @@ def _one_value(path: str, line: str, reading: Reading) -> str:
     start = line.strip()[0]
     if start not in "[{":
         return "; tab-separated files are kind: tsv" if "\t" in line else _CORRECT
+    if re.match(r"\s*\{\s*'", line):
+        return "; it is a dictionary of Python: write the rows by json.dumps"
     name, query = shlex.quote(path), "'.[]'" if start == "[" else "."
     if re.match(r'\s*\[\s*"', line):  # an array of sentences on each line
         query = shlex.quote("{{{}: .[0], {}: .[1]}}".format(*(json.dumps(code) for code in reading.languages)))
@@ -119,16 +121,16 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
             raise SettingsError(f"{where}: no key '{key}'; there is: {there}; set src_key and tgt_key") from None
     if not isinstance(value, str):
         advice = 'write "" for an empty sentence' if value is None else "write each sentence in quotation marks"
-        raise DataError(f"{where}: key '{key}' holds {json.dumps(value)[:40]}, which is not text; {advice}")
+        raise DataError(f"{where}: key '{key}' is {json.dumps(value)[:40]}, which is not text; {advice}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         code = f"\\u{ord(value[error.start]):04x}"
         raise DataError(
-            f"{where}: key '{key}' holds {code}, half of a surrogate pair and no character; remove it"
+            f"{where}: key '{key}' contains {code}, half of a surrogate pair and no character; remove it"
         ) from None
     if "\0" in value:
-        raise DataError(f"{where}: key '{key}' holds a NUL character; remove it")
+        raise DataError(f"{where}: key '{key}' contains a NUL character; remove it")
     return one_line(value)
 
 

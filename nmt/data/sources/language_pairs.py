@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePath
 
 from nmt.data.formats import PACKED
+
+_ROLES = {  # words of the names of files
+    "train": {"train", "training"},
+    "valid": {"valid", "val", "validation", "dev", "devel", "development", "tune"},
+    "test": {"test", "testing", "eval", "devtest"},
+}
 
 
 def unpacked_name(name: str) -> str:
@@ -50,3 +57,10 @@ def without_partner(names: Iterable[str], languages: tuple[str, str]) -> tuple[s
         if any((stem, code) in stems for stem, _ in stems for code in codes):
             return None
     return None
+
+
+def role_of(stem: str) -> str:
+    """What a file is for, ``train``, ``valid`` or ``test``, by a word of its name; empty if none says."""
+    words = set(re.split(r"[\W\d_]+", PurePath(stem).name.lower()))
+    roles = [role for role, names in _ROLES.items() if names & words]
+    return roles[0] if len(roles) == 1 else ""

@@ -40,7 +40,7 @@ def _pairs(path: str, source: ParquetSource, reading: Reading, bad: BadRows) -> 
     with open_file(path) as file:
         head = file.read(LOOKED_AT)
         if not head.startswith((b"PAR1", b"PARE")):
-            raise DataError(of_another_kind(path, head, "Parquet file"))
+            raise DataError(of_another_kind(path, head, "a Parquet file"))
         file.seek(0)
         first = 0  # rows before the table
         try:

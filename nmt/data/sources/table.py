@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from nmt.config.data import Table
 from nmt.data.sources.base import Reading
-from nmt.data.sources.headings import are_names, columns, like_names
+from nmt.data.sources.headings import are_names, like_names
+from nmt.data.sources.headings import columns as columns_named
 from nmt.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str]
         DataError: two columns have the same heading.
     """
     given = (source.src_column, source.tgt_column)
-    codes = columns(row, languages)
+    codes = columns_named(row, languages)
     by_name = source.header is not False and (
         any(isinstance(column, str) for column in given)
         or all(column is not None or code is not None for column, code in zip(given, codes, strict=True))
@@ -48,9 +50,10 @@ def choose_columns(row: Sequence[str], source: Table, languages: tuple[str, str]
 
 
 def tell_columns(where: str, found: Sequence[str | None], languages: tuple[str, str]) -> None:
-    """Say which columns were found by their names, unless those are the language codes."""
+    """Log which columns were found by their names, unless the names are the language codes."""
     if [str(name).strip().lower() for name in found] != [language.lower() for language in languages]:
-        log.info("%s: source column '%s', target column '%s'", where, *found)
+        names = (" ".join(str(name).split()) for name in found)
+        log.info("%s: source column '%s', target column '%s'", where, *names)
 
 
 def column_numbers(row: Sequence[str], columns: Columns, where: str, form: str, advice: str = "") -> tuple[int, int]:
@@ -104,7 +107,7 @@ def has_header(
     """Whether the first of the rows is a header.
 
     Raises:
-        DataError: the row looks like a header, and the configuration does not say whether it is one.
+        DataError: the row, or one below it, looks like a header, and ``header`` does not say whether it is one.
     """
     if source.header is not None:
         return source.header
@@ -112,13 +115,53 @@ def has_header(
         return True
     if not read.lenient:
         _check_header(rows, numbers, read.languages, where)
+        named = [row for row in rows[1:] if None not in columns_named(row, read.languages)]
+        if named and not _are_given(source):
+            shown = ", ".join(cell[:40] for cell in named[0] if cell)
+            raise SettingsError(
+                f"{where}: a row below looks like a header ({shown}); delete the rows above it, or set header: false "
+                "if it is a pair of sentences"
+            )
     return False
+
+
+def _are_given(source: Table) -> bool:
+    """Whether the configuration names a column; a run that was started names those that it reads."""
+    names = {"src_column", "tgt_column"} & source.model_fields_set
+    return any(getattr(source, name) is not None for name in names)
+
+
+def check_numbers(
+    rows: Sequence[Sequence[str]], source: Table, numbers: tuple[int, int], where: str, read: Reading
+) -> None:
+    """Refuse a column without text that is read as sentences by default, where another column contains text.
+
+    Args:
+        rows: the first ones, without the header.
+        numbers: of the columns of source and target.
+
+    Raises:
+        DataError: see above.
+    """
+    if read.lenient or _are_given(source) or len(rows) < 3:
+        return
+    columns = list(zip_longest(*rows, fillvalue=""))
+    worded = [sum(any(map(str.isalpha, cell)) for cell in column) > len(rows) / 2 for column in columns]
+    text = [place for place, is_text in enumerate(worded) if is_text]
+    for place in numbers:
+        filled = [cell for cell in columns[place] if cell.strip()] if place < len(columns) else []
+        if set(text) - {*numbers} and all(map(_NUMBER.fullmatch, filled)):
+            found = "contains numbers, not sentences" if filled else "is empty"
+            raise SettingsError(
+                f"{where}: column {place} {found}; set src_column and tgt_column, counted from 0 "
+                f"(columns of text: {', '.join(map(str, text))})"
+            )
 
 
 def _check_header(
     rows: Sequence[Sequence[str]], columns: tuple[int, int], languages: tuple[str, str], where: str
 ) -> None:
-    """Find a first row that names the columns: by its words, or as the only row without a number in some columns.
+    """Detect a header row: by its words, or as the only row without a number in some columns.
 
     Raises:
         DataError: the names are those of two columns, or several columns hold numbers below the first row.
@@ -136,7 +179,7 @@ def _check_header(
     named = ", ".join(cell[:40] for cell in rows[0])
     if are_names(cells, languages) or above_numbers > 1:
         raise SettingsError(
-            f"{where}: looks like a header ({named}); set header: true to leave it out, or header: false if it is a "
+            f"{where}: looks like a header ({named}); set header: true to skip it, or header: false if it is a "
             "pair of sentences"
         )
     if above_numbers or like_names(cells, languages):

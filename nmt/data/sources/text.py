@@ -72,11 +72,14 @@ def pairs(src_side: Side, tgt_side: Side, reading: Reading, links: Side | None =
     number = -1
     for number, (src, tgt) in enumerate(itertools.zip_longest(src_lines, tgt_lines)):
         if src is None or tgt is None:
-            rest = 1 + sum(1 for _ in (tgt_lines if src is None else src_lines))
+            rest, blank = 1, not (src or tgt)
+            for line in tgt_lines if src is None else src_lines:
+                rest, blank = rest + 1, blank and not line.strip()
             src_count, tgt_count = (number, number + rest) if src is None else (number + rest, number)
+            advice = f"; delete the blank line(s) at the end of {tgt_path if src is None else src_path}"
             raise DataError(
                 f"{src_path} has {src_count} lines but {tgt_path} has {tgt_count}; "
-                "line n of one must translate line n of the other"
+                f"line n of one must translate line n of the other{advice if blank else ''}"
             )
         if number == 0 and like_names((src, tgt), reading.languages):
             log.warning(

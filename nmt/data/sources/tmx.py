@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator
+from html import unescape
 from typing import IO, Any
 from xml.parsers import expat
 
@@ -25,6 +27,15 @@ NATIVE = {"bpt", "ept", "it", "ph", "ut"}  # inline elements that hold codes of 
 MAX_DEPTH = 64  # of elements
 MAX_VARIANTS = 100  # of a unit, in one language
 MAX_LANGUAGES = 1000  # that are counted
+_JUNK, _DECLARATION, _ENCODING = (
+    expat.errors.codes[text]
+    for text in (
+        expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT,
+        expat.errors.XML_ERROR_MISPLACED_XML_PI,
+        expat.errors.XML_ERROR_INCORRECT_ENCODING,
+    )
+)
+_FROM_DECLARATION = "sed '/<?xml/,$!d'"
 _WHITE = str.maketrans("\t\r\n", "   ")
 
 
@@ -106,30 +117,30 @@ class _Units:
         self.found.clear()
 
     def report(self) -> None:
-        """Say, at the end of the file, how many units lack a language.
+        """Log, at the end of the file, the number of units that lack a language.
 
         Raises:
             DataError: every unit does.
         """
         both = " and ".join(self.wanted)
         if not self.count:
-            raise DataError(f"{self.name}: holds no translation units (<tu>)")
+            raise DataError(f"{self.name}: contains no translation units (<tu>); export it again")
         if self.lacking == self.count:
             there = ", ".join(f"{code} ({units:,} units)" for code, units in sorted(self.languages.items())[:20])
-            advice = "set data.src_lang and data.tgt_lang to two of them"
+            advice = "name two of them as the languages (data.src_lang and data.tgt_lang, or --langs)"
             raise DataError(f"{self.name}: no unit has both {both}; it has: {there or 'no language'}; {advice}")
         if self.lacking:
-            log.info("%s: left out %s of %s units without %s", self.name, f"{self.lacking:,}", f"{self.count:,}", both)
+            log.info("%s: skipped %s of %s units without %s", self.name, f"{self.lacking:,}", f"{self.count:,}", both)
 
     # ------------------------------------------------------------------------------------------------ handlers
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self.depth += 1
-        tag = tag.rpartition(":")[2]
+        tag = tag.rpartition(":")[2].lower()
         if self.depth == 1 and tag != "tmx":
             raise DataError(f"{self.name}: is XML of another kind (<{tag[:40]}>), not a translation memory (<tmx>)")
         if self.depth > MAX_DEPTH:
-            raise DataError(f"{self._where()}: has elements in more than {MAX_DEPTH} others; it is no such TMX file")
+            raise DataError(f"{self._where()}: nests more than {MAX_DEPTH} elements; is it a TMX file?")
         if self.segment is not None:
             if self.dropped or tag in NATIVE:
                 self.dropped += 1
@@ -137,7 +148,8 @@ class _Units:
             self.unit, self.line, self.length = ([], []), self.parser.CurrentLineNumber, 0
             self.problem, self.codes = None, set()
         elif tag == "tuv" and self.unit is not None:
-            self.variant = self._sides(attributes.get("xml:lang") or attributes.get("lang"))
+            given = {name.lower(): value for name, value in attributes.items()}
+            self.variant = self._sides(given.get("xml:lang") or given.get("lang"))
         elif tag == "seg" and self.variant:
             self.segment = []
 
@@ -162,14 +174,14 @@ class _Units:
             return
         self.length += len(text)
         if self.length > MAX_LINE:
-            self.problem = f"holds more than {MAX_LINE >> 20} Mi characters; a segment holds one sentence: split it"
+            self.problem = f"contains more than {MAX_LINE >> 20} Mi characters; a segment has one sentence: split it"
             self.segment.clear()
         else:
             self.segment.append(text)
 
     def _end(self, tag: str) -> None:
         self.depth -= 1
-        tag = tag.rpartition(":")[2]
+        tag = tag.rpartition(":")[2].lower()
         if self.dropped:
             self.dropped -= 1
         elif tag == "seg" and self.segment is not None and self.variant and self.unit is not None:
@@ -221,18 +233,48 @@ class _Units:
         head = block.removeprefix(BOM)
         if head.lstrip()[:1] != b"<" and not head.startswith((b"\xff\xfe<", b"\xfe\xff\0<", b"<\0", b"\0<")):
             known = foreign(block, self._convert)
-            raise DataError(f"{self.name}: {known or 'is no translation memory (TMX): it does not begin with XML'}")
+            raise DataError(f"{self.name}: {known or 'is not a translation memory (TMX): it does not begin with XML'}")
 
     def _malformed(self, error: expat.ExpatError, end: bool) -> str:
         """The message for text that is not well-formed."""
-        reason = f"not valid XML: {expat.ErrorString(error.code)} (column {error.offset + 1})"
         where = f"{self.name}:{error.lineno}"
-        place = self.parser.ErrorByteIndex - (self.fed - len(self.last))
         if end:
             return f"{where}: ends before </tmx>; is the file cut off? copy it again"
-        if 0 <= place < len(self.last) and self.last[place] >= 0x80:
-            return f"{where}: {reason}; if the file is Windows-1252 (Western European): {self._convert('WINDOWS-1252')}"
-        return f"{where}: {reason}; correct the file, or export it again"
+        reason = f"not valid XML: {expat.ErrorString(error.code)} (column {error.offset + 1})"
+        known = self._of_documents(error) or self._of_characters(reason)
+        return f"{where}: {known or f'{reason}; correct the file, or export it again'}"
+
+    def _of_documents(self, error: expat.ExpatError) -> str | None:
+        """What is wrong with the beginning or the end of a document."""
+        if error.code in (_JUNK, _DECLARATION) and self.count:
+            rest = f"tail -n +{error.lineno} {shlex.quote(self.name)} > {shlex.quote(self.name + '.2')}"
+            return f"begins a second document; write it to a separate file, and delete it here: {rest}"
+        if error.code == _DECLARATION:
+            return f"has lines before the XML declaration; remove them: {self._filter(_FROM_DECLARATION, 'clean')}"
+        if error.code == _ENCODING:
+            command = self._filter("sed '1s/encoding=[^ ?]*/encoding=\"UTF-8\"/'", "utf8")
+            return f"declares another encoding than it has; if it is UTF-8: {command}"
+        return None
+
+    def _of_characters(self, reason: str) -> str | None:
+        """What is wrong with the characters at the mistake, with the command that corrects all of its kind."""
+        place = self.parser.ErrorByteIndex - (self.fed - len(self.last))
+        found = self.last[place : place + 40] if 0 <= place < len(self.last) else b""
+        if found[:1] >= b"\x80":
+            return f"{reason}; if the file is Windows-1252 (Western European): {self._convert('WINDOWS-1252')}"
+        if found and found[0] < 0x20 and found[:1] not in b"\t\n\r":
+            command = self._filter(f"tr -d '\\{found[0]:03o}'", "clean")
+            return f"contains the control character 0x{found[0]:02x}, which XML excludes; remove it: {command}"
+        if reference := re.match(rb"&#?[\w.-]+;", found):
+            name = reference[0].decode("ascii", "replace")
+            meant = unescape(name)
+            instead = meant if name[1] != "#" and meant != name else ""
+            command = self._filter(f"sed 's/{name}/{_sed(instead)}/g'", "clean")
+            return f"XML does not know {name}; replace it: {command}"
+        if re.search(rb"&[^;<&]*$", self.last[max(0, place - 40) : max(0, place) + 1]):
+            command = self._filter(r"perl -pe 's/&(?!#?\w+;)/&amp;/g'", "clean")
+            return f"has an & that begins no entity; write it as &amp;: {command}"
+        return None
 
     def _other_encoding(self, block: bytes) -> str:
         """The message for an encoding that is not known, or has several bytes a character, as Shift_JIS."""
@@ -246,8 +288,16 @@ class _Units:
         return f"{self.name}: declares the encoding {encoding}, which cannot be read; convert it to UTF-8: {command}"
 
     def _convert(self, encoding: str) -> str:
-        command = f"iconv -f {encoding} -t UTF-8"
-        return filter_command(self.name, command, "utf8") if os.path.exists(self.name) else command
+        return self._filter(f"iconv -f {encoding} -t UTF-8", "utf8")
+
+    def _filter(self, command: str, ending: str) -> str:
+        """The command that filters the file, or a member of an archive once it is unpacked."""
+        return filter_command(self.name, command, ending) if os.path.exists(self.name) else command
+
+
+def _sed(text: str) -> str:
+    """A character in the right side of sed's s command, by its number in XML."""
+    return "".join(rf"\&#{ord(char)};" for char in text)
 
 
 def _collapsed(text: str) -> str:

@@ -25,7 +25,7 @@ from nmt.data.sources.base import (
     open_file,
     read_files,
 )
-from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
+from nmt.data.sources.table import SAMPLE, check_numbers, choose_columns, column_numbers, has_header
 from nmt.errors import DataError
 
 ROWS = 1_048_576  # of a sheet, the most that Excel has
@@ -53,22 +53,24 @@ def _sheet_pairs(book: Any, sheet: Any, formulas: Any, source: XlsxSource, readi
     path = bad.path
     rows = _rows(sheet, formulas, path, bad)
     sample = list(islice(rows, SAMPLE))
+    others = ", ".join(one for one in book.sheetnames if one != sheet.title)
     if not sample:
-        others = ", ".join(one for one in book.sheetnames if one != sheet.title)
         advice = f"name another one as sheet: {others}" if others else "name a workbook with two columns of text"
         raise DataError(f"{path}: sheet '{sheet.title}' is empty; {advice}")
     # Trailing empty cells are not stored, so that rows differ in length.
     width = max(len(cells) for _, cells in sample)
-    first = sample[0][1] + [""] * (width - len(sample[0][1]))
+    first_rows = [cells + [""] * (width - len(cells)) for _, cells in sample]
     where = f"{path}: sheet '{sheet.title}', row {sample[0][0]}"
-    wanted = choose_columns(first, source, reading.languages, where)
-    src, tgt = column_numbers(first, wanted, where, "")
-    header = has_header([cells for _, cells in sample], source, wanted, (src, tgt), where, reading)
+    advice = f"; or name another sheet: {others}" if others and source.sheet is None else ""
+    wanted = choose_columns(first_rows[0], source, reading.languages, where)
+    src, tgt = column_numbers(first_rows[0], wanted, where, "", advice)
+    header = has_header(first_rows, source, wanted, (src, tgt), where, reading)
+    check_numbers(first_rows[header:], source, (src, tgt), where, reading)
     for number, cells in chain(sample[header:], rows):
         cells += [""] * (1 + max(src, tgt) - len(cells))
         if NO_VALUE in (cells[src], cells[tgt]):
             advice = "open and save the workbook in Excel or LibreOffice, which compute it"
-            bad(f"{path}: sheet '{sheet.title}', row {number}: holds a formula without a stored value; {advice}")
+            bad(f"{path}: sheet '{sheet.title}', row {number}: contains a formula without a stored value; {advice}")
             continue
         yield one_line(cells[src]), one_line(cells[tgt])
 
@@ -143,7 +145,7 @@ def _check_workbook(path: str) -> None:
             raise DataError(f"{path}: is a workbook protected by a password; save it without a password")
         raise DataError(f"{path}: is an old Excel workbook (XLS); save it as XLSX or as CSV in UTF-8")
     if not head.startswith(b"PK"):
-        raise DataError(of_another_kind(path, head, "Excel workbook (XLSX)"))
+        raise DataError(of_another_kind(path, head, "an Excel workbook (XLSX)"))
     with open_zip(path) as archive:
         names = {entry.filename for entry in archive.infolist()}
         if "[Content_Types].xml" not in names:
@@ -229,10 +231,10 @@ def _text(cell: Any, where: str) -> str:
         return ""
     if isinstance(value, str):
         if cell.data_type == "e":
-            raise DataError(f"{where}: holds the error {value}; correct the formula")
+            raise DataError(f"{where}: contains the error {value}; correct the formula")
         if "\0" in value:
-            raise DataError(f"{where}: holds a NUL character; remove it")
-        return value.replace("_x000D_", "")  # a carriage return, as Excel writes it
+            raise DataError(f"{where}: contains a NUL character; remove it")
+        return value.replace("_x000D_", "\r")  # as Excel writes a carriage return
     if isinstance(value, bool):
         return str(value).upper()
     return f"{value:.15g}" if isinstance(value, float) else str(value)

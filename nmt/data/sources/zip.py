@@ -16,6 +16,7 @@ from nmt.data.sources.language_pairs import language_pairs, unpacked_name, witho
 from nmt.errors import DataError
 
 SHOWN = 10  # members that a message names
+TABLES = (".tsv", ".tab", ".csv", ".xlsx", ".jsonl", ".parquet", ".json")
 
 
 def read(source: ZipSource, reading: Reading) -> Pairs:
@@ -38,15 +39,18 @@ def _members(archive: zipfile.ZipFile, path: str, pattern: str, reading: Reading
     if bool(texts) == bool(memories):
         src, tgt = reading.languages
         what = (
-            "holds both text files and translation memories"
+            "contains both text files and translation memories"
             if texts
-            else f"holds no files that end in .{src} and .{tgt}, and no .tmx file"
+            else f"contains no files that end in .{src} and .{tgt}, and no .tmx file"
         )
         shown = ", ".join(there[:SHOWN]) + (f" and {len(there) - SHOWN} more" if len(there) > SHOWN else "")
         if "[Content_Types].xml" in there:
             raise DataError(f"{path}: is an Office document; an Excel workbook (XLSX) is kind: xlsx")
-        advice = "set members to those to read" if texts else "check src_lang, tgt_lang and members"
-        raise DataError(f"{path}: {what}; {advice}; it holds: {shown or 'no files'}")
+        advice = "set members to those to read" if texts else "check the languages (src_lang, tgt_lang) and members"
+        tables = [name for name in there if unpacked_name(name).lower().endswith(TABLES)]
+        if tables and not texts and not memories:
+            advice = f"unpack it, and name {tables[0]}"
+        raise DataError(f"{path}: {what}; {advice}; it contains: {shown or 'no files'}")
     if texts and (alone := without_partner(names, reading.languages)):
         member, other = alone
         raise DataError(f"{path}: {member} has no partner that ends in .{other}; set members to those to read")
@@ -67,5 +71,5 @@ def _side(archive: zipfile.ZipFile, member: str, path: str, bad: BadRows, opened
 
 
 def _hidden(name: str) -> bool:
-    """Whether a member is one that systems add, such as those of macOS."""
+    """Whether a member was added by an operating system, such as macOS."""
     return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")

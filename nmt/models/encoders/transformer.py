@@ -1,4 +1,4 @@
-"""The encoder of the Transformer (Vaswani et al. 2017, section 3.1) as a part of its own."""
+"""The encoder of the Transformer (Vaswani et al. 2017, section 3.1) as a separate module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a term of the training loss is, and what it is computed from."""
+"""The interface of a term of the training loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ConfigT = TypeVar("ConfigT")
 
 @dataclass(frozen=True)
 class Pass:
-    """What one forward pass found at the M target positions of a batch; padding is among them if it is packed.
+    """The results of a forward pass at the M target positions of a batch, including padding if it is packed.
 
     Attributes:
         hidden: [M, D]
@@ -41,7 +41,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Found:
-    """What a term is computed from.
+    """The inputs of a term.
 
     Attributes:
         batch: on the device of the training.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nmt.data.batch import Batch
 from nmt.data.packing import PackedBatch
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID
 from nmt.sentences import Sentences
 
 

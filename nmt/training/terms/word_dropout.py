@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from nmt.config.terms import WordDropoutConfig
-from nmt.data.tokenizer import UNK_ID
+from nmt.data.sentencepiece_model import UNK_ID
 from nmt.training.terms.base import Term
 from nmt.training.terms.inputs import Inputs, Side
 

@@ -1,6 +1,6 @@
 """The report escapes what it shows."""
 
-from nmt.checks.finding import Finding, cut, share
+from nmt.checks.finding import Finding, pair, share
 from nmt.checks.report import page, text
 
 BAD = Finding("problem", "noise", "<script>alert(1)</script>", "a & b", ("1: <b>x</b> ||| y",) * 10)
@@ -19,7 +19,11 @@ def test_the_terminal_shows_three_examples():
 
 
 def test_control_characters_do_not_reach_the_terminal():
-    assert cut("a\x1b[2Jb") == "a [2Jb"
+    assert pair(1, "a\x1b[2Jb", "c\u2028d") == "1: a [2Jb ||| c d"
+
+
+def test_examples_keep_the_joiners_of_emoji_and_persian():
+    assert pair(1, "👩‍🚀", "می\u200cروم") == "1: 👩‍🚀 ||| می\u200cروم"
 
 
 def test_small_shares_have_two_digits():

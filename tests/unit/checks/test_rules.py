@@ -29,10 +29,14 @@ def found(train, valid, languages=("en", "de")):
 
 def findings(sources, valid, languages=("en", "de")):
     """Warnings and problems, of training sources by their names."""
+    return [each for each in report(sources, valid, languages) if each.level != "ok"]
+
+
+def report(sources, valid, languages=("en", "de")):
     held = HeldOut({"valid": valid})
     training = {name: Part(name, 1, held).read(pairs) for name, pairs in sources.items()}
     parts = {"valid": Part("valid", 1).read(valid)}
-    return [each for each in apply(Data(training, parts, languages, 1, held.alike)) if each.level != "ok"]
+    return apply(Data(training, parts, languages, 1, held.alike))
 
 
 def shifted(train, lines, start=0):
@@ -74,7 +78,13 @@ def test_noise_is_found_and_its_share_estimated(corpus):
     assert 20 <= int(result.text.split("about ")[1].split("%")[0]) <= 40
 
 
-@pytest.mark.parametrize("names", [("en", "de"), ("source", "target"), ("English", "German")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("en", "de"), ("source", "target"), ("English", "German"), ("en-GB", "de-AT"), ("Englisch", "Deutsch"),
+        ("English text", "Polski"), ("src_text", "tgt_text"), ("Sentence", "Sentence"),
+    ],
+)  # fmt: skip
 def test_a_header_is_found(corpus, names):
     assert "header" in found([names, *corpus[0]], corpus[1])
 
@@ -128,6 +138,17 @@ def test_the_sources_of_a_mixture_are_named(corpus):
     exchanged = {"train.news": train[:half], "train.web": [(tgt, src) for src, tgt in train[half:]]}
     [result] = findings(exchanged, valid)
     assert result.text.startswith("source and target are exchanged in valid or in train.web: ")
+
+
+def test_what_is_too_rare_for_a_warning_is_counted(corpus):
+    train, valid = corpus
+    odd = [train[0]] * 10 + [("", "leer")] * 3 + [("a b c d", "a b c d")] * 2
+    told = {each.rule: each for each in report({"train": [*train, *odd]}, valid)}
+    assert told["duplicates"].level == told["empty"].level == told["equal"].level == "ok"
+    repeats = 13 + len(train) - len(set(train))
+    assert told["duplicates"].text == f"train: {repeats} ({100 * repeats / 4015:.2g}%) pairs repeat an earlier one"
+    assert told["empty"].text == "train: 3 (0.075%) pairs have an empty side"
+    assert told["equal"].text == "train: 2 (0.05%) pairs have equal sides"
 
 
 def test_equal_sides_are_not_reported_as_untranslated(corpus):

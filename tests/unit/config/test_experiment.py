@@ -102,6 +102,18 @@ def test_a_stored_configuration_reads_back_equal_whatever_the_defaults_become(tm
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["tokenizer.normalization={src: nmt_nfkc_cf}"], "normalization nmt_nfkc_cf leaves no case to mark; remove it"),
+        (["tokenizer.sampling={method: line}"], "sampling.method: line would divide the symbols of case: inline"),
+    ],
+)
+def test_case_that_cannot_be_marked_is_refused(tmp_path, overrides, message):
+    with pytest.raises(ConfigError, match=re.escape(f"tokenizer: {message}")):
+        load(tmp_path, BASE, "tokenizer.case=inline", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
         (
             ["train.terms={r_drop: {}, simcut: {}}"],
             "train.terms: r_drop and simcut each train two passes to predict alike; keep one of them",

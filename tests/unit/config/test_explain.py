@@ -106,8 +106,13 @@ OVERRIDES = [
     ("train.schedule=noam", "--set: train.schedule: must be a mapping of keys to values, not \"noam\" (text); "
      "did you mean train.schedule.name: inverse_sqrt?"),
     ("model.type=lstm", '--set: model.type: "lstm" is not known; did you mean rnn with model.cell: lstm?'),
-    ("train.max_steps=auto", '--set: train.max_steps: "auto" (text) should be an integer; for the default, leave the '
-     "key out"),
+    ("train.max_minutes=1h30m", '--set: train.max_minutes: "1h30m" (text) should be a number; write the minutes: 90'),
+    ("train.checkpoint_every_minutes=0", "--set: train.checkpoint_every_minutes: 0 (integer) should be greater than 0; "
+     "null turns it off"),
+    ("train.clip_norm=0", "--set: train.clip_norm: 0 (integer) should be greater than 0; null turns it off"),
+    ("train.max_minutes=0", "--set: train.max_minutes: 0 (integer) should be greater than 0"),
+    ("train.max_steps=auto", '--set: train.max_steps: "auto" (text) should be an integer; for the default, remove '
+     "the key"),
     ("data.train=tmx", "--set: data.train: must be a mapping of keys to values, not \"tmx\" (text); did you mean "
      "data.train.kind: tmx?"),
     ("data.train=xliff", "--set: data.train: must be a mapping of keys to values, not \"xliff\" (text); export it as "

@@ -62,7 +62,7 @@ def test_datasets_stages_and_modifiers(tmp_path):
 @pytest.mark.parametrize(("before", "after", "message"), [
     ("seed: 1111", "sed: 1111", "sed: unknown key"),
     ("clean 0.7", "clena 0.7", "mid: no dataset clena in datasets"),
-    ("clean 0.7", "clean much", "mid: 'much' is no weight"),
+    ("clean 0.7", "clean much", "mid: 'much' is not a weight"),
     ("until clean 1]", "clean 1]", "mid: 'clean 1' must be until DATASET EPOCHS"),
     ("until clean 2", "until clean inf", "stages.start: has no end, but a stage follows"),
     ("until clean 2", "until mined 2", "start: 'until mined 2' would never end the stage, which does not read mined"),

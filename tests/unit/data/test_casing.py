@@ -8,7 +8,8 @@ import pytest
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.data.casing import Casing, Chances
 from nmt.data.prepare import prepare_corpus
-from nmt.data.tokenizer import Tokenizer, sample_lines
+from nmt.data.tokenizer import Tokenizer
+from nmt.data.tokenizer_training import sample_lines
 from tests.unit.data.corpora import config
 
 WORDS = "one two three four five six seven eight nine ten".split()

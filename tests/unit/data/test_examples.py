@@ -11,7 +11,8 @@ from nmt.data.examples import Examples
 from nmt.data.order import TrainingOrder
 from nmt.data.prepare import prepare_corpus
 from nmt.data.reader import Reader
-from nmt.data.tokenizer import Symbols, Tokenizer
+from nmt.data.tokenizer import Tokenizer
+from nmt.data.tokenizer_training import Symbols
 from tests.unit.data.corpora import config
 
 MODIFIERS = [

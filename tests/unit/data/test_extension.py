@@ -8,8 +8,10 @@ import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig
 from nmt.data.extension import Learner, extend
+from nmt.data.inline_casing import SYMBOLS
+from nmt.data.sentencepiece_model import parse_model, processor_of
 from nmt.data.subword_sampling import Sampler
-from nmt.data.tokenizer import Tokenizer, parse_model, processor_of
+from nmt.data.tokenizer import Tokenizer
 
 OLD = [" ".join(random.Random(n).choices(["one", "two", "three", "four", "five"], k=5)) for n in range(300)]
 NEW = ["řeka threefold onefold", "řeka fivefold two", "one řeka twofold", "fourfold five three"] * 5
@@ -50,6 +52,20 @@ def test_new_text_takes_fewer_pieces_and_comes_back(tmp_path, kind):
     assert by_text["ř"] == [before.unk_id]
     if "▁threefold" in by_text:
         assert before.decode([by_text["▁threefold"]])[0].startswith("three")
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_new_pieces_of_text_whose_case_is_marked_have_no_capitals(tmp_path, kind):
+    model = model_of(tmp_path, kind, user_defined_symbols=list(SYMBOLS))
+    before = Tokenizer(tmp_path)
+    capitals = [*map(str.title, NEW), *map(str.upper, NEW)]
+    pieces, _ = extended(model, 15, capitals)
+    (tmp_path / "joint.model").write_bytes(model.SerializeToString())
+    after = Tokenizer(tmp_path)
+    assert len(pieces) == 15
+    assert all(piece.text.islower() for piece in pieces)
+    assert after.decode(after.encode_tgt(capitals)) == capitals
+    assert sum(map(len, after.encode_src(capitals))) < 0.8 * sum(map(len, before.encode_src(capitals)))
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])

@@ -247,12 +247,12 @@ def test_a_file_of_comments_is_looked_at_in_linear_time(here: Path) -> None:
         ("a.yml", "# x\nen:\n  open: Open\n", "is YAML, as its name says"),
         ("a.properties", "# x\nfile.open=Open\n", "is a file of keys and values, as its name says"),
         ("a.LRC", "[00:12.00]Hello\n", "is lyrics with times (LRC), as its name says"),
-        ("a.tsv", "one\teins\ntwo\tzwei\n", "holds a table (tab-separated), not one sentence a line; read it with"),
-        ("a.csv", 'one,eins\n"two, three",drei\n', "holds a table (comma-separated, CSV), not one sentence a line"),
-        ("a.csv", "en,de\none, two,eins\n", "holds a table (comma-separated, CSV)"),
-        ("a.csv.gz", "one;eins\ntwo;zwei\n", "holds a table (comma-separated, CSV)"),
-        ("a", "source,target\none,eins\ntwo,zwei\n", "holds a table (comma-separated, CSV)"),
-        ("a", "en\tde\none\teins\ntwo\tzwei\n", "holds a table (tab-separated)"),
+        ("a.tsv", "one\teins\ntwo\tzwei\n", "contains a table (tab-separated), not one sentence a line; read it with"),
+        ("a.csv", 'one,eins\n"two, three",drei\n', "contains a table (comma-separated, CSV), not one sentence a line"),
+        ("a.csv", "en,de\none, two,eins\n", "contains a table (comma-separated, CSV)"),
+        ("a.csv.gz", "one;eins\ntwo;zwei\n", "contains a table (comma-separated, CSV)"),
+        ("a", "source,target\none,eins\ntwo,zwei\n", "contains a table (comma-separated, CSV)"),
+        ("a", "en\tde\none\teins\ntwo\tzwei\n", "contains a table (tab-separated)"),
     ],
 )  # fmt: skip
 def test_files_given_as_text_that_hold_another_kind(

@@ -116,14 +116,14 @@ def test_a_pair_with_two_common_sentences_is_counted_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("train", "fields", "message"),
     [
-        ([], {}, "data.train: {}/train holds no sentence pairs"),
+        ([], {}, "data.train: no sentence pairs in {}/train"),
         (
             [("", "a"), ("b", "x" * 50), ("b", "x" * 2000)],
             {},
             "data.train: cleaning leaves none of its 3 pairs (1 empty, 1 too_long, 1 ratio); see data.cleaning",
         ),
-        ([("a", "b")], {"valid": []}, "data.valid: {}/valid holds no sentence pairs"),
-        ([("a", "b")], {"test": []}, "data.test.t: {}/test holds no sentence pairs"),
+        ([("a", "b")], {"valid": []}, "data.valid: no sentence pairs in {}/valid"),
+        ([("a", "b")], {"test": []}, "data.test.t: no sentence pairs in {}/test"),
         (
             [("a", "b")],
             {"valid": [("", "a"), (" ", "b")]},

@@ -17,10 +17,11 @@ import sentencepiece as spm
 
 from nmt.config.data import DataConfig
 from nmt.config.tokenizer import TokenizerConfig
-from nmt.data import tokenizer as tokenizer_module
+from nmt.data import tokenizer_training
 from nmt.data.corpus import Corpus
 from nmt.data.prepare import prepare_corpus
-from nmt.data.tokenizer import FEW, Tokenizer, sample_lines
+from nmt.data.tokenizer import FEW, Tokenizer
+from nmt.data.tokenizer_training import sample_lines
 from nmt.errors import TokenizerError
 from tests.unit.data.corpora import Make
 
@@ -332,14 +333,14 @@ def foreign() -> bytes:
     ("files", "message"),
     [
         (None, ": no such tokenizer folder; nmt prepare makes one"),
-        ({}, ": holds no tokenizer (joint.model, or src.model and tgt.model)"),
+        ({}, ": contains no tokenizer (joint.model, or src.model and tgt.model)"),
         ({"joint.model": b"junk"}, "/joint.model: not a SentencePiece model, or damaged"),
         ({"joint.model": b""}, "/joint.model: not a SentencePiece model, or damaged"),
         ({"src.model": "good"}, "/tgt.model: no such file; the other language's model is there"),
         ({"tgt.model": "good"}, "/src.model: no such file; the other language's model is there"),
         (
             {"joint.model": "good", "tgt.model": "good"},
-            ": holds joint.model and separate models too; keep one kind",
+            ": contains joint.model and separate models too; keep one kind",
         ),
         (
             {"joint.model": "foreign"},
@@ -365,11 +366,11 @@ def test_folders_that_cannot_be_loaded(make: Make, tmp_path: Path, files: dict[s
 def test_printable_lines_are_as_the_whitespace_rule_leaves_them() -> None:
     every = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
     lines = ["".join(every[start : start + 97]) for start in range(0, len(every), 97)] + ["  two  spaces ", "", "a\tb"]
-    assert tokenizer_module._normalise(lines, "whitespace") == tokenizer_module._normalizer("whitespace").normalize(
+    assert tokenizer_training._normalise(lines, "whitespace") == tokenizer_training._normalizer("whitespace").normalize(
         lines
     )
     kept = [char for char in every if char.isprintable()]
-    assert tokenizer_module._normalizer("whitespace").normalize(kept) == kept
+    assert tokenizer_training._normalizer("whitespace").normalize(kept) == kept
 
 
 # ----------------------------------------------------------------------------------------------------- words of pieces

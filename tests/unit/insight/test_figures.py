@@ -4,6 +4,7 @@ import logging
 import warnings
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -61,6 +62,15 @@ def test_the_cost_of_a_long_sentence_is_bounded():
     assert long.size < 30 << 20
     figure = attention_figure(weights(400, 50), ["x"] * 50, ["y"] * 400)
     assert figure.get_supxlabel() == "the first 60 of 400 target subwords"
+
+
+def test_the_darkest_colour_follows_the_weights():
+    """numpy's percentile, and at least 0.2."""
+    rows = torch.linspace(0, 3, 200).reshape(20, 10).softmax(1)
+    drawn = [rows, torch.full((4, 10), 0.1), torch.eye(5)]
+    limits = [attention_figure(w, ["x"] * w.shape[1], ["y"] * w.shape[0]).axes[0].images[0].get_clim() for w in drawn]
+    assert limits[0] == pytest.approx((0.0, max(0.2, np.percentile(rows.numpy(), 99))))
+    assert limits[1:] == [(0.0, 0.2), (0.0, 1.0)]
 
 
 def test_long_subwords_are_shortened():

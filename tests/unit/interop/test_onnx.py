@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nmt.config.search import SearchConfig
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from nmt.interop.onnx_graphs import NEXT, DecoderGraph, EncoderGraph, parts, write_graphs
 from nmt.models.build import build_model
 from nmt.translation.pytorch import TorchEngine

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from nmt.cli import main
 from nmt.config.model import TransformerConfig
 from nmt.config.pretrained import find
-from nmt.data.tokenizer import BOS_ID, EOS_ID, UNK_ID, Tokenizer
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, UNK_ID
+from nmt.data.tokenizer import Tokenizer
 from nmt.errors import NmtError
 from nmt.models.build import build_model
 from nmt.pretrained.names import from_ours, to_ours
@@ -232,14 +233,14 @@ def test_what_cannot_be_expressed_is_one_clear_line(tmp_path):
     assert "scale_embedding is false" in said(tmp_path / "c")
     hugging_face_folder(tmp_path / "d")
     (tmp_path / "d" / "model.safetensors").unlink()
-    assert "holds no weights" in said(tmp_path / "d")
+    assert "contains no weights" in said(tmp_path / "d")
     hugging_face_folder(tmp_path / "e", encoder_layers=3)
     assert "lacks the weight model.encoder.layers.2" in said(tmp_path / "e")
     hugging_face_folder(tmp_path / "f")
     (tmp_path / "f" / "source.spm").write_bytes(b"\xff\xff not a model")
     assert "is not a SentencePiece model, or damaged" in said(tmp_path / "f")
     (tmp_path / "g").mkdir()
-    assert "holds no model" in said(tmp_path / "g")
+    assert "contains no model" in said(tmp_path / "g")
     (tmp_path / "h.bin").write_bytes(b"x")
     assert "name a .npz file of Marian" in said(tmp_path / "h.bin")
 
@@ -316,7 +317,7 @@ def test_scores_equal_those_of_a_model_that_marian_trains(tmp_path, ties):
         **{"all": {"tied_embeddings_all": True}, "decoder": {"tied_embeddings": True}, "none": {}}[ties],
     }  # fmt: skip
 
-    def marian(program, *arguments):  # in a process of its own, which it ends on an error
+    def marian(program, *arguments):  # in a separate process, which it ends on an error
         command = [sys.executable, "-c", program, *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 

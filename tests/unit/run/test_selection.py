@@ -27,7 +27,7 @@ BETTER = [  # the second is better than the first
     ),
     ("chrF of chance", quality(0, 9, 5.0), quality(0, 3, 4.0)),
     ("always the same sentence", quality(4, 20, 4.0, 200, varied=False), quality(1, 18, 3.0, 30)),
-    ("one word up to the limit of length", quality(0, 24, 3.3, ended=False), quality(0, 16, 2.1)),
+    ("one word up to the length limit", quality(0, 24, 3.3, ended=False), quality(0, 16, 2.1)),
     ("a score that is no number", quality(math.nan, 50, 1.0, 100), quality(0, 0, 9.0)),
     ("a loss that is no number", quality(20, 50, math.nan, 100), quality(0, 0, 9.0)),
 ]

@@ -47,7 +47,14 @@ def test_sizes_that_are_not_known_and_steps_that_count_nothing(clock, caplog):
     step = Step("training the tokenizer", None, "")
     clock[0] += 150
     step.add(0)
-    assert caplog.messages == ["reading data.train: 80,000 pairs, 2,000 pairs/s", "training the tokenizer: 2 min"]
+    step = Step("measuring updates", 21, "updates")
+    clock[0] += 31
+    step.add(11)
+    assert caplog.messages == [
+        "reading data.train: 80,000 pairs, 2,000 pairs/s",
+        "training the tokenizer: 2 min",
+        "measuring updates: 11 of 21 updates (52%), 0.35 updates/s, 28 s left",
+    ]
 
 
 def test_nothing_is_shown_where_messages_are_not(clock, caplog):

@@ -8,7 +8,7 @@ import pytest
 
 from nmt.errors import ConfigError, DataError, SettingsError
 from nmt.starting import material
-from nmt.starting.material import Languages, advised, count_pairs, parts_of, read_material, source_of, text_source
+from nmt.starting.material import Languages, advised, count_pairs, files_source, parts_of, read_material, source_of
 
 LANGUAGES = Languages("en", "de")
 
@@ -81,7 +81,7 @@ def test_a_source_with_its_keys(source):
     written = source_of(["{path: a.csv, src_column: 2, tgt_column: 1}"], LANGUAGES)
     assert read_material(written, LANGUAGES).sample[0][1] == ("Zeile 0", "line 0")
     assert source_of(["csv"], LANGUAGES) == {"kind": "auto", "path": "csv"}  # a folder with the name of a kind
-    with pytest.raises(DataError, match="is no mapping; write a source as"):
+    with pytest.raises(DataError, match="is not a mapping; write a source as"):
         source_of(["{path: a.csv"], LANGUAGES)
     with pytest.raises(DataError, match="a name is empty"):
         source_of([""], LANGUAGES)
@@ -97,7 +97,7 @@ def test_a_source_with_its_keys(source):
     [
         (
             "a\tb\tc\n1\t2\n",
-            r"; to leave out such rows, write the data as '\{kind: tsv, path: \"a\.tsv\", on_bad_row: skip\}'",
+            r"; to skip such rows, write the data as '\{kind: tsv, path: \"a\.tsv\", on_bad_row: skip\}'",
         ),
         ("German\tFrench\na\tb\n", r"; write keys with the data as '\{kind: tsv, path: \"a\.tsv\", KEY: VALUE\}'"),
     ],
@@ -112,8 +112,8 @@ def test_keys_that_a_message_names_can_be_given(source, text, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("empty", r"empty: holds no parallel text: no files that end in \.en and \.de"),
-        ("notes", r"notes: holds no parallel text"),
+        ("empty", r"empty: contains no parallel text: no files that end in \.en and \.de"),
+        ("notes", r"notes: contains no parallel text"),
         ("https://example.com/a.zip", r"is an address; download the file"),
     ],
 )
@@ -147,7 +147,59 @@ def test_files_of_a_folder_have_their_parts(tmp_path, names, expected):
     assert all(Path(src).with_suffix(".de") == Path(tgt) for pairs in found.values() for src, tgt in pairs)
 
 
-def test_the_source_of_pairs_of_files():
-    assert text_source([("a.en", "a.de")]) == {"kind": "text", "src": "a.en", "tgt": "a.de"}
-    two = text_source([("a.en", "a.de"), ("b.en", "b.de")])
+@pytest.mark.parametrize("ending", ["tsv", "csv", "tmx", "xlsx", "tsv.gz"])
+def test_tables_of_a_folder_have_their_parts(tmp_path, ending):
+    for name in ("train", "train-2", "dev", "test"):
+        (tmp_path / f"{name}.{ending}").write_text("a\tb\n")
+    found = parts_of([str(tmp_path)], LANGUAGES)
+    assert {part: [Path(file).name for (file,) in files] for part, files in found.items()} == {
+        "train": [f"train-2.{ending}", f"train.{ending}"],
+        "valid": [f"dev.{ending}"],
+        "test": [f"test.{ending}"],
+    }
+    (tmp_path / "notes.xlsx" if ending != "xlsx" else tmp_path / "notes.tsv").write_text("")
+    assert parts_of([str(tmp_path)], LANGUAGES) == {}  # of several kinds
+
+
+def test_the_source_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert files_source([("a.en", "a.de")], LANGUAGES) == {"kind": "text", "src": "a.en", "tgt": "a.de"}
+    two = files_source([("a.en", "a.de"), ("b.en", "b.de")], LANGUAGES)
     assert two == {"kind": "text", "src": ["a.en", "b.en"], "tgt": ["a.de", "b.de"]}
+    assert files_source([("a.tsv",)], LANGUAGES) == "a.tsv"
+    assert files_source([("a.csv",), ("b.csv.gz",)], LANGUAGES) == {"kind": "csv", "path": ["a.csv", "b.csv.gz"]}
+    Path("a.tsv").write_text("id\tEnglish\tGerman\n1\tone\teins\n")
+    found = files_source([("a.tsv",), ("b.tsv",)], LANGUAGES)
+    assert found == {"kind": "tsv", "path": ["a.tsv", "b.tsv"], "src_column": "English", "tgt_column": "German"}
+
+
+@pytest.mark.parametrize("case", ["all equal", "one side empty", "long lines", "one source, few targets"])
+def test_pairs_of_which_nothing_is_left(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    rows = {
+        "all equal": [("a dog", "ein Hund")] * 300,
+        "one side empty": [(f"line {n}", " \u3000") for n in range(300)],
+        "long lines": [(f"{n} " * 1000, f"{n}") for n in range(300)],
+        "one source, few targets": [("yes", f"ja {n % 20}") for n in range(300)],
+    }[case]
+    Path("a.tsv").write_text("".join(f"{src}\t{tgt}\n" for src, tgt in rows))
+    left = 20 if "few" in case else 1 if "equal" in case else 0
+    with pytest.raises(DataError, match=f"^a.tsv: without equal pairs, .* {left} of 300 pairs are left, too few"):
+        read_material("a.tsv", LANGUAGES)
+
+
+def test_a_kind_that_a_message_names_can_be_given(source):
+    """A file whose content is of another kind than its name says."""
+    table = "".join(f"line {n},Zeile {n}\n" for n in range(300))
+    Path("a.tsv").write_text(table)
+    Path("t.en").write_text("en,de\n" + table)
+    Path("t.de").write_text("en,de\n" + table)
+    two = {"kind": "text", "src": "t.en", "tgt": "t.de"}
+    for given, path in (("a.tsv", "a.tsv"), (two, "t.en")):
+        with pytest.raises(DataError) as error:
+            read_material(given, LANGUAGES)
+        told = str(advised(error.value, given, LANGUAGES))
+        written = re.search(r"write the data as '(\{.*\})'$", told)
+        assert written, told
+        assert written[1] == f'{{kind: csv, path: "{path}"}}'
+        assert read_material(source_of([written[1]], LANGUAGES), LANGUAGES).pairs == 300

@@ -76,7 +76,7 @@ def test_numbers_in_comments_are_those_of_the_settings(case):
         assert number(r"([\d,]+) batches make an update of", comment) == train["accumulate"]
         assert number(r"make an update of ([\d,]+) tokens", comment) == tokens
     assert ("more time would help" in comment) == (3 * steps < train["max_steps"])
-    if more := re.search(r"so many pairs repay ([\d,]+) updates", comment):
+    if more := re.search(r"these pairs are worth ([\d,]+) updates", comment):
         assert int(more[1].replace(",", "")) == train["max_steps"]
     if width := re.search(r"suit a model of width (\d+)", comment):
         assert int(width[1]) == settings["model"]["d_model"]
@@ -86,9 +86,31 @@ def test_numbers_in_comments_are_those_of_the_settings(case):
 
 
 def test_strange_names_stay_what_they_are(tmp_path):
-    for value in ("no", "1e3", "a: b", "# x", "ü.tsv", 'say "x"', "-", "a\nb", "12", "~", "x, y}"):
+    odd = (
+        "a\x7fb",
+        "a\x07b",
+        "a\x85b",
+        "a\x9fb",
+        "a\u2028b",
+        "\ufeffa",
+        "a\u200bb",
+        "\u202eb",
+        "\xa0",
+        "👩‍🚀.tsv",
+        "a\\b",
+    )
+    for value in ("no", "1e3", "a: b", "# x", "ü.tsv", 'say "x"', "-", "a\nb", "12", "~", "x, y}", *odd):
         (tmp_path / "v.yaml").write_text(f"{{key: {flow(value)}}}", encoding="utf-8")
         assert yaml.safe_load((tmp_path / "v.yaml").read_text(encoding="utf-8")) == {"key": value}
+
+
+def test_control_characters_in_a_comment_do_not_make_the_file_unreadable(tmp_path):
+    material = Material("a\x07\x85b.tsv", "a", 300, (1.0, 1.0), [(1, ("ab", "cd"))])
+    choice = choose(Request("x", Languages("en", "de"), 10), material, "cpu", Bench(0.1), lambda line: None)
+    text = to_text(choice, material, "cpu", "nmt init x 'a\x07\x85b.tsv'", "nmt train configs/x.yaml")
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
+    assert load_config(tmp_path / "x.yaml").data.train.path == "a\x07\x85b.tsv"
+    assert "# Written by: nmt init x 'a\\x07\\x85b.tsv'\n" in text
 
 
 def test_given_sets_are_named():

@@ -11,7 +11,7 @@ import pytest
 from nmt.text.documents import format_of, parse
 from nmt.text.placeholders import Segment
 from nmt.translation.texts import Texts
-from nmt.translation.translator import Translation
+from nmt.translation.translator import Notice, Translation
 
 
 class Swapping:
@@ -87,6 +87,36 @@ def test_subtitles_keep_numbers_times_lines_and_line_ends():
 def test_webvtt_keeps_its_header_and_notes():
     text = "WEBVTT\n\nNOTE a note\n\nid\n00:01.000 --> 00:02.000 align:start\n<v Ann>Hi <00:01.500>you\n"
     assert translated(text, "srt", attention=False) == text.replace("Hi", "hI").replace("you", "YOU")
+
+
+def test_webvtt_has_entities_and_a_cue_ends_at_a_blank_line():
+    start = "WEBVTT\n\nid\n00:01.000 --> 00:02.000\n"
+    assert (
+        translated(f"{start}a &lt;b&gt; <i>c</i> &amp;\n\nNOTE x\n", "srt")
+        == f"{start}&amp; <i>C</i> &lt;B&gt; A\n\nNOTE x\n"
+    )
+
+    class Arrow(Swapping):
+        def change(self, line: str) -> str:
+            return "a --> b"
+
+    assert translated(f"{start}x\n", "srt", Arrow()) == f"{start}a --&gt; b\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1\nT1\none\n2\nT2\ntwo", "1\nT1\nONE\n2\nT2\nTWO"),  # no blank line between cues
+        ("1\nT1\none\n\ntwo\n\n2\nT2\n\nthree\n", "1\nT1\nONE\n\nTWO\n\n2\nT2\n\nTHREE\n"),  # blank lines in them
+        ("1\nT1\nI count to\n2\n\n2\nT2\n99\n", "1\nT1\n2 TO\nCOUNT i\n\n2\nT2\n99\n"),
+        ("\n1\nT1\n\n2\nT2", "\n1\nT1\n\n2\nT2"),
+        ("no cue\n", "no cue\n"),
+    ],
+)
+def test_odd_subtitles_keep_numbers_and_times(text, expected):
+    for number, time in enumerate(("00:00:01,000 --> 00:00:02,000", "00:00:03.5-->00:00:04"), 1):
+        text, expected = (each.replace(f"T{number}", time) for each in (text, expected))
+    assert translated(text, "srt") == expected
 
 
 # ---------------------------------------------------------------------------------------------------------------- HTML
@@ -166,6 +196,18 @@ def test_tags_move_with_their_words():
 def test_broken_html_is_no_error(text):
     assert isinstance(translated(text, "html"), str)
     assert "".join(parse(text, "html")).replace("&lt;", "<") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<p>&nbsp;&nbsp;One two &nbsp;</p>", "<p>&nbsp;&nbsp;TWO oNE &nbsp;</p>"),
+        ("<td>5</td><td>1,234.50 %</td><td>5 a</td>", "<td>5</td><td>1,234.50 %</td><td>A 5</td>"),  # no words
+        ('<?php echo "a > b"; ?><p>x</p><?xml version="1"?>', '<?php echo "a > b"; ?><p>X</p><?xml version="1"?>'),
+    ],
+)
+def test_odd_html(text, expected):
+    assert translated(text, "html") == expected
 
 
 # ------------------------------------------------------------------------------------------------------------ Markdown
@@ -268,6 +310,29 @@ def test_odd_markdown_keeps_its_structure(text):
             assert tokens(translated(text, "md", fake, attention)) == tokens(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("> [!NOTE]\n> one two\n", "> [!NOTE]\n> TWO ONE\n"),
+        ("> [!tip]- A title\n> text\n", "> [!tip]- TITLE a\n> TEXT\n"),
+        (
+            '!!! note "A title"\n    one two\n\n    three\n\n        code\n\nfour\n\n    code\n',
+            '!!! note "A title"\n    TWO ONE\n\n    THREE\n\n        code\n\nFOUR\n\n    code\n',
+        ),
+        ('=== "Tab"\n\n    ```\n    code\n    ```\n', '=== "Tab"\n\n    ```\n    code\n    ```\n'),
+        (":::warning\none two\n:::\nthree\n", ":::warning\nTWO ONE\n:::\nTHREE\n"),
+        ("# one two {#an-id .c}\n\nthree\n{: .lead}\n", "# TWO ONE {#an-id .c}\n\nTHREE\n{: .lead}\n"),
+        ("one\n: two three\n: four\n  five\n", "ONE\n: THREE TWO\n: FIVE FOUR\n"),
+        ('[a]: http://x\n  "A title"\n\ntext\n', '[a]: http://x\n  "A title"\n\nTEXT\n'),
+        ("[one](x){target=_blank}\n", "[ONE](x){target=_blank}\n"),
+        ("| 1 | two |\n|---|---|\n| 5 % | x |\n", "| 1 | TWO |\n|---|---|\n| 5 % | X |\n"),
+    ],
+)
+def test_markdown_of_other_programs(text, expected):
+    """Alerts, admonitions, tabs, directives, attributes, definition lists; cells without words."""
+    assert translated(text, "md") == expected
+
+
 @pytest.mark.parametrize("line", ["# x", "- x", "+ x", "> x", "1. x", "2) x", "=== x", "---", "``` x", "| x"])
 def test_a_translation_begins_no_other_block(line):
     class Fixed(Swapping):
@@ -300,6 +365,19 @@ def test_bytes_that_are_no_text_stay_outside_of_paragraphs():
     assert translated(text, "html").encode("utf-8", "surrogateescape") == "<p title='caf\udce9'>X CAF\ufffd</p>".encode(
         "utf-8", "surrogateescape"
     )
+
+
+def test_notices_quote_the_first_words_of_a_paragraph():
+    class Warning(Swapping):
+        def translate(self, lines: Sequence[str], nbest: int, warn: Any = None, first_line: int = 1) -> Any:
+            warn(Notice(len(lines), "source cut", "9 subwords"))
+            return super().translate(lines, nbest, warn, first_line)
+
+    found: list[Notice] = []
+    texts = Texts(Warning(), (), True, "en")  # type: ignore[arg-type]
+    parts = parse("<p>one</p><p>two  three four five six seven eight</p>", "html")
+    list(texts.document(parts, found.append))
+    assert found == [Notice(2, "source cut", '9 subwords; "two three four five six seven…"')]
 
 
 def test_formats_by_ending():

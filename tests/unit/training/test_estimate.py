@@ -77,7 +77,7 @@ def test_too_few_updates_say_nothing_of_the_growth(monkeypatch):
 
 
 def trainer(config, folder):
-    place = pipeline._set_up(config.train, pipeline.ALONE)
+    place = pipeline.set_up(config.train, pipeline.ALONE)
     return pipeline.build_trainer(config, Run(Path(folder) / "run"), pipeline.prepare(config), place)
 
 

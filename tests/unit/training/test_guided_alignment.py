@@ -12,7 +12,7 @@ from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.config.train import TrainConfig
 from nmt.data.batch import collate
 from nmt.data.guide import NO_LINKS, guide, subword_links
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID
 from nmt.models.build import build_model
 from nmt.training.objective import Objective
 

@@ -13,7 +13,7 @@ from nmt.config.model import RNNConfig, TransformerConfig
 from nmt.config.train import TrainConfig
 from nmt.data.batch import collate
 from nmt.data.packing import Packing
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Decoded
 from nmt.training.objective import Objective

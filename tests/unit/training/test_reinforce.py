@@ -11,7 +11,7 @@ from nmt.config.model import RNNConfig
 from nmt.config.terms import TermsConfig
 from nmt.config.train import TrainConfig
 from nmt.data.batch import collate
-from nmt.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID
 from nmt.models.alignment import Chance
 from nmt.models.build import build_model
 from nmt.training.objective import Objective

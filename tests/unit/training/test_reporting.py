@@ -2,11 +2,14 @@ import errno
 import io
 import json
 import os
+import re
 import struct
+from html import unescape
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugin_util import markdown_to_safe_html
 
 from nmt.errors import TrainingError
 from nmt.run.directory import Run
@@ -150,6 +153,26 @@ def test_what_cannot_be_shown_is_a_warning(tmp_path, caplog):
     reporter = Reporter(run, {})
     reporter.try_to("attention map 1", lambda: [][1])
     assert caplog.messages == ["warning: attention map 1 could not be shown: IndexError: list index out of range"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "an <unk> and a <b>tag</b>", "5 * 3 *and* _that_ `code`", "a|b \\| c", "[link](x) ![i](y) {name}", "&amp; & <",
+        "<script>alert(1)</script>", "# no title", "1. no list", "https://example.org/a_b_c", "a\\*b \\\\ c", "$x_1$",
+    ],
+)  # fmt: skip
+def test_sentences_are_shown_as_they_are(tmp_path, text):
+    """TensorBoard takes text for Markdown and HTML."""
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    reporter = Reporter(run, {})
+    reporter.samples(3, [(text, "reference", text), ("one", "eins", "a\rb")])
+    reporter.close()
+    [event] = EventAccumulator(str(run.tensorboard)).Reload().Tensors("samples/text_summary")
+    page = markdown_to_safe_html(event.tensor_proto.string_val[0])
+    shown = [unescape(re.sub("<[^>]*>", "", cell)) for cell in re.findall("<td>(.*?)</td>", page)]
+    assert shown == [text, "reference", text, "one", "eins", "a b"]
 
 
 def test_the_event_file_is_one_that_tensorboard_reads(tmp_path):

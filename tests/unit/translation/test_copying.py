@@ -15,7 +15,8 @@ from nmt.config.search import SearchConfig
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.data.prepare import prepare_corpus
 from nmt.data.tagged import TaggedLine
-from nmt.data.tokenizer import Symbols, Tokenizer
+from nmt.data.tokenizer import Tokenizer
+from nmt.data.tokenizer_training import Symbols
 from nmt.models.seq2seq import Memory, Seq2Seq
 from nmt.translation.pytorch import TorchEngine
 from nmt.translation.translator import Translator

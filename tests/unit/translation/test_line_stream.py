@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nmt.data.lines import read_lines
 from nmt.errors import DataError
 from nmt.translation import line_stream
-from nmt.translation.line_stream import LineStream
+from nmt.translation.line_stream import LineStream, read_document
 from nmt.translation.translator import Notice
 
 
@@ -67,9 +67,13 @@ def test_before_each_wait_a_prompt():
         os.write(write, b"one\n")
         assert next(blocks) == ["one"]
         assert len(asked) == 1
+        os.write(write, b"tw")  # a terminal gives out an unfinished line at Ctrl-D
+        threading.Timer(0.2, lambda: os.write(write, b"o\n")).start()
+        assert next(blocks) == ["two"]
+        assert len(asked) == 2
         os.close(write)
         assert list(blocks) == []
-        assert len(asked) == 2
+        assert len(asked) == 3
 
 
 def test_bytes_that_are_no_text_are_replaced_and_named():
@@ -91,10 +95,10 @@ def test_a_line_without_an_end_is_cut_and_the_next_is_whole(monkeypatch):
     [
         (b"good\n" * 99 + b"caf\xe9\n", False, None),
         (b"good\n" * 99 + b"caf\xe9\n", True, "in:100: not valid UTF-8"),
-        (b"good\n" * 99 + b"a\0\n", True, "in:100: holds a NUL"),
+        (b"good\n" * 99 + b"a\0\n", True, "in:100: contains a NUL"),
         (b"good\ncaf\xe9\n", False, None),
         (b"a\0\n", False, None),
-        (b"a\0\n", True, "in:1: holds a NUL"),
+        (b"a\0\n", True, "in:1: contains a NUL"),
         (b"good\n" * 91 + b"caf\xe9\n" * 10, False, None),
         (b"good\n" * 90 + b"caf\xe9\n" * 10, False, "in:91: not valid UTF-8"),  # Latin-1, most likely
         (bytes(range(256)) * 20, False, "in:1: "),
@@ -158,3 +162,30 @@ def test_of_a_line_without_an_end_a_bounded_part_is_held():
     finally:
         tracemalloc.stop()
     assert len(line) == line_stream.MAX_LINE
+
+
+def test_a_document_keeps_its_bytes_and_names_those_that_are_no_text():
+    notices = []
+    content = b"<p>caf\xe9</p>\n\xff\n\0\nlast"
+    found = read_document(io.BytesIO(content), "in", notices.append)
+    assert found.encode("utf-8", "surrogateescape") == content
+    kept = "replaced by U+FFFD in text and kept elsewhere"
+    assert [str(notice) for notice in notices] == [
+        f"line 1: not valid UTF-8, {kept} (byte 0xe9 at byte 7)",
+        f"line 2: not valid UTF-8, {kept} (byte 0xff at byte 1)",
+        f"line 3: NUL characters, {kept} (is it a text file?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "strict", "expected"),
+    [
+        (b"<html><head>\n\xe9\n", True, "in:2: not valid UTF-8 (byte 0xe9 at column 1); convert the file to UTF-8; "),
+        (b"<p>\n\0\n", True, r"in:2: contains a NUL character; is it a text file, in UTF-8? if so, remove them: tr -d"),
+        (b"caf\xe9\n" * 10, False, "in:1: not valid UTF-8 (byte 0xe9 at column 4)"),
+    ],
+)
+def test_a_document_of_another_encoding_is_refused(content, strict, expected):
+    with pytest.raises(DataError) as error:
+        read_document(io.BytesIO(content), "in", pytest.fail, strict)
+    assert str(error.value).startswith(expected)

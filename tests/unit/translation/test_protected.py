@@ -117,6 +117,7 @@ def translated(text: str, change: Any = reverse, symbols: int = 0, align: bool =
         ("one <i><b>two</b> three</i>", "<i>three <b>two</b></i> one", "placed"),
         ("<b>{name}</b> one", "one <b>{name}</b>", "copied"),
         ("one<br/>two", "<br/>two one", "placed"),
+        ("one <0>two three</0> four <1/>", "four <0>three two</0><1/> one", "placed"),
         ("{name}", "{name}", "copied"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +126,6 @@ def test_blank_lines_never_reach_the_model() -> None:
 
 def test_nothing_in_nothing_out() -> None:
     assert translator().translate([]) == []
-    assert list(translator().translate_stream([])) == []
 
 
 def test_long_sources_are_cut_and_named() -> None:
@@ -138,19 +136,9 @@ def test_long_sources_are_cut_and_named() -> None:
     assert texts(translator(max_source_tokens=3).translate(["abcd"])) == ["abc"]  # warnings are optional
 
 
-def test_stream_reads_in_chunks_and_numbers_lines_from_the_start() -> None:
-    read = []
-
-    def lines() -> Iterator[str]:
-        for line in ["ab\n", "\n", "cd\n", "too long\n", "e\n"]:
-            read.append(line)
-            yield line
-
+def test_notices_number_lines_from_the_first_line_of_a_block() -> None:
     notices: list[Notice] = []
-    stream = translator(max_source_tokens=4).translate_stream(lines(), warn=notices.append, chunk=2)
-    assert next(stream)[0].text == "ab"
-    assert len(read) == 2
-    assert texts(list(stream)) == ["", "cd", "too ", "e"]
+    translator(max_source_tokens=4).translate(["e", "too long"], warn=notices.append, first_line=3)
     assert [(notice.line, notice.kind) for notice in notices] == [(4, "source cut")]
 
 
@@ -189,6 +177,19 @@ def test_a_line_without_end_is_cut_before_it_is_encoded() -> None:
     assert texts(working.translate(lines, warn=notices.append)) == ["abc", "", "abc"]
     assert max(lengths) <= 64 * 3
     assert [(notice.line, notice.kind) for notice in notices] == [(1, "source cut"), (2, "source cut")]
+
+
+def test_notices_of_a_document_number_paragraphs() -> None:
+    told: list[str] = []
+    notices = Notices(told.append, unit="paragraph")
+    for number in (1, 2):
+        notices(Notice(number, "source cut", "why"))
+    notices.close()
+    assert told == [
+        "warning: paragraph 1: source cut (why)",
+        "warning: paragraph 2: source cut (why)",
+        "warning: 2 paragraphs: source cut",
+    ]
 
 
 def test_many_notices_of_a_kind_are_counted() -> None:
@@ -296,4 +297,5 @@ def test_as_many_lines_out_as_in(lines: list[str], beam_size: int, batch_tokens:
     results = working.translate(lines)
     assert len(results) == len(lines)
     assert all(translations and "\n" not in translations[0].text for translations in results)
-    assert list(working.translate_stream(lines, chunk=chunk)) == results
+    blocks = [lines[start : start + chunk] for start in range(0, len(lines), chunk)]
+    assert [found for block in blocks for found in working.translate(block)] == results

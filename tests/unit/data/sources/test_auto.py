@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_the_kind_of_a_name(
         ({"path": "d/c"}, "d/c: no such file; check the path"),
         ({"path": "missing.tmx"}, "missing.tmx: no such file; check the path"),
         ({"path": "d/missing"}, "d/missing: no such file; check the path"),
-        ({"path": "j"}, "j: holds files of several kinds; name one of them, such as j/1.tmx, j/2.zip"),
+        ({"path": "j"}, "j: contains files of several kinds; name one of them, such as j/1.tmx, j/2.zip"),
         ({"path": "k/a.txt"}, "k/a.txt: its ending does not tell its kind, and no file ends in .en or .de beside it; "
          "set kind, or name two files of text: {kind: text, src: FILE, tgt: FILE}"),
         ({"path": "g/a.jsonl", "header": True}, "g/a.jsonl: is read as kind: jsonl, which has no header; remove "
@@ -95,6 +96,35 @@ def test_the_kind_of_a_name(
 def test_names_without_a_kind_and_settings_of_another(folder: Path, fields: dict[str, Any], said: str) -> None:
     found = message(kind="auto", **fields)
     assert found.startswith(said) if said.endswith(" ") else found == said
+
+
+def test_links_in_a_folder(folder: Path) -> None:
+    (folder / "d/self").symlink_to("self")
+    (folder / "d/gone").symlink_to("nowhere")
+    (folder / "d/c.en").symlink_to(folder / "d/a.en")
+    (folder / "d/c.de").symlink_to(folder / "d/a.de")
+    assert pairs(kind="auto", path="d") == [*PAIR, ("two", "zwei"), *PAIR]
+
+
+def test_pairs_on_one_line(here: Path) -> None:
+    write("a.txt", "one ||| eins\ntwo ||| zwei\n")
+    command = r"sed 's/ ||| /\t/g' < a.txt > a.txt.tsv"
+    assert message(kind="auto", path="a.txt") == (
+        f"a.txt: its sentences are separated by |||; convert it to tab-separated text: {command}"
+    )
+    subprocess.run(["sh", "-c", command], check=True)
+    assert pairs(kind="auto", path="a.txt.tsv") == [*PAIR, ("two", "zwei")]
+
+
+def test_parts_that_are_read_together_are_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text in (("train", "one\teins\n"), ("test", "two\tzwei\n")):
+        write(f"d/{name}.tsv", f"English\tGerman\n{text}")
+    assert pairs(kind="auto", path="d") == [("two", "zwei"), ("one", "eins")]
+    assert "d: d/test.tsv is for validation or test by its name, and is read as well" in caplog.text
+    caplog.clear()
+    Path("d/train.tsv").rename("d/testimony.tsv")
+    pairs(kind="auto", path="d")
+    assert "by its name" not in caplog.text
 
 
 # ---------------------------------------------------------------------------------------------------------- preparing

@@ -78,12 +78,12 @@ FORMATS: list[tuple[str, Callable[[Any], bytes], Any, str]] = [
      "column 6); convert the file to UTF-8; if it is Windows-1252 (Western European): iconv -f WINDOWS-1252 -t UTF-8 < "
      "a.tsv > a.tsv.utf8"),
     ("a.csv", lambda m: b"en,de\none,eins\ntwo,%s\nthree,drei\n" % m, b"zwei,2", "a.csv:3: has 3 cells, the first row "
-     "2; put a cell that holds a ',' into quotation marks, or delete the ',' that is too much"),
+     "2; put a cell that contains a ',' into quotation marks, or delete the ',' that is too much"),
     ("a.jsonl", lambda m: b'{"en": "one", "de": "eins"}\n{"en": "two", "de": %s}\n{"en": "three", "de": "drei"}\n' % m,
-     b"2", "a.jsonl:2: key 'de' holds 2, which is not text; write each sentence in quotation marks"),
+     b"2", "a.jsonl:2: key 'de' is 2, which is not text; write each sentence in quotation marks"),
     ("a.parquet", parquet, BAD, "a.parquet: column 'de', rows 1 to 3: a cell is not valid UTF-8; write the dataset "
      "again from text in UTF-8"),
-    ("a.xlsx", workbook, "=CONCATENATE(A1)", "a.xlsx: sheet 'Sheet', row 2: holds a formula without a stored value; "
+    ("a.xlsx", workbook, "=CONCATENATE(A1)", "a.xlsx: sheet 'Sheet', row 2: contains a formula without a stored value; "
      "open and save the workbook in Excel or LibreOffice, which compute it"),
     ("a.tmx", tmx, b"a&foo;", "a.tmx:4: uses the entity &foo;, which is not declared; write the character"),
     ("a.zip", moses, BAD, "a.zip: x.de-en.de:2: not valid UTF-8 (byte 0xff at column 2); convert the file to UTF-8; "
@@ -92,7 +92,7 @@ FORMATS: list[tuple[str, Callable[[Any], bytes], Any, str]] = [
      "&foo;, which is not declared; write the character"),
     ("d", lambda m: b"eins\n%s\ndrei\n" % m, BAD, "d/a.de:2: not valid UTF-8 (byte 0xff at column 2); convert the "
      "file to UTF-8; if it is Windows-1252 (Western European): iconv -f WINDOWS-1252 -t UTF-8 < d/a.de > d/a.de.utf8"),
-    ("h", lambda m: b"en,de\none,eins\ntwo,%s\nthree,drei\n" % m, b"z\0", "h: row 2 of train holds a NUL character; "
+    ("h", lambda m: b"en,de\none,eins\ntwo,%s\nthree,drei\n" % m, b"z\0", "h: row 2 of train contains a NUL character; "
      "remove it"),
 ]  # fmt: skip
 GOOD = {"a.jsonl": b'"zwei"', "a.xlsx": "zwei"}
@@ -141,7 +141,7 @@ def test_compressed_files(here: Path, name: str, pack: tuple[str, Callable[[byte
     Path(path).write_bytes(data[:-9])
     assert message(kind="auto", path=path).startswith(f"{path}: ")
     Path(path).write_bytes(b"one")
-    assert message(kind="auto", path=path).startswith(f"{path}: is no ") or name == "a.tmx"
+    assert message(kind="auto", path=path).startswith(f"{path}: is not ") or name == "a.tmx"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_utf16_is_recognised(here: Path, text: str, encoding: str) -> None:
 def test_utf8_with_nul_characters_is_not_taken_for_utf16(here: Path, text: str) -> None:
     Path("a.tsv").write_text(f"one\teins\n{text}")
     assert message(kind="tsv", path="a.tsv") == (
-        "a.tsv:2: holds a NUL character; is it a text file, in UTF-8? if so, remove them: "
+        "a.tsv:2: contains a NUL character; is it a text file, in UTF-8? if so, remove them: "
         "tr -d '\\000' < a.tsv > a.tsv.clean"
     )
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import random
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -77,16 +78,16 @@ def test_csv_forms(here: Path, text: str, fields: dict[str, Any], expected: list
 @pytest.mark.parametrize(
     ("data", "fields", "said"),
     [
-        ("one\ntwo\n", {}, "a: its first row has one cell, by each delimiter of ',', ';', 'tab', '|'; a row holds a "
+        ("one\ntwo\n", {}, "a: its first row has one cell, by each delimiter of ',', ';', 'tab', '|'; a row has a "
          "pair: set delimiter to what separates its cells"),
         ("a,b;c\n", {}, "a: its cells may be separated by ',', ';'; set delimiter to the right one"),
-        ("German,French\na,b\n", {}, "a:1: looks like a header (German, French); set header: true to leave it out, or "
+        ("German,French\na,b\n", {}, "a:1: looks like a header (German, French); set header: true to skip it, or "
          "header: false if it is a pair of sentences"),
         ("x,de\na,b\n", {"src_column": "en"}, "a:1: no column 'en'; the header names: x, de"),
         ("en,de,en\na,b,c\n", {}, "a:1: names column 'en' 2 times; rename all but one"),
         ("a,b\n", {"src_column": 2}, "a:1: has 2 column(s), but src_column is 2 and tgt_column 1, counted from 0"),
         ("a,b\nc\n", {}, "a:2: has 1 cell(s), the first row 2; complete or delete the row"),
-        ("en,de\na,b\na,b,c\n", {}, "a:3: has 3 cells, the first row 2; put a cell that holds a ',' into quotation "
+        ("en,de\na,b\na,b,c\n", {}, "a:3: has 3 cells, the first row 2; put a cell that contains a ',' into quotation "
          "marks, or delete the ',' that is too much"),
         ('a,b\n"a,b\nc,d\n', {}, "a:2: has a quotation mark that no other one closes; close it, or delete it"),
         ("für;b\n".encode("cp1252"), {}, "a:1: not valid UTF-8 (byte 0xfc at column 2); convert the file to UTF-8; if "
@@ -94,6 +95,10 @@ def test_csv_forms(here: Path, text: str, fields: dict[str, Any], expected: list
         ("a;b\n".encode("utf-16"), {}, "a: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 < a > "
          "a.utf8"),
         (b"PK\x03\x04xl/workbook", {}, "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
+        ("# of 2024\n" + "one,eins\n" * 3, {}, "a: its first row has one cell, and those below have several, "
+         "separated by ','; delete the first row if it is a title or a comment"),
+        ("'one, two','eins'\n" * 3, {}, "a: its cells stand in apostrophes, which CSV does not know; save it again "
+         "with quotation marks (\"), or take them for text by quotes: false"),
     ],
 )  # fmt: skip
 def test_csv_mistakes(here: Path, data: str | bytes, fields: dict[str, Any], said: str) -> None:
@@ -109,7 +114,7 @@ def test_csv_mistakes(here: Path, data: str | bytes, fields: dict[str, Any], sai
     [
         ("tsv", b"one\teins\ntwo\n\xff\tx\nthree\tdrei\n", ["a:2: has 1 tab-sep", "a:3: not valid UTF-8"]),
         ("csv", b'one,eins\ntwo\n"x"y,z\na,b,c\nn\0,u\nthree,drei\n',
-         ["a:5: holds a NUL", "a:2: has 1 cell(s)", "a:3: has text between", "a:4: has 3 cells"]),
+         ["a:5: contains a NUL", "a:2: has 1 cell(s)", "a:3: has text between", "a:4: has 3 cells"]),
         ("jsonl", b'{"en": "one", "de": "eins"}\n{\n{"en": "x"}\n[]\n{"en": "three", "de": "drei"}\n',
          ["a:2: not valid JSON", "a:3: no key 'de'", "a:4: is an array"]),
     ],
@@ -224,11 +229,11 @@ def test_compressed_files_of_every_kind(here: Path, pack: Any) -> None:
     ("data", "said"),
     [
         (START + unit(("en-US", "a"), ("fr", "b")) + END, "a: no unit has both en and de; it has: en-US (1 units), fr "
-         "(1 units); set data.src_lang and data.tgt_lang to two of them"),
-        (START + END, "a: holds no translation units (<tu>)"),
+         "(1 units); name two of them as the languages (data.src_lang and data.tgt_lang, or --langs)"),
+        (START + END, "a: contains no translation units (<tu>); export it again"),
         (START + unit(("en", "a"), ("de", "b")), "a:7: ends before </tmx>; is the file cut off? copy it again"),
         (START + "<tu><tuv><seg>a</seg></tuv></tu>" + END, "a:6: has a variant without a language (xml:lang); add it"),
-        (START + unit(("en", "a & b"), ("de", "c")) + END, "a:6: not valid XML: not well-formed (invalid token) "
+        (START + unit(("en", "a < b"), ("de", "c")) + END, "a:6: not valid XML: not well-formed (invalid token) "
          "(column 55); correct the file, or export it again"),
         ((START + unit(("en", "für"), ("de", "c")) + END).encode("cp1252"), "a:6: not valid XML: not well-formed "
          "(invalid token) (column 53); if the file is Windows-1252 (Western European): iconv -f WINDOWS-1252 -t UTF-8 "
@@ -236,15 +241,57 @@ def test_compressed_files_of_every_kind(here: Path, pack: Any) -> None:
         (START + unit(("en", "a&nbsp;b"), ("de", "c")) + END, "a:6: uses the entity &nbsp;, which is not declared; "
          "write the character"),
         ("", "a: is empty; a translation memory (TMX) is XML"),
-        ("one\teins\n", "a: is no translation memory (TMX): it does not begin with XML"),
+        ("one\teins\n", "a: is not a translation memory (TMX): it does not begin with XML"),
         ("<html><body/></html>", "a: is XML of another kind (<html>), not a translation memory (<tmx>)"),
         (b"PK\x03\x04xl/workbook", "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
-        ("<tmx>" + "<a>" * 100, "a:1: has elements in more than 64 others; it is no such TMX file"),
+        ("<tmx>" + "<a>" * 100, "a:1: nests more than 64 elements; is it a TMX file?"),
     ],
 )  # fmt: skip
 def test_tmx_mistakes(here: Path, data: str | bytes, said: str) -> None:
     write("a", data)
     assert message(kind="tmx", path="a") == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "left"),
+    [
+        ("a & b", "has an & that begins no entity; write it as &amp;", "a & b"),
+        ("AT&T &lt;", "has an & that begins no entity; write it as &amp;", "AT&T <"),
+        ("a&nbsp;b", "XML does not know &nbsp;; replace it", "a\xa0b"),
+        ("a&nosuch;b", "XML does not know &nosuch;; replace it", "ab"),
+        ("a&#x1F;b", "XML does not know &#x1F;; replace it", "ab"),
+        ("a\x0bb", "contains the control character 0x0b, which XML excludes; remove it", "ab"),
+    ],
+)
+def test_tmx_that_a_command_corrects(here: Path, text: str, said: str, left: str) -> None:
+    write("a", START.replace('<!DOCTYPE tmx SYSTEM "tmx14.dtd">', "") + unit(("en", text), ("de", "c")) + END)
+    told = message(kind="tmx", path="a")
+    start, command = told.split(f"{said}: ")
+    assert re.fullmatch(r"a:\d: ", start)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert pairs(kind="tmx", path="a.clean") == [(left, "c")]
+
+
+def test_tmx_documents_that_a_command_corrects(here: Path) -> None:
+    text = "<tmx><body>" + unit(("en", "one"), ("de", "eins")) + END
+    head = '<?xml version="1.0" encoding="{}"?>\n'
+    for written, said, made in [
+        (text + text, "a:4: begins a second document; write it to a separate file, and delete it here: ", "a.2"),
+        (head.format("UTF-8") + text + head.format("UTF-8") + text, "a:5: begins a second document; ", "a.2"),
+        ("\n \n" + head.format("UTF-8") + text, "a:3: has lines before the XML declaration; remove them: ", "a.clean"),
+        (head.format("UTF-16") + text, "a:1: declares another encoding than it has; if it is UTF-8: ", "a.utf8"),
+    ]:
+        write("a", written)
+        told = message(kind="tmx", path="a")
+        assert told.startswith(said), told
+        subprocess.run(["sh", "-c", told.rpartition(": ")[2]], check=True)
+        assert pairs(kind="tmx", path=made) == [("one", "eins")]
+
+
+def test_tmx_in_capitals(here: Path) -> None:
+    text = START + unit(("en", "one"), ("de", "eins")) + END
+    write("a", re.sub("</?[a-z]+|xml:lang", lambda found: found[0].upper(), text.split("\n", 2)[2]))
+    assert pairs(kind="tmx", path="a") == [("one", "eins")]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +311,7 @@ def test_tmx_units_that_cannot_be_read(here: Path, caplog: pytest.LogCaptureFixt
     wrong = [("x" * (MAX_LINE + 1), "y"), ("a&foo;", "y")]
     units = [*(unit(("en", en), ("de", de)) for en, de in wrong), unit(*([("en", "a"), ("de", "b")] * 101))]
     write("a", START + "".join(units) + unit(("en", "one"), ("de", "eins")) + END)
-    assert message(kind="tmx", path="a").startswith("a:6: holds more than 4 Mi characters; ")
+    assert message(kind="tmx", path="a").startswith("a:6: contains more than 4 Mi characters; ")
     assert pairs(kind="tmx", path="a", on_bad_row="skip") == [("one", "eins")]
     assert "a: skipped 3 row(s) that cannot be read" in caplog.text
 
@@ -375,15 +422,15 @@ def test_parquet_mistakes(here: Path) -> None:
         "a.parquet: no column 'de'; there is: en, fr, n; set src_column and tgt_column"
     )
     fields = {"kind": "parquet", "path": "a.parquet", "tgt_column": "fr"}
-    assert message(**fields) == "a.parquet: row 2 holds a NUL character; remove it"
+    assert message(**fields) == "a.parquet: row 2 contains a NUL character; remove it"
     assert pairs(**fields, on_bad_row="skip") == [("one", "un")]
     assert message(kind="parquet", path="a.parquet", tgt_column="n").startswith(
-        "a.parquet: column 'n' holds int64, not"
+        "a.parquet: column 'n' is of type int64, not"
     )
     write("b.parquet", (here / "a.parquet").read_bytes()[:-20])
     assert message(kind="parquet", path="b.parquet").startswith("b.parquet: Parquet file damaged or cut off (")
     write("c.parquet", "one,eins\n")
-    said = "c.parquet: is no Parquet file; name one, or set the kind to that of the file"
+    said = "c.parquet: is not a Parquet file; name one, or set the kind to that of the file"
     assert message(kind="parquet", path="c.parquet") == said
     write("c.parquet", START)
     said = "c.parquet: is a translation memory (TMX, XML), not lines of text; read it with kind: tmx and path"
@@ -427,9 +474,9 @@ def test_xlsx_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     bad: list[list[Any]] = [["one", "eins"], ["#N/A", "x"], ["two", "zwei"]]
     workbook("a.xlsx", {"Text": rows, "Empty": [], "Data": bad})
     for fields, said in [
-        ({}, "a.xlsx: sheet 'Text', row 1: looks like a header (German, French); set header: true to leave it out, or "
+        ({}, "a.xlsx: sheet 'Text', row 1: looks like a header (German, French); set header: true to skip it, or "
          "header: false if it is a pair of sentences"),
-        ({"sheet": "Data"}, "a.xlsx: sheet 'Data', row 2: holds the error #N/A; correct the formula"),
+        ({"sheet": "Data"}, "a.xlsx: sheet 'Data', row 2: contains the error #N/A; correct the formula"),
         ({"src_column": "en"}, "a.xlsx: sheet 'Text', row 1: no column 'en'; the header names: German, French"),
         ({"sheet": "Empty"}, "a.xlsx: sheet 'Empty' is empty; name another one as sheet: Text, Data"),
         ({"sheet": "text"}, "a.xlsx: no sheet 'text'; it has: Text, Empty, Data"),
@@ -437,6 +484,11 @@ def test_xlsx_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
          "tgt_column 2, counted from 0"),
     ]:  # fmt: skip
         assert message(kind="xlsx", path="a.xlsx", **fields) == said
+    workbook("b.xlsx", {"Read me": [["How to use this file"]], "Terms": bad})
+    assert message(kind="xlsx", path="b.xlsx") == (
+        "b.xlsx: sheet 'Read me', row 1: has 1 column(s), but src_column is 0 and tgt_column 1, counted from 0; or "
+        "name another sheet: Terms"
+    )
     assert pairs(kind="xlsx", path="a.xlsx", sheet="Data", on_bad_row="skip") == [("one", "eins"), ("two", "zwei")]
     assert "a.xlsx: skipped 1 row(s) that cannot be read" in caplog.text
 
@@ -450,7 +502,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1016)
         (OLE + "EncryptedPackage".encode("utf-16-le"), "a: is a workbook protected by a password; save it without a "
          "password"),
         (OLE + "Workbook".encode("utf-16-le"), "a: is an old Excel workbook (XLS); save it as XLSX or as CSV in UTF-8"),
-        (b"one;eins\n", "a: is no Excel workbook (XLSX); name one, or set the kind to that of the file"),
+        (b"one;eins\n", "a: is not an Excel workbook (XLSX); name one, or set the kind to that of the file"),
         (b"PAR1", "a: is a Parquet file; read it with kind: parquet and path"),
         (b"PK\x03\x04" + bytes(100), "a: ZIP archive damaged or cut off (File is not a zip file); copy it again"),
     ],
@@ -528,12 +580,17 @@ def test_zip_of_a_translation_memory(here: Path) -> None:
 def test_zip_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive("a.zip", {"README": "x", "a.en": "one\n", "a.fr": "un\n"})
     assert message(kind="zip", path="a.zip") == (
-        "a.zip: holds no files that end in .en and .de, and no .tmx file; check src_lang, tgt_lang and members; it "
-        "holds: README, a.en, a.fr"
+        "a.zip: contains no files that end in .en and .de, and no .tmx file; check the languages (src_lang, tgt_lang) "
+        "and members; it contains: README, a.en, a.fr"
+    )
+    archive("h.zip", {"README": "x", "d/corpus.csv": "en,de\none,eins\n"})
+    assert message(kind="zip", path="h.zip") == (
+        "h.zip: contains no files that end in .en and .de, and no .tmx file; unpack it, and name d/corpus.csv; it "
+        "contains: README, d/corpus.csv"
     )
     archive("b.zip", {"a.en": "one\n", "a.de": "eins\n", "a.tmx": "<tmx/>"})
     assert message(kind="zip", path="b.zip") == (
-        "b.zip: holds both text files and translation memories; set members to those to read; it holds: a.en, "
+        "b.zip: contains both text files and translation memories; set members to those to read; it contains: a.en, "
         "a.de, a.tmx"
     )
     archive("c.zip", {"a.en": b"one\n\xff\nthree\n", "a.de": "eins\nzwei\ndrei\n"})
@@ -544,7 +601,11 @@ def test_zip_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert message(kind="zip", path="d.zip").startswith("d.zip: ZIP archive damaged or cut off (")
     write("e.zip", "one\n")
     assert message(kind="zip", path="e.zip") == (
-        "e.zip: is no ZIP archive; name one, or set the kind to that of the file"
+        "e.zip: is not a ZIP archive; name one, or set the kind to that of the file"
+    )
+    write("i.zip", gzip.compress(b"one\n"))
+    assert message(kind="zip", path="i.zip") == (
+        "i.zip: is packed by gzip, and is not a ZIP archive; end its name in that of its content, as in .tsv.gz"
     )
     data = bytearray(Path("c.zip").read_bytes())
     data[data.index(b"a.en") + 4] ^= 0x40  # the first byte of the packed text

@@ -35,6 +35,15 @@ EXPECTED = [(en, de) for _, en, de in ROWS]
         (["German", "Deutsch"], ("en", "de"), (None, None)),
         (["German", "French"], ("en", "de"), (None, "German")),
         (["Hund", "Katze"], ("en", "de"), (None, None)),
+        (["Nr.", "Englisch", "Deutsch"], ("en", "de"), ("Englisch", "Deutsch")),
+        (["Englisch\n(Quelle)", "Deutsch (Ziel)"], ("en", "de"), ("Englisch\n(Quelle)", "Deutsch (Ziel)")),
+        (["Ziel", "Quelle", "Status"], ("en", "de"), ("Quelle", "Ziel")),
+        (["eng", "deu"], ("en", "de"), ("eng", "deu")),
+        (["en", "de"], ("eng", "ger"), ("en", "de")),
+        (["no", "nb"], ("no", "nb"), ("no", "nb")),
+        (["English", "German"], ("eng_Latn", "deu_Latn"), ("English", "German")),
+        (["English (US)", "Chinese (Simplified)"], ("en", "zh-Hans"), ("English (US)", "Chinese (Simplified)")),
+        (["Espan\u0303ol", "हिन्दी"], ("es", "hi"), ("Espan\u0303ol", "हिन्दी")),
     ],
 )
 def test_columns(names: list[str], languages: tuple[str, str], found: tuple[str | None, str | None]) -> None:

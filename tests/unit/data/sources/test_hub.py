@@ -52,7 +52,7 @@ def test_hub_null_is_an_empty_sentence(tmp_path: Path) -> None:
             {"src_column": "fr"},
             "{set}: no column 'fr'; there is: id, translation (de, en); set src_column and tgt_column",
         ),
-        ({"src_column": "id"}, "{set}: column 'id' holds int64, not text; set src_column and tgt_column"),
+        ({"src_column": "id"}, "{set}: column 'id' is of type int64, not text; set src_column and tgt_column"),
         (
             {"split": "test"},
             "{set}: cannot be loaded: Unknown split \"test\". Should be one of ['train']; "
@@ -182,7 +182,7 @@ def test_csv_as_pandas_reads_it(here: Path) -> None:
         ("en;de\na;b\n".encode("utf-16"), "a.csv: is text in UTF-16; convert it to UTF-8: iconv -f UTF-16"),
         (b"PK\x03\x04xl/workbook", "a.csv: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
         (b"fr,es\nun,uno\n", "a.csv:1: no column 'en'; line 1 names: fr, es; set src_column and tgt_column"),
-        (b"en,de\na,b\na,b,c,d\n", "a.csv:3: has 4 cells, the first row 2; put a cell that holds a ',' into"),
+        (b"en,de\na,b\na,b,c,d\n", "a.csv:3: has 4 cells, the first row 2; put a cell that contains a ',' into"),
         (b"en,de\na,b,\nc,d,\n", "a.csv:2: has 3 cells, the first row 2; "),
         (b"en,de\na,b\n\nc\n", "a.csv:4: has 1 cell(s), the first row 2; complete or delete the row"),
         (b'en,de\n"a\nb",c\n"d\ne"\n', "a.csv:4: has 1 cell(s), the first row 2; "),
@@ -265,7 +265,7 @@ def test_a_huge_cell_and_one_that_is_no_utf8(here: Path) -> None:
 def test_a_structure_of_another_name(here: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{"pair": {"en": "one", "de": "eins"}}]), here / "a.parquet")
     assert "no column 'en'; there is: pair.en, pair.de; set src_column" in message(kind="hub", path="a.parquet")
-    assert "column 'pair' holds several texts; name one: pair.en, pair.de" in message(
+    assert "column 'pair' contains several texts; name one: pair.en, pair.de" in message(
         kind="hub", path="a.parquet", src_column="pair"
     )
     fields = {"src_column": "pair.en", "tgt_column": "pair.de"}

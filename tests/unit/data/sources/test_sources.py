@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nmt.data import demo
+from nmt.data.sources import demo as demo_source
 from nmt.data.sources.base import lookup
 from nmt.errors import DataError
 from tests.unit.data.corpora import message, pairs, pairs_of
@@ -61,7 +62,7 @@ def test_jsonl_keys_default_to_the_languages(tmp_path: Path) -> None:
 
 
 def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "generate", lambda seed: {"test": [demo.Pair(f"a{seed}", "b")], "train": []})
+    monkeypatch.setattr(demo_source, "_corpus", lambda seed: {"test": [demo.Pair(f"a{seed}", "b")], "train": []})
     assert pairs_of({"kind": "demo", "part": "test"}) == [("a1", "b")]
     assert pairs_of({"kind": "demo", "part": "test", "seed": 2}) == [("a2", "b")]
 
@@ -89,7 +90,7 @@ GZ = gzip.compress(NUMBERS, mtime=0)
         (
             "a.txt",
             b"a\nb\0c\n",
-            "a.txt:2: holds a NUL character; is it a text file, in UTF-8? if so, remove "
+            "a.txt:2: contains a NUL character; is it a text file, in UTF-8? if so, remove "
             "them: tr -d '\\000' < a.txt > a.txt.clean",
         ),
         (
@@ -98,7 +99,7 @@ GZ = gzip.compress(NUMBERS, mtime=0)
             "a.txt:1: not valid UTF-8 (byte 0xed at column 3); convert the file to UTF-8; find its encoding "
             "(iconv -l lists them all): iconv -f ENCODING -t UTF-8 < a.txt > a.txt.utf8",
         ),
-        ("a.gz", b"plain text\n", "a.gz: is no gzip file, although its name says so; rename or compress it"),
+        ("a.gz", b"plain text\n", "a.gz: is not gzip-compressed, despite its name; rename or compress it"),
         ("a.gz", GZ[:-4], "a.gz: gzip file cut off after line 20000; copy it again"),
         (
             "a.gz",
@@ -135,6 +136,74 @@ def test_missing_files(tmp_path: Path) -> None:
         assert str(error.value).replace(f"{tmp_path}/", "") == expected
 
 
+def test_links_and_the_home_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "home").mkdir()
+    (here / "home/a.tsv").write_text("one\teins\n")
+    (here / "good").symlink_to("home/a.tsv")
+    (here / "gone").symlink_to("nowhere/a.tsv")
+    monkeypatch.setenv("HOME", str(here / "home"))
+    assert pairs(kind="tsv", path="good") == [("one", "eins")]
+    for path, said in [
+        ("gone", "gone: is a link to nowhere/a.tsv, which does not exist; correct the link"),
+        ("~/a.tsv", f"~/a.tsv: no such file; did you mean {here}/home/a.tsv?"),
+        ("~/b.tsv", "~/b.tsv: no such file; check the path"),
+    ]:
+        assert message(kind="tsv", path=path) == said
+        assert message(kind="auto", path=path) == said
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "xlsx"])
+def test_a_column_of_numbers_beside_text_is_refused(here: Path, kind: str) -> None:
+    """As in the downloads of Tatoeba: number, sentence, number, sentence."""
+    rows = [(str(n), word, str(10 * n), word.upper()) for n, word in enumerate(("one", "two", "3 dogs", "four"), 1)]
+    two = [(str(n), word) for n, word, *_ in rows]  # numbers and their names are a corpus, too
+    for name, content in (("a", rows), ("b", two)):
+        if kind == "xlsx":
+            book = pytest.importorskip("openpyxl").Workbook()
+            for row in content:
+                book.active.append(row)
+            book.save(f"{name}.xlsx")
+        else:
+            sep = "\t" if kind == "tsv" else ";"
+            (here / f"{name}.{kind}").write_text("".join(sep.join(row) + "\n" for row in content))
+    said = "column 0 contains numbers, not sentences; set src_column and tgt_column, counted from 0"
+    assert message(kind=kind, path=f"a.{kind}").endswith(f"1: {said} (columns of text: 1, 3)")
+    assert pairs(kind=kind, path=f"a.{kind}", src_column=1, tgt_column=3)[0] == ("one", "ONE")
+    assert pairs(kind=kind, path=f"a.{kind}", src_column=0, tgt_column=1)[0] == ("1", "one")
+    assert pairs(kind=kind, path=f"a.{kind}", lenient=True)[0] == ("1", "one")
+    assert pairs(kind=kind, path=f"b.{kind}")[0] == ("1", "one")
+
+
+def test_an_empty_column_beside_text_is_refused(here: Path) -> None:
+    (here / "a.csv").write_text(";one;eins\n" * 3)
+    assert message(kind="csv", path="a.csv") == (
+        "a.csv:1: column 0 is empty; set src_column and tgt_column, counted from 0 (columns of text: 1, 2)"
+    )
+
+
+def test_a_header_below_a_title_is_refused(here: Path) -> None:
+    said = "; delete the rows above it, or set header: false if it is a pair of sentences"
+    (here / "a.csv").write_text("Glossary,2024\n,\nEnglish,German\none,eins\n")
+    assert message(kind="csv", path="a.csv") == f"a.csv:1: a row below looks like a header (English, German){said}"
+    assert ("English", "German") in pairs(kind="csv", path="a.csv", header=False)
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in (["Glossary"], [], ["No.", "English", "German"], [1, "one", "eins"], [2, "two", "zwei"]):
+        book.active.append(row)
+    book.save("a.xlsx")
+    assert message(kind="xlsx", path="a.xlsx") == (
+        f"a.xlsx: sheet 'Sheet', row 1: a row below looks like a header (No., English, German){said}"
+    )
+
+
+def test_ends_of_lines_in_a_cell_are_spaces(here: Path) -> None:
+    (here / "a.jsonl").write_text(json.dumps({"en": "one\rtwo\r\nthree\nfour", "de": "eins"}) + "\n")
+    assert pairs(kind="jsonl", path="a.jsonl") == [("one two three four", "eins")]
+    book = pytest.importorskip("openpyxl").Workbook()
+    book.active.append(["one_x000D_two_x000D_\nthree", "eins"])
+    book.save("a.xlsx")
+    assert pairs(kind="xlsx", path="a.xlsx") == [("one two three", "eins")]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_permission(tmp_path: Path) -> None:
     (tmp_path / "a").touch(0o000)
@@ -152,6 +221,14 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
     assert str(error.value).replace(f"{tmp_path}/", "") == (
         f"src has {counts['src']} lines but tgt has {counts['tgt']}; line n of one must translate line n of the other"
     )
+
+
+def test_blank_lines_at_the_end_of_one_file(here: Path) -> None:
+    (here / "a").write_text("one\ntwo\n\n \n")
+    (here / "b").write_text("eins\nzwei\n")
+    said = "line n of one must translate line n of the other; delete the blank line(s) at the end of a"
+    assert message(kind="text", src="a", tgt="b") == f"a has 4 lines but b has 2; {said}"
+    assert message(kind="text", src="b", tgt="a") == f"b has 2 lines but a has 4; {said}"
 
 
 @pytest.mark.parametrize(
@@ -183,18 +260,24 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
         (
             "jsonl",
             '{"de": "a", "en": null}',
-            "f:1: key 'en' holds null, which is not text; write \"\" for an empty sentence",
+            "f:1: key 'en' is null, which is not text; write \"\" for an empty sentence",
         ),
         (
             "jsonl",
             '{"de": 3, "en": "b"}',
-            "f:1: key 'de' holds 3, which is not text; write each sentence in quotation marks",
+            "f:1: key 'de' is 3, which is not text; write each sentence in quotation marks",
         ),
-        ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' holds a NUL character; remove it"),
+        (
+            "jsonl",
+            "{'de': 'a', 'en': 'b'}",
+            "f:1: not valid JSON: Expecting property name enclosed in double quotes (column 2); it is a dictionary of "
+            "Python: write the rows by json.dumps",
+        ),
+        ("jsonl", '{"de": "a\\u0000", "en": "b"}', "f:1: key 'de' contains a NUL character; remove it"),
         (
             "jsonl",
             '{"de": "a", "en": "\\ud800"}',
-            "f:1: key 'en' holds \\ud800, half of a surrogate pair and no character; remove it",
+            "f:1: key 'en' contains \\ud800, half of a surrogate pair and no character; remove it",
         ),
     ],
 )
@@ -211,7 +294,7 @@ def test_malformed_rows(tmp_path: Path, kind: str, data: str, message: str) -> N
         ("one\ntwo\n", "one\ntwo\n", "a and b: source and target are equal in 2 of 2 pairs"),
         ("one\ntwo\nOK\n", "eins\nzwei\nOK\n", ""),
         ("English\none\n", "German\neins\n", "a:1 and b:1 look like headings (English, German)"),
-        ("one\rtwo\nthree\n", "eins\ndrei\n", "a:1: holds a carriage return within the line"),
+        ("one\rtwo\nthree\n", "eins\ndrei\n", "a:1: contains a carriage return within the line"),
         ('{"en": "one"}\n{"en": "two"}\n', "eins\nzwei\n", "a:1: is a JSON object, read as a sentence; kind: jsonl"),
         ("one\teins\ntwo\tzwei\n", "eins\nzwei\n", "a: has a tab in every line, read as white space; kind: tsv"),
         ("one\ttab\ntwo\n", "eins\nzwei\n", ""),

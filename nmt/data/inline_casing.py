@@ -1,0 +1,107 @@
+"""Inline casing: ``Der HUND`` is read as ``⇧ der ⇪ hund`` (``tokenizer.case: inline``).
+
+A word has the same subwords in every case, so that capitals cost no vocabulary (Berard et al. 2019; the
+best of the methods that Etchegoyhen and Gete 2020 compare). Only words whose case one symbol restores are marked;
+``McDonald`` stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import sentencepiece as spm
+
+TITLE, UPPER = "⇧", "⇪"
+SPACE = "\u2581"  # SentencePiece's symbol of a space
+SYMBOLS = (SPACE + TITLE, SPACE + UPPER)  # pieces
+
+_WORD = re.compile(r"\S+")
+_SPACES = re.compile(r"(\s+)")
+# A word with the markers before it, in marked text
+MARKED_WORD = re.compile(rf"(?:[{TITLE}{UPPER}]\s+)*(?![{TITLE}{UPPER}](?:\s|$))\S+")
+
+
+def mark(text: str) -> str:
+    """The text in lower case, with a marker before each word whose case it restores.
+
+    The first character of a word that begins with a marker is doubled, so that :func:`unmark` restores every text.
+    """
+    return text if text.islower() and not _has_markers(text) else _WORD.sub(_marked, text)
+
+
+def _marked(found: re.Match[str]) -> str:
+    word = found[0]
+    if word[0] in (TITLE, UPPER):
+        word = word[0] + word
+    lower = word.lower()
+    if lower == word:
+        return word
+    if _title(lower) == word:  # first, so that a single letter has one form
+        return f"{TITLE} {lower}"
+    return f"{UPPER} {lower}" if lower.upper() == word else word
+
+
+def unmark(text: str) -> str:
+    """The text that :func:`mark` made ``text`` of. A model may write other text: the last marker of a word counts."""
+    if not _has_markers(text):
+        return text
+    parts, marker, plain = _SPACES.split(text), "", []
+    for word, space in zip(parts[::2], [*parts[1::2], ""], strict=True):
+        while word[:1] in (TITLE, UPPER) and word[1:2] != word[0]:
+            marker, word = word[0], word[1:]
+        if marker and not word:
+            continue
+        word = word[1:] if word[:1] in (TITLE, UPPER) else word  # it was doubled
+        word = _title(word) if marker == TITLE else word.upper() if marker == UPPER else word
+        plain.append(word + space)
+        marker = ""
+    return "".join(plain)
+
+
+def _has_markers(text: str) -> bool:
+    return TITLE in text or UPPER in text
+
+
+def _title(word: str) -> str:
+    """The word with the first of its letters that have a case in title case."""
+    for place, char in enumerate(word):
+        if char.islower() or char.isupper() or char.istitle():
+            return f"{word[:place]}{char.title()}{word[place + 1 :]}"
+    return word
+
+
+class MarkedProcessor:
+    """A SentencePiece model of marked text, which encodes and decodes plain text.
+
+    Protocol buffers (``out_type="serialized_proto"``) hold the marked text, and positions in it.
+    """
+
+    def __init__(self, model: spm.SentencePieceProcessor):
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":  # while unpickled
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    def encode(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.encode(_each(mark, text), **options)
+
+    def normalize(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.normalize(_each(mark, text), **options)
+
+    def nbest_encode(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.nbest_encode(_each(mark, text), **options)
+
+    def nbest_encode_as_proto(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.nbest_encode_as_proto(_each(mark, text), **options)
+
+    def decode(self, ids: Sequence[Any], **options: Any) -> Any:
+        found = self.model.decode(ids, **options)
+        return found if isinstance(found, bytes) else _each(unmark, found)
+
+
+def _each(change: Any, text: str | Sequence[str]) -> Any:
+    return change(text) if isinstance(text, str) else [change(one) for one in text]

@@ -1,0 +1,104 @@
+"""Markers of case: any text is restored, and a word has the same subwords in every case."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from nmt.config.tokenizer import SamplingConfig
+from nmt.data.inline_casing import mark, unmark
+from nmt.data.tokenizer import Tokenizer
+from tests.unit.data.corpora import Make
+
+MARKED = {
+    "Der HUND schläft.": "⇧ der ⇪ hund schläft.",
+    "A MAN, I.": "⇧ a ⇪ man, ⇧ i.",
+    "(Das „Haus“ 3D": "⇧ (das ⇧ „haus“ ⇧ 3d",
+    "McDonald iPhone Jean-Luc": "McDonald iPhone Jean-Luc",  # no one symbol restores them
+    "STRASSE straße ẞ": "⇪ strasse straße ẞ",
+    "İstanbul ΟΔΟΣ Ǆep": "İstanbul ⇪ οδος Ǆep",
+    "ǅep ﬃ ß ĸ": "⇧ ǆep ﬃ ß ĸ",
+    "⇧ ⇪⇪ ⇧⇪ a⇧ ⇧a": "⇧⇧ ⇪⇪⇪ ⇧⇧⇪ a⇧ ⇧⇧a",
+    "北京 hat 3 % \t": "北京 hat 3 % \t",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("text", "marked"), MARKED.items())
+def test_marked_text(text: str, marked: str) -> None:
+    assert mark(text) == marked
+    assert unmark(marked) == text
+
+
+def test_any_text_is_restored() -> None:
+    rng = random.Random(1)
+    for _ in range(20_000):
+        text = "".join(rng.choices("aAbBßẞİıǅΣσς⇧⇪⇧⇪ .-\t\u3000\u2028", k=rng.randint(0, 12)))
+        assert unmark(mark(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("marked", "text"),
+    [
+        ("⇧", ""),
+        ("der ⇪", "der "),
+        ("⇧ ⇪ hund ⇧ ⇧", "HUND "),
+        ("⇧ McDonald", "McDonald"),
+        ("a ⇧. ⇪⇧hund", "a . Hund"),
+        ("⇪ 3 ⇧ 3", "3 3"),
+    ],
+)
+def test_markers_that_a_model_may_write(marked: str, text: str) -> None:
+    assert unmark(marked) == text
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
+@pytest.mark.parametrize("rule", ["nmt_nfkc", "whitespace", "identity"])
+def test_all_cases_have_the_same_subwords(make: Make, kind: str, rule: str) -> None:
+    tokenizer = make(type=kind, case="inline", normalization=rule, vocab_size=60 if kind == "char" else 120)
+    assert tokenizer.marks_case
+    lower, title, upper = (
+        tokenizer.src_pieces(ids) for ids in tokenizer.encode_src(["hund läuft", "Hund Läuft", "HUND LÄUFT"])
+    )
+    for cased, symbol in ((title, "▁⇧"), (upper, "▁⇪")):
+        assert [piece for piece in cased if piece != symbol] == lower
+        assert cased.count(symbol) == 2
+    texts = ["Der HUND läuft über", "", "DER"] * 10
+    assert tokenizer.decode(tokenizer.encode_tgt(texts)) == texts
+    assert [tokenizer.decode([ids])[0] for ids in tokenizer.encode_tgt(texts[:3])] == texts[:3]
+    assert Tokenizer.load(tokenizer.path).encode_tgt(texts) == tokenizer.encode_tgt(texts)
+
+
+def test_a_marker_belongs_to_the_word_that_follows(make: Make) -> None:
+    tokenizer = make(case="inline", vocab_size=120)
+    text = "Der HUND läuft Rot"
+    [ids] = tokenizer.encode_tgt([text])
+    pieces = tokenizer.tgt_pieces(ids)
+    expected, word = [], -1
+    for before, piece in zip(["", *pieces], pieces, strict=False):
+        word += piece.startswith("▁") and before not in ("▁⇧", "▁⇪")
+        expected.append(word)
+    assert set(expected) == {0, 1, 2, 3}
+    assert tokenizer.tgt_words(ids) == tokenizer.tgt_text_words(text) == tokenizer.src_words(text) == expected
+    assert tokenizer.tgt_groups(ids) == expected
+    assert tokenizer.decode_copying(ids, {1: "Katze"}) == "Der Katze läuft Rot"
+
+
+@pytest.mark.parametrize(("kind", "nbest"), [("unigram", -1), ("unigram", 5), ("bpe", -1)])
+def test_sampled_subwords_are_of_the_same_text(make: Make, kind: str, nbest: int) -> None:
+    tokenizer = make(type=kind, case="inline", vocab_size=120)
+    sampling = SamplingConfig(alpha=0.05, nbest=nbest)
+    text = "Der HUND läuft über die Straße"
+    batch = tokenizer.batch_samplers(sampling)[1].sample([text] * 20, np.arange(20, dtype=np.uint64))
+    found = [ids.tolist() for ids in batch]
+    assert len(set(map(tuple, found))) >= 3
+    assert tokenizer.decode(found) == [text] * len(found)
+    assert all(sum(piece in ("▁⇧", "▁⇪") for piece in tokenizer.tgt_pieces(ids)) == 3 for ids in found)
+
+
+def test_a_tokenizer_without_markers_keeps_the_arrows_of_a_text(make: Make) -> None:
+    tokenizer = make(byte_fallback=True, vocab_size=330)
+    assert not tokenizer.marks_case
+    assert tokenizer.decode(tokenizer.encode_tgt(["⇧ der ⇪ HUND"])) == ["⇧ der ⇪ HUND"]
