@@ -223,7 +223,7 @@ class Training:
         _log(summary(self.config, self.prepared, trainer, self.resumed))
         if self.config.init is not None:
             _log(self.ranks.on_main(lambda: start.summary(trainer.model, self.run)))
-        _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid"))))
+        _log(*plan.expected(train, trainer.pace(), len(self.prepared.corpus.part("valid")), trainer.stages))
         config = self.config.model_dump(mode="json")
         machines, step = self.ranks.gather_items([card.machine()]), trainer.progress.step
         self.ranks.on_main(lambda: card.begin(self.run, config, trainer.environment, step, machines))

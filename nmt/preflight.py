@@ -43,7 +43,7 @@ def measure(config: Config) -> list[Finding]:
         count = f"{end.steps:,} steps and {end.validations:,} validation{'s' if end.validations > 1 else ''}"
         told.append(("time", f"{duration(end.seconds)} for {count}"))
     findings += [Finding("ok", rule, text) for rule, text in told]
-    lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")))
+    lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")), trainer.stages)
     if end is not None and end.steps != plan.planned_steps(trainer.config, pace):
         why = f" (the time limit, {config.train.max_minutes:g} minutes)"
         lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]

@@ -79,14 +79,18 @@ def lines_of(path: str) -> Iterator[str]:
     """The lines of a text file, which is read more than once.
 
     Raises:
-        DataError: the file cannot be read, or only once.
+        DataError: the file cannot be read, or only once, or has no lines.
     """
     try:
         check_regular(path, os.stat(path).st_mode)
     except OSError as error:
         raise DataError(cannot_open(path, error)) from None
+    line = None
     with open_text(path) as file:
-        yield from read_lines(file, path)
+        for line in read_lines(file, path):
+            yield line
+    if line is None:
+        raise DataError(f"{path}: has no lines; name another file")
 
 
 class Found:

@@ -181,14 +181,17 @@ def candidate_lines(path: str, reference: str | None, by: str) -> Iterator[Given
             row = json.loads(line)
             source, rows = row["source"], row["translations"]
             found = [Candidate(one_line(one["text"]), one.get("score")) for one in rows]
+            source = one_line(source)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise DataError(
                 f'{where}: must be {{"source": TEXT, "translations": [{{"text": TEXT, "score": NUMBER}}]}}, as '
                 "nmt translate --jsonl --nbest N writes it"
             ) from None
-        if not isinstance(source, str) or not all(_is_number(one.score) or by in BY_REFERENCE for one in found):
-            raise DataError(f"{where}: a translation has no score; add it, or choose by --choose bleu with --reference")
-        yield Given(one_line(source), other, candidates=tuple(found))
+        for one in found if by not in BY_REFERENCE else ():
+            if not _is_number(one.score):
+                is_ = "no score" if one.score is None else f"the score {json.dumps(one.score)}, which is no number"
+                raise DataError(f"{where}: a translation has {is_}; correct it, or add --choose bleu and --reference")
+        yield Given(source, other, candidates=tuple(found))
 
 
 def _is_number(value: Any) -> bool:

@@ -41,7 +41,7 @@ class Output:
         languages: codes of source and target.
 
     Raises:
-        DataError: the ending is not known.
+        DataError: the ending is not known, or the folder around it does not exist.
     """
 
     def __init__(self, name: str, languages: tuple[str, str]):
@@ -49,6 +49,7 @@ class Output:
         self.ending = next((ending for ending in sorted(FILES, key=len)[::-1] if name.lower().endswith(ending)), "")
         if not self.ending:
             self._check_folder(name)
+        check_parent(name)
 
     def _check_folder(self, name: str) -> None:
         if not name.strip("/ "):
@@ -140,6 +141,15 @@ class Output:
             return f"{{kind: jsonl, path: {path}}}"
         src, tgt = (json.dumps(str(self.path / f"{STEM}.{code}"), ensure_ascii=False) for code in self.languages)
         return f"{{kind: text, src: {src}, tgt: {tgt}}}"
+
+
+def check_parent(name: str) -> None:
+    """
+    Raises:
+        DataError: the folder in which ``--out`` is to be written does not exist.
+    """
+    if not (parent := Path(name).parent).is_dir():
+        raise DataError(f"--out {name}: {parent}: no such folder; make it, or name another --out")
 
 
 def _differing(known: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -190,8 +190,8 @@ class Maker:
         if done:
             log.info("resuming: %s of %s blocks are complete in %s", f"{done:,}", f"{sum(mine):,}", self.output.parts)
         if self.share.of > len(names):
-            text = "warning: the text has %d block(s) of %d lines, fewer than shards"
-            log.warning(text, len(names), self.size)
+            text = "warning: the text has %d block(s) of %s lines, fewer than the %d shards"
+            log.warning(text, len(names), f"{self.size:,}", self.share.of)
 
     def _finish(self, whole: str, folder: Path, names: Sequence[str], lines: int) -> Result:
         """Write the corpus and its account, and remove the blocks."""
@@ -202,7 +202,10 @@ class Maker:
                 pairs += len(block["rows"])
                 skipped.update(block["skipped"])
             if not pairs:
-                raise DataError(f"{self.output.path}: no pair is left ({_words(skipped)})")
+                self._clear(folder, names)
+                raise DataError(
+                    f"{self.output.path}: not written, no pair of {lines:,} lines is left ({_words(skipped)})"
+                )
             account = {
                 "format": FORMAT, "key": whole, "blocks": len(names), "lines": lines, "pairs": pairs,
                 "skipped": dict(sorted(skipped.items())), "settings": self.settings,
@@ -212,6 +215,12 @@ class Maker:
             if (written := self.output.account(whole, self.settings)) is None:
                 raise DataError(f"{error}: was removed meanwhile; run the same command again") from None
             return _result(written)
+        self._clear(folder, names)
+        return _result(account)
+
+    @staticmethod
+    def _clear(folder: Path, names: Sequence[str]) -> None:
+        """Remove the blocks, and their folder if it holds no others."""
         for name in names:
             (folder / name).unlink(missing_ok=True)
             clear(folder / name)
@@ -219,7 +228,6 @@ class Maker:
             folder.rmdir()
         if folder.exists():
             log.warning("%s: contains blocks of other settings; remove it if they are not needed", folder)
-        return _result(account)
 
 
 Progress = Callable[[int], object]

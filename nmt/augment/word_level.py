@@ -45,17 +45,16 @@ def store_top_k(
         DataError: the student has another tokenizer, or the folder cannot be written.
     """
     # Check
+    if top_k > (size := translator.tokenizer.tgt_vocab_size):
+        raise DataError(f"--top-k {top_k}: must be at most {size}, the size of the vocabulary")
     config = run.load_config() if student is None else student
     prepared = pipeline.prepare(config, run if student is None else None)
     tokenizer, train = prepared.tokenizer, prepared.encoded.train
     if tokenizer.fingerprint != translator.tokenizer.fingerprint:
         raise DataError(
-            f"--config: its tokenizer is {tokenizer.fingerprint}, that of {run.path} is "
-            f"{translator.tokenizer.fingerprint}; word-level distillation needs the same vocabulary: set "
-            f"tokenizer.run: {run.path}, or distil on sequence level"
+            f"--config: its tokenizer is not that of {run.path}, and word-level distillation needs one vocabulary; "
+            f"set tokenizer.run: {run.path}, or distil on sequence level"
         )
-    if not 1 <= top_k <= tokenizer.tgt_vocab_size:
-        raise DataError(f"--top-k {top_k}: must be from 1 to {tokenizer.tgt_vocab_size}, the size of the vocabulary")
     about = {"teacher": translator.checksum, "identity": identity(prepared.encoded, tokenizer, config.data)}
     writer = TeacherWriter(path, about, train, top_k, tokenizer.tgt_vocab_size)
     # Write

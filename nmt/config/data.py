@@ -368,7 +368,7 @@ class DatasetConfig(Section):
     weight: Annotated[float, Field(gt=0.0)] | None = Field(
         None, description="share of the training pairs, relative to the other weights; default: see temperature"
     )
-    temperature: Annotated[float, Field(gt=0.0)] | None = Field(
+    temperature: Annotated[float, Field(ge=0.1)] | None = Field(
         None, description="T of a weight n ** (1 / T), for n pairs; default: 1, where each pair is read equally often"
     )
     tag: Tags | None = Field(None, description="one or more symbols before each source sentence of the dataset")

@@ -145,7 +145,9 @@ def _apply_override(
             places[tuple(key[:depth])] = origin
         raw = raw.setdefault(part, {})
         if not isinstance(raw, dict):
-            raise ConfigError(f"{written}: {dotted(key[:depth])} is not a mapping, it has no keys")
+            is_list = isinstance(raw, list)
+            text = "is a list, which is set as a whole, such as [A, B]" if is_list else "has no keys below it"
+            raise ConfigError(f"{written}: {dotted(key[:depth])} {text}")
     raw[key[-1]] = value
     for replaced in [k for k in places if list(k[: len(key)]) == key]:
         del places[replaced]

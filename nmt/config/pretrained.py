@@ -426,6 +426,8 @@ def marian_settings(path: Path) -> dict[str, Any]:
 
     import numpy as np
 
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ConfigError(f"init.from: {path}: is not a Marian model, or damaged: it is no archive of arrays (.npz)")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             text = bytes(arrays["special:model.yml"].tobytes()).rstrip(b"\0").decode()

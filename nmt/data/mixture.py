@@ -91,6 +91,12 @@ class Mixture:
         return lines
 
     @property
+    def begins(self) -> list[tuple[str, int]]:
+        """The name and the first epoch of each stage."""
+        firsts = itertools.accumulate((stage.epochs or 1 for stage in self.stages[:-1]), initial=0)
+        return [(stage.name, first) for stage, first in zip(self.stages, firsts, strict=True)]
+
+    @property
     def epochs(self) -> int | None:
         """Epochs until the last stage ends; None where it has no end."""
         last = self.stages[-1]

@@ -24,6 +24,7 @@ Ids = npt.NDArray[Any]
 
 POOL = 1 << 19  # pairs that are shuffled, sorted and cut into batches together
 SEGMENT = 1 << 10  # neighbouring pairs that stay in one pool
+COUNTED_EPOCHS = 16  # of a stage, whose updates are counted
 COUNTED = 64  # pools of an epoch up to which its updates are counted at the start, and not estimated
 
 
@@ -135,17 +136,19 @@ class TrainingOrder:
         return self.examples.mixture.stage(epoch).name
 
     def steps(self, epochs: int) -> int:
-        """The updates of the first epochs; the first one stands for all where all are alike."""
-        if self.examples is None or len(self.examples.mixture.stages) == 1:
-            return epochs * self._exact_length(0)
-        return sum(self._exact_length(epoch) for epoch in range(epochs))
+        """The updates of the first epochs; the first one stands for all where all are alike.
 
-    def _exact_length(self, epoch: int) -> int:
-        found, exact = self.length(epoch)
-        if not exact:
-            found = len(self._epoch(epoch))
-            self._lengths[epoch] = found, True
-        return found
+        The first :data:`COUNTED_EPOCHS` of a stage stand for its other ones.
+        """
+        if self.examples is None or len(self.examples.mixture.stages) == 1:
+            return epochs * len(self._epoch(0))
+        begins = [first for _, first in self.examples.mixture.begins]
+        total = 0
+        for first, end in zip(begins, [*begins[1:], epochs], strict=True):
+            if count := max(0, min(end, epochs) - first):
+                counted = [self.length(epoch)[0] for epoch in range(first, first + min(count, COUNTED_EPOCHS))]
+                total += round(count * sum(counted) / len(counted))
+        return total
 
     def longest_batch(self) -> Ids:
         """The rows of the batch with most positions, both sides counted, in the first pool."""

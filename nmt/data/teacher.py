@@ -107,10 +107,7 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 def _differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What a teacher's distributions and a training do not have in common, in words; empty if nothing."""
     if there.get("tokenizer") != now["tokenizer"]:
-        return (
-            f"with another tokenizer ({there.get('tokenizer')} there, {now['tokenizer']} now); both need the "
-            "same vocabulary: set tokenizer.run of the student to the teacher"
-        )
+        return "with another tokenizer; both need the same vocabulary: set tokenizer.run of the student to the teacher"
     if there.get("train") != now["train"]:
         words = [
             f"{name} is {there.get(key)} there, {now[key]} now"

@@ -189,7 +189,7 @@ class Tokenizer:
         for tag in tags:
             if tag not in known:
                 there = f"it has: {', '.join(known)}" if known else "it has none"
-                raise TokenizerError(f"{self.path}: the vocabulary has no tag {tag}; {there}")
+                raise TokenizerError(f"{self.path}: the vocabulary has no tag {tag or repr(tag)}; {there}")
         return [int(self._src.piece_to_id(tag)) for tag in tags]
 
     def src_pieces(self, ids: Sequence[int]) -> list[str]:

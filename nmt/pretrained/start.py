@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from nmt.run.checkpoint import load_weights, weights_of
 from nmt.run.directory import Run
 from nmt.runtime.progress import waiting
 from nmt.storage.atomic import build_once, new_directory, seal, sha256, verified, write_json
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 ACCOUNT = "init.json"
@@ -171,6 +174,7 @@ def write(config: Config, run: Run, tokenizer: Tokenizer) -> None:
     if run.started:
         return
     source = source_of(config.init, config.runs)
+    _tell_languages(source, config)
     weights, files = read(source, config.model, config.init.checkpoint)
     for name in weights:
         if name.partition(".")[0] in ("src_embedding", "tgt_embedding", "output"):
@@ -179,6 +183,18 @@ def write(config: Config, run: Run, tokenizer: Tokenizer) -> None:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
         about = {"format": FORMAT, "from": source.name, "kind": source.kind, "path": str(source.path), "weights": files}
         seal(folder, ACCOUNT, about)
+
+
+def _tell_languages(source: Pretrained, config: Config) -> None:
+    """Warn where the run ``source`` has other languages, which may be meant: a related language helps a small one."""
+    if source.kind != "run":
+        return
+    there, here = Run(source.path).load_config().data, config.data
+    if (there.src_lang, there.tgt_lang) != (here.src_lang, here.tgt_lang):
+        log.warning(
+            f"warning: init.from: {source.name} translates {there.src_lang} to {there.tgt_lang}, and this training "
+            f"{here.src_lang} to {here.tgt_lang}"
+        )
 
 
 def _extended(table: Tensor, extension: tuple[int, list[list[int]]] | None) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import recipes
-from nmt.config.data import DataConfig, HoldoutSource, MixtureSource
+from nmt.config.data import DataConfig, HoldoutSource, MixtureSource, as_tags
 from nmt.config.pretrained import Pretrained, find
 from nmt.config.recipes import Tuning
 from nmt.data.provenance import origins
@@ -31,6 +31,8 @@ class Base:
         replay: datasets of its training, as in ``data.train``, whose files are all here; empty if one is missing.
         tests: its test sets whose files are here.
         why: the reason why nothing is replayed; empty if something is.
+        tags: before each source of its training, where all have the same ones.
+        choices: the tags of its training, where they differ.
     """
 
     model: Pretrained
@@ -39,6 +41,8 @@ class Base:
     replay: list[dict[str, Any]] = field(default_factory=list)
     tests: dict[str, Any] = field(default_factory=dict)
     why: str = ""
+    tags: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -71,10 +75,13 @@ def base_of(name: str, runs: str, languages: Languages) -> Base:
         if not isinstance(source, HoldoutSource) and not _missing(inputs.get(f"test.{name}", []))
     }
     pairs = int(manifest.get("sizes", {}).get("train", 0))
+    found = {as_tags(dataset.tag) for dataset in config.data.datasets}
+    tags = found.pop() if len(found) == 1 else ()
+    choices = () if tags else tuple(config.data.tags)
     gone = [path for name in origins(config.data) if name.startswith("train") for path in _missing(inputs.get(name))]
     if gone:
-        return Base(model, rate, pairs, [], tests, f"{gone[0]} of the run is not here")
-    return Base(model, rate, pairs, _datasets(config.data), tests)
+        return Base(model, rate, pairs, [], tests, f"{gone[0]} of the run is not here", tags, choices)
+    return Base(model, rate, pairs, _datasets(config.data), tests, tags=tags, choices=choices)
 
 
 def _missing(entries: Any) -> list[str]:
@@ -189,7 +196,7 @@ class _Draft:
                 "src_lang": self.request.languages.src,
                 "tgt_lang": self.request.languages.tgt,
                 "train": self._train(),
-                "valid": self.request.valid or self._holdout(),
+                "valid": self._tagged(self.request.valid) if self.request.valid else self._holdout(),
                 "test": self._tests(),
             },
             "train": {
@@ -206,19 +213,38 @@ class _Draft:
     def _train(self) -> Any:
         """The new pairs, and as many of the run."""
         if self.why:
-            return self.material.source
+            return self._tagged(self.material.source)
         share = recipes.rounded(1 / len(self.base.replay), 3)
-        new = {"name": NEW, "source": self.material.source, "weight": 1}
+        tags = {"tag": _written(self.base.tags)} if self.base.tags else {}
+        new = {"name": NEW, "source": self.material.source, **tags, "weight": 1}
         return [new, *({**dataset, "weight": share} for dataset in self.base.replay)]
 
+    def _tagged(self, source: Any) -> Any:
+        """A source with the tags that the model knows before each sentence."""
+        if not self.base.tags:
+            return source
+        named = {"kind": "auto", "path": source} if isinstance(source, str) else dict(source)
+        return {**named, "tag": _written(self.base.tags)}
+
     def _tests(self) -> dict[str, Any]:
-        """The test sets that were named, else a part held out where it is not mostly old; and those of the run."""
+        """The test sets that were named, else a part held out where it is not mostly old; and those of the run.
+
+        Test sets of the run with tags that no training pair has are left out.
+        """
         mostly_old = not self.why and self.base.pairs > recipes.REPLAYED * self.material.pairs
-        held_out = {} if mostly_old and self.base.tests else {"heldout": self._holdout()}
-        return {**(dict(self.request.tests) or held_out), **self.base.tests}
+        known = {tag for one in self.base.replay for tag in as_tags(one.get("tag"))} if not self.why else set()
+        known |= set(self.base.tags)
+        old = {name: one for name, one in self.base.tests.items() if known.issuperset(as_tags(one.get("tag")))}
+        held_out = {} if mostly_old and old else {"heldout": self._holdout()}
+        return {**({name: self._tagged(one) for name, one in self.request.tests.items()} or held_out), **old}
 
     def _holdout(self) -> dict[str, Any]:
         return {"kind": "holdout", "fraction": self._fraction()}
 
     def _fraction(self) -> float:
         return recipes.held_fraction(self.tuning.held, self.material.pairs)
+
+
+def _written(tags: tuple[str, ...]) -> Any:
+    """The value of a key ``tag``."""
+    return tags[0] if len(tags) == 1 else list(tags)

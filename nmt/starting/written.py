@@ -129,11 +129,14 @@ def _train(choice: Choice, why_rate: str) -> Iterator[str]:
 
 
 def _why_replay(choice: Tuned) -> str:
+    tags = ", ".join(choice.base.choices)
+    more = f" The run was trained with the tags {tags}: give the new pairs theirs (tag)." if tags else ""
     if choice.why:
-        return f"The new pairs alone: {choice.why}. Text of the old kind beside them keeps a model from forgetting it."
+        alone = "Text of the old kind beside them keeps a model from forgetting it."
+        return f"The new pairs alone: {choice.why}. {alone}{more}"
     return (
         f"As many of the {choice.base.pairs:,} pairs of the run as new ones, so that the model does not forget them "
-        "(Chu et al. 2017)."
+        f"(Chu et al. 2017).{more}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nmt.config.schedule import Descent
@@ -47,7 +48,7 @@ class Pace:
             order: of the training, whose ``accumulate`` batches are an update, over all ranks.
         """
         steps, mixed = order.length(progress.epoch)[0], order.examples is not None
-        before = sum(order.length(epoch)[0] for epoch in range(progress.epoch)) if mixed else progress.epoch * steps
+        before = order.steps(progress.epoch) if mixed else progress.epoch * steps
         taken = before + math.ceil(progress.position / order.accumulate)
         return cls(steps, progress.step - taken, progress.step, progress.seconds, order.steps if mixed else None)
 
@@ -218,12 +219,28 @@ def both_directions(config: TrainConfig, pace: Pace, steps: int | None, why: str
     ]
 
 
-def expected(config: TrainConfig, pace: Pace, valid_lines: int) -> list[str]:
-    """Warn, before the first step, of a schedule, epochs in both directions or a validation set that do not fit."""
+def unread(config: TrainConfig, pace: Pace, stages: Sequence[tuple[str, int]]) -> list[str]:
+    """Warn of a stage that would begin after the end of the run; ``stages`` have a name and a first epoch each."""
+    if (last := planned_steps(config, pace)) is None:
+        return []
+    late = ((name, step) for name, epoch in stages if epoch and (step := pace.end(epoch)) >= last)
+    return [
+        f"warning: stage {name} would begin at step {step:,}, but the run ends at step {last:,}: it is never read. "
+        "Shorten the stages before it, or train longer"
+        for name, step in islice(late, 1)
+    ]
+
+
+def expected(config: TrainConfig, pace: Pace, valid_lines: int, stages: Sequence[tuple[str, int]] = ()) -> list[str]:
+    """Warn, before the first step, of a schedule, stages, directions or a validation set that do not fit.
+
+    Args:
+        stages: of a mixture: their names and first epochs.
+    """
     steps, why = planned_steps(config, pace), ""
     if steps is not None and steps != config.max_steps:
         why = f" ({config.max_epochs} epochs{'' if pace.total else f' of {pace.epoch_steps:,} steps'})"
-    found = mismatches(config, steps, why) + both_directions(config, pace, steps, why)
+    found = mismatches(config, steps, why) + both_directions(config, pace, steps, why) + unread(config, pace, stages)
     if valid_lines < FEW_LINES:
         found.append(
             f"warning: the validation set has {valid_lines} lines: with fewer than {FEW_LINES}, BLEU varies by several "
@@ -295,9 +312,11 @@ def check_resumed(
             f"{step + 1:,} is {now.learning_rate(step + 1):.2e} instead of {former:.2e}; the steps already taken keep "
             "theirs"
         )
-    # The same end, but more steps: epochs of large corpora differ by some batches, which does not count
+    # The same end, but more steps, because a limit was raised or the updates are smaller. Without a raised limit, allow
+    # for epochs of large corpora, which differ by some batches, and of mixtures, which are estimated.
     raised = [key for key in LIMITS if getattr(before, key) != getattr(now, key)]
-    beyond = given is None and descent is None and (planned_steps(now, pace) or 0) > end * (1 if raised else 1.01)
+    tolerance = 1.0 if raised else 1.01 if pace.total is None else math.inf
+    beyond = given is None and descent is None and (planned_steps(now, pace) or 0) > tolerance * end
     timed_out = descent is not None and pace.seconds >= 60 * (before.max_minutes or math.inf)
     if now.schedule.min_lr == 0 and (beyond or (raised and (step >= end or timed_out))):
         longer = expected_end(now, pace, raised == ["patience"])

@@ -212,6 +212,11 @@ class Trainer:
     def reason_to_stop(self) -> str | None:
         return self.progress.reason_to_stop(self.config)
 
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        """The name and the first epoch of each stage of a mixture."""
+        return self.order.examples.mixture.begins if self.order.examples is not None else []
+
     def pace(self) -> plan.Pace:
         """Progress of the training, in updates of the size of this start."""
         return plan.Pace.of(self.progress, self.order)

@@ -495,7 +495,7 @@ def test_a_further_target_is_a_module_and_an_entry_in_the_table(task, checked, t
     assert (about["copy"], about["check"]["same"], about["check"]["searched_again"]) == ("1", 1.0, 0)
     assert main(["export", checked, "--to", "copy", *lines, "--search", "beam_size=1"]) == 0
     assert json.loads((folder / "nmt.json").read_text())["search"]["beam_size"] == 1
-    refuse(["export", checked, "--to", "copy", "--quantize", "int8"], "copy cannot have such weights; leave", capsys)
+    refuse(["export", checked, "--to", "copy", "--quantize", "int8"], "copy cannot have such weights; remove", capsys)
     refuse(["export", str(task.folder / "runs" / "rnn"), "--to", "copy"], "only Transformers can be copied", capsys)
 
 

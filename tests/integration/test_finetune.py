@@ -178,6 +178,13 @@ def test_another_start_is_refused_on_resume(task, base, capsys):
     assert "init.freeze" in capsys.readouterr().err
 
 
+def test_a_run_of_other_languages_is_named(task, base, caplog):
+    files = {part: {"kind": "text", "src": str(task.paths[f"{part}.src"]), "tgt": str(task.paths[f"{part}.tgt"])}
+             for part in ("train", "valid")}  # fmt: skip
+    pipeline.train(tuned(task, data={**files, "test": {}, "tgt_lang": "nl"}, train={"max_steps": 1}))
+    assert "init.from: base translates en to de, and this training en to nl" in caplog.text
+
+
 def test_dropout_may_differ_and_a_dump_of_the_configuration_can_be_trained(task, base, capsys):
     config = tuned(task, model={"dropout": 0.3}, train={"max_steps": 1})
     assert (config.model.dropout, config.model.d_model) == (0.3, 32)

@@ -123,15 +123,15 @@ def test_scores_are_those_of_nmt_score_and_filter(place, mono, capsys):
     [
         (["--out", "bt.txt"], "--out bt.txt: the ending .txt is not known"),
         (["--out", ""], "--out: the name is empty"),
-        (["--out", "no/such/bt.tsv"], "no/such/bt.tsv.parts: cannot be written"),
+        (["--out", "no/such/bt.tsv"], "--out no/such/bt.tsv: no/such: no such folder; make it"),
         (["--out", "valid.src"], "--out valid.src: the ending .src is not known"),
         (["--out", "runs"], "runs: exists, and was not written by this command"),
         (["--out", "x.tsv", "--shard", "0/3"], "--shard 0/3: the shards of 3 are 1/3 to 3/3"),
         (["--out", "x.tsv", "--shard", "2"], "--shard 2: must be i/n"),
         (["--out", "x.tsv", "--min-score", "nan"], "--min-score nan: must be a number"),
         (["--out", "x.tsv", "--mono", "none.txt"], "none.txt"),
-        (["--out", "x.tsv", "--mono", "empty"], "the text has no lines"),
-        (["--out", "x.tsv", "--mono", "blank"], "x.tsv: no pair is left (3 blank lines)"),
+        (["--out", "x.tsv", "--mono", "empty"], "empty: has no lines; name another file"),
+        (["--out", "x.tsv", "--mono", "blank"], "x.tsv: not written, no pair of 3 lines is left (3 blank lines)"),
         (["--out", "x.tsv", "--mono", "/dev/null"], "/dev/null"),
         (["--out", "x.tsv", "--tag", "<x>"], "<x>"),
     ],
@@ -246,13 +246,18 @@ def test_several_runs_are_one_teacher(place, capsys):
         (["c", "--nbest", "0"], "--nbest 0: must be 1 or more"),
         (["--candidates", "valid.src"], "--langs: name the languages"),
         (["c", "--candidates", "valid.src"], 'valid.src:1: must be {"source": TEXT'),
-        (["c", "--candidates", "n.jsonl"], "n.jsonl:1: a translation has no score"),
+        (["c", "--candidates", "n.jsonl"], "n.jsonl:1: a translation has no score; correct it"),
+        (["c", "--candidates", "text.jsonl"], 'text.jsonl:1: a translation has the score "1", which is no number'),
+        (["c", "--candidates", "three.jsonl"], 'three.jsonl:1: must be {"source": TEXT'),
+        (["--candidates", "n.jsonl", "--langs", "ende"], "--langs ende: name the languages"),
         (["c", "--candidates", "n.jsonl", "--nbest", "2"], "--nbest: has no effect with --candidates"),
         (["c", "--candidates", "n.jsonl", "--choose", "bleu", "--reference", "valid.tgt"], "n.jsonl has 1 lines"),
     ],
 )
 def test_mistakes_in_distillation_are_one_line(place, arguments, message, capsys):
     place.write("n.jsonl", b'{"source": "one", "translations": [{"text": "eins"}]}\n')
+    place.write("text.jsonl", b'{"source": "one", "translations": [{"text": "eins", "score": "1"}]}\n')
+    place.write("three.jsonl", b'{"source": 3, "translations": [{"text": "eins", "score": 1}]}\n')
     assert main(["distil", *arguments, "--out", "x.tsv"]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nmt: ")]
     assert len(error) == 1

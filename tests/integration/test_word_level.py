@@ -206,12 +206,12 @@ def test_settings_that_change_the_targets_are_refused(place, changes, message, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["c", "--word-level", "--top-k", "0"], "--top-k 0: must be from 1 to 36"),
-        (["c", "--word-level", "--top-k", "37"], "--top-k 37: must be from 1 to 36"),
+        (["c", "--word-level", "--top-k", "0"], "--top-k 0: must be 1 or more"),
+        (["c", "--word-level", "--top-k", "37"], "--top-k 37: must be at most 36"),
         (["c", "--word-level", "--nbest", "2"], "--nbest: has no effect with --word-level"),
         (["--word-level"], "RUN is missing"),
         (["c", "--top-k", "3"], "--top-k: has no effect without --word-level"),
-        (["c", "--word-level", "--config", "other.yaml"], "--config: its tokenizer is"),
+        (["c", "--word-level", "--config", "other.yaml"], "--config: its tokenizer is not that of runs/c"),
         (["c", "--word-level", "--config", "none.yaml"], "none.yaml"),
     ],
 )

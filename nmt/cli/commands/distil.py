@@ -129,6 +129,7 @@ def _store(arguments: argparse.Namespace) -> None:
     if arguments.engine != "pytorch":
         raise DataError(f"--word-level: --engine {arguments.engine} gives no probabilities; remove --engine")
     opened, others = _members(arguments)
+    from nmt.augment.output import check_parent
     from nmt.augment.parts import Share
     from nmt.augment.word_level import store_top_k
     from nmt.run.directory import load_experiment
@@ -136,8 +137,11 @@ def _store(arguments: argparse.Namespace) -> None:
 
     share, top_k = Share.parse(arguments.shard), 8 if arguments.top_k is None else arguments.top_k
     student = load_experiment(arguments.config) if arguments.config is not None else None
+    if top_k < 1:
+        raise DataError(f"--top-k {top_k}: must be 1 or more")
     if not arguments.out.strip("/ "):
         raise DataError("--out: the name is empty; name a folder")
+    check_parent(arguments.out)
     translator = load_translator(opened, device=arguments.device, engine="pytorch", others=others)
     garbage.resume()
     print("\n".join(store_top_k(opened, translator, Path(arguments.out), top_k, student, share)))
@@ -160,7 +164,10 @@ def _choose(arguments: argparse.Namespace) -> None:
     else:
         src, dash, tgt = (arguments.langs or "").partition("-")
         if not (src and dash and tgt):
-            raise DataError("--langs: name the languages of --candidates, such as en-de, or a RUN that has them")
+            given = "" if arguments.langs is None else f" {arguments.langs}"
+            raise DataError(
+                f"--langs{given}: name the languages of --candidates, such as en-de, or a RUN that has them"
+            )
         languages = src, tgt
     choice = _choice(arguments, evaluation, languages[1])
     path, reference = arguments.candidates, arguments.reference

@@ -88,7 +88,7 @@ OVERRIDES = [
     ("train=3", "--set: train: must be a mapping of keys to values, not 3 (integer)"),
     ("x", "--set x: must be key=value, such as train.max_steps=100"),
     ("train..x=1", "--set train..x=1: must be key=value, such as train.max_steps=100"),
-    ("train.max_steps.x=3", "--set train.max_steps.x=3: train.max_steps is not a mapping, it has no keys"),
+    ("train.max_steps.x=3", "--set train.max_steps.x=3: train.max_steps has no keys below it"),
     ("train.devise=cpu", "--set: train.devise: unknown key; did you mean train.device?"),
     ("train.Max-Steps=3", "--set: train.Max-Steps: unknown key; did you mean train.max_steps?"),
     ("lr=0.1", "--set: lr: unknown key; did you mean train.optimizer.lr?"),

@@ -226,7 +226,7 @@ def test_what_cannot_be_expressed_is_one_clear_line(tmp_path):
     marian_folder(tmp_path / "a", **{"transformer-decoder-autoreg": "rnn"})
     assert 'transformer-decoder-autoreg: "rnn" cannot be expressed' in said(tmp_path / "a")
     (tmp_path / "a" / "model.npz").write_bytes(b"PK damaged")
-    assert "is not a Marian model, or damaged" in said(tmp_path / "a")
+    assert "is not a Marian model, or damaged: it is no archive of arrays" in said(tmp_path / "a")
     hugging_face_folder(tmp_path / "b", model_type="bart")
     assert "model_type is bart" in said(tmp_path / "b")
     hugging_face_folder(tmp_path / "c", scale_embedding=False)

@@ -121,3 +121,25 @@ def test_models_of_other_programs(tmp_path, kind):
     assert base.model.kind == kind
     assert (base.rate, base.replay) == (None, [])
     assert base.why
+
+
+def test_new_pairs_have_the_tags_of_the_run():
+    """All old pairs have one tag, so that new ones, and named sets, have it, too; with several only the user knows."""
+    tests = {"old-a": {"kind": "demo", "part": "test", "tag": "<a>"}, "old-plain": {"kind": "demo", "part": "test"}}
+    tagged = {**OLD, "tag": "<a>"}
+    named = {"valid": "dev.tsv", "valid_pairs": 500, "tests": {"mine": "test.tsv"}}
+    one = chosen(Base(MODEL, 1e-3, 3_000, [tagged], tests, tags=("<a>",)), **named).settings["data"]
+    assert [dataset["tag"] for dataset in one["train"]] == ["<a>", "<a>"]
+    assert one["valid"] == {"kind": "auto", "path": "dev.tsv", "tag": "<a>"}
+    assert list(one["test"]) == ["mine", "old-a", "old-plain"]
+    assert one["test"]["mine"] == {"kind": "auto", "path": "test.tsv", "tag": "<a>"}
+
+    alone = chosen(Base(MODEL, 1e-3, 3_000, [], tests, "old.en is not here", tags=("<a>",))).settings["data"]
+    assert alone["train"] == {**NEW, "tag": "<a>"}
+    assert list(alone["test"]) == ["heldout", "old-a", "old-plain"]
+
+    several = Base(MODEL, 1e-3, 3_000, [], tests, "old.en is not here", choices=("<a>", "<b>"))
+    choice = chosen(several)
+    assert choice.settings["data"]["train"] == NEW
+    assert list(choice.settings["data"]["test"]) == ["heldout", "old-plain"]  # no training pair has the tag <a>
+    assert "The run was trained with the tags <a>, <b>" in " ".join(written(choice).replace("#", "").split())

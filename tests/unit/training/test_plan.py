@@ -173,6 +173,10 @@ def test_unequal_epochs_of_a_mixture_are_counted():
         assert plan.planned_steps(config(max_epochs=4), pace) == 35
     first = config(max_epochs=4, total_steps=35)
     assert plan.check_resumed(first, first, None, Pace.of(Progress(step=8, epoch=1, position=7), order)) is None
+    stages = [("a", 0), ("b", 1), ("c", 3)]
+    assert plan.unread(config(max_epochs=4), Pace.of(Progress(), order), stages) == []
+    [line] = plan.unread(config(max_steps=20), Pace.of(Progress(), order), stages)
+    assert "stage c would begin at step 29, but the run ends at step 20" in line
 
 
 @pytest.mark.parametrize(
