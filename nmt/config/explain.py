@@ -186,7 +186,7 @@ def _section_advice(error: ErrorDetails) -> str:
 
 def _default_advice(value: Any, loc: Location) -> str:
     """For ``auto``, that leaving the key out takes the default; for a time, its minutes; for 0, what turns off."""
-    if isinstance(value, str) and "minutes" in str(loc[-1]) and (minutes := minutes_of(value)):
+    if isinstance(value, str) and loc and "minutes" in str(loc[-1]) and (minutes := minutes_of(value)):
         return f"; write the minutes: {minutes:g}"
     if value == 0 and not isinstance(value, bool):
         schema = _schema_at(loc)

@@ -117,7 +117,7 @@ def test_a_run_of_before_it_was_recorded_is_padded(task):
 @pytest.mark.parametrize(
     ("sections", "reason"),
     [
-        ({"model": {"type": "rnn", "d_model": 8, "d_hidden": 8, "d_attention": 8}}, "a recurrent model"),
+        ({"model": {"type": "rnn", "d_model": 8, "d_hidden": 8, "d_attention": 8}}, "model.type is rnn"),
         ({"model": {"encoder_layers": 6, "encoder": {"type": "transformer", "d_model": 32}}}, "model.encoder"),
         ({"model": {"attention_dropout": 0.1}}, "model.attention_dropout"),
         ({"tokenizer": {"sampling": {"method": "line"}}}, "tokenizer.sampling.method: line"),

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from nmt.config.explain import dotted
+from nmt.config.load import load_config
+from nmt.errors import ConfigError
 from tests.unit.config.configurations import BASE, message
 
 OVERRIDES = [
@@ -231,3 +233,9 @@ def test_several_mistakes_are_all_reported(tmp_path):
 
 def test_dotted():
     assert dotted(("a", 0, "b")) == "a[0].b"
+
+
+def test_a_key_that_is_no_text(tmp_path):
+    (tmp_path / "c.yaml").write_text('{"\\ud800"}', encoding="ascii")
+    with pytest.raises(ConfigError, match=re.escape('c.yaml: (top): "\\ud800" (text) should be a string')):
+        load_config(tmp_path / "c.yaml")
