@@ -237,5 +237,5 @@ def test_dotted():
 
 def test_a_key_that_is_no_text(tmp_path):
     (tmp_path / "c.yaml").write_text('{"\\ud800"}', encoding="ascii")
-    with pytest.raises(ConfigError, match=re.escape('c.yaml: (top): "\\ud800" (text) should be a string')):
+    with pytest.raises(ConfigError, match=re.escape('c.yaml: (top): "\ud800" (text) should be a string')):
         load_config(tmp_path / "c.yaml")
