@@ -79,7 +79,8 @@ class Protected:
         if not self.lines:
             return ""
         ways = ", ".join(f"{self.ways[way]:,} {text}" for way, text in WAYS.items() if self.ways[way])
-        return f"placeholders: {self.placeholders:,} in {self.lines:,} lines, all kept; lines: {ways}"
+        lines = f"{self.lines:,} line{'s' if self.lines > 1 else ''}"
+        return f"placeholders: {self.placeholders:,} in {lines}, all kept; lines: {ways}"
 
 
 class _Work:

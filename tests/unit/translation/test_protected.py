@@ -175,5 +175,5 @@ def test_what_a_piece_adds_is_deleted_and_named():
     assert "placeholders added by the translation were deleted" in notices[0].kind
     assert protected.removed == 8
     assert protected.summary() == (
-        "placeholders: 1 in 1 lines, all kept; lines: 1 translated in pieces between placeholders"
+        "placeholders: 1 in 1 line, all kept; lines: 1 translated in pieces between placeholders"
     )
