@@ -8,7 +8,7 @@ lets those that wait sleep nearly at once, and a search on two cores takes half 
 compute, and these share the cores.
 
 A thread that computes needs Python's lock again after each operation of PyTorch. The thread that serves HTTP gives the
-lock up only when asked, by default after 5 ms; a tenth of a millisecond lets 10 % more lines through.
+lock up only when asked, by default after 5 ms; with 0.1 ms the server translates about 8 % more lines.
 """
 
 from __future__ import annotations
