@@ -8,7 +8,7 @@ from itertools import chain, islice
 from nmt.config.data import CsvSource
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, one_line, read_files
 from nmt.data.sources.csv_rows import csv_rows, find_separator
-from nmt.data.sources.table import SAMPLE, check_numbers, choose_columns, column_number, column_numbers, has_header
+from nmt.data.sources.table import SAMPLE, choose_columns, column_number, column_numbers, has_header
 from nmt.errors import DataError, SettingsError
 
 
@@ -53,9 +53,7 @@ def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pair
     src, tgt = column_numbers(row, wanted, where, "")
     weight = None if source.weight_column is None else column_number(row, source.weight_column, where)
     named = wanted if source.weight_column is None else (*wanted, source.weight_column)
-    first_rows = [cells for _, cells in sample]
-    header = has_header(first_rows, source, named, (src, tgt), where, reading)
-    check_numbers(first_rows[header:], source, (src, tgt), where, reading)
+    header = has_header([cells for _, cells in sample], source, named, (src, tgt), where, reading)
     for number, cells in chain(sample[header:], rows):
         if weight is not None:
             try:

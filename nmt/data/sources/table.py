@@ -104,11 +104,25 @@ def has_header(
     where: str,
     read: Reading,
 ) -> bool:
-    """Whether the first of the rows is a header.
+    """Whether the first of the rows is a header; the rows below it are checked as well.
 
     Raises:
-        DataError: the row, or one below it, looks like a header, and ``header`` does not say whether it is one.
+        DataError: the row, or one below it, looks like a header, and ``header`` does not say whether it is one; or a
+            column has no text, see :func:`_check_numbers`.
     """
+    header = _is_header(rows, source, columns, numbers, where, read)
+    _check_numbers(rows[header:], source, numbers, where, read)
+    return header
+
+
+def _is_header(
+    rows: Sequence[Sequence[str]],
+    source: Table,
+    columns: Sequence[int | str],
+    numbers: tuple[int, int],
+    where: str,
+    read: Reading,
+) -> bool:
     if source.header is not None:
         return source.header
     if any(isinstance(column, str) for column in columns):
@@ -131,7 +145,7 @@ def _are_given(source: Table) -> bool:
     return any(getattr(source, name) is not None for name in names)
 
 
-def check_numbers(
+def _check_numbers(
     rows: Sequence[Sequence[str]], source: Table, numbers: tuple[int, int], where: str, read: Reading
 ) -> None:
     """Refuse a column without text that is read as sentences by default, where another column contains text.

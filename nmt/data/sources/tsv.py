@@ -12,7 +12,7 @@ from itertools import islice
 from nmt.config.data import TsvSource
 from nmt.data.lines import UNREADABLE
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, read_files
-from nmt.data.sources.table import SAMPLE, check_numbers, column_number, column_numbers, has_header
+from nmt.data.sources.table import SAMPLE, column_number, column_numbers, has_header
 from nmt.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ def _pairs(path: str, source: TsvSource, reading: Reading, bad: BadRows) -> Pair
     beside = [None if column is None else column_number(rows[0], column, where) for column in more]
     named = (*columns, *(column for column in more if column is not None))
     header = has_header(rows, source, named, numbers, where, reading)
-    check_numbers(rows[header:], source, numbers, where, reading)
     yield from _cells(itertools.chain(first[header:], lines), numbers, beside, len(rows[0]), reading, bad)
 
 

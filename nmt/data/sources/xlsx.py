@@ -25,7 +25,7 @@ from nmt.data.sources.base import (
     open_file,
     read_files,
 )
-from nmt.data.sources.table import SAMPLE, check_numbers, choose_columns, column_numbers, has_header
+from nmt.data.sources.table import SAMPLE, choose_columns, column_numbers, has_header
 from nmt.errors import DataError
 
 ROWS = 1_048_576  # of a sheet, the most that Excel has
@@ -65,7 +65,6 @@ def _sheet_pairs(book: Any, sheet: Any, formulas: Any, source: XlsxSource, readi
     wanted = choose_columns(first_rows[0], source, reading.languages, where)
     src, tgt = column_numbers(first_rows[0], wanted, where, "", advice)
     header = has_header(first_rows, source, wanted, (src, tgt), where, reading)
-    check_numbers(first_rows[header:], source, (src, tgt), where, reading)
     for number, cells in chain(sample[header:], rows):
         cells += [""] * (1 + max(src, tgt) - len(cells))
         if NO_VALUE in (cells[src], cells[tgt]):
