@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from nmt.data.sentencepiece_model import EOS_ID, UNK_ID, processor_of
+from nmt.data.sentencepiece_model import EOS_ID, SPACE, UNK_ID, processor_of
 
-SPACE = "\u2581"
 LEAST = 2  # occurrences of a new piece
 MARGIN = 0.1  # by which the log-probability of a new piece exceeds that of its parts
 

@@ -1,21 +1,15 @@
 """Inline casing: ``Der HUND`` is read as ``⇧ der ⇪ hund`` (``tokenizer.case: inline``).
 
-A word has the same subwords in every case, so that capitals cost no vocabulary (Berard et al. 2019; the
-best of the methods that Etchegoyhen and Gete 2020 compare). Only words whose case one symbol restores are marked;
-``McDonald`` stays as it is.
+A word has the same subwords in every case, so that capitals cost no vocabulary (Berard et al. 2019; the best of the
+methods that Etchegoyhen and Gete 2020 compare). Only words whose case one symbol restores are marked; ``McDonald``
+stays as it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
-
-import sentencepiece as spm
 
 TITLE, UPPER = "⇧", "⇪"
-SPACE = "\u2581"  # SentencePiece's symbol of a space
-SYMBOLS = (SPACE + TITLE, SPACE + UPPER)  # pieces
 
 _WORD = re.compile(r"\S+")
 _SPACES = re.compile(r"(\s+)")
@@ -70,38 +64,3 @@ def _title(word: str) -> str:
         if char.islower() or char.isupper() or char.istitle():
             return f"{word[:place]}{char.title()}{word[place + 1 :]}"
     return word
-
-
-class MarkedProcessor:
-    """A SentencePiece model of marked text, which encodes and decodes plain text.
-
-    Protocol buffers (``out_type="serialized_proto"``) hold the marked text, and positions in it.
-    """
-
-    def __init__(self, model: spm.SentencePieceProcessor):
-        self.model = model
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "model":  # while unpickled
-            raise AttributeError(name)
-        return getattr(self.model, name)
-
-    def encode(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.encode(_each(mark, text), **options)
-
-    def normalize(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.normalize(_each(mark, text), **options)
-
-    def nbest_encode(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.nbest_encode(_each(mark, text), **options)
-
-    def nbest_encode_as_proto(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.nbest_encode_as_proto(_each(mark, text), **options)
-
-    def decode(self, ids: Sequence[Any], **options: Any) -> Any:
-        found = self.model.decode(ids, **options)
-        return found if isinstance(found, bytes) else _each(unmark, found)
-
-
-def _each(change: Any, text: str | Sequence[str]) -> Any:
-    return change(text) if isinstance(text, str) else [change(one) for one in text]

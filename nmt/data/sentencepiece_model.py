@@ -1,16 +1,19 @@
-"""SentencePiece models: the ids of special pieces, and models from files and bytes."""
+"""SentencePiece models: special pieces, models from files and bytes, and models of text whose case is marked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sentencepiece as spm
 
-from nmt.data.inline_casing import SYMBOLS, MarkedProcessor
+from nmt.data.inline_casing import TITLE, UPPER, mark, unmark
 from nmt.errors import TokenizerError
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+SPACE = "\u2581"  # SentencePiece's symbol of a space
+CASE_MARKERS = (SPACE + TITLE, SPACE + UPPER)  # pieces of inline casing
 
 
 def proto_of(model: bytes) -> Any:
@@ -70,10 +73,45 @@ def load_model(file: Path) -> Any:
 
 
 def _reading_plain_text(model: spm.SentencePieceProcessor) -> Any:
-    """The model, behind :class:`nmt.data.inline_casing.MarkedProcessor` if it was trained on marked text."""
-    numbers = [model.piece_to_id(symbol) for symbol in SYMBOLS]
+    """The model, behind :class:`MarkedProcessor` if it was trained on marked text."""
+    numbers = [model.piece_to_id(symbol) for symbol in CASE_MARKERS]
     if UNK_ID in numbers:
         return model
     about = proto_of(model.serialized_model_proto())
     user_defined = about.SentencePiece.USER_DEFINED
     return MarkedProcessor(model) if all(about.pieces[i].type == user_defined for i in numbers) else model
+
+
+class MarkedProcessor:
+    """A SentencePiece model of marked text, which encodes and decodes plain text.
+
+    Protocol buffers (``out_type="serialized_proto"``) hold the marked text, and positions in it.
+    """
+
+    def __init__(self, model: spm.SentencePieceProcessor):
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":  # while unpickled
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    def encode(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.encode(_each(mark, text), **options)
+
+    def normalize(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.normalize(_each(mark, text), **options)
+
+    def nbest_encode(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.nbest_encode(_each(mark, text), **options)
+
+    def nbest_encode_as_proto(self, text: str | Sequence[str], **options: Any) -> Any:
+        return self.model.nbest_encode_as_proto(_each(mark, text), **options)
+
+    def decode(self, ids: Sequence[Any], **options: Any) -> Any:
+        found = self.model.decode(ids, **options)
+        return found if isinstance(found, bytes) else _each(unmark, found)
+
+
+def _each(change: Any, text: str | Sequence[str]) -> Any:
+    return change(text) if isinstance(text, str) else [change(one) for one in text]

@@ -22,6 +22,7 @@ import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2
 
 from nmt.config.tokenizer import SamplingConfig
+from nmt.data.sentencepiece_model import SPACE
 from nmt.data.splits import mix
 
 proto: Any = sentencepiece_model_pb2  # generated code, without types
@@ -30,7 +31,6 @@ Arc = tuple[float, int, int]  # log weight of all segmentations that end with th
 Ids = npt.NDArray[np.int32]
 Keys = npt.NDArray[np.uint64]
 
-SPACE = "\u2581"  # SentencePiece's symbol of a space
 UNKNOWN, NOTHING = -1, -2  # an unknown character; no piece begins here
 KEPT_ARCS = 1 << 21  # of cached words: about 40 MB
 KEPT_MERGES = 1 << 18  # cached segmentations of words: about 100 MB

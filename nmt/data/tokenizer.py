@@ -18,8 +18,18 @@ from typing import TYPE_CHECKING, Any
 import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
-from nmt.data import inline_casing, source_tokenizer
-from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, load_model, proto_of
+from nmt.data import source_tokenizer
+from nmt.data.inline_casing import MARKED_WORD
+from nmt.data.sentencepiece_model import (
+    BOS_ID,
+    CASE_MARKERS,
+    EOS_ID,
+    PAD_ID,
+    UNK_ID,
+    MarkedProcessor,
+    load_model,
+    proto_of,
+)
 from nmt.data.source_tokenizer import SourceTokenizer
 from nmt.data.tokenizer_training import NO_SYMBOLS, Symbols, train_models
 from nmt.errors import TokenizerError
@@ -125,7 +135,7 @@ class Tokenizer:
     @property
     def marks_case(self) -> bool:
         """Whether the models read text whose case is marked, see :mod:`nmt.data.inline_casing`."""
-        return any(isinstance(model, inline_casing.MarkedProcessor) for model in (self._src, self._tgt))
+        return any(isinstance(model, MarkedProcessor) for model in (self._src, self._tgt))
 
     @property
     def source_special(self) -> Sequence[int]:
@@ -225,8 +235,8 @@ class Tokenizer:
         trainer = proto_of(self._tgt.serialized_model_proto()).trainer_spec
         whole, pieces = trainer.model_type == trainer.WORD, self.tgt_pieces(ids)
         starts = [whole or str(piece).startswith("▁") for piece in pieces]
-        if isinstance(self._tgt, inline_casing.MarkedProcessor):
-            after = [False, *(piece in inline_casing.SYMBOLS for piece in pieces)]
+        if isinstance(self._tgt, MarkedProcessor):
+            after = [False, *(piece in CASE_MARKERS for piece in pieces)]
             starts = [start and not marked for start, marked in zip(starts, after, strict=False)]
         return list(accumulate(int(start and place > 0) for place, start in enumerate(starts)))
 
@@ -294,8 +304,8 @@ def _words(model: Any, aligned: bytes, table: Mapping[int, int] = MappingProxyTy
 
     found: Any = sentencepiece_pb2.SentencePieceText()  # type: ignore[attr-defined]
     found.ParseFromString(aligned)
-    marked = isinstance(model, inline_casing.MarkedProcessor)
-    words = (inline_casing.MARKED_WORD if marked else _WORD).finditer(found.text.translate(table))
+    marked = isinstance(model, MarkedProcessor)
+    words = (MARKED_WORD if marked else _WORD).finditer(found.text.translate(table))
     ends = [len(found.text[: word.end()].encode()) for word in words]  # offsets are in bytes
     return [min(bisect_right(ends, piece.begin), len(ends) - 1) for piece in found.pieces]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sentencepiece as spm
 
 from nmt.config.tokenizer import TokenizerConfig
-from nmt.data import inline_casing
-from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, proto_of
+from nmt.data.inline_casing import mark
+from nmt.data.sentencepiece_model import BOS_ID, CASE_MARKERS, EOS_ID, PAD_ID, UNK_ID, proto_of
 from nmt.errors import TokenizerError
 from nmt.runtime.progress import waiting
 
@@ -115,19 +115,19 @@ def train_models(
     size = config.sizes[columns[0]]
     inline = config.case == "inline"
     if inline:
-        symbols = symbols._replace(words=(*symbols.words, *inline_casing.SYMBOLS))
+        symbols = symbols._replace(words=(*symbols.words, *CASE_MARKERS))
     if len(set(rules)) == 1 and rules[0] != "whitespace":
 
         def lines() -> Iterator[str]:
             found = sample_lines(part, columns, config.train_sentences, casing=casing)
-            return map(inline_casing.mark, found) if inline else found
+            return map(mark, found) if inline else found
 
         return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
 
     # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
         for column, block in sampled_blocks(part, columns, config.train_sentences, casing=casing):
-            yield from _normalise([*map(inline_casing.mark, block)] if inline else block, config.rules[column])
+            yield from _normalise([*map(mark, block)] if inline else block, config.rules[column])
 
     model = _fit(config, size, "identity", normalised, name, len(part), symbols)
     if len(set(rules)) == 1:

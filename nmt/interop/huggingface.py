@@ -20,7 +20,7 @@ from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.config.model import TransformerConfig
-from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, parse_model
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, SPACE, UNK_ID, parse_model
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
@@ -29,7 +29,6 @@ from nmt.interop.targets import Exported, Target, Translated, missing
 from nmt.models.transformer import Transformer
 from nmt.models.transformer_layers import added_positions
 from nmt.pretrained.names import from_ours
-from nmt.pretrained.vocabulary import SPACE
 from nmt.run import card
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing

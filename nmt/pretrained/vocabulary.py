@@ -16,11 +16,10 @@ from typing import Any
 import yaml
 
 from nmt.config.pretrained import Pretrained, parse_yaml, read_json, vocabulary_files
-from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, UNK_ID, parse_model
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, SPACE, UNK_ID, parse_model
 from nmt.errors import TokenizerError
 
 SPECIAL = {PAD_ID: "<pad>", UNK_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>"}
-SPACE = "\u2581"
 Ids = list[int | None]
 
 

@@ -8,8 +8,7 @@ import sentencepiece as spm
 
 from nmt.config.tokenizer import SamplingConfig
 from nmt.data.extension import Learner, extend
-from nmt.data.inline_casing import SYMBOLS
-from nmt.data.sentencepiece_model import parse_model, processor_of
+from nmt.data.sentencepiece_model import CASE_MARKERS, parse_model, processor_of
 from nmt.data.subword_sampling import Sampler
 from nmt.data.tokenizer import Tokenizer
 
@@ -56,7 +55,7 @@ def test_new_text_takes_fewer_pieces_and_comes_back(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_new_pieces_of_text_whose_case_is_marked_have_no_capitals(tmp_path, kind):
-    model = model_of(tmp_path, kind, user_defined_symbols=list(SYMBOLS))
+    model = model_of(tmp_path, kind, user_defined_symbols=list(CASE_MARKERS))
     before = Tokenizer(tmp_path)
     capitals = [*map(str.title, NEW), *map(str.upper, NEW)]
     pieces, _ = extended(model, 15, capitals)
