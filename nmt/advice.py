@@ -1,9 +1,11 @@
-"""What to write instead of a name that nmt does not know: a near one, or nmt's name for what other toolkits call it."""
+"""What to write instead of a name that nmt does not know, and how to install what it needs."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import shlex
+import sys
 from collections.abc import Iterable
 
 # Values that other toolkits use, by the last part of the key (``train.device``: ``device``). What stands here is
@@ -251,3 +253,12 @@ def value_for(key: str, value: str, allowed: Iterable[str]) -> str | None:
     if meant is not None and meant.split()[0] in allowed:
         return meant
     return nearest(value, allowed)
+
+
+def install(package: str) -> str:
+    """The command that installs a package into the environment of this program.
+
+    Args:
+        package: as pip names it, such as ``nmt-trainer[serve]``.
+    """
+    return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(package)}"

@@ -5,14 +5,13 @@ To add a rule, write a function from :class:`Data` to findings, and name it in :
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from nmt.advice import install
 from nmt.checks import languages
 from nmt.checks.finding import Finding, Level, pair, share
 from nmt.checks.near import Alike
@@ -179,7 +178,7 @@ def untranslated(data: Data) -> Findings:
 def identified(data: Data) -> Findings:
     """Lines in another language than that of their side; exchanged and untranslated pairs are other rules'."""
     if not languages.is_installed():
-        hint = f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[languages]' lets this check name languages"
+        hint = f"{install('nmt-trainer[languages]')} lets this check name languages"
         yield Finding("ok", "language", "the languages of lines are not identified: lingua is not installed", hint)
         return
     texts = [text for part in data.parts.values() for each in part.pairs(SCORED // 4) for text in each]

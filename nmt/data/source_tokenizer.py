@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nmt.advice import install
 from nmt.errors import TokenizerError
 
 FILE = "source.json"  # in the folder of a tokenizer: tokenizer.json of Hugging Face, and the ids of its special tokens
@@ -31,7 +32,7 @@ def import_tokenizers() -> Any:
     except ImportError as error:
         raise TokenizerError(
             f"a pretrained encoder needs the package tokenizers, which cannot be imported ({error}); install it: "
-            "pip install 'nmt-trainer[pretrained]'"
+            f"{install('nmt-trainer[pretrained]')}"
         ) from None
     return tokenizers
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +20,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import _bootstrap_resample, estimate_ci
 
+from nmt.advice import install
 from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.errors import ConfigError, DataError
 from nmt.evaluation import neural
@@ -294,7 +293,7 @@ def metric_of(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
         extra = tokenize.removesuffix("-mecab")
         raise ConfigError(
             f"evaluation.tokenize: {tokenize} needs packages that are not installed: "
-            f"{shlex.quote(sys.executable)} -m pip install 'sacrebleu[{extra}]', or set evaluation.tokenize: char"
+            f"{install(f'sacrebleu[{extra}]')}, or set evaluation.tokenize: char"
         ) from None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
+from nmt.advice import install
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.data.tokenizer import Tokenizer
@@ -71,8 +71,7 @@ class Onnx:
     def check(self, run: Run, config: Config) -> None:
         if lacking := [name for name in _WRITERS if find_spec(name) is None]:
             raise ExportError(
-                f"{' and '.join(lacking)}: not installed, and needed to write ONNX; "
-                f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[onnx]'"
+                f"{' and '.join(lacking)}: not installed, and needed to write ONNX; {install('nmt-trainer[onnx]')}"
             )
         check_search(run.path, "translate.py", config.search)
         stacks = {"model": config.model, "model.encoder": config.model.encoder}

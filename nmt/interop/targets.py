@@ -5,12 +5,11 @@ A further target is a module with a :class:`Target` named ``TARGET``, and an ent
 
 from __future__ import annotations
 
-import shlex
-import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from nmt.advice import install
 from nmt.errors import ExportError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def missing(package: str) -> str | None:
     """How to get the package that verifies an export; None where it is installed."""
     if find_spec(package) is not None:
         return None
-    return f"{package} is not installed; {shlex.quote(sys.executable)} -m pip install {package}, export again"
+    return f"{package} is not installed; {install(package)}, export again"
 
 
 def check_search(path: Path, program: str, search: SearchConfig) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmt.advice import install
 from nmt.config.limits import resolve_search
 from nmt.errors import DeviceError, ExportError
 from nmt.runtime.threads import default_threads
@@ -36,8 +35,7 @@ def import_ctranslate2() -> Any:
     try:
         import ctranslate2
     except ImportError as error:
-        install = f"{shlex.quote(sys.executable)} -m pip install ctranslate2"
-        raise ExportError(f"CTranslate2 cannot be imported ({error}); install it: {install}") from None
+        raise ExportError(f"CTranslate2 cannot be imported ({error}); install it: {install('ctranslate2')}") from None
     return ctranslate2
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import shlex
-import sys
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+from nmt.advice import install
 from nmt.cli.commands.translate import ENGINES
 from nmt.cli.parser import Parser
 from nmt.cli.searching import check_counts, load_searching
@@ -60,8 +59,9 @@ def run(arguments: argparse.Namespace) -> None:
 
         del starlette, uvicorn
     except ImportError as error:
-        install = f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[serve]'"
-        raise RunError(f"nmt serve: a package is missing ({error}); install it: {install}") from None
+        raise RunError(
+            f"nmt serve: a package is missing ({error}); install it: {install('nmt-trainer[serve]')}"
+        ) from None
     from nmt.serve.app import new_app
     from nmt.serve.metrics import Metrics
     from nmt.serve.server import address_of, listen, new_server

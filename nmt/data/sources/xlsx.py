@@ -11,6 +11,7 @@ from itertools import chain, islice, repeat
 from typing import Any
 from xml.parsers import expat
 
+from nmt.advice import install
 from nmt.config.data import XlsxSource
 from nmt.data.lines import DAMAGE
 from nmt.data.sources.archives import open_member, open_zip
@@ -87,7 +88,7 @@ def _workbook(path: str, values: bool = True) -> Iterator[Any]:
     try:
         import openpyxl
     except ImportError:
-        advice = "pip install openpyxl, or save the sheet as CSV in UTF-8 and read it with kind: csv"
+        advice = f"{install('openpyxl')}, or save the sheet as CSV in UTF-8 and read it with kind: csv"
         raise DataError(f"{path}: reading Excel workbooks needs openpyxl, which is not installed; {advice}") from None
     _check_workbook(path)
     with open_file(path) as file:

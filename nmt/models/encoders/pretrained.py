@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmt.advice import install
 from nmt.config.encoders import PretrainedEncoderConfig
 from nmt.errors import ConfigError
 from nmt.models.encoders.base import Encoder
@@ -24,7 +25,7 @@ def import_transformers() -> Any:
     except ImportError as error:
         raise ConfigError(
             f"model.encoder.type: pretrained needs the package transformers, which cannot be imported ({error}); "
-            "install it: pip install 'nmt-trainer[pretrained]'"
+            f"install it: {install('nmt-trainer[pretrained]')}"
         ) from None
     return transformers
 

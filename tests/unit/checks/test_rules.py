@@ -13,6 +13,12 @@ from nmt.data.sources import read_pairs
 from nmt.data.sources.base import Reading
 
 
+@pytest.fixture(autouse=True)
+def no_identification(monkeypatch):
+    """The words here are invented; test_languages.py is about the identification of languages."""
+    monkeypatch.setattr("nmt.checks.languages.is_installed", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def corpus():
     """4,000 training and 400 validation pairs of the demo corpus."""

@@ -542,8 +542,8 @@ def test_workbooks_need_openpyxl(here: Path, monkeypatch: pytest.MonkeyPatch) ->
     write("a.xlsx", b"PK")
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     assert message(kind="xlsx", path="a.xlsx") == (
-        "a.xlsx: reading Excel workbooks needs openpyxl, which is not installed; pip install openpyxl, or save the "
-        "sheet as CSV in UTF-8 and read it with kind: csv"
+        "a.xlsx: reading Excel workbooks needs openpyxl, which is not installed; "
+        f"{sys.executable} -m pip install openpyxl, or save the sheet as CSV in UTF-8 and read it with kind: csv"
     )
 
 
