@@ -89,9 +89,10 @@ def _remove_end_punctuation(modifier: Modifier, pair: Pair, rng: random.Random, 
     for side in (src, tgt):  # several marks, such as "?!" or ". . .", stay
         if side[-2:-1] in _MARKS or (side[-2:-1] == " " and side[-3:-2] in _MARKS):
             return pair
-    last = len(src.split(" ")) - 1, len(tgt.split(" ")) - 1
-    links = pair.links and tuple(link for link in pair.links if link[0] != last[0] and link[1] != last[1])
-    return Pair(src[:-1].rstrip(), tgt[:-1].rstrip(), links)
+    src, tgt = src[:-1].rstrip(), tgt[:-1].rstrip()
+    words = len(src.split()), len(tgt.split())  # one less where the mark was a word
+    links = pair.links and tuple(link for link in pair.links if link[0] < words[0] and link[1] < words[1])
+    return Pair(src, tgt, links)
 
 
 # --------------------------------------------------------------------------------------------------------------- typos

@@ -106,9 +106,10 @@ def _one_value(path: str, line: str, reading: Reading) -> str:
 
 def _weight(row: dict[str, Any], key: str, where: str) -> Any:
     try:
-        return lookup(row, key)
+        value = lookup(row, key)
     except KeyError:
         raise DataError(f"{where}: no key '{key}', which weight_key names") from None
+    return "null" if value is None else value
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> str:

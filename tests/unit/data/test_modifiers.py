@@ -47,6 +47,16 @@ def test_removing_the_punctuation_at_the_end(src, tgt, expected):
     assert (found.src, found.tgt) == (expected or (src, tgt))
 
 
+@pytest.mark.parametrize(("src", "tgt", "links", "expected"), [
+    ("a b.", "x y.", "0-0 1-1", "0-0 1-1"),  # the last words stay, and so do their links
+    ("a b .", "x y.", "0-0 1-1 2-1", "0-0 1-1"),
+    ("a  b  .", "x y .", "0-0 1-1 2-2", "0-0 1-1"),
+    (".", ".", "0-0", ""),
+])  # fmt: skip
+def test_links_of_a_removed_mark_are_removed(src, tgt, links, expected):
+    assert changed({"RemoveEndPunct": 1}, Pair(src, tgt, parse_links(links))).links == parse_links(expected)
+
+
 def test_prefix_is_a_phrase_of_the_target():
     found = {changed({"Prefix": 1, "min_words": 2, "max_words": 2}, seed=seed).src for seed in range(30)}
     assert found == {f"__start__ {part} __end__ Hello, old world!" for part in ("Hallo, alte", "alte Welt!")}
