@@ -133,6 +133,12 @@ class Tokenizer:
         return cls(path)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the vocabularies have all pieces of their models."""
+        sides = ((self._src, self.src_vocab_size), (self._tgt, self.tgt_vocab_size))
+        return all(int(model.get_piece_size()) == size for model, size in sides)
+
+    @property
     def marks_case(self) -> bool:
         """Whether the models read text whose case is marked, see :mod:`nmt.data.inline_casing`."""
         return any(isinstance(model, MarkedProcessor) for model in (self._src, self._tgt))
