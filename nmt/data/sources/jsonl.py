@@ -123,6 +123,15 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str):
         advice = 'write "" for an empty sentence' if value is None else "write each sentence in quotation marks"
         raise DataError(f"{where}: key '{key}' is {json.dumps(value)[:40]}, which is not text; {advice}")
+    return checked_line(value, key, where)
+
+
+def checked_line(value: str, key: str, where: str) -> str:
+    """The text of a key as one line.
+
+    Raises:
+        DataError: it has NUL, or half of a surrogate pair.
+    """
     try:
         value.encode()
     except UnicodeEncodeError as error:
