@@ -190,6 +190,7 @@ def load(
     *,
     ensemble: Sequence[str | Path] = (),
     ensemble_average: Average | None = None,
+    tags: Sequence[str] = (),
     **search: Any,
 ) -> Model:
     """Load the final weights of a run, or the best so far while it is not finished.
@@ -200,17 +201,22 @@ def load(
         engine: ``ctranslate2`` for speed, if installed.
         ensemble: further runs, which must have the vocabulary of ``run``: the model is the average of all.
         ensemble_average: ``probability`` (default) or ``log_probability``, for the geometric mean.
+        tags: before each source, of the tags of the training.
         search: settings of the section ``search``, such as ``beam_size=8``.
 
     Raises:
         RunError: there is no such run, or it has no weights yet.
         ConfigError: a search setting is wrong, or a run has another vocabulary.
+        TokenizerError: the run has no such tag.
     """
     opened = Run.open(str(run))
     if isinstance(ensemble, str | Path):
         ensemble = [ensemble]
     others = Others.open([str(each) for each in ensemble], ensemble_average)
-    return Model(opened, load_translator(opened, search, device, engine, others), engine)
+    translator = load_translator(opened, search, device, engine, others)
+    translator.tags = [tags] if isinstance(tags, str) else list(tags)
+    translator.tokenizer.tag_ids(translator.tags)  # refuses others
+    return Model(opened, translator, engine)
 
 
 def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trained:

@@ -14,11 +14,12 @@ from nmt.config.data import as_tags
 from nmt.config.evaluation import EvaluationConfig
 from nmt.data.arrow import releasing
 from nmt.data.prepare import prepare_corpus
+from nmt.data.sources.jsonl import checked_line
 from nmt.data.tagged import TaggedLine
 from nmt.errors import DataError
 from nmt.evaluation.scores import sentence_scores
 from nmt.run.directory import Run
-from nmt.translation.translator import Translator, one_line
+from nmt.translation.translator import Translator
 
 BY_REFERENCE = "bleu", "chrf"
 
@@ -180,8 +181,8 @@ def candidate_lines(path: str, reference: str | None, by: str) -> Iterator[Given
         try:
             row = json.loads(line)
             source, rows = row["source"], row["translations"]
-            found = [Candidate(one_line(one["text"]), one.get("score")) for one in rows]
-            source = one_line(source)
+            found = [Candidate(checked_line(one["text"], "text", where), one.get("score")) for one in rows]
+            source = checked_line(source, "source", where)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise DataError(
                 f'{where}: must be {{"source": TEXT, "translations": [{{"text": TEXT, "score": NUMBER}}]}}, as '

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, TypeVar, Union, get_args
@@ -12,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from nmt.advice import KINDS
 from nmt.config.base import RESUMABLE, Positive, Section
 from nmt.config.cleaning import RulesConfig
-from nmt.config.modifiers import ModifierConfig, check_modifiers, symbols_of
+from nmt.config.modifiers import RESERVED, ModifierConfig, check_modifiers, symbols_of
 from nmt.config.scripts import SCRIPTS, scripts_of
 
 Paths = str | Annotated[list[str], Field(min_length=1)]
@@ -96,7 +95,7 @@ def _check_tag(tag: str) -> None:
     """Refuse a tag that is no word, or that the vocabulary has already."""
     if not tag or len(tag) > 50 or any(char.isspace() or char == "\u2581" for char in tag) or not tag.isprintable():
         raise ValueError(f"a tag must be a word of 1 to 50 printable characters, not {tag!r}")
-    if tag in ("<pad>", "<unk>", "<s>", "</s>") or re.fullmatch("<0x[0-9A-F]{2}>", tag):
+    if RESERVED.fullmatch(tag):
         raise ValueError(f"{tag} is a symbol of every vocabulary; choose another tag")
 
 
@@ -571,8 +570,10 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _tags_are_trained(self) -> Self:
-        """Refuse the tag of a validation or test set that no training pair has."""
+        """Refuse the tag of a validation or test set that no training pair has, and a tag that is no tag alone."""
         trained = self.tags
+        if both := [tag for tag in trained if tag in self.symbols]:
+            raise ValueError(f"train: {both[0]} is a tag and a symbol of a modifier; choose another tag")
         for name, source in {"valid": self.valid, **{f"test.{n}": s for n, s in self.test.items()}}.items():
             for tag in as_tags(source.tag) if isinstance(source, SourceSection) else ():
                 if tag not in trained:

@@ -25,8 +25,8 @@ class _Start(Section):
     )
     extend_vocabulary: Annotated[int, Field(ge=0, le=100_000)] = Field(
         0,
-        description="at most this many new pieces, learned from the new training text and appended to the vocabulary;"
-        " first characters and pieces that it lacks, then merges of its pieces",
+        description="at most this many new pieces, appended to the vocabulary: first the tags and symbols of data.train"
+        " that it lacks, then characters and merges of its pieces, learned from the new training text",
     )
 
     @property

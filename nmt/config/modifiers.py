@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -156,6 +157,13 @@ def _check_template(template: str, places: list[str]) -> None:
         rest = rest.replace(f"{{{place}}}", "")
     if "{" in rest or "}" in rest or "\t" in rest or "\n" in rest:
         raise ValueError(f"template must be one line, with no braces but {' and '.join(f'{{{p}}}' for p in places)}")
+    for word in _fixed_words(template):
+        if RESERVED.fullmatch(word) or "\u2581" in word:
+            raise ValueError(f"template: {word} means something else in every vocabulary; choose another word")
+
+
+def _fixed_words(template: str) -> list[str]:
+    return [word for word in template.split() if "{" not in word]
 
 
 def _named_first(value: Any) -> Any:
@@ -173,6 +181,7 @@ Modifier = (
 ModifierConfig = Annotated[Modifier, Field(discriminator="name"), BeforeValidator(_named_first)]
 
 
+RESERVED = re.compile("<pad>|<unk>|<s>|</s>|<0x[0-9A-F]{2}>")  # symbols of every vocabulary
 SAME_TARGET = "Typos", "Prefix"  # modifiers that leave the target as it is
 
 
@@ -192,5 +201,5 @@ def symbols_of(modifiers: list[Modifier]) -> list[str]:
         if isinstance(modifier, PlaceholdersModifier):
             found += [symbol(number) for number in range(modifier.symbols)]
         if isinstance(modifier, PrefixModifier | TagsModifier):
-            found += [word for word in modifier.template.split() if "{" not in word]
+            found += _fixed_words(modifier.template)
     return list(dict.fromkeys(found))

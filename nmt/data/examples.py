@@ -20,7 +20,7 @@ from nmt.data.arrow import releasing
 from nmt.data.corpus import Corpus, TextPart
 from nmt.data.encoded import Lengths, ParallelDataset
 from nmt.data.mixture import Mixture, Rows, Stage, chosen, first_rows
-from nmt.data.modifiers import Links, Pair, modify, parse_links
+from nmt.data.modifiers import Around, Links, Pair, modify, parse_links, symbols_among
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
 
@@ -195,9 +195,11 @@ class Examples:
     def _change(self, example: int, dataset: int, epoch: int, modifiers: Sequence[tuple[int, Modifier]]) -> Pair:
         pair = self._pair(example % self.mixture.pairs)
         first, end = int(self.mixture.starts[dataset]), int(self.mixture.starts[dataset + 1])
+        symbols = symbols_among(self.mixture.stage(epoch).modifiers[dataset])
+        around = Around(lambda rng: self._pair(rng.randrange(first, end)), symbols)
         for number, modifier in modifiers:
             rng = random.Random(f"{self.seed} {epoch} {example} {number}")
-            pair = modify(modifier, pair, rng, lambda rng: self._pair(rng.randrange(first, end)))
+            pair = modify(modifier, pair, rng, around)
         return pair
 
     def _pair(self, row: int) -> Pair:

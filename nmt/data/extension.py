@@ -15,15 +15,18 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from nmt.data.sentencepiece_model import EOS_ID, SPACE, UNK_ID, processor_of
+from nmt.data.tokenizer_training import Symbols
+from nmt.errors import TokenizerError
 
 LEAST = 2  # occurrences of a new piece
 MARGIN = 0.1  # by which the log-probability of a new piece exceeds that of its parts
 
 Word = tuple[str, ...]
 Pair = tuple[str, str]
+Kind = Literal["NORMAL", "CONTROL", "USER_DEFINED"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,13 @@ class Piece:
     Attributes:
         count: how often the text has it.
         parts: the old pieces that it was split into; an empty text stands for the unknown piece.
+        kind: of SentencePiece.
     """
 
     text: str
     count: int
     parts: Word
+    kind: Kind = "NORMAL"
 
 
 class Learner:
@@ -182,6 +187,25 @@ class Learner:
                 yield from piece
 
 
+def symbol_pieces(model: Any, size: int, symbols: Symbols) -> list[Piece]:
+    """Tags and words as new pieces of a model whose first ``size`` pieces are its vocabulary.
+
+    Raises:
+        TokenizerError: the vocabulary has one of them as a piece of text.
+    """
+    processor, kinds = processor_of(model.SerializeToString()), type(model.pieces[0])
+    listed = {piece.piece for piece in model.pieces[:size] if piece.type != kinds.UNUSED}
+    found: list[Piece] = []
+    sides: tuple[tuple[Kind, Sequence[str]], ...] = ("CONTROL", symbols.tags), ("USER_DEFINED", symbols.words)
+    for kind, texts in sides:
+        for text in texts:
+            if text in listed:
+                raise TokenizerError(f"data.train: {text} is a piece of text in the vocabulary; choose another symbol")
+            parts = tuple(processor.encode(text, out_type=str)) or ("",)
+            found.append(Piece(text, 0, parts, kind))
+    return found
+
+
 def _kind(char: str) -> str:
     """Letters, digits and the rest do not share a new piece, as where SentencePiece trains."""
     category = unicodedata.category(char)[0]
@@ -215,8 +239,8 @@ def extend(model: Any, size: int, pieces: Sequence[Piece], total: int) -> list[l
     # Scores: those of BPE are ranks, those of a unigram model log-probabilities
     made = []
     for number, piece in enumerate(pieces):
-        if piece.text in scores:
-            score = scores[piece.text]
+        if piece.text in scores or piece.kind != "NORMAL":
+            score = scores.get(piece.text, 0.0)
         elif unigram and len(piece.parts) > 1 and "" not in piece.parts and not piece.parts[0].startswith("<0x"):
             parts = sum(scores.get(part, lowest) for part in piece.parts)
             score = min(highest, max(math.log(piece.count / total), parts + MARGIN))
@@ -224,7 +248,7 @@ def extend(model: Any, size: int, pieces: Sequence[Piece], total: int) -> list[l
             score = max(lowest, math.log(piece.count / total))
         else:
             score = lowest - 1.0 - number
-        made.append((piece.text, score, kinds.NORMAL))
+        made.append((piece.text, score, getattr(kinds, piece.kind)))
     # The new model
     new = {piece.text for piece in pieces}
     listed, behind = ([(p.piece, p.score, p.type) for p in part] for part in (model.pieces[:size], model.pieces[size:]))

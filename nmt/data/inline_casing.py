@@ -8,6 +8,8 @@ stays as it is.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import partial
 
 TITLE, UPPER = "⇧", "⇪"
 
@@ -17,20 +19,34 @@ _SPACES = re.compile(r"(\s+)")
 MARKED_WORD = re.compile(rf"(?:[{TITLE}{UPPER}]\s+)*(?![{TITLE}{UPPER}](?:\s|$))\S+")
 
 
-def mark(text: str) -> str:
+Kept = re.Pattern[str]
+
+
+def kept(symbols: Iterable[str]) -> Kept | None:
+    """The symbols of a vocabulary that :func:`mark` must not change; None where it changes none of them."""
+    found = sorted((symbol for symbol in symbols if mark(symbol) != symbol), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, found))) if found else None
+
+
+def mark(text: str, symbols: Kept | None = None) -> str:
     """The text in lower case, with a marker before each word whose case it restores.
 
     The first character of a word that begins with a marker is doubled, so that :func:`unmark` restores every text.
+
+    Args:
+        symbols: words that contain one of them keep their case.
     """
-    return text if text.islower() and not _has_markers(text) else _WORD.sub(_marked, text)
+    if text.islower() and not _has_markers(text):
+        return text
+    return _WORD.sub(partial(_marked, symbols), text)
 
 
-def _marked(found: re.Match[str]) -> str:
+def _marked(symbols: Kept | None, found: re.Match[str]) -> str:
     word = found[0]
     if word[0] in (TITLE, UPPER):
         word = word[0] + word
     lower = word.lower()
-    if lower == word:
+    if lower == word or (symbols is not None and symbols.search(word)):
         return word
     if _title(lower) == word:  # first, so that a single letter has one form
         return f"{TITLE} {lower}"

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.config.modifiers import (
     MergeModifier,
@@ -21,6 +21,7 @@ from nmt.config.modifiers import (
     PrefixModifier,
     TagsModifier,
     TyposModifier,
+    symbols_of,
 )
 from nmt.text.placeholders import find, symbol
 
@@ -42,31 +43,50 @@ class Pair:
 
 
 Another = Callable[[random.Random], Pair]  # draws another pair of the same dataset
+Symbols = re.Pattern[str] | None  # the symbols that modifiers put into sentences, as the groups of a pattern
 
 
-def modify(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+class Around(NamedTuple):
+    """What a modifier has beside the pair.
+
+    Attributes:
+        symbols: no change of case and no typing error alters them.
+    """
+
+    another: Another
+    symbols: Symbols = None
+
+
+def modify(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     """The pair as a modifier changes it."""
-    return _CHANGES[modifier.name](modifier, pair, rng, another)
+    return _CHANGES[modifier.name](modifier, pair, rng, around)
+
+
+def symbols_among(modifiers: Sequence[Modifier]) -> Symbols:
+    """The symbols of modifiers that are applied to the same pairs; None where there are none."""
+    found = sorted(symbols_of(list(modifiers)), key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, found))})") if found else None
 
 
 # ------------------------------------------------------------------------------------------------------------- surface
 
 
-def upper_case(text: str) -> str:
-    return text.upper()
+def upper_case(text: str, symbols: Symbols = None) -> str:
+    parts = symbols.split(text) if symbols else [text]
+    return "".join(part if number % 2 else part.upper() for number, part in enumerate(parts))
 
 
-def title_case(text: str) -> str:
+def title_case(text: str, symbols: Symbols = None) -> str:
     """The text with a capital at the start of each word, and one space between words."""
-    return " ".join(word[0].upper() + word[1:] for word in text.split())
+    return " ".join(word if symbols and symbols.match(word) else word[0].upper() + word[1:] for word in text.split())
 
 
-def _upper_case(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
-    return replace(pair, src=upper_case(pair.src), tgt=upper_case(pair.tgt))
+def _upper_case(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
+    return replace(pair, src=upper_case(pair.src, around.symbols), tgt=upper_case(pair.tgt, around.symbols))
 
 
-def _title_case(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
-    return replace(pair, src=title_case(pair.src), tgt=title_case(pair.tgt))
+def _title_case(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
+    return replace(pair, src=title_case(pair.src, around.symbols), tgt=title_case(pair.tgt, around.symbols))
 
 
 # Marks of the same kind in several scripts: the Latin one, wide and narrow forms, and those of other scripts.
@@ -82,16 +102,17 @@ PUNCTUATION = {
 _MARKS = frozenset("".join(PUNCTUATION.values()))
 
 
-def _remove_end_punctuation(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+def _remove_end_punctuation(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     src, tgt = pair.src, pair.tgt
     if not any(src[-1:] in marks and tgt[-1:] in marks for marks in PUNCTUATION.values() if src and tgt):
         return pair
     for side in (src, tgt):  # several marks, such as "?!" or ". . .", stay
         if side[-2:-1] in _MARKS or (side[-2:-1] == " " and side[-3:-2] in _MARKS):
             return pair
-    last = len(src.split(" ")) - 1, len(tgt.split(" ")) - 1
-    links = pair.links and tuple(link for link in pair.links if link[0] != last[0] and link[1] != last[1])
-    return Pair(src[:-1].rstrip(), tgt[:-1].rstrip(), links)
+    src, tgt = src[:-1].rstrip(), tgt[:-1].rstrip()
+    words = len(src.split()), len(tgt.split())  # one less where the mark was a word
+    links = pair.links and tuple(link for link in pair.links if link[0] < words[0] and link[1] < words[1])
+    return Pair(src, tgt, links)
 
 
 # --------------------------------------------------------------------------------------------------------------- typos
@@ -116,19 +137,22 @@ _SIMILAR = {
 }  # fmt: skip
 
 
-def _typos(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+def _typos(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     assert isinstance(modifier, TyposModifier)
     for kind, probability in modifier.kinds.items():
         if rng.random() < probability:
-            pair = _typo(kind, pair, rng)
+            pair = _typo(kind, pair, rng, around.symbols)
     return pair
 
 
-def _typo(kind: str, pair: Pair, rng: random.Random) -> Pair:
+def _typo(kind: str, pair: Pair, rng: random.Random, symbols: Symbols) -> Pair:
     """The pair with one typing error of this kind in its source, if there is a place for one."""
     # Choose a place
     text = pair.src
     places = [found.start() for found in re.finditer(_PLACES[kind], text)]
+    if symbols:
+        fixed = {place for found in symbols.finditer(text) for place in range(found.start() - 1, found.end())}
+        places = [place for place in places if place not in fixed]
     if not places or (kind == "missing_char" and len(places) == 1):
         return pair
     i = rng.choice(places)
@@ -219,16 +243,16 @@ def random_words(rng: random.Random, shortest: int = 2, longest: int = 10, most:
     return ["".join(chr(rng.randrange(*block)) for _ in range(length)) for _ in range(rng.randint(1, most))]
 
 
-def _noise(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+def _noise(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     assert isinstance(modifier, NoiseModifier)
     words = random_words(rng, modifier.min_word_length, modifier.max_word_length, modifier.max_words)
     text = " ".join(words)
     return Pair(text, text, None if pair.links is None else tuple((n, n) for n in range(len(words))))
 
 
-def _merge(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+def _merge(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     assert isinstance(modifier, MergeModifier)
-    pairs = [pair, *(another(rng) for _ in range(rng.randint(modifier.min_lines, modifier.max_lines) - 1))]
+    pairs = [pair, *(around.another(rng) for _ in range(rng.randint(modifier.min_lines, modifier.max_lines) - 1))]
     links: list[tuple[int, int]] | None = []
     words: tuple[list[str], list[str]] = ([], [])
     for one in pairs:
@@ -244,7 +268,7 @@ def _merge(modifier: Modifier, pair: Pair, rng: random.Random, another: Another)
 # ---------------------------------------------------------------------------------------------------- prefix and tags
 
 
-def _prefix(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+def _prefix(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     assert isinstance(modifier, PrefixModifier)
     words = pair.tgt.split()
     count = rng.randint(modifier.min_words, modifier.max_words)
@@ -257,7 +281,7 @@ def _prefix(modifier: Modifier, pair: Pair, rng: random.Random, another: Another
     return Pair(before + pair.src, pair.tgt, links)
 
 
-def _tags(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+def _tags(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     """Words with their translation beside them (Dinu et al. 2019); a pair without word alignments stays as it is.
 
     A word that is aligned to one word alone, which is aligned to it alone, may be chosen, unless the two are equal.
@@ -291,7 +315,7 @@ _NAME = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
 _KEPT = ("urls", "emails", "tags", "entities", "variables", "numbers")
 
 
-def _placeholders(modifier: Modifier, pair: Pair, rng: random.Random, another: Another) -> Pair:
+def _placeholders(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
     """Words of both sides as symbols (as Crego et al. 2016 do for entities)."""
     assert isinstance(modifier, PlaceholdersModifier)
     shared = _shared(pair)
@@ -356,7 +380,7 @@ def _with_ends(pair: Pair, symbols: list[str], rng: random.Random) -> Pair:
     return Pair(f"{first}{pair.src}{last}", f"{first}{pair.tgt}{last}", links)
 
 
-_CHANGES: dict[str, Callable[[Any, Pair, random.Random, Another], Pair]] = {
+_CHANGES: dict[str, Callable[[Any, Pair, random.Random, Around], Pair]] = {
     "UpperCase": _upper_case,
     "TitleCase": _title_case,
     "RemoveEndPunct": _remove_end_punctuation,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sentencepiece as spm
 
-from nmt.data.inline_casing import TITLE, UPPER, mark, unmark
+from nmt.data.inline_casing import TITLE, UPPER, kept, mark, unmark
 from nmt.errors import TokenizerError
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
@@ -78,35 +79,38 @@ def _reading_plain_text(model: spm.SentencePieceProcessor) -> Any:
     if UNK_ID in numbers:
         return model
     about = proto_of(model.serialized_model_proto())
-    user_defined = about.SentencePiece.USER_DEFINED
-    return MarkedProcessor(model) if all(about.pieces[i].type == user_defined for i in numbers) else model
+    symbols = {piece.piece for piece in about.pieces if piece.type == about.SentencePiece.USER_DEFINED}
+    return MarkedProcessor(model, symbols) if symbols.issuperset(CASE_MARKERS) else model
 
 
 class MarkedProcessor:
     """A SentencePiece model of marked text, which encodes and decodes plain text.
 
     Protocol buffers (``out_type="serialized_proto"``) hold the marked text, and positions in it.
+
+    Args:
+        symbols: the pieces that are symbols, whose case is not marked.
     """
 
-    def __init__(self, model: spm.SentencePieceProcessor):
-        self.model = model
+    def __init__(self, model: spm.SentencePieceProcessor, symbols: Iterable[str]):
+        self.model, self._mark = model, partial(mark, symbols=kept({*symbols} - {*CASE_MARKERS}))
 
     def __getattr__(self, name: str) -> Any:
-        if name == "model":  # while unpickled
+        if name in ("model", "_mark"):  # while unpickled
             raise AttributeError(name)
         return getattr(self.model, name)
 
     def encode(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.encode(_each(mark, text), **options)
+        return self.model.encode(_each(self._mark, text), **options)
 
     def normalize(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.normalize(_each(mark, text), **options)
+        return self.model.normalize(_each(self._mark, text), **options)
 
     def nbest_encode(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.nbest_encode(_each(mark, text), **options)
+        return self.model.nbest_encode(_each(self._mark, text), **options)
 
     def nbest_encode_as_proto(self, text: str | Sequence[str], **options: Any) -> Any:
-        return self.model.nbest_encode_as_proto(_each(mark, text), **options)
+        return self.model.nbest_encode_as_proto(_each(self._mark, text), **options)
 
     def decode(self, ids: Sequence[Any], **options: Any) -> Any:
         found = self.model.decode(ids, **options)

@@ -123,7 +123,7 @@ class Tokenizer:
             sides = {"tgt": (1,)}
         with build_once(path) as folder:
             for name, columns in sides.items():
-                given = symbols if 0 in columns else Symbols(words=tuple(filter(SYMBOL.fullmatch, symbols.words)))
+                given = symbols if 0 in columns else symbols_of_targets(symbols)
                 for file, model in train_models(config, part, columns, name, given, casing).items():
                     (folder / f"{file}.model").write_bytes(model)
             if source is not None:
@@ -131,6 +131,12 @@ class Tokenizer:
             files = sorted(file for file in folder.iterdir() if file.suffix == ".model" or source is not None)
             write_json(folder / "manifest.json", {"files": {file.name: sha256(file) for file in files}})
         return cls(path)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the vocabularies have all pieces of their models."""
+        sides = ((self._src, self.src_vocab_size), (self._tgt, self.tgt_vocab_size))
+        return all(int(model.get_piece_size()) == size for model, size in sides)
 
     @property
     def marks_case(self) -> bool:
@@ -188,6 +194,13 @@ class Tokenizer:
         if SYMBOL.fullmatch(word):
             sides.append(self.tgt_pieces(self.encode_tgt([word])[0]))
         return all(word in pieces for pieces in sides)
+
+    def lacking(self, symbols: Symbols) -> Symbols:
+        """Those of the symbols that the vocabularies do not have."""
+        tags, words = (dict.fromkeys(each) for each in symbols)
+        return Symbols(
+            tuple(tag for tag in tags if tag not in self.tags), tuple(word for word in words if not self.reads(word))
+        )
 
     def tag_ids(self, tags: Sequence[str]) -> list[int]:
         """The ids of tags.
@@ -288,6 +301,11 @@ class Tokenizer:
 
         src = Sampler(self._src, self.src_vocab_size)
         return src, src if self.joint else Sampler(self._tgt, self.tgt_vocab_size)
+
+
+def symbols_of_targets(symbols: Symbols) -> Symbols:
+    """Those that a separate vocabulary of the target has: the symbols of placeholders."""
+    return Symbols(words=tuple(filter(SYMBOL.fullmatch, symbols.words)))
 
 
 def _words(model: Any, aligned: bytes, table: Mapping[int, int] = MappingProxyType({})) -> list[int]:

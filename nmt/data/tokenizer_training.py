@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sentencepiece as spm
 
 from nmt.config.tokenizer import TokenizerConfig
-from nmt.data.inline_casing import mark
+from nmt.data.inline_casing import kept, mark
 from nmt.data.sentencepiece_model import BOS_ID, CASE_MARKERS, EOS_ID, PAD_ID, UNK_ID, proto_of
 from nmt.errors import TokenizerError
 from nmt.runtime.progress import waiting
@@ -113,21 +113,21 @@ def train_models(
     """The models of one vocabulary by file name: one model, or two models with different normalization."""
     rules = [config.rules[column] for column in columns]
     size = config.sizes[columns[0]]
-    inline = config.case == "inline"
+    inline, marked = config.case == "inline", partial(mark, symbols=kept(symbols.words))
     if inline:
         symbols = symbols._replace(words=(*symbols.words, *CASE_MARKERS))
     if len(set(rules)) == 1 and rules[0] != "whitespace":
 
         def lines() -> Iterator[str]:
             found = sample_lines(part, columns, config.train_sentences, casing=casing)
-            return map(mark, found) if inline else found
+            return map(marked, found) if inline else found
 
         return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
 
     # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
         for column, block in sampled_blocks(part, columns, config.train_sentences, casing=casing):
-            yield from _normalise([*map(mark, block)] if inline else block, config.rules[column])
+            yield from _normalise([*map(marked, block)] if inline else block, config.rules[column])
 
     model = _fit(config, size, "identity", normalised, name, len(part), symbols)
     if len(set(rules)) == 1:

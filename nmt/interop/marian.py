@@ -20,7 +20,7 @@ from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.config.model import TransformerConfig
-from nmt.data.tokenizer import VOCABULARY
+from nmt.data.tokenizer import VOCABULARY, Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
 from nmt.interop.parity import LABEL
@@ -74,10 +74,10 @@ class MarianTarget:
 
     def check(self, run: Run, config: Config) -> None:
         check_architecture(run.path, config, "Marian", _MODEL)
-        if (run.tokenizer / VOCABULARY).exists():
+        if not Tokenizer(run.tokenizer).is_whole:
             raise ExportError(
                 f"{run.path}: Marian cannot express a vocabulary that lacks pieces of its SentencePiece model, as "
-                f"imported models have ({run.tokenizer / VOCABULARY}); export --to huggingface"
+                f"some imported models have ({run.tokenizer / VOCABULARY}); export --to huggingface"
             )
 
     def versions(self) -> dict[str, str]:

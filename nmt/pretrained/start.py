@@ -20,11 +20,11 @@ from nmt.config.init import InitConfig
 from nmt.config.pretrained import FILES, WEIGHTS, Pretrained, find, hub_folder
 from nmt.data.casing import Casing
 from nmt.data.corpus import Corpus
-from nmt.data.extension import Learner, Piece, extend
+from nmt.data.extension import Learner, Piece, extend, symbol_pieces
 from nmt.data.sentencepiece_model import parse_model
 from nmt.data.source_tokenizer import FILE as SOURCE
-from nmt.data.tokenizer import VOCABULARY, Tokenizer
-from nmt.data.tokenizer_training import sampled_blocks
+from nmt.data.tokenizer import VOCABULARY, Tokenizer, symbols_of_targets
+from nmt.data.tokenizer_training import Symbols, sampled_blocks
 from nmt.errors import CheckpointError, ConfigError, RunError, TokenizerError
 from nmt.models.build import build_model
 from nmt.pretrained.vocabulary import write_tokenizer
@@ -111,33 +111,46 @@ def source_fingerprint(source: Pretrained) -> str:
 
 
 def _extend(folder: Path, corpus: Corpus, config: Config, casing: Casing | None) -> None:
-    """Append new pieces, learned from the training text, to the models in ``folder``.
+    """Append the tags and symbols that the models in ``folder`` lack, and pieces learned from the training text.
 
     Two models of one vocabulary get the same pieces, two vocabularies ``extend_vocabulary`` pieces each.
+
+    Raises:
+        ConfigError: there are more tags and symbols than new pieces.
+        TokenizerError: a tag or symbol is a piece of text already.
     """
     # Read
     assert config.init is not None
-    count, tokenizer = config.init.extend_vocabulary, Tokenizer.load(folder)
+    tokenizer, shared = Tokenizer.load(folder), config.tokenizer.joint
     names = ["joint"] if tokenizer.joint else ["src", "tgt"]
     models = [parse_model(folder / f"{name}.model") for name in names]
     sizes = [tokenizer.src_vocab_size, tokenizer.tgt_vocab_size][: len(names)]
-    shared = config.tokenizer.joint
-    learners = [Learner(models, sizes)] if shared else [Learner([m], [n]) for m, n in zip(models, sizes, strict=True)]
+    # Add tags and symbols
+    symbols = tokenizer.lacking(Symbols(tuple(config.data.tags), tuple(config.data.symbols)))
+    _check_number(symbols, config.init.extend_vocabulary)
+    sides = [symbols if shared or name == "src" else symbols_of_targets(symbols) for name in names]
+    added = [
+        extend(model, size, symbol_pieces(model, size, side), 1)
+        for model, size, side in zip(models, sizes, sides, strict=True)
+    ]
+    # Learn
+    ends = [size + len(parts) for size, parts in zip(sizes, added, strict=True)]
+    learners = [Learner(models, ends)] if shared else [Learner([m], [n]) for m, n in zip(models, ends, strict=True)]
+    counts = [config.init.extend_vocabulary - len(parts) for parts in added]
 
     def learn() -> list[list[Piece]]:
         limit = config.tokenizer.train_sentences
         for column, texts in sampled_blocks(corpus.part("train"), (0, 1), limit, casing=casing):
             learner, side = (learners[0], column) if shared else (learners[column], 0)
             learner.read(side % len(learner.models), texts)
-        return [learner.learn(count) for learner in learners]
+        return [learner.learn(count) for learner, count in zip(learners, counts, strict=False)]
 
-    # Learn
     found = waiting("learning new pieces of the vocabulary", learn)
     # Write
     account: dict[str, Any] = {}
-    for number, (name, model, size) in enumerate(zip(names, models, sizes, strict=True)):
+    for number, (name, model, size, end) in enumerate(zip(names, models, sizes, ends, strict=True)):
         learner = 0 if shared else number
-        parts = extend(model, size, found[learner], learners[learner].total)
+        parts = added[number] + extend(model, end, found[learner], learners[learner].total)
         account[name] = {"size": size, "parts": parts}
         (folder / f"{name}.model").write_bytes(model.SerializeToString(deterministic=True))
         if (folder / VOCABULARY).is_file():
@@ -145,6 +158,19 @@ def _extend(folder: Path, corpus: Corpus, config: Config, casing: Casing | None)
             text = json.dumps({"sizes": {**listed, name: size + len(parts)}})
             (folder / VOCABULARY).write_text(text + "\n", encoding="utf-8")
     (folder / EXTENSION).write_text(json.dumps(account) + "\n", encoding="utf-8")
+
+
+def _check_number(symbols: Symbols, most: int) -> None:
+    """
+    Raises:
+        ConfigError: there are more symbols than new pieces.
+    """
+    names = [*symbols.tags, *symbols.words]
+    if len(names) > most:
+        raise ConfigError(
+            f"init.extend_vocabulary: {most} new pieces, but the vocabulary lacks {len(names)} tags and symbols "
+            f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}); raise it to {len(names)} or more"
+        )
 
 
 def _extension(tokenizer: Tokenizer, side: str) -> tuple[int, list[list[int]]] | None:

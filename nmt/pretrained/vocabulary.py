@@ -136,11 +136,11 @@ def _with_pieces(model: Any, pieces: Sequence[str], tags: bool) -> bytes:
             made.append((name, 0.0, special[number]))
         elif name in known:
             made.append((name, known[name].score, known[name].type))
-        elif tags and name.startswith(">>") and name.endswith("<<"):
+        elif tags and name.startswith(">>") and name.endswith("<<") and f"{SPACE}{name}" not in pieces:
             made.append((f"{SPACE}{name}", 0.0, kinds.USER_DEFINED))
         else:
             made.append((name, 0.0, kinds.UNUSED))  # a piece of the other side
-    listed = set(pieces)
+    listed = {*pieces, *(name for name, _, _ in made)}
     made += [(name, piece.score, piece.type) for name, piece in known.items() if name not in listed]
     # The model
     del model.pieces[:]

@@ -35,7 +35,7 @@ def choose_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokeniz
     if config.tokenizer_key:
         return _brought_tokenizer(config, corpus, run)
     shape = config.tokenizer.model_copy(update={"sampling": None})
-    symbols = Symbols(tuple(config.data.tags), tuple(config.data.symbols))
+    symbols = _symbols(config)
     casing = Casing.of(config.data, corpus)
     more: list[Any] = [list(symbols)] if any(symbols) else []
     more += [casing.settings] if casing is not None else []
@@ -72,14 +72,18 @@ def _brought_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Token
         if not path.is_dir():
             raise TokenizerError(f"tokenizer.run: {path}: no such folder; start the training of that run first")
         found = Tokenizer.load(path)
-    lacking = [tag for tag in config.data.tags if tag not in found.tags]
-    lacking += [word for word in config.data.symbols if not found.reads(word)]
-    if lacking:
+    tags, words = found.lacking(_symbols(config))
+    if tags or words:
+        add = "add it with init.extend_vocabulary, " if config.init is not None else ""
         raise ConfigError(
-            f"data.train: the vocabulary of {config.tokenizer_key} lacks {', '.join(lacking)}; remove the tag or "
-            "modifier, or name one that was trained with it"
+            f"data.train: the vocabulary of {config.tokenizer_key} lacks {', '.join([*tags, *words])}; {add}remove the "
+            "tag or modifier, or name one that was trained with it"
         )
     return found
+
+
+def _symbols(config: Config) -> Symbols:
+    return Symbols(tuple(config.data.tags), tuple(config.data.symbols))
 
 
 def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus) -> Tokenizer:
@@ -89,6 +93,7 @@ def _start_tokenizer(config: Config, init: InitConfig, corpus: Corpus) -> Tokeni
     shape: list[Any] = [start.source_fingerprint(start.source_of(init, config.runs))]
     shape += [more, corpus.key, config.tokenizer.train_sentences] if more else []
     shape += [casing.settings] if casing is not None else []
+    shape += [list(_symbols(config))] if more and any(_symbols(config)) else []
     path = store / f"tokenizer-{digest('init', shape)}"
     if not path.is_dir():
         return start.make_tokenizer(config, corpus, path, casing)

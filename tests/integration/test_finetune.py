@@ -98,6 +98,60 @@ def test_new_pieces_keep_old_ids_and_begin_as_the_mean_of_the_old_pieces(task, b
     assert torch.equal(start[size], old[before.unk_id])
 
 
+@pytest.mark.parametrize("tokenizer", [
+    {}, {"case": "inline", "vocab_size": 42}, {"joint": False, "vocab_size": {"src": 36, "tgt": 32}},
+    {"normalization": "nmt_nfkc"},
+])  # fmt: skip
+def test_tags_and_symbols_that_the_vocabulary_lacks_are_new_pieces(task, tokenizer):
+    ties = {} if tokenizer.get("joint", True) else {"tie_embeddings": "decoder"}
+    model = {**MODELS["transformer"], **ties}
+    base = pipeline.train(task.config("transformer", "base", tokenizer=tokenizer, model=model, train=EVERY_2)).run
+    source = {"kind": "text", "src": str(task.paths["train.src"]), "tgt": str(task.paths["train.tgt"])}
+    modifiers = [{"Placeholders": 0.5, "symbols": 2}, {"Prefix": 0.3, "template": "__SAY__ {trg} __end__ "}]
+    data = {"train": [{"name": "a", "source": source, "tag": ["<2de>", "<bt>"], "modifiers": modifiers}]}
+    run = pipeline.train(tuned(task, init={"extend_vocabulary": 8}, data=data, train={"max_steps": 2})).run
+    # Pieces
+    before, after = Tokenizer(base.tokenizer), Tokenizer(run.tokenizer)
+    size, end = before.src_vocab_size, after.src_vocab_size
+    added = after.src_pieces(range(size, end))
+    assert added[:6] == ["<2de>", "<bt>", "<ph0>", "<ph1>", "__SAY__", "__end__"]
+    assert end <= size + 8
+    assert after.tag_ids(["<bt>"]) == [size + 1]
+    assert after.placeholders == 2
+    assert all(after.reads(word) for word in added[2:6])
+    assert not set(after.encode_src(["<2de> <bt> one"])[0]) & {size, size + 1}
+    assert after.encode_src(["one two"]) == before.encode_src(["one two"])
+    if not after.joint and not tokenizer.get("joint", True):
+        assert after.tgt_pieces(range(before.tgt_vocab_size, before.tgt_vocab_size + 2)) == ["<ph0>", "<ph1>"]
+    # Rows: the mean of the pieces that the text of the symbol was split into
+    start, old = load_file(run.init / "model.safetensors"), weights_of(base)
+    table = "src_embedding.weight" if ties else "tgt_embedding.weight"
+    for place, text in enumerate(added[:6], size):
+        [ids] = before.encode_src([text])
+        assert torch.allclose(start[table][place], old[table][ids].mean(0), atol=1e-6)
+
+
+def test_too_few_new_pieces_for_the_tags_are_refused(task, base, capsys):
+    source = {"kind": "text", "src": str(task.paths["train.src"]), "tgt": str(task.paths["train.tgt"])}
+    given = {"model": None, "tokenizer": None, "data": {"train": {**source, "tag": ["<2de>", "<bt>"]}}}
+    for pieces, message in (
+        (0, "data.train: the vocabulary of init.from lacks <2de>, <bt>; add it with init.extend_vocabulary, remove"),
+        (1, "init.extend_vocabulary: 1 new pieces, but the vocabulary lacks 2 tags and symbols (<2de>, <bt>); raise"),
+    ):
+        init = {"from": "base", "extend_vocabulary": pieces}
+        assert main(["train", str(task.config_file("transformer", "tuned", init=init, **given))]) == 2
+        assert message in capsys.readouterr().err
+    letter = next(
+        piece for piece in Tokenizer(base.tokenizer).src_pieces(range(4, 30)) if len(piece) == 1 and piece != "▁"
+    )
+    given["data"]["train"]["tag"] = letter
+    init = {"from": "base", "extend_vocabulary": 4}
+    assert main(["train", str(task.config_file("transformer", "tuned", init=init, **given))]) == 2
+    assert (
+        f"data.train: {letter} is a piece of text in the vocabulary; choose another symbol" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("batching", ["padded", "packed"])
 def test_a_killed_fine_tuning_resumes_with_the_same_bits_without_its_source(task, base, monkeypatch, batching):
     new_text(task)

@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 import yaml
 
+import nmt
 from nmt import pipeline
 from nmt.cli import main
+from nmt.cli.commands.serve import _models
+from nmt.cli.program import new_parser
+from nmt.data.tagged import TaggedLine
+from nmt.errors import TokenizerError
 from nmt.run.differences import differences
+from nmt.serve.limits import Limits
+from nmt.serve.metrics import Metrics
+from nmt.serve.model import Ask
 from nmt.training.trainer import Trainer
+from nmt.translation.forced import Scorer
 from tests.runs import train_through_kills
 
 EVERYTHING = [{"UpperCase": 0.2}, {"TitleCase": 0.2}, {"Typos": 0.3}, {"Noise": 0.1}, {"Merge": 0.2}, {"Prefix": 0.2}]
@@ -205,6 +214,35 @@ def test_translate_with_a_tag(tagged_run, task, capfd, caplog):
     assert "has no tag <2fr>; it has: <2de>, <bt>" in capfd.readouterr().err
     assert main(command) == 0
     assert "trained with tags; choose with --tag: <2de>, <bt>" in caplog.text
+
+
+def test_score_and_python_take_tags(tagged_run, task, capfd):
+    tags, line, target = ["<2de>", "<bt>"], "one two", "zwei eins"
+    plain = nmt.load(tagged_run.path)
+    [expected] = Scorer(plain.translator)([TaggedLine.of(line, tags)], [target])
+    tagged = nmt.load(tagged_run.path, tags=tags)
+    assert tagged.score([line], [target]) == [expected] != plain.score([line], [target])
+    assert tagged.translate([line]) == [plain.translator.translate([TaggedLine.of(line, tags)])[0][0].text]
+    with pytest.raises(TokenizerError, match="has no tag <2fr>"):
+        nmt.load(tagged_run.path, tags=["<2fr>"])
+    # The commands
+    for name, text in (("in", line), ("ref", target)):
+        (task.folder / name).write_text(f"{text}\n")
+    command = ["score", str(tagged_run.path), "--src", str(task.folder / "in"), "--tgt", str(task.folder / "ref")]
+    capfd.readouterr()
+    assert main([*command, "--tag", tags[0], "--tag", tags[1]]) == 0
+    assert float(capfd.readouterr().out) == pytest.approx(expected.log_prob, abs=1e-4)
+
+
+def test_serve_takes_tags(tagged_run, capfd):
+    pytest.importorskip("uvicorn", reason="uvicorn is missing: pip install 'nmt-trainer[serve]'")
+    tags, arguments = ["<2de>", "<bt>"], ["serve", str(tagged_run.path), "--port", "0", "--tag"]
+    [served] = _models(new_parser().parse_args([*arguments, tags[0], "--tag", tags[1]]), Limits(), Metrics())
+    assert served.own.translator.tags == tuple(tags)
+    tagged = nmt.load(tagged_run.path, tags=tags)
+    assert served.answer(Ask(), ["one two"])[0].texts == tagged.translate(["one two"])
+    assert main([*arguments, "<2fr>"]) == 2
+    assert "has no tag <2fr>" in capfd.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------------- weights

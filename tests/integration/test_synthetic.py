@@ -249,6 +249,7 @@ def test_several_runs_are_one_teacher(place, capsys):
         (["c", "--candidates", "n.jsonl"], "n.jsonl:1: a translation has no score; correct it"),
         (["c", "--candidates", "text.jsonl"], 'text.jsonl:1: a translation has the score "1", which is no number'),
         (["c", "--candidates", "three.jsonl"], 'three.jsonl:1: must be {"source": TEXT'),
+        (["c", "--candidates", "half.jsonl"], "half.jsonl:1: key 'text' contains \\ud800, half of a surrogate pair"),
         (["--candidates", "n.jsonl", "--langs", "ende"], "--langs ende: name the languages"),
         (["c", "--candidates", "n.jsonl", "--nbest", "2"], "--nbest: has no effect with --candidates"),
         (["c", "--candidates", "n.jsonl", "--choose", "bleu", "--reference", "valid.tgt"], "n.jsonl has 1 lines"),
@@ -258,6 +259,7 @@ def test_mistakes_in_distillation_are_one_line(place, arguments, message, capsys
     place.write("n.jsonl", b'{"source": "one", "translations": [{"text": "eins"}]}\n')
     place.write("text.jsonl", b'{"source": "one", "translations": [{"text": "eins", "score": "1"}]}\n')
     place.write("three.jsonl", b'{"source": 3, "translations": [{"text": "eins", "score": 1}]}\n')
+    place.write("half.jsonl", b'{"source": "one", "translations": [{"text": "eins \\ud800", "score": 1}]}\n')
     assert main(["distil", *arguments, "--out", "x.tsv"]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nmt: ")]
     assert len(error) == 1

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from nmt.cli.parser import Parser
+from nmt.cli.searching import use_tags
 from nmt.cli.streams import check_outputs, reading_lines, writing
 from nmt.errors import DataError
 from nmt.runtime import garbage
@@ -28,6 +29,7 @@ def add_arguments(parser: Parser) -> None:
         "--tokens", action="store_true", help="write JSON lines with the log-probability of each subword"
     )
     parser.add_argument("--mean", action="store_true", help="divide by the number of subwords, including the end")
+    parser.add_tags()
     parser.add_ensemble()
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
 
@@ -51,7 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
         from nmt.translation.forced import Scorer
         from nmt.translation.loading import load_translator
 
-        scorer = Scorer(load_translator(opened, device=arguments.device, engine="pytorch", others=ensemble))
+        translator = load_translator(opened, device=arguments.device, engine="pytorch", others=ensemble)
+        use_tags(translator, arguments.tag, opened)
+        scorer = Scorer(translator)
         garbage.resume()
         # Score
         rows, others, done = iter(sources), iter(targets), 0

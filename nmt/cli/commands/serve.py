@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nmt.advice import install
 from nmt.cli.commands.translate import ENGINES
 from nmt.cli.parser import Parser
-from nmt.cli.searching import check_counts, load_searching
+from nmt.cli.searching import check_counts, load_searching, use_tags
 from nmt.errors import ConfigError, DataError, RunError
 from nmt.runtime import garbage
 
@@ -34,6 +34,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--port", type=int, default=5000, metavar="N", help="port; 0: any free one (default: 5000)")
     parser.add_search()
     parser.add_argument("--beam-size", type=int, metavar="N", help="override search.beam_size")
+    parser.add_tags()
     parser.add_choice("--device", "train.device", ["auto", "cpu", "cuda", "mps"], help="override train.device")
     text = "engine of the search; ctranslate2: faster, without attention (needs: pip install ctranslate2)"
     parser.add_choice("--engine", "engine", ENGINES, default="pytorch", help=text)
@@ -131,6 +132,7 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
     for run, config in zip(runs, configs, strict=True):
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
         translators.append(compute(partial(load_searching, run, *how)))
+        use_tags(translators[-1], arguments.tag, run)
         named.append(run.path.name if names[run.path.name] == 1 else str(run.path))
     # On a CPU several threads compute; CTranslate2 has its own threads
     on_cpu = all(str(each.engine.device) == "cpu" for each in translators)

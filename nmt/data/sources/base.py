@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 Pairs = Iterator[tuple[str, str]]
 SHOWN = 3  # skipped rows of a file that are shown
 
+# Bounds of the weight of a pair: ratios of weights are normal numbers in float32, so that no update weighs 0.
+LIGHTEST, HEAVIEST = 1e-12, 1e12
+
 
 @dataclass
 class Beside:
@@ -49,8 +52,10 @@ class Beside:
                 self.weight = float(weight) if not isinstance(weight, bool) else math.nan
             except (TypeError, ValueError):
                 self.weight = math.nan
-            if not 0.0 < self.weight < 1e30:
-                raise DataError(f"{where}: the weight is {str(weight)[:40]!r}; it must be a number above 0")
+            if not LIGHTEST <= self.weight <= HEAVIEST:
+                found = 0.0 < self.weight < math.inf
+                rule = f"from {LIGHTEST:g} to {HEAVIEST:g}, as only ratios of weights count" if found else "above 0"
+                raise DataError(f"{where}: the weight is {str(weight)[:40]!r}; it must be a number {rule}")
         if links is not None:
             try:
                 parse_links(links)

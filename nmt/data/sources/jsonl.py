@@ -106,9 +106,10 @@ def _one_value(path: str, line: str, reading: Reading) -> str:
 
 def _weight(row: dict[str, Any], key: str, where: str) -> Any:
     try:
-        return lookup(row, key)
+        value = lookup(row, key)
     except KeyError:
         raise DataError(f"{where}: no key '{key}', which weight_key names") from None
+    return "null" if value is None else value
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> str:
@@ -122,6 +123,15 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str):
         advice = 'write "" for an empty sentence' if value is None else "write each sentence in quotation marks"
         raise DataError(f"{where}: key '{key}' is {json.dumps(value)[:40]}, which is not text; {advice}")
+    return checked_line(value, key, where)
+
+
+def checked_line(value: str, key: str, where: str) -> str:
+    """The text of a key as one line.
+
+    Raises:
+        DataError: it has NUL, or half of a surrogate pair.
+    """
     try:
         value.encode()
     except UnicodeEncodeError as error:

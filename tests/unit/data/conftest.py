@@ -14,6 +14,7 @@ from nmt.data.corpus import Corpus
 from nmt.data.encoded import EncodedCorpus, encode_corpus
 from nmt.data.prepare import prepare_corpus
 from nmt.data.tokenizer import Tokenizer
+from nmt.data.tokenizer_training import NO_SYMBOLS, Symbols
 from tests.unit.data.corpora import CHAR_TRAIN, CHAR_VALID, WORDS, Make, prepare
 
 
@@ -58,11 +59,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def make(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Make:
     made: dict[str, Tokenizer] = {}
 
-    def get(**fields: Any) -> Tokenizer:
-        name = repr(fields)
+    def get(symbols: Symbols = NO_SYMBOLS, **fields: Any) -> Tokenizer:
+        name = repr((symbols, fields))
         if name not in made:
             settings = TokenizerConfig.model_validate({"vocab_size": 180, **fields})
-            made[name] = Tokenizer.train(settings, corpus, tmp_path_factory.mktemp("tok") / "model")
+            made[name] = Tokenizer.train(settings, corpus, tmp_path_factory.mktemp("tok") / "model", symbols)
         return made[name]
 
     return get

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nmt.config.tokenizer import SamplingConfig
-from nmt.data.inline_casing import mark, unmark
+from nmt.data.inline_casing import kept, mark, unmark
 from nmt.data.tokenizer import Tokenizer
+from nmt.data.tokenizer_training import Symbols
 from tests.unit.data.corpora import Make
 
 MARKED = {
@@ -52,6 +53,24 @@ def test_any_text_is_restored() -> None:
 )
 def test_markers_that_a_model_may_write(marked: str, text: str) -> None:
     assert unmark(marked) == text
+
+
+def test_words_with_a_symbol_keep_their_case() -> None:
+    symbols = kept(["<ph0>", "__SOURCE__", "<Term>"])
+    assert mark("__SOURCE__ Hund (<Term>) <ph0>HUND", symbols) == "__SOURCE__ ⇧ hund (<Term>) <ph0>HUND"
+    assert kept(["<ph0>", "__start__"]) is None
+
+
+@pytest.mark.parametrize("rule", ["nmt_nfkc", "whitespace"])
+def test_a_symbol_with_capitals_is_one_piece(make: Make, rule: str) -> None:
+    symbols = Symbols(words=("__SOURCE__", "<Term>", "__start__"))
+    tokenizer = make(case="inline", normalization=rule, vocab_size=120, symbols=symbols)
+    pieces = tokenizer.src_pieces(tokenizer.encode_src(["__SOURCE__ HUND <Term> Hund __start__"])[0])
+    assert [piece for piece in pieces if len(piece) > 5] == list(symbols.words)
+    assert all(map(tokenizer.reads, symbols.words))
+    sampler = tokenizer.batch_samplers(SamplingConfig(alpha=0.05))[0]
+    for ids in sampler.sample(["__SOURCE__ HUND"] * 5, np.arange(5, dtype=np.uint64)):
+        assert "__SOURCE__" in tokenizer.src_pieces(ids.tolist())
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])

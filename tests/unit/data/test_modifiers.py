@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from nmt.config.modifiers import TYPOS, ModifierConfig
-from nmt.data.modifiers import Pair, modify, parse_links
+from nmt.data.modifiers import Around, Pair, modify, parse_links, symbols_among
 
 PAIR = Pair("Hello, old world!", "Hallo, alte Welt!")
 OTHERS = [Pair("one two", "eins zwei"), Pair("three", "drei")]
@@ -22,7 +22,7 @@ def modifier(**fields: Any) -> Any:
 
 
 def changed(fields: dict[str, Any], pair: Pair = PAIR, seed: int = 1) -> Pair:
-    return modify(modifier(**fields), pair, random.Random(seed), lambda rng: rng.choice(OTHERS))
+    return modify(modifier(**fields), pair, random.Random(seed), Around(lambda rng: rng.choice(OTHERS)))
 
 
 def test_cases():
@@ -47,6 +47,16 @@ def test_removing_the_punctuation_at_the_end(src, tgt, expected):
     assert (found.src, found.tgt) == (expected or (src, tgt))
 
 
+@pytest.mark.parametrize(("src", "tgt", "links", "expected"), [
+    ("a b.", "x y.", "0-0 1-1", "0-0 1-1"),  # the last words stay, and so do their links
+    ("a b .", "x y.", "0-0 1-1 2-1", "0-0 1-1"),
+    ("a  b  .", "x y .", "0-0 1-1 2-2", "0-0 1-1"),
+    (".", ".", "0-0", ""),
+])  # fmt: skip
+def test_links_of_a_removed_mark_are_removed(src, tgt, links, expected):
+    assert changed({"RemoveEndPunct": 1}, Pair(src, tgt, parse_links(links))).links == parse_links(expected)
+
+
 def test_prefix_is_a_phrase_of_the_target():
     found = {changed({"Prefix": 1, "min_words": 2, "max_words": 2}, seed=seed).src for seed in range(30)}
     assert found == {f"__start__ {part} __end__ Hello, old world!" for part in ("Hallo, alte", "alte Welt!")}
@@ -56,7 +66,7 @@ def test_prefix_is_a_phrase_of_the_target():
 def test_merge_moves_the_word_alignments():
     pair = Pair("a b", "x y z", ((0, 2), (1, 0)))
     found = modify(modifier(Merge=1, min_lines=2, max_lines=2), pair, random.Random(0),
-                   lambda _: Pair("c", "w", ((0, 0),)))  # fmt: skip
+                   Around(lambda _: Pair("c", "w", ((0, 0),))))  # fmt: skip
     assert found == Pair("a b c", "x y z w", ((0, 2), (1, 0), (2, 3)))
     lengths = Counter(len(changed({"Merge": 1}, Pair("a", "b"), seed).tgt.split()) for seed in range(50))
     assert max(lengths) <= 7
@@ -104,6 +114,23 @@ def test_a_typo_moves_the_word_alignments():
         split = changed({"Typos": 1.0, "random_space": 1.0}, pair, seed)
         assert all(place < len(split.src.split()) for place, _ in split.links or ())
         assert {tgt for _, tgt in split.links or ()} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("fields", [
+    {"UpperCase": 1}, {"TitleCase": 1}, *({"Typos": 1, kind: 1.0} for kind in TYPOS),
+])  # fmt: skip
+def test_case_and_typos_leave_the_symbols_of_other_modifiers_whole(fields):
+    symbols = symbols_among([modifier(Placeholders=1, symbols=2), modifier(Prefix=1, template="src: {trg} [/src] ")])
+    pair = Pair("src: xz  yy [/src] aa <ph1>bb", "cc <ph1> dd")
+    found = set()
+    for seed in range(100):
+        new = modify(modifier(**fields), pair, random.Random(seed), Around(lambda _: PAIR, symbols))
+        assert [new.src.count(one) for one in ("src:", "[/src]", "<ph1>")] == [1, 1, 1]
+        assert "<ph1>" in new.tgt
+        found.add(new.src)
+    assert found - {pair.src}
+    if "UpperCase" in fields:
+        assert found == {"src: XZ  YY [/src] AA <ph1>BB"}
 
 
 def test_typos_have_the_given_probabilities():

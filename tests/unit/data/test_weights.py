@@ -57,6 +57,25 @@ def test_a_weight_is_a_number_above_0(tmp_path, weight):
     assert stored(tmp_path, **source, on_bad_row="skip") == [("a", 1.0)]
 
 
+@pytest.mark.parametrize("weight", ["1e-13", "2e12", "1e-320"])
+def test_a_weight_whose_ratio_may_vanish_is_refused(tmp_path, weight):
+    table = tmp_path / "t.tsv"
+    table.write_text(f"a\tb\t1e-12\nc\td\t1e12\ne\tf\t{weight}\n")
+    with pytest.raises(DataError, match=rf"t\.tsv:3: the weight is '{weight}'; it must be a number from 1e-12 to 1e"):
+        stored(tmp_path, kind="tsv", path=str(table), weight_column=2)
+    smallest, largest = np.float32(1e-12), np.float32(1e12)
+    assert smallest / largest >= np.finfo(np.float32).tiny
+
+
+def test_a_weight_of_null_is_refused_and_not_that_of_the_pair_before(tmp_path):
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"de": "a", "en": "b", "w": 5}\n{"de": "c", "en": "d", "w": null}\n')
+    source = {"kind": "jsonl", "path": str(table), "weight_key": "w"}
+    with pytest.raises(DataError, match=r"t\.jsonl:2: the weight is 'null'; it must be a number above 0"):
+        stored(tmp_path, **source)
+    assert stored(tmp_path, **source, on_bad_row="skip") == [("a", 5.0)]
+
+
 def test_pairs_of_a_dataset_without_weights_weigh_1(tmp_path):
     table = tmp_path / "t.tsv"
     table.write_text("a\tb\t0.25\n")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from nmt.cli import main
 from nmt.config.model import TransformerConfig
 from nmt.config.pretrained import find
-from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, UNK_ID
+from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, UNK_ID, parse_model
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import NmtError
 from nmt.models.build import build_model
@@ -205,6 +205,20 @@ def test_pieces_that_the_vocabulary_lacks_are_unknown_and_a_language_tag_is_one_
     assert max(map(max, tokenizer.encode_src(LINES["src"]))) < tokenizer.src_vocab_size == tokenizer.tgt_vocab_size
 
 
+def test_a_language_tag_that_the_model_of_the_source_has_already_is_one_piece(tmp_path):
+    """As in an export of an imported model."""
+    hugging_face_folder(tmp_path / "hf")
+    file = tmp_path / "hf" / "source.spm"
+    model = parse_model(file)
+    model.pieces.add(piece="▁>>deu<<", score=0.0, type=model.SentencePiece.USER_DEFINED)
+    file.write_bytes(model.SerializeToString())
+    _, _, tokenizer = imported(tmp_path / "hf", tmp_path)
+    tag, *rest = tokenizer.encode_src([">>deu<< one two"])[0]
+    assert tokenizer.src_pieces([tag]) == ["▁>>deu<<"]
+    assert UNK_ID < tag < tokenizer.src_vocab_size
+    assert rest == tokenizer.encode_src(["one two"])[0]
+
+
 @pytest.mark.parametrize("ties", ["all", "decoder", "none"])
 def test_the_names_of_all_weights_go_both_ways(ties):
     ours = random_weights(12, ties)
@@ -269,6 +283,8 @@ def test_an_imported_model_trains_on_and_translates(tmp_path, kind, capsys):
         arguments = ["translate", str(run), "-i", str(task.paths["test.src"]), "-o", str(out), "--engine", engine]
         assert main(arguments) == 0
     assert (tmp_path / "pytorch").read_text() == (tmp_path / "ctranslate2").read_text()
+    # A vocabulary that has all pieces of its model can be a Marian model again
+    assert main(["export", str(run), "--to", "marian", "-o", str(tmp_path / "again")]) == (0 if kind == "marian" else 2)
 
 
 # --------------------------------------------------------------------------------------------------------- the programs
