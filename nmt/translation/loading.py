@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 from pydantic import ValidationError
 
 from nmt.config.experiment import Config
+from nmt.config.explain import Key
 from nmt.config.load import validate_config
 from nmt.config.search import SearchConfig
 from nmt.errors import ConfigError, ExportError
@@ -122,5 +123,5 @@ def configured(run: Run, overrides: Mapping[str, Any], origins: Mapping[str, str
     with suppress(ValidationError):  # of an override, which is explained below
         unused = SearchConfig.model_validate(search).unused()
         search = {key: value for key, value in search.items() if key in overrides or key not in unused}
-    places = {("search", key): option for key, option in origins.items()}
+    places: dict[Key, str] = {("search", key): option for key, option in origins.items()}
     return validate_config(raw | {"search": search}, str(run.path), places)

@@ -95,7 +95,7 @@ CONFIGS: list[tuple[bytes, str]] = [
      "did you mean rnn with model.cell: gru?"),
     (BASE.replace(b"d_model: 16", b"d_model: .nan"), "c.yaml:9: model.d_model: NaN (number) should be an integer"),
     (BASE.replace(b"{tiny:", b"{valid:"),
-     "c.yaml: data.test.valid: results would have the file names of the validation set; rename the test set"),
+     "c.yaml:6: data.test.valid: results would have the file names of the validation set; rename the test set"),
     (BASE.replace(b"{tiny:", b"{VALID:"),
      "c.yaml: data.test.VALID: results would have the file names of the validation set; rename the test set"),
     (BASE.replace(b"{tiny:", b"{a: {kind: holdout, fraction: 0.1}, A:"),
