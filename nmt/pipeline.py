@@ -36,7 +36,7 @@ from nmt.errors import DataError, RunError
 from nmt.evaluation import neural, tuning
 from nmt.evaluation.fidelity import RoundTrip, unknown_summary
 from nmt.evaluation.results import Basis, Results
-from nmt.evaluation.robustness import variants
+from nmt.evaluation.robustness import ADDED, variants
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, Scored, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
@@ -489,10 +489,10 @@ def evaluate(
     usual = with_alpha(run, configured(run, {}).search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     differing |= {} if others is None else {"ensemble": others.label}
-    found = {}
+    found, further = {}, ADDED if robust else ()
     for one in sets:
         known = find_stored(translator, one, evaluation, results, differing) if reuse else None
-        found[one.name] = known or score_and_store(translator, one, evaluation, results.store, differing)
+        found[one.name] = known or score_and_store(translator, one, evaluation, results.store, differing, further)
     _add_to_card(run, found.values())
     return found
 
@@ -519,7 +519,8 @@ def evaluate_lines(
     neural.check(evaluation)
     translator, store = load_translator(run, search, others=others), Results(run).store_file
     sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
-    found = {one.name: score_and_store(translator, one, evaluation, store) for one in sets}
+    further = ADDED if robust else ()
+    found = {one.name: score_and_store(translator, one, evaluation, store, further=further) for one in sets}
     _add_to_card(run, found.values())
     return found
 

@@ -96,9 +96,10 @@ class Reproduction:
         for one in self.sets:
             told = "all the same" if one.first is None else f"the first other one is line {one.first:,}"
             lines.append(f"{one.name}: {one.equal:,} of {one.count:,} translations are the same, {told}")
+            width = max((len(TITLES[metric]) for metric in one.scores), default=0)
             for metric, (then, now, ends) in one.scores.items():
                 inside = "" if ends is None else f", 95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
-                lines.append(f"  {TITLES[metric]:<6} {then:.4f} then, {now:.4f} now{inside}")
+                lines.append(f"  {TITLES[metric]:<{width}} {then:.4f} then, {now:.4f} now{inside}")
         return "\n".join(lines)
 
 
@@ -136,7 +137,8 @@ def reproduce(run: Run, into: str | None = None, decode_only: bool = False) -> R
     # Compare
     new = Run(again.run_dir)
     found, now = read_origin(new.model), Results(new)
-    scored = {name: record for name in names if (record := now.record(name)) is not None}
+    records = {name: now.record(name) or {} for name in names}
+    scored = {name: record for name, record in records.items() if _metrics(results, name) <= record.keys()}
     sets = [_judged(name, results, record, now.hypotheses(name)) for name, record in scored.items()]
     sets += _searched(new, run, [name for name in names if name not in scored])
     trained = _environments(run, origin)
@@ -241,9 +243,17 @@ def _searched(searching: Run, run: Run, names: list[str]) -> list[SetFound]:
         if (key := str(settings)) not in translators:
             translators[key] = load_translator(searching, settings)
         translator = translators[key]
-        scores, hypotheses, *_ = score_set(translator, TestSet.of(corpus, part), config.evaluation)
+        stored = [metric for metric in METRICS if metric in _metrics(results, name)]
+        evaluation = config.evaluation.model_copy(update={"metrics": stored})
+        scores, hypotheses, *_ = score_set(translator, TestSet.of(corpus, part), evaluation)
         found.append(_judged(name, results, scores.as_dict(), hypotheses))
     return found
+
+
+def _metrics(results: Results, name: str) -> set[Metric]:
+    """The metrics that the record of a set has scores of."""
+    record = results.record(name) or {}
+    return {metric for metric in METRICS if record.get(metric) is not None}
 
 
 def _settings(searching: Run, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,6 +278,6 @@ def _judged(name: str, results: Results, now: Mapping[str, Any], after: list[str
             (intervals[metric][0], intervals[metric][1]) if metric in intervals else None,
         )
         for metric in METRICS
-        if then.get(metric) is not None
+        if metric in _metrics(results, name)
     }
     return SetFound(name, sum(same), len(before), first, scores)

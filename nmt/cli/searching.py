@@ -46,6 +46,25 @@ def use_tags(translator: Translator[Any], tags: Sequence[str], run: Run) -> None
         log.warning("warning: this run was trained with tags; choose with --tag: %s", ", ".join(data.tags))
 
 
+def checked_search(run: Run, search: Sequence[str], settings: Sequence[str] = ()) -> dict[str, Any]:
+    """The search settings of options, by key.
+
+    Args:
+        search: the words of ``--search``.
+        settings: the words of ``--set``.
+
+    Raises:
+        ConfigError: a word is not KEY=VALUE, or the run cannot be searched so; the error names the option.
+    """
+    from nmt.config.load import search_overrides
+    from nmt.translation.loading import configured
+
+    given = {"--search": search_overrides(search), "--set": search_overrides(settings, "--set")}
+    overrides = {key: value for one in given.values() for key, value in one.items()}
+    configured(run, overrides, {key: option for option, one in given.items() for key in one})
+    return overrides
+
+
 def load_searching(
     run: Run,
     search: Sequence[str],
@@ -60,12 +79,12 @@ def load_searching(
     Args:
         search: the words of ``--search``.
     """
-    from nmt.config.load import search_overrides
     from nmt.translation.loading import configured, load_translator
 
-    overrides = search_overrides(search)
+    overrides = checked_search(run, search)
     if beam_size is not None:
         overrides["beam_size"] = max(beam_size, nbest)
+        configured(run, overrides, {**dict.fromkeys(overrides, "--search"), "beam_size": "--beam-size"})
     elif nbest > configured(run, overrides).search.most:
         overrides["beam_size"] = nbest
     return load_translator(run, overrides, device, engine, others)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from nmt.config.base import Section
 
-Metric = Literal["bleu", "chrf", "chrf++", "spbleu", "ter"]
+Metric = Literal["bleu", "bleu-uncased", "chrf", "chrf++", "spbleu", "ter"]
 
 
 class EvaluationConfig(Section):
@@ -19,8 +19,9 @@ class EvaluationConfig(Section):
     )
     metrics: list[Metric] = Field(
         ["bleu", "chrf", "ter"],
-        description="metrics of test sets; bleu is required. chrf++ adds words to chrF; spbleu is BLEU on the"
-        " pieces of FLORES-200, whose tokenizer sacreBLEU downloads once (skipped with a warning if it cannot)",
+        description="metrics of test sets; bleu is required. bleu-uncased is BLEU on case-folded text (straße is"
+        " STRASSE); chrf++ adds words to chrF; spbleu is BLEU on the pieces of FLORES-200, whose tokenizer sacreBLEU"
+        " downloads once (skipped with a warning if it cannot)",
     )
     ter_asian_support: bool | None = Field(
         None,

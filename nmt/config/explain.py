@@ -54,13 +54,28 @@ def _line(error: ErrorDetails, where: str, places: Mapping[Key, str], other: str
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):  # the mistake is at the tag
         path = (*path, context["discriminator"].strip("'"))
     written = _as_written(path, places)
-    place = next((places[written[:n]] for n in range(len(written), 0, -1) if written[:n] in places), where)
-    if error["type"] == "value_error" and not path:
-        return f"{place}: {context['error']}"
+    at = written
+    if error["type"] == "value_error" and not path:  # such an error may begin with the key
+        at = tuple(str(context["error"]).split(":")[0].split(" ")[0].split("."))
+    place = next((places[at[:n]] for n in range(len(at), 0, -1) if at[:n] in places), where)
+    if error["type"] == "value_error":
+        place = _options(written, str(context["error"]), where, places) or place
+        if not path:
+            return f"{place}: {context['error']}"
     reason = _reason(error, path, other)
     if written != path:
         reason = reason.replace("data.train.datasets[", "data.train[")
     return f"{place}: {dotted(written)}: {reason}"
+
+
+def _options(path: Key, text: str, where: str, places: Mapping[Key, str]) -> str:
+    """The options that set keys below ``path`` named in an error of several keys, such as ``--set and --grid``."""
+    is_line, found = re.compile(rf"{re.escape(where)}:\d+"), []
+    for key, place in places.items():
+        if len(key) > len(path) and key[: len(path)] == path and not is_line.fullmatch(place):
+            word = rf"\b{re.escape(str(key[-1]))}\b" if len(key) > 1 else rf"\b{re.escape(str(key[0]))}[.:]"
+            found += [place] if re.search(word, text) else []
+    return " and ".join(dict.fromkeys(found))
 
 
 def _as_written(path: Key, places: Mapping[Key, str]) -> Key:

@@ -39,7 +39,7 @@ class Basis:
     Attributes:
         model: SHA-256 of the file of weights.
         search: search settings, without the batch size.
-        signatures: signatures of the metrics, without sacreBLEU's version.
+        signatures: signatures of the metrics, without sacreBLEU's version; a record may have further ones.
         data: SHA-256 of the sources and references.
         sentences: number of sources.
         neural: model of each learned metric; a record may have further ones.
@@ -90,7 +90,7 @@ class Basis:
                 all(record[key] == getattr(self, key) for key in ("model", "data") if "model" in record)
                 and record["sentences"] == self.sentences
                 and all(record["neural"][name]["model"] == model for name, model in self.neural.items())
-                and _unversioned(record["signatures"]) == self.signatures
+                and self.signatures.items() <= _unversioned(record["signatures"]).items()
                 and _settings(ResolvedSearch.model_validate({**former, **record["search"]})) == self.search
             )
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
+from sacrebleu.metrics.base import Signature
 from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
@@ -41,6 +42,7 @@ _TOKENIZERS: dict[Writing, Literal["zh", "ja-mecab", "ko-mecab", "char"]] = {
 }
 TITLES: dict[Metric, str] = {
     "bleu": "BLEU",
+    "bleu-uncased": "uncased BLEU",
     "chrf": "chrF2",
     "chrf++": "chrF2++",
     "spbleu": "spBLEU",
@@ -59,6 +61,7 @@ class Scores:
         signatures: full sacreBLEU signature of each requested metric.
         matches: number of 4-grams of the hypotheses found in their references, on which BLEU rests.
         chrfpp: chrF2++ (Popović 2017), higher is better.
+        bleu_uncased: BLEU of case-folded text, higher is better.
         spbleu: BLEU on the pieces of FLORES-200 (Goyal et al. 2022), higher is better.
         intervals: lower and upper end of the 95 % bootstrap interval (Koehn 2004) of each metric that has one.
         neural: scores of learned metrics, by name.
@@ -70,6 +73,7 @@ class Scores:
     signatures: dict[str, str]
     matches: int | None = None
     chrfpp: float = math.nan
+    bleu_uncased: float = math.nan
     spbleu: float = math.nan
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     neural: dict[str, Neural] = field(default_factory=dict)
@@ -259,7 +263,7 @@ def _learned(scores: Scores, name: str) -> str:
 
 
 def _attribute(metric: Metric) -> str:
-    return metric.replace("+", "p")
+    return metric.replace("+", "p").replace("-", "_")
 
 
 @cache
@@ -271,6 +275,19 @@ def _has_flores() -> bool:
         log.warning("spBLEU is skipped: sacreBLEU cannot load the tokenizer flores200: %s", error)
         return False
     return True
+
+
+class UncasedBLEU(BLEU):
+    """BLEU of case-folded text. ``lowercase`` alone counts STRASSE against Straße as an error."""
+
+    def _preprocess_segment(self, sent: str) -> str:
+        return super()._preprocess_segment(sent.casefold())
+
+    def get_signature(self) -> Signature:
+        """sacreBLEU's signature with ``case:folded``."""
+        signature = super().get_signature()
+        signature.info["case"] = "folded"
+        return signature
 
 
 def metric_of(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
@@ -288,7 +305,7 @@ def metric_of(name: Metric, config: EvaluationConfig) -> BLEU | CHRF | TER:
         return TER(case_sensitive=not config.lowercase, normalized=asian, asian_support=asian)
     tokenize = config.tokenize or "13a"
     try:
-        return BLEU(tokenize=tokenize, lowercase=config.lowercase)
+        return (UncasedBLEU if name == "bleu-uncased" else BLEU)(tokenize=tokenize, lowercase=config.lowercase)
     except (RuntimeError, ImportError):
         extra = tokenize.removesuffix("-mecab")
         raise ConfigError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.config.evaluation import EvaluationConfig
+from nmt.config.evaluation import EvaluationConfig, Metric
 from nmt.config.limits import ResolvedSearch
 from nmt.data.corpus import Corpus
 from nmt.evaluation import neural
@@ -153,6 +153,7 @@ def score_and_store(
     evaluation: EvaluationConfig,
     store: Callable[[str, Basis, Scores, list[str], Lines], Path],
     differing: Mapping[str, Any] | None = None,
+    further: Sequence[Metric] = (),
 ) -> Evaluated:
     """Score a set and store the results, where that is possible: a run that can only be read is scored all the same.
 
@@ -160,9 +161,11 @@ def score_and_store(
         translator: loaded from a run.
         store: a method of :class:`Results`.
         differing: settings that differ from the run's; they become part of the name that the results have.
+        further: metrics beside those of ``evaluation``; they are no part of the basis.
     """
-    found = score_set(translator, one, evaluation)
     basis = one.basis(translator.checksum, translator.search, evaluation)
+    evaluation = evaluation.model_copy(update={"metrics": list(dict.fromkeys([*evaluation.metrics, *further]))})
+    found = score_set(translator, one, evaluation)
     engine = type(translator.engine).__name__.removesuffix("Engine")
     about = translator.search, engine, one.sources, found.search, sum(found.cut)
     try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from pydantic import ValidationError
 
 from nmt.config.experiment import Config
+from nmt.config.explain import Key
 from nmt.config.load import validate_config
 from nmt.config.search import SearchConfig
 from nmt.errors import ConfigError, ExportError
@@ -101,10 +103,13 @@ def load_translator(
     return found
 
 
-def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
+def configured(run: Run, overrides: Mapping[str, Any], origins: Mapping[str, str] = MappingProxyType({})) -> Config:
     """The configuration of a run with the search settings of ``nmt tune``, and with other ones.
 
     Keys of the run without an effect beside the overrides are reset, so that they need not be overridden, too.
+
+    Args:
+        origins: the option that an override was given with, by its key.
 
     Raises:
         ConfigError: an override is wrong, or has no effect.
@@ -118,4 +123,5 @@ def configured(run: Run, overrides: Mapping[str, Any]) -> Config:
     with suppress(ValidationError):  # of an override, which is explained below
         unused = SearchConfig.model_validate(search).unused()
         search = {key: value for key, value in search.items() if key in overrides or key not in unused}
-    return validate_config(raw | {"search": search}, str(run.path))
+    places: dict[Key, str] = {("search", key): option for key, option in origins.items()}
+    return validate_config(raw | {"search": search}, str(run.path), places)

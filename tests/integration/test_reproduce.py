@@ -36,6 +36,18 @@ def test_a_run_is_reproduced_to_the_last_digit(task, family, capsys):
         assert one == other
 
 
+def test_a_metric_that_an_evaluation_added_is_reproduced_too(task, tmp_path, capsys):
+    run = task.folder / "runs" / "rnn"
+    assert main(["evaluate", str(run), "--robust"]) == 0
+    for how in (["--decode-only"], ["--into", str(tmp_path / "again")]):
+        capsys.readouterr()
+        assert main(["reproduce", str(run), *how]) == 0
+        out = capsys.readouterr().out
+        then, now = re.search(r"uncased BLEU (\S+) then, (\S+) now", out).groups()
+        assert then == now
+        assert out.endswith("reproduced to the last digit\n")
+
+
 def falsify(stored: Path) -> None:
     """Change the first translation, and its record to match."""
     text = "another translation\n" + stored.read_text().partition("\n")[2]

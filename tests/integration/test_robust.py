@@ -9,21 +9,29 @@ from nmt.evaluation.robustness import VARIANTS
 
 
 def test_each_variant_is_shown_and_stored_beside_the_set(place, capsys) -> None:
+    stored = place.run / "evaluation"
     assert main(["evaluate", "c"]) == 0
-    plain = {path.name: path.read_bytes() for path in (place.run / "evaluation").glob("tiny.*")}
+    plain, translations = json.loads((stored / "tiny.json").read_text()), (stored / "tiny.hyp").read_bytes()
     capsys.readouterr()
     assert main(["evaluate", "c", "--robust"]) == 0
     shown = capsys.readouterr().out
-    assert {path.name: path.read_bytes() for path in (place.run / "evaluation").glob("tiny.*")} == plain
+    assert (stored / "tiny.hyp").read_bytes() == translations
+    original = json.loads((stored / "tiny.json").read_text())
+    assert all(original[section].pop("bleu-uncased") for section in ("signatures", "intervals"))
+    assert original.pop("bleu-uncased") >= original["bleu"]
+    assert original == plain
+    assert not (stored / "earlier").exists()
     sources = (place.path / "test.src").read_text().splitlines()
     references = (place.path / "test.tgt").read_text().splitlines()
     for name in VARIANTS:
-        stem = place.run / "evaluation" / f"tiny@{name}"
+        stem = stored / f"tiny@{name}"
         hypotheses = stem.with_name(f"{stem.name}.hyp").read_text().splitlines()
         record = json.loads(stem.with_name(f"{stem.name}.json").read_text())
         assert record["chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
         [row] = [line.split() for line in shown.splitlines() if line.startswith(f"{name} ")]
-        assert f"{record['chrf']:.2f}" in row
+        folded = [[line.casefold() for line in lines] for lines in (hypotheses, references)]
+        assert record["bleu-uncased"] == sacrebleu.corpus_bleu(folded[0], [folded[1]]).score
+        assert {f"{record['chrf']:.2f}", f"{record['bleu-uncased']:.2f}"} <= {*row}
         lines = [json.loads(line) for line in stem.with_name(f"{stem.name}.jsonl").read_text().splitlines()]
         assert row[1] == str(sum(one["source"] != source for one, source in zip(lines, sources, strict=True)))
 

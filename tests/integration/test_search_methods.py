@@ -90,11 +90,11 @@ def test_keys_of_a_run_without_effect_beside_the_overrides_are_reset(place, capl
         ),
         (
             ["--search", "temperature=0.5"],
-            "runs/c: search.temperature: 0.5 has no effect: search.method is beam; remove",
+            "--search: search.temperature: 0.5 has no effect: search.method is beam; remove",
         ),
         (
             ["--search", "method=sample", "--beam-size", "3"],
-            "search.beam_size: 3 has no effect: search.method is sample",
+            "--search and --beam-size: search.beam_size: 3 has no effect: search.method is sample",
         ),
         (["--search", "method=samples"], "is not one of 'beam' or 'sample' (did you mean sample?)"),
         (["--search", "method=[a]"], "search.method: "),
@@ -111,6 +111,12 @@ def test_settings_that_make_no_sense_are_refused(place, capfd, options, message)
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
     assert message in lines[0]
+
+
+@pytest.mark.parametrize("option", ["--set", "--search"])
+def test_an_error_of_the_search_names_the_option(place, capfd, option):
+    assert main(["evaluate", "c", option, "search.beam_size=0"]) == 2
+    assert f"nmt: {option}: search.beam_size: 0 (integer) should be" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def test_other_searches_share_a_training(task, inside, monkeypatch, capsys) -> N
     # Mistakes in searches of the trained run
     for arguments, told in (
         (["--grid", "search.beam_size=0"], "--grid: search.beam_size: 0 "),
+        (["--grid", "search.temperature=1,2"], "--grid: search.temperature: 2.0 has no effect: search.method is beam"),
         (["--grid", "search.beam_size=1", "--set", "search.alhpa=1"], "--set: search.alhpa: unknown key; did you mean"),
         (["--set", "search.beam.size=1"], "--set search.beam.size=1: must be key=value of the section search"),
     ):
@@ -159,6 +160,8 @@ def test_other_searches_share_a_training(task, inside, monkeypatch, capsys) -> N
         (["--grid", "name=a,b"], "the sweep names its runs"),
         (["--grid", "model.dropout=0.1", "--set", "model.dropout=0"], "--set has the same key"),
         (["--grid", "search.beam_size=0"], "--grid: search.beam_size"),
+        (["--grid", "model.alignment=hard", "model.attention=none"], '--grid: model.alignment: "hard" has no effect'),
+        (["--set", "model.alignment=hard", "--grid", "model.attention=none"], "--set and --grid: model.alignment: "),
         (["--seeds", "0"], "--seeds 0: must be at least 1"),
         (["--jobs", "0"], "--jobs 0: must be at least 1"),
         (["--set-name", "news"], "no test set news; there are: tiny, valid"),

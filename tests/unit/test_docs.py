@@ -6,7 +6,6 @@ import functools
 import importlib
 import re
 import runpy
-import shlex
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -21,19 +20,13 @@ from nmt.cli.program import new_parser
 from nmt.config.experiment import all_keys
 from nmt.config.load import built_in_configs, load_config, validate_config
 from nmt.experiments.points import parse_grid, plan
+from tests.pages import FENCE, PAGES, ROOT, commands, text_of
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINKED = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "data/README.md", "benchmarks/README.md"))]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 FOLDERS = "nmt|configs|scripts|tests|benchmarks|docs"  # of paths in the text; data/ and runs/ hold what users make
 
 parametrized = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-
-
-def text_of(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
 
 
 ADDING = ROOT / "docs/adding.md"  # whose diffs and commands have parts that do not exist; see test_adding.py
@@ -45,15 +38,6 @@ def prose(page: Path) -> str:
 
 def spans(page: Path) -> list[str]:
     return SPAN.findall(prose(page))
-
-
-def commands(page: Path) -> Iterator[list[str]]:
-    """The words of each command in the fenced blocks of shell commands."""
-    for language, block in FENCE.findall(text_of(page)):
-        if language == "sh":
-            for line in block.replace("\\\n", " ").splitlines():
-                if words := shlex.split(line.split(" > ")[0].replace("[", "").replace("]", ""), comments=True):
-                    yield words
 
 
 def found(name: str) -> bool:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from nmt.cli.parser import Parser
-from nmt.cli.searching import check_counts, load_searching
+from nmt.cli.searching import check_counts, checked_search, load_searching
 from nmt.cli.synthetic import add_output, output_of, report
 from nmt.errors import ConfigError, DataError
 from nmt.runtime import garbage
@@ -100,10 +100,9 @@ def _translate(arguments: argparse.Namespace) -> None:
 
     nbest = arguments.nbest or 1
     if arguments.nbest is None and choice.by != "score":
-        from nmt.config.load import search_overrides
         from nmt.translation.loading import configured
 
-        search = configured(opened, search_overrides(arguments.search)).search
+        search = configured(opened, checked_search(opened, arguments.search)).search
         nbest = (arguments.beam_size or search.beam_size) if search.uses_beam else 5
     how = arguments.search, arguments.beam_size, nbest, arguments.device, arguments.engine
     if arguments.source is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
+from nmt.cli.searching import checked_search
 from nmt.cli.streams import reading_lines
 from nmt.errors import ConfigError, DataError
 from nmt.runtime import garbage
@@ -55,7 +56,6 @@ def run(arguments: argparse.Namespace) -> None:
     # Scores
     with showing("loading PyTorch", unit=""):
         from nmt import pipeline
-        from nmt.config.load import search_overrides
         from nmt.evaluation import scores
         from nmt.evaluation.robustness import VARIANTS
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
             )
     named = {"comet": arguments.comet, "metricx": arguments.metricx}
     learned = {name: model for name, model in named.items() if model is not None}
-    overrides = search_overrides(arguments.search) | search_overrides(arguments.set, "--set")
+    overrides = checked_search(opened, arguments.search, arguments.set)
     garbage.resume()
     if arguments.src is not None:
         name = Path(arguments.src).name

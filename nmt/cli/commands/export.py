@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nmt.cli.parser import Parser
+from nmt.cli.searching import checked_search
 from nmt.interop.targets import TARGETS
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
@@ -30,12 +31,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     opened = Run.open(arguments.run)
     with showing("loading PyTorch", unit=""):
-        from nmt.config.load import search_overrides
         from nmt.interop.export import export
 
     garbage.resume()
     output, check = (Path(path) if path else None for path in (arguments.output, arguments.check))
-    search = search_overrides(arguments.search)
+    search = checked_search(opened, arguments.search)
     folder, found = export(opened, arguments.to, arguments.quantize or "float32", output, check, search)
     if found is not None:
         print(found.summary())

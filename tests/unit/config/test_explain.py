@@ -11,9 +11,9 @@ from tests.unit.config.configurations import BASE, message
 
 OVERRIDES = [
     ("model.num_head=3", "--set: model.num_head: unknown key; did you mean model.num_heads?"),
-    ("model.num_heads=7", "c.yaml:5: model: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
+    ("model.num_heads=7", "--set: model: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
     ("model.d_model=33 model.num_heads=3 model.positions=rotary",
-     "c.yaml:5: model: rotary positions need an even head width, not 11"),
+     "--set: model: rotary positions need an even head width, not 11"),
     ("train.batch_tokens=abc", '--set: train.batch_tokens: "abc" (text) should be an integer'),
     ("train.batch_tokens=0", "--set: train.batch_tokens: 0 (integer) should be greater than 0"),
     ("train.batch_tokens=1.5", "--set: train.batch_tokens: 1.5 (number) should be an integer"),
@@ -52,7 +52,7 @@ OVERRIDES = [
      "tokenizer.sampling.alpha?"),
     ("tokenizer.sampling={nbest: 1}", "--set: tokenizer.sampling: nbest must be -1 (all segmentations) or at least 2"),
     ("tokenizer.sampling={nbest: 8} tokenizer.type=bpe",
-     "c.yaml: tokenizer.sampling.nbest: 8 has no effect: a bpe model has no list of best segmentations; unigram has; "
+     "--set: tokenizer.sampling.nbest: 8 has no effect: a bpe model has no list of best segmentations; unigram has; "
      "remove it"),
     ("tokenizer.normalization=nfcc",
      "--set: tokenizer.normalization: \"nfcc\" is not one of 'nmt_nfkc', 'nfkc', 'nmt_nfkc_cf', 'nfkc_cf', "
@@ -66,22 +66,22 @@ OVERRIDES = [
     ("tokenizer.type=char tokenizer.sampling={}",
      "--set: tokenizer: a char tokenizer has one segmentation only; sampling needs unigram or bpe"),
     ("tokenizer.joint=false",
-     "c.yaml: model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less"),
+     "--set: model.tie_embeddings: all needs one vocabulary; set tokenizer.joint: true or tie less"),
     ("train.validate_every=epohc", "--set: train.validate_every: \"epohc\" (text) should be an integer, or 'epoch'"),
     ("train.max_steps=null",
-     "c.yaml:6: train: nothing would end the training: set max_steps, max_epochs, max_minutes or patience"),
+     "--set: train: nothing would end the training: set max_steps, max_epochs, max_minutes or patience"),
     ("train.max_steps=null train.patience=3 train.schedule.name=cosine",
-     "c.yaml:6: train: a cosine schedule needs its end: set max_steps, max_epochs, max_minutes or "
+     "--set: train: a cosine schedule needs its end: set max_steps, max_epochs, max_minutes or "
      "schedule.total_steps; or schedule.name: inverse_sqrt, which needs none"),
     ("train.max_steps=null train.max_epochs=3 train.schedule.end=max_steps",
-     "c.yaml:6: train: a cosine schedule needs its end: set max_steps or schedule.total_steps; or schedule.name: "
+     "--set: train: a cosine schedule needs its end: set max_steps or schedule.total_steps; or schedule.name: "
      "inverse_sqrt, which needs none"),
     ("train.average=3", "c.yaml:6: train: averaging 3 checkpoints needs keep_last of at least that, not 1"),
     ('train.watch=["a",""]', "--set: train.watch: sentence 2 is empty; remove it"),
     ("train.schedule.name=cosin", "--set: train.schedule.name: \"cosin\" is not one of 'inverse_sqrt', 'cosine', "
      "'linear', 'constant' or 'plateau' (did you mean cosine?)"),
     ("model.positions=learned model.max_positions=100",
-     "c.yaml: model.max_positions (100) is under the longest sequence "
+     "--set: model.max_positions (100) is under the longest sequence "
      "(257, from data.cleaning.max_tokens and search.max_source_tokens); raise it to 257"),
     ("seed=-1", "--set: seed: -1 (integer) should be greater than or equal to 0"),
     ("name=../x",
@@ -149,16 +149,16 @@ OVERRIDES = [
     ("model.encoder={type: recurrent, num_heads: 3}", "--set: model.encoder.num_heads: unknown key; it belongs to "
      "type: transformer; remove it, or start from a configuration of that type"),
     ("model.encoder={type: recurrent}",
-     "c.yaml:5: model: tie_embeddings: all needs one width of embeddings, but d_model is 512 and encoder.d_model 256; "
+     "--set: model: tie_embeddings: all needs one width of embeddings, but d_model is 512 and encoder.d_model 256; "
      "set encoder.d_model: 512, or tie_embeddings: decoder"),
     ("model={type: rnn, tie_embeddings: all, encoder: {type: transformer, d_model: 64}}",
      "--set: model: tie_embeddings: all needs one width of embeddings, but d_model is 256 and encoder.d_model 64; "
      "set encoder.d_model: 256, or tie_embeddings: decoder"),
     ("model.encoder={type: recurrent, d_model: 512} model.encoder_layers=3",
-     "c.yaml: model.encoder_layers: 3 has no effect: encoder (recurrent) has its number of layers in "
+     "--set: model.encoder_layers: 3 has no effect: encoder (recurrent) has its number of layers in "
      "encoder.num_layers; remove it"),
     ("model={type: rnn, encoder: {type: transformer}, encoder_layers: 3}",
-     "c.yaml: model.encoder_layers: 3 has no effect: encoder (transformer) has its number of layers in "
+     "--set: model.encoder_layers: 3 has no effect: encoder (transformer) has its number of layers in "
      "encoder.num_layers; remove it"),
     ("model={type: gnmt}", "--set: model.type: \"gnmt\" is not known; did you mean rnn with model.preset: gnmt?"),
     ("model={type: rnn, bidirectional: true}", "--set: model.bidirectional: true is not one of 'all' or 'first' "
@@ -167,17 +167,17 @@ OVERRIDES = [
      "--set: model.encoder.encoder_layers: unknown key; did you mean model.encoder.num_layers?"),
     ("model={type: rnn, encoder: {type: convolutional, hidden_size: 3}}",
      "--set: model.encoder.hidden_size: unknown key; did you mean model.encoder.d_model?"),
-    ("model={type: rnn, residual: true}", "c.yaml: model.residual: true has no effect: it takes two layers, or three "
+    ("model={type: rnn, residual: true}", "--set: model.residual: true has no effect: it takes two layers, or three "
      "with bidirectional: first; remove it"),
     ("model={type: rnn, encoder: {type: recurrent, num_layers: 2, residual: true, bidirectional: first}}",
-     "c.yaml: model.encoder.residual: true has no effect: it takes two layers, or three with bidirectional: first; "
+     "--set: model.encoder.residual: true has no effect: it takes two layers, or three with bidirectional: first; "
      "remove it"),
-    ("model={type: rnn, residual: true, residual_from: 3, encoder_layers: 2}", "c.yaml: model.residual: true has no "
+    ("model={type: rnn, residual: true, residual_from: 3, encoder_layers: 2}", "--set: model.residual: true has no "
      "effect: the highest layer that can have a residual connection is layer 2; remove it"),
     ("model={type: rnn, bidirectional: first}",
-     'c.yaml: model.bidirectional: "first" has no effect: the encoder has one layer, the first; remove it'),
+     '--set: model.bidirectional: "first" has no effect: the encoder has one layer, the first; remove it'),
     ("train.average_of=best",
-     'c.yaml: train.average_of: "best" has no effect: average is null: no checkpoints are averaged; remove it'),
+     '--set: train.average_of: "best" has no effect: average is null: no checkpoints are averaged; remove it'),
     ("data.train=[a.tsv,b.tsv]", "--set: data.train: must be a mapping of keys to values, not a list; several files "
      "need their kind: {kind: tsv, path: [FILE, FILE]}"),
     ("search.sampling=true", "--set: search.sampling: unknown key; did you mean search.method?"),
@@ -187,7 +187,7 @@ OVERRIDES = [
     ("model={type: rnn, alignment: local}", "--set: model.alignment: \"local\" is not one of 'soft', 'hard', "
      "'local_monotonic' or 'local_predictive' (did you mean local_predictive?)"),
     ("search.length_penalty=none search.alpha=0.5",
-     "c.yaml: search.alpha: 0.5 has no effect: search.length_penalty is none; remove it"),
+     "--set: search.alpha: 0.5 has no effect: search.length_penalty is none; remove it"),
     ("model.encoder={type:cnn}", "--set model.encoder={type:cnn}:1: type:cnn: a space is missing after the colon: "
      "type: cnn"),
     ("train.terms={r_drop: {}, z_loss:1e-4}", "--set train.terms={r_drop: {}, z_loss:1e-4}:1: z_loss:1e-4: a space is "
@@ -198,17 +198,17 @@ OVERRIDES = [
     ("model.encoder={type: convolutional, positions: sinusoidal, d_model: 9}", "--set: model.encoder: sinusoidal "
      "positions need an even d_model, not 9"),
     ("model={type: rnn, encoder: {type: convolutional, positions: none, max_positions: 9}}",
-     "c.yaml: model.encoder.max_positions: 9 has no effect: positions: none has no longest sequence; learned has; "
+     "--set: model.encoder.max_positions: 9 has no effect: positions: none has no longest sequence; learned has; "
      "remove it"),
     ("model={type: rnn, encoder: {type: convolutional, max_positions: 20}}",
-     "c.yaml: model.encoder.max_positions (20) is under the longest sequence "
+     "--set: model.encoder.max_positions (20) is under the longest sequence "
      "(257, from data.cleaning.max_tokens and search.max_source_tokens); raise it to 257"),
     ("model.encoder={type: transformer, num_heads: 7}",
      "--set: model.encoder: num_heads (7) must divide d_model (512); near it: 2, 4, 8"),
-    ("model.encoder={type: transformer, max_positions: 7}", "c.yaml: model.encoder.max_positions: 7 has no effect: "
+    ("model.encoder={type: transformer, max_positions: 7}", "--set: model.encoder.max_positions: 7 has no effect: "
      "sinusoidal positions have no longest sequence; learned ones do; remove it"),
     ("model.encoder={type: transformer, positions: learned, max_positions: 100}",
-     "c.yaml: model.encoder.max_positions (100) is under the longest sequence "
+     "--set: model.encoder.max_positions (100) is under the longest sequence "
      "(257, from data.cleaning.max_tokens and search.max_source_tokens); raise it to 257"),
     ("seed=[", "--set seed=[:1: not valid YAML: expected the node content, but found '<stream end>'"),
 ]  # fmt: skip
@@ -229,6 +229,21 @@ def test_of_many_mistakes_the_first_are_reported(tmp_path):
 
 def test_several_mistakes_are_all_reported(tmp_path):
     assert len(message(tmp_path, BASE, "seed=x", "model.d_modl=3").splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "place"),
+    [
+        ("model: {type: transformer, num_heads: 3}", [], "c.yaml:5: model: num_heads (3)"),
+        ("model: {type: transformer, num_heads: 3}", ["train.max_steps=9"], "c.yaml:5: model: num_heads (3)"),
+        ("model: {type: transformer, d_model: 30}", ["model.num_heads=4"], "--set: model: num_heads (4)"),
+        ("model: {type: rnn}", ["model.num_heads=3", "model.type=transformer"], "--set: model: num_heads (3)"),
+        ("model: {type: transformer}\nsearch:\n  alpha: 1\n  length_penalty: none", [], "c.yaml:7: search.alpha: 1"),
+    ],
+)
+def test_an_error_of_several_keys_names_the_option_that_set_one(tmp_path, text, overrides, place):
+    whole = BASE.replace("model: {type: transformer}", text)
+    assert message(tmp_path, whole, *overrides).startswith(place)
 
 
 def test_dotted():

@@ -26,7 +26,7 @@ def test_a_preset_leaves_out_what_has_no_effect_beside_the_given_keys(tmp_path):
     for key in ("d_attention", "residual_from", "encoder_layers", "bidirectional"):
         assert getattr(model, key) == getattr(plain, key)
     assert message(tmp_path, BASE, f"model={{type: rnn, {given}, encoder_layers: 3}}").startswith(
-        "c.yaml: model.encoder_layers: 3 has no effect"
+        "--set: model.encoder_layers: 3 has no effect"
     )
 
 

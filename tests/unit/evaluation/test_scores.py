@@ -219,6 +219,31 @@ def test_chrf_with_words() -> None:
     assert "chrF2++" in table({"test": found})
 
 
+FOLDED_BY_HAND = {
+    "DER WEISSE HUND LÄUFT AUF DER STRASSE.": "der weisse hund läuft auf der strasse.",
+    "Der weiße Hund rennt auf der Straße.": "der weisse hund rennt auf der strasse.",
+    "ΟΔΟΣ ΕΡΜΟΥ 5, ΑΘΗΝΑ": "οδοσ ερμου 5, αθηνα",
+    "οδος Ερμου 5, Αθηνα": "οδοσ ερμου 5, αθηνα",
+}
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_uncased_bleu_is_that_of_folded_text(lowercase: bool) -> None:
+    """Of ß, which is SS in upper case, and the final sigma, which lower case keeps apart."""
+    texts = [*FOLDED_BY_HAND]
+    hypotheses, references = texts[::2], texts[1::2]
+    folded = [[FOLDED_BY_HAND[line] for line in lines] for lines in (hypotheses, references)]
+    config = EvaluationConfig(metrics=["bleu", "bleu-uncased"], lowercase=lowercase)
+    found = score(hypotheses, references, config)
+    expected = sacrebleu.corpus_bleu(folded[0], [folded[1]]).score
+    assert found.bleu_uncased == expected > sacrebleu.corpus_bleu(hypotheses, [references], lowercase=True).score
+    assert found.signatures["bleu-uncased"].split("|")[:2] == ["nrefs:1", "case:folded"]
+    assert "uncased BLEU" in table({"test": found})
+    assert Scores.of_record(json.loads(json.dumps(found.as_dict()))).bleu_uncased == expected
+    for one, hypothesis, reference in zip(sentence_scores(hypotheses, references, config), *folded, strict=True):
+        assert one["bleu-uncased"] == sacrebleu.sentence_bleu(hypothesis, [reference]).score
+
+
 def test_spbleu_without_its_tokenizer_is_left_out(monkeypatch, caplog) -> None:
     def offline(*_: object) -> None:
         raise OSError("no network")
