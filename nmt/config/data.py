@@ -262,7 +262,7 @@ class ParquetSource(SourceSection):
 class TmxSource(SourceSection):
     """Translation memories (TMX), plain or compressed.
 
-    A variant belongs to a language if its code is that of the language or begins with it (``en-US`` for ``en``). A unit
+    A variant belongs to a language if its code is that of the language or of a variety (``en-US`` for ``en``). A unit
     with several variants of a language gives a pair for each combination. Inline markup (``bpt``, ``ept``, ``it``,
     ``ph``, ``ut``) is dropped with its content, and the text in ``hi`` is kept.
     """
