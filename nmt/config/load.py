@@ -263,8 +263,8 @@ def _parse_yaml(text: str, where: str) -> tuple[Any, dict[Key, int]]:
 def _parse_given(text: str, where: str) -> tuple[Any, dict[Key, int]]:
     """As :func:`_parse_yaml`, for text that a user wrote: every error is a ConfigError of one line."""
     if odd := re.search(r"(?m)^ *([^\S \t\r\n])", text):
-        line = text.count("\n", 0, odd.start()) + 1
-        raise ConfigError(f"{where}:{line}: is indented with the space U+{ord(odd[1]):04X}; indent with plain spaces")
+        number = text.count("\n", 0, odd.start()) + 1
+        raise ConfigError(f"{where}:{number}: is indented with the space U+{ord(odd[1]):04X}; indent with plain spaces")
     try:
         return _parse_yaml(text, where)
     except yaml.MarkedYAMLError as error:

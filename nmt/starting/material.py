@@ -17,9 +17,10 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nmt.advice import KINDS
-from nmt.config.data import KIND_NAMES, AutoSource, CleaningConfig, PlainSource, Source
+from nmt.config.data import CleaningConfig
 from nmt.config.load import validate_config
 from nmt.config.recipes import FEWEST
+from nmt.config.sources import KIND_NAMES, AutoSource, PlainSource, Source
 from nmt.data.sources import read_pairs, reader
 from nmt.data.sources.auto import KINDS as KIND_OF
 from nmt.data.sources.auto import files_of, kind_ending, resolve, tsv_columns

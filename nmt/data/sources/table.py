@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from nmt.config.data import Table
+from nmt.config.sources import Table
 from nmt.data.sources.base import Reading
 from nmt.data.sources.headings import are_names, like_names, names_one_language
 from nmt.data.sources.headings import columns as columns_named

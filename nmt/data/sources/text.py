@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from nmt.config.data import TextSource, as_list
 from nmt.config.languages import code_named
+from nmt.config.sources import TextSource, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import not_sentences
 from nmt.data.lines import UNREADABLE

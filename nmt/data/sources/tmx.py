@@ -16,8 +16,8 @@ from html import unescape
 from typing import IO, Any
 from xml.parsers import expat
 
-from nmt.config.data import TmxSource
 from nmt.config.languages import are_equal, includes
+from nmt.config.sources import TmxSource
 from nmt.data.formats import foreign
 from nmt.data.lines import BOM, MAX_LINE, filter_command, read_blocks
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, first_file, open_file, read_files

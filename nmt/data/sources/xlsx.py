@@ -11,7 +11,7 @@ from itertools import chain, islice, repeat
 from typing import Any
 from xml.parsers import expat
 
-from nmt.config.data import XlsxSource
+from nmt.config.sources import XlsxSource
 from nmt.data.lines import DAMAGE
 from nmt.data.sources.archives import open_member, open_zip
 from nmt.data.sources.base import (
