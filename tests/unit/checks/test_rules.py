@@ -163,6 +163,16 @@ def test_text_that_was_encoded_twice_is_found(corpus):
     assert "encoding" in found(broken, valid)
 
 
+@pytest.mark.parametrize("form", ["<p>{}</p>", "{} &amp; more", "<bpt i='1'/>{}", "It&#39;s {}"])
+def test_markup_is_found(corpus, form):
+    train, valid = corpus
+    marked = [(form.format(src), form.format(tgt)) if n % 20 == 0 else (src, tgt) for n, (src, tgt) in enumerate(train)]
+    [result] = [each for each in findings(marked, valid) if each.rule == "markup" and each.level == "warning"]
+    assert f"{len(train[::20]):,} (5%) pairs have HTML tags" in result.text
+    plain = [(f"{src} a < b && c > d", f"{tgt} R&D; x<y") for src, tgt in train]
+    assert not [each for each in findings(plain, valid) if each.rule == "markup" and each.level != "ok"]
+
+
 def test_untranslated_targets_are_found(corpus):
     train, valid = corpus
     copied = [(src, train[i - 1][0] if i % 10 == 0 else tgt) for i, (src, tgt) in enumerate(train)]
