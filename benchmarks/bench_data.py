@@ -26,7 +26,7 @@ import yaml
 from harness import command, machine, publish, spread, table
 
 from nmt.cli.errors import guarded
-from nmt.config.data import DemoSource, TextSource
+from nmt.config.sources import DemoSource, TextSource
 from nmt.data.sources import read_pairs
 from nmt.data.sources.base import Reading
 from nmt.errors import DataError

@@ -32,9 +32,9 @@ from hypothesis import strategies as st
 
 from nmt.cli import main as nmt_main
 from nmt.cli.commands.translate import Options, translate_file
-from nmt.config.data import JsonlSource, TextSource, TsvSource
 from nmt.config.load import load_config
 from nmt.config.search import SearchConfig
+from nmt.config.sources import JsonlSource, TextSource, TsvSource
 from nmt.data.sources import read_pairs
 from nmt.data.sources.base import Reading
 from nmt.errors import CheckpointError, ConfigError, DataError, NmtError

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from nmt.augment.backtranslation import BLANK, EMPTY, lines_of, settings_of, translated
 from nmt.augment.output import Output, Row
 from nmt.augment.parts import WHOLE, Made, Maker, Progress, Result, Share
-from nmt.config.data import as_tags
 from nmt.config.evaluation import EvaluationConfig
+from nmt.config.sources import as_tags
 from nmt.data.arrow import releasing
 from nmt.data.prepare import prepare_corpus
 from nmt.data.sources.jsonl import checked_line

@@ -6,7 +6,8 @@ from nmt.checks.finding import Finding
 from nmt.checks.near import HeldOut
 from nmt.checks.part import Pair, Part
 from nmt.checks.rules import RULES, Data
-from nmt.config.data import DataConfig, HoldoutSource
+from nmt.config.data import DataConfig
+from nmt.config.sources import HoldoutSource
 from nmt.data.corpus import Corpus
 from nmt.data.provenance import held_sources, training_sources
 from nmt.data.sources import read_pairs

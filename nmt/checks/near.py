@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.checks.finding import pair
+from nmt.data.splits import width
 
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[Any]
@@ -23,7 +24,8 @@ Mask = npt.NDArray[np.bool_]
 Pair = tuple[str, str]
 
 GRAM = 5  # characters
-SHORTEST = 25  # characters: shorter sentences are often alike by chance
+DENSE_GRAM = 2  # characters of a sentence that is mostly Chinese, Japanese or Korean
+SHORTEST = 25  # characters, one of those counting as three: shorter sentences are often alike by chance
 ALIKE = 0.8  # Jaccard similarity of near-duplicates
 BLOCK = 4096  # texts that are looked up together
 MOST = 4_000_000  # n-grams in common that are looked at together
@@ -37,16 +39,19 @@ def normal(text: str) -> str:
 
 def _sets(texts: Sequence[str]) -> tuple[Hashes, Ints]:
     """The distinct n-grams of at most :data:`BLOCK` texts as hashes, ascending for each text, and the text of each."""
-    texts = [text if len(text) >= SHORTEST else "" for text in map(normal, texts)]
+    texts = [text if width(text) >= SHORTEST else "" for text in map(normal, texts)]
+    lengths = np.array([DENSE_GRAM if width(text) > 2 * len(text) else GRAM for text in texts])
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     owner = np.repeat(np.arange(len(texts), dtype=np.uint64), [len(text) for text in texts])
-    count = max(0, len(codes) - GRAM + 1)
-    value = np.zeros(count, np.uint64)
+    size = lengths[owner.astype(np.int64)]
+    last = np.arange(len(codes)) + size - 1
+    value = np.zeros(len(codes), np.uint64)
     for place in range(GRAM):
-        value = (value + codes[place : place + count]) * np.uint64(0x9E3779B97F4A7C15)  # wraps around on purpose
-        value ^= value >> np.uint64(29)
-    within = owner[:count] == owner[len(codes) - count :]
-    keys = np.sort(owner[:count][within] << np.uint64(_BITS) | value[within] >> np.uint64(64 - _BITS))
+        count = max(0, len(codes) - place)
+        part = (value[:count] + codes[place:]) * np.uint64(0x9E3779B97F4A7C15)  # wraps around on purpose
+        value[:count] = np.where(place < size[:count], part ^ part >> np.uint64(29), value[:count])
+    within = (last < len(codes)) & (owner == owner[np.minimum(last, len(codes) - 1)])
+    keys = np.sort(owner[within] << np.uint64(_BITS) | value[within] >> np.uint64(64 - _BITS))
     keys = keys[np.diff(keys, prepend=np.uint64(2**64 - 1)) != 0]
     return keys & np.uint64(2**_BITS - 1), (keys >> np.uint64(_BITS)).astype(np.int64)
 

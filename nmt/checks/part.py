@@ -16,6 +16,7 @@ from nmt.checks.finding import pair
 from nmt.checks.lengths import Shift, shifts
 from nmt.checks.near import HeldOut
 from nmt.data import splits
+from nmt.data.rules import has_tag
 
 Pair = tuple[str, str]
 
@@ -25,6 +26,7 @@ EXAMPLES = 10
 
 # A character of Windows-1252 that begins, and one that continues, two or three bytes of UTF-8 read as such.
 _BROKEN = re.compile("[\u00c2-\u00c5\u00d0\u00d1\u00e2][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
+_ENTITY = re.compile("&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{2,5}|#x[0-9a-fA-F]{2,4});")
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Part:
     def __init__(self, name: str, seed: int, held: HeldOut | None = None, tagged: bool = False):
         self.name, self.held, self.tagged = name, held, tagged
         self.widths, self.hashes = (array("I"), array("I")), array("Q")
-        self.seen = {rule: Seen() for rule in ("empty", "equal", "encoding")}
+        self.seen = {rule: Seen() for rule in ("empty", "equal", "encoding", "markup")}
         self.sample: list[tuple[int, Pair]] = []
         self.first: Pair | None = None
         self._rng = np.random.default_rng(seed)
@@ -129,6 +131,8 @@ def _rules_of(src: str, tgt: str) -> Iterator[str]:
         if not text.isascii() and _is_broken(text):
             yield "encoding"
             break
+    if any(has_tag(text) or _ENTITY.search(text) for text in (src, tgt)):
+        yield "markup"
 
 
 def _is_broken(text: str) -> bool:

@@ -273,6 +273,13 @@ RULES: dict[str, Callable[[Data], Findings]] = {
     "encoding": single(
         "encoding", "have text such as Ã¤ for ä", "the text was UTF-8, encoded twice: run ftfy over it", 0.001, 0.2
     ),
+    "markup": single(
+        "markup",
+        "have HTML tags, or characters such as &amp;",
+        "data.cleaning.rules.html_tag: true drops pairs with tags; html.unescape of Python replaces such characters",
+        0.01,
+        1.0,
+    ),
     "duplicates": duplicates,
     "near-duplicates": overlap,
     "script": scripts,

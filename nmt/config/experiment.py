@@ -13,13 +13,14 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from nmt.config.base import RESUMABLE, Section, section_types, sections, unused_keys
-from nmt.config.data import DataConfig, has_alignments
+from nmt.config.data import DataConfig
 from nmt.config.encoders import PretrainedEncoderConfig, TransformerStack
 from nmt.config.evaluation import EvaluationConfig
 from nmt.config.init import InitConfig
 from nmt.config.model import ModelConfig, RNNConfig, TransformerConfig
 from nmt.config.modifiers import SAME_TARGET
 from nmt.config.search import SearchConfig
+from nmt.config.sources import has_alignments
 from nmt.config.tokenizer import TokenizerConfig, VocabSizeConfig
 from nmt.config.train import TrainConfig
 from nmt.config.translate import TranslateConfig

@@ -117,7 +117,8 @@ def _reason(error: ErrorDetails, path: Key, other: str) -> str:
         case "value_error":
             return str(context["error"])
     message = error["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a integer", "an integer")
-    return f"{_show(value)} ({kind(value)}) should be {message}{other}{_default_advice(value, loc)}"
+    advice = _number_advice(error) or _default_advice(value, loc)
+    return f"{_show(value)} ({kind(value)}) should be {message}{other}{advice}"
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -197,6 +198,20 @@ def _section_advice(error: ErrorDetails) -> str:
         if near := value_for(dotted((*path, tag)), value, allowed):
             return f"; did you mean {dotted((*path, tag))}: {near}?"
     return ""
+
+
+def _number_advice(error: ErrorDetails) -> str:
+    """For ``4,000``, ``4k``, ``30%`` or ``0,001``, the number as YAML has it."""
+    text, number = error.get("input"), ""
+    if not isinstance(text, str) or not error["type"].startswith(("int_", "float_")):
+        return ""
+    if scaled := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kKmM%])", text):
+        number = f"{float(scaled[1]) * {'k': 1e3, 'm': 1e6, '%': 0.01}[scaled[2].lower()]:.12g}"
+    elif re.fullmatch(r"[1-9][0-9]{0,2}([, '\u00a0\u202f][0-9]{3})+", text):
+        number = re.sub("[^0-9]", "", text)
+    elif re.fullmatch("[0-9]+,[0-9]+", text):
+        number = text.replace(",", ".")
+    return f"; write {number}" if number.isdecimal() or (number and error["type"].startswith("float_")) else ""
 
 
 def _default_advice(value: Any, loc: Location) -> str:

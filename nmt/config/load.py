@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,9 @@ def _read_mapping(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        wide = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        what = "is UTF-16" if wide else f"not UTF-8 text (byte {error.start})"
+        raise ConfigError(f"{path}: {what}; save it as UTF-8") from None
     raw, lines = _parse_given(text, str(path))
     if raw is None:
         raise ConfigError(f"{path}: is empty; start from a file in configs/")
@@ -174,6 +177,9 @@ def _nearest_config(path: Path) -> str:
     known = built_in_configs()
     if path.stem in known:
         return f"; nmt has a built-in one of that name: {path.stem}"
+    for candidate in (path.with_name(f"{path.name}.yaml"), path.with_name(f"{path.name}.yml")):
+        if candidate.is_file():
+            return f"; did you mean {candidate}?"
     here = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
     if near := difflib.get_close_matches(str(path), [*here, *known], 1):
         return f"; did you mean {near[0]}?"
@@ -256,6 +262,9 @@ def _parse_yaml(text: str, where: str) -> tuple[Any, dict[Key, int]]:
 
 def _parse_given(text: str, where: str) -> tuple[Any, dict[Key, int]]:
     """As :func:`_parse_yaml`, for text that a user wrote: every error is a ConfigError of one line."""
+    if odd := re.search(r"(?m)^ *([^\S \t\r\n])", text):
+        number = text.count("\n", 0, odd.start()) + 1
+        raise ConfigError(f"{where}:{number}: is indented with the space U+{ord(odd[1]):04X}; indent with plain spaces")
     try:
         return _parse_yaml(text, where)
     except yaml.MarkedYAMLError as error:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nmt.config.data import DataConfig, HoldoutSource, MixtureSource, Source, has_alignments, has_weights
+from nmt.config.data import DataConfig, MixtureSource
+from nmt.config.sources import HoldoutSource, Source, has_alignments, has_weights
 from nmt.data import splits
 from nmt.data.arrow import BLOCK, ArrowWriter, booleans, read_batches
 from nmt.data.cleaning import Cleaner, HeldHashes, Selection

@@ -8,7 +8,8 @@ from itertools import compress, islice
 
 import numpy as np
 
-from nmt.config.data import CleaningConfig, HoldoutSource
+from nmt.config.data import CleaningConfig
+from nmt.config.sources import HoldoutSource
 from nmt.data import splits
 from nmt.data.rules import PAIR_RULES, Side
 

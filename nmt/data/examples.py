@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nmt.config.data import DataConfig, as_tags
+from nmt.config.data import DataConfig
 from nmt.config.modifiers import Modifier, NoiseModifier, TagsModifier
+from nmt.config.sources import as_tags
 from nmt.data.arrow import releasing
 from nmt.data.corpus import Corpus, TextPart
 from nmt.data.encoded import Lengths, ParallelDataset

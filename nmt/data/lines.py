@@ -308,6 +308,7 @@ class _Lines:
         self.first = True
         self.rest = b""  # start of a line whose end has not been read
         self.warned = False
+        self.utf8 = False  # whether a line so far has a character of several bytes
 
     def begin(self, block: bytes, misnamed: str | None, document: bool = False, corpus: bool = True) -> bytes:
         """Check the first block, see :func:`nmt.data.formats.foreign`; return it without its byte order mark."""
@@ -358,6 +359,7 @@ class _Lines:
                     line,
                     self.command(CR_TO_LF, "lf"),
                 )
+        self.utf8 = self.utf8 or not text.isascii()
         lines = text.split("\n")
         self.number += len(lines)
         yield from lines
@@ -369,6 +371,7 @@ class _Lines:
             self.number += 1
             problem = self.problem(raw)
             if problem is None:
+                self.utf8 = self.utf8 or not raw.isascii()
                 yield raw.removesuffix(b"\r").decode()
             elif self.bad is None:
                 raise DataError(problem)
@@ -392,8 +395,10 @@ class _Lines:
 
     def _encoding(self, raw: bytes) -> str:
         """Advice for a line in another encoding, or with damaged characters."""
-        if any(char >= "\x80" for char in raw.decode(errors="ignore")):
-            return f"correct that line, or drop all such bytes: {self.command('iconv -c -f UTF-8 -t UTF-8', 'utf8')}"
+        if self.utf8 or any(char >= "\x80" for char in raw.decode(errors="ignore")):
+            before = "lines before it are UTF-8; " if self.utf8 else ""
+            drop = self.command("iconv -c -f UTF-8 -t UTF-8", "utf8")
+            return f"{before}correct that line, or drop all such bytes: {drop}"
         high = sum(byte >= 0x80 for byte in raw)
         letters = sum(byte < 0x80 and chr(byte).isalpha() for byte in raw)
         if high <= letters and not any(byte in b"\x81\x8d\x8f\x90\x9d" for byte in raw):

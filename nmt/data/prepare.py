@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
-from nmt.config.data import DataConfig, HoldoutSource, SourceSection, as_list, as_tags
+from nmt.config.data import DataConfig
+from nmt.config.sources import HoldoutSource, SourceSection, as_list, as_tags
 from nmt.data.build import build_corpus, read_set
 from nmt.data.corpus import Corpus
 from nmt.data.file_hashes import Entry, FileHashes, read_manifest

@@ -11,17 +11,9 @@ from typing import Any
 
 from nmt.config.base import Section
 from nmt.config.compare import digest
-from nmt.config.data import (
-    DataConfig,
-    HoldoutSource,
-    HubSource,
-    JsonlSource,
-    MixtureSource,
-    Source,
-    TextSource,
-    TsvSource,
-)
+from nmt.config.data import DataConfig, MixtureSource
 from nmt.config.experiment import FORMER_DEFAULTS
+from nmt.config.sources import HoldoutSource, HubSource, JsonlSource, Source, TextSource, TsvSource
 from nmt.data.file_hashes import Entry, is_file_entry
 
 # ------------------------------------------------------------------------------------------------------------ contents

@@ -209,9 +209,12 @@ _TAG = re.compile(  # an attribute has a value or is one of the flags: "a <b and
 
 
 def html_tag(sides: Sides, rule: config.HtmlTagRule) -> Mask:
-    return _either(
-        sides, lambda side: np.array(["<" in text and _TAG.search(text) is not None for text in side.texts], dtype=bool)
-    )
+    return _either(sides, lambda side: np.array([has_tag(text) for text in side.texts], dtype=bool))
+
+
+def has_tag(text: str) -> bool:
+    """Whether a text has a tag of HTML or of a translation file."""
+    return "<" in text and _TAG.search(text) is not None
 
 
 # -------------------------------------------------------------------------------------------------------------- content

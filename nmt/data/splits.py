@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from nmt.config.data import HoldoutSource
+from nmt.config.sources import HoldoutSource
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]

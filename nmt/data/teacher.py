@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nmt.config.compare import digest
-from nmt.config.data import DataConfig, as_tags
+from nmt.config.data import DataConfig
+from nmt.config.sources import as_tags
 from nmt.data.arrow import SMALL_FILE, releasing
 from nmt.data.batch import TopK
 from nmt.data.encoded import EncodedCorpus, ParallelDataset

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import recipes
-from nmt.config.data import DataConfig, HoldoutSource, MixtureSource, as_tags
+from nmt.config.data import DataConfig, MixtureSource
 from nmt.config.pretrained import Pretrained, find
 from nmt.config.recipes import Tuning
+from nmt.config.sources import HoldoutSource, as_tags
 from nmt.data.provenance import origins
 from nmt.evaluation.fidelity import NOTICED
 from nmt.run.directory import Run

@@ -17,9 +17,10 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nmt.advice import KINDS
-from nmt.config.data import KIND_NAMES, AutoSource, CleaningConfig, PlainSource, Source
+from nmt.config.data import CleaningConfig
 from nmt.config.load import validate_config
 from nmt.config.recipes import FEWEST
+from nmt.config.sources import KIND_NAMES, AutoSource, PlainSource, Source
 from nmt.data.sources import read_pairs, reader
 from nmt.data.sources.auto import KINDS as KIND_OF
 from nmt.data.sources.auto import files_of, kind_ending, resolve, tsv_columns
@@ -180,9 +181,17 @@ def advised(error: DataError, source: Any, languages: Languages) -> DataError:
     # Keys of its kind
     if not isinstance(error, SettingsError) or text or not own:
         return error
-    key = "on_bad_row: skip" if isinstance(error, BadRowError) else "KEY: VALUE"
+    key = "on_bad_row: skip" if isinstance(error, BadRowError) else _keys_named(str(error))
     what = "to skip such rows, write" if isinstance(error, BadRowError) else "write keys with"
     return SettingsError(f"{error}; {what} the data as '{{kind: {own}, path: {_quoted(source)}, {key}}}'")
+
+
+def _keys_named(message: str) -> str:
+    """The keys that a message names, with their values if it has them."""
+    if text := re.search(r"columns of text: (\d+), (\d+)\)", message):
+        header = ", header: true" if "header: true" in message else ""
+        return f"src_column: {text[1]}, tgt_column: {text[2]}{header}"
+    return "header: true" if "set header: true" in message else "KEY: VALUE"
 
 
 def _quoted(name: str) -> str:

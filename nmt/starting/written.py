@@ -37,11 +37,12 @@ def expectations(choice: Choice, device: str) -> list[str]:
     train, cost = choice.settings["train"], choice.measured.cost
     tokens = train["batch_tokens"] * train.get("accumulate", 1)
     epochs, busy = choice.steps / choice.epoch_updates, cost.share < BUSY
+    passes = _about(epochs) if epochs >= 10 else f"{epochs:.2g}"
     short = choice.steps < ENOUGH * train["max_steps"]
     limit = f"; the time allowed is {_minutes(train['max_minutes'])}" if not choice.is_cut_short else ""
     return [
         f"model    {cost.parameters / 1e6:.1f} million parameters",
-        f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {epochs:.2g} epochs",
+        f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {passes} epochs",
         f"time     {_minutes(choice.minutes)}, at {cost.step_seconds:.2g} s an update, with validations{limit}",
         f"memory   {cost.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
         *([f"short    these pairs are worth {train['max_steps']:,} updates; more time would help"] if short else []),

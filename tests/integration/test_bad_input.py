@@ -76,7 +76,7 @@ CONFIGS: list[tuple[bytes, str]] = [
     (b"a: &a [*a]\n", "c.yaml:1: nested too deeply; a configuration has few levels"),
     (b"a: *nowhere\n", "c.yaml:1: not valid YAML: found undefined alias 'nowhere'"),
     (b"[" * 100_000, "c.yaml: not valid YAML: nested too deeply"),
-    (BASE.replace(b"rnn", b"\xff"), f"c.yaml: not UTF-8 text (byte {BASE.index(b'rnn')})"),
+    (BASE.replace(b"rnn", b"\xff"), f"c.yaml: not UTF-8 text (byte {BASE.index(b'rnn')}); save it as UTF-8"),
     (BASE + b"\0", "c.yaml: not valid YAML: unacceptable character #x0000: special characters are not allowed in "
      f'"<unicode string>", position {len(BASE)}'),
     (BASE + b"seed: !!python/object/apply:os.system ['touch executed']\n",

@@ -156,6 +156,8 @@ ERRORS = [
     (["mine", *FILES], "--langs is missing: the codes of source and target language, such as --langs en-de"),
     (["mine", *FILES, "--langs", "en"], "--langs en: give two language codes, such as en-de, or pt-BR:en"),
     (["mine", *FILES, "--langs", "en-de-fr"], "--langs en-de-fr: give two language codes"),
+    (["mine", *FILES, "--langs", "quechua-Español"], "--langs quechua-Español: give the codes of the languages: qu-es"),
+    (["mine", *FILES, "--langs", "pt-BR:english"], "--langs pt-BR:english: give the codes of the languages: pt-BR:en"),
     (["mine", *FILES, "--langs", "en-en"], "--langs en-en: source and target are the same language; name two"),
     (["mine", *FILES, "--langs", "EN-en"], "--langs EN-en: source and target are the same language; name two"),
     (["mine", *FILES, "--langs", "zh-Hans-en"], "--langs zh-Hans-en: give two language codes, such as en-de, or"

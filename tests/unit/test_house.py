@@ -11,13 +11,13 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from nmt.cli.commands import translate
 from nmt.config.base import RESUMABLE, section_types
-from nmt.config.data import Source
 from nmt.config.encoders import EncoderConfig, TransformerStack
 from nmt.config.experiment import all_keys
 from nmt.config.model import ModelConfig, RNNConfig
 from nmt.config.presets import PRESETS
 from nmt.config.schedule import SCHEDULES, ScheduleConfig
 from nmt.config.search import ADDED, KEYS_OF, SearchConfig
+from nmt.config.sources import Source
 from nmt.config.terms import TermsConfig
 from nmt.config.train import OptimizerConfig, TrainConfig
 from nmt.config.translate import Kind

@@ -199,6 +199,7 @@ def _languages(text: str | None, data: Sequence[str]) -> Languages:
     Raises:
         ConfigError: they are missing, or not two.
     """
+    from nmt.config.languages import code_named, names_of
     from nmt.data.sources.language_pairs import language_of
     from nmt.starting.material import Languages
 
@@ -210,6 +211,10 @@ def _languages(text: str | None, data: Sequence[str]) -> Languages:
     codes_given = text.split(":" if ":" in text else "-")
     if len(codes_given) != 2 or not all(re.fullmatch(r"[A-Za-z][\w-]*", code) for code in codes_given):
         raise ConfigError(f"--langs {text}: give two language codes, such as en-de, or pt-BR:en with hyphens inside")
+    meant = [code if names_of(code) else code_named().get(code.lower(), code) for code in codes_given]
+    if meant != codes_given:
+        hint = ":".join(meant) if "-" in "".join(meant) else "-".join(meant)
+        raise ConfigError(f"--langs {text}: give the codes of the languages: {hint}")
     if codes_given[0].lower() == codes_given[1].lower():
         raise ConfigError(f"--langs {text}: source and target are the same language; name two")
     return Languages(*codes_given)

@@ -1,6 +1,6 @@
 """Sentence pairs from every kind of source.
 
-To add a kind, write its section, a subclass of :class:`~nmt.config.data.SourceSection`, in the configuration, and a
+To add a kind, write its section, a subclass of :class:`~nmt.config.sources.SourceSection`, in the configuration, and a
 module here that is named like the kind and has the functions of :class:`~nmt.data.sources.base.SourceKind`.
 """
 
@@ -10,7 +10,7 @@ import logging
 from importlib import import_module
 from typing import cast
 
-from nmt.config.data import HoldoutSource, Source
+from nmt.config.sources import HoldoutSource, Source
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.provenance import key_settings
 from nmt.data.sources.base import Pairs, Reading, SourceKind

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nmt.config.data import AutoSource, PlainSource, Source, as_list
+from nmt.config.sources import AutoSource, PlainSource, Source, as_list
 from nmt.data.file_hashes import Entry, FileHashes, is_file_entry
 from nmt.data.lines import cannot_open, filter_command
 from nmt.data.sources import reader

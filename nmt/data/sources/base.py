@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol, Self, TypeVar
 
-from nmt.config.data import DataConfig, Paths, as_list
+from nmt.config.data import DataConfig
+from nmt.config.sources import Paths, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import foreign
 from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, packed_by, read_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import chain, islice
 
-from nmt.config.data import CsvSource
+from nmt.config.sources import CsvSource
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, one_line, read_files
 from nmt.data.sources.csv_rows import csv_rows, find_separator
 from nmt.data.sources.table import SAMPLE, choose_columns, column_number, column_numbers, has_header

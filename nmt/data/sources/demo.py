@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from nmt.config.data import DemoSource
+from nmt.config.sources import DemoSource
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.provenance import key_settings
 from nmt.data.sources.base import Pairs, Reading

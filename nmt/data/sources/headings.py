@@ -5,31 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 
-# Names of languages, in English, in the language, and in German, French and Spanish, by codes of two and three letters.
-_NAMES = {
-    "en eng": "english englisch anglais inglés", "de deu ger": "german deutsch allemand alemán",
-    "fr fra fre": "french français französisch francés", "es spa": "spanish español spanisch espagnol",
-    "it ita": "italian italiano italienisch", "pt por": "portuguese português portugiesisch portugais portugués",
-    "nl nld dut": "dutch nederlands niederländisch néerlandais", "pl pol": "polish polski polnisch polonais polaco",
-    "cs ces cze": "czech čeština tschechisch tchèque checo", "ru rus": "russian русский russisch russe ruso",
-    "uk ukr": "ukrainian українська ukrainisch ukrainien ucraniano", "tr tur": "turkish türkçe türkisch turc turco",
-    "ar ara arb": "arabic العربية arabisch arabe árabe", "he heb": "hebrew עברית hebräisch hébreu hebreo",
-    "fa fas per pes": "persian فارسی persisch persan persa", "hi hin": "hindi हिन्दी",
-    "zh zho chi cmn": "chinese 中文 chinesisch chinois chino", "ja jpn": "japanese 日本語 japanisch japonais japonés",
-    "ko kor": "korean 한국어 koreanisch coréen coreano", "vi vie": "vietnamese", "th tha": "thai ไทย",
-    "id ind": "indonesian", "sv swe": "swedish svenska schwedisch suédois sueco",
-    "da dan": "danish dansk dänisch danois danés", "no nor nob nb": "norwegian norsk norwegisch",
-    "fi fin": "finnish suomi finnisch", "hu hun": "hungarian magyar ungarisch",
-    "ro ron rum": "romanian română rumänisch", "bg bul": "bulgarian български bulgarisch",
-    "el ell gre": "greek ελληνικά griechisch grec griego", "sr srp": "serbian serbisch", "hr hrv": "croatian kroatisch",
-    "sk slk slo": "slovak slowakisch", "sl slv": "slovenian slowenisch", "lt lit": "lithuanian",
-    "lv lav lvs": "latvian", "et est ekk": "estonian",
-}  # fmt: skip
-_ONE_LANGUAGE = {name for names in _NAMES.values() for name in names.split()}
-_LANGUAGES = "|".join(_ONE_LANGUAGE)
-_EQUAL = {code: codes.split() for codes in _NAMES for code in codes.split()}
-_SEPARATORS = re.compile(r"(?:(?![\u0900-\u0903\u093a-\u094f])[\W\d_])+")  # not the vowel signs of Devanagari
+from nmt.config.languages import code_named, codes_of, includes, names_of
+
 # Names of columns of parallel text: whole cells (TITLES), and the words of longer names (_WORD).
 _SIDES = (
     {"source", "src", "input", "original", "quelle", "quelltext", "ausgangstext", "origen", "fuente"},
@@ -38,24 +17,23 @@ _SIDES = (
         *["ziel", "zieltext", "übersetzung", "cible", "traduction", "traducción", "destino"],
     },
 )
-TITLES = {
-    *["source", "src", "target", "tgt", "trg", "input", "output", "original", "translation", "reference"],
-    *_ONE_LANGUAGE,
-}
+TITLES = {"source", "src", "target", "tgt", "trg", "input", "output", "original", "translation", "reference"}
 _VARIANTS = {"simplified", "traditional", "us", "uk", "american", "british", "brazil", "brazilian", "european"}
+LONGEST = 4  # words of the name of a language
 _WORD = re.compile(
     "source|src|target|tgt|trg|text|sentences?|segment|string|original|translat(ion|ed)|reference|ref|input|output|lang|"
-    f"language|satz|sätze|phrase|frase|{'|'.join(sorted(_SIDES[0] | _SIDES[1]))}|{_LANGUAGES}"
+    f"language|satz|sätze|phrase|frase|{'|'.join(sorted(_SIDES[0] | _SIDES[1]))}"
 )
 
 
 def are_names(cells: Sequence[str], languages: tuple[str, str]) -> bool:
     """Whether the cells are names of different columns as a whole: ``source``, ``en``, ``src_text``."""
-    codes = {code for language in languages for code in _codes(language)}
+    codes = {code for language in languages for code in codes_of(language)}
     names = list(map(_plain, cells))
     return len(set(names)) > 1 and all(
         name in codes
         or name in TITLES
+        or " ".join(_words(name)) in _languages()
         or ("_" in name and all(word in codes or _WORD.fullmatch(word) for word in name.split("_")))
         for name in names
     )
@@ -64,15 +42,23 @@ def are_names(cells: Sequence[str], languages: tuple[str, str]) -> bool:
 def like_names(cells: Sequence[str], languages: tuple[str, str]) -> bool:
     """Whether the cells may be names of columns: of both languages, or different ones of words as ``Sentence 2``."""
     codes = {part for language in languages for part in re.split(r"[\W_]+", language.lower())}
-    words = [[word for word in _SEPARATORS.split(_plain(cell)) if word] for cell in cells]
+    known = codes | _languages()
     return (
         are_names(cells, languages)
         or None not in columns(cells, languages)
         or (
             len(set(map(_plain, cells))) > 1
-            and all(parts and all(word in codes or _WORD.fullmatch(word) for word in parts) for parts in words)
+            and all(
+                parts and all(_WORD.fullmatch(part) or part in known for part in parts) for parts in map(_parts, cells)
+            )
         )
     )
+
+
+def names_one_language(cells: Sequence[str], languages: tuple[str, str]) -> bool:
+    """Whether one of two cells is the name of its language, and the other may be one: ``Mixteco | Español``."""
+    named = [_by_language(cell, languages) == {side} for side, cell in enumerate(cells)]
+    return any(named) and all(len(_words(cell)) in (1, 2, 3) for cell in cells) and len(set(map(_plain, cells))) > 1
 
 
 def columns(names: Sequence[str], languages: tuple[str, str]) -> tuple[str | None, str | None]:
@@ -103,41 +89,56 @@ def _plain(name: str) -> str:
 
 def _by_code(name: str, languages: tuple[str, str]) -> set[int]:
     equal = {side for side, language in enumerate(languages) if _plain(name) == language.lower()}
-    return equal or {side for side, language in enumerate(languages) if _plain(name) in _codes(language)}
-
-
-def _codes(language: str) -> list[str]:
-    """The codes that are equal to one: ``deu`` and ``ger`` to ``de``."""
-    return _EQUAL.get(language.lower(), [language.lower()])
+    return equal or {side for side, language in enumerate(languages) if _plain(name) in codes_of(language)}
 
 
 def _by_region(name: str, languages: tuple[str, str]) -> set[int]:
-    """The sides whose code begins with the name, or the name with the code, as ``en-US`` does with ``en``."""
+    """The sides whose language includes that of the code, or the other way round, as ``en-US`` and ``en``."""
     code = _plain(name).replace("_", "-")
-    codes = [language.lower().replace("_", "-") for language in languages]
     if not re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]{2,8})*", code):
         return set()
-    return {side for side, own in enumerate(codes) if code.startswith(f"{own}-") or own.startswith(f"{code}-")}
+    return {side for side, own in enumerate(languages) if includes(own, code) or includes(code, own)}
 
 
 def _by_language(name: str, languages: tuple[str, str]) -> set[int]:
-    words = _words(name, languages)
-    codes = [re.split("[-_]", language.lower())[0] for language in languages]
-    known = [
-        {language.lower(), *_NAMES.get(" ".join(_codes(code)), "").split()}
-        for language, code in zip(languages, codes, strict=True)
-    ]
-    return {side for side, own in enumerate(known) if own & set(words)}
+    parts = _column_parts(name, languages)
+    known = [{language.lower(), *map(_joined, names_of(language))} for language in languages]
+    return {side for side, own in enumerate(known) if own & set(parts)}
 
 
 def _by_word(name: str, languages: tuple[str, str]) -> set[int]:
-    words = _words(name, languages)
-    return {side for side, own in enumerate(_SIDES) if own & set(words)}
+    parts = _column_parts(name, languages)
+    return {side for side, own in enumerate(_SIDES) if own & set(parts)}
 
 
-def _words(name: str, languages: tuple[str, str]) -> list[str]:
-    """The words of a name, if all are from names of columns; otherwise none, as for ``Source URL``."""
-    codes = {language.lower() for language in languages}
-    words = [word for word in _SEPARATORS.split(_plain(name)) if word]
-    known = codes | TITLES | _VARIANTS
-    return words if all(word in known or _WORD.fullmatch(word) for word in words) else []
+def _column_parts(name: str, languages: tuple[str, str]) -> list[str]:
+    """The parts of a name, if all are from names of columns; otherwise none, as for ``Source URL``."""
+    parts = _parts(name)
+    known = {language.lower() for language in languages} | TITLES | _VARIANTS | _languages()
+    return parts if all(_WORD.fullmatch(part) or part in known for part in parts) else []
+
+
+def _parts(name: str) -> list[str]:
+    """The words of a name, those of the name of a language together: ``Haitian Creole text`` has two parts."""
+    words, found = _words(name), list[str]()
+    while words:
+        most = min(len(words), LONGEST)
+        length = next((n for n in range(most, 1, -1) if " ".join(words[:n]) in _languages()), 1)
+        found.append(" ".join(words[:length]))
+        words = words[length:]
+    return found
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name: sequences of letters with their combining marks."""
+    return "".join(char if unicodedata.category(char)[0] in "LM" else " " for char in _plain(name)).split()
+
+
+def _joined(name: str) -> str:
+    return " ".join(_words(name))
+
+
+@cache
+def _languages() -> set[str]:
+    """Names of all languages, as the parts of a name have them."""
+    return set(map(_joined, code_named()))

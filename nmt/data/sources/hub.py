@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from nmt.config.data import HubSource
+from nmt.config.sources import HubSource
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.lines import check_unpacked_size, open_text, read_lines
 from nmt.data.provenance import key_settings

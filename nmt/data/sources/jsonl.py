@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from nmt.config.data import JsonlSource
+from nmt.config.sources import JsonlSource
 from nmt.data.lines import UNREADABLE
 from nmt.data.sources.base import (
     BadRows,

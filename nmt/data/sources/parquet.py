@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from nmt.config.data import ParquetSource
+from nmt.config.sources import ParquetSource
 from nmt.data.formats import LOOKED_AT
 from nmt.data.sources.arrow_columns import cells, choose_columns, find_column, table_pairs
 from nmt.data.sources.base import (

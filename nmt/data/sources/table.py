@@ -7,15 +7,16 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from nmt.config.data import Table
+from nmt.config.sources import Table
 from nmt.data.sources.base import Reading
-from nmt.data.sources.headings import are_names, like_names
+from nmt.data.sources.headings import are_names, like_names, names_one_language
 from nmt.data.sources.headings import columns as columns_named
 from nmt.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
 
 SAMPLE = 20  # rows at the start of a table that tell whether it has a header
+TITLES = 2  # rows above a column of numbers that are titles
 _NUMBER = re.compile(r"\s*[-+]?[0-9.,]*[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?%?\s*")
 _MISSING = {"n/a", "na", "nan", "none", "null", "nil", "inf", "unknown", "missing"}
 Columns = tuple[int | str, int | str]
@@ -164,11 +165,13 @@ def _check_numbers(
     text = [place for place, is_text in enumerate(worded) if is_text]
     for place in numbers:
         filled = [cell for cell in columns[place] if cell.strip()] if place < len(columns) else []
-        if set(text) - {*numbers} and all(map(_NUMBER.fullmatch, filled)):
+        numbered = sum(bool(_NUMBER.fullmatch(cell)) for cell in filled)
+        if set(text) - {*numbers} and numbered >= max(len(filled) - TITLES, len(filled) / 2):
             found = "contains numbers, not sentences" if filled else "is empty"
+            titled = " and header: true, if the first row is a header" if numbered < len(filled) else ""
             raise SettingsError(
                 f"{where}: column {place} {found}; set src_column and tgt_column, counted from 0 "
-                f"(columns of text: {', '.join(map(str, text))})"
+                f"(columns of text: {', '.join(map(str, text))}){titled}"
             )
 
 
@@ -191,7 +194,7 @@ def _check_header(
             break
         above_numbers += 1
     named = ", ".join(cell[:40] for cell in rows[0])
-    if are_names(cells, languages) or above_numbers > 1:
+    if are_names(cells, languages) or names_one_language(cells, languages) or above_numbers > 1:
         raise SettingsError(
             f"{where}: looks like a header ({named}); set header: true to skip it, or header: false if it is a "
             "pair of sentences"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from nmt.config.data import TextSource, as_list
+from nmt.config.languages import code_named
+from nmt.config.sources import TextSource, as_list
 from nmt.data.file_hashes import Entry, FileHashes
 from nmt.data.formats import not_sentences
 from nmt.data.lines import UNREADABLE
@@ -129,7 +130,7 @@ def _checked(side: Side, reading: Reading) -> Iterator[str]:
     """
     path, lines = side.name, side.lines
     first = list(islice(lines, SAMPLE))
-    if problem := not_sentences(path, first, {*TITLES, *map(str.lower, reading.languages)}):
+    if problem := not_sentences(path, first, {*TITLES, *code_named(), *map(str.lower, reading.languages)}):
         if not reading.lenient:
             raise DataError(f"{path}: {problem}")
         log.warning("warning: %s: %s", path, problem)

@@ -11,11 +11,13 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from html import unescape
 from typing import IO, Any
 from xml.parsers import expat
 
-from nmt.config.data import TmxSource
+from nmt.config.languages import are_equal, includes
+from nmt.config.sources import TmxSource
 from nmt.data.formats import foreign
 from nmt.data.lines import BOM, MAX_LINE, filter_command, read_blocks
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, first_file, open_file, read_files
@@ -36,6 +38,7 @@ _JUNK, _DECLARATION, _ENCODING = (
     )
 )
 _FROM_DECLARATION = "sed '/<?xml/,$!d'"
+_OTHER = 3  # the distance of another language
 _WHITE = str.maketrans("\t\r\n", "   ")
 
 
@@ -82,12 +85,12 @@ class _Units:
         self.count = self.lacking = self.fed = self.depth = 0
         self.found: list[tuple[str, str]] = []
         self.last = b""  # the block that is parsed
-        # The unit, its variants of each wanted language (whether the code is equal, text), and the current variant.
-        self.unit: tuple[list[tuple[bool, str]], list[tuple[bool, str]]] | None = None
+        # The unit, its variants of each wanted language (see _distance, and the text), and the current variant.
+        self.unit: tuple[list[tuple[int, str]], list[tuple[int, str]]] | None = None
         self.line = 0
         self.problem: str | None = None
         self.codes: set[str] = set()
-        self.variant: list[tuple[int, bool]] | None = None  # the sides it belongs to, and whether the code is equal
+        self.variant: list[tuple[int, int]] | None = None  # the sides it belongs to, each with the distance
         self.segment: list[str] | None = None
         self.length = self.dropped = 0
         parser = expat.ParserCreate()
@@ -153,21 +156,17 @@ class _Units:
         elif tag == "seg" and self.variant:
             self.segment = []
 
-    def _sides(self, code: str | None) -> list[tuple[int, bool]]:
-        """The sides of a pair that a variant belongs to, each with whether its code is that of the language."""
+    def _sides(self, code: str | None) -> list[tuple[int, int]]:
+        """The sides of a pair that a variant belongs to, each with the distance of its code (see :func:`_distance`)."""
         if not code:
             self.problem = self.problem or "has a variant without a language (xml:lang); add it"
             return []
         code = code.strip()[:40]
         if code in self.languages or len(self.languages) < MAX_LANGUAGES:
             self.codes.add(code)
-        plain = _code(code)
-        found = [
-            (side, plain == wanted)
-            for side, wanted in enumerate(self.wanted)
-            if plain == wanted or plain.startswith(f"{wanted}-")
-        ]
-        return [(side, equal) for side, equal in found if equal] or found
+        found = [(side, _distance(code, wanted)) for side, wanted in enumerate(self.wanted)]
+        nearest = min(distance for _, distance in found)
+        return [(side, distance) for side, distance in found if distance == nearest < _OTHER]
 
     def _text(self, text: str) -> None:
         if self.segment is None or self.dropped:
@@ -186,8 +185,8 @@ class _Units:
             self.dropped -= 1
         elif tag == "seg" and self.segment is not None and self.variant and self.unit is not None:
             text = _collapsed("".join(self.segment))
-            for side, equal in self.variant:
-                self.unit[side].append((equal, text))
+            for side, distance in self.variant:
+                self.unit[side].append((distance, text))
             if max(map(len, self.unit)) > MAX_VARIANTS:
                 self.problem = f"has more than {MAX_VARIANTS} variants in one language; split it"
                 self.unit = [], []
@@ -198,7 +197,7 @@ class _Units:
             self._finish(*self.unit)
             self.unit = None
 
-    def _finish(self, *sides: list[tuple[bool, str]]) -> None:
+    def _finish(self, *sides: list[tuple[int, str]]) -> None:
         """Take the pairs of a unit that is complete."""
         self.count += 1
         for code in self.codes:
@@ -207,7 +206,8 @@ class _Units:
             self.bad(f"{self.name}:{self.line}: {self.problem}")
             return
         # Variants with the code of the language itself come before those of its regions.
-        src, tgt = ([text for equal, text in side if equal] or [text for _, text in side] for side in sides)
+        nearest = [min((distance for distance, _ in side), default=_OTHER) for side in sides]
+        src, tgt = ([t for distance, t in side if distance == best] for side, best in zip(sides, nearest, strict=True))
         if not src or not tgt:
             self.lacking += 1
         self.found += dict.fromkeys((one, other) for one in src for other in tgt)
@@ -304,6 +304,18 @@ def _collapsed(text: str) -> str:
     """A text with a single space for each sequence of XML's white space, and none at its ends."""
     text = text.translate(_WHITE) if "\n" in text or "\t" in text or "\r" in text else text
     return (re.sub("  +", " ", text) if "  " in text else text).strip(" ")
+
+
+@cache
+def _distance(code: str, wanted: str) -> int:
+    """How far the code of a variant is from that of a language.
+
+    0: the same; 1: an equal code; 2: a variety, such as ``en-US`` for ``en`` and ``zh-CN`` for ``zh-Hans``; 3: another.
+    """
+    plain = _code(code)
+    if plain == wanted or are_equal(plain, wanted):
+        return int(plain != wanted)
+    return 2 if plain.startswith(f"{wanted}-") or includes(wanted, plain) else _OTHER
 
 
 def _code(language: str) -> str:

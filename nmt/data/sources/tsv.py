@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from nmt.config.data import TsvSource
+from nmt.config.sources import TsvSource
 from nmt.data.lines import UNREADABLE
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, read_files
 from nmt.data.sources.table import SAMPLE, column_number, column_numbers, has_header

@@ -12,7 +12,7 @@ from typing import Any
 from xml.parsers import expat
 
 from nmt.advice import install
-from nmt.config.data import XlsxSource
+from nmt.config.sources import XlsxSource
 from nmt.data.lines import DAMAGE
 from nmt.data.sources.archives import open_member, open_zip
 from nmt.data.sources.base import (

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from nmt.config.data import ZipSource
+from nmt.config.sources import ZipSource
 from nmt.data.lines import read_lines
 from nmt.data.sources import text, tmx
 from nmt.data.sources.archives import open_member, open_zip

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from nmt.checks import near
-from nmt.checks.near import ALIKE, GRAM, SHORTEST, HeldOut, Index, normal
+from nmt.checks.near import ALIKE, HeldOut, Index, normal
 
 WORDS = [
     "a",
@@ -50,8 +50,11 @@ def edited(texts, count, seed):
 
 
 def grams(text):
+    """n-grams of 5 characters, or of 2 where most characters are Chinese; such a character counts as 3 of 25."""
     text = normal(text)
-    return {text[i : i + GRAM] for i in range(len(text) - GRAM + 1)} if len(text) >= SHORTEST else set()
+    wide = sum("\u4e00" <= char <= "\u9fff" for char in text)
+    size = 2 if wide > len(text) / 2 else 5
+    return {text[i : i + size] for i in range(len(text) - size + 1)} if len(text) + 2 * wide >= 25 else set()
 
 
 def alike(texts, held):
@@ -102,3 +105,15 @@ def test_sides_and_repeated_pairs():
     assert valid.alone(1).keys() == {3}
     assert held.alike["test.x"].both.keys() == {0}
     assert held.alike["test.x"].alone(0) == {}
+
+
+def test_short_chinese_sentences_are_compared():
+    rng = random.Random(1)
+    held = [
+        "".join(rng.choices("我你他们在学校图书馆看新的中文书和报纸今天明天下午", k=rng.randint(6, 24)))
+        for _ in range(200)
+    ]
+    texts = [text[:-1] + rng.choice("书吗") for text in held] + [f"{text}。" for text in held]
+    found = set(Index(held).find(texts))
+    assert found == alike(texts, held)
+    assert sum(len(held[j]) < 25 for _, j in found) > 200

@@ -7,7 +7,7 @@ import pytest
 from nmt.checks.data import apply
 from nmt.checks.near import HeldOut
 from nmt.checks.part import Part
-from nmt.checks.rules import Data
+from nmt.checks.rules import RULES, Data
 from nmt.config.load import load_config
 from nmt.data.sources import read_pairs
 from nmt.data.sources.base import Reading
@@ -167,6 +167,21 @@ def test_text_that_was_encoded_twice_is_found(corpus):
     train, valid = corpus
     broken = [(src, tgt.encode().decode("cp1252", "replace")) for src, tgt in train]
     assert "encoding" in found(broken, valid)
+
+
+@pytest.mark.parametrize("form", ["<p>{}</p>", "{} &amp; more", "<bpt i='1'/>{}", "It&#39;s {}"])
+def test_markup_is_found(form):
+    pairs = [(f"A sentence, {n}.", f"Ein Satz, {n}.") for n in range(1000)]
+    marked = [(form.format(src), tgt) if n % 20 == 0 else (src, tgt) for n, (src, tgt) in enumerate(pairs)]
+    plain = [(f"{src} a < b && c > d", f"{tgt} R&D; x<y") for src, tgt in pairs]
+    found = [
+        [
+            (each.level, each.text)
+            for each in RULES["markup"](Data({"train": Part("train", 1).read(part)}, {}, ("en", "de"), 1))
+        ]
+        for part in (marked, plain)
+    ]
+    assert found == [[("warning", "train: 50 (5%) pairs have HTML tags, or characters such as &amp;")], []]
 
 
 def test_untranslated_targets_are_found(corpus):

@@ -26,7 +26,11 @@ FILES = [
     ("[" * 5000, "c.yaml: not valid YAML: nested too deeply"),
     ("data: !!python/object/apply:os.system [ls]", "c.yaml:1: not valid YAML: could not determine a constructor "
      "for the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
-    (b"seed: \xff", "c.yaml: not UTF-8 text (byte 6)"),
+    (b"seed: \xff", "c.yaml: not UTF-8 text (byte 6); save it as UTF-8"),
+    ("seed: 1".encode("utf-16"), "c.yaml: is UTF-16; save it as UTF-8"),
+    ("data:\n\u00a0\u00a0src_lang: en", "c.yaml:2: is indented with the space U+00A0; indent with plain spaces"),
+    ("data:\n  src_lang: en\n \u3000tgt_lang: de",
+     "c.yaml:3: is indented with the space U+3000; indent with plain spaces"),
 ]  # fmt: skip
 
 
@@ -134,3 +138,13 @@ def test_a_configuration_that_does_not_exist(tmp_path, monkeypatch, given, messa
     with pytest.raises(ConfigError) as error:
         load_config(given)
     assert str(error.value).startswith(message)
+
+
+def test_the_name_of_a_configuration_without_its_ending(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for given, found in (("mine", "mine.yaml"), ("sub/other", "sub/other.yml")):
+        (tmp_path / found).write_text(BASE)
+        with pytest.raises(ConfigError) as error:
+            load_config(given)
+        assert str(error.value) == f"{given}: no such configuration file; did you mean {found}?"

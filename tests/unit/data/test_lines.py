@@ -289,3 +289,16 @@ def test_sentences_that_begin_oddly_are_read_whatever_the_name(here: Path, name:
 def test_text_that_begins_like_another_format(here: Path, start: str) -> None:
     (here / "a").write_text(f"{start}\nx\n")
     assert pairs(kind="text", src="a", tgt="a") == [(start, start), ("x", "x")]
+
+
+@pytest.mark.parametrize("good", [b"caf\xc3\xa9\n", b"caf\xc3\xa9\n" + 100_000 * b"coffee\n"])
+def test_one_line_in_another_encoding_is_not_an_encoding_of_the_file(good: bytes) -> None:
+    """Converting the whole file from Windows-1252 would encode its good lines twice."""
+    with pytest.raises(DataError) as error:
+        list(read_lines(io.BytesIO(good + b"caf\xe9 au lait\n"), "a"))
+    said = str(error.value)
+    assert said.startswith(
+        f"a:{good.count(10) + 1}: not valid UTF-8 (byte 0xe9 at column 4); lines before it are UTF-8; "
+    )
+    assert "correct that line" in said
+    assert "1252" not in said

@@ -11,7 +11,7 @@ from array import array
 import numpy as np
 import pytest
 
-from nmt.config.data import HoldoutSource
+from nmt.config.sources import HoldoutSource
 from nmt.data import splits
 
 # Articles 1, 3, 4, 5, 6 and 9 of the Universal Declaration of Human Rights (United Nations).

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from nmt.config.compare import config_diff, flatten
-from nmt.config.data import KIND_NAMES, DataConfig
+from nmt.config.data import DataConfig
 from nmt.config.experiment import Config, json_schema
+from nmt.config.sources import KIND_NAMES
 from nmt.data.corpus import Corpus
 from nmt.data.prepare import prepare_corpus
 from tests.unit.data.corpora import MANY, config, message, pairs

@@ -198,6 +198,36 @@ def test_tmx_of_a_language_and_its_region(here: Path) -> None:
     assert pairs_of({"kind": "tmx", "path": "a.tmx"}, "pt_br", "pt") == [("ônibus", "autocarro")]
 
 
+@pytest.mark.parametrize(
+    ("codes", "languages", "expected"),
+    [
+        (("zh-CN", "en-US"), ("zh-Hans", "en"), True),
+        (("zh-TW", "en-US"), ("zh-Hans", "en"), False),
+        (("zh-HK", "en"), ("zh-Hant", "en"), True),
+        (("bod", "eng"), ("bo", "en"), True),
+        (("tib", "en-GB"), ("bo-IN", "eng_Latn"), False),  # Tibetan without a region is that of China
+        (("sr-ME", "en"), ("sr-Latn", "en"), True),
+        (("sr", "en"), ("sr-Latn", "en"), False),
+        (("que", "spa"), ("qu", "es"), True),
+    ],
+)
+def test_tmx_codes_that_mean_the_language(
+    here: Path, codes: tuple[str, str], languages: tuple[str, str], expected: bool
+) -> None:
+    write("a.tmx", START + unit((codes[0], "a"), (codes[1], "b")) + END)
+    if expected:
+        assert pairs_of({"kind": "tmx", "path": "a.tmx"}, *languages) == [("a", "b")]
+    else:
+        with pytest.raises(DataError, match="no unit has both"):
+            pairs_of({"kind": "tmx", "path": "a.tmx"}, *languages)
+
+
+def test_tmx_prefers_the_nearest_code(here: Path) -> None:
+    write("a.tmx", START + unit(("zh-CN", "c"), ("zh", "b"), ("zh-Hans", "a"), ("en", "x")) + END)
+    assert pairs_of({"kind": "tmx", "path": "a.tmx"}, "zh-Hans", "en") == [("a", "x")]
+    assert pairs_of({"kind": "tmx", "path": "a.tmx"}, "zh-CN", "en") == [("c", "x")]
+
+
 def test_tmx_in_an_encoding_that_has_to_be_converted(here: Path) -> None:
     text = START.replace('"1.0"', '"1.0" encoding="Shift_JIS"') + unit(("en", "cat"), ("de", "猫")) + END
     write("a b.tmx", text.encode("shift_jis"))

@@ -44,6 +44,14 @@ EXPECTED = [(en, de) for _, en, de in ROWS]
         (["English", "German"], ("eng_Latn", "deu_Latn"), ("English", "German")),
         (["English (US)", "Chinese (Simplified)"], ("en", "zh-Hans"), ("English (US)", "Chinese (Simplified)")),
         (["Espan\u0303ol", "हिन्दी"], ("es", "hi"), ("Espan\u0303ol", "हिन्दी")),
+        (["Nº", "Runasimi", "Castellano", "Notas"], ("quz", "es"), ("Runasimi", "Castellano")),
+        (["Dholuo", "English"], ("luo", "en"), ("Dholuo", "English")),
+        (["Haitian Creole (text)", "Français"], ("ht", "fr"), ("Haitian Creole (text)", "Français")),
+        (["བོད་སྐད་", "English"], ("bo", "en"), ("བོད་སྐད་", "English")),
+        (["Kiswahili", "isiZulu"], ("swh", "zul"), ("Kiswahili", "isiZulu")),
+        (["zh-CN", "en"], ("zh-Hans", "en"), ("zh-CN", "en")),
+        (["zh-TW", "en"], ("zh-Hans", "en"), (None, "en")),
+        (["K'iche'", "Español"], ("quc", "es"), ("K'iche'", "Español")),
     ],
 )
 def test_columns(names: list[str], languages: tuple[str, str], found: tuple[str | None, str | None]) -> None:

@@ -181,6 +181,30 @@ def test_an_empty_column_beside_text_is_refused(here: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "above", [[("Nº", "Kara", "Taru", "By")], [("Our words", "", "", ""), ("Nº", "Kara", "Taru", "By")]]
+)
+def test_numbers_below_headings_of_no_known_language(here: Path, above: list[tuple[str, ...]]) -> None:
+    rows = [*above, *((str(n), f"word {n}", f"other {n}", "") for n in range(1, 9))]
+    (here / "a.csv").write_text("".join(";".join(row) + "\n" for row in rows))
+    said = "a.csv:1: column 0 contains numbers, not sentences; set src_column and tgt_column, counted from 0 "
+    assert message(kind="csv", path="a.csv") == (
+        f"{said}(columns of text: 1, 2) and header: true, if the first row is a header"
+    )
+
+
+@pytest.mark.parametrize(("first", "is_header"), [
+    ("Kara\tGerman", True), ("English\tKara text", True), ("German\tKara", False), ("Kara\tTaru", False),
+    ("She likes to speak English.\tDeutsch", False),
+])  # fmt: skip
+def test_the_name_of_one_language_in_the_first_row(here: Path, first: str, is_header: bool) -> None:
+    (here / "a").write_text(f"{first}\neins zwei\tone two\ndrei\tthree\n")
+    if is_header:
+        assert message(kind="tsv", path="a").startswith(f"a:1: looks like a header ({first.replace(chr(9), ', ')}); ")
+    else:
+        assert pairs(kind="tsv", path="a")[0] == tuple(first.split("\t"))
+
+
 def test_a_header_below_a_title_is_refused(here: Path) -> None:
     said = "; delete the rows above it, or set header: false if it is a pair of sentences"
     (here / "a.csv").write_text("Glossary,2024\n,\nEnglish,German\none,eins\n")
