@@ -17,8 +17,9 @@ from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
+from nmt.interop import expressible
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, check_search, missing
+from nmt.interop.targets import Exported, Target, Translated, missing
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 from nmt.translation import ctranslate2_cache
@@ -72,8 +73,9 @@ class Argos:
     own_search = False
 
     def check(self, run: Run, config: Config) -> None:
-        check_search(run.path, "Argos Translate", config.search)
-        ctranslate2_cache.check_expressible(run, config, "export --to onnx")
+        if what := expressible.ctranslate2(config):
+            expressible.refuse(run.path, "CTranslate2", what, config)
+        expressible.check_search(run.path, "Argos Translate", config.search)
         tokenizer = Tokenizer.load(run.tokenizer)
         pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
         if pieces != tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)):

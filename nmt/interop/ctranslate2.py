@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
+from nmt.interop import expressible
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Translated, check_search
+from nmt.interop.targets import Translated
 from nmt.run.directory import Run
 from nmt.runtime.ranks import ALONE
 from nmt.translation import ctranslate2_cache
@@ -79,8 +80,9 @@ class CTranslate2:
     own_search = True
 
     def check(self, run: Run, config: Config) -> None:
-        check_search(run.path, "CTranslate2", config.search)
-        ctranslate2_cache.check_expressible(run, config, "export --to onnx")
+        if what := expressible.ctranslate2(config):
+            expressible.refuse(run.path, "CTranslate2", what, config)
+        expressible.check_search(run.path, "CTranslate2", config.search)
         import_ctranslate2()
 
     def versions(self) -> dict[str, str]:

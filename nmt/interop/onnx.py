@@ -22,8 +22,9 @@ from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
+from nmt.interop import expressible
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, check_search, missing
+from nmt.interop.targets import Exported, Target, Translated, missing
 from nmt.models.rnn import RNN
 from nmt.models.transformer import Transformer
 from nmt.run.directory import Run
@@ -69,16 +70,14 @@ class Onnx:
     own_search = True
 
     def check(self, run: Run, config: Config) -> None:
+        if what := expressible.onnx(config):
+            expressible.refuse(run.path, "the export to ONNX", what, config)
+        expressible.check_search(run.path, "translate.py", config.search)
         if lacking := [name for name in _WRITERS if find_spec(name) is None]:
             raise ExportError(
                 f"{' and '.join(lacking)}: not installed, and needed to write ONNX; "
                 f"{shlex.quote(sys.executable)} -m pip install 'nmt-trainer[onnx]'"
             )
-        check_search(run.path, "translate.py", config.search)
-        stacks = {"model": config.model, "model.encoder": config.model.encoder}
-        for name, section in stacks.items():
-            if (window := getattr(section, "attention_window", None)) is not None:
-                raise ExportError(f"{run.path}: the export to ONNX cannot express {name}.attention_window: {window}")
 
     def versions(self) -> dict[str, str]:
         import torch

@@ -11,15 +11,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from nmt.errors import ExportError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from nmt.config.experiment import Config
     from nmt.config.limits import ResolvedSearch
-    from nmt.config.search import SearchConfig
     from nmt.interop.parity import Lines
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
@@ -31,22 +28,6 @@ def missing(package: str) -> str | None:
     if find_spec(package) is not None:
         return None
     return f"{package} is not installed; {shlex.quote(sys.executable)} -m pip install {package}, export again"
-
-
-def check_search(path: Path, program: str, search: SearchConfig) -> None:
-    """
-    Raises:
-        ExportError: the search has settings that the program lacks; every one is named.
-    """
-    from nmt.config.search import ADDED
-
-    if special := search.special():
-        settings = ", ".join(f"search.{key}: {value}" for key, value in special.items())
-        others = " ".join(f"{key}={str(ADDED[key]).lower()}" for key in special)
-        raise ExportError(
-            f"{path}: {program} cannot search as the run does ({settings}); export with another search: --search "
-            f"{others}"
-        )
 
 
 class Listed(NamedTuple):
