@@ -71,6 +71,7 @@ class Argos:
 
     own_limits = False
     own_search = False
+    tags: str | None = ""
 
     def check(self, run: Run, config: Config) -> None:
         if what := expressible.ctranslate2(config):

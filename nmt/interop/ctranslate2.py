@@ -49,9 +49,9 @@ def score(found):  # log-probability / {penalty}
     return score / {penalty}
 
 
-def translate(lines):
+def translate(lines, tags=()):  # {tags}
     results = translator.translate_batch(
-        [pieces[:{max_source}] for pieces in source.encode(lines, out_type=str)],
+        [[*tags, *pieces[:{max_source}]] if pieces else [] for pieces in source.encode(lines, out_type=str)],
         batch_type="tokens",
         max_batch_size=2048,
         beam_size={beam_size},
@@ -78,6 +78,7 @@ class CTranslate2:
 
     own_limits = True
     own_search = True
+    tags: str | None = None
 
     def check(self, run: Run, config: Config) -> None:
         if what := expressible.ctranslate2(config):
@@ -130,6 +131,9 @@ class CTranslate2:
             beam_size=search.beam_size,
             pad=pad,
             bos=bos,
+            tags=f"tags before each source, of: {' '.join(tokenizer.tags)}"
+            if tokenizer.tags
+            else "the model has no tags",
         )
 
 

@@ -78,7 +78,7 @@ def refuse(path: Path, program: str, what: str, config: Config) -> NoReturn:
         ExportError: it names the targets that can express the model.
     """
     found = [name for name, why in (("onnx", onnx), ("ctranslate2", ctranslate2)) if why(config) is None]
-    advice = f"export --to {' or '.join(found)}" if found else "no target can express it: use nmt serve"
+    advice = f"export --to {' or '.join(found)}" if found else "use nmt serve"
     if isinstance(config.model, TransformerConfig) and config.model.encoder is None:
         advice = f"train a run with model.preset: marian, which every target can express, or {advice}"
     raise ExportError(f"{path}: {program} {what}; {advice}")

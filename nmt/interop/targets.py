@@ -91,10 +91,12 @@ class Target(Protocol):
     Attributes:
         own_search: whether the results of beam search are promised to be those of the run, or of greedy search only.
         own_limits: whether the comparison has the run's limits of length.
+        tags: pattern of the tags that a user can put before a source there; None: any.
     """
 
     own_search: bool
     own_limits: bool
+    tags: str | None
 
     def check(self, run: Run, config: Config) -> None:
         """Check what the target needs, before the weights are read.
