@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from nmt import __version__
@@ -26,7 +27,7 @@ from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, missing
+from nmt.interop.targets import Exported, Target, Translated, language_code, missing
 from nmt.models.transformer import Transformer
 from nmt.models.transformer_layers import added_positions
 from nmt.pretrained.names import from_ours
@@ -147,6 +148,7 @@ class HuggingFace:
             tag=f"{tags[0]} " if tags else "",
             tags=f"\nA source begins with a tag: {', '.join(f'`{tag}`' for tag in tags)}.\n" if tags else "",
             name=run.path.name,
+            languages=yaml.safe_dump(list(dict.fromkeys(map(language_code, (data.src_lang, data.tgt_lang))))),
             src=data.src_lang,
             tgt=data.tgt_lang,
             version=__version__,
@@ -164,9 +166,7 @@ class HuggingFace:
 _CARD = """\
 ---
 language:
-- {src}
-- {tgt}
-license: unknown
+{languages}license: unknown
 library_name: transformers
 pipeline_tag: translation
 tags:

@@ -30,6 +30,11 @@ def missing(package: str) -> str | None:
     return f"{package} is not installed; {shlex.quote(sys.executable)} -m pip install {package}, export again"
 
 
+def language_code(language: str) -> str:
+    """The code of a language without region or script: ``pt`` of ``pt-BR``."""
+    return language.replace("_", "-").split("-")[0].lower()
+
+
 class Listed(NamedTuple):
     """A target by name.
 

@@ -152,8 +152,9 @@ def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = Non
 
     model, tokenizer = own.engine.model, own.tokenizer
     assert isinstance(model, Transformer)  # as its configuration said
-    write_model(model, tokenizer, max(longest, positions(own.search)), folder, quantize)
-    difference = None if quantize else largest_difference(model, tokenizer, folder)
+    longest = max(longest, positions(own.search))
+    write_model(model, tokenizer, longest, folder, quantize)
+    difference = None if quantize else largest_difference(model, tokenizer, folder, longest)
     if difference is not None and not difference <= MAX_DIFFERENCE:
         raise ExportError(
             f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "

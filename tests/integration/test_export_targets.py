@@ -109,6 +109,38 @@ def test_the_model_card_has_scores_with_signatures_data_and_a_licence(task, tmp_
     assert str(task.folder) not in text
 
 
+def with_languages(task, folder, src, tgt):
+    """A copy of the run whose languages have other names."""
+    shutil.copytree(run_of(task, "joint"), folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config["data"] |= {"src_lang": src, "tgt_lang": tgt}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return ["export", str(folder), "--check", str(task.paths["valid.src"]), "-o", str(folder / "out"), "--to"]
+
+
+@pytest.mark.parametrize(
+    ("src", "tgt", "codes"),
+    [("no", "pt-BR", ["no", "pt"]), ("zh_Hant", "ar", ["zh", "ar"]), ("en-US", "en-GB", ["en"])],
+)
+def test_languages_of_the_model_card_are_codes_and_no_booleans(task, tmp_path, monkeypatch, src, tgt, codes):
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
+    assert main([*with_languages(task, tmp_path / "run", src, tgt), "huggingface"]) == 0
+    _, head, _ = (tmp_path / "run" / "out" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(head)["language"] == codes
+
+
+def test_an_argosmodel_of_one_language_is_refused(task, tmp_path, capsys):
+    assert main([*with_languages(task, tmp_path / "run", "en-US", "en-GB"), "argos"]) == 2
+    assert "codes without regions, which are both en (data.src_lang: en-US, " in capsys.readouterr().err
+
+
+def test_a_search_of_short_sources_has_few_positions(task, tmp_path):
+    pytest.importorskip("ctranslate2")
+    short = ["max_source_tokens=3", "max_length_ratio=1", "max_length_offset=1"]
+    assert export(task, "plain", "ctranslate2", tmp_path / "out", "--search", *short) == 0
+    assert json.loads((tmp_path / "out" / "nmt.json").read_text())["check"]["difference"] < 1e-4
+
+
 def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_path, capsys):
     capsys.readouterr()
     assert export(task, "plain", "huggingface", tmp_path / "out") == 2
