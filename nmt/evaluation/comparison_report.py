@@ -244,13 +244,10 @@ def _draw_time(axis: Any, found: Comparison) -> None:
     for place, (label, time, group) in enumerate(points):
         low, high = group.interval or (group.mean, group.mean)
         ends = [[group.mean - low], [high - group.mean]]
-        axis.errorbar(
-            [time.mean], [group.mean], yerr=ends, color=_look(place)["color"], fmt="o", markersize=5, capsize=4
-        )
-        beside = (5, -11 if place % 2 else 4)  # by turns below and above, for neighbours
-        axis.annotate(_short(label, 20), (time.mean, group.mean), xytext=beside, textcoords="offset points", fontsize=8,
-                      parse_math=False)  # fmt: skip
-    axis.set_xlim(0, 1.25 * max(group.mean for group in found.costs["seconds"]))  # room for the last label
+        look = {"color": _look(place)["color"], "fmt": "o", "markersize": 5, "capsize": 4}
+        axis.errorbar([time.mean], [group.mean], yerr=ends, label=_short(label, 30), **look)
+    axis.set_xlim(0, 1.4 * max(group.mean for group in found.costs["seconds"]))  # room for the legend
+    axis.legend(frameon=False, fontsize=8, loc="upper right")
     axis.set_xlabel("seconds for 1,000 sentences")
     axis.set_ylabel(TITLES[metric])
     axis.set_title("score and time of the search", fontsize=9)
