@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,8 @@ class HuggingFace:
     def translate(self, folder: Path, exported: Exported, lines: Sequence[str]) -> tuple[list[Translated], int]:
         transformers = _quiet_transformers()
         model = transformers.MarianMTModel.from_pretrained(str(folder)).eval()
-        tokens = transformers.MarianTokenizer.from_pretrained(str(folder))
+        with warnings.catch_warnings(action="ignore"):  # recommends sacremoses, for the punctuation of OPUS-MT models
+            tokens = transformers.MarianTokenizer.from_pretrained(str(folder))
         search = exported.own.search
         texts = [written(like(line, read_text(search, line))) for line in lines]
         ids = [
