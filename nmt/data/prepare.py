@@ -63,7 +63,7 @@ def prepare_corpus(data: DataConfig, run: Mapping[str, Any] | None = None) -> Co
     corpus = _opened(path, part_names(data), hashes)
     for line in corpus.examples() if built else ():
         log.info("%s", line)
-    return _tagged(corpus, data)
+    return with_tags(corpus, data)
 
 
 def _find(data: DataConfig, inputs: Mapping[str, list[Entry]], store: Path) -> tuple[Path, str]:
@@ -126,7 +126,7 @@ def _opened(path: Path, names: Sequence[str], hashes: FileHashes) -> Corpus:
     return corpus
 
 
-def _tagged(corpus: Corpus, data: DataConfig) -> Corpus:
+def with_tags(corpus: Corpus, data: DataConfig) -> Corpus:
     """The corpus, with the tags of its validation and test sets, and their files of further references.
 
     A holdout has the tags of the datasets it is from.
@@ -191,7 +191,7 @@ def _corpus_of_run(data: DataConfig, run: Mapping[str, Any], store: Path, hashes
     corpus = _opened(path, known, hashes)
     for name in [name for name in part_names(data) if name not in known]:
         corpus.parts[name] = read_set(name, sources[name], data, hashes)
-    return _tagged(corpus, data)
+    return with_tags(corpus, data)
 
 
 def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) -> Corpus:
@@ -241,4 +241,4 @@ def sets_of_run(data: DataConfig, run: Mapping[str, Any], names: Sequence[str]) 
         if name not in stored:
             corpus.parts[name] = read_set(name, sources[name], data, hashes)
     hashes.save()
-    return _tagged(corpus, data)
+    return with_tags(corpus, data)

@@ -17,8 +17,9 @@ from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
+from nmt.interop import expressible
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, check_search, missing
+from nmt.interop.targets import Exported, Target, Translated, language_code, missing
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 from nmt.translation import ctranslate2_cache
@@ -70,16 +71,24 @@ class Argos:
 
     own_limits = False
     own_search = False
+    tags: str | None = ""
 
     def check(self, run: Run, config: Config) -> None:
-        check_search(run.path, "Argos Translate", config.search)
-        ctranslate2_cache.check_expressible(run, config, "export --to onnx")
+        if what := expressible.ctranslate2(config):
+            expressible.refuse(run.path, "CTranslate2", what, config)
+        expressible.check_search(run.path, "Argos Translate", config.search)
         tokenizer = Tokenizer.load(run.tokenizer)
         pieces = tokenizer.src_pieces(range(tokenizer.src_vocab_size))
         if pieces != tokenizer.tgt_pieces(range(tokenizer.tgt_vocab_size)):
             raise ExportError(
                 f"{run.path}: an .argosmodel has one SentencePiece model and cannot express tokenizer.joint: false; "
                 "train a run with tokenizer.joint: true, or export --to ctranslate2"
+            )
+        data = config.data
+        if language_code(data.src_lang) == (code := language_code(data.tgt_lang)):
+            raise ExportError(
+                f"{run.path}: an .argosmodel names languages by codes without regions, which are both {code} "
+                f"(data.src_lang: {data.src_lang}, data.tgt_lang: {data.tgt_lang}); export --to ctranslate2"
             )
         import_ctranslate2()
 
@@ -95,7 +104,7 @@ class Argos:
 
     def write(self, folder: Path, exported: Exported) -> float | None:
         own, data = exported.own, exported.config.data
-        inside = f"translate-{_code(data.src_lang)}_{_code(data.tgt_lang)}-1_0"
+        inside = f"translate-{language_code(data.src_lang)}_{language_code(data.tgt_lang)}-1_0"
         with TemporaryDirectory(prefix=".model-", dir=folder) as made:
             difference = ctranslate2_cache.write(Path(made), own, exported.quantize, LONGEST)
             with zipfile.ZipFile(folder / _file(exported), "w", zipfile.ZIP_DEFLATED) as package:
@@ -132,26 +141,21 @@ class Argos:
     def readme(self, exported: Exported) -> str:
         return _README.format(
             name=exported.run.path.name,
-            src=_code(exported.config.data.src_lang),
-            tgt=_code(exported.config.data.tgt_lang),
+            src=language_code(exported.config.data.src_lang),
+            tgt=language_code(exported.config.data.tgt_lang),
             version=__version__,
             weights=exported.weights,
             file=_file(exported),
         )
 
 
-def _code(language: str) -> str:
-    """The code of a language without region or script: ``pt`` of ``pt-BR``."""
-    return language.replace("_", "-").split("-")[0].lower()
-
-
 def _file(exported: Exported) -> str:
     data = exported.config.data
-    return f"{_code(data.src_lang)}_{_code(data.tgt_lang)}.argosmodel"
+    return f"{language_code(data.src_lang)}_{language_code(data.tgt_lang)}.argosmodel"
 
 
 def _metadata(exported: Exported) -> dict[str, Any]:
-    codes = [_code(language) for language in (exported.config.data.src_lang, exported.config.data.tgt_lang)]
+    codes = [language_code(language) for language in (exported.config.data.src_lang, exported.config.data.tgt_lang)]
     return {
         "package_version": "1.0",
         "argos_version": "1.9.6",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from nmt import __version__
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
+from nmt.interop import expressible
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Translated, check_search
+from nmt.interop.targets import Translated
 from nmt.run.directory import Run
 from nmt.runtime.ranks import ALONE
 from nmt.translation import ctranslate2_cache
@@ -48,9 +49,9 @@ def score(found):  # log-probability / {penalty}
     return score / {penalty}
 
 
-def translate(lines):
+def translate(lines, tags=()):  # {tags}
     results = translator.translate_batch(
-        [pieces[:{max_source}] for pieces in source.encode(lines, out_type=str)],
+        [[*tags, *pieces[:{max_source}]] if pieces else [] for pieces in source.encode(lines, out_type=str)],
         batch_type="tokens",
         max_batch_size=2048,
         beam_size={beam_size},
@@ -77,10 +78,12 @@ class CTranslate2:
 
     own_limits = True
     own_search = True
+    tags: str | None = None
 
     def check(self, run: Run, config: Config) -> None:
-        check_search(run.path, "CTranslate2", config.search)
-        ctranslate2_cache.check_expressible(run, config, "export --to onnx")
+        if what := expressible.ctranslate2(config):
+            expressible.refuse(run.path, "CTranslate2", what, config)
+        expressible.check_search(run.path, "CTranslate2", config.search)
         import_ctranslate2()
 
     def versions(self) -> dict[str, str]:
@@ -128,6 +131,9 @@ class CTranslate2:
             beam_size=search.beam_size,
             pad=pad,
             bos=bos,
+            tags=f"tags before each source, of: {' '.join(tokenizer.tags)}"
+            if tokenizer.tags
+            else "the model has no tags",
         )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nmt import __version__
+from nmt.config.data import as_tags
 from nmt.config.experiment import Config
+from nmt.data.tagged import TaggedLine
 from nmt.errors import ExportError
 from nmt.interop.parity import Check, Lines, compare, judge, lines_to_check
 from nmt.interop.targets import TARGETS, Exported, Target, load_target
@@ -79,6 +82,7 @@ def export(
     with _writing(output):
         _refuse_foreign(path, output)
     lines = check if isinstance(check, Lines) else lines_to_check(run, config, check)
+    lines = replace(lines, sources=[_with_tags(line, target) for line in lines.sources])
     # Write, compare
     exported = Exported(run, config, load_translator(run, search), weights, lines)
     with _writing(output), signals_raise():
@@ -139,6 +143,34 @@ def check_exportable(name: str, target: Target, run: Run, config: Config, weight
             "a run with tokenizer.case: keep, or serve this one with nmt serve"
         )
     target.check(run, config)
+    _check_tags(name, target, run, config)
+
+
+def _check_tags(name: str, target: Target, run: Run, config: Config) -> None:
+    """
+    Raises:
+        ExportError: every training pair had a tag, and the program cannot put it before a source.
+    """
+    datasets = [as_tags(dataset.tag) for dataset in config.data.datasets]
+    lacking = [" ".join(tags) for tags in datasets if not _readable(tags, target)]
+    if lacking and len(lacking) == len(datasets):
+        advice = ", or train with tags like >>de<<" if target.tags else ""
+        raise ExportError(
+            f"{run.path}: every training pair had tags, and {name} cannot put {lacking[0]} before a source; "
+            f"export --to onnx or ctranslate2{advice}"
+        )
+    if lacking:
+        log.warning("warning: %s cannot put these tags before a source: %s", name, ", ".join(dict.fromkeys(lacking)))
+
+
+def _readable(tags: Sequence[str], target: Target) -> bool:
+    """Whether the program can put tags before a source; of a pattern, one."""
+    return target.tags is None or not tags or (len(tags) == 1 and re.fullmatch(target.tags, tags[0]) is not None)
+
+
+def _with_tags(line: str, target: Target) -> str:
+    """A line of the check, without tags that the program cannot put before it."""
+    return line if isinstance(line, TaggedLine) and _readable(line.tags, target) else str(line)
 
 
 def _refuse_foreign(folder: Path, name: Path) -> None:

@@ -7,13 +7,15 @@ begin-of-sentence is named ``<pad>`` there, and ours of padding, which then is n
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+import yaml
 from torch import Tensor
 
 from nmt import __version__
@@ -21,15 +23,17 @@ from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
 from nmt.config.model import TransformerConfig
 from nmt.data.sentencepiece_model import BOS_ID, EOS_ID, PAD_ID, SPACE, UNK_ID, parse_model
+from nmt.data.tagged import like, written
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
 from nmt.interop.marian_family import average_penalty, check_architecture, weights_of
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, missing
+from nmt.interop.targets import Exported, Target, Translated, language_code, missing
 from nmt.models.transformer import Transformer
 from nmt.models.transformer_layers import added_positions
 from nmt.pretrained.names import from_ours
 from nmt.run import card
+from nmt.run.checkpoint import write_tensors
 from nmt.run.directory import Run
 from nmt.runtime.progress import showing
 from nmt.translation.batches import search_batches
@@ -47,6 +51,7 @@ class HuggingFace:
 
     own_limits = True
     own_search = False
+    tags: str | None = ">>.+<<"  # cut off by MarianTokenizer
 
     def check(self, run: Run, config: Config) -> None:
         check_architecture(run.path, config, "MarianMTModel", {"positions": _POSITIONS})
@@ -76,7 +81,7 @@ class HuggingFace:
         for side, table in zip(("encoder", "decoder"), _position_tables(model, positions(own.search)), strict=True):
             theirs[f"model.{side}.embed_positions.weight"] = table
         stored = {name: tensor.clone() for name, tensor in theirs.items()}
-        save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(stored, folder / "model.safetensors", {"format": "pt"})
         # Vocabulary and settings
         _write_vocabulary(folder, tokenizer)
         length = len(theirs["model.encoder.embed_positions.weight"])
@@ -89,19 +94,24 @@ class HuggingFace:
                 "tokenizer_class": "MarianTokenizer",
                 "source_lang": data.src_lang,
                 "target_lang": data.tgt_lang,
-                "model_max_length": length,
+                # With the end and a tag
+                "model_max_length": own.search.max_source_tokens + 1 + min(1, data.most_tags),
                 "separate_vocabs": not tokenizer.joint,
             },
         )
         return None if self.unverified() else _difference(folder, model, tokenizer)
 
     def translate(self, folder: Path, exported: Exported, lines: Sequence[str]) -> tuple[list[Translated], int]:
-        import transformers
-
+        transformers = _quiet_transformers()
         model = transformers.MarianMTModel.from_pretrained(str(folder)).eval()
-        tokens = transformers.MarianTokenizer.from_pretrained(str(folder))
+        with warnings.catch_warnings(action="ignore"):  # recommends sacremoses, for the punctuation of OPUS-MT models
+            tokens = transformers.MarianTokenizer.from_pretrained(str(folder))
         search = exported.own.search
-        ids = [tokens(read_text(search, line)).input_ids[:-1][: search.max_source_tokens] for line in lines]
+        texts = [written(like(line, read_text(search, line))) for line in lines]
+        ids = [
+            tokens(text).input_ids[:-1][: search.max_source_tokens + len(exported.own.tags_of(line))]
+            for line, text in zip(lines, texts, strict=True)
+        ]
         found: dict[int, Translated] = {}
         by_length: dict[int, list[int]] = {}  # a call of generate has one length limit
         for i, row in enumerate(ids):
@@ -135,8 +145,12 @@ class HuggingFace:
             for metric, signature in found["signatures"].items()
         ]
         sizes = (about.get("data") or {}).get("sizes") or {}
+        tags = [tag for tag in data.tags if re.fullmatch(TARGET.tags or "", tag)]
         return _CARD.format(
+            tag=f"{tags[0]} " if tags else "",
+            tags=f"\nA source begins with a tag: {', '.join(f'`{tag}`' for tag in tags)}.\n" if tags else "",
             name=run.path.name,
+            languages=yaml.safe_dump(list(dict.fromkeys(map(language_code, (data.src_lang, data.tgt_lang))))),
             src=data.src_lang,
             tgt=data.tgt_lang,
             version=__version__,
@@ -154,9 +168,7 @@ class HuggingFace:
 _CARD = """\
 ---
 language:
-- {src}
-- {tgt}
-license: unknown
+{languages}license: unknown
 library_name: transformers
 pipeline_tag: translation
 tags:
@@ -182,13 +194,13 @@ model = MarianMTModel.from_pretrained(folder)
 
 
 def translate(lines):
-    batch = tokenizer(lines, return_tensors="pt", padding=True)
+    batch = tokenizer(lines, return_tensors="pt", padding=True, truncation=True)
     return tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True)
 
 
-print(*translate(["..."]), sep="\\n")
+print(*translate(["{tag}..."]), sep="\\n")
 ```
-
+{tags}
 ## Scores
 
 {scores}
@@ -203,6 +215,14 @@ Scores are of the run, with its own search.
 {train}
 ```
 """
+
+
+def _quiet_transformers() -> Any:
+    """The package, without its bars for files that are read in an instant."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
 def _without_folders(value: Any) -> Any:
@@ -309,8 +329,7 @@ def _difference(folder: Path, model: Transformer, tokenizer: Tokenizer) -> float
     Raises:
         ExportError: it is over :data:`MAX_DIFFERENCE`.
     """
-    import transformers
-
+    transformers = _quiet_transformers()
     theirs = transformers.MarianMTModel.from_pretrained(str(folder)).eval()
     pairs = random_pairs(model, tokenizer)
     differences = []

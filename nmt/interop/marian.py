@@ -71,6 +71,7 @@ class MarianTarget:
 
     own_limits = False
     own_search = False
+    tags: str | None = ""
 
     def check(self, run: Run, config: Config) -> None:
         check_architecture(run.path, config, "Marian", _MODEL)
@@ -112,6 +113,8 @@ class MarianTarget:
             "normalize": _alpha(self.search(own.search)),
             "word-penalty": 0,
             "allow-unk": False,
+            "max-length": own.search.max_source_tokens + 1,  # of a source, with its end
+            "max-length-crop": True,
             "max-length-factor": _FACTOR,
             "mini-batch": 16,
             "maxi-batch": 100,

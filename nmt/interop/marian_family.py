@@ -10,22 +10,11 @@ from torch import Tensor
 
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
-from nmt.config.model import TransformerConfig
-from nmt.errors import ExportError
-from nmt.interop.targets import check_search
+from nmt.interop import expressible
 from nmt.models.transformer import Transformer
 
 # The gnmt penalty ((5 + n) / 6) ** alpha and the average penalty n ** (share * alpha) have equal slopes at n = 20.
 SHARE_OF_ALPHA = 20 / (20 + 5)
-# Values of ``model`` that every program of the family has.
-ARCHITECTURE: dict[str, tuple[Any, ...]] = {
-    "norm": ("post",),
-    "norm_type": ("layer",),
-    "qk_norm": ("none",),
-    "activation": ("relu", "gelu", "swish"),
-    "attention_window": (None,),
-    "fix_norm": (False,),
-}
 
 
 def check_architecture(path: Path, config: Config, program: str, more: Mapping[str, tuple[Any, ...]]) -> None:
@@ -36,23 +25,9 @@ def check_architecture(path: Path, config: Config, program: str, more: Mapping[s
     Raises:
         ExportError: the program cannot express the model or its search; every key is named.
     """
-    model = config.model
-    if not isinstance(model, TransformerConfig):
-        raise ExportError(
-            f"{path}: {program} cannot express a recurrent model (model.type: {model.type}); export --to onnx"
-        )
-    keys = [
-        f"model.{key}: {getattr(model, key)}"
-        for key, values in {**ARCHITECTURE, **more}.items()
-        if getattr(model, key) not in values
-    ]
-    keys += [f"model.encoder.type: {model.encoder.type}"] if model.encoder is not None else []
-    if keys:
-        raise ExportError(
-            f"{path}: {program} cannot express {', '.join(keys)}; train a run with model.preset: marian, which every "
-            "target can express, or export --to onnx or ctranslate2"
-        )
-    check_search(path, program, config.search)
+    if what := expressible.marian(config, more):
+        expressible.refuse(path, program, what, config)
+    expressible.check_search(path, program, config.search)
 
 
 def average_penalty(search: ResolvedSearch) -> ResolvedSearch:

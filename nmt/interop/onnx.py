@@ -20,10 +20,12 @@ from nmt import __version__
 from nmt.advice import install
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
+from nmt.data.tagged import TaggedLine
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
+from nmt.interop import expressible
 from nmt.interop.parity import LABEL
-from nmt.interop.targets import Exported, Target, Translated, check_search, missing
+from nmt.interop.targets import Exported, Target, Translated, missing
 from nmt.models.rnn import RNN
 from nmt.models.transformer import Transformer
 from nmt.run.directory import Run
@@ -67,17 +69,16 @@ class Onnx:
 
     own_limits = True
     own_search = True
+    tags: str | None = None
 
     def check(self, run: Run, config: Config) -> None:
+        if what := expressible.onnx(config):
+            expressible.refuse(run.path, "the export to ONNX", what, config)
+        expressible.check_search(run.path, "translate.py", config.search)
         if lacking := [name for name in _WRITERS if find_spec(name) is None]:
             raise ExportError(
                 f"{' and '.join(lacking)}: not installed, and needed to write ONNX; {install('nmt-trainer[onnx]')}"
             )
-        check_search(run.path, "translate.py", config.search)
-        stacks = {"model": config.model, "model.encoder": config.model.encoder}
-        for name, section in stacks.items():
-            if (window := getattr(section, "attention_window", None)) is not None:
-                raise ExportError(f"{run.path}: the export to ONNX cannot express {name}.attention_window: {window}")
 
     def versions(self) -> dict[str, str]:
         import torch
@@ -111,16 +112,18 @@ class Onnx:
 
     def translate(self, folder: Path, exported: Exported, lines: Sequence[str]) -> tuple[list[Translated], int]:
         command = [sys.executable, "translate.py", "--scores", "--beam-size", str(exported.own.search.beam_size)]
-        threads = ["--threads", str(exported.config.train.threads or 0)]
+        command += ["--threads", str(exported.config.train.threads or 0)]
+        by_tags: dict[tuple[str, ...], list[int]] = {}  # a call puts the same tags before all lines
+        for i, line in enumerate(lines):
+            by_tags.setdefault(line.tags if isinstance(line, TaggedLine) else (), []).append(i)
+        found: dict[int, Translated] = {}
         with showing(LABEL, len(lines)):
-            done = subprocess.run(
-                [*command, *threads], input=_joined(lines), cwd=folder, capture_output=True, check=False
-            )
-        if done.returncode:
-            reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-            raise ExportError(f"translate.py cannot translate with the export: {reason}; nothing was written")
-        rows = [line.split("\t", 1) for line in done.stdout.decode().removesuffix("\n").split("\n")]
-        return [Translated(text, float(score)) for score, text in rows], 0
+            for tags, places in by_tags.items():
+                options = [f"--tag={tag}" for tag in tags]
+                for i, row in zip(places, _run(folder, command + options, [lines[i] for i in places]), strict=True):
+                    score, text = row.split("\t", 1)
+                    found[i] = Translated(text, float(score))
+        return [found[i] for i in range(len(lines))], 0
 
     def readme(self, exported: Exported) -> str:
         data = exported.config.data
@@ -128,6 +131,19 @@ class Onnx:
             run=exported.run.path.name, src=data.src_lang, tgt=data.tgt_lang, version=__version__,
             weights=exported.weights,
         )  # fmt: skip
+
+
+def _run(folder: Path, command: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """The output of ``translate.py``.
+
+    Raises:
+        ExportError: it failed.
+    """
+    done = subprocess.run(command, input=_joined(lines), cwd=folder, capture_output=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise ExportError(f"translate.py cannot translate with the export: {reason}; nothing was written")
+    return done.stdout.decode().removesuffix("\n").split("\n")
 
 
 def _graphs(model: Transformer | RNN, folder: Path, earlier: Path | None) -> tuple[list[str], list[str]]:

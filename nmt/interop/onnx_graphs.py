@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.errors import ExportError
 from nmt.models.attention import Source
 from nmt.models.rnn import RNN, RNNState
 from nmt.models.seq2seq import Seq2Seq
@@ -178,22 +179,31 @@ def _write(
     """
     Args:
         inputs, outputs: names, and the dimensions that vary.
+
+    Raises:
+        ExportError: ``torch.export`` cannot trace an operation.
     """
     dims = dict.fromkeys(_SIZES, torch.export.Dim.DYNAMIC)
     shapes: list[Any] = [{number: dims[name] for number, name in axes.items()} for _, axes in inputs]
     if len(example) == 3:  # the last is a list of tensors
         shapes = [*shapes[:2], shapes[2:]]
     with _quiet():
-        program = torch.onnx.export(
-            graph.eval(),
-            example,
-            dynamo=True,
-            dynamic_shapes=tuple(shapes),
-            input_names=[name for name, _ in inputs],
-            output_names=[name for name, _ in outputs],
-            opset_version=OPSET,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph.eval(),
+                example,
+                dynamo=True,
+                dynamic_shapes=tuple(shapes),
+                input_names=[name for name, _ in inputs],
+                output_names=[name for name, _ in outputs],
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:  # of a part that was added to nmt
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise ExportError(
+                f"PyTorch cannot write the model as ONNX: {reason}; use nmt serve, or find the operation with --debug"
+            ) from error
     assert program is not None
     proto = program.model_proto
     _set_shapes(proto.graph, {**dict(inputs), **dict(outputs)})

@@ -104,6 +104,7 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
     else:
         from nmt.data.corpus import Corpus
         from nmt.data.file_hashes import read_manifest
+        from nmt.data.prepare import with_tags
 
         folder = Path(config.data.store) / f"corpus-{run.load_manifest().get('key')}"
         if not folder.is_dir():
@@ -111,8 +112,10 @@ def lines_to_check(run: Run, config: Config, file: Path | None) -> Lines:
                 f"{folder}: the prepared corpus is missing, and with it the validation set to check the export with; "
                 "name a file of source sentences with --check"
             )
-        part = Corpus(folder, read_manifest(folder)).part("valid")
-        where, sources, references = "the validation set", part.sources(), part.targets()
+        corpus = Corpus(folder, read_manifest(folder))
+        corpus.parts["valid"] = corpus.part("valid")
+        sources = with_tags(corpus, config.data).sources("valid")
+        where, references = "the validation set", corpus.part("valid").targets()
     rows = [i for i, line in enumerate(sources) if line.strip()]
     if not rows:
         raise DataError(f"{where}: contains no line to check the export with")
@@ -132,13 +135,14 @@ def compare(
 
     Args:
         difference: what :meth:`nmt.interop.targets.Target.write` returned.
-        known: translations of the run by settings of the search, in JSON. They are used and extended, so that several
-            exports of a run can be compared on the same lines without translating them again.
+        known: translations of the run by number of lines and settings of the search. They are used and extended, so
+            that several exports of a run can be compared on the same lines without translating them again.
     """
     from nmt.evaluation.scores import score
 
-    own, lines, search = exported.own, exported.lines, target.search(exported.own.search)
-    known = {} if known is None else known
+    own, search = exported.own, target.search(exported.own.search)
+    lines = exported.lines if target.own_limits else _uncut(own, exported.lines)
+    exported, known = exported._replace(lines=lines), {} if known is None else known
     ours, theirs, again = _translated(target, folder, exported, search, known)
     differing = _differing(target, lines, ours, theirs)
     same, greedy = 1 - len(differing) / len(ours), None
@@ -170,6 +174,23 @@ def compare(
     )
 
 
+def _uncut(own: Translator[Any], lines: Lines) -> Lines:
+    """The lines that the run reads whole: a program without its limits reads longer ones whole, too.
+
+    Raises:
+        DataError: there are none.
+    """
+    longest = own.search.max_source_tokens
+    rows = [i for i, ids in enumerate(own.tokenizer.encode_src(lines.sources)) if len(ids) <= longest]
+    if not rows:
+        raise DataError(
+            f"{lines.where}: every line has more than {longest} subwords (search.max_source_tokens): the run cuts them "
+            "and the target does not; name other lines to check the export with (--check FILE)"
+        )
+    references = lines.references and [lines.references[i] for i in rows]
+    return Lines(lines.where, [lines.sources[i] for i in rows], references)
+
+
 def _translated(
     target: Target, folder: Path, exported: Exported, search: ResolvedSearch, known: dict[str, list[Translation]]
 ) -> tuple[list[Translation], list[Translated], int]:
@@ -178,7 +199,7 @@ def _translated(
     engine = TorchEngine(own.engine.model, own.tokenizer, search, own.engine.device, own.engine.precision)
     made: Translator[Any] = Translator(engine, own.tokenizer, search, own.max_target_tokens, own.longest_source)
     theirs, again = target.translate(folder, exported._replace(own=made), lines.sources)
-    if (key := search.model_dump_json()) not in known:
+    if (key := f"{len(lines.sources)} lines, {search.model_dump_json()}") not in known:
         label = "checking the export: the run's translations"
         known[key] = translate_block(made, lines.sources, ALONE, label)
     return known[key], theirs, again

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nmt.advice import install
-from nmt.errors import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from nmt.config.experiment import Config
     from nmt.config.limits import ResolvedSearch
-    from nmt.config.search import SearchConfig
     from nmt.interop.parity import Lines
     from nmt.run.directory import Run
     from nmt.translation.pytorch import TorchEngine
@@ -32,20 +30,9 @@ def missing(package: str) -> str | None:
     return f"{package} is not installed; {install(package)}, export again"
 
 
-def check_search(path: Path, program: str, search: SearchConfig) -> None:
-    """
-    Raises:
-        ExportError: the search has settings that the program lacks; every one is named.
-    """
-    from nmt.config.search import ADDED
-
-    if special := search.special():
-        settings = ", ".join(f"search.{key}: {value}" for key, value in special.items())
-        others = " ".join(f"{key}={str(ADDED[key]).lower()}" for key in special)
-        raise ExportError(
-            f"{path}: {program} cannot search as the run does ({settings}); export with another search: --search "
-            f"{others}"
-        )
+def language_code(language: str) -> str:
+    """The code of a language without region or script: ``pt`` of ``pt-BR``."""
+    return language.replace("_", "-").split("-")[0].lower()
 
 
 class Listed(NamedTuple):
@@ -109,10 +96,12 @@ class Target(Protocol):
     Attributes:
         own_search: whether the results of beam search are promised to be those of the run, or of greedy search only.
         own_limits: whether the comparison has the run's limits of length.
+        tags: pattern of the tags that a user can put before a source there; None: any.
     """
 
     own_search: bool
     own_limits: bool
+    tags: str | None
 
     def check(self, run: Run, config: Config) -> None:
         """Check what the target needs, before the weights are read.

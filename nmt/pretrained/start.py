@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nmt.advice import nearest
@@ -29,7 +29,7 @@ from nmt.errors import CheckpointError, ConfigError, RunError, TokenizerError
 from nmt.models.build import build_model
 from nmt.pretrained.vocabulary import write_tokenizer
 from nmt.pretrained.weights import Weights, read
-from nmt.run.checkpoint import load_weights, weights_of
+from nmt.run.checkpoint import load_weights, weights_of, write_tensors
 from nmt.run.directory import Run
 from nmt.runtime.progress import waiting
 from nmt.storage.atomic import build_once, new_directory, seal, sha256, verified, write_json
@@ -206,7 +206,7 @@ def write(config: Config, run: Run, tokenizer: Tokenizer) -> None:
         if name.partition(".")[0] in ("src_embedding", "tgt_embedding", "output"):
             weights[name] = _extended(weights[name], _extension(tokenizer, "src" if name.startswith("src") else "tgt"))
     with new_directory(run.init) as folder:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
+        write_tensors(weights, folder / "model.safetensors")
         about = {"format": FORMAT, "from": source.name, "kind": source.kind, "path": str(source.path), "weights": files}
         seal(folder, ACCOUNT, about)
 

@@ -184,7 +184,7 @@ def save(
     with new_directory(path) as aside:
         generators = {_of_rank(n, key): t for n, rank in enumerate(ranks) for key, t in rank.generators.items()}
         for name, found in {**tensors, "random": generators}.items():
-            _write_tensors(found, aside / f"{name}.safetensors")
+            write_tensors(found, aside / f"{name}.safetensors")
         # State, checksums
         state = {
             "format": FORMAT,
@@ -203,9 +203,14 @@ def save(
     return path
 
 
-def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a file of safetensors, whose own errors are none of the system.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata)
     except SafetensorError as error:  # the system's error is only in its text
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
@@ -248,7 +253,7 @@ def save_model(directory: Path, weights: Mapping[str, Tensor], info: Mapping[str
     """
     try:
         with new_directory(directory) as aside:
-            _write_tensors(weights, aside / "model.safetensors")
+            write_tensors(weights, aside / "model.safetensors")
             seal(aside, "model.json", {"format": FORMAT, **info})
     except OSError as error:
         raise TrainingError(

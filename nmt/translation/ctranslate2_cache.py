@@ -17,7 +17,7 @@ from nmt import __version__
 from nmt.config.compare import digest
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch, resolve_search
-from nmt.config.model import TransformerConfig
+from nmt.config.model import ModelConfig, RNNConfig, TransformerConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import CheckpointError, ExportError
 from nmt.run.directory import Run
@@ -35,6 +35,14 @@ log = logging.getLogger(__name__)
 FORMAT = 2  # of the folder; another number means another key
 ACCOUNT = "nmt.json"  # checksums of a folder's files, and where the model comes from
 MODEL_FILES = ("config.json", "model.bin")  # of every CTranslate2 model; the names of the vocabulary's files differ
+# Values of ``model`` that a CTranslate2 model can have.
+_MODEL: dict[str, tuple[Any, ...]] = {
+    "norm_type": ("layer", "rms", "scale"),
+    "qk_norm": ("none",),
+    "activation": ("relu", "gelu", "swish", "swiglu"),
+    "positions": ("sinusoidal", "sinusoidal_halves", "sinusoidal_marian", "learned", "rotary"),
+    "attention_window": (None,),
+}
 MAX_DIFFERENCE = 1e-3  # of the log-probability of a token, with float32 weights
 
 
@@ -87,31 +95,33 @@ def load(run: Run, config: Config, device: str | None = None) -> Translator[CTra
     raise ExportError(f"{path}: is replaced by other processes all the time; run the same command again")
 
 
-def check_expressible(run: Run, config: Config, advice: str = "use PyTorch: remove --engine") -> None:
+def check_expressible(run: Run, config: Config) -> None:
     """
-    Args:
-        advice: how to do without CTranslate2.
-
     Raises:
         ExportError: CTranslate2 cannot express the model or its search.
     """
-    if what := _inexpressible(config):
-        raise ExportError(f"{run.path}: CTranslate2 {what}; {advice}")
+    what = inexpressible(config.model)
+    if what is None and (special := config.search.special()):
+        settings = ", ".join(f"search.{key}: {value}" for key, value in special.items())
+        what = f"cannot search as the run does ({settings})"
+    if what:
+        raise ExportError(f"{run.path}: CTranslate2 {what}; use PyTorch: remove --engine")
 
 
-def _inexpressible(config: Config) -> str | None:
-    """What CTranslate2 does not support of a configuration; None if it supports all."""
-    model, search = config.model, config.search
+def inexpressible(model: ModelConfig) -> str | None:
+    """What CTranslate2 does not support of a model; None if it supports all."""
     if not isinstance(model, TransformerConfig):
-        return f"runs Transformers and cannot express a recurrent model (model.type: {model.type})"
+        return other_family(model)
     if model.encoder is not None:
         return f"cannot express the encoder of this model (model.encoder.type: {model.encoder.type})"
-    if special := search.special():
-        return f"cannot search as the run does ({', '.join(f'search.{key}: {special[key]}' for key in special)})"
-    for key, off in (("qk_norm", "none"), ("attention_window", None)):
-        if (value := getattr(model, key)) != off:
-            return f"cannot express model.{key}: {value}"
-    return None
+    keys = [f"model.{key}: {getattr(model, key)}" for key in _MODEL if getattr(model, key) not in _MODEL[key]]
+    return f"cannot express {', '.join(keys)}" if keys else None
+
+
+def other_family(model: ModelConfig) -> str:
+    """Why a program of Transformers cannot express a model of another family."""
+    kind = "a recurrent model" if isinstance(model, RNNConfig) else "this model"
+    return f"runs Transformers and cannot express {kind} (model.type: {model.type})"
 
 
 def device_of(config: Config) -> str:
@@ -142,8 +152,9 @@ def write(folder: Path, own: Translator[TorchEngine], quantize: str | None = Non
 
     model, tokenizer = own.engine.model, own.tokenizer
     assert isinstance(model, Transformer)  # as its configuration said
-    write_model(model, tokenizer, max(longest, positions(own.search)), folder, quantize)
-    difference = None if quantize else largest_difference(model, tokenizer, folder)
+    longest = max(longest, positions(own.search))
+    write_model(model, tokenizer, longest, folder, quantize)
+    difference = None if quantize else largest_difference(model, tokenizer, folder, longest)
     if difference is not None and not difference <= MAX_DIFFERENCE:
         raise ExportError(
             f"the CTranslate2 model computes other probabilities than the one it was made of (log-probabilities differ "

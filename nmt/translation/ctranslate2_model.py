@@ -139,15 +139,18 @@ def _feed_forward(spec: Any, layer: FeedForward, norm: nn.Module) -> None:
     _norm(spec.layer_norm, norm)
 
 
-def largest_difference(model: Transformer, tokenizer: Tokenizer, folder: Path) -> float:
+def largest_difference(model: Transformer, tokenizer: Tokenizer, folder: Path, positions: int = 41) -> float:
     """How far the log-probabilities of the model in ``folder`` are from those of ``model``, for single tokens.
 
     Both read random sentences of random lengths, in one batch, and compute in float32 whatever the type of the stored
     weights: the int8 products of CTranslate2 overflow on processors without VNNI.
+
+    Args:
+        positions: that the model in ``folder`` has on each side.
     """
     import ctranslate2
 
-    pairs = random_pairs(model, tokenizer)
+    pairs = random_pairs(model, tokenizer, positions)
     translator = ctranslate2.Translator(str(folder), intra_threads=1, compute_type="float32")
     scored = translator.score_batch(
         [tokenizer.src_pieces(src) for src, _ in pairs], [tokenizer.tgt_pieces(tgt) for _, tgt in pairs]
@@ -158,10 +161,12 @@ def largest_difference(model: Transformer, tokenizer: Tokenizer, folder: Path) -
     )
 
 
-def random_pairs(model: Transformer | RNN, tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
-    """Eight sentence pairs of random ids and lengths, without bos and eos."""
+def random_pairs(
+    model: Transformer | RNN, tokenizer: Tokenizer, positions: int = 41
+) -> list[tuple[list[int], list[int]]]:
+    """Eight sentence pairs of random ids and lengths, without bos and eos; with one of them, ``positions`` at most."""
     rng = np.random.default_rng(0)
-    longest = min(40, (model.config.max_target_tokens or 41) - 1)
+    longest = min(positions, model.config.max_target_tokens or positions, 41) - 1
     lengths = [(1 + n * longest // 9, 1 + (7 * n % 8) * longest // 9) for n in range(8)]
     first = tokenizer.eos_id + 1  # of the ids that are not special
     return [

@@ -15,6 +15,7 @@ import yaml
 
 from nmt.cli import main
 from nmt.data.sentencepiece_model import EOS_ID
+from nmt.errors import DataError
 from nmt.interop import huggingface, onnx, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs
@@ -47,6 +48,18 @@ def task(tmp_path_factory):
         "learned": {"model": {**marian, "positions": "learned", "start": "bos"}, "train": few},
         "plain": {"train": few},
     }
+
+    def source(name):
+        return {"kind": "text", **{side: str(task.paths[f"{name}.{side}"]) for side in ("src", "tgt")}}
+
+    data = {
+        "train": [
+            {"name": tag, "source": source(part), "tag": f">>{tag}<<"} for tag, part in (("de", "train"), ("x", "test"))
+        ],
+        "valid": source("valid") | {"tag": ">>de<<"},
+        "test": {},
+    }
+    runs["tagged"] = {"model": marian, "train": few, "data": data, "tokenizer": {"vocab_size": 60}}
     for name, sections in runs.items():
         assert main(["train", str(task.config_file("transformer", name, **sections, search=SEARCH))]) == 0
     return task
@@ -96,6 +109,38 @@ def test_the_model_card_has_scores_with_signatures_data_and_a_licence(task, tmp_
     assert str(task.folder) not in text
 
 
+def with_languages(task, folder, src, tgt):
+    """A copy of the run whose languages have other names."""
+    shutil.copytree(run_of(task, "joint"), folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config["data"] |= {"src_lang": src, "tgt_lang": tgt}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return ["export", str(folder), "--check", str(task.paths["valid.src"]), "-o", str(folder / "out"), "--to"]
+
+
+@pytest.mark.parametrize(
+    ("src", "tgt", "codes"),
+    [("no", "pt-BR", ["no", "pt"]), ("zh_Hant", "ar", ["zh", "ar"]), ("en-US", "en-GB", ["en"])],
+)
+def test_languages_of_the_model_card_are_codes_and_no_booleans(task, tmp_path, monkeypatch, src, tgt, codes):
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
+    assert main([*with_languages(task, tmp_path / "run", src, tgt), "huggingface"]) == 0
+    _, head, _ = (tmp_path / "run" / "out" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(head)["language"] == codes
+
+
+def test_an_argosmodel_of_one_language_is_refused(task, tmp_path, capsys):
+    assert main([*with_languages(task, tmp_path / "run", "en-US", "en-GB"), "argos"]) == 2
+    assert "codes without regions, which are both en (data.src_lang: en-US, " in capsys.readouterr().err
+
+
+def test_a_search_of_short_sources_has_few_positions(task, tmp_path):
+    pytest.importorskip("ctranslate2")
+    short = ["max_source_tokens=3", "max_length_ratio=1", "max_length_offset=1"]
+    assert export(task, "plain", "ctranslate2", tmp_path / "out", "--search", *short) == 0
+    assert json.loads((tmp_path / "out" / "nmt.json").read_text())["check"]["difference"] < 1e-4
+
+
 def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_path, capsys):
     capsys.readouterr()
     assert export(task, "plain", "huggingface", tmp_path / "out") == 2
@@ -131,6 +176,30 @@ def test_transformers_translates_as_the_run_does(task, tmp_path, name):
     assert check["search"] == f"search.length_penalty: average, search.alpha: {round(0.8 * alpha, 4)}"
     written = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
     assert (written["num_beams"], written["length_penalty"]) == (3, round(0.8 * alpha, 4))
+
+
+LONG = "one two three four five six seven " * 4  # more subwords than a run with SEARCH reads
+
+
+@installed("transformers")
+def test_the_code_of_the_model_card_translates_as_the_run_does(task, tmp_path, monkeypatch):
+    """Greedily, so that the beams of two programs do not matter; a long source is cut as the run cuts it."""
+    assert export(task, "learned", "huggingface", tmp_path / "hf", "--search", "beam_size=1") == 0
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "hf" / "README.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(tmp_path / "hf")
+    there: dict = {}
+    exec(code, there)
+    lines = ["one two seven", LONG, "six"]
+    own = load_translator(Run.open(str(run_of(task, "learned"))), {"beam_size": 1})
+    for (ours,), theirs in zip(own.translate(lines), there["translate"](lines), strict=True):
+        assert theirs == ours.text or (ours.at_limit and theirs.startswith(ours.text))
+
+
+@installed("transformers")
+def test_nothing_but_the_report_is_on_the_terminal(task, tmp_path):
+    command = [sys.executable, "-m", "nmt", "export", str(run_of(task, "joint")), "--to", "huggingface"]
+    done = subprocess.run([*command, "-o", str(tmp_path / "hf")], capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["search:", "translating"]
 
 
 @installed("transformers")
@@ -216,6 +285,74 @@ def test_marian_translates_as_the_run_does(task, tmp_path, name):
     assert check["greedy"] >= parity.PROMISED_GREEDY
     assert check["difference"] < 1e-4
     assert sorted(file.name for file in (tmp_path / "out").iterdir() if "scored" in file.name) == []
+
+
+@installed("pymarian")
+def test_marian_cuts_a_source_as_the_run_does(task, tmp_path):
+    import pymarian
+
+    assert export(task, "joint", "marian", tmp_path / "out", "--search", "beam_size=1") == 0
+    own = load_translator(Run.open(str(run_of(task, "joint"))), {"beam_size": 1})
+    assert len(own.tokenizer.encode_src([LONG])[0]) > SEARCH["max_source_tokens"]
+    translator = pymarian.Translator(config=str(tmp_path / "out" / "decoder.yml"), quiet=True, cpu_threads=1)
+    for (ours,), theirs in zip(own.translate([LONG, "six"]), translator.translate([LONG, "six"]), strict=True):
+        assert theirs == ours.text or (ours.at_limit and theirs.startswith(ours.text))
+
+
+def test_a_program_that_does_not_cut_sources_is_compared_on_those_that_the_run_reads_whole(task):
+    own = load_translator(Run.open(str(run_of(task, "joint"))))
+    lines = parity._uncut(own, parity.Lines("here", ["six", LONG, "one two"], ["sechs", "?", "zwei eins"]))
+    assert lines == parity.Lines("here", ["six", "one two"], ["sechs", "zwei eins"])
+    with pytest.raises(DataError, match="here: every line has more than 20 subwords"):
+        parity._uncut(own, parity.Lines("here", [LONG], None))
+
+
+# ----------------------------------------------------------------------------------------------------------------- tags
+
+
+def test_tags_that_a_program_cannot_put_before_a_source_are_named(task, tmp_path, capsys):
+    for target in ("argos", "marian"):
+        assert export(task, "tagged", target, tmp_path / "out") == 2
+        line = capsys.readouterr().err.strip()
+        assert f"runs/tagged: every training pair had tags, and {target} cannot put >>de<< before a source; " in line
+        assert line.endswith("export --to onnx or ctranslate2")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", [
+    "ctranslate2", pytest.param("huggingface", marks=installed("transformers")),
+    pytest.param("onnx", marks=installed("onnxscript")),
+])  # fmt: skip
+def test_an_export_translates_with_the_tags_of_the_run(task, tmp_path, monkeypatch, target):
+    """The weights are random: a tag changes translations and probabilities."""
+    if target == "ctranslate2":
+        pytest.importorskip("ctranslate2")
+    assert export(task, "tagged", target, tmp_path / "out", "--search", "beam_size=1") == 0
+    check = json.loads((tmp_path / "out" / "nmt.json").read_text())["check"]
+    assert (check["lines"], check["same"]) == (40, 1.0)
+    own = load_translator(Run.open(str(run_of(task, "tagged"))), {"beam_size": 1})
+    lines = ["one two seven", "six", "three three four five one"]
+    expected = {}
+    for tags in ([], [">>de<<"], [">>x<<"]):
+        own.tags = tags
+        expected[tuple(tags)] = [found.text for (found,) in own.translate(lines)]
+    assert len({str(texts) for texts in expected.values()}) > 1
+    monkeypatch.chdir(tmp_path / "out")
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    there: dict = {}
+    if target == "onnx":
+        monkeypatch.syspath_prepend(tmp_path / "out")
+        monkeypatch.delitem(sys.modules, "translate", raising=False)
+    exec(re.findall(r"```python\n(.*?)```", readme, re.S)[0], there)
+    for tags, texts in expected.items():
+        if target == "ctranslate2":
+            found = there["translate"](lines, tags)
+        elif target == "onnx":
+            found = [each.text for each in there["translator"].translate(lines, tags=tags)]
+        else:
+            found = there["translate"]([" ".join([*tags, line]) for line in lines])
+        assert all(here.startswith(text) for here, text in zip(found, texts, strict=True)), tags
+    assert ">>de<<" in readme or target == "onnx"
 
 
 # ----------------------------------------------------------------------------------------------------------------- onnx
