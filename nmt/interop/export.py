@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt import __version__
-from nmt.config.data import as_tags
 from nmt.config.experiment import Config
+from nmt.config.sources import as_tags
 from nmt.data.tagged import TaggedLine
 from nmt.errors import ExportError
 from nmt.interop.parity import Check, Lines, compare, judge, lines_to_check
