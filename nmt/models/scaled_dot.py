@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,7 +24,8 @@ def attention(
     else:
         # Not in bf16: its products are no faster at this size, and oneDNN keeps code for every shape of them; the
         # backward pass of the fused kernel is 15 times slower.
-        with torch.autocast("cpu", enabled=False):
+        autocast = torch.is_autocast_enabled("cpu")  # to enter the context costs as much as a product of a few rows
+        with torch.autocast("cpu", enabled=False) if autocast else nullcontext():
             query, keys, values = query.float(), keys.float(), values.float()
             if mask is not None and mask.is_floating_point():
                 mask = mask.float()
@@ -58,7 +61,8 @@ def short_attention(
         apart = scores.view(batch, heads, *scores.shape[1:])
         apart.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else apart.add_(mask)
     weights = dropout(scores.softmax(-1), dropout_p, True)
-    return torch.bmm(weights, values).unflatten(0, (batch, heads))
+    out = torch.bmm(weights, values)
+    return out.view(batch, heads, *out.shape[1:])
 
 
 def windowed_attention(

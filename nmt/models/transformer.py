@@ -26,6 +26,7 @@ from nmt.models.norms import UnitRows, fixed_embedding
 from nmt.models.scaled_dot import leave_window_
 from nmt.models.seq2seq import Decoded, Keep, Memory, Seq2Seq
 from nmt.models.transformer_layers import (
+    GROWTH,
     EncoderLayer,
     EncoderLayers,
     FeedForward,
@@ -34,6 +35,7 @@ from nmt.models.transformer_layers import (
     Residual,
     add_packed_positions,
     add_positions,
+    added_positions,
     final_norm,
     position_table,
 )
@@ -131,6 +133,7 @@ class TransformerState:
             step writes into it, so a state can make only one step.
         position: number of filled positions.
         lineage: [B, W, position, W], True where a row descends from that row of the position; None for W = 1.
+        added: [P, D], positions that are computed and added, for the first P; None: a step computes its own.
     """
 
     memory: list[KeyValue]
@@ -138,6 +141,7 @@ class TransformerState:
     cache: list[KeyValue]
     position: int
     lineage: Tensor | None
+    added: Tensor | None = None
 
     def select(self, rows: Tensor) -> TransformerState:
         lineage, sentences = self.lineage, rows
@@ -147,7 +151,8 @@ class TransformerState:
         if sentences.numel() == self.mask.size(0):  # sentences leave the batch, but are never reordered
             return replace(self, lineage=lineage)
         memory, cache = ([_rows(kv, sentences) for kv in kvs] for kvs in (self.memory, self.cache))
-        return TransformerState(memory, self.mask.index_select(0, sentences), cache, self.position, lineage)
+        mask = self.mask.index_select(0, sentences)
+        return replace(self, memory=memory, mask=mask, cache=cache, lineage=lineage)
 
 
 @dataclass(frozen=True)
@@ -326,7 +331,8 @@ class Transformer(Seq2Seq[AnyState]):
             return _fixed_state(memories, memory.mask, beam_size, room)
         cache = [(keys[:, :, :0], values[:, :, :0]) for keys, values in memories]
         lineage = memory.mask.new_empty(memory.mask.size(0), beam_size, 0, beam_size) if beam_size > 1 else None
-        return TransformerState(memories, memory.mask, cache, 0, lineage)
+        added = self._added(GROWTH) if self.config.positions.startswith("sinusoidal") else None
+        return TransformerState(memories, memory.mask, cache, 0, lineage, added)
 
     def step(self, tokens: Tensor, state: AnyState) -> tuple[Tensor, AnyState]:
         if isinstance(state, FixedTransformerState):
@@ -346,8 +352,7 @@ class Transformer(Seq2Seq[AnyState]):
     def _step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState, Tensor]:
         """Logits, the new state, and the input [B, W, D] of the last layer's attention to the source."""
         sentences, position = state.mask.size(0), state.position
-        x = self._embed(tokens.unsqueeze(1), position)  # [N, 1, D]
-        x = x.view(sentences, -1, x.size(-1))  # [B, W, D]
+        x, added = self._embed_step(tokens.view(sentences, -1), state)  # [B, W, D]
         lineage = visible = None
         if state.lineage is not None:
             width = x.size(1)
@@ -359,7 +364,20 @@ class Transformer(Seq2Seq[AnyState]):
             x, grown, attending = layer.step(x, memory, state.mask, past, position, visible)
             cache.append(grown)
         logits = self.project(self.decoder_norm(x).flatten(0, 1))  # [N, V]
-        return logits, TransformerState(state.memory, state.mask, cache, position + 1, lineage), attending
+        return logits, replace(state, cache=cache, position=position + 1, lineage=lineage, added=added), attending
+
+    def _embed_step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, Tensor | None]:
+        """Embeddings [B, W, D] of ``tokens`` [B, W] at the position of the state, and its ``added``, which grows."""
+        added, position = state.added, state.position
+        if added is None:
+            return self._embed(tokens.view(-1, 1), position).view(*tokens.shape, -1), None
+        if position >= len(added):
+            added = self._added(position + GROWTH)
+        return self.tgt_embedding(tokens) * math.sqrt(self.config.d_model) + added[position], added
+
+    def _added(self, count: int) -> Tensor:
+        """The first positions, for many steps at once: the sines of one take as long."""
+        return added_positions(self.config.positions, 0, count, self.tgt_embedding.weight)
 
     def _fixed_step(self, tokens: Tensor, state: FixedTransformerState) -> tuple[Tensor, FixedTransformerState]:
         x = self._embed(tokens.unsqueeze(1), state.position)  # [N, 1, D]

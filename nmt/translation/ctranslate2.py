@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,9 +102,6 @@ class CTranslate2Engine:
         self.own, self.device = own, device
         self.searched_again = 0
         self.progress: Callable[[int], object] = lambda count: None
-
-    def for_thread(self) -> CTranslate2Engine:
-        return copy.copy(self)
 
     def search(
         self,

@@ -63,11 +63,6 @@ class TorchEngine:
             memory = torch.cuda.get_device_properties(device).total_memory
             self.captured = CapturedSteps(CudaGraph, memory // 4)
 
-    def for_thread(self) -> TorchEngine:
-        return TorchEngine(
-            twin(self.model), self.tokenizer, self.config, self.device, self.precision, self.pulse, self.keep
-        )
-
     def search(
         self,
         sources: Sequence[Sequence[int]],
@@ -81,7 +76,8 @@ class TorchEngine:
         """
         # Evaluation mode
         training = self.model.training
-        self.model.eval()
+        if training:  # to go through all modules takes as long as a step
+            self.model.eval()
         count = min if self.captured is None else batch_count
         try:
             # Batches; one that does not fit into memory is halved
@@ -110,7 +106,8 @@ class TorchEngine:
                     self.progress(len(batch))
             return found
         finally:
-            self.model.train(training)
+            if training:
+                self.model.train()
             if self.captured is not None and not self.keep:
                 self.captured.clear()
 
@@ -203,15 +200,10 @@ def key_of(source: Sequence[int]) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def twin(model: Seq2Seq[Any]) -> Seq2Seq[Any]:
-    """A copy of ``model`` that shares its parameters and buffers."""
-    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    return copy.deepcopy(model, dict[int, Any](shared))
-
-
 def cast_products(model: Seq2Seq[Any], dtype: torch.dtype) -> Seq2Seq[Any]:
     """A copy of ``model`` that shares all but the weights of its linear layers; those are of ``dtype``, not yet set."""
-    cast = twin(model)
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    cast = copy.deepcopy(model, dict[int, Any](shared))
     for module in cast.modules():
         if isinstance(module, nn.Linear):
             for name, parameter in list(module.named_parameters(recurse=False)):

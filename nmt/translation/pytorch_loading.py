@@ -43,7 +43,7 @@ def load(run: Run, config: Config, device: str | None = None, others: Others | N
         model, checksum = _ensemble(run, others, config, tokenizer, model, checksum)
         config = others.readable(config)
     dtype = resolve_precision(config.train.precision, where) if where.type == "cuda" else torch.float32
-    translator = new_translator(model.to(where), tokenizer, config, run.length_limits(), Place(where, dtype))
+    translator = new_translator(model.to(where).eval(), tokenizer, config, run.length_limits(), Place(where, dtype))
     translator.checksum = checksum
     if others is not None:
         translator.max_target_tokens = others.most_target(config)

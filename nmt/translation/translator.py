@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from nmt.config.limits import ResolvedSearch, resolve_search
 from nmt.config.search import SearchConfig
@@ -117,10 +116,6 @@ class Engine(Protocol):
     @progress.setter
     def progress(self, value: Callable[[int], object]) -> None: ...
 
-    def for_thread(self) -> Self:
-        """An engine with the same weights for another thread: an engine searches in one thread at a time."""
-        ...
-
     def search(
         self,
         sources: Sequence[Sequence[int]],
@@ -190,12 +185,6 @@ class Translator(Generic[EngineT]):
         self.search = resolve_search(search)
         self.max_target_tokens = max_target_tokens
         self.longest_source = longest_source
-
-    def for_thread(self) -> Self:
-        """A translator with the same weights for another thread."""
-        found = copy.copy(self)
-        found.engine = self.engine.for_thread()
-        return found
 
     def translate(
         self,
