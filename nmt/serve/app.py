@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from nmt.serve.batching import described
+from nmt.serve.computing import described
 from nmt.serve.limits import Limits, Refused
 from nmt.serve.metrics import Metrics
 from nmt.serve.model import Answer, Served
@@ -141,7 +141,7 @@ class Api:
         return JSONResponse(found, headers=HEADERS)
 
     async def health(self, _: Request) -> Response:
-        dead = [model.name for model in self.models if not model.batcher.alive]
+        dead = [model.name for model in self.models if not model.alive]
         if dead:
             return JSONResponse({"status": "failed"}, 503, HEADERS)
         return JSONResponse({"status": "ok"}, headers=HEADERS)

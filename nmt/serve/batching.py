@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from nmt.errors import NmtError
+from nmt.serve.computing import described
 from nmt.serve.limits import Refused
 
 log = logging.getLogger(__name__)
@@ -34,15 +34,17 @@ class _Job(Generic[AskT, AnswerT]):
 class Batcher(Generic[AskT, AnswerT]):
     """A queue of lines and the threads that answer them; a model is used by these threads alone.
 
-    Lines that are asked for alike make a batch, in the order in which they arrive. Threads that have nothing to do
-    share what waits.
+    Lines that are asked for alike make a batch, in the order in which they arrive. Clients that were answered together
+    often ask again together: a batch begins when as many lines have arrived as were answered, or when the share of one
+    thread waits. The share is that of the lines that wait, are being answered, or are expected from these clients.
 
     Args:
         name: of the thread.
         answer: answers lines that are asked for alike, in their order.
         budget: most tokens of a batch; a longer line is a batch by itself.
         queue: most lines that wait.
-        gather: seconds without another line, after which a batch begins; :data:`PATIENCE` times as many at the latest.
+        gather: seconds without another line, after which no more lines are expected; :data:`PATIENCE` times as many at
+            the latest.
         observe: called with the number of lines of each batch.
         threads: batches that are answered at a time.
     """
@@ -60,10 +62,11 @@ class Batcher(Generic[AskT, AnswerT]):
         self.answer, self.budget, self.queue, self.gather, self.observe = answer, budget, queue, gather, observe
         self.jobs: list[_Job[AskT, AnswerT]] = []
         self.tokens = 0  # of the jobs
-        self.last = 0.0  # when a line came, or a batch was answered, whose clients will ask again at once
+        self.running = 0  # lines that are being answered
+        self.due = 0  # lines expected from clients that were answered
+        self.last = 0.0  # when a line came, or a batch was answered
         self.changed = threading.Condition()
         self.stopping = False
-        self.idle = 0  # threads that wait for lines
         self.threads = [
             threading.Thread(target=self._run, name=f"translating {name} {n}", daemon=True) for n in range(threads)
         ]
@@ -84,10 +87,11 @@ class Batcher(Generic[AskT, AnswerT]):
             jobs = [_Job[AskT, AnswerT](ask, line, max(1, cost)) for line, cost in lines]
             first = not self.jobs
             self.jobs += jobs
+            self.due = max(0, self.due - len(jobs))
             self.last = time.monotonic()
             self.tokens += sum(job.cost for job in jobs)
-            # A thread that waits for further lines looks by itself whether any have come
-            if first or self.tokens >= self.budget:
+            # A thread that waits for further lines looks by itself whether they still come
+            if first or self._enough():
                 self.changed.notify()
         return [job.future for job in jobs]
 
@@ -111,12 +115,14 @@ class Batcher(Generic[AskT, AnswerT]):
             if running:
                 self.observe(len(running))
                 self._answer(running)
-            self.last = time.monotonic()
+            with self.changed:
+                self.running -= len(batch)
+                self.due += len(running)
+                self.last = time.monotonic()
 
     def _take(self) -> list[_Job[AskT, AnswerT]]:
         """Wait for a batch; empty when the server stops and nothing waits."""
         with self.changed:
-            self.idle += 1
             latest: float | None = None  # when the batch begins, whatever comes
             while not self.stopping:
                 if not self.jobs:
@@ -126,22 +132,33 @@ class Batcher(Generic[AskT, AnswerT]):
                 now = time.monotonic()
                 latest = latest or now + PATIENCE * self.gather
                 left = min(self.last + self.gather, latest) - now
-                if left <= 0 or self.tokens >= self.budget:
+                if left <= 0:
+                    self.due = 0
+                if self._enough():
                     break
                 self.changed.wait(left)
-            batch = self._share()
-            self.idle -= 1
+            batch = self._first_jobs()
+            self.running += len(batch)
             if self.jobs:
                 self.changed.notify()
             return batch
 
-    def _share(self) -> list[_Job[AskT, AnswerT]]:
-        """The lines that are asked for as the first one, up to the budget, or the share of one of the idle threads."""
+    def _enough(self) -> bool:
+        """Whether a batch can begin."""
+        return not self.due or self.tokens >= self.budget or len(self.jobs) >= self._share()
+
+    def _share(self) -> int:
+        """Lines for each thread."""
+        return max(LEAST, -(-(len(self.jobs) + self.running + self.due) // len(self.threads)))
+
+    def _first_jobs(self) -> list[_Job[AskT, AnswerT]]:
+        """The lines that are asked for as the first one, up to the budget and the share of a thread."""
+        if not self.jobs:
+            return []
         alike = [job for job in self.jobs if job.ask == self.jobs[0].ask]
-        share = max(LEAST, -(-len(alike) // self.idle))
         batch: list[_Job[AskT, AnswerT]] = []
         longest = 0
-        for job in alike[:share]:
+        for job in alike[: self._share()]:
             longest = max(longest, job.cost)
             if batch and (len(batch) + 1) * longest > self.budget:
                 break
@@ -166,9 +183,3 @@ class Batcher(Generic[AskT, AnswerT]):
             log.error("a line of %d characters: %s", len(batch[0].line), described(error))
             log.debug("", exc_info=error)
             batch[0].future.set_exception(Refused(500, "this text cannot be translated; the server's log says why"))
-
-
-def described(error: Exception) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, NmtError) else f"{type(error).__name__}: {text}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.serve.batching import Batcher
-from nmt.serve.computing import compute
+from nmt.serve.computing import Workers, compute
 from nmt.translation.texts import Lines, Texts
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Answer:
         texts: translations, best first.
         scores: normalised by length, of each translation.
         warnings: on the line, such as a source that was cut.
-        attention: of each translation, between words; see :meth:`Served._read`.
+        attention: of each translation, between words; see :meth:`Translating._read`.
     """
 
     texts: list[str]
@@ -53,11 +52,11 @@ class Answer:
     attention: dict[str, Any] = field(default_factory=dict)
 
 
-class _Threads(threading.local):
-    """Translators that share their weights, one for each thread: those who read attention hook into the modules."""
+class Translating:
+    """Answers lines; all that computes of a served run."""
 
-    def __init__(self, translator: Translator[Any]) -> None:
-        self.translator = translator.for_thread()
+    def __init__(self, config: Config, translator: Translator[Any]) -> None:
+        self.language, self.translator = config.data.src_lang, translator
 
     @cached_property
     def aligner(self) -> Align | None:
@@ -66,56 +65,7 @@ class _Threads(threading.local):
 
         return aligner_of(self.translator)
 
-
-class Served:
-    """
-    Args:
-        threads: those that compute, and so the batches that are answered at a time.
-
-    Attributes:
-        own: what the thread uses that reads it.
-        usual: the section ``translate`` of the run, for requests that do not say otherwise.
-        attends: attention can be asked for.
-        most: translations of a line that can be asked for.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        config: Config,
-        translator: Translator[Any],
-        limits: Limits,
-        metrics: Metrics,
-        threads: int = 1,
-    ) -> None:
-        self.name = name
-        self.source, self.target = config.data.src_lang, config.data.tgt_lang
-        self.usual = config.translate
-        self.translator, self.own = translator, _Threads(translator)
-        self.most: int = translator.search.most
-        self.attends = _attends(translator)
-        assert translator.search.batch_tokens is not None
-        budget = translator.search.batch_tokens // max(1, translator.search.beam_size)
-        self.metrics = metrics
-        self.batcher = Batcher[Ask, Answer](
-            name, self.answer, budget, limits.queue, limits.gather, lambda lines: metrics.batch(name, lines), threads
-        )
-
-    def submit(self, ask: Ask, lines: Sequence[str]) -> list[Future[Answer]]:
-        """Queue lines to be answered.
-
-        Raises:
-            Refused: see :meth:`nmt.serve.batching.Batcher.submit`.
-        """
-        costs = [len(ids) + 1 for ids in self.translator.encode(lines)]
-        self.metrics.add("nmt_source_tokens_total", {"model": self.name}, sum(costs))
-        return self.batcher.submit(ask, list(zip(lines, costs, strict=True)))
-
-    def answer(self, ask: Ask, lines: list[str]) -> list[Answer]:
-        """Translate lines in a thread that computes; called by the threads of the model alone."""
-        return compute(partial(self._answer, ask, lines))
-
-    def _answer(self, ask: Ask, lines: list[str]) -> list[Answer]:
+    def __call__(self, ask: Ask, lines: list[str]) -> list[Answer]:
         notices = list["Notice"]()
         if ask.attention:
             return [self._read(line, ask.nbest) for line in lines]
@@ -128,7 +78,7 @@ class Served:
 
     def _lines(self, ask: Ask) -> Lines:
         """What translates lines that are asked for like this."""
-        texts = Texts(self.own.translator, ask.protect, ask.split, self.source, lambda: self.own.aligner)
+        texts = Texts(self.translator, ask.protect, ask.split, self.language, lambda: self.aligner)
         return texts.for_documents() if ask.document else texts.lines
 
     def _read(self, line: str, nbest: int) -> Answer:
@@ -142,7 +92,7 @@ class Served:
         if not self.translator.encode([line])[0]:  # characters that the tokenizer drops
             return Answer([""], [0.0], [], {"words": [], "translations": []})
         notices = list["Notice"]()
-        [sentence] = read_sentences(self.own.translator, [line], nbest, warn=notices.append)
+        [sentence] = read_sentences(self.translator, [line], nbest, warn=notices.append)
         translations = []
         for output in sentence.outputs:
             cross = output.maps[0].cross
@@ -156,6 +106,62 @@ class Served:
             _by_line(notices, 1)[0],
             {"words": sentence.side.words, "translations": translations},
         )
+
+
+class Served:
+    """
+    Args:
+        workers: processes that translate; None: this process does.
+
+    Attributes:
+        usual: the section ``translate`` of the run, for requests that do not say otherwise.
+        attends: attention can be asked for.
+        most: translations of a line that can be asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        translating: Translating,
+        limits: Limits,
+        metrics: Metrics,
+        workers: Workers | None = None,
+    ) -> None:
+        self.name = name
+        self.source, self.target = config.data.src_lang, config.data.tgt_lang
+        self.usual = config.translate
+        self.translating, self.workers = translating, workers
+        self.translator = translator = translating.translator
+        self.most: int = translator.search.most
+        self.attends = _attends(translator)
+        assert translator.search.batch_tokens is not None
+        budget = translator.search.batch_tokens // max(1, translator.search.beam_size)
+        self.metrics = metrics
+        observe, threads = partial(metrics.batch, name), 1 if workers is None else workers.count
+        self.batcher = Batcher[Ask, Answer](name, self.answer, budget, limits.queue, limits.gather, observe, threads)
+
+    def submit(self, ask: Ask, lines: Sequence[str]) -> list[Future[Answer]]:
+        """Queue lines to be answered.
+
+        Raises:
+            Refused: see :meth:`nmt.serve.batching.Batcher.submit`.
+        """
+        costs = [len(ids) + 1 for ids in self.translator.encode(lines)]
+        self.metrics.add("nmt_source_tokens_total", {"model": self.name}, sum(costs))
+        return self.batcher.submit(ask, list(zip(lines, costs, strict=True)))
+
+    def answer(self, ask: Ask, lines: list[str]) -> list[Answer]:
+        """Translate lines; called by the threads of the batcher alone."""
+        if self.workers is None:
+            return compute(partial(self.translating, ask, lines))
+        answers: list[Answer] = self.workers(self.name, ask, lines)
+        return answers
+
+    @property
+    def alive(self) -> bool:
+        """Whether no thread and no process that translates has ended, as after a fault."""
+        return self.batcher.alive and (self.workers is None or self.workers.alive)
 
 
 def _by_line(notices: Sequence[Notice], count: int) -> list[list[str]]:

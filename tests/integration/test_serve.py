@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import importlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,11 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
 
 from nmt.cli import main
-from nmt.cli.commands.serve import _models
-from nmt.cli.program import new_parser
+from nmt.cli.commands.serve import named_runs
 from nmt.cli.searching import load_searching
 from nmt.run.directory import Run
 
@@ -29,10 +28,10 @@ pytest.importorskip("uvicorn", reason="uvicorn is missing: pip install 'nmt-trai
 pytest.importorskip("starlette", reason="starlette is missing: pip install 'nmt-trainer[serve]'")
 
 from nmt.serve.app import new_app
-from nmt.serve.computing import share_cores
+from nmt.serve.computing import Workers
 from nmt.serve.limits import Limits
 from nmt.serve.metrics import Metrics
-from nmt.serve.model import Served
+from nmt.serve.model import Served, Translating
 from nmt.serve.server import listen, new_server
 from tests.conftest import WORDS
 
@@ -63,14 +62,16 @@ class Client:
 
 @contextlib.contextmanager
 def serving(
-    run: Path, limits: Limits, engine: str = "pytorch", others: Sequence[Path] = (), threads: int = 1
+    run: Path, limits: Limits, engine: str = "pytorch", others: Sequence[Path] = (), processes: int = 0
 ) -> Iterator[Client]:
-    models, metrics = [], Metrics()
-    for each in (run, *others):
-        opened = Run.open(str(each))
-        translator = load_searching(opened, [], None, 1, "cpu", engine)
-        models.append(Served(each.name, opened.load_config(), translator, limits, metrics, threads))
-    with listen("127.0.0.1", 0) as listener:
+    runs = {each.name: Run.open(str(each)) for each in (run, *others)}
+    loaded = {
+        name: Translating(each.load_config(), load_searching(each, [], None, 1, "cpu", engine))
+        for name, each in runs.items()
+    }
+    workers, metrics = Workers(loaded, processes, 1) if processes else None, Metrics()
+    models = [Served(name, each.load_config(), loaded[name], limits, metrics, workers) for name, each in runs.items()]
+    with contextlib.closing(workers) if workers else contextlib.nullcontext(), listen("127.0.0.1", 0) as listener:
         server = new_server(new_app(models, limits, metrics), limits)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
@@ -170,24 +171,39 @@ def test_concurrent_requests_equal_the_batch_command(client, lines, expected):
     assert alone < batches  # some were translated together
 
 
-def test_threads_that_search_at_the_same_time_do_not_disturb_each_other(run, lines, expected, monkeypatch):
-    """Lines, attention (which hooks into the modules of a model) and tags (placed by attention), by two threads."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert share_cores() == 2
+def test_processes_give_the_same_answers(run, lines, expected):
+    """Lines, attention (which hooks into the modules of a model) and tags (placed by attention), by two processes."""
     attention = {"q": lines[5], "source": "en", "target": "de", "alternatives": 1}
-    with serving(run, Limits(), threads=2) as client, ThreadPoolExecutor(24) as pool:
-        alone = client.post(attention, "/attention")
-        tagged = client.translate("one <b>two three</b> four", protect=True)
+    tagged = {"q": "one <b>two three</b> four", "protect": True}
+    with serving(run, Limits()) as client:
+        alone = client.post(attention, "/attention"), client.translate(**tagged)
+    with serving(run, Limits(), processes=2) as client, ThreadPoolExecutor(24) as pool:
         rounds = [
             [pool.submit(client.translate, line) for line in lines]
-            + [pool.submit(client.post, attention, "/attention")]
-            + [pool.submit(client.translate, "one <b>two three</b> four", protect=True)]
+            + [pool.submit(client.post, attention, "/attention"), pool.submit(client.translate, **tagged)]
             for _ in range(3)
         ]
         for *plain, attended, kept in rounds:
             assert [each.result()["translatedText"] for each in plain] == [each[0] for each in expected]
-            assert attended.result() == alone
-            assert kept.result() == tagged
+            assert (attended.result(), kept.result()) == alone
+        assert client.translate("x " * 300)["warnings"]
+
+
+def test_a_process_that_is_killed_is_reported(run, caplog):
+    with serving(run, Limits(), processes=2) as client:
+        assert client.send("GET", "/health")[0] == 200
+        assert client.model.workers is not None
+        for worker in client.model.workers.all[:]:
+            worker.process.kill()
+            worker.process.join(10)
+        assert client.send("GET", "/health")[0] == 503
+        for _ in range(3):
+            assert client.post(GOOD)[0] == 500
+        assert "a process that translates has ended (exit code -9)" in caplog.text
+        status, answer = client.post(GOOD)
+        assert (status, answer["error"]) == (500, "this text cannot be translated; the server's log says why")
+        assert "no process that translates is left; restart the server" in caplog.text
+        assert "Traceback" not in caplog.text
 
 
 def test_other_paths(client):
@@ -295,8 +311,7 @@ def test_runs_that_cannot_be_served_together(pairs, tmp_path, capsys):
     # Metrics tell runs of one name apart
     (tmp_path / "other").mkdir()
     cousin = between(pairs[1], tmp_path / "other", "de", "en").rename(tmp_path / "other" / "en-de")
-    arguments = new_parser().parse_args(["serve", str(pairs[0]), str(cousin)])
-    assert [each.name for each in _models(arguments, Limits(), Metrics())] == [str(pairs[0]), str(cousin)]
+    assert list(named_runs([str(pairs[0]), str(cousin)])) == [str(pairs[0]), str(cousin)]
 
 
 # -------------------------------------------------------------------------------------------------------------- limits
@@ -509,16 +524,16 @@ def test_ctranslate2_gives_the_same_translations(task, lines):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_answers_what_is_in_flight(run, lines, number):
-    """Requests that were sent before the signal are answered; the program ends with 0."""
+    """Requests that were sent before the signal, which all processes get, are answered; the program ends with 0."""
     command = [sys.executable, "-m", "nmt", "serve", str(run), "--port", "0", "--gather", "1500"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         port = next(int(found[1]) for line in process.stderr if (found := re.search(r":(\d+): ready", line)))
         client = Client(port, None)  # type: ignore[arg-type]
         with ThreadPoolExecutor(8) as pool:
             sent = [pool.submit(client.post, {**GOOD, "q": line}) for line in lines[:8]]
             time.sleep(0.5)  # the lines wait for others now
-            process.send_signal(number)
+            os.killpg(process.pid, number)
             assert [each.result()[0] for each in sent] == [200] * 8
         rest = process.stderr.read()
     assert process.returncode == 0
@@ -527,9 +542,21 @@ def test_a_stop_answers_what_is_in_flight(run, lines, number):
         client.post(GOOD)
 
 
+def test_the_processes_end_when_the_server_is_killed(run):
+    """All processes have this end of the pipe for errors: it closes when the last of them has ended."""
+    command = [sys.executable, "-m", "nmt", "serve", str(run), "--port", "0", "--workers", "3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(": ready" in line for line in process.stderr)
+        process.kill()
+        with ThreadPoolExecutor(1) as pool:
+            assert "Traceback" not in pool.submit(process.stderr.read).result(20)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--workers", "0"], "--workers 0: must be from 1 to 64"),
         (["--port", "70000"], "--port 70000: must be from 0 to 65,535"),
         (["--timeout", "nan"], "--timeout nan: must be from 0.1"),
         (["--queue", "0"], "--queue 0: must be from 1"),

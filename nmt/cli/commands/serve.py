@@ -6,6 +6,8 @@ import argparse
 import logging
 import math
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,11 @@ from nmt.errors import ConfigError, DataError, RunError
 from nmt.runtime import garbage
 
 if TYPE_CHECKING:
+    import socket
+
+    from nmt.config.experiment import Config
+    from nmt.run.directory import Run
+    from nmt.serve.computing import Workers
     from nmt.serve.limits import Limits
     from nmt.serve.metrics import Metrics
     from nmt.serve.model import Served
@@ -46,6 +53,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--queue", type=int, default=1000, metavar="N", help=text)
     text = "timeout of a request in seconds (default: 30)"
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help=text)
+    text = "processes that translate with PyTorch on a CPU; they share its cores (default: 2, or 1 on one core)"
+    parser.add_argument("--workers", type=int, metavar="N", help=text)
     text = "start a batch after this many milliseconds without another line (default: 5)"
     parser.add_argument("--gather", type=float, default=5.0, metavar="MS", help=text)
 
@@ -70,11 +79,11 @@ def run(arguments: argparse.Namespace) -> None:
     # Listen, load, serve
     with listen(arguments.host, arguments.port) as listener:
         metrics = Metrics()
-        models = _models(arguments, limits, metrics)
-        garbage.resume()
-        server = new_server(new_app(models, limits, metrics), limits)
-        log.info("%s: ready; Ctrl-C stops", address_of(listener))
-        server.run([listener])
+        models, workers = _models(arguments, limits, metrics, listener)
+        with closing(workers) if workers is not None else nullcontext():
+            server = new_server(new_app(models, limits, metrics), limits)
+            log.info("%s: ready; Ctrl-C stops", address_of(listener))
+            server.run([listener])
         log.info("stopped")
 
 
@@ -87,11 +96,11 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
     bounds = {
         "port": (0, 65535), "max_characters": (1, 10_000_000), "max_lines": (1, 100_000), "queue": (1, 1_000_000),
-        "timeout": (0.1, 86_400), "gather": (0, 10_000),
+        "timeout": (0.1, 86_400), "gather": (0, 10_000), "workers": (1, 64),
     }  # fmt: skip
     for name, (least, most) in bounds.items():
         value = getattr(arguments, name)
-        if not math.isfinite(value) or not least <= value <= most:
+        if value is not None and not (math.isfinite(value) and least <= value <= most):
             raise DataError(f"--{name.replace('_', '-')} {value:g}: must be from {least:,} to {most:,}")
     if arguments.max_lines > arguments.queue:
         raise DataError(
@@ -106,17 +115,15 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     )
 
 
-def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> list[Served]:
-    """
+def named_runs(paths: Sequence[str]) -> dict[str, tuple[Run, Config]]:
+    """The runs by their names. Those of one name are told apart by their paths.
+
     Raises:
         ConfigError: two runs have the same languages.
     """
     from nmt.run.directory import Run
-    from nmt.serve.computing import compute, share_cores
-    from nmt.serve.model import Served
 
-    # Check all runs before the first model is loaded
-    runs = [Run.open(run) for run in arguments.runs]
+    runs = [Run.open(path) for path in paths]
     configs = [run.load_config() for run in runs]
     pairs: dict[tuple[str, str], Run] = {}
     for run, config in zip(runs, configs, strict=True):
@@ -125,19 +132,41 @@ def _models(arguments: argparse.Namespace, limits: Limits, metrics: Metrics) -> 
             both = f"{other.path} and {run.path}: both translate {pair[0]} to {pair[1]}; serve one of them"
             twice = f"{run.path}: named twice; name each run once"
             raise ConfigError(twice if other.path.samefile(run.path) else both)
-    # Runs of one name are told apart by their paths
     names = Counter(run.path.name for run in runs)
+    return {
+        run.path.name if names[run.path.name] == 1 else str(run.path): (run, config)
+        for run, config in zip(runs, configs, strict=True)
+    }
+
+
+def _models(
+    arguments: argparse.Namespace, limits: Limits, metrics: Metrics, listener: socket.socket
+) -> tuple[list[Served], Workers | None]:
+    """
+    Args:
+        listener: processes that translate do not keep it.
+    """
+    from nmt.serve.computing import compute, new_workers
+    from nmt.serve.model import Served, Translating
+
+    # Check all runs before the first model is loaded
+    runs = named_runs(arguments.runs)
     how = arguments.search, arguments.beam_size, 1, arguments.device, arguments.engine
-    named, translators = [], []
-    for run, config in zip(runs, configs, strict=True):
+    loaded = {}
+    for name, (run, config) in runs.items():
         log.info("%s: %s to %s", run.path, config.data.src_lang, config.data.tgt_lang)
-        translators.append(compute(partial(load_searching, run, *how)))
-        use_tags(translators[-1], arguments.tag, run)
-        named.append(run.path.name if names[run.path.name] == 1 else str(run.path))
-    # On a CPU several threads compute; CTranslate2 has its own threads
-    on_cpu = all(str(each.engine.device) == "cpu" for each in translators)
-    threads = share_cores() if on_cpu and arguments.engine == "pytorch" else 1
-    return [
-        compute(partial(Served, *each, limits, metrics, threads))
-        for each in zip(named, configs, translators, strict=True)
+        translator = compute(partial(load_searching, run, *how))
+        use_tags(translator, arguments.tag, run)
+        loaded[name] = Translating(config, translator)
+    garbage.resume()
+    # CUDA works for one process, and CTranslate2 has its own threads
+    on_cpu = all(str(each.translator.engine.device) == "cpu" for each in loaded.values())
+    workers = None
+    if on_cpu and arguments.engine == "pytorch":
+        workers = new_workers(loaded, arguments.workers, [listener])
+    elif arguments.workers:
+        log.warning("--workers has no effect: it is for PyTorch on a CPU")
+    models = [
+        compute(partial(Served, name, runs[name][1], each, limits, metrics, workers)) for name, each in loaded.items()
     ]
+    return models, workers

@@ -86,6 +86,31 @@ def test_a_line_waits_for_others_but_not_longer_than_said(new, upper):
     assert time.monotonic() - started < 0.25
 
 
+def test_a_line_that_nobody_follows_is_answered_at_once(new, upper):
+    batcher = new(gather=60.0)
+    assert results(batcher.submit(0, [("a", 1)])) == ["A"]
+    assert results(batcher.submit(0, [("b", 1)])) == ["B"]  # the client that was answered asks again
+
+
+def test_clients_that_were_answered_together_are_awaited(new, upper):
+    batcher = new(gather=60.0)
+    results(batcher.submit(0, [(str(n), 1) for n in range(20)]))
+    again = [batcher.submit(0, [(str(n), 1)])[0] for n in range(19)]
+    with pytest.raises(TimeoutError):
+        again[0].result(0.2)
+    again += batcher.submit(0, [("19", 1)])
+    assert results(again) == [str(n) for n in range(20)]
+    assert [len(lines) for _, lines in upper.batches] == [20, 20]
+
+
+def test_a_share_begins_while_others_are_expected(new, upper):
+    """Of 40 lines, two threads take 20 each: neither waits for the clients of the other."""
+    batcher = new(gather=60.0, threads=2)
+    results(batcher.submit(0, [(str(n), 1) for n in range(40)]))
+    again = [batcher.submit(0, [(str(n), 1)])[0] for n in range(20)]
+    assert results(again) == [str(n) for n in range(20)]
+
+
 def test_idle_threads_share_what_waits_but_not_a_few_lines(new, upper):
     batcher = new(threads=2)
     lines = [f"line {n}" for n in range(40)]
