@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,11 @@ class Attention:
 
 
 class Model:
-    """A trained model, as :func:`load` returns it."""
+    """A trained model, as :func:`load` returns it. Threads may share it; it computes for one at a time."""
 
     def __init__(self, run: Run, translator: Translator[Any], engine: EngineName):
         self.run, self.translator, self._engine = run, translator, engine
+        self._computing = threading.RLock()  # reading attention hooks into the modules that a search uses
 
     @overload
     def translate(
@@ -102,7 +104,12 @@ class Model:
             raise DataError(
                 f"{len(lines):,} texts but {len(starts):,} prefixes; give one for each text (it may be empty)"
             )
-        found = self._texts(protect, split).translate(lines, 1 if nbest is None else nbest, None, 1, starts)
+        if nbest is not None and (isinstance(nbest, bool) or not isinstance(nbest, int)):
+            raise DataError(f"nbest: must be a whole number, found {_shown(nbest)}")
+        if not isinstance(split, bool | None):
+            raise DataError(f"split: must be True, False or None, found {_shown(split)}")
+        with self._computing:
+            found = self._texts(protect, split).translate(lines, 1 if nbest is None else nbest, None, 1, starts)
         return found if nbest is not None else [best.text for best, *_ in found]
 
     def translate_document(
@@ -120,7 +127,9 @@ class Model:
 
         if format not in FORMATS:
             raise DataError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
-        return "".join(block for block, _ in self._texts(protect, True).document(parse(text, format)))
+        parts = parse(_one(text), format)
+        with self._computing:
+            return "".join(block for block, _ in self._texts(protect, True).document(parts))
 
     def _texts(self, protect: bool | Sequence[str] | None, split: bool | None) -> Texts:
         from nmt.insight.alignment import aligner_of
@@ -131,7 +140,7 @@ class Model:
         elif isinstance(protect, bool):
             kinds = kinds_of(["all" if protect else "none"])
         else:
-            kinds = kinds_of(_several(protect))
+            kinds = kinds_of([protect] if isinstance(protect, str) else _several(protect, "kinds of placeholders"))
         chosen = config.translate.split if split is None else split
         return Texts(self.translator, kinds, chosen, config.data.src_lang, lambda: aligner_of(self.translator))
 
@@ -145,7 +154,8 @@ class Model:
 
         self._needs_pytorch("score")
         lines, others = ([input_line(text) for text in _several(side)] for side in (sources, targets))
-        return Scorer(self.translator)(lines, others)
+        with self._computing:
+            return Scorer(self.translator)(lines, others)
 
     def attention(self, source: str, target: str | None = None) -> Attention:
         """Attention weights over the source.
@@ -160,15 +170,17 @@ class Model:
 
         self._needs_pytorch("attention")
         translator, tokenizer = self.translator, self.translator.tokenizer
-        [src] = translator.encode([input_line(source)])
-        if target is None:
-            [[best]] = translator.translate([input_line(source)])
-            tgt: Sequence[int] = best.tokens
-        else:
-            [tgt] = tokenizer.encode_tgt([input_line(target)])
-        if not src or not tgt:
-            raise DataError("attention needs text on both sides")
-        [maps] = read_maps(translator.engine.model, tokenizer, src, [tgt])
+        line = input_line(_one(source))
+        with self._computing:
+            [src] = translator.encode([line])
+            if target is None:
+                [[best]] = translator.translate([line])
+                tgt: Sequence[int] = best.tokens
+            else:
+                [tgt] = tokenizer.encode_tgt([input_line(_one(target))])
+            if not src or not tgt:
+                raise DataError("attention needs text on both sides")
+            [maps] = read_maps(translator.engine.model, tokenizer, src, [tgt])
         if maps.cross is None:
             raise DataError("the model has no attention (model.attention: none)")
         end = "</s>"
@@ -241,6 +253,8 @@ def train(config: str | Path, settings: Mapping[str, Any] | None = None) -> Trai
     def value(given: Any) -> str:
         return yaml.safe_dump(given, default_flow_style=True, width=10**9).removesuffix("\n").removesuffix("\n...")
 
+    if not isinstance(settings, Mapping | None):
+        raise DataError(f'settings: must be a dictionary such as {{"train.max_steps": 100}}, found {_shown(settings)}')
     overrides = [f"{key}={value(given)}" for key, given in (settings or {}).items()]
     with _printing():
         return pipeline.train(load_experiment(str(config), overrides))
@@ -263,15 +277,31 @@ def _printing() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _several(texts: Sequence[str]) -> Sequence[str]:
+def _several(texts: Sequence[str], name: str = "sentences") -> Sequence[str]:
     """
     Raises:
         DataError: one string, whose characters would be taken for sentences; or something that is no string.
     """
     if isinstance(texts, str):
-        raise DataError(f"expected a list of sentences, not one string; write [{texts[:20]!r}]")
+        raise DataError(f"expected a list of {name}, not one string; write [{texts[:20]!r}]")
+    if not isinstance(texts, Iterable):
+        raise DataError(f"expected a list of {name}, found {_shown(texts)}")
     texts = list(texts)
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(f"expected a list of strings; number {place} is {repr(text)[:40]}")
+            raise DataError(f"expected a list of strings; number {place} is {_shown(text)}")
     return texts
+
+
+def _one(text: str) -> str:
+    """
+    Raises:
+        DataError: not a string.
+    """
+    if not isinstance(text, str):
+        raise DataError(f"expected one string, found {_shown(text)}")
+    return text
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:40]

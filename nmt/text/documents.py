@@ -29,12 +29,16 @@ FORMATS: dict[str, Callable[[str], Iterator[Part]]] = {
 _ENDINGS = {
     ".srt": "srt", ".vtt": "srt", ".html": "html", ".htm": "html", ".xhtml": "html", ".md": "md", ".markdown": "md",
 }  # fmt: skip
+_APPENDED = (".gz", ".bz2", ".xz", ".zst", ".utf8", ".clean")  # by compression, and by the advice of error messages
 _BAD = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are not UTF-8
 
 
 def format_of(path: str) -> str | None:
-    """The format of a file by its ending; None for lines of text."""
-    return _ENDINGS.get(PurePath(path).suffix.lower())
+    """The format of a file by its ending, also of ``a.srt.gz`` and ``a.srt.utf8``; None for lines of text."""
+    name = PurePath(path)
+    while name.suffix.lower() in _APPENDED:
+        name = name.with_suffix("")
+    return _ENDINGS.get(name.suffix.lower())
 
 
 def parse(text: str, form: str) -> list[Part]:

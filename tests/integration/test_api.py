@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,43 @@ def test_placeholders_and_documents(model):
     assert model.translate_document("<p>one</p>", "html") == f"<p>{one}</p>"
     with pytest.raises(DataError, match="format: 'docx' is not one of text, paragraphs, srt, html, md"):
         model.translate_document("one", "docx")
+    assert model.translate(["one"], protect="tags") == model.translate(["one"], protect=["tags"])
     with pytest.raises(ConfigError, match="'names' is not a kind of placeholder; kinds: code, urls"):
         model.translate(["one"], protect=["names"])
+
+
+def test_threads_share_a_model(task, model):
+    sources, targets = lines(task)
+
+    def everything() -> list:
+        return [
+            model.translate(sources, 2),
+            model.score(sources, targets),
+            model.attention(sources[0]).weights.tolist(),
+        ]
+
+    expected = everything()
+    with ThreadPoolExecutor(4) as pool:
+        assert [each.result() for each in [pool.submit(everything) for _ in range(8)]] == [expected] * 8
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: model.translate(None), "expected a list of sentences, found None"),
+        (lambda model: model.score(3, 3), "expected a list of sentences, found 3"),
+        (lambda model: model.translate(["a"], 1.5), "nbest: must be a whole number, found 1.5"),
+        (lambda model: model.translate(["a"], True), "nbest: must be a whole number, found True"),
+        (lambda model: model.translate(["a"], split="no"), "split: must be True, False or None, found 'no'"),
+        (lambda model: model.translate_document(["a"]), r"expected one string, found \['a'\]"),
+        (lambda model: model.attention(None), "expected one string, found None"),
+        (lambda model: model.attention("one", 3), "expected one string, found 3"),
+        (lambda model: nmt.train("demo", ["seed=1"]), r"settings: must be a dictionary such as .*, found \['seed=1'\]"),
+    ],
+)
+def test_other_types_are_refused_in_one_line(model, call, message):
+    with pytest.raises(DataError, match=message):
+        call(model)
 
 
 def test_mistakes(task, model):

@@ -381,6 +381,15 @@ def test_notices_quote_the_first_words_of_a_paragraph():
 
 
 def test_formats_by_ending():
+    names = {
+        "a.srt.gz": "srt",
+        "a.vtt.utf8": "srt",
+        "a.md.utf8.XZ": "md",
+        "a.html.clean": "html",
+        "a.gz": None,
+        ".gz": None,
+    }
+    assert {name: format_of(name) for name in names} == names
     assert [format_of(name) for name in ("a.SRT", "b.md", "c.htm", "d.txt", "e")] == ["srt", "md", "html", None, None]
 
 
