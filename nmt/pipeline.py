@@ -47,6 +47,7 @@ from nmt.run.directory import Run
 from nmt.runtime import journal
 from nmt.runtime.device import (
     Place,
+    check_lstm,
     peak_memory,
     reset_peak_memory,
     resolve_device,
@@ -376,6 +377,7 @@ def build_trainer(config: Config, run: Run, prepared: Prepared, place: Place) ->
     tokenizer, dataset, ranks = prepared.tokenizer, prepared.encoded.train, place.ranks
     seed_everything(config.seed)
     model = new_model(config.model, tokenizer).to(place.device)
+    ranks.on_every_rank(lambda: check_lstm(model, place))
     if config.init is not None:
         ranks.on_main(lambda: start.write(config, run, tokenizer))
         ranks.on_every_rank(lambda: start.apply(model, config, run))

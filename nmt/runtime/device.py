@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from nmt.errors import DeviceError
 from nmt.runtime.ranks import ALONE, Ranks
@@ -84,6 +85,24 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if dtype == torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError("train.precision: this CUDA device does not support bf16; use fp16 or fp32")
     return dtype
+
+
+def check_lstm(model: nn.Module, place: Place) -> None:
+    """Try an LSTM of a model on a CPU in bf16, which oneDNN has for some processors only.
+
+    Raises:
+        DeviceError: this processor has none.
+    """
+    if place.device.type != "cpu" or place.dtype != torch.bfloat16:
+        return
+    for one in (module for module in model.modules() if isinstance(module, nn.LSTM)):
+        with torch.random.fork_rng(devices=[]):
+            small = nn.LSTM(one.input_size, one.hidden_size)
+        try:
+            with torch.inference_mode(), autocast(place.device, place.dtype):
+                small(torch.zeros(1, 1, one.input_size))
+        except RuntimeError:
+            raise DeviceError("train.precision: this processor has no LSTM in bf16; use fp32, or cell: gru") from None
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

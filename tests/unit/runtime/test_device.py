@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nmt.runtime.device import use_device
+from nmt.errors import DeviceError
+from nmt.runtime.device import Place, check_lstm, use_device
 
 
 def test_cuda_does_not_use_the_attention_that_plans_every_new_shape(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +22,23 @@ def test_a_cpu_changes_nothing() -> None:
     before = torch.backends.cuda.cudnn_sdp_enabled()
     use_device(torch.device("cpu"))
     assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
+def test_a_processor_without_an_lstm_in_bf16_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch does there: the message is that of an AMD EPYC with AVX2."""
+
+    def forward(self: object, *_: object) -> None:
+        raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+
+    model, gru, cpu = torch.nn.Sequential(torch.nn.LSTM(3, 4, 2)), torch.nn.GRU(3, 4), torch.device("cpu")
+    state = torch.get_rng_state()
+    monkeypatch.setattr(torch.nn.LSTM, "forward", forward)
+    with pytest.raises(
+        DeviceError, match=r"train\.precision: this processor has no LSTM in bf16; use fp32, or cell: gru"
+    ):
+        check_lstm(model, Place(cpu, torch.bfloat16))
+    check_lstm(model, Place(cpu, torch.float32))
+    check_lstm(gru, Place(cpu, torch.bfloat16))
+    monkeypatch.undo()
+    check_lstm(model, Place(cpu, torch.float32))
+    assert torch.equal(torch.get_rng_state(), state)
