@@ -1,6 +1,7 @@
 """Trainings on mixtures of datasets."""
 
 import json
+import socket
 from collections import Counter
 
 import numpy as np
@@ -236,9 +237,11 @@ def test_score_and_python_take_tags(tagged_run, task, capfd):
 
 def test_serve_takes_tags(tagged_run, capfd):
     pytest.importorskip("uvicorn", reason="uvicorn is missing: pip install 'nmt-trainer[serve]'")
-    tags, arguments = ["<2de>", "<bt>"], ["serve", str(tagged_run.path), "--port", "0", "--tag"]
-    [served] = _models(new_parser().parse_args([*arguments, tags[0], "--tag", tags[1]]), Limits(), Metrics())
-    assert served.own.translator.tags == tuple(tags)
+    tags, arguments = ["<2de>", "<bt>"], ["serve", str(tagged_run.path), "--port", "0", "--workers", "1", "--tag"]
+    given = new_parser().parse_args([*arguments, tags[0], "--tag", tags[1]])
+    with socket.socket() as listener:
+        [served], _ = _models(given, Limits(), Metrics(), listener)
+    assert served.translator.tags == tuple(tags)
     tagged = nmt.load(tagged_run.path, tags=tags)
     assert served.answer(Ask(), ["one two"])[0].texts == tagged.translate(["one two"])
     assert main([*arguments, "<2fr>"]) == 2

@@ -99,7 +99,7 @@ def test_a_source_with_its_keys(source):
             "a\tb\tc\n1\t2\n",
             r"; to skip such rows, write the data as '\{kind: tsv, path: \"a\.tsv\", on_bad_row: skip\}'",
         ),
-        ("German\tFrench\na\tb\n", r"; write keys with the data as '\{kind: tsv, path: \"a\.tsv\", KEY: VALUE\}'"),
+        ("German\tFrench\na\tb\n", r"; write keys with the data as '\{kind: tsv, path: \"a\.tsv\", header: true\}'"),
     ],
 )
 def test_keys_that_a_message_names_can_be_given(source, text, said):
