@@ -28,11 +28,21 @@ def old(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def weights(path):
+    """All weights but the biases of keys: the softmax takes no notice of them, so that Adam scales rounding errors."""
+    found = load_file(path)
+    for key, tensor in found.items():
+        if key.endswith("attention.project_in.bias"):  # of query, key and value; of key and value
+            width = len(tensor) // (3 if "self" in key else 2)
+            tensor[slice(width, 2 * width) if "self" in key else slice(width)] = 0
+    return found
+
+
 @pytest.mark.parametrize("name", ["transformer", "rnn"])
 def test_a_run_resumes_to_the_weights_that_its_own_version_ends_with(old, name):
     store = sorted((old / "store").glob("*-*[0-9a-f]"))
     assert main(["train", f"{name}.yaml"]) == 0
-    expected, found = load_file(f"expected/{name}.safetensors"), load_file(f"runs/{name}/model/model.safetensors")
+    expected, found = weights(f"expected/{name}.safetensors"), weights(f"runs/{name}/model/model.safetensors")
     assert expected.keys() == found.keys()
     for key, tensor in expected.items():  # the last bits depend on the processor
         torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=key)
@@ -103,7 +113,7 @@ def test_a_run_resumes_where_its_corpus_has_moved(old, name):
     shutil.rmtree("store")
     assert main(["train", f"{name}.yaml"]) == 0
     assert {path.name for path in Path("store").glob("*-*[0-9a-f]")} <= {path.name for path in store}
-    expected, found = load_file(f"expected/{name}.safetensors"), load_file(f"runs/{name}/model/model.safetensors")
+    expected, found = weights(f"expected/{name}.safetensors"), weights(f"runs/{name}/model/model.safetensors")
     for key, tensor in expected.items():
         torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=key)
 
