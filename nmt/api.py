@@ -226,8 +226,7 @@ def load(
         ensemble = [ensemble]
     others = Others.open([str(each) for each in ensemble], ensemble_average)
     translator = load_translator(opened, search, device, engine, others)
-    translator.tags = [tags] if isinstance(tags, str) else list(tags)
-    translator.tokenizer.tag_ids(translator.tags)  # refuses others
+    translator.use_tags([tags] if isinstance(tags, str) else tags)
     return Model(opened, translator, engine)
 
 

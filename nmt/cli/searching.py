@@ -39,8 +39,7 @@ def use_tags(translator: Translator[Any], tags: Sequence[str], run: Run) -> None
     Raises:
         TokenizerError: the run has no such tag.
     """
-    translator.tokenizer.tag_ids(tags)
-    translator.tags = tuple(tags)
+    translator.use_tags(tags)
     data = run.load_config().data
     if not tags and data.datasets and all(dataset.tag for dataset in data.datasets):
         log.warning("warning: this run was trained with tags; choose with --tag: %s", ", ".join(data.tags))

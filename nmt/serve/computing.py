@@ -80,7 +80,7 @@ class Workers:
             for _ in range(count):
                 self.free.append(_Worker(functions, threads, [*inherited, *(worker.pipe for worker in self.free)]))
 
-        # Threads of OpenMP belong to the thread that started them. A fork lacks them, and waits for them for ever: the
+        # Threads of OpenMP belong to the thread that started them. A fork lacks them, and waits for them forever: the
         # thread that forks has none.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(fork).result()

@@ -321,6 +321,15 @@ class Translator(Generic[EngineT]):
             found.append(ids[: min(known, limit)])
         return found
 
+    def use_tags(self, tags: Sequence[str]) -> None:
+        """Put tags before each source.
+
+        Raises:
+            TokenizerError: the vocabulary has no such tag.
+        """
+        self.tokenizer.tag_ids(tags)
+        self.tags = tuple(tags)
+
     def tags_of(self, line: str) -> Sequence[str]:
         return line.tags if isinstance(line, TaggedLine) else self.tags
 

@@ -16,7 +16,7 @@ from nmt.errors import DataError, SettingsError
 log = logging.getLogger(__name__)
 
 SAMPLE = 20  # rows at the start of a table that tell whether it has a header
-TITLES = 2  # rows above a column of numbers that are titles
+TITLE_ROWS = 2  # rows above a column of numbers that are titles
 _NUMBER = re.compile(r"\s*[-+]?[0-9.,]*[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?%?\s*")
 _MISSING = {"n/a", "na", "nan", "none", "null", "nil", "inf", "unknown", "missing"}
 Columns = tuple[int | str, int | str]
@@ -166,7 +166,7 @@ def _check_numbers(
     for place in numbers:
         filled = [cell for cell in columns[place] if cell.strip()] if place < len(columns) else []
         numbered = sum(bool(_NUMBER.fullmatch(cell)) for cell in filled)
-        if set(text) - {*numbers} and numbered >= max(len(filled) - TITLES, len(filled) / 2):
+        if set(text) - {*numbers} and numbered >= max(len(filled) - TITLE_ROWS, len(filled) / 2):
             found = "contains numbers, not sentences" if filled else "is empty"
             titled = " and header: true, if the first row is a header" if numbered < len(filled) else ""
             raise SettingsError(
