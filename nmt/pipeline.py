@@ -130,7 +130,7 @@ class Trained:
     scores: dict[str, Scores]  # of each test set
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     reason: str | None  # what ended the training
-    further: list[str]  # overrides with which it would continue
+    further: list[str]  # overrides with which it would continue; empty if it cannot
 
 
 def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = None) -> Trained:
@@ -202,12 +202,18 @@ class Training:
         self.trainer.replayed = replay
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.only_model = False  # the training was finished before this start, and its checkpoints were deleted
         self.meter: Meter | None = None  # of the energy, while this start trains
         self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
     def resume(self) -> None:
         """Restore the last checkpoint if one exists, and complete the run directory."""
+        if (ended := self.ranks.on_main(self.trainer.saving.ended)) is not None:
+            self.trainer.progress, self.only_model = ended, True
+            self.config = self.config.model_copy(update={"train": self.run.load_config().train})
+            self.ranks.on_main(self._fill_run)
+            return
         self.resumed = self.trainer.resume(log.warning)
         if self.resumed and self.trainer.reason_to_stop() is None:
             self.ranks.on_main(self._check_schedule)
@@ -216,7 +222,7 @@ class Training:
         self.ranks.on_main(self._fill_run)
 
     def is_finished(self) -> bool:
-        return self.ranks.on_main(lambda: self.trainer.is_finished(log.warning))
+        return self.only_model or self.ranks.on_main(lambda: self.trainer.is_finished(log.warning))
 
     def fit(self) -> str:
         """Train until a limit is reached; return the limit in words."""
@@ -278,7 +284,7 @@ class Training:
         self._end_sitting(trainer.reason_to_stop() or "", scores)
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
         journal.note(table(scores))
-        further = plan.further(self.config.train, trainer.progress, trainer.pace())
+        further = [] if self.only_model else plan.further(self.config.train, trainer.progress, trainer.pace())
         has_tests, reason = bool(self.prepared.corpus.tests), trainer.reason_to_stop()
         return Trained(self.run, trainer.progress.step, already, has_tests, scores, shown, reason, further)
 
@@ -367,7 +373,8 @@ class Training:
             finals["final/best validation/bleu"] = progress.best["bleu"]
         finals["final/training/minutes"] = self.run.training_seconds() / 60
         about = {"parameters": count_parameters(self.trainer.model)[0]}
-        record_final_metrics(self.run, settings, about, finals, progress.step, progress.files)
+        if not self.only_model:  # whose metrics files no checkpoint records
+            record_final_metrics(self.run, settings, about, finals, progress.step, progress.files)
         self.run.save_config(self.config)
 
 
@@ -561,7 +568,9 @@ def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
         for one in found
         if one.stored is not None
     }
-    scores, searches = {k: one.scores.as_dict() for k, one in named.items()}, {k: one.took for k, one in named.items()}
+    records = {name: Results(run).record(name) for name in named}
+    scores = {name: Scores.of_record(record).as_dict() for name, record in records.items() if record is not None}
+    searches = {name: one.took for name, one in named.items()}
     try:
         card.add_scores(run, scores, searches)
     except OSError as error:

@@ -32,7 +32,12 @@ def run(arguments: argparse.Namespace) -> None:
     if not ranks.is_main:
         return
     # Print
-    if trained.already:
+    if trained.already and not trained.further:
+        print(
+            f"This run is finished ({trained.steps} steps). Its checkpoints were deleted, so that it cannot be "
+            "continued.\nTo train another run, name it: --set name=..."
+        )
+    elif trained.already:
         again = next_steps.command("train", arguments, trained.further)
         print(
             f"This run is finished ({trained.steps} steps). To continue it, raise the limit that ended it, "
