@@ -40,6 +40,7 @@ from nmt.evaluation.robustness import ADDED, variants
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, Scored, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
+from nmt.numbers import count_of
 from nmt.pretrained import encoder, start
 from nmt.run import card
 from nmt.run.alpha import Tuned, with_alpha
@@ -252,8 +253,8 @@ class Training:
         steps, averaged = ", ".join(map(str, origin["steps"])), " (averaged weights)" if origin["averaged"] else ""
         _log(*describe(origin), *plan.result(self.config.train, progress.step, progress.descent))
         _log(
-            f"training ended by {reason} after {progress.step} steps and {progress.seconds / 60:.1f} minutes; "
-            f"model of step {steps}{averaged}"
+            f"training ended by {reason} after {count_of(progress.step, 'step')} and {progress.seconds / 60:.1f} "
+            f"minutes; model of step {steps}{averaged}"
         )
 
     def _end_sitting(self, reason: str, scores: Mapping[str, Scores] | None = None) -> None:

@@ -15,6 +15,7 @@ from nmt.config.data import DataConfig, MixtureSource
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.sources import HoldoutSource, HubSource, JsonlSource, Source, TextSource, TsvSource
 from nmt.data.file_hashes import Entry, is_file_entry
+from nmt.numbers import count_of
 
 # ------------------------------------------------------------------------------------------------------------ contents
 
@@ -37,7 +38,7 @@ def differences(name: str, there: Sequence[Mapping[str, Any]], here: Sequence[Ma
     Settings that only one side knows are not compared here. A run compares them with its configuration.
     """
     if len(there) != len(here):
-        return [f"data.{name} has {len(here)} file(s), {len(there)} then"]
+        return [f"data.{name} has {count_of(len(here), 'file')}, {len(there)} then"]
     found = []
     for old, new in zip(there, here, strict=True):
         if is_file_entry(old) and is_file_entry(new):

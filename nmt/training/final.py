@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nmt.errors import CheckpointError
+from nmt.numbers import count_of
 from nmt.run import checkpoint as checkpoints
 from nmt.run.selection import TITLES, UNKNOWN, Quality
 from nmt.runtime.progress import showing
@@ -140,7 +141,7 @@ class FinalModel:
         if not chosen:
             raise CheckpointError(f"{folder}: no intact checkpoint is left to make the final model from")
         if c.average is not None and len(chosen) < c.average:
-            warn(f"warning: train.average: {c.average}, but there are only {len(chosen)} checkpoint(s) to average")
+            warn(f"warning: train.average: {c.average}, but only {count_of(len(chosen), 'checkpoint')} can be averaged")
         asked = Candidate(chosen, averaged=ema or len(chosen) > 1)
         best = Candidate(ranked[:1], averaged=ema)
         if len(chosen) == 1:

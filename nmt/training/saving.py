@@ -13,6 +13,7 @@ from torch import Tensor
 from nmt.config.train import TrainConfig
 from nmt.errors import CheckpointError, RunError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
+from nmt.numbers import count_of
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.run.selection import Ranking
@@ -111,11 +112,12 @@ class Saving:
             for key in ("max_steps", "max_epochs", "max_minutes", "patience")
             if (before := getattr(former, key)) and (not (now := getattr(self.config, key)) or now > before)
         ]
+        steps = count_of(step, "step")
         if raised and progress.reason_to_stop(self.config) is None:
             raise RunError(
-                f"{self.run.path}: is finished ({step:,} steps) and cannot be continued ({', '.join(raised)}): its "
-                f"checkpoints were deleted; put the last one back into {self.run.checkpoints}, or train under another "
-                "name (--set name=...)"
+                f"{self.run.path}: is finished ({steps}) and cannot be continued ({', '.join(raised)}): "
+                f"its checkpoints were deleted; put the last one back into {self.run.checkpoints}, or train under "
+                "another name (--set name=...)"
             )
         return progress
 

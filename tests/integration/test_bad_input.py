@@ -167,7 +167,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
         "tokenizer.vocab_size: 36 is too small for the characters of the training text and the special pieces, "
         "57 in all; set it higher than that, or lower tokenizer.character_coverage"),
     "too few columns": ({"a": b"x\ty\nz\n"}, "{kind: tsv, path: a}",
-        "a:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
+        "a:2: has 1 tab-separated column, the lines before it 2; correct it (a tab in a sentence?) or drop such "
         "lines: awk -F '\\t' 'NF == 2' a > a.clean"),
     "broken JSON": ({"a": b'{"en": "x", "de": "y"}\n{"en": \n'}, "{kind: jsonl, path: a}",
         "a:2: not valid JSON: Expecting value (column 8); correct the line, or set on_bad_row: skip"),
@@ -187,7 +187,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
         "a:1: looks like a header (English, German); set header: true to skip it, or header: false if it is a "
         "pair of sentences"),
     "commas for tabs": ({"a": b"en,de\none,eins\n"}, "{kind: tsv, path: a}",
-        "a:1: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
+        "a:1: has 1 tab-separated column, but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
         "files (CSV) are kind: csv"),
     "no such heading": ({"a": b"en\tfr\none\tun\n"}, "{kind: tsv, path: a, src_column: en, tgt_column: de}",
         "a:1: no column 'de'; the header names: en, fr"),

@@ -17,6 +17,7 @@ from nmt.data.formats import foreign
 from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, packed_by, read_lines
 from nmt.data.modifiers import parse_links
 from nmt.errors import BadRowError, DataError
+from nmt.numbers import count_of
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class BadRows:
     def close(self) -> None:
         """Log the number of skipped rows, at the end of the file."""
         if self.count:
-            log.warning("warning: %s: skipped %s row(s) that cannot be read", self.path, f"{self.count:,}")
+            log.warning("warning: %s: skipped %s that cannot be read", self.path, count_of(self.count, "row"))
             if self.reading.skipped is not None:
                 self.reading.skipped[self.path] = self.count
 
