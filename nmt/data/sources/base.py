@@ -102,7 +102,8 @@ class SourceKind(Protocol):
     def describe(self, source: Any, hashes: FileHashes, reading: Reading) -> list[Entry]:
         """The content: an entry for each file, after or instead of one for the settings of the source.
 
-        The entries are part of the name of a corpus in the store. Equal entries must mean equal pairs.
+        The entries are part of the name of a corpus in the store. Equal entries must mean equal pairs: a change of how
+        a kind is read raises its number in :data:`nmt.data.provenance.READING`.
 
         Raises:
             DataError: the content cannot be read.
