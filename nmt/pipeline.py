@@ -495,7 +495,9 @@ def evaluate(
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
     translator, results = load_translator(run, search, others=others), Results(run)
-    sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
+    sets = [
+        each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, config, robust)
+    ]
     usual = with_alpha(run, configured(run, {}).search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     differing |= {} if others is None else {"ensemble": others.label}
@@ -525,10 +527,12 @@ def evaluate_lines(
         tags: what stands before each source.
         others: the further members of an ensemble.
     """
-    evaluation = run.load_config().evaluation.model_copy(update=metrics or {})
+    config = run.load_config()
+    evaluation = config.evaluation.model_copy(update=metrics or {})
     neural.check(evaluation)
     translator, store = load_translator(run, search, others=others), Results(run).store_file
-    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
+    given = TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:])
+    sets = _with_variants(given, config, robust)
     further = ADDED if robust else ()
     found = {one.name: score_and_store(translator, one, evaluation, store, further=further) for one in sets}
     _add_to_card(run, found.values())
@@ -558,8 +562,8 @@ def tune(run: Run, beams: Sequence[int], sentences: int, device: str | None = No
     return tuning.tune(loaded, valid, config, with_alpha(run, config.search), beams)
 
 
-def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
-    return [one, *(variants(one).values() if robust else ())]
+def _with_variants(one: TestSet, config: Config, robust: bool) -> list[TestSet]:
+    return [one, *(variants(one, config.data.src_lang).values() if robust else ())]
 
 
 def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
