@@ -98,10 +98,11 @@ $(PEERS)/%/.installed: benchmarks/contestants/peers-%.txt
 	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-# In each environment, the tests that need its program; make test runs the others.
+# In each environment, the tests that need its program (marked interop); make test runs the others.
 RUN_INTEROP_TESTS = failed=; for peer in $(INTEROP_PEERS); do \
 		echo "tests with $$peer:"; \
-		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest --interop $$peer || failed="$$failed $$peer"; \
+		PYTHONPATH="$(CURDIR)" $(INTEROP)/$$peer/bin/python -m pytest --interop $$peer --durations=5 \
+			$$(grep -rl --include='test_*.py' "interop(\"$$peer\")" tests) || failed="$$failed $$peer"; \
 	done
 REPORT_INTEROP_TESTS = test -z "$$failed" || { echo "failed: the tests with$$failed" >&2; exit 1; }; \
 	echo "passed: the tests with $(INTEROP_PEERS)"
