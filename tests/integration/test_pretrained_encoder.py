@@ -105,6 +105,7 @@ def test_the_tokenizer_reads_as_that_of_the_encoder(task):
         assert [ours.id_to_piece(i) for i in ids if i != 1] == [
             piece for piece in theirs.convert_ids_to_tokens(expected) if piece != "[UNK]"
         ]
+    assert [ours.encode(line) for line in lines] == ours.encode(lines)
     assert ours.words("One two  seven") == [0, 1, 2, 2]
     assert ours.words(" ") == []
     assert ours.unknown(["one ßx two"]) == ["ßx"]
