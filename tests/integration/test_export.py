@@ -519,6 +519,23 @@ def test_the_table_of_all_exports_needs_each_translation_of_the_run_once(run, mo
     assert len(others) == 2
 
 
+def test_a_program_that_ends_early_is_a_row_of_the_table(tmp_path):
+    python = tmp_path / "argos" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 3\n")
+    python.chmod(0o755)
+    script = Path(__file__).parents[2] / "scripts" / "interop.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "nowhere", str(tmp_path), "argos"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[2:] == [
+        "| ctranslate2 | any | the measurement ended with code 1, see above ||||||",
+        "| argos | any | the measurement ended with code 3, see above ||||||",
+        "0 of 6 exports translate as the run does",
+    ]
+
+
 def test_refusals(task, run, tmp_path, capsys, monkeypatch):
     rnn, source = str(task.folder / "runs" / "rnn"), str(task.paths["test.src"])
     (tmp_path / "full").mkdir()
