@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,30 @@ from nmt.config.load import load_config
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+VNNI = "vnni" in Path("/proc/cpuinfo").read_text()  # without it, the int8 products of CTranslate2 overflow
+
+# Programs that exports are for, and the package that a test needs; make interop makes an environment for each.
+PEERS = {"transformers": "transformers", "argos": "argostranslate", "marian": "pymarian", "onnx": "onnxscript"}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--interop", metavar="PEER", choices=PEERS, help="only the tests that need this program")
+
+
+def pytest_collection_modifyitems(config, items):
+    chosen, wanted = [], config.getoption("--interop")
+    for item in items:
+        needed = {name for mark in item.iter_markers("interop") for name in mark.args}
+        if wanted in needed:
+            chosen.append(item)
+        for name in needed - {wanted}:
+            if find_spec(PEERS[name]) is None:
+                item.add_marker(pytest.mark.skip(reason=f"{PEERS[name]} is not installed; make interop installs it"))
+    if wanted:
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
 
 WORDS = {
     "one": "eins",

@@ -62,9 +62,12 @@ class SourceTokenizer:
     def get_piece_size(self) -> int:
         return SHIFT + int(self._model.get_vocab_size(with_added_tokens=True))
 
-    def encode(self, texts: Sequence[str], num_threads: int | None = None) -> list[list[int]]:
-        found = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [[self._ours(i) for i in one.ids] for one in found]
+    def encode(self, texts: str | Sequence[str], num_threads: int | None = None) -> list[Any]:
+        """The ids of one text, or of each, as SentencePiece's processor returns them."""
+        one = isinstance(texts, str)
+        found = self._model.encode_batch_fast([texts] if one else list(texts), add_special_tokens=False)
+        ids = [[self._ours(i) for i in each.ids] for each in found]
+        return ids[0] if one else ids
 
     def id_to_piece(self, i: int) -> str:
         return SPECIAL[i] if i < SHIFT else str(self._model.id_to_token(i - SHIFT))

@@ -92,9 +92,6 @@ def check_search(path: Path, program: str, search: SearchConfig) -> None:
     special, instead = search.special(), {key: str(ADDED[key]).lower() for key in search.special()}
     if search.length_penalty not in _LENGTH_PENALTIES:
         special["length_penalty"], instead["length_penalty"] = search.length_penalty, "gnmt"
-    if special:
-        settings = ", ".join(f"search.{key}: {value}" for key, value in special.items())
-        raise ExportError(
-            f"{path}: {program} cannot search as the run does ({settings}); export with another search: --search "
-            + " ".join(f"{key}={value}" for key, value in instead.items())
-        )
+    if what := ctranslate2_cache.unsearchable(special):
+        advice = " ".join(f"{key}={value}" for key, value in instead.items())
+        raise ExportError(f"{path}: {program} {what}; export with another search: --search {advice}")

@@ -302,9 +302,10 @@ def _settings(model: TransformerConfig, tokenizer: Tokenizer, length: int) -> di
 
 def _generation(search: ResolvedSearch) -> dict[str, Any]:
     """``generation_config.json``: the search of the run, with pad, bos and unk forbidden."""
+    alpha = search.alpha if search.length_penalty == "average" else 0.0
     return {
         "num_beams": search.beam_size,
-        "length_penalty": search.alpha if search.length_penalty == "average" else 0.0,
+        **({"length_penalty": alpha} if search.beam_size > 1 else {}),  # transformers warns of settings without effect
         "early_stopping": search.beam_size > 1,  # over when as many have finished as the beam is wide, as here
         "max_length": positions(search),
         "bad_words_ids": [[PAD_ID], [UNK_ID], [BOS_ID]],

@@ -100,11 +100,7 @@ def check_expressible(run: Run, config: Config) -> None:
     Raises:
         ExportError: CTranslate2 cannot express the model or its search.
     """
-    what = inexpressible(config.model)
-    if what is None and (special := config.search.special()):
-        settings = ", ".join(f"search.{key}: {value}" for key, value in special.items())
-        what = f"cannot search as the run does ({settings})"
-    if what:
+    if what := inexpressible(config.model) or unsearchable(config.search.special()):
         raise ExportError(f"{run.path}: CTranslate2 {what}; use PyTorch: remove --engine")
 
 
@@ -122,6 +118,12 @@ def other_family(model: ModelConfig) -> str:
     """Why a program of Transformers cannot express a model of another family."""
     kind = "a recurrent model" if isinstance(model, RNNConfig) else "this model"
     return f"runs Transformers and cannot express {kind} (model.type: {model.type})"
+
+
+def unsearchable(settings: Mapping[str, Any]) -> str | None:
+    """Why a program cannot search as the run does; None without ``settings``, by key, that the program lacks."""
+    named = ", ".join(f"search.{key}: {value}" for key, value in settings.items())
+    return f"cannot search as the run does ({named})" if named else None
 
 
 def device_of(config: Config) -> str:

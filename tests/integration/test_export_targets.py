@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from nmt.interop import huggingface, onnx, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs
 from nmt.translation.loading import load_translator
-from tests.conftest import Task
+from tests.conftest import VNNI, Task
 from tests.unit.pretrained.imported import imported
 from tests.unit.pretrained.marian_reference import Marian
 
@@ -31,14 +30,15 @@ LEARN = {
 SEARCH = {"max_source_tokens": 20}
 
 
-def installed(name):
-    return pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed; make interop installs it")
-
-
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    """runs/joint and runs/two: trained Marian Transformers; the others have seen two batches."""
-    task = Task(tmp_path_factory.mktemp("targets"), train=1000, held=40)
+    return Task(tmp_path_factory.mktemp("targets"), train=1000, held=40)
+
+
+def run_of(task, name):
+    """joint and two are trained Marian Transformers; the others have seen two batches. Each is trained when needed."""
+    if (run := task.folder / "runs" / name).exists():
+        return run
     few = {**LEARN, "max_steps": 2}
     marian = {"preset": "marian"}
     two = {"tokenizer": {"joint": False, "vocab_size": 24}, "model": {**marian, "tie_embeddings": "none"}}
@@ -60,13 +60,8 @@ def task(tmp_path_factory):
         "test": {},
     }
     runs["tagged"] = {"model": marian, "train": few, "data": data, "tokenizer": {"vocab_size": 60}}
-    for name, sections in runs.items():
-        assert main(["train", str(task.config_file("transformer", name, **sections, search=SEARCH))]) == 0
-    return task
-
-
-def run_of(task, name):
-    return task.folder / "runs" / name
+    assert main(["train", str(task.config_file("transformer", name, **runs[name], search=SEARCH))]) == 0
+    return run
 
 
 def export(task, name, target, output, *options):
@@ -163,7 +158,7 @@ def test_what_a_target_cannot_express_is_one_line_that_names_the_keys(task, tmp_
     ) in capsys.readouterr().err
 
 
-@installed("transformers")
+@pytest.mark.interop("transformers")
 @pytest.mark.parametrize("name", ["joint", "two", "learned"])
 def test_transformers_translates_as_the_run_does(task, tmp_path, name):
     assert export(task, name, "huggingface", tmp_path / "hf") == 0
@@ -181,7 +176,7 @@ def test_transformers_translates_as_the_run_does(task, tmp_path, name):
 LONG = "one two three four five six seven " * 4  # more subwords than a run with SEARCH reads
 
 
-@installed("transformers")
+@pytest.mark.interop("transformers")
 def test_the_code_of_the_model_card_translates_as_the_run_does(task, tmp_path, monkeypatch):
     """Greedily, so that the beams of two programs do not matter; a long source is cut as the run cuts it."""
     assert export(task, "learned", "huggingface", tmp_path / "hf", "--search", "beam_size=1") == 0
@@ -195,14 +190,16 @@ def test_the_code_of_the_model_card_translates_as_the_run_does(task, tmp_path, m
         assert theirs == ours.text or (ours.at_limit and theirs.startswith(ours.text))
 
 
-@installed("transformers")
-def test_nothing_but_the_report_is_on_the_terminal(task, tmp_path):
+@pytest.mark.interop("transformers")
+@pytest.mark.parametrize("width", [1, 3])
+def test_nothing_but_the_report_is_on_the_terminal(task, tmp_path, width):
     command = [sys.executable, "-m", "nmt", "export", str(run_of(task, "joint")), "--to", "huggingface"]
+    command += ["--search", f"beam_size={width}"]
     done = subprocess.run([*command, "-o", str(tmp_path / "hf")], capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["search:", "translating"]
 
 
-@installed("transformers")
+@pytest.mark.interop("transformers")
 def test_an_export_whose_weights_are_others_is_refused(task, tmp_path, monkeypatch, capsys):
     right = huggingface.weights_of
     monkeypatch.setattr(huggingface, "weights_of", lambda m: {k: v * 1.01 for k, v in right(m).items()})
@@ -236,8 +233,10 @@ def test_an_argosmodel_has_the_parts_that_argos_translate_reads(task, tmp_path, 
     assert sum(a == b for a, b in zip(ours, texts, strict=True)) >= 0.85 * len(ours)  # apart from the longest
 
 
-@installed("argostranslate")
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.interop("argos")
+@pytest.mark.parametrize(
+    "weights", ["float32", pytest.param("int8", marks=pytest.mark.skipif(not VNNI, reason="int8 overflows here"))]
+)
 def test_argos_translate_installs_the_package_and_translates(task, tmp_path, weights):
     options = [] if weights == "float32" else ["--quantize", weights]
     assert export(task, "joint", "argos", tmp_path / "out", *options) == 0
@@ -277,7 +276,7 @@ def test_positions_of_another_kind_are_refused_by_marian(task, tmp_path, capsys)
     assert "Marian cannot express model.positions: learned, model.start: bos; train a run" in capsys.readouterr().err
 
 
-@installed("pymarian")
+@pytest.mark.interop("marian")
 @pytest.mark.parametrize("name", ["joint", "two"])
 def test_marian_translates_as_the_run_does(task, tmp_path, name):
     assert export(task, name, "marian", tmp_path / "out") == 0
@@ -287,7 +286,7 @@ def test_marian_translates_as_the_run_does(task, tmp_path, name):
     assert sorted(file.name for file in (tmp_path / "out").iterdir() if "scored" in file.name) == []
 
 
-@installed("pymarian")
+@pytest.mark.interop("marian")
 def test_marian_cuts_a_source_as_the_run_does(task, tmp_path):
     import pymarian
 
@@ -320,8 +319,8 @@ def test_tags_that_a_program_cannot_put_before_a_source_are_named(task, tmp_path
 
 
 @pytest.mark.parametrize("target", [
-    "ctranslate2", pytest.param("huggingface", marks=installed("transformers")),
-    pytest.param("onnx", marks=installed("onnxscript")),
+    "ctranslate2", pytest.param("huggingface", marks=pytest.mark.interop("transformers")),
+    pytest.param("onnx", marks=pytest.mark.interop("onnx")),
 ])  # fmt: skip
 def test_an_export_translates_with_the_tags_of_the_run(task, tmp_path, monkeypatch, target):
     """The weights are random: a tag changes translations and probabilities."""
@@ -390,7 +389,7 @@ def check_earlier(task, earlier, folder):
     assert sizes[1] < sizes[0]
 
 
-@installed("onnxscript")
+@pytest.mark.interop("onnx")
 @pytest.mark.parametrize("weights", ["float32", "int8", "float16"])
 def test_onnxruntime_translates_as_the_run_does(task, tmp_path, weights):
     options = [] if weights == "float32" else ["--quantize", weights]

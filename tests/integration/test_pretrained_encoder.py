@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,7 @@ from tests.conftest import MODELS, Task
 from tests.pretrained_encoders import KINDS, write_encoder
 from tests.runs import same, train_through_kills, validations
 
-pytestmark = pytest.mark.skipif(
-    find_spec("transformers") is None, reason="transformers is not installed; make interop installs it"
-)
+pytestmark = pytest.mark.interop("transformers")
 TRAIN = {"max_steps": 60, "validate_every": 20, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 5}}
 SECTIONS = {
     "tokenizer": {"joint": False, "vocab_size": 24},
@@ -108,6 +105,7 @@ def test_the_tokenizer_reads_as_that_of_the_encoder(task):
         assert [ours.id_to_piece(i) for i in ids if i != 1] == [
             piece for piece in theirs.convert_ids_to_tokens(expected) if piece != "[UNK]"
         ]
+    assert [ours.encode(line) for line in lines] == ours.encode(lines)
     assert ours.words("One two  seven") == [0, 1, 2, 2]
     assert ours.words(" ") == []
     assert ours.unknown(["one ßx two"]) == ["ßx"]

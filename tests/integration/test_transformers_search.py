@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -19,9 +18,7 @@ from nmt.translation.loading import load_translator
 from nmt.translation.pytorch import TorchEngine
 from tests.conftest import Task
 
-pytestmark = pytest.mark.skipif(
-    find_spec("transformers") is None, reason="transformers is not installed; make interop installs it"
-)
+pytestmark = pytest.mark.interop("transformers")
 LIMIT = 14
 SEARCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "greedy": ({"beam_size": 1}, {}),

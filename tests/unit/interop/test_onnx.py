@@ -1,7 +1,6 @@
 """The two graphs of an export to ONNX, run by PyTorch, and the program that searches with them."""
 
 import sys
-from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -78,7 +77,7 @@ def test_steps_of_the_graphs_equal_teacher_forcing(translate, name):
         np.testing.assert_allclose(log_probs, expected[:, t], atol=1e-5)
 
 
-@pytest.mark.skipif(find_spec("onnxscript") is None, reason="onnxscript is not installed; make interop installs it")
+@pytest.mark.interop("onnx")
 @pytest.mark.parametrize(
     "name", ["transformer-swiglu-rotary", "rnn-local-hops-input-feeding", "recurrent-lstm-deep-to-rnn"]
 )

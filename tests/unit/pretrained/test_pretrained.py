@@ -291,9 +291,11 @@ def test_an_imported_model_trains_on_and_translates(tmp_path, kind, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.interop("transformers")
 @pytest.mark.parametrize("activation", ["swish", "relu"])
 def test_probabilities_equal_those_of_transformers(tmp_path, activation):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    import transformers
+
     hugging_face_folder(tmp_path / "hf", activation_function=activation)
     folder = str(tmp_path / "hf")
     theirs = transformers.MarianMTModel.from_pretrained(folder).eval()
@@ -318,9 +320,9 @@ sys.exit(_pymarian.main(["score", *sys.argv[1:]]))
 
 
 @pytest.mark.slow
+@pytest.mark.interop("marian")
 @pytest.mark.parametrize("ties", ["all", "decoder", "none"])
 def test_scores_equal_those_of_a_model_that_marian_trains(tmp_path, ties):
-    pytest.importorskip("pymarian", reason="pymarian is not installed")
     for side in ("src", "tgt"):
         (tmp_path / side).write_text("".join(f"{line}\n" for line in LINES[side]), encoding="utf-8")
     files = ["vocab.spm"] * 2 if ties == "all" else ["src.spm", "tgt.spm"]
