@@ -135,7 +135,8 @@ data:
   store: store
 tokenizer: {vocab_size: 36, normalization: nmt_nfkc}  # one rule for both sides, so that there is one joint.model
 model: {type: rnn, d_model: 16, d_hidden: 16}
-train: {max_steps: 4, batch_tokens: 256, validate_every: 2, keep_last: 2, keep_best: 2, device: cpu, threads: 1}
+train: {max_steps: 4, batch_tokens: 256, validate_every: 2, keep_last: 2, keep_best: 2, device: cpu, threads: 1, \
+samples: 0}
 search: {beam_size: 2, max_source_tokens: 60}
 """
 

@@ -18,7 +18,7 @@ from tests.conftest import Task
 
 LEARN = {
     "batch_tokens": 512, "max_steps": 800, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30},
-    "validate_every": 400, "log_every": 200,
+    "validate_every": 400, "log_every": 200, "samples": 3,
 }  # fmt: skip
 
 

@@ -340,3 +340,9 @@ def test_an_old_checkpoint_that_could_not_be_deleted_is_deleted_at_the_end(task,
         pipeline.train(config)
     assert "warning: old: an old checkpoint could not be deleted: Input/output error" in caplog.text
     assert [path.name for path in last.parent.iterdir()] == [last.name]
+
+
+def test_a_training_does_not_import_torch_compile(task, monkeypatch):
+    """The import takes about 2 s of CPU time."""
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import would fail
+    pipeline.train(task.config("rnn", train={"max_steps": 1}))
