@@ -178,7 +178,7 @@ def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = Non
 
 def set_up(config: TrainConfig, ranks: Ranks) -> Place:
     """Configure PyTorch for this process; return the device and the precision to train with."""
-    set_deterministic(config.deterministic)
+    set_deterministic(config.deterministic, config.compile)
     set_threads(config.threads)
     keep_freed_memory()
     device = resolve_device(config.device)

@@ -20,7 +20,7 @@ from nmt.run.directory import Run
 
 # Disturbed trainings are forks of a process that has imported all they need: they start in milliseconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["nmt.pipeline", "nmt.cli", "trainings", "torch._dynamo", "pandas"])
+processes.set_forkserver_preload(["nmt.pipeline", "nmt.cli", "trainings", "pyarrow.compute"])
 
 
 @dataclass

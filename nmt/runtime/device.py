@@ -110,15 +110,21 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def set_deterministic(enabled: bool) -> None:
+def set_deterministic(enabled: bool, compiled: bool = False) -> None:
     """Restrict PyTorch to deterministic algorithms; call this before CUDA is initialized.
 
     On a CPU this has no effect and no cost, because every operation used here is deterministic. On CUDA, ordered sums
     replace atomic additions (the gradient of an embedding, attention's backward pass); ordered sums are slower.
+
+    Args:
+        compiled: also restrict torch.compile, whose import takes about 2 s of CPU time.
     """
     if enabled:  # cuBLAS is deterministic only with a workspace of fixed size
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(enabled)
+    if compiled:
+        torch.use_deterministic_algorithms(enabled)
+    else:
+        torch.set_deterministic_debug_mode("error" if enabled else "default")
     # Filling uninitialized buffers costs time, and no code here reads them.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -1,6 +1,7 @@
 """An interrupted training ends with the same bits as one that was left alone."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from nmt.runtime.signals import Interrupted
 from nmt.storage import atomic
 from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
+from tests.conftest import Task
 from tests.runs import Killed, train_through_kills
 
 # Everything at once that has a state: dropout, sampling, accumulation, averages, patience, a plateau schedule.
@@ -46,13 +48,29 @@ def assert_same(one: Run, other: Run):
     assert list(differences(one, other)) == []
 
 
-@pytest.fixture(params=["rnn", "transformer", "rnn-reinforce"])
-def hard(request, task):
-    return lambda name: task.config(request.param, name, **HARD)
+class Hard:
+    """Trainings with these settings on one prepared corpus. The one that is left alone is made once per family."""
+
+    def __init__(self, folder):
+        self.task, self.wholes, self.count = Task(folder), {}, itertools.count()
+
+    def whole(self, family) -> Run:
+        if family not in self.wholes:
+            self.wholes[family] = train(self.task.config(family, f"{family}-whole", **HARD))
+        return self.wholes[family]
+
+    def broken(self, family):
+        """The configuration of a training to disturb."""
+        return self.task.config(family, f"{family}-{next(self.count)}", **HARD)
 
 
-def test_checkpoints_by_time_change_nothing(task, monkeypatch):
-    expected, saved = train(task.config("transformer", "whole", **HARD)), []
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory):
+    return Hard(tmp_path_factory.mktemp("hard"))
+
+
+def test_checkpoints_by_time_change_nothing(hard, monkeypatch):
+    expected, saved = hard.whole("transformer"), []
     save = Trainer.save
 
     def spied(self, scheduled=True):
@@ -60,15 +78,15 @@ def test_checkpoints_by_time_change_nothing(task, monkeypatch):
         save(self, scheduled)
 
     monkeypatch.setattr(Trainer, "save", spied)
-    config = task.config("transformer", "timed", **HARD)
+    config = hard.broken("transformer")
     often = config.model_copy(update={"train": config.train.model_copy(update={"checkpoint_every_minutes": 1e-9})})
     got = train_through_kills(often, [4, 8, 13, 20], monkeypatch)
     assert {4, 7, 8, 13} <= {step for step, scheduled in saved if not scheduled}  # between those of validations
     assert_same(expected, got)
 
 
-def test_a_signal_inside_an_update_of_several_batches(task, monkeypatch):
-    expected = train(task.config("transformer", "whole", **HARD))
+def test_a_signal_inside_an_update_of_several_batches(hard, monkeypatch):
+    expected, config = hard.whole("transformer"), hard.broken("transformer")
     loss, asked, batches = Updater.loss, [1, 6, 11], [0]
 
     def signalled(self, batch):
@@ -83,7 +101,7 @@ def test_a_signal_inside_an_update_of_several_batches(task, monkeypatch):
     said = []
     while True:
         try:
-            got = train(task.config("transformer", "broken", **HARD))
+            got = train(config)
             break
         except Interrupted as stop:
             said.append(str(stop))
@@ -92,8 +110,9 @@ def test_a_signal_inside_an_update_of_several_batches(task, monkeypatch):
     assert_same(expected, got)
 
 
-def test_signals_inside_epochs(hard, monkeypatch):
-    expected = train(hard("whole"))
+@pytest.mark.parametrize("family", ["rnn", "transformer", "rnn-reinforce"])
+def test_signals_inside_epochs(hard, monkeypatch, family):
+    expected, config = hard.whole(family), hard.broken(family)
     update = Trainer.update
     asked = {2: signal.SIGTERM, 5: signal.SIGINT, 12: signal.SIGTERM}
 
@@ -106,7 +125,7 @@ def test_signals_inside_epochs(hard, monkeypatch):
     codes = []
     while True:
         try:
-            got = train(hard("broken"))
+            got = train(config)
             break
         except Interrupted as stop:
             codes.append(stop.exit_code)
@@ -114,10 +133,17 @@ def test_signals_inside_epochs(hard, monkeypatch):
     assert_same(expected, got)
 
 
-@pytest.mark.parametrize("hard", ["rnn", "transformer"], indirect=True)
-@pytest.mark.parametrize("moment", ["during validation", "while writing a checkpoint", "after a checkpoint"])
-def test_kills_at_the_worst_moments(hard, monkeypatch, moment):
-    expected = train(hard("whole"))
+@pytest.mark.parametrize(
+    ("moment", "family"),
+    [
+        ("during validation", "transformer"),
+        ("while writing a checkpoint", "rnn"),
+        ("after a checkpoint", "transformer"),
+    ],
+)
+def test_kills_at_the_worst_moments(hard, monkeypatch, moment, family):
+    """Each moment with one family: what a checkpoint has of a family is the same at each moment."""
+    expected, config = hard.whole(family), hard.broken(family)
     calls = 0
 
     def killed(original):
@@ -139,7 +165,7 @@ def test_kills_at_the_worst_moments(hard, monkeypatch, moment):
             patch.setattr(checkpoints, "prune", killed(checkpoints.prune))
         for _ in range(10):
             try:
-                got = train(hard("broken"))
+                got = train(config)
                 break
             except Killed:
                 continue

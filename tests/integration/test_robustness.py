@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -25,8 +24,18 @@ from nmt.training import trainer
 from nmt.training.reporting import Reporter
 from nmt.training.trainer import Trainer
 from nmt.training.updater import Updater
+from tests.integration.test_scripts import SCRIPTS, script
 
-ROOT = Path(__file__).parents[2]
+
+@contextmanager
+def disk_with_room_for(size: int):
+    """Files that would grow beyond ``size`` bytes cannot be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_second_training_is_refused_and_told_who_holds_the_run(task):
@@ -48,23 +57,19 @@ def test_a_lock_left_by_a_dead_process_does_not_block(task):
         pass
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint_and_ends_with_1(task):
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_ends_with_1(task, capsys):
     """A file-size limit stands for the full disk: the system refuses the write in the middle."""
     path = str(task.config_file("transformer", train={"max_steps": 4, "checkpoint_every": 4}))
     assert main(["train", path]) == 0
     run = Run(task.folder / "runs" / "run")
     before = {p.name: checkpoints.open_checkpoint(p).state for p in checkpoints.list_checkpoints(run.checkpoints)}
 
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    command = [sys.executable, "-m", "nmt", "train", path, "--set", "train.max_steps=8"]
-    result = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert result.returncode == 1
-    assert "step 8: the checkpoint could not be saved" in result.stderr
-    assert "the one of step 4 is kept; free disk space and run the same command again" in result.stderr
-    assert "Traceback" not in result.stderr
+    with disk_with_room_for(60_000):
+        assert main(["train", path, "--set", "train.max_steps=8"]) == 1
+    said = capsys.readouterr().err
+    assert "step 8: the checkpoint could not be saved" in said
+    assert "the one of step 4 is kept; free disk space and run the same command again" in said
+    assert "Traceback" not in said
     after = {p.name: checkpoints.open_checkpoint(p).state for p in checkpoints.list_checkpoints(run.checkpoints)}
     assert after == before
     assert not list(run.checkpoints.glob(".*"))
@@ -86,17 +91,6 @@ def test_when_asked_a_failed_save_does_not_stop_the_training(task, monkeypatch):
     changes = {"max_steps": 6, "checkpoint_every": 3, "on_save_error": "continue"}
     pipeline.train(task.config("rnn", train=changes))
     assert calls == [3, 6, 6]  # at step 6 as due, and again with the score of the final validation
-
-
-@contextmanager
-def disk_with_room_for(size: int):
-    """Files that would grow beyond ``size`` bytes cannot be written, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_metrics_that_cannot_be_written_end_the_training_in_one_line(task, monkeypatch, capsys):
@@ -295,30 +289,32 @@ def test_a_checkpoint_of_another_run_is_refused(task, capsys):
 
 
 @pytest.mark.parametrize(("family", "part"), [("rnn", "first"), ("transformer", "further")])
-def test_torture(task, family, part):
+def test_torture(task, monkeypatch, capfd, family, part):
     """A short run of scripts/torture.py, which makes as many kills as are asked for; subword sampling on."""
+    monkeypatch.syspath_prepend(SCRIPTS)
     sampling = {"vocab_size": 36, "sampling": {"alpha": 0.3}}
-    train = {"max_steps": 240, "checkpoint_every": 10, "validate_every": 60, "ema_decay": 0.99}
+    train = {"max_steps": 80, "checkpoint_every": 10, "validate_every": 40, "ema_decay": 0.99}
     path = str(task.config_file(family, tokenizer=sampling, train=train))
-    command = [sys.executable, "scripts/torture.py", path, "--kills", "3", "--seed", "1", "--part", part]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(rf"{part}: 3 kills \(.*\) in \d training\(s\), each with 0 differences", result.stdout)
+    code = script(monkeypatch, "torture.py", path, "--kills", "3", "--seed", "1", "--part", part)
+    said = capfd.readouterr().out
+    assert code == 0, (code, said)
+    assert re.search(rf"{part}: 3 kills \(.*\) in \d training\(s\), each with 0 differences", said)
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_faults(task):
+def test_faults(task, monkeypatch, capfd):
     """Two trials of scripts/faults.py, whose log saves the second start from trying the first one again."""
-    path = str(task.config_file("rnn", train={"max_steps": 4, "validate_every": 2}))
+    monkeypatch.syspath_prepend(SCRIPTS)
+    path = str(task.config_file("rnn", train={"max_steps": 2, "validate_every": 1}))
     log = task.folder / "faults.jsonl"
-    command = [sys.executable, "scripts/faults.py", path, "--log", str(log), "--part", "first"]
+    command = [path, "--log", str(log), "--part", "first"]
     for faults in (["SIGKILL"], ["SIGKILL", "ENOSPC"]):
-        started = [*command, "--faults", *faults, "--limit", str(len(faults))]
-        result = subprocess.run(started, capture_output=True, text=True, check=False, cwd=ROOT)
-        if "ptrace" in result.stderr or "attach" in result.stderr:
+        code = script(monkeypatch, "faults.py", *command, "--faults", *faults, "--limit", str(len(faults)))
+        said = capfd.readouterr()
+        if "ptrace" in str(code) or "attach" in str(code):
             pytest.skip("tracing is not permitted here")
-        assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"of which 2 are done \(0%; 1 kinds\): 2 equal", result.stdout), result.stdout
+        assert code == 0, (code, said)
+    assert re.search(r"of which 2 are done \(0%; 1 kinds\): 2 equal", said.out), said.out
     trials = [json.loads(line) for line in log.read_text().splitlines()]
     # The first call makes the folder of the run: a training that is killed there has said nothing.
     assert [(one["trial"].partition(" ")[2], one["code"], one["restart"]) for one in trials] == [
@@ -344,3 +340,9 @@ def test_an_old_checkpoint_that_could_not_be_deleted_is_deleted_at_the_end(task,
         pipeline.train(config)
     assert "warning: old: an old checkpoint could not be deleted: Input/output error" in caplog.text
     assert [path.name for path in last.parent.iterdir()] == [last.name]
+
+
+def test_a_training_does_not_import_torch_compile(task, monkeypatch):
+    """The import takes about 2 s of CPU time."""
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import would fail
+    pipeline.train(task.config("rnn", train={"max_steps": 1}))

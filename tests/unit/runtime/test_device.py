@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nmt.errors import DeviceError
-from nmt.runtime.device import Place, check_lstm, use_device
+from nmt.runtime.device import Place, check_lstm, set_deterministic, use_device
 
 
 def test_cuda_does_not_use_the_attention_that_plans_every_new_shape(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +42,17 @@ def test_a_processor_without_an_lstm_in_bf16_is_said_so(monkeypatch: pytest.Monk
     monkeypatch.undo()
     check_lstm(model, Place(cpu, torch.float32))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_only_a_compiled_training_imports_torch_compile(monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", told.append)  # imports torch.compile in PyTorch 2.13
+    before = torch.get_deterministic_debug_mode()
+    try:
+        for enabled in (True, False):
+            set_deterministic(enabled, compiled)
+            assert compiled or torch.are_deterministic_algorithms_enabled() == enabled
+        assert told == ([True, False] if compiled else [])
+    finally:
+        torch.set_deterministic_debug_mode(before)
