@@ -145,8 +145,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             count = lines.check()
             if prefixes is not None and count is not None:
                 prefixes.check(count, lines.name)
-            if options.jsonl_input and input is not None:
-                check_objects(input)
+            check_objects(input if options.jsonl_input else None)
         how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
