@@ -99,8 +99,8 @@ class Model:
             DataError: there are not as many prefixes as texts; or texts with prefixes are split or protected.
         """
         lines = [input_line(text) for text in _several(texts)]
-        starts = [input_line(text) for text in _several(prefixes or [])]
-        if starts and len(starts) != len(lines):
+        starts = [input_line(text) for text in _several([] if prefixes is None else prefixes)]
+        if prefixes is not None and len(starts) != len(lines):
             raise DataError(
                 f"{len(lines):,} texts but {len(starts):,} prefixes; give one for each text (it may be empty)"
             )

@@ -74,6 +74,21 @@ def check_inputs(prefix_file: str | None, jsonl: bool) -> None:
         raise DataError("--prefix-file: --jsonl-input reads prefixes from the input; use only one of them")
 
 
+def check_objects(path: str | None) -> None:
+    """Read the JSON objects of a file once before the work; nothing of what can be read only once.
+
+    Raises:
+        DataError: a line is not such an object.
+    """
+    from nmt.data.lines import UNREADABLE, open_text, read_lines
+
+    if path is not None and os.path.isfile(path):
+        with open_text(path) as file:
+            for number, line in enumerate(read_lines(file, path, bad=lambda problem: None), 1):
+                if line != UNREADABLE:  # replaced by U+FFFD in the translation
+                    _object(line, number, path)
+
+
 def with_prefixes(
     blocks: Iterable[Sequence[str]], name: str, jsonl: bool, prefixes: Prefixes | None
 ) -> Iterator[tuple[Sequence[str], Sequence[str]]]:

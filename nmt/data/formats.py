@@ -104,6 +104,8 @@ _STRUCTURED = [
     (re.compile(rb"(?:#[^\n]*\n)*1(?:-\d+)?\t(?:[^\t\n]+\t){8}[^\t\n]+\n"), "a treebank (CoNLL-U)",
      "extract its sentences (the lines '# text = ')"),
 ]  # fmt: skip
+# Structured text that nmt translate can translate as a document, with its format.
+_DOCUMENTS = {"a subtitle file (SRT)": "srt", "a subtitle file (WebVTT)": "srt", "an HTML page": "html"}
 # Text recognised by the ending of its name: endings, pattern of the first line that is no comment, name, advice.
 _NAMED = [
     ((".json", ".jsonl", ".ndjson", ".arb"), r"\s*[\[{]", "JSON", READ_JSON),
@@ -138,6 +140,9 @@ def foreign(head: bytes, convert: Callable[[str], str], document: bool = False, 
     """
 
     def said(what: str, advice: str) -> str:
+        form = None if corpus else _DOCUMENTS.get(what.partition(",")[0])
+        if form is not None:
+            advice = f"--document-format {form} translates it and keeps its format"
         return f"is {what}; {advice if corpus or 'kind:' not in advice else EXTRACT}"
 
     # Other encodings

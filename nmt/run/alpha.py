@@ -148,7 +148,7 @@ def described(search: SearchConfig, configured: SearchConfig, tuned: bool = Fals
         settings = [f"{key} {value:g}" for key, value in values.items() if value is not None]
         settings += ["unknown words copied"] if search.copy_unknown else []
         return f"search: {', '.join([search.method, *settings])}"
-    limits = {"least length": search.min_length, "no repeated n-gram of": search.no_repeat_ngram}
+    limits = {"minimum length": search.min_length, "no repeated n-gram of": search.no_repeat_ngram}
     constraints = "".join(f", {name} {value}" for name, value in limits.items() if value)
     constraints += ", unknown words copied" if search.copy_unknown else ""
     if search.beam_size == 1:

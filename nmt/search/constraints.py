@@ -1,4 +1,4 @@
-"""Constraints on hypotheses: a least length, and no n-gram that occurs twice (Paulus et al. 2018, section 2.5).
+"""Constraints on hypotheses: a minimum length, and no n-gram that occurs twice (Paulus et al. 2018, section 2.5).
 
 A constraint removes candidates. The probabilities of the others stay those of the model. At the longest length the
 search closes a prefix with eos whatever its length, and so it does a prefix that no other token may follow. A token

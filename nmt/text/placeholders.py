@@ -11,9 +11,11 @@ from typing import NamedTuple
 # Each kind with its pattern. The placeholder that begins first counts; of those that begin together, the first kind.
 _BRACED = r"(?:[^{}\n]|\{(?:[^{}\n]|\{[^{}\n]*\})*\})*"  # braces inside braces, as in ICU's plural
 _ATTRIBUTE = r"\s+[^\s<>=\"'/]+(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+))?"
+_FIELD = r"\{\{[^{}\n]*\}\}|\{[^{}\s]*\}"  # https://example.org/{id}/edit
+_IN_URL = r"[^\s<>\"{}|\\^`]"
 PATTERNS = {
     "code": r"(?<!`)(?P<ticks>`+)(?!`)[^\n]*?[^`\n](?P=ticks)(?!`)",
-    "urls": r"(?:https?|ftp|file)://[^\s<>\"{}|\\^`]*[^\s<>\"{}|\\^`.,:;!?'()\[\]*]|\bwww\.[^\s<>\"]*[\w/]",
+    "urls": rf"(?i:(?:https?|ftp|file)://|\bwww\.)(?:{_IN_URL}|{_FIELD})*(?:(?![.,:;!?'()\[\]*]){_IN_URL}|{_FIELD})",
     "emails": r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b",
     "tags": rf"<!--.*?-->|</?[A-Za-z][\w:.-]*(?:{_ATTRIBUTE})*\s*/?>|</?\d+\s*/?>",  # <0> of React's Trans
     "entities": r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|\#[0-9]{1,7}|\#[xX][0-9A-Fa-f]{1,6});",
@@ -22,7 +24,7 @@ PATTERNS = {
             r"\{\{\{[^{}\n]*\}\}\}|\{\{[^{}\n]*\}\}|\{%[^{}\n]*%\}",  # {{{ raw }}}, {{ name }}, {% tag %}
             r"<%[^\n]*?%>|[$%#]\{[^{}\n]*\}",  # <%= name %>, ${name}, %{name}, #{name}
             rf"\{{\s*\w+\s*,\s*(?:plural|select|selectordinal|number|date|time|spellout)\b{_BRACED}\}}",  # ICU
-            r"\{[^{}\s]*\}",  # {}, {0}, {name:.2f}
+            r"\{ *+[^{}\s]*+ *+\}",  # {}, {0}, {name:.2f}, { name }
             r"\$[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*",
             r"%[A-Z_][A-Z0-9_]+%|%%",
             r"(?<!\d)%(?:\([\w.-]+\))?(?:\d+\$)?[-+#0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh?|ll?|[Lqjzt])?"

@@ -15,6 +15,8 @@ from nmt.text.placeholders import SYMBOL, Segment, Span, find, groups, symbol, t
 
 Parts = list[str | int]
 _OPENING, _CLOSING = "([{«„“‘\"'¿¡", ".,;:!?…)]}»”’\"'。，、！？；："
+_PAIRS = {*"() [] {} \"\" '' «» »« „“ „” “” ‚‘ ‘’ 「」 『』 （） 【】 《》".split()}  # that a placeholder takes with it
+_END = ".!?…。！？"
 _WORD = re.compile(r"\w")
 
 
@@ -42,6 +44,20 @@ class Source:
     def space(self, place: int) -> bool:
         """Whether white space, or nothing, stands at a place of the text."""
         return not 0 <= place < len(self.text) or self.text[place].isspace()
+
+    @cached_property
+    def marks(self) -> dict[int, tuple[str, str]]:
+        """Quotes and brackets that enclose a placeholder alone, or several adjacent ones, before and after each."""
+        found: dict[int, tuple[str, str]] = {}
+        for group in groups(self.text, self.spans):
+            start, end = group[0].start, group[-1].end
+            while start > 0 and self.text[start - 1] + self.text[end : end + 1] in _PAIRS:
+                start, end = start - 1, end + 1
+            if not any(span.inline for span in group):
+                first, last = self.spans.index(group[0]), self.spans.index(group[-1])
+                found[first] = self.text[start : group[0].start], ""
+                found[last] = found.get(last, ("", ""))[0], self.text[group[-1].end : end]
+        return found
 
     # -------------------------------------------------------------------------------------------------------- symbols
 
@@ -94,8 +110,9 @@ class Source:
         """
         plain, places, end = "", dict[int, int](), 0
         for number, span in enumerate(self.spans):
-            plain += self.text[end : span.start]
-            end = span.end
+            left, right = ("", "") if inline_only else self.marks.get(number, ("", ""))
+            plain += self.text[end : span.start - len(left)]
+            end = span.end + len(right)
             if inline_only and not span.inline:
                 plain += self.text[span.start : span.end]
                 continue
@@ -104,6 +121,7 @@ class Source:
                 end += 1
             elif not span.inline and after and after in _CLOSING and plain.endswith(" "):
                 plain = plain.removesuffix(" ")
+                places = {one: min(place, len(plain)) for one, place in places.items()}
             elif span.inline and _alone(self.found[number]) and not (self.space(span.start - 1) or self.space(end)):
                 plain += " "
             places[number] = len(plain)
@@ -145,22 +163,43 @@ class Source:
         return self._inserted(translation, sorted(found, key=lambda one: (one[0], one[2])))
 
     def _inserted(self, translation: str, found: Sequence[tuple[int, int, int]]) -> Parts:
+        """The placeholders at their places, with spaces as in the source, and between them and words."""
         parts, end = Parts(), 0
-        for where, number, _ in found:
+        for at, (where, number, _) in enumerate(found):
+            # Before it
             parts.append(translation[end:where])
-            end = where
-            span = self.spans[number]
-            before = next((part for part in reversed(parts) if part != ""), "")
-            if not span.inline:
-                spaced = self.space(span.start - 1) and span.start > 0
-                if spaced and isinstance(before, str) and before and not before[-1].isspace():
+            end, span = where, self.spans[number]
+            left, right = self.marks.get(number, ("", ""))
+            start, stop = span.start - len(left), span.end + len(right)
+            spaced = not span.inline or _is_empty(self.found[number])
+            before = translation[where - 1 : where] if where else ""
+            if at > 0 and found[at - 1][0] == where:
+                if self._apart(found[at - 1][1], number):
                     parts.append(" ")
-            parts.append(number)
-            if not span.inline and self.space(span.end) and span.end < len(self.text):
-                after = translation[where : where + 1]
-                if after and not after.isspace() and after not in _CLOSING:
-                    parts.append(" ")
-        return [*parts, translation[end:]]
+            elif spaced and start > 0 and before and not before.isspace():
+                parts += [" "] if self._separate(start - 1, before, span.inline) else []
+            # Itself, and after it
+            parts += [left, number, right]
+            after = translation[where : where + 1]
+            ends = not after or after.isspace() or (after in _CLOSING and self.space(stop))
+            last = at + 1 == len(found) or found[at + 1][0] != where
+            if spaced and last and stop < len(self.text) and not ends:
+                parts += [" "] if self._separate(stop, after, span.inline) else []
+        return [*(part for part in parts if part != ""), translation[end:]]
+
+    def _separate(self, place: int, neighbour: str, inline: bool) -> bool:
+        """Whether a space belongs between a placeholder and its new neighbour, given what the source has there."""
+        return self.space(place) or bool(not inline and _WORD.match(neighbour) and not _WORD.match(self.text[place]))
+
+    def _apart(self, one: int, other: int) -> bool:
+        """Whether a space belongs between two placeholders that are placed together: tags enclose words closely."""
+        stop, start = (
+            self.spans[one].end + len(self.marks.get(one, ("", ""))[1]),
+            self.spans[other].start - len(self.marks.get(other, ("", ""))[0]),
+        )
+        between = self.text[stop:start]
+        closes, opens = self.found[other].startswith("</"), self.spans[one].inline
+        return (bool(between) and between.isspace()) or (self.space(stop) and not closes and not opens)
 
     # --------------------------------------------------------------------------------------------------------- pieces
 
@@ -170,7 +209,7 @@ class Source:
         for number in range(len(self.spans) + 1):
             last = number == len(self.spans)
             text = self.text[end:] if last else self.text[end : self.spans[number].start]
-            inner = re.search(r"\w(?:.*\S)?" if last else r"\w(?:.*\w)?", text, re.DOTALL)
+            inner = re.search(r"\w(?:.*\S)?" if last else rf"\w(?:.*\w)?(?:[{_END}]+(?=\s))?", text, re.DOTALL)
             if inner is None:
                 parts.append(text)
             else:
@@ -210,6 +249,16 @@ def _alone(tag: str) -> bool:
     """Whether a tag encloses nothing."""
     name = re.match(r"</?([A-Za-z\d][\w:.-]*)", tag)
     return tag.endswith("/>") or name is None or name[1].lower() in ("br", "hr", "img", "input", "wbr")
+
+
+def _is_empty(tag: str) -> bool:
+    """Whether markup is an empty element or a comment, which may have spaces around it."""
+    return tag.startswith("<") and not tag.startswith("</") and _alone(tag)
+
+
+def without_end(translation: str, piece: str) -> str:
+    """The translation of a part of a sentence, without a mark at its end that the part lacks."""
+    return translation if piece.rstrip(_CLOSING + " ") != piece else translation.rstrip(_END) or translation
 
 
 def _pairs(found: Sequence[str], numbers: Iterable[int]) -> dict[int, int]:

@@ -37,6 +37,7 @@ def load_translator(
     device: str | None = None,
     engine: Literal["pytorch"] = ...,
     others: Others | None = None,
+    searches: bool = True,
 ) -> Translator[TorchEngine]: ...
 
 
@@ -53,6 +54,7 @@ def load_translator(
     device: str | None = None,
     engine: EngineName = ...,
     others: Others | None = None,
+    searches: bool = True,
 ) -> Translator[Any]: ...
 
 
@@ -62,6 +64,7 @@ def load_translator(
     device: str | None = None,
     engine: EngineName = "pytorch",
     others: Others | None = None,
+    searches: bool = True,
 ) -> Translator[Any]:
     """Load the final weights of a run, or the best so far while it is not finished.
 
@@ -71,6 +74,7 @@ def load_translator(
         engine: what searches the model. PyTorch is not imported for ``ctranslate2`` where the run holds a CTranslate2
             model of its weights.
         others: runs whose models are searched together with that of ``run``, which decides all settings.
+        searches: whether to log the settings of the search; not for a caller that only scores.
 
     Raises:
         ConfigError: an override is wrong, or has no effect; another run has another vocabulary; no such engine.
@@ -99,7 +103,8 @@ def load_translator(
             found = pytorch_loading.load(run, config, device, others)
     if others is not None:
         log.info("%s", others.described(run))
-    log.info("%s", told)
+    if searches:
+        log.info("%s", told)
     return found
 
 

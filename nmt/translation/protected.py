@@ -21,7 +21,7 @@ from typing import Any
 
 from nmt.data.tagged import like
 from nmt.text.placeholders import KINDS, find, same
-from nmt.text.restoring import Parts, Source
+from nmt.text.restoring import Parts, Source, without_end
 from nmt.translation.translator import Notice, Translation, Translator
 
 Align = Callable[[Sequence[str], Sequence[Sequence[Translation]]], list[list[str]]]
@@ -132,7 +132,7 @@ class _Work:
         translated: dict[int, list[Translation]] = {row: [] for row in rows}
         for (row, place), text, hypotheses, told in zip(asked, texts, found, notices, strict=True):
             best = next((one for one in hypotheses if not self._added(one.text)), hypotheses[0])
-            cut[row][0][place] = self._cleaned(row, best.text) or text
+            cut[row][0][place] = without_end(self._cleaned(row, best.text), text) or text
             translated[row].append(best)
             self._tell(row, told)
         for row in rows:

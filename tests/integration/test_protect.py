@@ -28,7 +28,7 @@ def test_500_lines_keep_every_placeholder(template, attention):
     assert sum(protected.ways.values()) == protected.lines
 
 
-def test_documents_by_the_command(place, caplog):
+def test_documents_by_the_command(place, capfd, caplog):
     srt = "1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>one</i> two\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\nthree\r\n"
     place.write("in.srt", b"\xef\xbb\xbf" + srt.encode())
     place.write("in.html", b"<!doctype html><p title='caf\xe9'>one <b>{x}</b></p>\r\n<pre>two</pre>")
@@ -38,9 +38,15 @@ def test_documents_by_the_command(place, caplog):
         assert main([*command, "--split"]) == 0
         assert main(command) == 2
         assert (
-            f"{name}: --split keeps the format of this file; without it, each line is translated as plain text"
-            in caplog.messages
+            capfd.readouterr()
+            .err.splitlines()[-1]
+            .endswith(f"; --document-format {name.removeprefix('in.')} translates it and keeps its format")
         )
+    said = "--split keeps the format of this file; without it, each line is translated as plain text"
+    assert not any(said in message for message in caplog.messages)
+    place.write("in.md", b"# one\n")
+    assert main(["translate", "c", "-i", "in.md", *quick]) == 0
+    assert f"in.md: {said}" in caplog.messages
     subtitles = (place.path / "out-in.srt").read_bytes()
     assert subtitles.startswith(b"\xef\xbb\xbf1\r\n00:00:01,000 --> 00:00:02,000\r\n")
     assert [subtitles.count(each) for each in (b"\r\n", b"\n", b"-->", b"<i>", b"</i>")] == [7, 7, 2, 1, 1]

@@ -208,6 +208,8 @@ def test_each_translation_begins_with_the_prefix_of_its_line(place, capsys):
     assert model.translate(LINES, prefixes=prefixes) == translate(place, LINES, "--prefix-file", "prefixes")
     with pytest.raises(DataError, match="18 texts but 1 prefixes"):
         model.translate(LINES, prefixes=["a"])
+    with pytest.raises(DataError, match="18 texts but 0 prefixes"):
+        model.translate(LINES, prefixes=[])
     # Without prefixes nothing changes.
     place.write("prefixes", b"\n" * len(LINES))
     assert translate(place, LINES, "--prefix-file", "prefixes", "--scores") == translate(place, LINES, "--scores")
@@ -234,6 +236,14 @@ def test_a_prefix_that_cannot_be_read_is_one_line(place, capsys, files, options,
     error = capsys.readouterr().err.splitlines()
     assert error[-1].startswith(f"nmt: {message}")
     assert not (place.path / "out").exists()
+
+
+def test_all_objects_of_a_file_are_read_before_the_first_is_translated(place, capsys):
+    good = b'{"source": "one"}\n' * 2000  # as many as are translated together
+    place.write("in", good + b'{"source": "caf\xe9"}\n{"source": 1}\n')
+    assert main(["translate", "c", "-i", "in", "-o", "out", "--jsonl-input"]) == 2
+    assert capsys.readouterr().err.startswith("nmt: in:2002: no text named source")
+    assert not (place.path / "out.partial").exists()
 
 
 def test_odd_text_in_json_is_translated(place):

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         from nmt.translation.forced import Scorer
         from nmt.translation.loading import load_translator
 
-        translator = load_translator(opened, device=arguments.device, engine="pytorch", others=ensemble)
+        translator = load_translator(opened, device=arguments.device, engine="pytorch", others=ensemble, searches=False)
         use_tags(translator, arguments.tag, opened)
         scorer = Scorer(translator)
         garbage.resume()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from nmt.cli.inputs import check_inputs, reading_prefixes, with_prefixes
+from nmt.cli.inputs import check_inputs, check_objects, reading_prefixes, with_prefixes
 from nmt.cli.parser import Parser
 from nmt.cli.progress import Progress, showing_progress
 from nmt.cli.searching import check_counts, load_searching, texts_of, use_tags
@@ -138,12 +138,14 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
             parts = parse(read_document(stream, name, notices, options.strict), form)
             count: int | None = sum(isinstance(part, Segment) for part in parts)
         else:
+            _warn_of_format(input, options)
             prompt, encoding = (_prompt(config.data), sys.stdin.encoding) if _talking(input) else (None, "utf-8")
             keep = split and prompt is None and not options.jsonl
             lines = LineStream(stream, name, notices, prompt, encoding, options.strict, keep)
             count = lines.check()
             if prefixes is not None and count is not None:
                 prefixes.check(count, lines.name)
+            check_objects(input if options.jsonl_input else None)
         how = options.search, options.beam_size, options.nbest, options.device, options.engine, others
         translator = load_searching(opened, *how)
         use_tags(translator, options.tag, opened)
@@ -213,10 +215,6 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
 
     found = format_of(input) if input is not None else None
     form = options.document_format or (found if split else None)
-    if found is not None and form is None:
-        log.warning(
-            "%s: --split keeps the format of this file; without it, each line is translated as plain text", input
-        )
     reason = f"--document-format {form}" if options.document_format else f"--split of {input}"
     if form is not None:
         if options.split is False:
@@ -231,6 +229,16 @@ def _format(input: str | None, split: bool, options: Options) -> str | None:
                     f"{option}: a document has one translation, without scores or prefix ({reason}); remove {option}"
                 )
     return form
+
+
+def _warn_of_format(input: str | None, options: Options) -> None:
+    """Warn of a file whose name says a format, and whose lines are translated."""
+    from nmt.text.documents import format_of
+
+    if input is not None and format_of(input) is not None and options.document_format is None:
+        log.warning(
+            "%s: --split keeps the format of this file; without it, each line is translated as plain text", input
+        )
 
 
 def _kinds(text: str) -> list[str]:

@@ -134,6 +134,41 @@ def test_a_placeholder_that_the_model_drops_is_placed_by_attention():
     assert translated("one {name} two three", lossy, align=False) == ("one {name} three two", "pieces")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one ({name}) two", "({name}) two one"),
+        ('one "{a}{b}", two', 'two one "{a}{b}",'),
+        ("one („{name}“) two", "(„{name}“) two one"),
+        ("{name}, one", "{name} one"),
+        ("{name}'s one", "{name} one"),
+        ("one ({a}) {b}", "one ({a}) {b}"),
+        ("one <br/> {a} two", "<br/> {a} two one"),
+        ("one %s%d two", "%s%d two one"),
+        ("one {a}<br> two", "{a}<br> two one"),
+        ("one {a} <b>two</b>", "{a} <b>two</b> one"),
+        ("one{a} two", "two one{a}"),
+        ("<b>one</b> {a} two", "{a} two <b>one</b>"),
+    ],
+)
+def test_placed_placeholders_keep_their_marks_and_spaces(text, expected):
+    def lossy(words: list[str]) -> list[str]:
+        kept = [word for word in reversed(words) if word not in (",", "'s")]
+        return kept if not any(char in word for word in words for char in "{%") else ["lost"]
+
+    assert translated(text, lossy) == (expected, "placed")
+
+
+def test_a_model_that_ends_every_piece_as_a_sentence_adds_no_points():
+    def ended(words: list[str]) -> list[str]:
+        kept = [word for word in words if "{" not in word]
+        return [*kept[:-1], kept[-1].rstrip(".?") + "."]
+
+    text = "one two. {x} three {y} four? {z} five, ({a}) six"
+    expected = "one two. {x} three {y} four. {z} five, ({a}) six"
+    assert translated(text, ended, align=False) == (expected, "pieces")
+
+
 def test_symbols_come_first_and_carry_adjacent_placeholders_together():
     fake: Any = Fake(reverse, 2)
     [[best]] = Protected(fake).translate(["one <b>{name}</b> two %s"])
