@@ -40,6 +40,7 @@ from nmt.evaluation.robustness import ADDED, variants
 from nmt.evaluation.scores import Scores, resolve, table
 from nmt.evaluation.sets import Evaluated, Scored, TestSet, find_stored, samples, score_and_store, score_set, sets_of
 from nmt.models.build import count_parameters
+from nmt.numbers import count_of
 from nmt.pretrained import encoder, start
 from nmt.run import card
 from nmt.run.alpha import Tuned, with_alpha
@@ -130,7 +131,7 @@ class Trained:
     scores: dict[str, Scores]  # of each test set
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     reason: str | None  # what ended the training
-    further: list[str]  # overrides with which it would continue
+    further: list[str]  # overrides with which it would continue; empty if it cannot
 
 
 def train(config: Config, ranks: Ranks = ALONE, replay: plan.Replay | None = None) -> Trained:
@@ -202,12 +203,18 @@ class Training:
         self.trainer.replayed = replay
         self.config = config.model_copy(update={"train": self.trainer.config})
         self.resumed = False
+        self.only_model = False  # the training was finished before this start, and its checkpoints were deleted
         self.meter: Meter | None = None  # of the energy, while this start trains
         self.searches: dict[str, dict[str, Any]] = {}  # what the search of each test set took
         self.has_final = False  # whether the model has the weights of the final model, as the run stores them
 
     def resume(self) -> None:
         """Restore the last checkpoint if one exists, and complete the run directory."""
+        if (ended := self.ranks.on_main(self.trainer.saving.ended)) is not None:
+            self.trainer.progress, self.only_model = ended, True
+            self.config = self.config.model_copy(update={"train": self.run.load_config().train})
+            self.ranks.on_main(self._fill_run)
+            return
         self.resumed = self.trainer.resume(log.warning)
         if self.resumed and self.trainer.reason_to_stop() is None:
             self.ranks.on_main(self._check_schedule)
@@ -216,7 +223,7 @@ class Training:
         self.ranks.on_main(self._fill_run)
 
     def is_finished(self) -> bool:
-        return self.ranks.on_main(lambda: self.trainer.is_finished(log.warning))
+        return self.only_model or self.ranks.on_main(lambda: self.trainer.is_finished(log.warning))
 
     def fit(self) -> str:
         """Train until a limit is reached; return the limit in words."""
@@ -246,8 +253,8 @@ class Training:
         steps, averaged = ", ".join(map(str, origin["steps"])), " (averaged weights)" if origin["averaged"] else ""
         _log(*describe(origin), *plan.result(self.config.train, progress.step, progress.descent))
         _log(
-            f"training ended by {reason} after {progress.step} steps and {progress.seconds / 60:.1f} minutes; "
-            f"model of step {steps}{averaged}"
+            f"training ended by {reason} after {count_of(progress.step, 'step')} and {progress.seconds / 60:.1f} "
+            f"minutes; model of step {steps}{averaged}"
         )
 
     def _end_sitting(self, reason: str, scores: Mapping[str, Scores] | None = None) -> None:
@@ -278,7 +285,7 @@ class Training:
         self._end_sitting(trainer.reason_to_stop() or "", scores)
         shown = self.ranks.on_main(lambda: samples(Results(self.run), sets[0]))
         journal.note(table(scores))
-        further = plan.further(self.config.train, trainer.progress, trainer.pace())
+        further = [] if self.only_model else plan.further(self.config.train, trainer.progress, trainer.pace())
         has_tests, reason = bool(self.prepared.corpus.tests), trainer.reason_to_stop()
         return Trained(self.run, trainer.progress.step, already, has_tests, scores, shown, reason, further)
 
@@ -367,7 +374,8 @@ class Training:
             finals["final/best validation/bleu"] = progress.best["bleu"]
         finals["final/training/minutes"] = self.run.training_seconds() / 60
         about = {"parameters": count_parameters(self.trainer.model)[0]}
-        record_final_metrics(self.run, settings, about, finals, progress.step, progress.files)
+        if not self.only_model:  # whose metrics files no checkpoint records
+            record_final_metrics(self.run, settings, about, finals, progress.step, progress.files)
         self.run.save_config(self.config)
 
 
@@ -487,7 +495,9 @@ def evaluate(
     corpus = sets_of_run(config.data, recorded, parts) if recorded else prepare_corpus(config.data)
     # Search, BLEU
     translator, results = load_translator(run, search, others=others), Results(run)
-    sets = [each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, robust)]
+    sets = [
+        each for part in parts for one in TestSet.all_of(corpus, part) for each in _with_variants(one, config, robust)
+    ]
     usual = with_alpha(run, configured(run, {}).search).model_dump()
     differing = {key: value for key, value in (search or {}).items() if getattr(translator.search, key) != usual[key]}
     differing |= {} if others is None else {"ensemble": others.label}
@@ -517,10 +527,12 @@ def evaluate_lines(
         tags: what stands before each source.
         others: the further members of an ensemble.
     """
-    evaluation = run.load_config().evaluation.model_copy(update=metrics or {})
+    config = run.load_config()
+    evaluation = config.evaluation.model_copy(update=metrics or {})
     neural.check(evaluation)
     translator, store = load_translator(run, search, others=others), Results(run).store_file
-    sets = _with_variants(TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:]), robust)
+    given = TestSet(name, tagged(sources, [(len(sources), tags)]), references[0], references[1:])
+    sets = _with_variants(given, config, robust)
     further = ADDED if robust else ()
     found = {one.name: score_and_store(translator, one, evaluation, store, further=further) for one in sets}
     _add_to_card(run, found.values())
@@ -550,8 +562,8 @@ def tune(run: Run, beams: Sequence[int], sentences: int, device: str | None = No
     return tuning.tune(loaded, valid, config, with_alpha(run, config.search), beams)
 
 
-def _with_variants(one: TestSet, robust: bool) -> list[TestSet]:
-    return [one, *(variants(one).values() if robust else ())]
+def _with_variants(one: TestSet, config: Config, robust: bool) -> list[TestSet]:
+    return [one, *(variants(one, config.data.src_lang).values() if robust else ())]
 
 
 def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
@@ -561,7 +573,9 @@ def _add_to_card(run: Run, found: Iterable[Evaluated]) -> None:
         for one in found
         if one.stored is not None
     }
-    scores, searches = {k: one.scores.as_dict() for k, one in named.items()}, {k: one.took for k, one in named.items()}
+    records = {name: Results(run).record(name) for name in named}
+    scores = {name: Scores.of_record(record).as_dict() for name, record in records.items() if record is not None}
+    searches = {name: one.took for name, one in named.items()}
     try:
         card.add_scores(run, scores, searches)
     except OSError as error:

@@ -9,6 +9,7 @@ from nmt import pipeline
 from nmt.checks.finding import Finding, Level
 from nmt.config.experiment import Config
 from nmt.evaluation.fidelity import unknown_summary
+from nmt.numbers import count_of, plain
 from nmt.run.directory import Run
 from nmt.runtime.device import Place
 from nmt.runtime.progress import duration
@@ -35,25 +36,25 @@ def measure(config: Config) -> list[Finding]:
     told = [
         ("model", f"{cost.parameters:,} parameters"),
         ("memory", f"{cost.memory / 2**20:,.0f} MiB at the longest batch, on {place.device}"),
-        ("step", f"{cost.step_seconds:.3g} seconds{worked}"),
+        ("step", f"{plain(cost.step_seconds)} seconds{worked}"),
         ("validation", _validation_told(cost)),
         ("disk", f"{cost.disk / 2**20:,.0f} MiB for checkpoints and model"),
     ]
     if end is not None:
-        count = f"{end.steps:,} steps and {end.validations:,} validation{'s' if end.validations > 1 else ''}"
+        count = f"{count_of(end.steps, 'step')} and {count_of(end.validations, 'validation')}"
         told.append(("time", f"{duration(end.seconds)} for {count}"))
     findings += [Finding("ok", rule, text) for rule, text in told]
     lines = plan.expected(trainer.config, pace, len(prepared.corpus.part("valid")), trainer.stages)
     if end is not None and end.steps != plan.planned_steps(trainer.config, pace):
-        why = f" (the time limit, {config.train.max_minutes:g} minutes)"
+        why = f" (the time limit, {plain(config.train.max_minutes or 0, 6)} minutes)"
         lines += [line for line in plan.mismatches(trainer.config, end.steps, why) if line not in lines]
     return findings + [_told("advice", line) for line in lines]
 
 
 def _validation_told(cost: estimate.Cost) -> str:
     usual, longest = cost.validation_seconds, cost.longest_validation
-    first = f"; at first up to {longest:.3g}, while translations do not end" if longest > 1.2 * usual else ""
-    return f"{usual:.3g} seconds for {cost.validation_lines:,} lines{first}"
+    first = f"; at first up to {plain(longest)}, while translations do not end" if longest > 1.2 * usual else ""
+    return f"{plain(usual)} seconds for {count_of(cost.validation_lines, 'line')}{first}"
 
 
 def measure_cost(config: Config, prepared: Prepared, place: Place) -> tuple[Trainer, estimate.Cost]:

@@ -18,6 +18,7 @@ from nmt.data.sources.jsonl import checked_line
 from nmt.data.tagged import TaggedLine
 from nmt.errors import DataError
 from nmt.evaluation.scores import sentence_scores
+from nmt.numbers import count_of
 from nmt.run.directory import Run
 from nmt.translation.translator import Translator
 
@@ -207,6 +208,7 @@ def _beside(lines: Iterable[str], path: str, reference: str | None) -> Iterator[
         if line is None or other is None:
             shorter, longer = (path, reference) if line is None else (reference, path)
             raise DataError(
-                f"{shorter} has {number - 1:,} lines, fewer than {longer}; line n of one must match line n of the other"
+                f"{shorter} has {count_of(number - 1, 'line')}, fewer than {longer}; line n of one must match "
+                "line n of the other"
             )
         yield line, other

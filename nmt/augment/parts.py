@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from nmt.augment.output import Output, Row
 from nmt.config.compare import digest
 from nmt.errors import DataError
+from nmt.numbers import count_of
 from nmt.runtime.progress import showing
 from nmt.storage.atomic import clear, write_text
 
@@ -190,8 +191,8 @@ class Maker:
         if done:
             log.info("resuming: %s of %s blocks are complete in %s", f"{done:,}", f"{sum(mine):,}", self.output.parts)
         if self.share.of > len(names):
-            text = "warning: the text has %d block(s) of %s lines, fewer than the %d shards"
-            log.warning(text, len(names), f"{self.size:,}", self.share.of)
+            text = "warning: the text has %s of %s, fewer than the %d shards"
+            log.warning(text, count_of(len(names), "block"), count_of(self.size, "line"), self.share.of)
 
     def _finish(self, whole: str, folder: Path, names: Sequence[str], lines: int) -> Result:
         """Write the corpus and its account, and remove the blocks."""
@@ -204,7 +205,7 @@ class Maker:
             if not pairs:
                 self._clear(folder, names)
                 raise DataError(
-                    f"{self.output.path}: not written, no pair of {lines:,} lines is left ({_words(skipped)})"
+                    f"{self.output.path}: not written, no pair of {count_of(lines, 'line')} is left ({_words(skipped)})"
                 )
             account = {
                 "format": FORMAT, "key": whole, "blocks": len(names), "lines": lines, "pairs": pairs,
@@ -250,5 +251,5 @@ def summary(result: Result, output: Output) -> list[str]:
             f"{missing} of {total} blocks are left to other shards, in {output.parts}; the last one writes the corpus"
         ]
     before = "was whole already" if result.already else "written"
-    lines = [f"{output.path}: {before}, {result.pairs:,} pairs of {result.lines:,} lines"]
+    lines = [f"{output.path}: {before}, {count_of(result.pairs, 'pair')} of {count_of(result.lines, 'line')}"]
     return lines + [f"  {count:>11,} skipped: {why}" for why, count in sorted(result.skipped.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nmt.numbers import plain
 from nmt.text.width import cut
 
 Level = Literal["ok", "warning", "problem"]
@@ -31,7 +32,7 @@ class Finding:
 def share(count: int, total: int) -> str:
     """A count with its share: ``1,200 (12%)``."""
     part = 100 * count / total if total else 0.0
-    return f"{count:,} ({part:.0f}%)" if part >= 10 or not count else f"{count:,} ({part:.2g}%)"
+    return f"{count:,} ({part:.0f}%)" if part >= 10 or not count else f"{count:,} ({plain(part, 2)}%)"
 
 
 def pair(number: int, src: str, tgt: str, most: int = 60) -> str:

@@ -38,9 +38,14 @@ def normal(text: str) -> str:
 
 
 def _sets(texts: Sequence[str]) -> tuple[Hashes, Ints]:
-    """The distinct n-grams of at most :data:`BLOCK` texts as hashes, ascending for each text, and the text of each."""
-    texts = [text if width(text) >= SHORTEST else "" for text in map(normal, texts)]
-    lengths = np.array([DENSE_GRAM if width(text) > 2 * len(text) else GRAM for text in texts])
+    """The distinct n-grams of at most :data:`BLOCK` texts as hashes, ascending for each text, and the text of each.
+
+    Args:
+        texts: as :func:`normal` makes them.
+    """
+    widths = [width(text) for text in texts]
+    texts = [text if wide >= SHORTEST else "" for text, wide in zip(texts, widths, strict=True)]
+    lengths = np.array([DENSE_GRAM if wide > 2 * len(text) else GRAM for text, wide in zip(texts, widths, strict=True)])
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     owner = np.repeat(np.arange(len(texts), dtype=np.uint64), [len(text) for text in texts])
     size = lengths[owner.astype(np.int64)]
@@ -72,7 +77,7 @@ def _prefix(sizes: Ints) -> Ints:
 
 
 class Index:
-    """Sentences to which others are compared.
+    """Sentences to which others are compared. All texts are as :func:`normal` makes them.
 
     Attributes:
         vocabulary: hashes of all n-grams, ascending; ``ranks`` has their places in the order of rarity, from 1.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nmt.checks.finding import Finding
+from nmt.numbers import count_of
 from nmt.text.width import wrap
 
 SHOWN = 3  # examples of a finding on the terminal
@@ -23,7 +24,7 @@ p { margin: .2rem 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere; fon
 
 def summary(findings: Sequence[Finding]) -> str:
     count = Counter(each.level for each in findings)
-    return f"{count['problem']} problem(s), {count['warning']} warning(s), {count['ok']} ok"
+    return f"{count_of(count['problem'], 'problem')}, {count_of(count['warning'], 'warning')}, {count['ok']} ok"
 
 
 def text(findings: Sequence[Finding], width: int | None = None) -> str:

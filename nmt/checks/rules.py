@@ -20,6 +20,7 @@ from nmt.checks.scripts import script, usual
 from nmt.checks.words import Lexicon, TwoLanguages, unrelated
 from nmt.data import splits
 from nmt.data.sources.headings import like_names
+from nmt.numbers import count_of
 
 FEW = 100  # pairs: with fewer, words tell too little
 LEARNED = 5000  # pairs that a lexicon is learned from
@@ -210,7 +211,7 @@ def misaligned(data: Data) -> Findings:
     for name, part in data.parts.items():
         for found in part.shifts[:3]:
             where = f"from pair {found.first + 1:,} to {found.last + 1:,}"
-            text = f"{name}: targets are shifted by {abs(found.lines)} line(s) {where}"
+            text = f"{name}: targets are shifted by {count_of(abs(found.lines), 'line')} {where}"
             more, fewer = ("target", "source") if found.lines > 0 else ("source", "target")
             advice = (
                 f"near the first of them, remove lines from the {more} side, or add those that the {fewer} side lacks"

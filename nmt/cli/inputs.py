@@ -10,6 +10,7 @@ from itertools import islice
 
 from nmt.cli.streams import reading_lines
 from nmt.errors import DataError
+from nmt.numbers import count_of
 
 
 class Prefixes:
@@ -32,7 +33,8 @@ class Prefixes:
         if len(found) < count:
             lines = first_line - 1 + len(found)
             raise DataError(
-                f"{self.path} has {lines:,} lines, fewer than {name}; line n of one must match line n of the other"
+                f"{self.path} has {count_of(lines, 'line')}, fewer than {name}; line n of one must match line n "
+                "of the other"
             )
         return found
 
@@ -48,8 +50,8 @@ class Prefixes:
             found = sum(1 for _ in lines)
         if found != count:
             raise DataError(
-                f"{self.path} has {found:,} lines but {name} has {count:,}; line n of one must match line n of the "
-                "other"
+                f"{self.path} has {count_of(found, 'line')} but {name} has {count:,}; line n of one must match line n "
+                "of the other"
             )
 
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from nmt.advice import KEYS, KINDS, minutes_of, nearest, value_for
 from nmt.config.experiment import Config, all_keys
+from nmt.numbers import plain
 
 MAX_PROBLEMS = 20  # shown of one configuration
 Key = tuple[str | int, ...]  # as the user writes it: ("data", "train", "src", 0)
@@ -217,7 +218,7 @@ def _number_advice(error: ErrorDetails) -> str:
 def _default_advice(value: Any, loc: Location) -> str:
     """For ``auto``, that leaving the key out takes the default; for a time, its minutes; for 0, what turns off."""
     if isinstance(value, str) and loc and "minutes" in str(loc[-1]) and (minutes := minutes_of(value)):
-        return f"; write the minutes: {minutes:g}"
+        return f"; write the minutes: {plain(minutes, 6)}"
     if value == 0 and not isinstance(value, bool):
         schema = _schema_at(loc)
         optional = schema.get("default") is not None and {"type": "null"} in schema.get("anyOf", [])

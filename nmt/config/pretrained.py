@@ -20,6 +20,7 @@ from nmt.config.experiment import Config
 from nmt.config.model import ModelConfig
 from nmt.config.tokenizer import Normalization, TokenizerConfig
 from nmt.errors import ConfigError
+from nmt.numbers import count_of
 
 Kind = Literal["run", "huggingface", "marian"]
 # What a MarianMTModel is loaded from. Code of a repository is never fetched or run.
@@ -184,7 +185,7 @@ def _take_over(raw: dict[str, Any], section: str, there: Mapping[str, Any], free
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise ConfigError(
-            f"{where}: brings its {section}: {'; '.join(differing[:3])}{more}; remove the key(s). "
+            f"{where}: brings its {section}: {'; '.join(differing[:3])}{more}; remove these keys. "
             f"Those that may differ: {', '.join(key for key in free if key in expected and key != 'run')}"
         )
     raw[section] = {**there, **here}
@@ -239,7 +240,9 @@ def _sections(raw: Any, where: str) -> dict[str, dict[str, Any]]:
     try:
         config = Config.model_validate({"defaults": 1, **raw})  # the first version did not write its number
     except ValidationError as error:
-        raise ConfigError(f"{where}: cannot be read: {error.error_count()} key(s) are wrong; see nmt config") from None
+        raise ConfigError(
+            f"{where}: cannot be read: {count_of(error.error_count(), 'wrong key')}; see nmt config"
+        ) from None
     model = config.model.model_dump(mode="json", exclude_defaults=True, exclude=set(config.model.unused()))
     exclude = {"sampling", "run"} | set(config.tokenizer.unused())
     tokenizer = config.tokenizer.model_dump(mode="json", exclude_defaults=True, exclude=exclude)

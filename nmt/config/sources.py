@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from nmt.advice import KINDS
 from nmt.config.base import RESUMABLE, Section
 from nmt.config.modifiers import RESERVED
+from nmt.numbers import count_of
 
 Paths = str | Annotated[list[str], Field(min_length=1)]
 Files = Annotated[
@@ -44,8 +45,13 @@ Header = Annotated[
         " or found by its heading, else a row that looks like a header is refused"
     ),
 ]
-
-
+SkipRows = Annotated[
+    int,
+    Field(
+        ge=0,
+        description="number of first rows that are not read, such as titles above the header; in TSV and CSV, of lines",
+    ),
+]
 WeightColumn = Annotated[
     int | str | None,
     Field(
@@ -143,6 +149,7 @@ class AutoSource(SourceSection):
     src_column: SrcColumn = None
     tgt_column: TgtColumn = None
     header: Header = None
+    skip_rows: SkipRows = 0
     name: str | None = Field(None, description="configuration of a dataset of the hub")
     split: str | None = Field(None, description="split of a dataset of the hub; default: train")
     revision: str | None = Field(None, description="commit or tag of a dataset of the hub")
@@ -171,10 +178,10 @@ class TextSource(SourceSection):
     @model_validator(mode="after")
     def _same_number_of_files(self) -> Self:
         if len(as_list(self.src)) != len(as_list(self.tgt)):
-            raise ValueError(f"src names {len(as_list(self.src))} file(s) but tgt {len(as_list(self.tgt))}")
+            raise ValueError(f"src names {count_of(len(as_list(self.src)), 'file')} but tgt {len(as_list(self.tgt))}")
         if self.alignments is not None and len(as_list(self.src)) != len(as_list(self.alignments)):
             raise ValueError(
-                f"src names {len(as_list(self.src))} file(s) but alignments {len(as_list(self.alignments))}"
+                f"src names {count_of(len(as_list(self.src)), 'file')} but alignments {len(as_list(self.alignments))}"
             )
         return self
 
@@ -191,6 +198,7 @@ class TsvSource(SourceSection):
         description="whether the first line names the columns and is not a pair; default: true where a column is given"
         " by its heading, else a line that looks like a header is refused",
     )
+    skip_rows: SkipRows = 0
     weight_column: WeightColumn = None
     alignment_column: int | str | None = Field(
         None,
@@ -210,6 +218,7 @@ class CsvSource(SourceSection):
     src_column: SrcColumn = None
     tgt_column: TgtColumn = None
     header: Header = None
+    skip_rows: SkipRows = 0
     delimiter: str | None = Field(
         None, description="character between the cells; default: the comma, semicolon, tab or bar that fits the rows"
     )
@@ -235,6 +244,7 @@ class XlsxSource(SourceSection):
     src_column: SrcColumn = None
     tgt_column: TgtColumn = None
     header: Header = None
+    skip_rows: SkipRows = 0
     on_bad_row: OnBadRow = "error"
 
     _check_columns = model_validator(mode="after")(_columns_can_be_found)

@@ -23,6 +23,7 @@ from nmt.data.provenance import held_sources, part_names, training_sources
 from nmt.data.sources import describe, read_pairs
 from nmt.data.sources.base import Beside, Reading
 from nmt.errors import DataError
+from nmt.numbers import count_of
 from nmt.runtime.progress import counted, showing
 
 
@@ -267,8 +268,8 @@ def _nothing_left(name: str, cleaner: Cleaner, kept: int) -> str:
     """The message for a part without pairs, when cleaning left ``kept`` pairs in all."""
     why = ", ".join(f"{n} {rule}" for rule, n in cleaner.dropped.items() if n and rule not in ("holdout", "common"))
     if not kept:
-        return f"data.train: cleaning leaves none of its {cleaner.read} pairs ({why}); see data.cleaning"
+        return f"data.train: cleaning leaves none of its {count_of(cleaner.read, 'pair')} ({why}); see data.cleaning"
     left = "" if kept == cleaner.read else f", all that cleaning leaves of {cleaner.read} ({why})"
     if name == "train":
-        return f"data.train: the holdout parts take all of its {kept} pairs{left}; lower their fractions"
+        return f"data.train: the holdout parts take all of its {count_of(kept, 'pair')}{left}; lower their fractions"
     return f"data.{name}: no pair falls into this holdout of {kept} training pairs{left}; raise its fraction"

@@ -16,6 +16,7 @@ from nmt.config.data import DataConfig
 from nmt.data.corpus import Corpus
 from nmt.data.mixture import chosen, stages_of
 from nmt.data.modifiers import title_case, upper_case
+from nmt.text.case import has_dotless_i
 
 _FORMS = {"UpperCase": upper_case, "TitleCase": title_case}
 
@@ -38,10 +39,11 @@ class Casing:
 
     Args:
         chances: of all rows, in order.
+        dotless: whether the language of each side has a dotless i, see :mod:`nmt.text.case`.
     """
 
-    def __init__(self, chances: Sequence[Chances]):
-        self.chances = chances
+    def __init__(self, chances: Sequence[Chances], dotless: tuple[bool, bool] = (False, False)):
+        self.chances, self.dotless = chances, dotless
 
     @classmethod
     def of(cls, data: DataConfig, corpus: Corpus) -> Casing | None:
@@ -57,23 +59,25 @@ class Casing:
             read = [one for stage in stages if stage.shares[number] for one in stage.modifiers[number]]
             largest = (max((one.probability for one in read if one.name == name), default=0.0) for name in _FORMS)
             found.append(Chances(end, *largest))
-        return cls(found) if any(one.upper or one.title for one in found) else None
+        dotless = has_dotless_i(data.src_lang), has_dotless_i(data.tgt_lang)
+        return cls(found, dotless) if any(one.upper or one.title for one in found) else None
 
     @property
     def settings(self) -> list[Any]:
         """What the changes depend on, for the key of a tokenizer."""
-        return ["casing", *map(list, self.chances)]
+        return ["casing", *map(list, self.chances), *(["dotless i", *self.dotless] if any(self.dotless) else [])]
 
-    def __call__(self, rows: npt.NDArray[np.int64], lines: list[str]) -> list[str]:
+    def __call__(self, rows: npt.NDArray[np.int64], lines: list[str], side: int) -> list[str]:
         """The lines, some of them in upper or title case.
 
         Args:
             rows: of the training part [N].
             lines: [N] of one side.
+            side: 0 for sources, 1 for targets.
         """
         of_row = np.searchsorted([one.end for one in self.chances], rows, side="right")
         for number, change in enumerate(_FORMS.values(), 1):
             probabilities = np.array([one[number] for one in self.chances])[of_row]
             for place in np.flatnonzero(chosen(rows, 0, 0, number, probabilities)).tolist():
-                lines[place] = change(lines[place])
+                lines[place] = change(lines[place], dotless=self.dotless[side])
         return lines

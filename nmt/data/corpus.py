@@ -17,6 +17,7 @@ from nmt.data.cleaning import RULES
 from nmt.data.sources.base import file_lines
 from nmt.data.tagged import tagged
 from nmt.errors import DataError
+from nmt.numbers import count_of
 
 SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
 BESIDE = {"weight": pa.float32(), "links": pa.large_string()}  # columns that training pairs may have, too
@@ -183,7 +184,10 @@ class Corpus:
         for path in self.references.get(part, []):
             lines = list(file_lines(path))
             if len(lines) != count:
-                raise DataError(f"{path} has {len(lines)} lines, but {part} has {count} pairs; line n is of pair n")
+                raise DataError(
+                    f"{path} has {count_of(len(lines), 'line')}, but {part} has {count_of(count, 'pair')}; line n is "
+                    "of pair n"
+                )
             found.append(lines)
         return found
 

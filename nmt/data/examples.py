@@ -24,6 +24,7 @@ from nmt.data.mixture import Mixture, Rows, Stage, chosen, first_rows
 from nmt.data.modifiers import Around, Links, Pair, modify, parse_links, symbols_among
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import DataError
+from nmt.text.case import has_dotless_i
 
 Ids = npt.NDArray[Any]
 
@@ -60,7 +61,9 @@ class Examples:
         tokenizer: Tokenizer,
         tags: Sequence[Sequence[int]],
         max_tokens: int,
+        dotless: tuple[bool, bool] = (False, False),
     ):
+        self.dotless = dotless
         self.mixture, self.dataset, self.text, self.tokenizer = mixture, dataset, text, tokenizer
         self.max_tokens, self.seed, self._aligned = max_tokens, mixture.seed, text.has("links")
         self._tags = [np.array(ids, np.int64) for ids in tags]
@@ -88,7 +91,8 @@ class Examples:
                     "data.cleaning.max_tokens"
                 )
         tags = [tokenizer.tag_ids(as_tags(one.tag)) for one in data.datasets]
-        return cls(Mixture.of(data, starts, seed), dataset, text, tokenizer, tags, data.cleaning.max_tokens)
+        dotless = has_dotless_i(data.src_lang), has_dotless_i(data.tgt_lang)
+        return cls(Mixture.of(data, starts, seed), dataset, text, tokenizer, tags, data.cleaning.max_tokens, dotless)
 
     @classmethod
     def tagged_part(cls, corpus: Corpus, part: str, dataset: ParallelDataset, tokenizer: Tokenizer) -> Examples | None:
@@ -197,7 +201,7 @@ class Examples:
         pair = self._pair(example % self.mixture.pairs)
         first, end = int(self.mixture.starts[dataset]), int(self.mixture.starts[dataset + 1])
         symbols = symbols_among(self.mixture.stage(epoch).modifiers[dataset])
-        around = Around(lambda rng: self._pair(rng.randrange(first, end)), symbols)
+        around = Around(lambda rng: self._pair(rng.randrange(first, end)), symbols, self.dotless)
         for number, modifier in modifiers:
             rng = random.Random(f"{self.seed} {epoch} {example} {number}")
             pair = modify(modifier, pair, rng, around)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from functools import partial
 
+from nmt.text.case import lower, upper
+
 TITLE, UPPER = "⇧", "⇪"
 
 _WORD = re.compile(r"\S+")
@@ -28,32 +30,33 @@ def kept(symbols: Iterable[str]) -> Kept | None:
     return re.compile("|".join(map(re.escape, found))) if found else None
 
 
-def mark(text: str, symbols: Kept | None = None) -> str:
+def mark(text: str, symbols: Kept | None = None, dotless: bool = False) -> str:
     """The text in lower case, with a marker before each word whose case it restores.
 
     The first character of a word that begins with a marker is doubled, so that :func:`unmark` restores every text.
 
     Args:
         symbols: words that contain one of them keep their case.
+        dotless: whether the language has a dotless i, see :mod:`nmt.text.case`.
     """
     if text.islower() and not _has_markers(text):
         return text
-    return _WORD.sub(partial(_marked, symbols), text)
+    return _WORD.sub(partial(_marked, symbols, dotless), text)
 
 
-def _marked(symbols: Kept | None, found: re.Match[str]) -> str:
+def _marked(symbols: Kept | None, dotless: bool, found: re.Match[str]) -> str:
     word = found[0]
     if word[0] in (TITLE, UPPER):
         word = word[0] + word
-    lower = word.lower()
-    if lower == word or (symbols is not None and symbols.search(word)):
+    small = lower(word, dotless)
+    if small == word or (symbols is not None and symbols.search(word)):
         return word
-    if _title(lower) == word:  # first, so that a single letter has one form
-        return f"{TITLE} {lower}"
-    return f"{UPPER} {lower}" if lower.upper() == word else word
+    if _title(small, dotless) == word:  # first, so that a single letter has one form
+        return f"{TITLE} {small}"
+    return f"{UPPER} {small}" if upper(small, dotless) == word else word
 
 
-def unmark(text: str) -> str:
+def unmark(text: str, dotless: bool = False) -> str:
     """The text that :func:`mark` made ``text`` of. A model may write other text: the last marker of a word counts."""
     if not _has_markers(text):
         return text
@@ -64,7 +67,8 @@ def unmark(text: str) -> str:
         if marker and not word:
             continue
         word = word[1:] if word[:1] in (TITLE, UPPER) else word  # it was doubled
-        word = _title(word) if marker == TITLE else word.upper() if marker == UPPER else word
+        if marker:
+            word = _title(word, dotless) if marker == TITLE else upper(word, dotless)
         plain.append(word + space)
         marker = ""
     return "".join(plain)
@@ -74,9 +78,10 @@ def _has_markers(text: str) -> bool:
     return TITLE in text or UPPER in text
 
 
-def _title(word: str) -> str:
+def _title(word: str, dotless: bool) -> str:
     """The word with the first of its letters that have a case in title case."""
     for place, char in enumerate(word):
         if char.islower() or char.isupper() or char.istitle():
-            return f"{word[:place]}{char.title()}{word[place + 1 :]}"
+            capital = "İ" if dotless and char == "i" else char.title()
+            return f"{word[:place]}{capital}{word[place + 1 :]}"
     return word

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from nmt.config.data import DataConfig, DatasetConfig
 from nmt.config.modifiers import Modifier, NoiseModifier
 from nmt.data.splits import mix
+from nmt.numbers import count_of, plain
 
 Rows = npt.NDArray[np.int64]
 
@@ -84,8 +85,10 @@ class Mixture:
         """One line for each stage, with the shares of the datasets of these names."""
         lines = []
         for stage in self.stages:
-            shares = [f"{float(share):.3g} {name}" for name, share in zip(names, stage.shares, strict=True) if share]
-            length = f"{stage.steps:,} steps" if stage.steps else f"{stage.epochs} epoch(s)" if stage.epochs else ""
+            shares = [f"{plain(float(share))} {name}" for name, share in zip(names, stage.shares, strict=True) if share]
+            length = ""
+            if stage.steps or stage.epochs:
+                length = count_of(stage.steps, "step") if stage.steps else count_of(stage.epochs or 0, "epoch")
             about = ", ".join(filter(None, [stage.name and f"stage {stage.name}", length]))
             lines.append(f"{about}: {', '.join(shares)}" if about else ", ".join(shares))
         return lines

@@ -23,6 +23,7 @@ from nmt.config.modifiers import (
     TyposModifier,
     symbols_of,
 )
+from nmt.text.case import upper
 from nmt.text.placeholders import find, symbol
 
 Places = tuple[tuple[int, int], tuple[int, int]]  # start and end in the source, and in the target
@@ -51,10 +52,12 @@ class Around(NamedTuple):
 
     Attributes:
         symbols: no change of case and no typing error alters them.
+        dotless: whether the language of each side has a dotless i, see :mod:`nmt.text.case`.
     """
 
     another: Another
     symbols: Symbols = None
+    dotless: tuple[bool, bool] = (False, False)
 
 
 def modify(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
@@ -71,22 +74,26 @@ def symbols_among(modifiers: Sequence[Modifier]) -> Symbols:
 # ------------------------------------------------------------------------------------------------------------- surface
 
 
-def upper_case(text: str, symbols: Symbols = None) -> str:
+def upper_case(text: str, symbols: Symbols = None, dotless: bool = False) -> str:
     parts = symbols.split(text) if symbols else [text]
-    return "".join(part if number % 2 else part.upper() for number, part in enumerate(parts))
+    return "".join(part if number % 2 else upper(part, dotless) for number, part in enumerate(parts))
 
 
-def title_case(text: str, symbols: Symbols = None) -> str:
+def title_case(text: str, symbols: Symbols = None, dotless: bool = False) -> str:
     """The text with a capital at the start of each word, and one space between words."""
-    return " ".join(word if symbols and symbols.match(word) else word[0].upper() + word[1:] for word in text.split())
+    return " ".join(
+        word if symbols and symbols.match(word) else upper(word[0], dotless) + word[1:] for word in text.split()
+    )
 
 
 def _upper_case(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
-    return replace(pair, src=upper_case(pair.src, around.symbols), tgt=upper_case(pair.tgt, around.symbols))
+    src, tgt = (upper_case(one, around.symbols, i) for one, i in zip((pair.src, pair.tgt), around.dotless, strict=True))
+    return replace(pair, src=src, tgt=tgt)
 
 
 def _title_case(modifier: Modifier, pair: Pair, rng: random.Random, around: Around) -> Pair:
-    return replace(pair, src=title_case(pair.src, around.symbols), tgt=title_case(pair.tgt, around.symbols))
+    src, tgt = (title_case(one, around.symbols, i) for one, i in zip((pair.src, pair.tgt), around.dotless, strict=True))
+    return replace(pair, src=src, tgt=tgt)
 
 
 # Marks of the same kind in several scripts: the Latin one, wide and narrow forms, and those of other scripts.

@@ -15,6 +15,7 @@ from nmt.config.data import DataConfig, MixtureSource
 from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.sources import HoldoutSource, HubSource, JsonlSource, Source, TextSource, TsvSource
 from nmt.data.file_hashes import Entry, is_file_entry
+from nmt.numbers import count_of
 
 # ------------------------------------------------------------------------------------------------------------ contents
 
@@ -37,7 +38,7 @@ def differences(name: str, there: Sequence[Mapping[str, Any]], here: Sequence[Ma
     Settings that only one side knows are not compared here. A run compares them with its configuration.
     """
     if len(there) != len(here):
-        return [f"data.{name} has {len(here)} file(s), {len(there)} then"]
+        return [f"data.{name} has {count_of(len(here), 'file')}, {len(there)} then"]
     found = []
     for old, new in zip(there, here, strict=True):
         if is_file_entry(old) and is_file_entry(new):
@@ -71,6 +72,9 @@ _NOT_CONTENT = {"data.store", "data.stages", "data.processes"}
 _NOT_STORED = "references"  # of a source: the files are read when the set is scored
 # Keys of a source that do not change the text of its pairs, or are known by the content of the files.
 _NOT_TEXT = ("src", "tgt", "path", "tag", "alignments")
+# How each kind of source is read, as a number; 1 where it is missing. A change by which the same file gives other pairs
+# raises the number, so that corpora of these files are prepared again. 2: a row that looks like a header is no pair.
+READING = {"tsv": 2, "csv": 2, "xlsx": 2}
 
 
 def key_settings(section: Section, path: str = "", first: bool = False) -> dict[str, Any]:
@@ -129,13 +133,21 @@ def corpus_key(data: DataConfig, inputs: Mapping[str, Sequence[Entry]], version:
     contents = {}
     for name, source in origins(data).items():
         shape = {k: v for k, v in key_settings(source).items() if k not in _NOT_TEXT}
-        contents[name] = [shape, without_paths(inputs[name])]
+        number = _reading(source, inputs[name])
+        contents[name] = [shape, without_paths(inputs[name]), *([number] if number > 1 else [])]
     return digest({k: v for k, v in settings.items() if k not in ("train", "valid", "test")}, contents, version)
 
 
+def _reading(source: Source | HoldoutSource, entries: Sequence[Mapping[str, Any]]) -> int:
+    """How the files of a source are read, see :data:`READING`; the entries have the kind that ``kind: auto`` found."""
+    return max(READING.get(kind, 1) for kind in (source.kind, *(str(entry.get("kind")) for entry in entries)))
+
+
 def first_corpus_key(data: DataConfig, inputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
-    """The name that version 0.1 gave a corpus, paths included; None if that version had no such settings."""
-    if isinstance(data.train, MixtureSource):
+    """The name that version 0.1 gave a corpus, paths included; None if that version had no such settings, or read a
+    source in another way.
+    """
+    if isinstance(data.train, MixtureSource) or any(_reading(one, inputs[n]) > 1 for n, one in origins(data).items()):
         return None
     settings = key_settings(data, "data", first=True)
     if settings != key_settings(data, "data"):

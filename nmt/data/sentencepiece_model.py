@@ -11,6 +11,7 @@ import sentencepiece as spm
 
 from nmt.data.inline_casing import TITLE, UPPER, kept, mark, unmark
 from nmt.errors import TokenizerError
+from nmt.text.case import has_dotless_i
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 SPACE = "\u2581"  # SentencePiece's symbol of a space
@@ -50,7 +51,7 @@ def processor_of(model: bytes) -> Any:
 
 
 def load_model(file: Path) -> Any:
-    """The processor of a model file.
+    """The processor of a model file. A model of both sides is that of the target, see :meth:`MarkedProcessor.of_side`.
 
     Raises:
         TokenizerError: the file is missing, cannot be read, is damaged, or has other special ids.
@@ -80,7 +81,21 @@ def _reading_plain_text(model: spm.SentencePieceProcessor) -> Any:
         return model
     about = proto_of(model.serialized_model_proto())
     symbols = {piece.piece for piece in about.pieces if piece.type == about.SentencePiece.USER_DEFINED}
-    return MarkedProcessor(model, symbols) if symbols.issuperset(CASE_MARKERS) else model
+    languages = list(about.trainer_spec.accept_language)
+    return MarkedProcessor(model, symbols, languages) if symbols.issuperset(CASE_MARKERS) else model
+
+
+def with_languages(model: bytes, languages: Sequence[str]) -> bytes:
+    """A serialized model of marked text that knows the languages of its sides, if their rules of case differ.
+
+    Models of other languages stay as they are.
+    """
+    if not any(map(has_dotless_i, languages)):
+        return model
+    found = proto_of(model)
+    found.trainer_spec.accept_language[:] = list(languages)
+    changed: bytes = found.SerializeToString(deterministic=True)
+    return changed
 
 
 class MarkedProcessor:
@@ -90,13 +105,24 @@ class MarkedProcessor:
 
     Args:
         symbols: the pieces that are symbols, whose case is not marked.
+        languages: of the source and the target, or of the only side; empty if not known.
+        side: of text that is read and written, a place in ``languages``.
     """
 
-    def __init__(self, model: spm.SentencePieceProcessor, symbols: Iterable[str]):
-        self.model, self._mark = model, partial(mark, symbols=kept({*symbols} - {*CASE_MARKERS}))
+    def __init__(
+        self, model: spm.SentencePieceProcessor, symbols: Iterable[str], languages: Sequence[str] = (), side: int = -1
+    ):
+        self.model, self._about = model, ({*symbols} - {*CASE_MARKERS}, tuple(languages))
+        dotless = bool(languages) and has_dotless_i(languages[side])
+        self._mark = partial(mark, symbols=kept(self._about[0]), dotless=dotless)
+        self._unmark = partial(unmark, dotless=dotless)
+
+    def of_side(self, side: int) -> MarkedProcessor:
+        """The same model for text of another side."""
+        return MarkedProcessor(self.model, *self._about, side=side)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("model", "_mark"):  # while unpickled
+        if name in ("model", "_about", "_mark", "_unmark"):  # while unpickled
             raise AttributeError(name)
         return getattr(self.model, name)
 
@@ -114,7 +140,7 @@ class MarkedProcessor:
 
     def decode(self, ids: Sequence[Any], **options: Any) -> Any:
         found = self.model.decode(ids, **options)
-        return found if isinstance(found, bytes) else _each(unmark, found)
+        return found if isinstance(found, bytes) else _each(self._unmark, found)
 
 
 def _each(change: Any, text: str | Sequence[str]) -> Any:

@@ -82,6 +82,8 @@ class Tokenizer:
         self._tgt = load_model(files[-1])
         self._source = SourceTokenizer(source) if source in files else None
         self._src: Any = self._source or (self._tgt if self.joint else load_model(files[0]))
+        if isinstance(self._src, MarkedProcessor):
+            self._src = self._src.of_side(0)
         models = [self._tgt] if self.joint else [self._src, self._tgt]
         sizes = [int(model.get_piece_size()) for model in models]
         if (listed := path / VOCABULARY).exists():
@@ -117,14 +119,14 @@ class Tokenizer:
             TokenizerError: the vocabulary size does not suit the text.
             DataError: ``path`` cannot be written.
         """
-        part = corpus.part("train")
+        part, languages = corpus.part("train"), (corpus.manifest["src_lang"], corpus.manifest["tgt_lang"])
         sides: dict[str, tuple[int, ...]] = {"joint": (0, 1)} if config.joint else {"src": (0,), "tgt": (1,)}
         if source is not None:
             sides = {"tgt": (1,)}
         with build_once(path) as folder:
             for name, columns in sides.items():
                 given = symbols if 0 in columns else symbols_of_targets(symbols)
-                for file, model in train_models(config, part, columns, name, given, casing).items():
+                for file, model in train_models(config, part, columns, name, given, casing, languages).items():
                     (folder / f"{file}.model").write_bytes(model)
             if source is not None:
                 (folder / source_tokenizer.FILE).write_text(json.dumps(source, ensure_ascii=False), encoding="utf-8")

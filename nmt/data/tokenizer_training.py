@@ -17,9 +17,10 @@ import sentencepiece as spm
 
 from nmt.config.tokenizer import TokenizerConfig
 from nmt.data.inline_casing import kept, mark
-from nmt.data.sentencepiece_model import BOS_ID, CASE_MARKERS, EOS_ID, PAD_ID, UNK_ID, proto_of
+from nmt.data.sentencepiece_model import BOS_ID, CASE_MARKERS, EOS_ID, PAD_ID, UNK_ID, proto_of, with_languages
 from nmt.errors import TokenizerError
 from nmt.runtime.progress import waiting
+from nmt.text.case import has_dotless_i
 
 if TYPE_CHECKING:
     from nmt.data.casing import Casing
@@ -95,7 +96,7 @@ def sampled_blocks(
             rows = np.flatnonzero(chosen[start : start + batch.num_rows])
             start += batch.num_rows
             lines = batch.column(column).take(integers(rows)).to_pylist()
-            yield column, lines if casing is None else casing(first + rows, lines)
+            yield column, lines if casing is None else casing(first + rows, lines, column)
         first += batch.num_rows
 
 
@@ -109,27 +110,38 @@ def train_models(
     name: str,
     symbols: Symbols,
     casing: Casing | None,
+    languages: tuple[str, str],
 ) -> dict[str, bytes]:
     """The models of one vocabulary by file name: one model, or two models with different normalization."""
+    # Text, marked where the case is inline
     rules = [config.rules[column] for column in columns]
     size = config.sizes[columns[0]]
-    inline, marked = config.case == "inline", partial(mark, symbols=kept(symbols.words))
+    inline = config.case == "inline"
+    marks = [partial(mark, symbols=kept(symbols.words), dotless=has_dotless_i(one)) for one in languages]
     if inline:
         symbols = symbols._replace(words=(*symbols.words, *CASE_MARKERS))
+
+    def blocks() -> Iterator[tuple[int, list[str]]]:
+        for column, block in sampled_blocks(part, columns, config.train_sentences, casing=casing):
+            yield column, [*map(marks[column], block)] if inline else block
+
+    def finished(model: bytes) -> bytes:
+        return with_languages(model, [languages[column] for column in columns]) if inline else model
+
+    # One model
     if len(set(rules)) == 1 and rules[0] != "whitespace":
 
         def lines() -> Iterator[str]:
-            found = sample_lines(part, columns, config.train_sentences, casing=casing)
-            return map(marked, found) if inline else found
+            return chain.from_iterable(block for _, block in blocks())
 
-        return {name: _fit(config, size, rules[0], lines, name, len(part), symbols)}
+        return {name: finished(_fit(config, size, rules[0], lines, name, len(part), symbols))}
 
     # SentencePiece has one rule per model. Normalise the text first, then write the rule of each side into its model.
     def normalised() -> Iterator[str]:
-        for column, block in sampled_blocks(part, columns, config.train_sentences, casing=casing):
-            yield from _normalise([*map(marked, block)] if inline else block, config.rules[column])
+        for column, block in blocks():
+            yield from _normalise(block, config.rules[column])
 
-    model = _fit(config, size, "identity", normalised, name, len(part), symbols)
+    model = finished(_fit(config, size, "identity", normalised, name, len(part), symbols))
     if len(set(rules)) == 1:
         return {name: _with_rule(model, rules[0])}
     return {side: _with_rule(model, rule) for side, rule in zip(("src", "tgt"), rules, strict=True)}

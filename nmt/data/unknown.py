@@ -16,6 +16,7 @@ from nmt.data.arrow import integers
 from nmt.data.corpus import TextPart
 from nmt.data.sentencepiece_model import UNK_ID
 from nmt.data.tokenizer import Tokenizer
+from nmt.numbers import plain
 
 LOOKED_AT = 10_000  # lines of a part whose unknown texts are counted
 SHOWN = 3  # parts with the largest shares that a message lists per side
@@ -124,4 +125,4 @@ def _cut(text: str) -> str:
 
 def percent(share: float) -> str:
     """A share in per cent, with two significant digits if it is small."""
-    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{plain(100 * share, 2)}%"

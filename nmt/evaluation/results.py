@@ -25,7 +25,7 @@ from nmt.config.experiment import FORMER_DEFAULTS
 from nmt.config.limits import ResolvedSearch
 from nmt.data.tagged import written
 from nmt.evaluation.neural import wanted
-from nmt.evaluation.scores import Scores, score
+from nmt.evaluation.scores import METRICS, Scores, score
 from nmt.run.directory import Run
 from nmt.storage.atomic import fsync, write_json, write_text
 
@@ -134,16 +134,19 @@ class Results:
             The JSON file.
         """
         self._check()
-        record = _read(self.folder / name)
+        stem = self.folder / name
+        contents = _contents(stem, basis, scores, hypotheses, lines)
+        record = _read(stem)
         if record is not None and not basis.is_of(record):
             self._make_way(name)
-        return _write(self.folder / name, basis, scores, hypotheses, lines)
+        return _write(stem, *contents)
 
     def store_file(self, file: str, basis: Basis, scores: Scores, hypotheses: Sequence[str], lines: Lines = ()) -> Path:
         """Store a result of a file named by the user, apart from those of the test sets; return the JSON file."""
         self._check()
-        stem = file.encode()[:100].decode(errors="ignore")  # a file name has at most 255 bytes
-        return _write(self.folder / "files" / f"{stem}.{basis.id}", basis, scores, hypotheses, lines)
+        name = file.encode()[:100].decode(errors="ignore")  # a file name has at most 255 bytes
+        stem = self.folder / "files" / f"{name}.{basis.id}"
+        return _write(stem, *_contents(stem, basis, scores, hypotheses, lines))
 
     def record(self, name: str) -> dict[str, Any] | None:
         """The stored record of a test set, with its scores under the names of ``METRICS``; None if there is none."""
@@ -214,21 +217,58 @@ def _read(stem: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _write(stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str], lines: Lines) -> Path:
-    """Write the translations first, then the record: translations without a record are ignored."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{line}\n" for line in hypotheses)
-    write_text(_path(stem, "hyp"), text)
-    write_text(_path(stem, "jsonl"), "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+def _contents(
+    stem: Path, basis: Basis, scores: Scores, hypotheses: Sequence[str], lines: Lines
+) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
+    """The translations, a row for each sentence, and the record of a result.
+
+    A result of the same translations at ``stem`` adds the scores that are not computed now, such as those of an
+    evaluation with ``--robust`` or ``--comet``.
+    """
+    text, rows = "".join(f"{line}\n" for line in hypotheses), [dict(line) for line in lines]
+    of_metrics, identity = (
+        scores.as_dict(),
+        {"data": basis.data, "hypotheses": hashlib.sha256(text.encode()).hexdigest()},
+    )
+    earlier = _read(stem)
+    if earlier is not None and identity.items() <= earlier.items() and _agree(earlier, of_metrics):
+        of_metrics = {name: earlier[name] for name in METRICS if name in earlier} | of_metrics
+        for section in ("signatures", "intervals", "neural"):
+            if section in earlier:
+                of_metrics[section] = earlier[section] | of_metrics.get(section, {})
+        before = _rows(stem)
+        rows = [old | new for old, new in zip(before, rows, strict=True)] if len(before) == len(rows) else rows
     record = {
         "sentences": basis.sentences,
         **({"cut": sum(line["cut"] for line in lines)} if lines else {}),
-        **scores.as_dict(),
+        **of_metrics,
         "search": basis.search,
         "model": basis.model,
-        "data": basis.data,
-        "hypotheses": hashlib.sha256(text.encode()).hexdigest(),
+        **identity,
     }
+    return text, rows, record
+
+
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records have the same signature for each metric of both."""
+    signatures = [_unversioned(record.get("signatures", {})) for record in (one, other)]
+    return all(signatures[0][name] == signatures[1][name] for name in signatures[0].keys() & signatures[1].keys())
+
+
+def _rows(stem: Path) -> list[dict[str, Any]]:
+    """The stored row of each sentence; empty if they cannot be read."""
+    try:
+        text = _path(stem, "jsonl").read_text(encoding="utf-8")
+        return [dict(json.loads(line)) for line in text.split("\n") if line]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+
+
+def _write(stem: Path, text: str, rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> Path:
+    """Write the translations first, then the record: translations without a record are ignored."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_text(_path(stem, "hyp"), text)
+    write_text(_path(stem, "jsonl"), "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
     write_json(_path(stem, "json"), record)
     return _path(stem, "json")
 

@@ -16,21 +16,29 @@ from nmt.config.evaluation import Metric
 from nmt.data.tagged import like
 from nmt.evaluation.scores import METRICS, TITLES, Scores
 from nmt.evaluation.sets import TestSet
+from nmt.text.case import has_dotless_i, upper
 
 SEED = 1
 TYPOS = 0.03  # share of letters with a typing error
 NOISE = 0.05  # share of characters that noise replaces
 ADDED: tuple[Metric, ...] = ("bleu-uncased",)  # a model may rightly answer capitals in capitals
-_Change = Callable[[str, random.Random, Sequence[str]], str]
+_Change = Callable[[str, random.Random, Sequence[str], bool], str]
 
 
-def variants(one: TestSet) -> dict[str, TestSet]:
-    """The variants of a set by name, with the same references; the set is named ``NAME@VARIANT``."""
+def variants(one: TestSet, language: str = "") -> dict[str, TestSet]:
+    """The variants of a set by name, with the same references; the set is named ``NAME@VARIANT``.
+
+    Args:
+        language: code of the sources.
+    """
+    dotless = has_dotless_i(language)
     characters = sorted({c for line in one.sources for c in line if not c.isspace()})
     found = {}
     for name, change in VARIANTS.items():
         draws = (random.Random(f"{SEED} {name} {number}") for number in range(len(one.sources)))
-        lines = [like(line, change(line, draw, characters)) for line, draw in zip(one.sources, draws, strict=True)]
+        lines = [
+            like(line, change(line, draw, characters, dotless)) for line, draw in zip(one.sources, draws, strict=True)
+        ]
         found[name] = replace(one, name=f"{one.name}@{name}", sources=lines)
     return found
 
@@ -62,13 +70,14 @@ def loss_table(original: Scores, found: Mapping[str, Scores], changed: Mapping[s
     )
 
 
-def _title(line: str, _: random.Random, __: Sequence[str]) -> str:
+def _title(line: str, _: random.Random, __: Sequence[str], dotless: bool) -> str:
     """Upper case at the start of each word; ``str.title`` would change "don't" to "Don'T"."""
     starts = [i == 0 or line[i - 1].isspace() for i in range(len(line))]
-    return "".join(c.title() if start else c for c, start in zip(line, starts, strict=True))
+    capitals = ("İ" if dotless and c == "i" else c.title() for c in line)
+    return "".join(capital if start else c for c, capital, start in zip(line, capitals, starts, strict=True))
 
 
-def _without_punctuation(line: str, _: random.Random, __: Sequence[str]) -> str:
+def _without_punctuation(line: str, _: random.Random, __: Sequence[str], ___: bool) -> str:
     """Without punctuation, but for what stands within a word or number ("don't", "3.5")."""
     kept = [
         c
@@ -78,7 +87,7 @@ def _without_punctuation(line: str, _: random.Random, __: Sequence[str]) -> str:
     return " ".join("".join(kept).split())
 
 
-def _typos(line: str, draw: random.Random, _: Sequence[str]) -> str:
+def _typos(line: str, draw: random.Random, _: Sequence[str], __: bool) -> str:
     """Letters left out, doubled, or exchanged with the next one of the same word."""
     found, i = [], 0
     while i < len(line):
@@ -96,13 +105,13 @@ def _typos(line: str, draw: random.Random, _: Sequence[str]) -> str:
     return "".join(found)
 
 
-def _noise(line: str, draw: random.Random, characters: Sequence[str]) -> str:
+def _noise(line: str, draw: random.Random, characters: Sequence[str], _: bool) -> str:
     """Characters replaced by any character of the sources."""
     return "".join(draw.choice(characters) if not c.isspace() and draw.random() < NOISE else c for c in line)
 
 
 VARIANTS: dict[str, _Change] = {
-    "upper": lambda line, _, __: line.upper(),
+    "upper": lambda line, _, __, dotless: upper(line, dotless),
     "title": _title,
     "no-punctuation": _without_punctuation,
     "typo": _typos,

@@ -27,6 +27,7 @@ from nmt.errors import ConfigError, DataError
 from nmt.evaluation import neural
 from nmt.evaluation.languages import Writing, writing_of_code, writing_of_text
 from nmt.evaluation.neural import Neural
+from nmt.numbers import count_of
 
 log = logging.getLogger(__name__)
 
@@ -318,7 +319,7 @@ def _check_counts(hypotheses: Sequence[str], **others: Sequence[str]) -> None:
     for name, lines in others.items():
         if len(lines) != len(hypotheses):
             raise DataError(
-                f"cannot score {len(hypotheses)} hypotheses against {len(lines)} {name}; "
+                f"cannot score {count_of(len(hypotheses), 'hypothesis', 'hypotheses')} against {len(lines)} {name}; "
                 "line n of one must match line n of the other"
             )
     if not hypotheses:

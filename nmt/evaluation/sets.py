@@ -16,6 +16,7 @@ from nmt.data.corpus import Corpus
 from nmt.evaluation import neural
 from nmt.evaluation.results import Basis, Lines, Results
 from nmt.evaluation.scores import Scores, score, sentence_scores
+from nmt.numbers import count_of
 from nmt.runtime.progress import showing
 from nmt.runtime.ranks import ALONE, Ranks
 from nmt.translation.shared import translate_shared
@@ -142,9 +143,8 @@ class Evaluated:
         """The search in words."""
         search = self.search
         how = f"beam {search.beam_size}" if search.method == "beam" else search.method
-        many = "translation" if self.cut == 1 else "translations"
-        cut = f", {self.cut:,} {many} at the length limit" if self.cut else ""
-        return f"{len(self.sources):,} sentences, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
+        cut = f", {count_of(self.cut, 'translation')} at the length limit" if self.cut else ""
+        return f"{count_of(len(self.sources), 'sentence')}, {how}, alpha {search.alpha:g}, engine {self.engine}{cut}"
 
 
 def score_and_store(

@@ -20,6 +20,7 @@ from nmt.errors import DataError, NmtError
 from nmt.evaluation.evaluated import EvaluatedRun, Stored, check_same
 from nmt.evaluation.results import Results
 from nmt.experiments.points import Point, Sweep, Training
+from nmt.numbers import count_of
 from nmt.run.directory import Run, load_experiment
 from nmt.runtime.progress import duration, showing
 from nmt.runtime.signals import Interrupted, number_of
@@ -135,10 +136,10 @@ class Trainer:
             return {}
         every = self.sweep.trainings
         left = [one for one in every if not self.progress.is_finished(one)]
-        log.info("%s in %s, %d finished", _count(len(every)), self.sweep.folder, len(every) - len(left))
+        log.info("%s in %s, %d finished", count_of(len(every), "run"), self.sweep.folder, len(every) - len(left))
         begun, count = time.monotonic(), len(every) - len(left)
         # Train
-        with showing(f"training {_count(len(left))}", unit=""), ThreadPoolExecutor(self.jobs) as pool:
+        with showing(f"training {count_of(len(left), 'run')}", unit=""), ThreadPoolExecutor(self.jobs) as pool:
             futures: dict[Future[str | None], Training] = {pool.submit(self._train, one): one for one in left}
             try:
                 for number, future in enumerate(as_completed(futures), 1):
@@ -264,7 +265,3 @@ def _searched(run: Run, test: str, search: dict[str, Any]) -> str:
     if found.stored is None:
         raise DataError(f"{run.path}: cannot be written to, so that its results on {test} are not stored")
     return found.stored.stem
-
-
-def _count(runs: int) -> str:
-    return f"{runs:,} {'run' if runs == 1 else 'runs'}"

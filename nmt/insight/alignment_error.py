@@ -16,6 +16,7 @@ from torch import Tensor
 from nmt.errors import DataError
 from nmt.insight.alignment import attention_layers
 from nmt.insight.attention import merged
+from nmt.numbers import count_of
 from nmt.translation.attended import BATCH_WEIGHTS, evaluating, forced_maps
 from nmt.translation.batches import search_batches
 from nmt.translation.translator import read_text
@@ -163,7 +164,9 @@ def error_rates(
             for link in one.possible
         ):
             if word >= count:
-                raise DataError(f"line {number}: word {word} of the {side}, which has {count} words, counted from 0")
+                raise DataError(
+                    f"line {number}: word {word} of the {side}, which has {count_of(count, 'word')}, counted from 0"
+                )
     means: list[list[set[Link]]] = []
     heads: list[list[list[set[Link]]]] = []
     for i, weights in word_weights(translator, sources, targets, shift):

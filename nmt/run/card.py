@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from nmt.numbers import plain
 from nmt.run.directory import Run
 from nmt.storage.atomic import write_json, write_text
 from nmt.storage.locks import waiting_lock
@@ -175,7 +176,7 @@ def _used(card: Mapping[str, Any]) -> list[str]:
     sums = {kind: sum(one.get(kind, 0.0) for one in found) for kind in dict.fromkeys(k for one in found for k in one)}
     if not sums:
         return [*lines, "Energy: not told by this machine."]
-    parts = " and ".join(f"{joules / 3.6e6:.4g} kWh of the {kind}" for kind, joules in sums.items())
+    parts = " and ".join(f"{plain(joules / 3.6e6, 4)} kWh of the {kind}" for kind, joules in sums.items())
     lacking = len(sittings) - len(found)
     more = f"; {lacking} of {len(sittings)} sittings without a measurement" if lacking else ""
     return [*lines, f"Energy: {parts}{more}. A processor's is that of the whole machine."]

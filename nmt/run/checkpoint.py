@@ -52,6 +52,11 @@ _TENSORS = ("model.safetensors", "optimizer.safetensors", "random.safetensors") 
 NAME = re.compile(r"step-(\d{8,})")
 
 
+def name_of(step: int) -> str:
+    """The name of the directory of a checkpoint."""
+    return f"step-{step:08d}"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint whose checksums were verified."""
@@ -178,7 +183,7 @@ def save(
     Raises:
         OSError: the disk is full, or writing failed in another way; no incomplete checkpoint is left.
     """
-    path = directory / f"step-{progress['step']:08d}"
+    path = directory / name_of(progress["step"])
     directory.mkdir(exist_ok=True)  # without parents: a removed run directory must not reappear
     # Tensors
     with new_directory(path) as aside:

@@ -263,11 +263,16 @@ class Run:
     @property
     def has_saved(self) -> bool:
         """Whether a checkpoint was ever saved, even if it was damaged or deleted since."""
+        return present(self.path / ".saved") or self.has_checkpoints
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether a checkpoint exists, even a damaged one."""
         try:
             names = os.listdir(self.checkpoints)
         except (FileNotFoundError, NotADirectoryError):
             names = []
-        return present(self.path / ".saved") or any(_CHECKPOINT.fullmatch(name) for name in names)
+        return any(_CHECKPOINT.fullmatch(name) for name in names)
 
     def note_saved(self) -> None:
         """Record that a checkpoint was saved; see :attr:`has_saved`."""

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from nmt.errors import DeviceError
+from nmt.numbers import count_of
 from nmt.runtime.ranks import ALONE, Ranks
 
 
@@ -46,8 +47,8 @@ def resolve_device(name: str) -> torch.device:
     index, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()  # torchrun: one device a process
     if index >= there:
         raise DeviceError(
-            f"train.device: this is process {index + 1} of its machine, which has {there} CUDA device(s); start one "
-            f"process for each (torchrun --nproc-per-node {there}), or set train.device: cpu"
+            f"train.device: this is process {index + 1} of its machine, which has {count_of(there, 'CUDA device')}; "
+            f"start one process for each (torchrun --nproc-per-node {there}), or set train.device: cpu"
         )
     return torch.device(name, index)
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nmt.numbers import plain
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -97,7 +99,7 @@ class Step:
         if not self.unit:
             return f"{self.label}: {duration(seconds)}"
         rate = self.done / seconds if seconds > 0 else 0.0
-        speed = f"{rate:,.0f}" if rate >= 1 else f"{rate:.2g}"
+        speed = f"{rate:,.0f}" if rate >= 1 else plain(rate, 2)
         if self.total is None:
             return f"{self.label}: {self.done:,} {self.unit}, {speed} {self.unit}/s"
         left = f", {duration((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""

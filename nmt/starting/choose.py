@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from nmt.config import recipes
 from nmt.config.recipes import SIZES, Recipe
 from nmt.errors import TrainingError
+from nmt.numbers import plain
 from nmt.starting.material import Languages, Material
 from nmt.starting.measure import Measured
 
@@ -98,7 +99,7 @@ def choose(
             continue
         tell(f"measuring {SIZES[size].title} on a sample of the data")
         measured, draft = _measure(draft, bench)
-        took = f"{measured.cost.step_seconds:.2g} s an update"
+        took = f"{plain(measured.cost.step_seconds, 2)} s an update"
         if chosen is not None and measured.cost.step_seconds > chosen[0].cost.step_seconds:
             tell(f"slower: {took}; keeping {SIZES[chosen[1].size].title}")
             break

@@ -27,6 +27,7 @@ from nmt.data.sources.auto import files_of, kind_ending, resolve, tsv_columns
 from nmt.data.sources.base import Reading, open_file
 from nmt.data.sources.language_pairs import language_of, language_pairs, role_of
 from nmt.errors import BadRowError, DataError, SettingsError
+from nmt.numbers import count_of
 from nmt.runtime.progress import counted
 
 SAMPLE = 100_000  # pairs that are kept, to measure with
@@ -191,6 +192,8 @@ def _keys_named(message: str) -> str:
     if text := re.search(r"columns of text: (\d+), (\d+)\)", message):
         header = ", header: true" if "header: true" in message else ""
         return f"src_column: {text[1]}, tgt_column: {text[2]}{header}"
+    if text := re.search(r"set (skip_rows: \d+)", message):
+        return text[1]
     return "header: true" if "set header: true" in message else "KEY: VALUE"
 
 
@@ -221,7 +224,8 @@ def read_material(source: Any, languages: Languages) -> Material:
         raise DataError(f"{name}: contains no sentence pairs; name another file")
     if pairs < FEWEST:
         raise DataError(
-            f"{name}: {pairs} pair(s) are too few to train a model; give at least {FEWEST}, better some thousands"
+            f"{name}: {count_of(pairs, 'pair')}, too few to train a model; give at least {FEWEST}, better some "
+            "thousands"
         )
     if len(usable := _usable(sample)) < min(FEWEST, len(sample)):
         raise DataError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nmt.config.recipes import ENOUGH, EXTENDED_RATE, SIZES, TUNED_RATE, USUAL_RATE, rounded, vocabulary
+from nmt.numbers import plain
 from nmt.runtime.progress import duration
 from nmt.starting.choose import Choice, NewModel
 from nmt.starting.finetune import Tuned
@@ -37,13 +38,13 @@ def expectations(choice: Choice, device: str) -> list[str]:
     train, cost = choice.settings["train"], choice.measured.cost
     tokens = train["batch_tokens"] * train.get("accumulate", 1)
     epochs, busy = choice.steps / choice.epoch_updates, cost.share < BUSY
-    passes = _about(epochs) if epochs >= 10 else f"{epochs:.2g}"
+    passes = _about(epochs) if epochs >= 10 else plain(epochs, 2)
     short = choice.steps < ENOUGH * train["max_steps"]
     limit = f"; the time allowed is {_minutes(train['max_minutes'])}" if not choice.is_cut_short else ""
     return [
         f"model    {cost.parameters / 1e6:.1f} million parameters",
         f"updates  {_about(choice.steps)} of at most {tokens:,} tokens per side, {passes} epochs",
-        f"time     {_minutes(choice.minutes)}, at {cost.step_seconds:.2g} s an update, with validations{limit}",
+        f"time     {_minutes(choice.minutes)}, at {plain(cost.step_seconds, 2)} s an update, with validations{limit}",
         f"memory   {cost.memory / 2**30:.1f} GiB{'' if device.startswith(('cpu', 'mps')) else ' of the GPU'}",
         *([f"short    these pairs are worth {train['max_steps']:,} updates; more time would help"] if short else []),
         *([f"busy     training had {cost.share:.0%} of the processors; alone, it is faster"] if busy else []),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from nmt.errors import CheckpointError
+from nmt.numbers import count_of
 from nmt.run import checkpoint as checkpoints
 from nmt.run.selection import TITLES, UNKNOWN, Quality
 from nmt.runtime.progress import showing
@@ -67,6 +68,8 @@ class FinalModel:
         except CheckpointError as error:
             warn(f"{error}; writing it again from the checkpoints")
             return False
+        if found.get("last_step") == progress.step and self._was_pruned(found["steps"]):
+            return True  # what is left may be worse
         candidates = self.candidates(warn)
         if "candidates" in found:  # the same candidates give the same choice: validations are deterministic
             stored = [{key: one.get(key) for key in ("steps", "weights", "averaged")} for one in found["candidates"]]
@@ -75,6 +78,17 @@ class FinalModel:
         # An early model.json has neither; there the training time identifies the checkpoint.
         keys = ["last_step", "weights"] if "last_step" in found else ["training_seconds"]
         return all(found.get(key) == expected[key] for key in ("steps", "averaged", *keys))
+
+    def _was_pruned(self, steps: Sequence[int]) -> bool:
+        """Whether the checkpoints at ``steps``, of which the final model was made, are gone, and choices are the same.
+
+        A person may have deleted them to free disk space.
+        """
+        there = {path.name for path in checkpoints.list_checkpoints(self.run.checkpoints)}
+        former, keys = self.run.load_config().train, ("selection", "average", "average_of")
+        return not there.issuperset(map(checkpoints.name_of, steps)) and all(
+            getattr(former, key) == getattr(self.config, key) for key in keys
+        )
 
     def write(self, progress: Progress, warn: Callable[[str], None]) -> dict[str, Any]:
         """Write the final model, load it, and return its origin.
@@ -127,7 +141,7 @@ class FinalModel:
         if not chosen:
             raise CheckpointError(f"{folder}: no intact checkpoint is left to make the final model from")
         if c.average is not None and len(chosen) < c.average:
-            warn(f"warning: train.average: {c.average}, but there are only {len(chosen)} checkpoint(s) to average")
+            warn(f"warning: train.average: {c.average}, but only {count_of(len(chosen), 'checkpoint')} can be averaged")
         asked = Candidate(chosen, averaged=ema or len(chosen) > 1)
         best = Candidate(ranked[:1], averaged=ema)
         if len(chosen) == 1:

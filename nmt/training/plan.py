@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nmt.config.schedule import Descent
 from nmt.config.train import TrainConfig
 from nmt.errors import ConfigError
+from nmt.numbers import count_of, plain
 
 if TYPE_CHECKING:
     from nmt.data.order import TrainingOrder
@@ -94,7 +95,7 @@ def outlook(config: TrainConfig, last: int | None, step: int, seconds: float, ra
     if config.max_minutes is not None:
         limit = 60 * config.max_minutes
         left = max(0.0, limit - seconds)
-        text = f"step {step:,}, {min(seconds, limit) / 60:.1f} of {config.max_minutes:g} min"
+        text = f"step {step:,}, {min(seconds, limit) / 60:.1f} of {plain(config.max_minutes, 6)} min"
         found.append(Outlook(min(1.0, seconds / limit), text, left))
     if not found:
         return Outlook(None, f"step {step:,}", None)
@@ -239,12 +240,12 @@ def expected(config: TrainConfig, pace: Pace, valid_lines: int, stages: Sequence
     """
     steps, why = planned_steps(config, pace), ""
     if steps is not None and steps != config.max_steps:
-        why = f" ({config.max_epochs} epochs{'' if pace.total else f' of {pace.epoch_steps:,} steps'})"
+        why = f" ({count_of(config.max_epochs or 0, 'epoch')}{'' if pace.total else f' of {pace.epoch_steps:,} steps'})"
     found = mismatches(config, steps, why) + both_directions(config, pace, steps, why) + unread(config, pace, stages)
     if valid_lines < FEW_LINES:
         found.append(
-            f"warning: the validation set has {valid_lines} lines: with fewer than {FEW_LINES}, BLEU varies by several "
-            "points by chance, and BLEU chooses the best checkpoint. Give data.valid more lines"
+            f"warning: the validation set has {count_of(valid_lines, 'line')}: with fewer than {FEW_LINES}, BLEU "
+            "varies by several points by chance, and BLEU chooses the best checkpoint. Give data.valid more lines"
         )
     return found
 
@@ -261,7 +262,7 @@ def forecast(config: TrainConfig, pace: Pace, steps_per_second: float, follows_c
     steps = pace.step + int(left * steps_per_second)
     if steps >= (planned_steps(config, pace) or steps + 1):
         return []
-    why = f" (max_minutes: {config.max_minutes:g}, at {steps_per_second:.3g} steps/s)"
+    why = f" (max_minutes: {plain(config.max_minutes, 6)}, at {plain(steps_per_second)} steps/s)"
     found = both_directions(config, pace, steps, why)
     if follows_clock and steps > config.schedule.warmup_steps:
         return found
@@ -348,7 +349,7 @@ def further(config: TrainConfig, progress: Progress, pace: Pace) -> list[str]:
     if end is not None and (progress.step >= end or last > end):
         raised["schedule.total_steps"] = last
     return [
-        f"train.{key}={value:g}" if isinstance(value, float) else f"train.{key}={value}"
+        f"train.{key}={value:.12g}" if isinstance(value, float) else f"train.{key}={value}"
         for key, value in raised.items()
     ]
 

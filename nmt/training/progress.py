@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nmt.config.schedule import Descent
 from nmt.config.train import TrainConfig
+from nmt.numbers import count_of, plain
 from nmt.run.selection import TITLES, Quality, Ranking
 
 # The metric sums, in the order in which checkpoints store them; those of terms of the loss follow, per rank.
@@ -159,9 +160,9 @@ class Progress:
         if c.max_epochs and self.epoch >= c.max_epochs:
             return f"max_epochs ({c.max_epochs})"
         if c.max_minutes and self.seconds >= 60 * c.max_minutes:
-            return f"max_minutes ({c.max_minutes:g})"
+            return f"max_minutes ({plain(c.max_minutes, 6)})"
         if c.patience and self.stale_validations >= c.patience:
-            return f"patience ({c.patience} validations without a better {TITLES[c.score]})"
+            return f"patience ({count_of(c.patience, 'validation')} without a better {TITLES[c.score]})"
         return None
 
     def has_reached_its_length(self, c: TrainConfig) -> bool:

@@ -49,7 +49,7 @@ class Rescoring:
             differing = ", ".join(f"{key}: {former.get(key)}, now {self.scored_with[key]}" for key in changed)
             tell(
                 f"warning: settings of the validation changed ({differing}), so earlier scores cannot be compared with "
-                f"new ones: {len(kept)} kept checkpoint(s) are scored again, and patience counts from 0"
+                f"new ones: the kept checkpoints ({len(kept)}) are scored again, and patience counts from 0"
             )
         # Score
         for one in kept:

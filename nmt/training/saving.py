@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from nmt.config.train import TrainConfig
-from nmt.errors import CheckpointError, TrainingError
+from nmt.errors import CheckpointError, RunError, TrainingError
 from nmt.models.seq2seq import Seq2Seq
+from nmt.numbers import count_of
 from nmt.run import checkpoint as checkpoints
 from nmt.run.directory import Run
 from nmt.run.selection import Ranking
@@ -88,6 +90,37 @@ class Saving:
             )
         return progress
 
+    def ended(self) -> Progress | None:
+        """The progress that the final model records, for a finished run whose checkpoints were deleted; else None.
+
+        Raises:
+            RunError: ``train`` has a higher limit than the training of the final model.
+            CheckpointError: the model belongs to another configuration, or is damaged.
+        """
+        # The final model alone
+        if not self.run.has_model or self.run.has_checkpoints:
+            return None
+        origin = checkpoints.read_origin(self.run.model)
+        if "identity" in origin:
+            self._check_identity(self.run.model, origin["identity"])
+        step = origin.get("last_step", max(origin["steps"]))  # an early model.json has no last step
+        progress = Progress(step=step, seconds=origin["training_seconds"], src_tokens=None, tgt_tokens=None)
+        # Limits
+        former = self.run.load_config().train
+        raised = [
+            f"train.{key}={now}"
+            for key in ("max_steps", "max_epochs", "max_minutes", "patience")
+            if (before := getattr(former, key)) and (not (now := getattr(self.config, key)) or now > before)
+        ]
+        steps = count_of(step, "step")
+        if raised and progress.reason_to_stop(self.config) is None:
+            raise RunError(
+                f"{self.run.path}: is finished ({steps}) and cannot be continued ({', '.join(raised)}): "
+                f"its checkpoints were deleted; put the last one back into {self.run.checkpoints}, or train under "
+                "another name (--set name=...)"
+            )
+        return progress
+
     def _last(self, warn: Callable[[str], None]) -> checkpoints.Checkpoint | None:
         last = checkpoints.last_good(self.run.checkpoints, warn)
         if last is None:
@@ -95,21 +128,25 @@ class Saving:
             return None
         with suppress(OSError):
             self.run.note_saved()
-        saved, now = last.state["identity"], self.identity
+        self._check_identity(last.path, last.state["identity"])
+        return last
+
+    def _check_identity(self, path: Path, saved: Mapping[str, Any]) -> None:
+        """Check that a checkpoint, or the final model, belongs to this configuration, tokenizer and data."""
+        kind, now = "final model" if path == self.run.model else "checkpoint", self.identity
         if differing := self.differing(saved["configuration"]):
-            raise CheckpointError(f"{last.path}: was made with another configuration ({differing})")
+            raise CheckpointError(f"{path}: was made with another configuration ({differing})")
         for key in ("tokenizer", "data"):
             if saved[key] != now[key]:
                 raise CheckpointError(
-                    f"{last.path}: was made with another {key} ({saved[key]} in the checkpoint, {now[key]} now); "
+                    f"{path}: was made with another {key} ({saved[key]} in the {kind}, {now[key]} now); "
                     "it belongs to another run, or the manifest.json of this run is missing: restore the missing file"
                 )
         if saved.get("teacher") != now.get("teacher"):
             raise CheckpointError(
-                f"{last.path}: was made with another teacher ({saved.get('teacher')} in the checkpoint, "
+                f"{path}: was made with another teacher ({saved.get('teacher')} in the {kind}, "
                 f"{now.get('teacher')} now); give its folder as train.terms.distillation.from, or name another run"
             )
-        return last
 
     def _restore(self, last: checkpoints.Checkpoint) -> None:
         checkpoints.restore(last, self.model, self.updater.optimizer, self.ranks.rank)

@@ -13,6 +13,7 @@ from nmt.config.model import ModelConfig
 from nmt.config.train import TrainConfig
 from nmt.data.order import TrainingOrder
 from nmt.models.build import count_parameters
+from nmt.numbers import count_of, plain
 from nmt.run.selection import TITLES
 from nmt.runtime.device import Place
 from nmt.runtime.environment import precision_name
@@ -41,7 +42,7 @@ def summary(config: Config, prepared: Prepared, trainer: Trainer, resumed: bool)
         f"{counts['tgt_tokens']:,} target subwords",
         *(f"{'' if n else 'mixture':<12}{line}" for n, line in enumerate(_mixture(config, order))),
         f"epoch       {about}{steps:,} steps of at most {order.budget * order.accumulate:,} tokens per side",
-        *([f"direction   both in the first {both} epoch(s), then {pair}"] if both else []),
+        *([f"direction   both in the first {count_of(both, 'epoch')}, then {pair}"] if both else []),
         f"until       {', or '.join(_limits(config.train))}",
         f"batches     {trainer.batching}",
         *([f"processes   {trainer.parallel}"] if place.ranks.size > 1 else []),
@@ -63,12 +64,12 @@ def _family(model: ModelConfig) -> str:
 def _limits(config: TrainConfig) -> list[str]:
     """What ends the training."""
     limits = [
-        f"{getattr(config, key):g} {key.removeprefix('max_')}"
+        f"{plain(getattr(config, key), 6)} {key.removeprefix('max_')}"
         for key in ("max_steps", "max_epochs", "max_minutes")
         if getattr(config, key)
     ]
     if config.patience:
-        limits.append(f"{config.patience} validations without a better {TITLES[config.score]}")
+        limits.append(f"{count_of(config.patience, 'validation')} without a better {TITLES[config.score]}")
     return limits
 
 

@@ -19,6 +19,7 @@ from nmt.data.tokenizer_training import Symbols
 from nmt.errors import ConfigError, TokenizerError
 from nmt.pretrained import encoder, start
 from nmt.run.directory import Run
+from nmt.text.case import has_dotless_i
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ def choose_tokenizer(config: Config, corpus: Corpus, run: Run | None) -> Tokeniz
     casing = Casing.of(config.data, corpus)
     more: list[Any] = [list(symbols)] if any(symbols) else []
     more += [casing.settings] if casing is not None else []
+    languages = [config.data.src_lang, config.data.tgt_lang]
+    if config.tokenizer.case == "inline" and any(map(has_dotless_i, languages)):
+        more.append(["dotless i", *languages])
     source = None
     if (section := encoder.section_of(config)) is not None and not (run and run.started):
         source = encoder.source_tokenizer(section)

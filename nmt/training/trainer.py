@@ -18,6 +18,7 @@ from nmt.data.packing import PackedBatch
 from nmt.data.reader import Reader, in_order, prefetch
 from nmt.errors import TrainingError
 from nmt.models.seq2seq import Seq2Seq
+from nmt.numbers import count_of, plain
 from nmt.run.selection import TITLES, Quality
 from nmt.runtime.device import Place, generators, restore_generators
 from nmt.runtime.progress import showing
@@ -422,7 +423,7 @@ class Trainer:
         passed = progress.seconds - seconds
         rate = (progress.step - step) / passed if passed > 0 else 0.0
         outlook = plan.outlook(self.config, self._last_step, progress.step, progress.seconds, rate)
-        shown = f"{rate:.2g}" if rate < 1 else f"{rate:.{1 if rate < 100 else 0}f}"
+        shown = plain(rate, 2 if rate < 1 else 3)
         loss = [] if self._shown_loss is None else [f"loss {self._shown_loss:.3f}"]
         self.reporter.progress(outlook, *loss, f"{shown} steps/s")
 
@@ -542,8 +543,8 @@ class Trainer:
             different, lines = result.distinct
             rising = f"; the learning rate is still warming up ({progress.step:,} of {warmup:,} steps)"
             self.reporter.line(
-                f"warning: the {lines:,} validation translations are only {different:,} different sentence(s): the "
-                "model does not use the source yet. This is usual in the first few hundred steps"
+                f"warning: the {lines:,} validation translations have only {count_of(different, 'different one')}: "
+                "the model does not use the source yet. This is usual in the first few hundred steps"
                 f"{rising if progress.step < warmup else ''}. If it stays, check that the source and target files are "
                 "aligned line by line, and try another learning rate"
             )

@@ -33,7 +33,8 @@ SMALL = {
     "data.train": "{kind: text, src: train.en, tgt: train.de}", "data.valid": "{kind: text, src: val.en, tgt: val.de}",
     "data.test": "{tiny: {kind: text, src: val.en, tgt: val.de}}", "tokenizer.vocab_size": "36",
     "train.max_steps": "2", "train.validate_every": "2", "train.batch_tokens": "256", "train.device": "cpu",
-    "train.log_every": "1", "search.alpha": "1.0", "search.beam_size": "2", "evaluation.metrics": "[bleu]",
+    "train.log_every": "1", "train.samples": "0", "search.alpha": "1.0", "search.beam_size": "2",
+    "evaluation.metrics": "[bleu]",
 }  # fmt: skip
 
 

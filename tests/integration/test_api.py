@@ -193,7 +193,7 @@ def test_the_command(task, tmp_path, capsys):
         main(["score", run, "--src", str(short), "--tgt", str(task.folder / "valid.tgt"), "-o", str(tmp_path / "o")])
         == 2
     )
-    assert f"{short} has 1 lines, fewer than {task.folder / 'valid.tgt'}" in capsys.readouterr().err
+    assert f"{short} has 1 line, fewer than {task.folder / 'valid.tgt'}" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 

@@ -140,7 +140,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "more source lines": ({"a": b"x\ny\nz\n", "b": b"x\n"}, TEXT,
         "a has 3 lines but b has 1; line n of one must translate line n of the other"),
     "more target lines": ({"a": b"x\n", "b": b"x\ny"}, TEXT,
-        "a has 1 lines but b has 2; line n of one must translate line n of the other"),
+        "a has 1 line but b has 2; line n of one must translate line n of the other"),
     "missing file": ({"a": LINES}, TEXT, "b: no such file; check the path"),
     "packed under another name": ({"a": LINES, "b.gz": gzip.compress(LINES)}, TEXT,
         "b: no such file; did you mean b.gz?"),
@@ -162,12 +162,12 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
     "blank lines only": ({"a": b"\n\n \n", "b": b"\n\n\n"}, TEXT,
         "data.train: cleaning leaves none of its 3 pairs (3 empty); see data.cleaning"),
     "one line of a million characters": ({"a": b"x" * 1_000_000, "b": b"y"}, TEXT,
-        "data.train: cleaning leaves none of its 1 pairs (1 too_long); see data.cleaning"),
+        "data.train: cleaning leaves none of its 1 pair (1 too_long); see data.cleaning"),
     "a vocabulary without room for the letters": ({"a": ALPHABET, "b": ALPHABET}, TEXT,
         "tokenizer.vocab_size: 36 is too small for the characters of the training text and the special pieces, "
         "57 in all; set it higher than that, or lower tokenizer.character_coverage"),
     "too few columns": ({"a": b"x\ty\nz\n"}, "{kind: tsv, path: a}",
-        "a:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
+        "a:2: has 1 tab-separated column, the lines before it 2; correct it (a tab in a sentence?) or drop such "
         "lines: awk -F '\\t' 'NF == 2' a > a.clean"),
     "broken JSON": ({"a": b'{"en": "x", "de": "y"}\n{"en": \n'}, "{kind: jsonl, path: a}",
         "a:2: not valid JSON: Expecting value (column 8); correct the line, or set on_bad_row: skip"),
@@ -187,7 +187,7 @@ CORPORA: dict[str, tuple[dict[str, bytes], str, str]] = {
         "a:1: looks like a header (English, German); set header: true to skip it, or header: false if it is a "
         "pair of sentences"),
     "commas for tabs": ({"a": b"en,de\none,eins\n"}, "{kind: tsv, path: a}",
-        "a:1: has 1 tab-separated column(s), but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
+        "a:1: has 1 tab-separated column, but src_column is 0 and tgt_column 1, counted from 0; comma-separated "
         "files (CSV) are kind: csv"),
     "no such heading": ({"a": b"en\tfr\none\tun\n"}, "{kind: tsv, path: a, src_column: en, tgt_column: de}",
         "a:1: no column 'de'; the header names: en, fr"),

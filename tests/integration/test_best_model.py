@@ -157,7 +157,7 @@ def test_the_mean_of_the_last_checkpoints_takes_in_the_best_one_and_is_validated
 
 def test_too_few_checkpoints_to_average_are_told(task, caplog):
     run = train(task, train={**EVERY_2, "max_steps": 4, "average": 5, "keep_last": 5})
-    assert "train.average: 5, but there are only 2 checkpoint(s) to average" in caplog.text
+    assert "train.average: 5, but only 2 checkpoints can be averaged" in caplog.text
     assert {tuple(c["steps"]) for c in origin(run)["candidates"]} >= {(2, 4)}
 
 

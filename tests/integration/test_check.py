@@ -31,7 +31,7 @@ def test_a_problem_exits_with_1(task, capsys):
     path.write_text("".join([*lines[2:], *lines[:2]]), encoding="utf-8")
     assert main(["check", str(task.config_file("rnn")), "--data-only"]) == 1
     output = capsys.readouterr()
-    assert "shifted by 2 line(s)" in output.out
+    assert "shifted by 2 lines" in output.out
     assert output.err.count("\n") == 1
 
 
@@ -43,7 +43,7 @@ def test_a_training_warns_of_shifted_lines(task, caplog):
     assert "shifted" not in caplog.text
     path.write_text("".join([*lines[2:], *lines[:2]]), encoding="utf-8")
     assert main(["train", str(task.config_file("rnn", name="shifted", train=short))]) == 0
-    [warning] = [each for each in caplog.messages if "targets are shifted by 2 line(s)" in each]
+    [warning] = [each for each in caplog.messages if "targets are shifted by 2 lines" in each]
     assert warning.startswith("warning: train: ")
     assert warning.endswith("(nmt check shows examples)")
     # A start that resumes or finds a finished run does not look again

@@ -184,7 +184,7 @@ ERRORS = [
     (["mine", "none.tsv", *LANGUAGES], "none.tsv: no such file"),
     (["mine", "train.src", "valid.tgt", *LANGUAGES], "train.src has 400 lines but valid.tgt has 20; line n of one must"
      " translate line n of the other"),
-    (["mine", "valid.src", "valid.tgt", *LANGUAGES], "valid.src and valid.tgt: 20 pair(s) are too few to train a model;"
+    (["mine", "valid.src", "valid.tgt", *LANGUAGES], "valid.src and valid.tgt: 20 pairs, too few to train a model;"
      " give at least 200, better some thousands"),
     (["mine", *FILES, *LANGUAGES, "--valid", "none.tsv"], "none.tsv: no such file"),
     (["mine", *FILES, *LANGUAGES, "--test", "test.src", "train.tgt"], "test.src has 20 lines but train.tgt has 400"),

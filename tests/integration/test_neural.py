@@ -92,7 +92,14 @@ def test_scores_are_stored_shown_and_compared(place, packages, capsys) -> None:
         Path(f"runs/d/{name}").symlink_to(place.run / name)
     assert main(["compare", "c", "runs/d", "--csv", "out.csv"]) == 0
     assert f"scores,c,comet,{found['comet']['score']}" in Path("out.csv").read_text()
-    # An evaluation that does not ask keeps none for other translations
+    # An evaluation that does not ask keeps them for the same translations, and none for others
+    stored, before = (place.run / "evaluation/tiny.json").read_text(), rows(place)
+    capsys.readouterr()
+    assert main(["evaluate", "c"]) == 0
+    assert "COMET" not in capsys.readouterr().out
+    assert json.loads((place.run / "evaluation/tiny.json").read_text()) == json.loads(stored)
+    assert rows(place) == before
+    assert "comet" in json.loads((place.run / "run.json").read_text())["scores"]["tiny"]["neural"]
     assert main(["evaluate", "c", "--set", "search.beam_size=1"]) == 0
     assert "neural" not in json.loads((place.run / "evaluation/tiny@beam_size=1.json").read_text())
 

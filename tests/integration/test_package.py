@@ -30,7 +30,7 @@ def test_the_wheel_is_nobody_elses_and_holds_the_configurations(wheel):
     assert wheel.name.startswith("nmt_trainer-")  # nmt on PyPI is another project
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"nmt/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= names
-    assert {"nmt/insight/page.html", "nmt/py.typed"} <= names
+    assert {"nmt/config/languages.tsv", "nmt/insight/page.html", "nmt/py.typed"} <= names
 
 
 def test_it_works_in_an_empty_folder(wheel, tmp_path):

@@ -16,16 +16,14 @@ from nmt.cli import main
 from nmt.training.reporting import TAGS, TRAIN_LOSS
 from tests.conftest import Task
 
-LEARN = {
-    "batch_tokens": 512, "max_steps": 800, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30},
-    "validate_every": 400, "log_every": 200,
-}  # fmt: skip
+LEARN = {"batch_tokens": 512, "optimizer": {"lr": 5e-3}, "schedule": {"warmup_steps": 30}, "samples": 3}
 
 
-@pytest.mark.parametrize("family", ["rnn", "transformer"])
-def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
+@pytest.mark.parametrize(("family", "steps"), [("rnn", 400), ("transformer", 800)])
+def test_from_yaml_to_bleu(tmp_path, family, steps, capsys, caplog, monkeypatch):
     task = Task(tmp_path, train=2000, held=60)
-    config = str(task.config_file(family, train=LEARN))
+    train = {**LEARN, "max_steps": steps, "validate_every": steps // 2, "log_every": steps // 4}
+    config = str(task.config_file(family, train=train))
     assert main(["train", config]) == 0
     out = capsys.readouterr().out
     bleu = float(re.search(r"^tiny\s+([\d.]+)", out, re.M)[1])
@@ -68,15 +66,15 @@ def test_from_yaml_to_bleu(tmp_path, family, capsys, caplog, monkeypatch):
     # A finished run says so and what to do instead; asked for more steps, it goes on.
     assert main(["train", config]) == 0
     again = capsys.readouterr().out
-    assert again.startswith("This run is finished (800 steps). To continue it")
+    assert again.startswith(f"This run is finished ({steps} steps). To continue it")
     assert again.endswith(out)
 
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     valid = [m for m in metrics if "valid/bleu" in m]
-    assert [m["step"] for m in valid] == [400, 800]
+    assert [m["step"] for m in valid] == [steps // 2, steps]
     assert valid[-1]["valid/loss"] < 1
     assert set(valid[0]) >= {"valid/loss", "valid/ppl", "valid/accuracy", "valid/bleu", "valid/chrf"}
-    assert [m["step"] for m in metrics if "train/loss" in m] == [200, 400, 600, 800]
+    assert [m["step"] for m in metrics if "train/loss" in m] == [steps // 4, steps // 2, 3 * steps // 4, steps]
 
     board = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
     always = {tag for name, tag in TAGS.items() if name != "train/mfu"}
@@ -113,16 +111,23 @@ def test_nbest_scores_and_jsonl(task, capsys):
 
 
 def test_garbage_is_collected_once_a_command_has_loaded(task):
+    """The commands share a process, because loading takes longest; frozen objects are released between them."""
     config, run = str(task.config_file("rnn", train={"max_steps": 2})), str(task.folder / "runs" / "run")
-    program = (
-        "import gc, sys; from nmt.cli import main; code = main(); "
-        "assert gc.isenabled() and gc.get_freeze_count() > 10_000; sys.exit(code)"
+    program = """
+import gc, json, sys
+from nmt.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["nmt", *arguments]
+    gc.unfreeze()
+    assert (code := main()) == 0, code
+    assert gc.isenabled(), arguments
+    assert gc.get_freeze_count() > 10_000, arguments
+"""
+    commands = [["prepare", config], ["train", config], ["evaluate", run], ["translate", run]]
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(commands)], input="one\n", capture_output=True, encoding="utf-8"
     )
-    for arguments in (["prepare", config], ["train", config], ["evaluate", run], ["translate", run]):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments], input="one\n", capture_output=True, encoding="utf-8"
-        )
-        assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_output_goes_through_pipes_and_links(task, tmp_path):

@@ -1,5 +1,6 @@
 """An interrupted training ends with the same bits as one that was left alone."""
 
+import dataclasses
 import json
 import math
 import os
@@ -12,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nmt import pipeline
+from nmt.cli import main
 from nmt.data.reader import Reader
+from nmt.errors import RunError
 from nmt.run import checkpoint as checkpoints
 from nmt.run.differences import differences
 from nmt.run.directory import Run
@@ -193,6 +196,82 @@ def test_whatever_differs_is_named(task):
         found = list(differences(whole, other))
         assert len(found) == 1, found
         assert found[0].startswith(expected)
+
+
+ENDED = {"max_steps": 10, "validate_every": 5, "keep_last": 2, "keep_best": 2}
+
+
+def test_a_finished_run_without_checkpoints_says_so_and_cannot_be_continued(task, capsys):
+    first = task.config_file("rnn", train=ENDED)
+    assert main(["train", str(first)]) == 0
+    run = Run(task.folder / "runs" / "run")
+    model, scores = (run.model / "model.json").read_bytes(), (run.evaluation / "tiny.json").read_bytes()
+    events = {path.name for path in run.tensorboard.glob("events.*")}
+    shutil.rmtree(run.checkpoints)
+    capsys.readouterr()
+    assert main(["train", str(first)]) == 0
+    told = capsys.readouterr().out
+    assert "finished (10 steps). Its checkpoints were deleted, so that it cannot be continued" in told
+    assert "BLEU" in told
+    # A lower limit changes nothing; another search is scored.
+    assert main(["train", str(first), "--set", "train.max_steps=5"]) == 0
+    assert main(["train", str(first), "--set", "search.beam_size=1"]) == 0
+    assert json.loads((run.evaluation / "tiny.json").read_text())["search"]["beam_size"] == 1
+    (kept,) = (run.evaluation / "earlier").glob("tiny.*.json")
+    assert kept.read_bytes() == scores
+    assert run.load_config().train.max_steps == 10
+    # A higher limit is refused.
+    for higher in ("train.max_steps=20", "train.max_steps=null"):
+        capsys.readouterr()
+        assert main(["train", str(first), "--set", higher, "train.max_epochs=9"]) == 2
+        assert f"is finished (10 steps) and cannot be continued ({higher.replace('null', 'None')}" in (
+            capsys.readouterr().err
+        )
+    assert (run.model / "model.json").read_bytes() == model
+    assert {path.name for path in run.tensorboard.glob("events.*")} == events
+
+
+def test_a_finished_run_that_ended_by_patience_needs_no_checkpoint_to_be_finished(task, monkeypatch, capsys):
+    sections = {**ENDED, "max_steps": 100, "patience": 1, "schedule": {"name": "constant"}}
+    validate = pipeline.Validator.__call__
+    seen = []
+
+    def worse(self, model):
+        found = validate(self, model)
+        seen.append(found)
+        return dataclasses.replace(
+            found, quality=dataclasses.replace(found.quality, bleu=50 - len(seen), loss=len(seen))
+        )
+
+    monkeypatch.setattr(pipeline.Validator, "__call__", worse)
+    trained = pipeline.train(task.config("rnn", train=sections))
+    assert trained.steps == 10
+    assert "patience" in trained.reason
+    shutil.rmtree(trained.run.checkpoints)
+    again = pipeline.train(task.config("rnn", train=sections))
+    assert (again.already, again.steps, again.further) == (True, 10, [])
+    assert again.scores["tiny"].as_dict() == trained.scores["tiny"].as_dict()
+    with pytest.raises(RunError, match=r"cannot be continued \(train.patience=2\)"):
+        pipeline.train(task.config("rnn", train={**sections, "patience": 2}))
+
+
+def test_a_final_model_outlives_the_checkpoint_it_was_made_of(task):
+    config = task.config("rnn", train=ENDED)
+    run = train(config)
+    origin = json.loads((run.model / "model.json").read_text())
+    (best,) = origin["steps"]
+    assert best == 10  # of the two validated
+    # As if the one before had been the best, and was deleted
+    origin |= {"steps": [5], "candidates": [{**origin["candidates"][0], "steps": [5], "weights": ["other"]}]}
+    origin.pop("checksum")
+    atomic.seal(run.model, "model.json", origin)
+    shutil.rmtree(run.checkpoints / "step-00000005")
+    before = (run.model / "model.json").read_bytes()
+    assert pipeline.train(config).already
+    assert (run.model / "model.json").read_bytes() == before
+    # Another choice is made of what is left.
+    pipeline.train(task.config("rnn", train={**ENDED, "selection": "score"}))
+    assert json.loads((run.model / "model.json").read_text())["steps"] == [10]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,27 @@ def test_each_variant_is_shown_and_stored_beside_the_set(place, capsys) -> None:
         assert row[1] == str(sum(one["source"] != source for one, source in zip(lines, sources, strict=True)))
 
 
+def test_a_plain_evaluation_keeps_the_further_scores_of_the_same_translations(place) -> None:
+    stored, config = place.run / "evaluation", place.run / "config.yaml"
+    assert main(["evaluate", "c", "--robust"]) == 0
+    files = [stored / f"tiny.{ending}" for ending in ("json", "jsonl", "hyp")]
+    before = [path.read_text() for path in files]
+    assert main(["evaluate", "c"]) == 0
+    after = [path.read_text() for path in files]
+    assert json.loads(after[0]) == json.loads(before[0])
+    assert after[1:] == before[1:]
+    assert "bleu-uncased" in json.loads((place.run / "run.json").read_text())["scores"]["tiny"]
+    # Other settings of the metrics
+    text = config.read_text()
+    assert "lowercase: false" in text
+    config.write_text(text.replace("lowercase: false", "lowercase: true"))
+    assert main(["evaluate", "c"]) == 0
+    record = json.loads(files[0].read_text())
+    assert record["signatures"].keys() == {"bleu", "chrf", "ter"}
+    assert not {"bleu-uncased"} & record.keys()
+    assert "bleu-uncased" not in json.loads(files[1].read_text().splitlines()[0])
+
+
 def test_variants_of_a_file_and_of_another_search(place, capsys) -> None:
     command = ["evaluate", "c", "--robust", "--src", "test.src", "--ref", "test.tgt"]
     assert main(command) == 0

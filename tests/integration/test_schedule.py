@@ -122,7 +122,7 @@ def test_an_interrupted_run_keeps_its_schedule(task, monkeypatch):
         ({"max_steps": None, "max_minutes": 0.005, "validate_every": 1000}, "max_minutes (0.005)"),
         ({"max_steps": 900, "max_epochs": 1, "schedule": {"name": "cosine", "warmup_steps": 1, "total_steps": 4}},
          "max_epochs (1)"),
-        ({"max_steps": 90, "patience": 1, "optimizer": {"lr": 1e-12}}, "patience (1 validations"),
+        ({"max_steps": 90, "patience": 1, "optimizer": {"lr": 1e-12}}, "patience (1 validation"),
     ],
 )  # fmt: skip
 def test_the_command_that_a_finished_run_prints_trains_it_further(task, capsys, caplog, limits, named):

@@ -47,3 +47,20 @@ def test_a_training_to_disturb_may_end_in_its_warm_up(monkeypatch, steps, end):
     _, config, _, *overrides = first.arguments(first.run)
     train = load_config(config, overrides).train
     assert (train.max_steps, train.schedule.total_steps) == (steps, end)
+
+
+def test_the_table_of_languages_is_that_of_its_sources(monkeypatch, capsys, tmp_path):
+    for package in ("babel", "pycountry"):
+        pytest.importorskip(package, reason=f"needs {package}")
+    assert script(monkeypatch, "languages.py") == 0
+    assert capsys.readouterr().out == "languages.tsv has all of CLDR and ISO 639-1\n"
+    table = (SCRIPTS.parent / "nmt" / "config" / "languages.tsv").read_text(encoding="utf-8")
+    edited = table.replace("yue\t", "yuu\t", 1).replace("; deutsch", "").replace("ara arb\tArab:EG", "arb\tLatn:EG")
+    (tmp_path / "table.tsv").write_text(edited, encoding="utf-8")
+    differences = runpy.run_path(str(SCRIPTS / "languages.py"))["differences"]
+    assert [*differences(tmp_path / "table.tsv")] == [
+        "ar: CLDR has the likely script Arab:EG, the table Latn:EG",
+        "ar: ISO 639 has the equal code ara",
+        "de: CLDR has more names: deutsch",
+        "yue: CLDR has this language, the table does not",
+    ]

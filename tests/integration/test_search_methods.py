@@ -216,7 +216,7 @@ def test_each_translation_begins_with_the_prefix_of_its_line(place, capsys):
 @pytest.mark.parametrize(
     ("files", "options", "message"),
     [
-        ({"p": b"a\n"}, ["--prefix-file", "p"], "p has 1 lines but in has 2; line n of one must match line n"),
+        ({"p": b"a\n"}, ["--prefix-file", "p"], "p has 1 line but in has 2; line n of one must match line n"),
         ({"p": b"a\n" * 3}, ["--prefix-file", "p"], "p has 3 lines but in has 2"),
         ({}, ["--prefix-file", "p"], "p: "),
         ({"p": b"\xff\n\n"}, ["--prefix-file", "p"], "p:1: "),

@@ -252,7 +252,7 @@ def test_several_runs_are_one_teacher(place, capsys):
         (["c", "--candidates", "half.jsonl"], "half.jsonl:1: key 'text' contains \\ud800, half of a surrogate pair"),
         (["--candidates", "n.jsonl", "--langs", "ende"], "--langs ende: name the languages"),
         (["c", "--candidates", "n.jsonl", "--nbest", "2"], "--nbest: has no effect with --candidates"),
-        (["c", "--candidates", "n.jsonl", "--choose", "bleu", "--reference", "valid.tgt"], "n.jsonl has 1 lines"),
+        (["c", "--candidates", "n.jsonl", "--choose", "bleu", "--reference", "valid.tgt"], "n.jsonl has 1 line"),
     ],
 )
 def test_mistakes_in_distillation_are_one_line(place, arguments, message, capsys):

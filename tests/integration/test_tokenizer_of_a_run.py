@@ -54,8 +54,8 @@ def test_a_started_run_needs_the_other_one_no_longer(place, capfd):
     [
         (
             {"vocab_size": 50},
-            "nmt: tokenizer.run: c: brings its tokenizer: tokenizer.vocab_size is 50 here and 36 there; remove the "
-            "key(s). Those that may differ: sampling",
+            "nmt: tokenizer.run: c: brings its tokenizer: tokenizer.vocab_size is 50 here and 36 there; remove "
+            "these keys. Those that may differ: sampling",
         ),
         ({"run": "nothing"}, "nmt: tokenizer.run: nothing: no such run; runs here: c"),
     ],

@@ -11,6 +11,7 @@ from nmt.cli.parser import Parser
 from nmt.cli.searching import check_counts, load_searching, use_tags
 from nmt.cli.streams import reading_lines, writing
 from nmt.errors import DataError
+from nmt.numbers import count_of
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 
@@ -128,13 +129,13 @@ def _page(run: Run, lines: list[str], arguments: argparse.Namespace) -> tuple[st
         shown = f"{len(stops)} checkpoints"
     else:
         sentences = read_sentences(translator, lines, nbest, arguments.self_maps, notices, methods)
-        shown = _count(sum(len(sentence.outputs) for sentence in sentences), "hypothesis", "hypotheses")
+        shown = count_of(sum(len(sentence.outputs) for sentence in sentences), "hypothesis", "hypotheses")
     notices.close()
     config = run.load_config()
     languages = config.data.src_lang, config.data.tgt_lang
     layer = "hop" if config.model.type == "rnn" else "layer"
     page = page_text(config.name, _about(config, translator.search), languages, stops, sentences, layer)
-    return page, f"{_count(len(sentences), 'sentence', 'sentences')}, {shown}"
+    return page, f"{count_of(len(sentences), 'sentence')}, {shown}"
 
 
 def _draw(run: Run, lines: list[str], arguments: argparse.Namespace) -> None:
@@ -185,7 +186,3 @@ def _about(config: Config, search: SearchConfig) -> str:
         kind = f"{encoder} encoder, {decoder} decoder"
     how = f"beam {search.beam_size}" if search.uses_beam else search.method
     return f"{kind[0].upper()}{kind[1:]}, {config.data.src_lang} to {config.data.tgt_lang}, {how}"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

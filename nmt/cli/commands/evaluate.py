@@ -13,6 +13,7 @@ from nmt.cli.parser import Parser
 from nmt.cli.searching import checked_search
 from nmt.cli.streams import reading_lines
 from nmt.errors import ConfigError, DataError
+from nmt.numbers import count_of
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 from nmt.runtime.streams import require_output
@@ -111,7 +112,7 @@ def _columns(src: str, refs: Sequence[str]) -> list[list[str]]:
             found.append(list(lines))
         if len(found[-1]) != len(found[0]):
             raise DataError(
-                f"{src} has {len(found[0])} lines but {path} has {len(found[-1])}; line n of one must match line n "
-                "of the other"
+                f"{src} has {count_of(len(found[0]), 'line')} but {path} has {len(found[-1]):,}; line n of one must "
+                "match line n of the other"
             )
     return found

@@ -11,6 +11,7 @@ from nmt.cli.parser import Parser
 from nmt.cli.searching import use_tags
 from nmt.cli.streams import check_outputs, reading_lines, writing
 from nmt.errors import DataError
+from nmt.numbers import count_of
 from nmt.runtime import garbage
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
                 if len(src) != len(tgt):
                     shorter, longer = sorted([(len(src), arguments.src), (len(tgt), arguments.tgt)])
                     raise DataError(
-                        f"{shorter[1]} has {done + shorter[0]:,} lines, fewer than {longer[1]}; line n of one must go "
-                        "with line n of the other"
+                        f"{shorter[1]} has {count_of(done + shorter[0], 'line')}, fewer than {longer[1]}; line n of "
+                        "one must go with line n of the other"
                     )
                 if not src:
                     return

@@ -6,6 +6,7 @@ import argparse
 
 from nmt.cli import next_steps
 from nmt.cli.parser import Parser
+from nmt.numbers import count_of
 from nmt.runtime import garbage
 from nmt.runtime.progress import showing
 
@@ -32,10 +33,15 @@ def run(arguments: argparse.Namespace) -> None:
     if not ranks.is_main:
         return
     # Print
-    if trained.already:
+    if trained.already and not trained.further:
+        print(
+            f"This run is finished ({count_of(trained.steps, 'step')}). Its checkpoints were deleted, so that it "
+            "cannot be continued.\nTo train another run, name it: --set name=..."
+        )
+    elif trained.already:
         again = next_steps.command("train", arguments, trained.further)
         print(
-            f"This run is finished ({trained.steps} steps). To continue it, raise the limit that ended it, "
+            f"This run is finished ({count_of(trained.steps, 'step')}). To continue it, raise the limit that ended it, "
             f"{trained.reason}:\n  {again}\nTo train another run, name it: --set name=..."
         )
     if not trained.has_tests:

@@ -70,7 +70,7 @@ def resolve(source: AutoSource, reading: Reading) -> Source:
     """
     kind, fields = _kind(source.path, reading)
     if kind == "tsv" and source.header is not False and source.src_column is None and source.tgt_column is None:
-        fields |= tsv_columns(as_list(fields["path"])[0], reading)
+        fields |= tsv_columns(as_list(fields["path"])[0], reading, source.skip_rows)
     given = source.model_dump(exclude={"kind", "path"}, exclude_defaults=True)
     renamed = _RENAMED.get(kind, {})
     fields |= {renamed.get(key, key): value for key, value in given.items()}
@@ -198,9 +198,13 @@ def _text(found: list[tuple[str, str]]) -> dict[str, Any]:
     return {"src": [src for src, _ in found], "tgt": [tgt for _, tgt in found]}
 
 
-def tsv_columns(path: str, reading: Reading) -> Mapping[str, Any]:
-    """The columns of a TSV file whose headings mean the source and the target."""
-    row = next((line for line in file_lines(path) if line.strip()), "").split("\t")
+def tsv_columns(path: str, reading: Reading, skip: int = 0) -> Mapping[str, Any]:
+    """The columns of a TSV file whose headings mean the source and the target.
+
+    Args:
+        skip: number of first lines that are not read.
+    """
+    row = next((line for line in islice(file_lines(path), skip, None) if line.strip()), "").split("\t")
     src, tgt = columns(row, reading.languages)
     if not src or not tgt:
         return {}

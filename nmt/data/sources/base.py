@@ -17,6 +17,7 @@ from nmt.data.formats import foreign
 from nmt.data.lines import cannot_open, check_regular, filter_command, open_text, packed_by, read_lines
 from nmt.data.modifiers import parse_links
 from nmt.errors import BadRowError, DataError
+from nmt.numbers import count_of
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ class SourceKind(Protocol):
     def describe(self, source: Any, hashes: FileHashes, reading: Reading) -> list[Entry]:
         """The content: an entry for each file, after or instead of one for the settings of the source.
 
-        The entries are part of the name of a corpus in the store. Equal entries must mean equal pairs.
+        The entries are part of the name of a corpus in the store. Equal entries must mean equal pairs: a change of how
+        a kind is read raises its number in :data:`nmt.data.provenance.READING`.
 
         Raises:
             DataError: the content cannot be read.
@@ -181,7 +183,7 @@ class BadRows:
     def close(self) -> None:
         """Log the number of skipped rows, at the end of the file."""
         if self.count:
-            log.warning("warning: %s: skipped %s row(s) that cannot be read", self.path, f"{self.count:,}")
+            log.warning("warning: %s: skipped %s that cannot be read", self.path, count_of(self.count, "row"))
             if self.reading.skipped is not None:
                 self.reading.skipped[self.path] = self.count
 

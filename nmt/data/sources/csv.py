@@ -22,26 +22,29 @@ describe, name = describe_files, first_file
 def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pairs:
     # The separator, by the first lines.
     lines = file_lines(path, reading.counts, bad)
-    first = list(islice(lines, SAMPLE))
+    first, skipped = list(islice(lines, source.skip_rows + SAMPLE)), source.skip_rows
     separator = source.delimiter
     stated = re.fullmatch(r'"?sep=([^"])"?', first[0]) if first else None  # Excel's, at the start of a file
+    first = first[skipped:]
     if separator is None and stated:
         separator = stated[1]
     elif separator is None:
         columns = [source.src_column, source.tgt_column]
         names = [c if isinstance(c, str) else code for c, code in zip(columns, reading.languages, strict=True)]
-        filled = [line for line in first if line.strip()]
+        filled = [(number, line) for number, line in enumerate(first, skipped + 1) if line.strip()]
         if not filled:
             return
         separator = find_separator(filled, names, path)
         if (
             source.quotes
             and len(filled) > 2
-            and all(map(re.compile(rf"'.*'{re.escape(separator)}'.*'").fullmatch, filled))
+            and all(map(re.compile(rf"'.*'{re.escape(separator)}'.*'").fullmatch, (line for _, line in filled)))
         ):
             advice = 'save it again with quotation marks ("), or take them for text by quotes: false'
             raise SettingsError(f"{path}: its cells stand in apostrophes, which CSV does not know; {advice}")
-    rows = csv_rows(chain(first, lines), path, separator, source.quotes, bad if bad.skip else None, bool(stated))
+    rows = csv_rows(
+        chain(first, lines), path, separator, source.quotes, bad if bad.skip else None, skipped, bool(stated)
+    )
 
     # The columns, by the first rows.
     sample = list(islice(rows, SAMPLE))
@@ -53,7 +56,7 @@ def _pairs(path: str, source: CsvSource, reading: Reading, bad: BadRows) -> Pair
     src, tgt = column_numbers(row, wanted, where, "")
     weight = None if source.weight_column is None else column_number(row, source.weight_column, where)
     named = wanted if source.weight_column is None else (*wanted, source.weight_column)
-    header = has_header([cells for _, cells in sample], source, named, (src, tgt), where, reading)
+    header = has_header(sample, source, named, (src, tgt), where, reading)
     for number, cells in chain(sample[header:], rows):
         if weight is not None:
             try:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from nmt.data.lines import MAX_LINE, UNREADABLE, filter_command
 from nmt.errors import DataError, SettingsError
+from nmt.numbers import count_of
 
 SEPARATORS = [",", ";", "\t", "|"]
 NAMES = {"\t": "tab", " ": "space"}
@@ -19,6 +20,7 @@ def csv_rows(
     sep: str,
     quotes: bool = True,
     bad: Callable[[str], None] | None = None,
+    before: int = 0,
     skip_first: bool = False,
 ) -> Iterator[tuple[int, list[str]]]:
     """The rows of CSV text, each with the number of its first line. Blank lines are left out.
@@ -29,12 +31,13 @@ def csv_rows(
     Args:
         quotes: whether a cell may stand in quotation marks; otherwise they are text.
         bad: called with the problem of a row that cannot be read; the row is left out. Default: it is an error.
-        skip_first: leave out the first line.
+        before: number of lines above these.
+        skip_first: leave out the first line of the file.
 
     Raises:
         DataError: a row has another number of cells than the first, or ambiguous quotation marks.
     """
-    content = _Records(lines, path, sep, bad)
+    content = _Records(lines, path, sep, bad, before)
     form = {"quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE, "delimiter": sep, "strict": True}
     width = 0
     rows = csv.reader(content.pieces(), **form)  # type: ignore[arg-type]
@@ -77,13 +80,13 @@ class _Records:
 
     Attributes:
         record: the lines of the current row.
-        number: of lines so far.
+        number: of lines of the file so far.
     """
 
-    def __init__(self, lines: Iterable[str], path: str, sep: str, bad: Callable[[str], None] | None):
+    def __init__(self, lines: Iterable[str], path: str, sep: str, bad: Callable[[str], None] | None, before: int = 0):
         self.lines, self.path, self.sep, self.bad = lines, path, sep, bad
         self.record: list[str] = []
-        self.number = 0
+        self.number = before
 
     def pieces(self) -> Iterator[str]:
         """The lines in the form that Python's reader takes."""
@@ -106,26 +109,27 @@ class _Records:
         self.bad(problem)
 
 
-def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> str:
+def find_separator(lines: Sequence[tuple[int, str]], names: Sequence[str], where: str) -> str:
     """The character that separates the cells: the one that gives most rows as many cells as the first, at least two.
 
     Args:
-        lines: the first ones.
+        lines: the first ones, with their numbers in the file.
         names: headings of columns; a separator that makes cells of them is preferred.
 
     Raises:
         DataError: none does, or several do.
     """
     found: dict[str, int] = {}
-    below: list[str] = []  # separators by which the first row has one cell, and all others the same number of several
+    below: dict[str, int] = {}  # separators by which first rows have one cell, others the same number; how many first
     for sep in SEPARATORS:
         rows: list[list[str]] = []
-        pieces = [f"{piece}\n" for line in lines for piece in line.split("\r")]
+        pieces = [f"{piece}\n" for _, line in lines for piece in line.split("\r")]
         with _long_cells(), suppress(csv.Error):
             rows.extend(row for row in csv.reader(pieces, delimiter=sep) if row)
         if not rows or len(rows[0]) < 2:
-            if len(rows) > 3 and len({len(row) for row in rows[1:]}) == 1 < len(rows[1]):
-                below.append(sep)
+            titles = next((place for place, row in enumerate(rows) if len(row) > 1), len(rows))
+            if len(rows) > titles + 2 and len({len(row) for row in rows[titles:]}) == 1:
+                below[sep] = titles
             continue
         if set(names) & {cell.strip() for cell in rows[0]}:
             return sep
@@ -137,10 +141,10 @@ def find_separator(lines: Sequence[str], names: Sequence[str], where: str) -> st
     if best:
         raise SettingsError(f"{where}: its cells may be separated by {which}; set delimiter to the right one")
     if below:
-        name = NAMES.get(below[0], below[0])
+        sep, titles = next(iter(below.items()))
         raise SettingsError(
-            f"{where}: its first row has one cell, and those below have several, separated by '{name}'; "
-            "delete the first row if it is a title or a comment"
+            f"{where}: its first row has one cell, and those below have several, separated by '{NAMES.get(sep, sep)}'; "
+            f"set skip_rows: {lines[titles][0] - 1} to skip a title or a comment"
         )
     raise SettingsError(
         f"{where}: its first row has one cell, by each delimiter of {which}; a row has a pair: set delimiter to what "
@@ -168,13 +172,13 @@ def _explained(problem: str, path: str, record: Sequence[str], sep: str) -> str:
 def _row_problem(row: Sequence[str], record: Sequence[str], width: int, sep: str) -> str | None:
     """What is wrong with a row; ``sep`` is empty where quotation marks are text."""
     if len(row) < width:
-        return f"has {len(row)} cell(s), the first row {width}; complete or delete the row"
+        return f"has {count_of(len(row), 'cell')}, the first row {width}; complete or delete the row"
     if len(row) > width:
         if not sep:
-            return f"has {len(row)} cells, the first row {width}; correct or delete the row"
+            return f"has {count_of(len(row), 'cell')}, the first row {width}; correct or delete the row"
         name = "tab" if sep == "\t" else f"'{sep}'"
         advice = f"put a cell that contains a {name} into quotation marks, or delete the {name} that is too much"
-        return f"has {len(row)} cells, the first row {width}; {advice}"
+        return f"has {count_of(len(row), 'cell')}, the first row {width}; {advice}"
     text = "\n".join(record)
     if sep and '\\"' in text:  # valid only in a quoted cell, where the quotation mark is doubled, or at its end
         for cell in row:

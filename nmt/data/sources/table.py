@@ -12,6 +12,7 @@ from nmt.data.sources.base import Reading
 from nmt.data.sources.headings import are_names, like_names, names_one_language
 from nmt.data.sources.headings import columns as columns_named
 from nmt.errors import DataError, SettingsError
+from nmt.numbers import count_of
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ def column_numbers(row: Sequence[str], columns: Columns, where: str, form: str, 
             raise SettingsError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
     if len(row) <= max(numbers):
         raise SettingsError(
-            f"{where}: has {len(row)} {form}column(s), but src_column is {columns[0]} and tgt_column {columns[1]}, "
-            f"counted from 0{advice}"
+            f"{where}: has {count_of(len(row), f'{form}column')}, but src_column is {columns[0]} and tgt_column "
+            f"{columns[1]}, counted from 0{advice}"
         )
     return numbers[0], numbers[1]
 
@@ -93,12 +94,12 @@ def column_number(row: Sequence[str], column: int | str, where: str) -> int:
         raise DataError(f"{where}: no column '{column}'; the header names: {', '.join(row)}")
     number = column if isinstance(column, int) else list(row).index(column)
     if number >= len(row):
-        raise DataError(f"{where}: has {len(row)} column(s), but no column {column}, counted from 0")
+        raise DataError(f"{where}: has {count_of(len(row), 'column')}, but no column {column}, counted from 0")
     return number
 
 
 def has_header(
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[tuple[int, Sequence[str]]],
     source: Table,
     columns: Sequence[int | str],
     numbers: tuple[int, int],
@@ -107,17 +108,20 @@ def has_header(
 ) -> bool:
     """Whether the first of the rows is a header; the rows below it are checked as well.
 
+    Args:
+        rows: the first ones, with their numbers in the file.
+
     Raises:
         DataError: the row, or one below it, looks like a header, and ``header`` does not say whether it is one; or a
             column has no text, see :func:`_check_numbers`.
     """
     header = _is_header(rows, source, columns, numbers, where, read)
-    _check_numbers(rows[header:], source, numbers, where, read)
+    _check_numbers([cells for _, cells in rows[header:]], source, numbers, where, read)
     return header
 
 
 def _is_header(
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[tuple[int, Sequence[str]]],
     source: Table,
     columns: Sequence[int | str],
     numbers: tuple[int, int],
@@ -129,13 +133,14 @@ def _is_header(
     if any(isinstance(column, str) for column in columns):
         return True
     if not read.lenient:
-        _check_header(rows, numbers, read.languages, where)
-        named = [row for row in rows[1:] if None not in columns_named(row, read.languages)]
+        _check_header([cells for _, cells in rows], numbers, read.languages, where)
+        named = [(number, row) for number, row in rows[1:] if None not in columns_named(row, read.languages)]
         if named and not _are_given(source):
-            shown = ", ".join(cell[:40] for cell in named[0] if cell)
+            number, row = named[0]
+            shown = ", ".join(cell[:40] for cell in row if cell)
             raise SettingsError(
-                f"{where}: a row below looks like a header ({shown}); delete the rows above it, or set header: false "
-                "if it is a pair of sentences"
+                f"{where}: a row below looks like a header ({shown}); set skip_rows: {number - 1} to skip the rows "
+                "above it, or header: false if it is a pair of sentences"
             )
     return False
 

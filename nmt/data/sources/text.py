@@ -19,6 +19,7 @@ from nmt.data.modifiers import parse_links
 from nmt.data.sources.base import BadRows, Pairs, Reading, file_lines
 from nmt.data.sources.headings import TITLES, like_names
 from nmt.errors import DataError
+from nmt.numbers import count_of
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +78,9 @@ def pairs(src_side: Side, tgt_side: Side, reading: Reading, links: Side | None =
             for line in tgt_lines if src is None else src_lines:
                 rest, blank = rest + 1, blank and not line.strip()
             src_count, tgt_count = (number, number + rest) if src is None else (number + rest, number)
-            advice = f"; delete the blank line(s) at the end of {tgt_path if src is None else src_path}"
+            advice = f"; delete the blank lines at the end of {tgt_path if src is None else src_path}"
             raise DataError(
-                f"{src_path} has {src_count} lines but {tgt_path} has {tgt_count}; "
+                f"{src_path} has {count_of(src_count, 'line')} but {tgt_path} has {tgt_count:,}; "
                 f"line n of one must translate line n of the other{advice if blank else ''}"
             )
         if number == 0 and like_names((src, tgt), reading.languages):
@@ -94,7 +95,9 @@ def pairs(src_side: Side, tgt_side: Side, reading: Reading, links: Side | None =
         if src != UNREADABLE and tgt != UNREADABLE and linked:
             yield src, tgt
     if links is not None and (rest := sum(1 for _ in links.lines)):
-        raise DataError(f"{links.name} has {number + 1 + rest} lines but {src_path} has {number + 1}; {_LINE_BY_LINE}")
+        raise DataError(
+            f"{links.name} has {count_of(number + 1 + rest, 'line')} but {src_path} has {number + 1:,}; {_LINE_BY_LINE}"
+        )
 
 
 def _read_links(links: Side, number: int, src: str, tgt: str, src_path: str, reading: Reading) -> bool:
@@ -105,7 +108,7 @@ def _read_links(links: Side, number: int, src: str, tgt: str, src_path: str, rea
     """
     line = next(links.lines, None)
     if line is None:
-        raise DataError(f"{links.name} has {number - 1} lines, fewer than {src_path}; {_LINE_BY_LINE}")
+        raise DataError(f"{links.name} has {count_of(number - 1, 'line')}, fewer than {src_path}; {_LINE_BY_LINE}")
     if line == UNREADABLE:
         return False
     where, counts = f"{links.name}:{number}", (len(src.split()), len(tgt.split()))
@@ -115,7 +118,7 @@ def _read_links(links: Side, number: int, src: str, tgt: str, src_path: str, rea
             for side, word, count in zip(("source", "target"), link, counts, strict=True):
                 if word >= count:
                     shown = f"{link[0]}-{link[1]}"
-                    raise DataError(f"{where}: {shown}: the {side} line has {count} words, counted from 0")
+                    raise DataError(f"{where}: {shown}: the {side} line has {count_of(count, 'word')}, counted from 0")
     except DataError as error:
         links.bad(str(error))
         return False

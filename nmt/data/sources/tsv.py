@@ -14,6 +14,7 @@ from nmt.data.lines import UNREADABLE
 from nmt.data.sources.base import BadRows, Pairs, Reading, describe_files, file_lines, first_file, read_files
 from nmt.data.sources.table import SAMPLE, column_number, column_numbers, has_header
 from nmt.errors import DataError
+from nmt.numbers import count_of
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +31,21 @@ def _pairs(path: str, source: TsvSource, reading: Reading, bad: BadRows) -> Pair
     lines = (
         (number, line)
         for number, line in enumerate(file_lines(path, reading.counts, bad), 1)
-        if line and line != UNREADABLE and (not line.isspace() or "\t" in line)
+        if number > source.skip_rows and line and line != UNREADABLE and (not line.isspace() or "\t" in line)
     )
     first = list(islice(lines, SAMPLE))
     if not first:
         return
-    rows = [line.split("\t") for _, line in first]
+    rows = [(number, line.split("\t")) for number, line in first]
+    top = rows[0][1]
     where = f"{path}:{first[0][0]}"
     columns = source.src_column, source.tgt_column
-    numbers = column_numbers(rows[0], columns, where, "tab-separated ", _advice(rows[0]))
+    numbers = column_numbers(top, columns, where, "tab-separated ", _advice(top))
     more = source.weight_column, source.alignment_column
-    beside = [None if column is None else column_number(rows[0], column, where) for column in more]
+    beside = [None if column is None else column_number(top, column, where) for column in more]
     named = (*columns, *(column for column in more if column is not None))
     header = has_header(rows, source, named, numbers, where, reading)
-    yield from _cells(itertools.chain(first[header:], lines), numbers, beside, len(rows[0]), reading, bad)
+    yield from _cells(itertools.chain(first[header:], lines), numbers, beside, len(top), reading, bad)
 
 
 def _cells(
@@ -92,6 +94,6 @@ def _advice(row: list[str]) -> str:
 def _other_width(path: str, number: int, found: int, width: int) -> str:
     name = shlex.quote(path)
     return (
-        f"{path}:{number}: has {found} tab-separated column(s), the lines before it {width}; correct it (a tab in a "
-        f"sentence?) or drop such lines: awk -F '\\t' 'NF == {width}' {name} > {shlex.quote(path + '.clean')}"
+        f"{path}:{number}: has {count_of(found, 'tab-separated column')}, the lines before it {width}; correct it (a "
+        f"tab in a sentence?) or drop such lines: awk -F '\\t' 'NF == {width}' {name} > {shlex.quote(path + '.clean')}"
     )

@@ -52,19 +52,20 @@ def _pairs(path: str, source: XlsxSource, reading: Reading, bad: BadRows) -> Pai
 
 def _sheet_pairs(book: Any, sheet: Any, formulas: Any, source: XlsxSource, reading: Reading, bad: BadRows) -> Pairs:
     path = bad.path
-    rows = _rows(sheet, formulas, path, bad)
+    rows = ((number, cells) for number, cells in _rows(sheet, formulas, path, bad) if number > source.skip_rows)
     sample = list(islice(rows, SAMPLE))
     others = ", ".join(one for one in book.sheetnames if one != sheet.title)
     if not sample:
         advice = f"name another one as sheet: {others}" if others else "name a workbook with two columns of text"
-        raise DataError(f"{path}: sheet '{sheet.title}' is empty; {advice}")
+        below = f" below row {source.skip_rows} (skip_rows)" if source.skip_rows else ""
+        raise DataError(f"{path}: sheet '{sheet.title}' is empty{below}; {advice}")
     # Trailing empty cells are not stored, so that rows differ in length.
     width = max(len(cells) for _, cells in sample)
-    first_rows = [cells + [""] * (width - len(cells)) for _, cells in sample]
+    first_rows = [(number, cells + [""] * (width - len(cells))) for number, cells in sample]
     where = f"{path}: sheet '{sheet.title}', row {sample[0][0]}"
     advice = f"; or name another sheet: {others}" if others and source.sheet is None else ""
-    wanted = choose_columns(first_rows[0], source, reading.languages, where)
-    src, tgt = column_numbers(first_rows[0], wanted, where, "", advice)
+    wanted = choose_columns(first_rows[0][1], source, reading.languages, where)
+    src, tgt = column_numbers(first_rows[0][1], wanted, where, "", advice)
     header = has_header(first_rows, source, wanted, (src, tgt), where, reading)
     for number, cells in chain(sample[header:], rows):
         cells += [""] * (1 + max(src, tgt) - len(cells))

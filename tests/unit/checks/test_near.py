@@ -72,6 +72,7 @@ def test_the_search_is_exact(monkeypatch, block):
     monkeypatch.setattr(near, "BLOCK", block)
     held = [*sentences(60, 1), "", "  ", "ha " * 30, "a" * 30]
     texts = [*sentences(200, 2), *edited(held[:60], 300, 3), "ha " * 40, "a" * 50, "", held[3].upper()]
+    held, texts = [*map(normal, held)], [*map(normal, texts)]
     found = Index(held).find(texts)
     assert len(found) > 50
     assert set(found) == alike(texts, held)

@@ -61,7 +61,7 @@ def test_a_clean_corpus_is_fine(corpus):
 def test_a_shift_is_found_with_its_size_and_beginning(corpus, lines, start):
     result = found(shifted(corpus[0], lines, start), corpus[1])["shifted"]
     assert result.level == "problem"
-    assert f"shifted by {lines} line(s)" in result.text
+    assert f"shifted by {lines} line" in result.text
     first = int(result.text.split("from pair ")[1].split(" ")[0].replace(",", ""))
     assert abs(first - 1 - start) <= 20
 
@@ -140,7 +140,7 @@ def test_the_sources_of_a_mixture_are_named(corpus):
     result = {each.rule: each for each in findings(sources, valid)}
     assert result.keys() == {"header", "shifted"}
     assert result["header"].text == "train.web: the first pair is a header"
-    assert result["shifted"].text.startswith("train.web: targets are shifted by 2 line(s) from pair ")
+    assert result["shifted"].text.startswith("train.web: targets are shifted by 2 lines from pair ")
     exchanged = {"train.news": train[:half], "train.web": [(tgt, src) for src, tgt in train[half:]]}
     [result] = findings(exchanged, valid)
     assert result.text.startswith("source and target are exchanged in valid or in train.web: ")

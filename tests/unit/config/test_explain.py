@@ -43,7 +43,7 @@ OVERRIDES = [
     ("data.train={kind: text, src: a}", "--set: data.train.tgt: missing; it has no default"),
     ("data.train={src: a}", "--set: data.train.kind: missing; one of: auto, csv, demo, hub, jsonl, mixture, "
      "opustrainer, parquet, text, tmx, tsv, xlsx, zip"),
-    ("data.train={kind: text, src: [a, b], tgt: c}", "--set: data.train: src names 2 file(s) but tgt 1"),
+    ("data.train={kind: text, src: [a, b], tgt: c}", "--set: data.train: src names 2 files but tgt 1"),
     ("data.train={kind: holdout, fraction: 0.1}", '--set: data.train.kind: "holdout" is not known; '
      "one of: auto, csv, demo, hub, jsonl, mixture, opustrainer, parquet, text, "
      "tmx, tsv, xlsx, zip"),

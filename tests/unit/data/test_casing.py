@@ -60,6 +60,12 @@ def test_both_sides_of_a_pair_change_alike(tmp_path):
     assert [line.isupper() for line in sources] == [line.isupper() for line in targets]
 
 
+def test_the_case_of_each_side_is_that_of_its_language():
+    casing = Casing([Chances(9, 1, 0)], (True, False))
+    assert [casing(np.arange(1), ["izmir ısparta"], side) for side in (0, 1)] == [["İZMİR ISPARTA"], ["IZMIR ISPARTA"]]
+    assert casing.settings != Casing([Chances(9, 1, 0)]).settings
+
+
 def test_the_largest_share_of_all_stages_counts(tmp_path):
     stages = [
         {"name": "first", "weights": {"a": 1}, "epochs": 1, "modifiers": [{"UpperCase": 0.4}]},

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nmt.config.tokenizer import SamplingConfig
+from nmt.config.tokenizer import SamplingConfig, TokenizerConfig
 from nmt.data.inline_casing import kept, mark, unmark
+from nmt.data.prepare import prepare_corpus
 from nmt.data.tokenizer import Tokenizer
 from nmt.data.tokenizer_training import Symbols
-from tests.unit.data.corpora import Make
+from tests.unit.data.corpora import Make, config
 
 MARKED = {
     "Der HUND schläft.": "⇧ der ⇪ hund schläft.",
@@ -38,6 +41,30 @@ def test_any_text_is_restored() -> None:
     for _ in range(20_000):
         text = "".join(rng.choices("aAbBßẞİıǅΣσς⇧⇪⇧⇪ .-\t\u3000\u2028", k=rng.randint(0, 12)))
         assert unmark(mark(text)) == text
+        assert unmark(mark(text, dotless=True), dotless=True) == text
+
+
+def test_turkish_has_two_letters_i() -> None:
+    """SpecialCasing.txt of Unicode: the capital of i is İ, that of ı is I."""
+    text, marked = "İZMİR İzmir ISPARTA Iğdır I\u0307ZMİR", "⇪ izmir ⇧ izmir ⇪ ısparta ⇧ ığdır I\u0307ZMİR"
+    assert mark(text, dotless=True) == marked
+    assert unmark(marked, dotless=True) == text
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("rule", ["nmt_nfkc", {"src": "nmt_nfkc", "tgt": "whitespace"}])
+def test_each_side_has_the_case_of_its_language(tmp_path: Path, joint: bool, rule: Any) -> None:
+    rows = [("izmir ısparta ile", "izmir and isparta with"), ("iki ılık", "two mild"), ("kırık iyi", "in it is")] * 20
+    (tmp_path / "t.tsv").write_text("".join(f"{src} {n}\t{tgt} {n}\n" for n, (src, tgt) in enumerate(rows)))
+    valid = {"kind": "holdout", "fraction": 0.1}
+    data = config(tmp_path, src_lang="tr", train={"kind": "tsv", "path": f"{tmp_path}/t.tsv"}, valid=valid)
+    settings = TokenizerConfig(case="inline", joint=joint, vocab_size=55, type="char", normalization=rule)
+    tokenizer = Tokenizer.train(settings, prepare_corpus(data), tmp_path / "made")
+    pieces = tokenizer.src_pieces(tokenizer.encode_src(["İZMİR ISPARTA"])[0])
+    assert "".join(pieces) == "▁⇪▁izmir▁⇪▁ısparta"
+    pieces = tokenizer.tgt_pieces(tokenizer.encode_tgt(["IZMIR It"])[0])
+    assert "".join(pieces) == "▁⇪▁izmir▁⇧▁it"
+    assert tokenizer.decode(tokenizer.encode_tgt(["IZMIR It"])) == ["IZMIR It"]
 
 
 @pytest.mark.parametrize(

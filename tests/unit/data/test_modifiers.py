@@ -25,6 +25,16 @@ def changed(fields: dict[str, Any], pair: Pair = PAIR, seed: int = 1) -> Pair:
     return modify(modifier(**fields), pair, random.Random(seed), Around(lambda rng: rng.choice(OTHERS)))
 
 
+def test_cases_of_turkish_have_two_letters_i():
+    """SpecialCasing.txt of Unicode: the capital of i is İ, that of ı is I."""
+    pair, around = Pair("izmir ve ısparta", "izmir and isparta"), Around(lambda _: PAIR, None, (True, False))
+    upper, title = (
+        modify(modifier(**{name: 1}), pair, random.Random(1), around) for name in ("UpperCase", "TitleCase")
+    )
+    assert upper == Pair("İZMİR VE ISPARTA", "IZMIR AND ISPARTA")
+    assert title == Pair("İzmir Ve Isparta", "Izmir And Isparta")
+
+
 def test_cases():
     assert changed({"UpperCase": 1}) == Pair("HELLO, OLD WORLD!", "HALLO, ALTE WELT!")
     assert changed({"TitleCase": 1}) == Pair("Hello, Old World!", "Hallo, Alte Welt!")

@@ -148,7 +148,7 @@ def test_a_pair_with_two_common_sentences_is_counted_once(tmp_path: Path) -> Non
         (
             [("a", "b")] * 2,
             {"holdout": 0.89},
-            "data.train: the holdout parts take all of its 1 pairs, all that cleaning leaves of 2 (1 duplicate); "
+            "data.train: the holdout parts take all of its 1 pair, all that cleaning leaves of 2 (1 duplicate); "
             "lower their fractions",
         ),
     ],

@@ -80,3 +80,10 @@ def test_the_variants_of_an_empty_set_of_characters() -> None:
     assert list(found) == list(VARIANTS)
     assert all(len(one.sources) == 2 for one in found.values())
     assert score([""], [""], EvaluationConfig()).signatures
+
+
+def test_capitals_of_turkish():
+    """SpecialCasing.txt of Unicode: the capital of i is İ, that of ı is I."""
+    found = variants(TestSet("t", ["izmir ve ısparta"], ["x"]), "tr-TR")
+    assert found["upper"].sources == ["İZMİR VE ISPARTA"]
+    assert found["title"].sources == ["İzmir Ve Isparta"]

@@ -76,7 +76,7 @@ def test_only_the_metrics_asked_for() -> None:
 @pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [
-        (["a"], ["a", "b"], "cannot score 1 hypotheses against 2 references; line n of one must match"),
+        (["a"], ["a", "b"], "cannot score 1 hypothesis against 2 references; line n of one must match"),
         ([], [], "nothing to score: there are no hypotheses"),
     ],
 )

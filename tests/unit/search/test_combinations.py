@@ -28,23 +28,30 @@ SETTINGS: list[dict[str, Any]] = [
 
 @torch.no_grad()
 def scored(
-    members: list[Seq2Seq[Any]], average: Average, source: list[int], target: list[int], settings: dict[str, Any]
-) -> float:
-    """The score of an output from teacher forcing and attention maps of each member."""
-    src, whole = torch.tensor([[*source, Numbers.eos_id]]), [*target, Numbers.eos_id]
-    mask, tgt_in = torch.ones_like(src, dtype=torch.bool), torch.tensor([[Numbers.bos_id, *target]])
-    each = [model.project(model(src, mask, tgt_in))[0].double().softmax(-1) for model in members]  # [T, V]
+    members: list[Seq2Seq[Any]],
+    average: Average,
+    source: list[int],
+    targets: list[list[int]],
+    settings: dict[str, Any],
+) -> list[float]:
+    """The scores of outputs of one length from teacher forcing and attention maps of each member."""
+    whole = torch.tensor([[*target, Numbers.eos_id] for target in targets])  # [N, T]
+    src = torch.tensor([[*source, Numbers.eos_id]]).expand(len(targets), -1)
+    mask, start = torch.ones_like(src, dtype=torch.bool), torch.full((len(targets), 1), Numbers.bos_id)
+    tgt_in = torch.cat([start, whole[:, :-1]], dim=1)
+    each = [model.project(model(src, mask, tgt_in)).double().softmax(-1) for model in members]  # [N, T, V]
     if average == "probability":
         mean = sum(each[1:], each[0]) / len(each)
     else:
         product = math.prod(each[1:], start=each[0]) ** (1 / len(each))
         mean = product / product.sum(-1, keepdim=True)
-    log_prob = sum(math.log(float(mean[i, token])) for i, token in enumerate(whole))
+    log_probs = mean.gather(2, whole.unsqueeze(2)).log().sum((1, 2)).tolist()
     maps = [model.attention_maps(src, mask, tgt_in) for model in members]
-    attention = sum(found[-1, 0].double().mean(0) for found in maps if found is not None) / len(maps)  # [T, S]
+    attention = sum(found[-1].double().mean(1) for found in maps if found is not None) / len(maps)  # [N, T, S]
     assert isinstance(attention, torch.Tensor)
-    penalty = divisor(settings["length_penalty"], settings.get("alpha", 0.0), len(whole))
-    return log_prob / penalty + by_hand(attention.tolist(), settings.get("coverage_penalty", 0.0))
+    penalty = divisor(settings["length_penalty"], settings.get("alpha", 0.0), whole.size(1))
+    coverage = [by_hand(one, settings.get("coverage_penalty", 0.0)) for one in attention.tolist()]
+    return [one / penalty + more for one, more in zip(log_probs, coverage, strict=True)]
 
 
 def allowed(tokens: list[int], prefix: list[int], settings: dict[str, Any]) -> bool:
@@ -78,9 +85,13 @@ def test_a_wide_beam_finds_the_best_outputs(
     engine = TorchEngine(model, Numbers(), config, torch.device("cpu"))  # type: ignore[arg-type]
     found = engine.search(SOURCES, [LONGEST] * 3, nbest=6, prefixes=prefixes)
     for source, prefix, hypotheses in zip(SOURCES, prefixes or [[]] * 3, found, strict=True):
-        outputs = [list(each) for length in range(LONGEST + 1) for each in itertools.product(words, repeat=length)]
-        outputs = [tokens for tokens in outputs if allowed(tokens, prefix, settings)]
-        expected = sorted((scored(models, average, source, tokens, settings), tokens) for tokens in outputs)[::-1][:6]
+        ranked = []
+        for length in range(LONGEST + 1):
+            outputs = [list(each) for each in itertools.product(words, repeat=length)]
+            outputs = [tokens for tokens in outputs if allowed(tokens, prefix, settings)]
+            if outputs:
+                ranked += zip(scored(models, average, source, outputs, settings), outputs, strict=True)
+        expected = sorted(ranked, reverse=True)[:6]
         assert [h.score for h in hypotheses] == pytest.approx([score for score, _ in expected], abs=1e-4)
         assert [h.tokens for h in hypotheses] == [tokens for _, tokens in expected]
 

@@ -99,6 +99,7 @@ def test_a_source_with_its_keys(source):
             "a\tb\tc\n1\t2\n",
             r"; to skip such rows, write the data as '\{kind: tsv, path: \"a\.tsv\", on_bad_row: skip\}'",
         ),
+        ("Glossary\t2024\nEnglish\tGerman\na\tb\n", r"; write keys with the data as .*\"a\.tsv\", skip_rows: 1\}'"),
         ("German\tFrench\na\tb\n", r"; write keys with the data as '\{kind: tsv, path: \"a\.tsv\", header: true\}'"),
     ],
 )

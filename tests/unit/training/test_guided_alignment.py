@@ -185,7 +185,7 @@ def settings(train=ALIGNED_DATA, model=RNN, term=None, **more):
             {"model": {"type": "transformer", **STACK}, "batching": "packed"},
             "packed is not possible: attention without",
         ),
-        ({"train": {**ALIGNED_DATA, "alignments": ["c", "d"]}}, "src names 1 file(s) but alignments 2"),
+        ({"train": {**ALIGNED_DATA, "alignments": ["c", "d"]}}, "src names 1 file but alignments 2"),
     ],
 )
 def test_settings_under_which_nothing_can_be_learned_are_refused(changes, said):

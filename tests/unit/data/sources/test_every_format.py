@@ -122,7 +122,7 @@ def test_a_file_a_broken_one_and_its_rows(
     assert list(read_pairs(source(kind="auto", path=name, on_bad_row="skip"), reading)) == PAIRS
     assert list(skipped.values()) == [1]
     assert caplog.text.count("warning: skipped: ") == 1
-    assert "skipped 1 row(s) that cannot be read" in caplog.text
+    assert "skipped 1 row that cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize(

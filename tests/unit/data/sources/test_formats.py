@@ -85,8 +85,8 @@ def test_csv_forms(here: Path, text: str, fields: dict[str, Any], expected: list
          "header: false if it is a pair of sentences"),
         ("x,de\na,b\n", {"src_column": "en"}, "a:1: no column 'en'; the header names: x, de"),
         ("en,de,en\na,b,c\n", {}, "a:1: names column 'en' 2 times; rename all but one"),
-        ("a,b\n", {"src_column": 2}, "a:1: has 2 column(s), but src_column is 2 and tgt_column 1, counted from 0"),
-        ("a,b\nc\n", {}, "a:2: has 1 cell(s), the first row 2; complete or delete the row"),
+        ("a,b\n", {"src_column": 2}, "a:1: has 2 columns, but src_column is 2 and tgt_column 1, counted from 0"),
+        ("a,b\nc\n", {}, "a:2: has 1 cell, the first row 2; complete or delete the row"),
         ("en,de\na,b\na,b,c\n", {}, "a:3: has 3 cells, the first row 2; put a cell that contains a ',' into quotation "
          "marks, or delete the ',' that is too much"),
         ('a,b\n"a,b\nc,d\n', {}, "a:2: has a quotation mark that no other one closes; close it, or delete it"),
@@ -96,7 +96,9 @@ def test_csv_forms(here: Path, text: str, fields: dict[str, Any], expected: list
          "a.utf8"),
         (b"PK\x03\x04xl/workbook", {}, "a: is an Excel workbook (XLSX); read it with kind: xlsx and path"),
         ("# of 2024\n" + "one,eins\n" * 3, {}, "a: its first row has one cell, and those below have several, "
-         "separated by ','; delete the first row if it is a title or a comment"),
+         "separated by ','; set skip_rows: 1 to skip a title or a comment"),
+        ("# of 2024\n\nA glossary\n" + "one,eins\n" * 3, {}, "a: its first row has one cell, and those below have "
+         "several, separated by ','; set skip_rows: 3 to skip a title or a comment"),
         ("'one, two','eins'\n" * 3, {}, "a: its cells stand in apostrophes, which CSV does not know; save it again "
          "with quotation marks (\"), or take them for text by quotes: false"),
     ],
@@ -114,7 +116,7 @@ def test_csv_mistakes(here: Path, data: str | bytes, fields: dict[str, Any], sai
     [
         ("tsv", b"one\teins\ntwo\n\xff\tx\nthree\tdrei\n", ["a:2: has 1 tab-sep", "a:3: not valid UTF-8"]),
         ("csv", b'one,eins\ntwo\n"x"y,z\na,b,c\nn\0,u\nthree,drei\n',
-         ["a:5: contains a NUL", "a:2: has 1 cell(s)", "a:3: has text between", "a:4: has 3 cells"]),
+         ["a:5: contains a NUL", "a:2: has 1 cell", "a:3: has text between", "a:4: has 3 cells"]),
         ("jsonl", b'{"en": "one", "de": "eins"}\n{\n{"en": "x"}\n[]\n{"en": "three", "de": "drei"}\n',
          ["a:2: not valid JSON", "a:3: no key 'de'", "a:4: is an array"]),
     ],
@@ -127,7 +129,7 @@ def test_rows_that_cannot_be_read(
     assert pairs(kind=kind, path="a", on_bad_row="skip") == [("one", "eins"), ("three", "drei")]
     for problem in problems[:3]:
         assert f"warning: skipped: {problem}" in caplog.text
-    assert f"warning: a: skipped {len(problems)} row(s) that cannot be read" in caplog.text
+    assert f"warning: a: skipped {len(problems)} rows that cannot be read" in caplog.text
     assert caplog.text.count("warning: ") == min(3, len(problems)) + 1
 
 
@@ -138,8 +140,8 @@ def test_lines_that_cannot_be_read_leave_out_the_pair(here: Path, caplog: pytest
     assert message(**fields).startswith("a.en:2: not valid UTF-8 (byte 0xfc at column 2); ")
     assert pairs(**fields, on_bad_row="skip") == [("one", "eins"), ("four", "vier")]
     assert "skipped: a.en:3: is longer than 4 MiB" in caplog.text
-    assert "a.en: skipped 2 row(s)" in caplog.text
-    assert "a.de: skipped 1 row(s)" in caplog.text
+    assert "a.en: skipped 2 rows" in caplog.text
+    assert "a.de: skipped 1 row" in caplog.text
     write("a.de", b"eins\n")
     assert message(**fields, on_bad_row="skip").startswith("a.en has 5 lines but a.de has 1; ")
 
@@ -343,7 +345,7 @@ def test_tmx_units_that_cannot_be_read(here: Path, caplog: pytest.LogCaptureFixt
     write("a", START + "".join(units) + unit(("en", "one"), ("de", "eins")) + END)
     assert message(kind="tmx", path="a").startswith("a:6: contains more than 4 Mi characters; ")
     assert pairs(kind="tmx", path="a", on_bad_row="skip") == [("one", "eins")]
-    assert "a: skipped 3 row(s) that cannot be read" in caplog.text
+    assert "a: skipped 3 rows that cannot be read" in caplog.text
 
 
 def test_memory_does_not_grow_with_a_translation_memory(here: Path) -> None:
@@ -510,17 +512,17 @@ def test_xlsx_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
         ({"src_column": "en"}, "a.xlsx: sheet 'Text', row 1: no column 'en'; the header names: German, French"),
         ({"sheet": "Empty"}, "a.xlsx: sheet 'Empty' is empty; name another one as sheet: Text, Data"),
         ({"sheet": "text"}, "a.xlsx: no sheet 'text'; it has: Text, Empty, Data"),
-        ({"sheet": "Text", "tgt_column": 2}, "a.xlsx: sheet 'Text', row 1: has 2 column(s), but src_column is 0 and "
+        ({"sheet": "Text", "tgt_column": 2}, "a.xlsx: sheet 'Text', row 1: has 2 columns, but src_column is 0 and "
          "tgt_column 2, counted from 0"),
     ]:  # fmt: skip
         assert message(kind="xlsx", path="a.xlsx", **fields) == said
     workbook("b.xlsx", {"Read me": [["How to use this file"]], "Terms": bad})
     assert message(kind="xlsx", path="b.xlsx") == (
-        "b.xlsx: sheet 'Read me', row 1: has 1 column(s), but src_column is 0 and tgt_column 1, counted from 0; or "
+        "b.xlsx: sheet 'Read me', row 1: has 1 column, but src_column is 0 and tgt_column 1, counted from 0; or "
         "name another sheet: Terms"
     )
     assert pairs(kind="xlsx", path="a.xlsx", sheet="Data", on_bad_row="skip") == [("one", "eins"), ("two", "zwei")]
-    assert "a.xlsx: skipped 1 row(s) that cannot be read" in caplog.text
+    assert "a.xlsx: skipped 1 row that cannot be read" in caplog.text
 
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1016)
@@ -626,7 +628,7 @@ def test_zip_mistakes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive("c.zip", {"a.en": b"one\n\xff\nthree\n", "a.de": "eins\nzwei\ndrei\n"})
     assert message(kind="zip", path="c.zip").startswith("c.zip: a.en:2: not valid UTF-8 (byte 0xff at column 1); ")
     assert pairs(kind="zip", path="c.zip", on_bad_row="skip") == [("one", "eins"), ("three", "drei")]
-    assert caplog.text.count("c.zip: skipped 1 row(s)") == 1
+    assert caplog.text.count("c.zip: skipped 1 row") == 1
     write("d.zip", Path("c.zip").read_bytes()[:-30])
     assert message(kind="zip", path="d.zip").startswith("d.zip: ZIP archive damaged or cut off (")
     write("e.zip", "one\n")

@@ -184,9 +184,9 @@ def test_csv_as_pandas_reads_it(here: Path) -> None:
         (b"fr,es\nun,uno\n", "a.csv:1: no column 'en'; line 1 names: fr, es; set src_column and tgt_column"),
         (b"en,de\na,b\na,b,c,d\n", "a.csv:3: has 4 cells, the first row 2; put a cell that contains a ',' into"),
         (b"en,de\na,b,\nc,d,\n", "a.csv:2: has 3 cells, the first row 2; "),
-        (b"en,de\na,b\n\nc\n", "a.csv:4: has 1 cell(s), the first row 2; complete or delete the row"),
-        (b'en,de\n"a\nb",c\n"d\ne"\n', "a.csv:4: has 1 cell(s), the first row 2; "),
-        (b"id;en;de\r\n1;a;b\r\n2;c\r\n", "a.csv:3: has 2 cell(s), the first row 3; "),
+        (b"en,de\na,b\n\nc\n", "a.csv:4: has 1 cell, the first row 2; complete or delete the row"),
+        (b'en,de\n"a\nb",c\n"d\ne"\n', "a.csv:4: has 1 cell, the first row 2; "),
+        (b"id;en;de\r\n1;a;b\r\n2;c\r\n", "a.csv:3: has 2 cells, the first row 3; "),
         (
             b'en,de\na,b\n"hi" he said,c\n',
             "a.csv:3: has text between a closing quotation mark and the end of its cell;",
@@ -232,7 +232,7 @@ def test_rows_of_another_split_are_not_checked(here: Path) -> None:
     (here / "d/train.csv").write_text("en,de\none,eins\n")
     (here / "d/test.csv").write_text("en,de\none\n")
     assert pairs(kind="hub", path="d") == [("one", "eins")]
-    assert message(kind="hub", path="d", split="test").startswith("d/test.csv:2: has 1 cell(s), the first row 2")
+    assert message(kind="hub", path="d", split="test").startswith("d/test.csv:2: has 1 cell, the first row 2")
 
 
 def test_a_tsv_file_by_the_hub_reader(here: Path) -> None:

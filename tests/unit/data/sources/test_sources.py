@@ -205,17 +205,38 @@ def test_the_name_of_one_language_in_the_first_row(here: Path, first: str, is_he
         assert pairs(kind="tsv", path="a")[0] == tuple(first.split("\t"))
 
 
-def test_a_header_below_a_title_is_refused(here: Path) -> None:
-    said = "; delete the rows above it, or set header: false if it is a pair of sentences"
+def test_a_header_below_a_title_is_read_with_skip_rows(here: Path) -> None:
+    said = "; set skip_rows: 2 to skip the rows above it, or header: false if it is a pair of sentences"
     (here / "a.csv").write_text("Glossary,2024\n,\nEnglish,German\none,eins\n")
     assert message(kind="csv", path="a.csv") == f"a.csv:1: a row below looks like a header (English, German){said}"
     assert ("English", "German") in pairs(kind="csv", path="a.csv", header=False)
+    assert pairs(kind="csv", path="a.csv", skip_rows=2) == [("one", "eins")]
+    assert pairs(kind="auto", path="a.csv", skip_rows=2) == [("one", "eins")]
+    assert pairs(kind="csv", path="a.csv", skip_rows=9) == []
+    (here / "a.tsv").write_text("Glossary\t2024\t\n\nn\tGerman\tEnglish\n1\teins\tone\n2\tzwei\ttwo\n")
+    assert message(kind="auto", path="a.tsv").startswith(
+        "a.tsv:1: a row below looks like a header (n, German, English)"
+    )
+    assert pairs(kind="auto", path="a.tsv", skip_rows=2) == [("one", "eins"), ("two", "zwei")]
+    assert pairs(kind="tsv", path="a.tsv", src_column="English", tgt_column=1, skip_rows=2) == [
+        ("one", "eins"), ("two", "zwei"),
+    ]  # fmt: skip
+    # The number of a line counts those that are skipped; Excel's line is the first of the file.
+    (here / "b.csv").write_text('sep=;\nGlossary\n"of\n2024"\nEnglish;German\none;eins\ntwo\n')
+    assert (
+        message(kind="csv", path="b.csv", skip_rows=4)
+        == "b.csv:7: has 1 cell, the first row 2; complete or delete the row"
+    )
     book = pytest.importorskip("openpyxl").Workbook()
     for row in (["Glossary"], [], ["No.", "English", "German"], [1, "one", "eins"], [2, "two", "zwei"]):
         book.active.append(row)
     book.save("a.xlsx")
     assert message(kind="xlsx", path="a.xlsx") == (
         f"a.xlsx: sheet 'Sheet', row 1: a row below looks like a header (No., English, German){said}"
+    )
+    assert pairs(kind="xlsx", path="a.xlsx", skip_rows=2) == [("one", "eins"), ("two", "zwei")]
+    assert message(kind="xlsx", path="a.xlsx", skip_rows=5).startswith(
+        "a.xlsx: sheet 'Sheet' is empty below row 5 (skip_rows); "
     )
 
 
@@ -250,7 +271,7 @@ def test_mismatched_counts(tmp_path: Path, short: str, long: str) -> None:
 def test_blank_lines_at_the_end_of_one_file(here: Path) -> None:
     (here / "a").write_text("one\ntwo\n\n \n")
     (here / "b").write_text("eins\nzwei\n")
-    said = "line n of one must translate line n of the other; delete the blank line(s) at the end of a"
+    said = "line n of one must translate line n of the other; delete the blank lines at the end of a"
     assert message(kind="text", src="a", tgt="b") == f"a has 4 lines but b has 2; {said}"
     assert message(kind="text", src="b", tgt="a") == f"b has 2 lines but a has 4; {said}"
 
@@ -261,7 +282,7 @@ def test_blank_lines_at_the_end_of_one_file(here: Path) -> None:
         (
             "tsv",
             "a\tb\nc\n",
-            "f:2: has 1 tab-separated column(s), the lines before it 2; correct it (a tab in a sentence?) or drop such "
+            "f:2: has 1 tab-separated column, the lines before it 2; correct it (a tab in a sentence?) or drop such "
             "lines: awk -F '\\t' 'NF == 2' f > f.clean",
         ),
         (
@@ -366,7 +387,7 @@ def test_tsv_rows_have_one_width(here: Path, row: int) -> None:
     rows = [f"one {n}\teins {n}" for n in range(50)]
     rows[row - 1] = "he said\tone\ter sagte eins"
     (here / "a").write_text("\n".join(rows))
-    assert message(kind="tsv", path="a").startswith(f"a:{row}: has 3 tab-separated column(s), the lines before it 2; ")
+    assert message(kind="tsv", path="a").startswith(f"a:{row}: has 3 tab-separated columns, the lines before it 2; ")
     assert pairs(kind="tsv", path="a", lenient=True)[row - 1] == ("he said", "one")
 
 
