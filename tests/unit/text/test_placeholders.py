@@ -16,6 +16,7 @@ from nmt.text.placeholders import KINDS, find
         ("{n, plural, =0 {none} other {# items}} left", ["{n, plural, =0 {none} other {# items}}"]),
         ("(http://x.y/a_(b)?q=1&r=2), www.x.org.", ["http://x.y/a_(b)?q=1&r=2", "www.x.org"]),
         ("HTTPS://X.ORG/A, WWW.X.ORG.", ["HTTPS://X.ORG/A", "WWW.X.ORG"]),
+        ("see http://x.org/#a&#x27; or http://x.org/b&c;", ["http://x.org/#a&#x27;", "http://x.org/b&c"]),
         ("https://x.org/{id}/edit?q=${a}&r={{ b }}, {c}", ["https://x.org/{id}/edit?q=${a}&r={{ b }}", "{c}"]),
         ("{ name } { two words } { }", ["{ name }", "{ }"]),
         ("192.168.0.1, 1st, mp3, v2 12:30.", ["192.168.0.1", "12:30"]),
