@@ -226,10 +226,8 @@ def _contents(
     evaluation with ``--robust`` or ``--comet``.
     """
     text, rows = "".join(f"{line}\n" for line in hypotheses), [dict(line) for line in lines]
-    of_metrics, identity = (
-        scores.as_dict(),
-        {"data": basis.data, "hypotheses": hashlib.sha256(text.encode()).hexdigest()},
-    )
+    of_metrics = scores.as_dict()
+    identity = {"data": basis.data, "hypotheses": hashlib.sha256(text.encode()).hexdigest()}
     earlier = _read(stem)
     if earlier is not None and identity.items() <= earlier.items() and _agree(earlier, of_metrics):
         of_metrics = {name: earlier[name] for name in METRICS if name in earlier} | of_metrics

@@ -179,7 +179,8 @@ def test_a_run_without_a_checkpoint_is_refused_at_each_start(place, capfd, loss)
     kept = [*place.run.glob("metrics.jsonl"), *place.run.glob("events.*")]
     before = [path.read_bytes() for path in kept]
     lines = [failed(LONGER, capfd) for _ in range(3)]
-    assert "move the run directory away" in lines[0]
+    advice = "put the last one back into" if loss in ("deleted", "emptied") else "move the run directory away"
+    assert advice in lines[0]
     assert lines[0] == lines[1] == lines[2]
     assert [path.read_bytes() for path in kept] == before
 

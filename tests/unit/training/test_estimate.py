@@ -98,7 +98,8 @@ def test_the_sizes_are_those_of_the_files_of_a_run(place, tmp_path):
 
 def test_hypotheses_of_the_measured_search_are_as_long_as_their_references(place, tmp_path):
     """Also of a model that ends each hypothesis at once."""
-    made = trainer(load_config("c.yaml"), tmp_path)
+    config = load_config("c.yaml")
+    made = trainer(config.model_copy(update={"train": config.train.model_copy(update={"samples": 3})}), tmp_path)
     lengths: list[int] = []
     engine = type(made.validate.translator(made.model).engine)
     search = engine.search
