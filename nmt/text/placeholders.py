@@ -14,10 +14,11 @@ _ATTRIBUTE = r"\s+[^\s<>=\"'/]+(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+))?"
 _FIELD = r"\{\{[^{}\n]*\}\}|\{[^{}\s]*\}"  # https://example.org/{id}/edit
 _IN_URL = r"[^\s<>\"{}|\\^`]"
 _ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|\#[0-9]{1,7}|\#[xX][0-9A-Fa-f]{1,6});"
+_IN_BRACKETS = r"\([^\s<>\"{}|\\^`()]*\)"  # https://example.org/A_(b)
 PATTERNS = {
     "code": r"(?<!`)(?P<ticks>`+)(?!`)[^\n]*?[^`\n](?P=ticks)(?!`)",
-    "urls": rf"(?i:(?:https?|ftp|file)://|\bwww\.)(?>{_ENTITY}|{_IN_URL}|{_FIELD})*"
-    rf"(?:{_ENTITY}|(?![.,:;!?'()\[\]*]){_IN_URL}|{_FIELD})",
+    "urls": rf"(?i:(?:https?|ftp|file)://|\bwww\.)(?>{_ENTITY}|{_IN_BRACKETS}|{_IN_URL}|{_FIELD})*"
+    rf"(?:{_ENTITY}|{_IN_BRACKETS}|(?![.,:;!?'()\[\]*]){_IN_URL}|{_FIELD})",
     "emails": r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b",
     "tags": rf"<!--.*?-->|</?[A-Za-z][\w:.-]*(?:{_ATTRIBUTE})*\s*/?>|</?\d+\s*/?>",  # <0> of React's Trans
     "entities": _ENTITY,

@@ -15,6 +15,7 @@ from nmt.text.placeholders import KINDS, find
         ("{0,number,#.##} {name!r} {:>10} {}{}", ["{0,number,#.##}", "{name!r}", "{:>10}", "{}", "{}"]),
         ("{n, plural, =0 {none} other {# items}} left", ["{n, plural, =0 {none} other {# items}}"]),
         ("(http://x.y/a_(b)?q=1&r=2), www.x.org.", ["http://x.y/a_(b)?q=1&r=2", "www.x.org"]),
+        ("(www.x.org/A_(b)), http://x.y/(c).", ["www.x.org/A_(b)", "http://x.y/(c)"]),
         ("HTTPS://X.ORG/A, WWW.X.ORG.", ["HTTPS://X.ORG/A", "WWW.X.ORG"]),
         ("see http://x.org/#a&#x27; or http://x.org/b&c;", ["http://x.org/#a&#x27;", "http://x.org/b&c"]),
         ("https://x.org/{id}/edit?q=${a}&r={{ b }}, {c}", ["https://x.org/{id}/edit?q=${a}&r={{ b }}", "{c}"]),
