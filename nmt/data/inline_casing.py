@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from functools import partial
 
-from nmt.text.case import lower, upper
+from nmt.text.case import lower, title, upper
 
 TITLE, UPPER = "⇧", "⇪"
 
@@ -82,6 +82,5 @@ def _title(word: str, dotless: bool) -> str:
     """The word with the first of its letters that have a case in title case."""
     for place, char in enumerate(word):
         if char.islower() or char.isupper() or char.istitle():
-            capital = "İ" if dotless and char == "i" else char.title()
-            return f"{word[:place]}{capital}{word[place + 1 :]}"
+            return f"{word[:place]}{title(char, dotless)}{word[place + 1 :]}"
     return word

@@ -86,9 +86,8 @@ class Mixture:
         lines = []
         for stage in self.stages:
             shares = [f"{plain(float(share))} {name}" for name, share in zip(names, stage.shares, strict=True) if share]
-            length = ""
-            if stage.steps or stage.epochs:
-                length = count_of(stage.steps, "step") if stage.steps else count_of(stage.epochs or 0, "epoch")
+            epochs = count_of(stage.epochs, "epoch") if stage.epochs else ""
+            length = count_of(stage.steps, "step") if stage.steps else epochs
             about = ", ".join(filter(None, [stage.name and f"stage {stage.name}", length]))
             lines.append(f"{about}: {', '.join(shares)}" if about else ", ".join(shares))
         return lines

@@ -16,7 +16,7 @@ from nmt.config.evaluation import Metric
 from nmt.data.tagged import like
 from nmt.evaluation.scores import METRICS, TITLES, Scores
 from nmt.evaluation.sets import TestSet
-from nmt.text.case import has_dotless_i, upper
+from nmt.text.case import has_dotless_i, title, upper
 
 SEED = 1
 TYPOS = 0.03  # share of letters with a typing error
@@ -73,8 +73,7 @@ def loss_table(original: Scores, found: Mapping[str, Scores], changed: Mapping[s
 def _title(line: str, _: random.Random, __: Sequence[str], dotless: bool) -> str:
     """Upper case at the start of each word; ``str.title`` would change "don't" to "Don'T"."""
     starts = [i == 0 or line[i - 1].isspace() for i in range(len(line))]
-    capitals = ("İ" if dotless and c == "i" else c.title() for c in line)
-    return "".join(capital if start else c for c, capital, start in zip(line, capitals, starts, strict=True))
+    return "".join(title(c, dotless) if start else c for c, start in zip(line, starts, strict=True))
 
 
 def _without_punctuation(line: str, _: random.Random, __: Sequence[str], ___: bool) -> str:

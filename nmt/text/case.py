@@ -29,3 +29,8 @@ def lower(text: str, dotless: bool = False) -> str:
     if dotless:  # İ may be two characters: I and a dot above
         text = text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı")
     return text.lower()
+
+
+def title(char: str, dotless: bool = False) -> str:
+    """One character in title case, as :func:`upper`."""
+    return "İ" if dotless and char == "i" else char.title()
