@@ -25,8 +25,6 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
 
-VNNI = "vnni" in Path("/proc/cpuinfo").read_text()  # without it, the int8 products of CTranslate2 overflow
-
 # Programs that exports are for, and the package that a test needs; make interop makes an environment for each.
 PEERS = {"transformers": "transformers", "argos": "argostranslate", "marian": "pymarian", "onnx": "onnxscript"}
 

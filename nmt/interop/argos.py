@@ -62,7 +62,8 @@ argos-translate --from {src} --to {tgt} "..."
 LibreTranslate offers the packages that are installed for the user who starts it. Argos Translate splits text into
 sentences with a model that it downloads at its first use. Its beam has 4 hypotheses unless ARGOS_BEAM_SIZE is set, and
 its length penalty is length ** 0.2. On a CPU it computes in int8, whatever the weights are; ARGOS_COMPUTE_TYPE=default
-keeps their type, and the comparison was made so.
+keeps their type, and the comparison was made so. For processors without VNNI, export with `--quantize int8`: the
+products of float32 weights that Argos Translate rounds itself can overflow there.
 """
 
 

@@ -16,10 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nmt import __version__
 from nmt.advice import install
+from nmt.config.encoders import RecurrentEncoderConfig
 from nmt.config.experiment import Config
 from nmt.config.limits import ResolvedSearch
+from nmt.config.model import ModelConfig, RNNConfig
 from nmt.data.tagged import TaggedLine
 from nmt.data.tokenizer import Tokenizer
 from nmt.errors import ExportError
@@ -37,6 +41,7 @@ from nmt.translation.translator import CHARACTERS_PER_TOKEN
 FORMAT = 1  # of model.json
 GRAPHS = ("encoder.onnx", "decoder.onnx")
 _WRITERS = ("onnx", "onnxscript")  # packages that torch.onnx needs
+RECURRENT_SINCE = "2.13"  # PyTorch that exports recurrent layers for any length
 _SMALL = 1024  # numbers; a smaller tensor stays float32 in an export of float16
 
 _README = """\
@@ -75,14 +80,17 @@ class Onnx:
         if what := expressible.onnx(config):
             expressible.refuse(run.path, "the export to ONNX", what, config)
         expressible.check_search(run.path, "translate.py", config.search)
+        if (version := _too_old(config.model)) is not None:
+            raise ExportError(
+                f"{run.path}: PyTorch {version} cannot write a recurrent encoder as ONNX; "
+                f"{install(f'torch>={RECURRENT_SINCE}')}"
+            )
         if lacking := [name for name in _WRITERS if find_spec(name) is None]:
             raise ExportError(
                 f"{' and '.join(lacking)}: not installed, and needed to write ONNX; {install('nmt-trainer[onnx]')}"
             )
 
     def versions(self) -> dict[str, str]:
-        import torch
-
         found = {"torch": str(torch.__version__)}
         if not self.unverified():
             import onnxruntime
@@ -131,6 +139,13 @@ class Onnx:
             run=exported.run.path.name, src=data.src_lang, tgt=data.tgt_lang, version=__version__,
             weights=exported.weights,
         )  # fmt: skip
+
+
+def _too_old(model: ModelConfig) -> str | None:
+    """The version of PyTorch, if ``torch.export`` unrolls the encoder over the length of its example."""
+    layers = model if model.encoder is None else model.encoder
+    recurrent = isinstance(layers, RNNConfig | RecurrentEncoderConfig)
+    return str(torch.__version__) if recurrent and torch.__version__ < RECURRENT_SINCE else None
 
 
 def _run(folder: Path, command: Sequence[str], lines: Sequence[str]) -> list[str]:

@@ -227,9 +227,10 @@ class MultiHeadAttention(nn.Module):
             room = keys.new_zeros(*keys.shape[:2], GROWTH * width, keys.size(3))
             cache = torch.cat([cache[0], room], dim=2), torch.cat([cache[1], room], dim=2)
         for stored, new in zip(cache, (keys, values), strict=True):
-            stored[:, :, position * width : (position + 1) * width] = new
+            stored.narrow(2, position * width, width).copy_(new)
         first = 0 if self.window is None else max(0, position + 1 - self.window) * width
-        past = cache[0][:, :, first : (position + 1) * width], cache[1][:, :, first : (position + 1) * width]
+        kept = (position + 1) * width - first
+        past = cache[0].narrow(2, first, kept), cache[1].narrow(2, first, kept)
         visible = None if lineage is None else lineage[..., first:]
         return self._attend(query, past, visible, causal=False), cache
 

@@ -203,13 +203,15 @@ class CTranslate2Engine:
         closing: list[tuple[int, int, _Finished, list[Any]]] = []
         for limit, i, answer in asked:
             finished = self._read(answer.result())
-            if finished.sound and not finished.forbidden:
+            if not finished.sound or finished.forbidden:
+                found[i] = None
+            elif finished.last < limit:  # quantized products of another batch can end earlier
+                found[i] = self._best(finished.ended, self._bound(finished), nbest)
+            else:
                 prefixes = [pieces for _, pieces in finished.broken_off]
                 given = [self._pieces(sources[i])] * len(prefixes)
                 scores = self.translator.score_batch(given, prefixes, max_input_length=0, asynchronous=True)
                 closing.append((limit, i, finished, scores))
-            else:
-                found[i] = None
         for limit, i, finished, scores in closing:
             closed = [
                 (sum(score.result().log_probs), [*pieces, self.eos])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nmt.data.tokenizer import Tokenizer
 
 Array = npt.NDArray[np.float32]
+INT8_LEVELS = 64  # the largest int8 weight; see round_to_int8
 
 
 def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder: Path, quantize: str | None) -> None:
@@ -85,8 +86,36 @@ def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder
     spec.config.decoder_start_token, spec.config.add_source_eos = bos, True
     spec.config.layer_norm_epsilon = 1e-12 if config.norm_type == "scale" else EPS
     spec.validate()
-    spec.optimize(quantization=quantize)  # equal matrices (tied embeddings) are stored once
+    _optimize(spec, quantize)
     spec.save(str(folder))
+
+
+def _optimize(spec: Any, quantize: str | None) -> None:
+    """Let equal matrices (tied embeddings) be stored once, and all in the type ``quantize``."""
+    spec.optimize(quantization=None if quantize == "int8" else quantize)
+    if quantize == "int8":
+        round_to_int8(spec)
+
+
+def round_to_int8(spec: Any) -> None:
+    """Replace the matrices of a validated ``spec`` by int8 values from -64 to 64, and set the scale of each row.
+
+    CTranslate2 rounds to -127 to 127. On processors without VNNI, its products add two terms of an unsigned and a
+    signed byte in 16 bits. The sum can overflow: 2 · 255 · 127 > 32,767. With 64 it cannot: 2 · 255 · 64 = 32,640.
+    """
+    from ctranslate2.specs.model_spec import NumpyVariable, visit_spec
+
+    def replace(layer: Any, name: str, value: Any) -> None:
+        key = name.rsplit("/", 1)[-1]
+        if not hasattr(layer, f"{key}_scale") or isinstance(value, str):  # no matrix, or the name of an equal one
+            return
+        rows = value.numpy()
+        largest = np.abs(rows).max(axis=1)
+        scale = INT8_LEVELS / np.where(largest > 0, largest, 1)
+        setattr(layer, key, NumpyVariable(np.rint(rows * scale[:, None]).astype(np.int8)))
+        setattr(layer, f"{key}_scale", NumpyVariable(scale.astype(np.float32)))
+
+    visit_spec(spec, replace)
 
 
 def _activation(name: str) -> Any:
@@ -143,7 +172,7 @@ def largest_difference(model: Transformer, tokenizer: Tokenizer, folder: Path, p
     """How far the log-probabilities of the model in ``folder`` are from those of ``model``, for single tokens.
 
     Both read random sentences of random lengths, in one batch, and compute in float32 whatever the type of the stored
-    weights: the int8 products of CTranslate2 overflow on processors without VNNI.
+    weights.
 
     Args:
         positions: that the model in ``folder`` has on each side.

@@ -24,7 +24,7 @@ from nmt.interop import parity
 from nmt.interop.targets import TARGETS, Listed
 from nmt.translation import ctranslate2_cache
 from nmt.translation.ctranslate2 import import_ctranslate2
-from tests.conftest import VNNI, Task
+from tests.conftest import Task
 
 try:
     import_ctranslate2()
@@ -336,7 +336,7 @@ def test_an_export_on_a_full_disk(checked, tmp_path, capsys, monkeypatch, there)
 
 
 # Percent of translations that stay the same
-SAME = {"float32": 99.5, "float16": 95, "int8": 80 if VNNI else 30}
+SAME = {"float32": 99.5, "float16": 95, "int8": 80}
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8", "float16"])

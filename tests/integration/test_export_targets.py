@@ -19,7 +19,7 @@ from nmt.interop import huggingface, onnx, parity, targets
 from nmt.run.directory import Run
 from nmt.translation.ctranslate2_model import log_probs, random_pairs
 from nmt.translation.loading import load_translator
-from tests.conftest import VNNI, Task
+from tests.conftest import Task
 from tests.unit.pretrained.imported import imported
 from tests.unit.pretrained.marian_reference import Marian
 
@@ -234,9 +234,7 @@ def test_an_argosmodel_has_the_parts_that_argos_translate_reads(task, tmp_path, 
 
 
 @pytest.mark.interop("argos")
-@pytest.mark.parametrize(
-    "weights", ["float32", pytest.param("int8", marks=pytest.mark.skipif(not VNNI, reason="int8 overflows here"))]
-)
+@pytest.mark.parametrize("weights", ["float32", "int8"])
 def test_argos_translate_installs_the_package_and_translates(task, tmp_path, weights):
     options = [] if weights == "float32" else ["--quantize", weights]
     assert export(task, "joint", "argos", tmp_path / "out", *options) == 0

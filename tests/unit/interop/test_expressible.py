@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 
 from nmt.config.base import Section
-from nmt.config.encoders import PretrainedEncoderConfig
+from nmt.config.encoders import PretrainedEncoderConfig, RecurrentEncoderConfig
 from nmt.config.experiment import Config
 from nmt.errors import ExportError
 from nmt.interop import onnx
@@ -98,3 +99,17 @@ def test_a_pretrained_encoder_with_its_own_tokenizer_is_named(task: Task) -> Non
         "cannot express the tokenizer of a pretrained encoder (model.encoder.type: pretrained); use nmt serve"
         in refused("onnx", config)
     )
+
+
+def test_a_recurrent_encoder_needs_a_pytorch_that_exports_it(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "find_spec", lambda name: name)
+    transformer = task.config("transformer")
+    configs = [task.config("rnn"), changed(transformer, "model", encoder=RecurrentEncoderConfig(type="recurrent"))]
+    for config in (*configs, transformer):
+        onnx.TARGET.check(RUN, config)
+    monkeypatch.setattr(onnx, "RECURRENT_SINCE", "99")
+    for config in configs:
+        found = refused("onnx", config)
+        assert f"PyTorch {torch.__version__} cannot write a recurrent encoder as ONNX" in found
+        assert "pip install 'torch>=99'" in found
+    onnx.TARGET.check(RUN, transformer)

@@ -13,15 +13,18 @@ from nmt.config.model import TransformerConfig
 from nmt.config.search import SearchConfig
 from nmt.errors import DeviceError, ExportError, TrainingError
 from nmt.models.build import build_model
-from nmt.translation.ctranslate2 import CTranslate2Engine, import_ctranslate2, resolve_device
+from nmt.translation.ctranslate2 import ALPHA, CTranslate2Engine, import_ctranslate2, resolve_device
 from nmt.translation.pytorch import TorchEngine
 
 try:
     import_ctranslate2()
 except ExportError as error:
     pytest.skip(str(error), allow_module_level=True)
+import ctranslate2
+from ctranslate2.specs.common_spec import LinearSpec
+
 from nmt.translation.ctranslate2_cache import check_expressible
-from nmt.translation.ctranslate2_model import largest_difference, write_model
+from nmt.translation.ctranslate2_model import largest_difference, log_probs, random_pairs, round_to_int8, write_model
 
 POSITIONS = 64
 SMALL = {"type": "transformer", "d_model": 16, "d_ff": 24, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 1}
@@ -176,6 +179,42 @@ def test_quantized_weights_take_less_room(tmp_path, quantize, share):
     assert largest_difference(model, Pieces(), tmp_path / "0") < 1e-4  # the model itself is left as it was
 
 
+def test_int8_weights_leave_room_for_the_sum_of_two_products():
+    layer = LinearSpec()
+    layer.weight = np.array([[1.0, -0.5, 0.01], [0.0, 0.0, 0.0], [-8.0, 4.0, 0.1]], dtype=np.float32)
+    layer.bias = np.zeros(3, dtype=np.float32)
+    layer.validate()
+    round_to_int8(layer)
+    assert layer.weight.numpy().tolist() == [[64, -32, 1], [0, 0, 0], [-64, 32, 1]]  # 0.64 and 0.8 round to 1
+    assert layer.weight_scale.numpy().tolist() == [64, 64, 8]
+    assert layer.bias.dtype == "float32"
+    assert 2 * 255 * 64 <= np.iinfo(np.int16).max < 2 * 255 * 65
+
+
+def test_int8_products_do_not_overflow(tmp_path):
+    """All weights of a matrix are ± its largest, the worst case of 16-bit sums; rounding alone would change nothing."""
+    model = random_model(Pieces(), d_model=64, d_ff=256, num_heads=4, tie_embeddings="none")
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.weight.copy_(
+                    torch.where(torch.rand(layer.weight.shape[1]) < 0.9, 0.1, -0.1).expand_as(layer.weight)
+                )
+        for layer in (model.src_embedding, model.tgt_embedding, model.output):
+            layer.weight.copy_(torch.randn_like(layer.weight))
+    write_model(model, Pieces(), POSITIONS, tmp_path, "int8")
+    pairs = random_pairs(model, Pieces())
+    translator = ctranslate2.Translator(str(tmp_path), compute_type="int8", intra_threads=1)
+    scored = translator.score_batch(
+        [Pieces().src_pieces(s) for s, _ in pairs], [Pieces().tgt_pieces(t) for _, t in pairs]
+    )
+    apart = [
+        (ours - torch.tensor(found.log_probs)).abs().max().item()
+        for ours, found in zip(log_probs(model, Pieces(), pairs), scored, strict=True)
+    ]
+    assert max(apart) < 1, apart  # 2.1 where sums overflow
+
+
 # ----------------------------------------------------------------------------------------------------------- the search
 
 
@@ -326,3 +365,28 @@ def test_prefixes_give_the_hypotheses_of_our_own_search(tmp_path):
         assert_same(found, own.search(sources, limits, nbest, prefixes))
         assert all(h.tokens[: len(p)] == p for row, p in zip(found, prefixes, strict=True) for h in row)
     assert 0 < other.searched_again < 20
+
+
+def test_a_repeated_search_that_ends_within_the_limit(tmp_path):
+    """Int8 products depend on the batch, so what CTranslate2 broke off before may end when it is searched again."""
+    _, engine = engines(tmp_path, random_model(JointPieces()), JointPieces(), beam_size=2, length_penalty="none")
+
+    def told(*hypotheses):
+        pieces = [pieces for pieces, _ in hypotheses]
+        scores = [log_prob / len(pieces) ** ALPHA for pieces, log_prob in hypotheses]
+        return SimpleNamespace(result=lambda: SimpleNamespace(hypotheses=pieces, scores=scores))
+
+    first = told((["s4", "s5", "s6", "s7"], -2.0), (["s4", "</s>"], -1.0))
+    second = told((["s4", "</s>"], -1.0), (["</s>"], -1.5), (["s7", "</s>"], -3.0))
+    answers, limits = [[first], [second]], []
+
+    class Translator:
+        def translate_batch(self, *_, max_decoding_length, **options):
+            limits.append(max_decoding_length)
+            return answers[len(limits) - 1]
+
+    engine.translator = Translator()
+    [[best]] = engine.search([[5, 6]], [3], 1)
+    assert limits == [4, 3]
+    assert best.tokens == [4]
+    assert best.log_prob == pytest.approx(-1.0)
