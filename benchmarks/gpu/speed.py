@@ -55,9 +55,9 @@ class Speed:
         section: Callable[[str], dict[str, Any]] = transformer,
     ):  # fmt: skip
         if setting.tiny:
-            size, vocab, budget, count = "tiny", 200, 512, 400
+            size, vocab, budget, count = "tiny", 200, 160, 100
         self.setting, self.record, self.budget = setting, record, budget
-        self.section, self.pairs = section(size), Pairs(count, vocab)
+        self.section, self.pairs = section(size), Pairs(count, vocab, 20 if setting.tiny else 199)
         kind = RNNConfig if section is recurrent else TransformerConfig
         self.config = kind.model_validate(self.section)
         self.updates = 3 if setting.tiny else 12 if budget > 5000 else 60

@@ -92,7 +92,7 @@ def test_noise_is_found_and_its_share_estimated(corpus):
     ],
 )  # fmt: skip
 def test_a_header_is_found(corpus, names):
-    assert "header" in found([names, *corpus[0]], corpus[1])
+    assert "header" in found([names, *corpus[0][:400]], corpus[1][:100])
 
 
 def test_near_duplicates_across_the_split_are_found(corpus):
