@@ -7,8 +7,11 @@ resuming and reproducing do not.
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from nmt.config.search import ALPHA, KEYS_OF, SearchConfig
@@ -16,6 +19,8 @@ from nmt.errors import CheckpointError
 from nmt.run.directory import Run
 from nmt.run.selection import TITLES, Score
 from nmt.storage.atomic import write_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,22 @@ def read_tuned(run: Run) -> Tuned | None:
         SearchConfig.model_validate(
             {"alpha": found.alpha, "beam_size": found.beam_size, "length_penalty": found.length_penalty}
         )
-        return found if found.model == run.model_checksum() else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, CheckpointError):
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+        _warn_once(f"{run.tuned}: is ignored: {reason}; nmt tune {shlex.quote(str(run.path))} writes a new one")
+        return None
+    try:
+        return found if found.model == run.model_checksum() else None
+    except CheckpointError:
+        return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """A command reads the choice for more than one purpose."""
+    log.warning("%s", message)
 
 
 def tuned_settings(run: Run, search: SearchConfig, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Texts:
         if not any(prefixes):
             return self.lines.translate(lines, nbest, warn, first_line)
         if self.lines is not self.translator:
-            raise DataError("prefixes: are of whole lines as they are; use --no-split and --protect none")
+            raise DataError("prefixes: need whole lines; use --protect none and --no-split")
         return self.translator.translate(lines, nbest, warn, first_line, prefixes)
 
     def _protecting(self) -> Protected:

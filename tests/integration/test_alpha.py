@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 
 import pytest
@@ -71,10 +72,10 @@ def test_the_choice_is_the_best_of_all_alphas_and_used_everywhere(task, family, 
     assert main(["train", file, "--set", "search.alpha=0.4"]) == 0
     assert json.loads((run.evaluation / "tiny.json").read_text())["search"]["alpha"] == 0.4
     assert load_translator(run).search.alpha == 0.4
-    check_tune(run, file, capsys)
+    check_tune(run, file, caplog, capsys)
 
 
-def check_tune(run: Run, file: str, capsys) -> None:
+def check_tune(run: Run, file: str, caplog, capsys) -> None:
     """``nmt tune`` on a trained run."""
     assert main(["train", file]) == 0
     before = {path: path.read_bytes() for path in run.evaluation.glob("tiny*")}
@@ -100,6 +101,12 @@ def check_tune(run: Run, file: str, capsys) -> None:
         assert row.score == pytest.approx(max(row.scores.values()))
     good = [row.beam_size for row in tuned.rows if row.score >= max(each.score for each in tuned.rows) - 0.1]
     assert tuned.beam_size == min(good)
+    # A damaged file is named, once
+    stored = run.tuned.read_bytes()
+    run.tuned.write_bytes(stored[:-9])
+    assert main(["translate", str(run.path), "-i", os.devnull]) == 0
+    assert caplog.text.count(f"{run.tuned}: is ignored: it is damaged; nmt tune {run.path} writes a new one") == 1
+    run.tuned.write_bytes(stored)
     # Used by commands, unless the user says otherwise; not by the training
     search = load_translator(run).search
     assert (search.beam_size, search.alpha) == (tuned.beam_size, tuned.alpha)

@@ -223,6 +223,12 @@ def test_each_translation_begins_with_the_prefix_of_its_line(place, capsys):
         ({}, ["--prefix-file", "p"], "p: "),
         ({"p": b"\xff\n\n"}, ["--prefix-file", "p"], "p:1: "),
         ({"p": b"a\n"}, ["--prefix-file", "p", "--jsonl-input"], "--prefix-file: --jsonl-input reads prefixes"),
+        (
+            {"p": b"a\nb\n"},
+            ["--prefix-file", "p", "--protect", "urls"],
+            "--prefix-file: needs whole lines",
+        ),
+        ({"p": b"a\nb\n"}, ["--prefix-file", "p", "--split"], "--prefix-file: needs whole lines"),
         ({"in": b"one\n"}, ["--jsonl-input"], "in:1: not JSON ("),
         ({"in": b'{"source": "one"}\n\n'}, ["--jsonl-input"], "in:2: not JSON ("),
         ({"in": b'{"source": 1}\n'}, ["--jsonl-input"], "in:1: no text named source"),

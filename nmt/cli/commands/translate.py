@@ -119,7 +119,7 @@ def translate_file(run: str, input: str | None = None, output: str | None = None
     split = config.translate.split if options.split is None else options.split
     protect = config.translate.protect if options.protect is None else options.protect
     form = _format(input, split, options)
-    _check_alignments(output, options, bool(split or form or protect))
+    _check_whole_lines(output, options, bool(split or form or protect))
     # Open, load
     from nmt.text.documents import parse
     from nmt.text.placeholders import Segment
@@ -251,14 +251,16 @@ def _kinds(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(str(error).removeprefix("protect: ")) from None
 
 
-def _check_alignments(output: str | None, options: Options, changed: bool) -> None:
+def _check_whole_lines(output: str | None, options: Options, changed: bool) -> None:
     """
     Args:
         changed: whether lines are protected or split.
 
     Raises:
-        DataError: the options for alignments contradict each other or the rest.
+        DataError: the options for prefixes or alignments contradict each other or the rest.
     """
+    if options.prefix_file is not None and changed:
+        raise DataError("--prefix-file: needs whole lines; use --protect none and --no-split")
     if options.alignments is None:
         if options.alignment_layer is not None:
             raise DataError("--alignment-layer: needs --alignments FILE")
