@@ -57,10 +57,10 @@ tensorboard: $(VENV)/.installed  ## show the curves of RUN, or of all runs
 	$(BIN)/tensorboard --logdir "$$logs"
 
 test: $(VENV)/.installed-dev  ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-fast: $(VENV)/.installed-dev  ## tests not marked slow: under a minute
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy and the import rules of pyproject.toml
 	@$(BIN)/ruff format --check --quiet .

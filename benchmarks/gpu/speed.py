@@ -33,6 +33,9 @@ def base(setting: Setting, record: Record) -> None:
 
 
 def big(setting: Setting, record: Record) -> None:
+    if setting.tiny and not setting.named:
+        record.attempt("all", partial(need, False, "the tiny form is that of base"))
+        return
     Speed(setting, record, "big", 32000, 25000, 40000).measure(marian=True)
 
 
