@@ -39,6 +39,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -140,15 +141,16 @@ class Beam:
         else:
             coverage = coverage.transpose(0, 1).flatten(1).cpu().gather(1, order)
 
-        # Follow the parents back, all hypotheses at once.
-        ends, column = order // width, order % width  # [b, nbest], a hypothesis that ends at t has t tokens
-        sentence = torch.arange(len(order)).unsqueeze(1)  # [b, 1]
-        row = trace[ends, sentence, column, 2].long()
-        tokens = order.new_zeros(*order.shape, length)  # [b, nbest, T]
+        # Follow the parents back, all hypotheses at once; NumPy, because PyTorch takes longer to call than to compute.
+        steps, best = trace.numpy(), order.numpy()
+        ends, column = best // width, best % width  # [b, nbest], a hypothesis that ends at t has t tokens
+        sentence = np.arange(len(best))[:, None]  # [b, 1]
+        row = steps[ends, sentence, column, 2]
+        tokens = np.zeros((*best.shape, length), np.int64)  # [b, nbest, T]
         for t in range(int(ends.max()) - 1, -1, -1):
-            chosen = trace[t].gather(1, row.unsqueeze(-1).expand(-1, -1, 3))  # [b, nbest, 3]
+            chosen = steps[t, sentence, row]  # [b, nbest, 3]
             tokens[:, :, t] = chosen[:, :, 0]
-            row = torch.where(t < ends, chosen[:, :, 1].long(), row)
+            row = np.where(t < ends, chosen[:, :, 1], row)
         numbers = zip(*(x.tolist() for x in (tokens, ends, log_probs, scores, coverage)), strict=True)
         return [
             [Hypothesis(ids[:end], p, *score) for ids, end, p, *score in zip(*row, strict=True) if p > -torch.inf]
