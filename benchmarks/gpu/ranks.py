@@ -21,9 +21,9 @@ LIMIT = 200  # seconds of a process
 
 def run(setting: Setting, record: Record) -> None:
     kinds = [("Transformer", "packed"), ("Transformer", "padded"), ("RNN", "padded")]
-    for family, batching in (
-        kinds[:1] if setting.tiny and not setting.named else kinds
-    ):  # tests of a CPU cover the others
+    if setting.tiny and not setting.named:  # the tests of a CPU cover the others
+        kinds = kinds[:1]
+    for family, batching in kinds:
         name = f"{family} {batching}"
         record.attempt(f"1 process, NCCL, {name}", partial(_nccl, setting, family, batching))
         two = partial(_compare, setting, family, batching, 2, "gloo")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 INT8_LEVELS = 64  # the largest int8 weight; see round_to_int8
+TINY = 1e-30  # a row of smaller weights is stored as zeros: float32 could not hold its scale
 
 
 def write_model(model: Transformer, tokenizer: Tokenizer, positions: int, folder: Path, quantize: str | None) -> None:
@@ -111,7 +112,7 @@ def round_to_int8(spec: Any) -> None:
             return
         rows = value.numpy()
         largest = np.abs(rows).max(axis=1)
-        scale = INT8_LEVELS / np.where(largest > 0, largest, 1)
+        scale = INT8_LEVELS / np.where(largest > TINY, largest, 1)
         setattr(layer, key, NumpyVariable(np.rint(rows * scale[:, None]).astype(np.int8)))
         setattr(layer, f"{key}_scale", NumpyVariable(scale.astype(np.float32)))
 

@@ -181,12 +181,17 @@ def test_quantized_weights_take_less_room(tmp_path, quantize, share):
 
 def test_int8_weights_leave_room_for_the_sum_of_two_products():
     layer = LinearSpec()
-    layer.weight = np.array([[1.0, -0.5, 0.01], [0.0, 0.0, 0.0], [-8.0, 4.0, 0.1]], dtype=np.float32)
+    layer.weight = np.array([[1.0, -0.5, 0.01], [0.0, 0.0, 0.0], [-8.0, 4.0, 0.1], [1e-40, 0.0, 0.0]], dtype=np.float32)
     layer.bias = np.zeros(3, dtype=np.float32)
     layer.validate()
     round_to_int8(layer)
-    assert layer.weight.numpy().tolist() == [[64, -32, 1], [0, 0, 0], [-64, 32, 1]]  # 0.64 and 0.8 round to 1
-    assert layer.weight_scale.numpy().tolist() == [64, 64, 8]
+    assert layer.weight.numpy().tolist() == [
+        [64, -32, 1],
+        [0, 0, 0],
+        [-64, 32, 1],
+        [0, 0, 0],
+    ]  # 0.64 and 0.8 round to 1
+    assert layer.weight_scale.numpy().tolist() == [64, 64, 8, 64]
     assert layer.bias.dtype == "float32"
     assert 2 * 255 * 64 <= np.iinfo(np.int16).max < 2 * 255 * 65
 
